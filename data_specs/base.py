@@ -1,0 +1,72 @@
+"""The base of every settings class, and the quantities people write: `1GiB`, `1.6M`, `20%`.
+
+Settings are frozen pydantic models that refuse unknown keys, so a spec that loads is a spec whose every line had an
+effect. A field's docstring is its documentation, in the exported JSON schema too.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+_FACTORS = {
+    "": 1,
+    **{unit: 1000**power for power, unit in enumerate("KMGT", 1)},
+    **{f"{unit}iB": 1024**power for power, unit in enumerate("KMGT", 1)},
+    **{f"{unit}B": 1000**power for power, unit in enumerate("KMGT", 1)},
+}
+
+
+class Settings(BaseModel):
+    """Frozen settings; unknown keys are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+def parse_count(value: Any) -> Any:
+    """`1.6M` -> 1600000, `1GiB` -> 1073741824; numbers pass through. Raises ValueError on anything else."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([KMGT]?(?:iB|B)?)\s*", value)
+    if not match or match[2] not in _FACTORS:
+        raise ValueError(f"{value!r} is not a number with an optional unit (K, M, G, T, KiB, MiB, GiB, TiB)")
+    number = float(match[1].replace(",", "").replace("_", "")) * _FACTORS[match[2]]
+    if number != int(number):
+        raise ValueError(f"{value!r} is not a whole number")
+    return int(number)
+
+
+def parse_share(value: Any) -> Any:
+    """`20%` -> 0.2; numbers pass through. Raises ValueError on anything else."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", value)
+    if not match:
+        raise ValueError(f"{value!r} is neither a number nor a percentage such as 20%")
+    return float(match[1]) / 100
+
+
+def parse_steps(value: Any) -> Any:
+    """`20 steps` -> 20; whole numbers pass through. Raises ValueError on anything else."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*([0-9][0-9_]*)\s*(?:steps?)?\s*", value)
+    if not match:
+        raise ValueError(f"{value!r} is not a number of steps such as `20 steps`")
+    return int(match[1])
+
+
+Count = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+"""A whole number, with an optional K, M, G, T."""
+Bytes = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+"""A number of bytes, with an optional KiB, MiB, GiB, TiB."""
+Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+"""A share between 0 and 1, or a percentage."""
+Steps = Annotated[int, BeforeValidator(parse_steps), Field(ge=0)]
+"""A number of optimizer steps, with an optional word `steps`."""
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+"""A name: lower-case letters, digits and underscores, as a SQL identifier."""
+Expression = Annotated[str, Field(min_length=1)]
+"""One scalar SQL expression over columns; see `data_specs.expressions`."""

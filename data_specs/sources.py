@@ -1,0 +1,63 @@
+"""Where documents come from: one settings class per kind of source."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from data_specs.base import Bytes, Count, Settings
+
+
+class SourceSettings(Settings):
+    """What every kind of source has."""
+
+    paths: str | tuple[str, ...]
+    """Glob pattern(s), relative to the working directory, or URLs that fsspec reads (s3://, https://)."""
+    license: str = "unknown"
+    """SPDX identifier or a word; kept with the source, never a value of a document."""
+    count: Annotated[int, Field(ge=1)] | None = None
+    """Read only the first so many files, in sorted order; all by default."""
+    match: str | None = None
+    """Read only files whose path matches this regular expression."""
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return (self.paths,) if isinstance(self.paths, str) else self.paths
+
+
+class WarcSource(SourceSettings):
+    """WARC files, gzip per record; every response record is accounted for."""
+
+    kind: Literal["warc"]
+    shard: Bytes = 64 * 2**20
+    """Compressed bytes of one WARC that make one shard."""
+    payload: Bytes = 16 * 2**20
+    """Largest decoded HTTP body in bytes; a larger one is dropped as too large, whatever its compression promised."""
+    listing: str | None = None
+    """A `warc.paths.gz` whose lines, appended to `paths` as their base URL, name the files (Common Crawl)."""
+
+
+class JsonlSource(SourceSettings):
+    """JSON lines, plain or compressed (.gz, .zst); one document a line."""
+
+    kind: Literal["jsonl"]
+    text: str = "text"
+    """The key of the text."""
+    url: str = "url"
+    """The key of the address; null where absent."""
+    shard: Bytes = 64 * 2**20
+    """Bytes of a group of files; a file is never split."""
+
+
+class FolderSource(SourceSettings):
+    """Text files; one document a file."""
+
+    kind: Literal["text", "code"]
+    groups: Count = 0
+    """Shards the files are grouped into by the hash of their path; 0: chosen at first reading, then pinned."""
+    largest: Bytes = 2**20
+    """Files above this many bytes are dropped as too large."""
+
+
+Source = Annotated[WarcSource | JsonlSource | FolderSource, Field(discriminator="kind")]

@@ -1,0 +1,75 @@
+"""The spec: everything a run is made of, in one frozen model. `data_specs.load` reads it from YAML."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from data_specs.base import Bytes, Expression, Name, Settings
+from data_specs.sources import Source
+from data_specs.stages import Gates, Stages
+from data_specs.training import Mixture, Model, Phase, Tokenizer, Training
+
+
+class Rule(Settings):
+    """`drop: <expression>`: TRUE drops, FALSE and NULL do not."""
+
+    name: Name
+    drop: Expression
+    where: Expression | None = None
+    """The rule judges only documents for which this is true."""
+    origin: str = ""
+    """The paper or rule set it is from, and the file and line it stands in."""
+
+
+class Cluster(Settings):
+    """Where the work runs."""
+
+    address: str | None = None
+    """Ray's address; null: a local Ray of its own."""
+    cpus: Annotated[int, Field(ge=1)] | None = None
+    """Cores of a local Ray; null: all."""
+    shard_memory: Bytes = 2**30
+    """Bytes reserved for one shard's task."""
+    attempts: Annotated[int, Field(ge=1)] = 3
+    """Attempts of a shard that fails by its own error, before it is quarantined."""
+    crashes: Annotated[int, Field(ge=1)] = 10
+    """Attempts of a shard whose worker dies, before it is quarantined."""
+
+
+class Spec(Settings):
+    """One pipeline, from sources to a trained model."""
+
+    name: Name
+    """Names the lineage: pins, runs and plans belong to it."""
+    store: str = "./store"
+    """A folder, or a URL that fsspec writes (s3://bucket/prefix)."""
+    seed: int = 20260101
+    """Every random stream derives from it."""
+    sources: Annotated[dict[Name, Source], Field(min_length=1)]
+    stages: Stages = Stages()
+    rules: tuple[Rule, ...] = ()
+    """In order; the first that is true is the reason."""
+    gates: Gates = Gates()
+    channels: Annotated[dict[Name, Expression], Field(min_length=1)]
+    """The first that is true is a document's channel; a document without one is dropped."""
+    tokenizer: Tokenizer = Tokenizer()
+    mixture: Mixture = Mixture()
+    model: Model = Model()
+    training: Training = Training()
+    cluster: Cluster = Cluster()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Spec:
+        names = [rule.name for rule in self.rules]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"rules: {', '.join(twice)} is defined twice")
+        for number, phase in enumerate(self.mixture.phases):
+            if unknown := sorted(set(phase.weights) - set(self.channels)):
+                raise ValueError(f"mixture.phases.{number}.weights: {', '.join(unknown)} is no channel")
+        return self
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return self.mixture.phases

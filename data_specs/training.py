@@ -1,0 +1,165 @@
+"""Settings of tokenizer, mixture, model and training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from data_specs.base import Bytes, Count, Expression, Name, Settings, Share, Steps
+
+
+class Tokenizer(Settings):
+    """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), learned on a sample by channel weight and pinned, or loaded."""
+
+    kind: Literal["byte-bpe", "file"] = "byte-bpe"
+    """Learn a byte-level BPE, or load `path`."""
+    path: str | None = None
+    """`tokenizer.json` to load; for kind `file`."""
+    vocabulary: Annotated[int, Field(ge=300, le=2**24)] = 8192
+    """Entries, special tokens included."""
+    sample: Bytes = 64 * 2**20
+    """Bytes of text learned from, at most."""
+    reserved: Annotated[int, Field(ge=0, le=1024)] = 16
+    """Special tokens kept free for later use."""
+
+    @model_validator(mode="after")
+    def _path(self) -> Tokenizer:
+        if (self.kind == "file") != (self.path is not None):
+            raise ValueError("path is for kind `file`, and kind `file` needs a path")
+        return self
+
+
+class Phase(Settings):
+    """A stretch of training with one mixture."""
+
+    until: Share
+    """Share of the token budget at which the phase ends."""
+    weights: dict[Name, Annotated[float, Field(ge=0)]]
+    """Weight per channel, of tokens; made to sum to 1."""
+    where: Expression | None = None
+    """Only documents for which this is true."""
+
+
+class Mixture(Settings):
+    """How much of each channel is trained on."""
+
+    tokens: Count = 1_600_000
+    """Token budget of the run."""
+    epochs: dict[str, Annotated[float, Field(gt=0)]] = {"default": 4.0}
+    """How often a document may be used, per channel, and `default` (4: Muennighoff et al. 2023)."""
+    phases: tuple[Phase, ...] = ()
+    """In order; the last ends at 100%. Empty: one phase, every channel by its size."""
+    shards: Literal["tokens", "rows"] = "tokens"
+    """Train from the token shards, or from rows written in order as Arrow IPC (for object stores)."""
+
+    def cap(self, channel: str) -> float:
+        return self.epochs.get(channel, self.epochs.get("default", 4.0))
+
+
+class Model(Settings):
+    """A Llama architecture (Touvron et al. 2023): RoPE, GQA, RMSNorm, SwiGLU."""
+
+    architecture: Literal["llama"] = "llama"
+    hidden: Annotated[int, Field(ge=8)] = 128
+    """Width."""
+    layers: Annotated[int, Field(ge=1)] = 4
+    heads: Annotated[int, Field(ge=1)] = 4
+    kv_heads: Annotated[int, Field(ge=1)] = 2
+    """Key and value heads; divides `heads`."""
+    intermediate: Annotated[int, Field(ge=8)] = 320
+    """Width of the SwiGLU."""
+    tied: bool = True
+    """Input and output embeddings are one matrix."""
+    rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
+
+    @model_validator(mode="after")
+    def _divides(self) -> Model:
+        if self.hidden % self.heads or self.heads % self.kv_heads:
+            raise ValueError("heads must divide hidden, and kv_heads must divide heads")
+        return self
+
+
+class Batch(Settings):
+    """The batch of one optimizer step."""
+
+    tokens: Count = 8192
+    """Tokens of a step over all ranks; a multiple of sequence x micro x workers."""
+    micro: Annotated[int, Field(ge=1)] = 8
+    """Rows of a micro-batch of one rank."""
+
+
+class LearningRate(Settings):
+    """A pure function of the step."""
+
+    peak: Annotated[float, Field(gt=0)] = 4e-3
+    schedule: Literal["wsd", "cosine", "constant"] = "wsd"
+    """Warm-up, stable, decay (Hu et al. 2024), or warm-up and half a cosine (Loshchilov & Hutter 2017)."""
+    warmup: Steps = 20
+    """Steps of linear warm-up."""
+    decay: Share = 0.2
+    """Last share of the steps in which wsd decays linearly."""
+    floor: Share = 0.0
+    """Share of the peak at the end."""
+
+
+class Evaluate(Settings):
+    """Held-out loss per channel."""
+
+    every: Steps = 50
+    """Steps between evaluations; also before the first and after the last step."""
+    held_out: Share = 0.005
+    """Share of documents that is never trained on; frozen at the first run."""
+    tokens: Count = 65_536
+    """Tokens per channel evaluated, at most."""
+
+
+class Checkpoint(Settings):
+    """When state is saved and how much of it stays."""
+
+    every: Steps = 50
+    keep: Annotated[int, Field(ge=1)] = 3
+    """Newest checkpoints kept."""
+
+
+class Training(Settings):
+    """Causal language modelling on DeepSpeed ZeRO (Rajbhandari et al. 2020), placed by Ray Train."""
+
+    workers: Annotated[int, Field(ge=1)] = 2
+    """Ranks: one process and one accelerator (or CPU core) each."""
+    zero: Annotated[int, Field(ge=0, le=3)] = 1
+    """ZeRO stage."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """auto: bf16 on CUDA and on processors with a bf16 unit, else fp32."""
+    sequence: Annotated[int, Field(ge=8)] = 256
+    """Supervised positions of a row (T); a row holds T+1 tokens."""
+    batch: Batch = Batch()
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimizer steps; null: the token budget over the tokens of a step."""
+    learning_rate: LearningRate = LearningRate()
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """On matrices only."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of the gradient."""
+    evaluate: Evaluate = Evaluate()
+    checkpoint: Checkpoint = Checkpoint()
+
+    @model_validator(mode="after")
+    def _batch(self) -> Training:
+        unit = self.sequence * self.batch.micro * self.workers
+        if self.batch.tokens % unit or not self.batch.tokens:
+            raise ValueError(
+                f"batch.tokens is {self.batch.tokens:,}, not a multiple of sequence x micro x workers = {unit:,}"
+            )
+        return self
+
+    @property
+    def rows(self) -> int:
+        """Rows of one optimizer step over all ranks."""
+        return self.batch.tokens // self.sequence
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of one rank in one optimizer step."""
+        return self.rows // (self.batch.micro * self.workers)

@@ -1,0 +1,155 @@
+"""The two kinds of stages. Both are pure: they know neither Prefect, nor Ray, nor the store.
+
+A shard stage maps a table of the columns it reads to a table of the columns it writes, same rows, same order. A corpus
+stage maps each shard to rows keyed into partitions, reduces each partition, and scatters the result back by shard.
+What changes a stage's values is declared (settings, version, model files, libraries) and hashed into its recipe;
+the recipe names the folder of its output, so an undeclared input is a bug that `--from` finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from importlib.metadata import version as installed
+from typing import Any, ClassVar
+
+import orjson
+import pyarrow as pa
+
+from data_specs.base import Settings
+
+DOCUMENTS = pa.schema(
+    [
+        ("id", pa.binary(16)),  # hash of (source, record); only documents carry it
+        ("source", pa.string()),
+        ("url", pa.string()),
+        ("text", pa.string()),  # NFC, no control characters, never null
+        ("title", pa.string()),
+        ("date", pa.string()),  # ISO 8601 day of publication, null where unknown
+        ("author", pa.string()),
+        ("site", pa.string()),
+        ("kind", pa.string()),  # html, text, code, markdown, latex
+        ("file", pa.string()),  # file, offset, length, payload digest: how to read the record again
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("payload", pa.string()),  # sha256 of the payload as stored, hexadecimal
+    ]
+)
+"""Columns of a document; later stages add more, none changes these."""
+
+
+def digest(value: Any) -> str:
+    """128 bits of BLAKE2b over canonical JSON (sorted keys), hexadecimal."""
+    return hashlib.blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+class Recipe(ABC):
+    """What both kinds share: a name, and what shapes the values."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised when values change, with the reason beside it."""
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Distributions whose installed version shapes the values."""
+    unhashed: ClassVar[frozenset[str]] = frozenset()
+    """Settings that do not change the output (memory, partitions, ...)."""
+    reads: tuple[str, ...]
+    writes: pa.Schema
+    where: str | None = None
+    """Gate: rows for which this expression over columns is not true are not computed; their columns are null."""
+    folder: str = ""
+    """Folder in the store; `columns/<name>` unless the stage says otherwise."""
+    format: ClassVar[str] = "parquet"
+    """`parquet`, or `arrow` for memory-mapped columns."""
+
+    def __init__(self, settings: Settings, files: dict[str, str] | None = None) -> None:
+        """`files` maps each model file's path to its sha256."""
+        self.settings = settings
+        self.files = files or {}
+
+    def declared(self) -> dict[str, Any]:
+        """What changes the values, beside version, files and libraries. JSON."""
+        return self.settings.model_dump(mode="json", exclude=set(self.unhashed))
+
+    @property
+    def recipe(self) -> str:
+        """16 hexadecimal digits that name this stage's outputs."""
+        return digest(self.ingredients())[:16]
+
+    def ingredients(self) -> dict[str, Any]:
+        """The recipe in the clear: what `plan` compares to say which setting made a stage stale."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "settings": self.declared(),
+            "files": sorted(self.files.values()),
+            "libraries": {library: installed(library) for library in self.libraries},
+            "where": self.where,
+            "reads": list(self.reads),
+            "writes": {field.name: str(field.type) for field in self.writes},
+        }
+
+    def setup(self) -> None:
+        """Once per worker process: load models."""
+
+    def ledger(self, columns: pa.Table) -> dict[str, dict[str, int]]:
+        """Counts kept in the manifest beside the shard's output, by group; `{}` for most stages."""
+        return {}
+
+
+class Stage(Recipe):
+    """A shard stage."""
+
+    @abstractmethod
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Columns `reads` of some rows of one shard -> columns `writes` of the same rows in the same order."""
+
+
+class CorpusStage(Recipe):
+    """A corpus stage: map each shard, reduce each partition, scatter to each shard."""
+
+    partitions: int = 16
+    shuffled: pa.Schema
+    """Columns that `map` returns beside `partition`: `position` (uint32) must be among them."""
+    reduced: pa.Schema
+    """Columns that `reduce` returns beside `shard` and `position`."""
+    scatters: tuple[str, ...] = ()
+    """Columns that `scatter` reads."""
+
+    @abstractmethod
+    def map(self, batch: pa.Table) -> pa.Table:
+        """Columns `reads` of one whole shard -> rows of `shuffled` plus `partition` (int32, 0 <= p < partitions)."""
+
+    @abstractmethod
+    def reduce(self, rows: pa.Table) -> pa.Table:
+        """All rows of one partition (`shuffled` plus `shard` uint64, sorted by shard, then as mapped) -> rows of
+        `reduced` plus `shard` and `position`, which say which document a row is about."""
+
+    @abstractmethod
+    def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """Columns `scatters` of one whole shard, and the reduced rows about it sorted by position -> `writes`."""
+
+
+class Learned(ABC):
+    """How a model is learned from the corpus: sampled shard by shard, fitted once, pinned."""
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    libraries: ClassVar[tuple[str, ...]] = ()
+    reads: tuple[str, ...]
+    suffix: ClassVar[str]
+    """File name's suffix of the artefact, such as `.bin` or `.json`."""
+
+    def __init__(self, settings: Settings, seed: int) -> None:
+        self.settings = settings
+        self.seed = seed
+
+    @abstractmethod
+    def sample(self, batch: pa.Table) -> pa.Table:
+        """Columns `reads` of one whole shard, without held-out documents -> the rows (any schema) to learn from,
+        with `id`; at most what one process holds over all shards: choose by `hash(id, seed)`, never by position."""
+
+    @abstractmethod
+    def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
+        """All sampled rows, sorted by id -> the artefact and facts about it (JSON: sizes, scores, sample digest).
+        The same rows give the same bytes."""
