@@ -1,0 +1,135 @@
+"""Column files: how a table is written, read and compared.
+
+Equality is of Arrow values, not of file bytes: `value_digest` does not depend on how a column is chunked, sliced or
+encoded. Each file's footer carries its manifest entry, so a manifest can be rebuilt from the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.store import Store
+
+ROW_GROUP = 8192
+"""Rows of a Parquet row group."""
+FOOTER = b"sluice"
+
+
+class MisalignedError(RuntimeError):
+    """A column file does not belong to the shard it was opened for."""
+
+
+def value_digest(column: pa.ChunkedArray | pa.Array) -> str:
+    """128 bits of BLAKE2b over the values, nulls and type, hexadecimal; about 1 GB/s."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    state = hashlib.blake2b(f"{column.type}:{len(column)}:".encode(), digest_size=16)
+    _feed(state, chunks, column.type)
+    return state.hexdigest()
+
+
+def _feed(state: Any, chunks: Sequence[pa.Array], kind: pa.DataType) -> None:
+    if any(chunk.null_count for chunk in chunks):
+        for chunk in chunks:
+            state.update(pc.is_valid(chunk).to_numpy(zero_copy_only=False).view(np.uint8))
+    state.update(b"|")
+    if pa.types.is_struct(kind):
+        for index, field in enumerate(kind):
+            _feed(state, [chunk.flatten()[index] for chunk in chunks], field.type)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        for chunk in chunks:
+            lengths = pc.fill_null(pc.list_value_length(chunk), 0)
+            state.update(lengths.cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes())
+        _feed(state, [chunk.flatten() for chunk in chunks], kind.value_type)
+    elif pa.types.is_string(kind) or pa.types.is_binary(kind):
+        filled = [pc.fill_null(chunk, "" if pa.types.is_string(kind) else b"") for chunk in chunks]
+        for chunk in filled:
+            state.update(pc.binary_length(chunk).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes())
+        for chunk in filled:
+            state.update(_text_bytes(chunk))
+    elif pa.types.is_fixed_size_binary(kind):
+        width = kind.byte_width
+        for chunk in chunks:
+            filled_chunk = pc.fill_null(chunk, b"\0" * width)
+            start = filled_chunk.offset * width
+            state.update(memoryview(filled_chunk.buffers()[1])[start : start + len(chunk) * width])
+    elif pa.types.is_boolean(kind):
+        for chunk in chunks:
+            state.update(pc.fill_null(chunk, False).to_numpy(zero_copy_only=False).view(np.uint8))
+    elif pa.types.is_primitive(kind):
+        for chunk in chunks:
+            state.update(np.ascontiguousarray(pc.fill_null(chunk, 0).to_numpy(zero_copy_only=False)).view(np.uint8))
+    else:
+        raise TypeError(f"no digest for columns of type {kind}")
+
+
+def _text_bytes(array: pa.Array) -> memoryview:
+    _, offsets, values = array.buffers()
+    if values is None or not len(array):
+        return memoryview(b"")
+    ends = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+    return memoryview(values)[int(ends[0]) : int(ends[-1])]
+
+
+def digests(table: pa.Table) -> dict[str, str]:
+    """Column -> value digest."""
+    return {name: value_digest(table[name]) for name in table.column_names}
+
+
+def write(store: Store, path: str, table: pa.Table, entry: Mapping[str, Any]) -> int:
+    """Commit `table` as Parquet or, where the path ends in .arrow, as one Arrow IPC record batch; `entry` goes into
+    the footer. Returns the file's size in bytes."""
+    table = table.replace_schema_metadata({FOOTER: orjson.dumps(dict(entry))})
+    with store.writer(path) as file:
+        if path.endswith(".arrow"):
+            with pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table.combine_chunks())
+        else:
+            pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP)
+        return file.tell()
+
+
+def write_slices(store: Store, path: str, slices: Sequence[pa.Table], schema: pa.Schema, entry: Mapping[str, Any]) -> int:
+    """Commit slices as an Arrow IPC file of one record batch each, so that a reader fetches only its own."""
+    schema = schema.with_metadata({FOOTER: orjson.dumps(dict(entry))})
+    with store.writer(path) as file:
+        with pa.ipc.new_file(file, schema) as writer:
+            for part in slices:
+                writer.write_batch(part.combine_chunks().to_batches()[0].cast(schema))
+        return file.tell()
+
+
+def read_slices(store: Store, path: str, numbers: Sequence[int]) -> list[pa.RecordBatch]:
+    """Record batches of an Arrow IPC file by number."""
+    local = store.local(path)
+    with pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path)) as source:
+        reader = pa.ipc.open_file(source)
+        return [reader.get_batch(number) for number in numbers]
+
+
+def read(store: Store, path: str, columns: Sequence[str], expect: str | None = None) -> pa.Table:
+    """Some columns of a column file. Raises MisalignedError where its footer names other ids than `expect`."""
+    local = store.local(path)
+    with pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path)) as source:
+        if path.endswith(".arrow"):
+            table = pa.ipc.open_file(source).read_all().select(list(columns))
+        else:
+            table = pq.ParquetFile(source).read(columns=list(columns))
+    ids = orjson.loads(table.schema.metadata[FOOTER]).get("ids")
+    if expect is not None and ids != expect:
+        raise MisalignedError(f"{path} belongs to the shard with ids {ids}, not {expect}; remove it and run again")
+    return table.replace_schema_metadata(None)
+
+
+def footer(store: Store, path: str) -> dict[str, Any]:
+    """The manifest entry in a column file's footer."""
+    with store.open(path) as file:
+        schema = pa.ipc.open_file(file).schema if path.endswith(".arrow") else pq.read_schema(file)
+    return orjson.loads(schema.metadata[FOOTER])
