@@ -1,0 +1,323 @@
+"""SQL expressions of a spec: rules, gates, channels, labels.
+
+An expression is written by people and evaluated by DuckDB, so it is parsed by DuckDB's own parser first, and only what
+is known to be harmless passes: exactly one scalar expression over named columns, made of comparisons, arithmetic, CASE,
+casts to plain types and a list of functions whose value depends on their arguments alone. No subquery, aggregate,
+window, star, parameter, lambda, clock, randomness, setting or file. What is evaluated is `Parsed.text`, written back
+from the syntax tree that was checked, never the text that came in.
+
+`percentile(column, p)` is a function of Sluice: the p-th percentile of a column, per language, learned from the corpus
+and pinned. `bind` puts the pinned values in its place.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import duckdb
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+FUNCTIONS = _names("""
+    abs ceil ceiling exp floor greatest least ln log log10 log2 mod pow power round sign sqrt trunc if nullif percentile
+    concat contains ends_with instr left length lower ltrim md5 position prefix regexp_extract regexp_full_match
+    regexp_matches regexp_replace replace right rtrim split_part starts_with strlen strpos substr substring suffix trim
+    upper date_part len list_contains list_has list_value
+    + - * / // % ** ^ || & | ~ << >> ^@ ~~ !~~ ~~* !~~* ~~~ like_escape not_like_escape ilike_escape not_ilike_escape
+""")
+"""Functions and operators that depend on their arguments alone, as DuckDB's parser names them."""
+
+TYPES = _names("""
+    BOOL BOOLEAN TINYINT SMALLINT INT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT REAL FLOAT DOUBLE
+    DECIMAL STRING TEXT VARCHAR DATE
+""")
+"""Types that may be cast to: none depends on a time zone, a locale or an extension."""
+
+LONGEST = 10_000
+"""Characters of an expression, at most."""
+DEEPEST = 100
+"""Nested operators, at most; DuckDB's parser enforces it."""
+
+Tree = dict[str, Any]
+
+_KEYS = {
+    "COLUMN_REF": _names("column_names"),
+    "CONSTANT": _names("literal"),
+    "COMPARISON": _names("left right"),
+    "CONJUNCTION": _names("children"),
+    "OPERATOR": _names("children"),
+    "BETWEEN": _names("input lower upper"),
+    "CASE": _names("case_checks else_expr"),
+    "CAST": _names("child try_cast type_expr"),
+    "FUNCTION": _names("""function_name schema catalog qualified_name arguments filter order_bys distinct is_operator
+                       export_state"""),
+}
+"""Classes of syntax nodes that are allowed, each with every key it has beside class, type and alias."""
+_KINDS = _names("""
+    COLUMN_REF VALUE_CONSTANT CASE_EXPR OPERATOR_CAST FUNCTION CONJUNCTION_AND CONJUNCTION_OR COMPARE_BETWEEN
+    COMPARE_EQUAL COMPARE_NOTEQUAL COMPARE_LESSTHAN COMPARE_GREATERTHAN COMPARE_LESSTHANOREQUALTO
+    COMPARE_GREATERTHANOREQUALTO COMPARE_DISTINCT_FROM COMPARE_NOT_DISTINCT_FROM COMPARE_IN COMPARE_NOT_IN
+    OPERATOR_NOT OPERATOR_IS_NULL OPERATOR_IS_NOT_NULL OPERATOR_COALESCE OPERATOR_TRY ARRAY_EXTRACT
+""")
+"""Types of syntax nodes that are allowed."""
+_LITERALS = _names("INTEGER NUMERIC STRING BOOLEAN NULL_LITERAL")
+_REFUSED = {
+    "SUBQUERY": "a subquery",
+    "WINDOW": "a window function",
+    "STAR": "a star",
+    "LAMBDA": "a lambda",
+    "PARAMETER": "a parameter",
+    "POSITIONAL_REFERENCE": "a positional reference",
+    "COLLATE": "a collation",
+    "DEFAULT": "DEFAULT",
+}
+
+
+class ExpressionError(ValueError):
+    """An expression that is not allowed; the message says why, without the place."""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """One checked expression."""
+
+    text: str
+    """Canonical SQL: equal for texts that differ in spacing, case of keywords, comments or needless parentheses."""
+    columns: frozenset[str]
+    """Columns it reads."""
+    percentiles: frozenset[tuple[str, int | float]]
+    """(column, p) of each `percentile(column, p)`, 0 < p < 100."""
+
+
+def parse(text: str, known: Collection[str] | None = None) -> Parsed:
+    """Check one expression; with `known`, that it reads only these columns. Raises ExpressionError."""
+    parsed = _parse(text)
+    if known is not None:
+        for column in sorted(parsed.columns - set(known)):
+            raise ExpressionError(f"column `{column}` is written by no stage{suggestion(column, known)}")
+    return parsed
+
+
+def normalised(text: str) -> str:
+    """Canonical SQL of an expression, for recipes. Raises ExpressionError."""
+    return _parse(text).text
+
+
+def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] | float], by: str = "language") -> str:
+    """Put pinned values in the place of each `percentile(column, p)`.
+
+    A mapping becomes a CASE over the column `by` (NULL for a value without a threshold, so that a comparison with it is
+    NULL too), a number becomes itself; both are DOUBLE, so that they keep every bit. Returns canonical SQL. Raises
+    ExpressionError when a threshold is missing or not finite.
+    """
+
+    def threshold(node: Tree) -> Tree:
+        column, p = key = _percentile(node)
+        if key not in thresholds:
+            raise ExpressionError(f"percentile({column}, {p}) has no pinned threshold")
+        pinned = thresholds[key]
+        if not isinstance(pinned, Mapping):
+            return _tree(_double(pinned))
+        cases = " ".join(f"when {_quoted(value)} then {_double(pinned[value])}" for value in sorted(pinned))
+        return _tree(f'case "{by}" {cases} end' if cases else "null")
+
+    def bound(value: Any) -> Any:
+        if isinstance(value, dict):
+            if value.get("class") == "FUNCTION" and value["function_name"] == "percentile":
+                return threshold(value)
+            return {key: bound(child) for key, child in value.items()}
+        return [bound(child) for child in value] if isinstance(value, list) else value
+
+    tree = _tree(text)
+    for node in _walk(tree):
+        _check(node)
+    return _written(bound(tree))
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """`; did you mean ...?` with the nearest known name, or nothing when none is near."""
+    near = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Parsed:
+    tree = _tree(text)
+    columns: set[str] = set()
+    percentiles: set[tuple[str, int | float]] = set()
+    for node in _walk(tree):
+        _check(node)
+        if node["class"] == "COLUMN_REF":
+            columns.update(node["column_names"])
+        elif node["class"] == "FUNCTION" and node["function_name"] == "percentile":
+            percentiles.add(_percentile(node))
+    return Parsed(_written(tree), frozenset(columns), frozenset(percentiles))
+
+
+def locked(**config: Any) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB of one thread that reaches no file, network, extension, Python variable or setting."""
+    return duckdb.connect(
+        ":memory:",
+        config={
+            "threads": 1,
+            "enable_external_access": False,
+            "autoload_known_extensions": False,
+            "autoinstall_known_extensions": False,
+            "python_enable_replacements": False,
+            **config,
+            "lock_configuration": True,
+        },
+    )
+
+
+@cache
+def _connection() -> duckdb.DuckDBPyConnection:
+    return locked(max_expression_depth=DEEPEST)
+
+
+def _asked(sql: str, argument: str) -> str:
+    with _connection().cursor() as cursor:
+        return cursor.execute(sql, [argument]).fetchall()[0][0]
+
+
+def _statement(sql: str) -> Tree:
+    """DuckDB's syntax tree of SELECT statements, without places, or `{"error": true, "error_message": ...}`."""
+    places = {"query_location", "query_location_length"}
+    text = _asked("SELECT json_serialize_sql(?::VARCHAR)", sql)
+    return json.loads(text, object_hook=lambda node: {k: v for k, v in node.items() if k not in places})
+
+
+@cache
+def _bare() -> Tree:
+    """The statement `SELECT 1` without its expression."""
+    statement = _statement("SELECT 1")
+    statement["statements"][0]["node"]["select_list"] = []
+    return statement
+
+
+def _selected(sql: str) -> Tree | None:
+    """The one expression of a bare `SELECT expression`; null when the statement is anything else."""
+    statement = _statement(sql)
+    if statement["error"]:
+        parser = statement["error_type"] == "parser"
+        raise ExpressionError(statement["error_message"] if parser else "it is several statements")
+    node = statement["statements"][0]["node"]
+    chosen, node["select_list"] = node.get("select_list", []), []
+    return chosen[0] if statement == _bare() and len(chosen) == 1 and not chosen[0]["alias"] else None
+
+
+def _tree(text: str) -> Tree:
+    """Syntax tree of a text that is exactly one expression.
+
+    The text is parsed in parentheses, once closed at its end and once on the next line, and both must be the same bare
+    SELECT: what closes the parenthesis, starts a clause or comments the end away fails one of them.
+    """
+    quoted = f"`{text if len(text) <= 80 else text[:77] + '...'}`"
+    if not text.strip():
+        raise ExpressionError("an empty text is not one expression")
+    if len(text) > LONGEST:
+        raise ExpressionError(f"{quoted} has {len(text):,} characters, more than {LONGEST:,}")
+    if any(not (character.isprintable() or character in "\n\t") for character in text):
+        raise ExpressionError(f"{text[:80]!r} has a character that cannot be printed")
+    try:
+        tree, other = _selected(f"SELECT ({text})"), _selected(f"SELECT ({text}\n)")
+    except ExpressionError as error:
+        raise ExpressionError(f"{quoted} is not one expression: {str(error).splitlines()[0]}") from None
+    if tree is None or tree != other or tree.get("function_name") == "row":
+        raise ExpressionError(f"{quoted} is not one expression")
+    return tree
+
+
+def _written(tree: Tree) -> str:
+    """SQL of a checked tree; reading it again gives the same tree."""
+    [bare] = _bare()["statements"]
+    statement = {"error": False, "statements": [bare | {"node": bare["node"] | {"select_list": [tree]}}]}
+    text = _asked("SELECT json_deserialize_sql(?::JSON)", json.dumps(statement)).removeprefix("SELECT ")
+    if _plain(_tree(text)) != _plain(tree):
+        raise ExpressionError(f"`{text}` does not read back as it was written; please write it another way")
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """A tree without the mark that tells `a LIKE b ESCAPE c` from `like_escape(a, b, c)`."""
+    if isinstance(value, dict):
+        return {key: _plain(child) for key, child in value.items() if key != "is_operator"}
+    return [_plain(child) for child in value] if isinstance(value, list) else value
+
+
+def _walk(node: Tree) -> Iterator[Tree]:
+    """A node, then the nodes below it; a node is checked by the caller before its children are sought."""
+    yield node
+    children: list[Tree] = [*node.get("children", ()), *(a["expression"] for a in node.get("arguments", ()))]
+    children += [node[key] for key in ("left", "right", "input", "lower", "upper", "child", "else_expr") if key in node]
+    children += [check[key] for check in node.get("case_checks", ()) for key in ("when_expr", "then_expr")]
+    for child in children:
+        yield from _walk(child)
+
+
+def _check(node: Tree) -> None:
+    kind = node["class"]
+    if kind not in _KEYS:
+        raise ExpressionError(f"{_REFUSED.get(kind, kind.lower())} is not allowed")
+    if node["type"] not in _KINDS or node.keys() != _KEYS[kind] | {"class", "type", "alias"}:
+        raise ExpressionError(f"{node['type'].lower()} is not allowed")
+    if kind == "COLUMN_REF" and len(node["column_names"]) != 1:
+        raise ExpressionError(f"`{'.'.join(node['column_names'])}` is not a column; name a column alone")
+    if kind == "CONSTANT" and node["literal"]["kind"] not in _LITERALS:
+        raise ExpressionError(f"a literal of kind {node['literal']['kind'].lower()} is not allowed")
+    if kind == "CAST":
+        _check_type(node["type_expr"])
+    if kind == "FUNCTION":
+        _check_function(node)
+
+
+def _check_type(node: Tree) -> None:
+    name = node.get("type_name", "")
+    constants = all(child["class"] == "CONSTANT" for child in node.get("children", ()))
+    if name.upper() not in TYPES or node.get("schema") or node.get("catalog") or not constants:
+        raise ExpressionError(f"a cast to {name or 'an expression'} is not allowed{suggestion(name.upper(), TYPES)}")
+
+
+def _check_function(node: Tree) -> None:
+    name = node["function_name"]
+    if node["schema"] or node["catalog"]:
+        raise ExpressionError(f"`{'.'.join(node['qualified_name']['path'])}` is not allowed; name a function alone")
+    if name not in FUNCTIONS:
+        words = {function for function in FUNCTIONS if function[0].isalpha()}
+        raise ExpressionError(f"function `{name}` is not allowed{suggestion(name, words)}")
+    extras = (node["filter"], node["order_bys"]["orders"], node["distinct"], node["export_state"])
+    if any(extras) or any(argument["name"] for argument in node["arguments"]):
+        raise ExpressionError(f"function `{name}` takes plain arguments only: no names, DISTINCT, ORDER BY or FILTER")
+
+
+def _percentile(node: Tree) -> tuple[str, int | float]:
+    """(column, p) of a call of `percentile`. Raises ExpressionError when it is not `percentile(column, number)`."""
+    match [argument["expression"] for argument in node["arguments"]]:
+        case [
+            {"class": "COLUMN_REF", "column_names": [column]},
+            {"class": "CONSTANT", "literal": {"kind": "INTEGER" | "NUMERIC", "text": number}},
+        ] if 0 < float(number) < 100:
+            p = float(number)
+            return column, int(p) if p.is_integer() else p
+    raise ExpressionError("percentile takes a column and a number between 0 and 100, as in percentile(quality, 20)")
+
+
+def _double(value: float) -> str:
+    """A DOUBLE literal with every bit: an exponent keeps DuckDB from reading a DECIMAL."""
+    if not math.isfinite(value):
+        raise ExpressionError(f"a threshold of {value} is not a number to compare with")
+    text = repr(float(value))
+    return text if "e" in text else f"{text}e0"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
