@@ -114,14 +114,15 @@ def read_slices(store: Store, path: str, numbers: Sequence[int]) -> list[pa.Reco
         return [reader.get_batch(number) for number in numbers]
 
 
-def read(store: Store, path: str, columns: Sequence[str], expect: str | None = None) -> pa.Table:
-    """Some columns of a column file. Raises MisalignedError where its footer names other ids than `expect`."""
+def read(store: Store, path: str, columns: Sequence[str] = (), expect: str | None = None) -> pa.Table:
+    """Some columns of a column file, all by default. Raises MisalignedError where its footer names other ids than `expect`."""
     local = store.local(path)
     with pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path)) as source:
         if path.endswith(".arrow"):
-            table = pa.ipc.open_file(source).read_all().select(list(columns))
+            table = pa.ipc.open_file(source).read_all()
+            table = table.select(list(columns)) if columns else table
         else:
-            table = pq.ParquetFile(source).read(columns=list(columns))
+            table = pq.ParquetFile(source).read(columns=list(columns) or None)
     ids = orjson.loads(table.schema.metadata[FOOTER]).get("ids")
     if expect is not None and ids != expect:
         raise MisalignedError(f"{path} belongs to the shard with ids {ids}, not {expect}; remove it and run again")

@@ -92,8 +92,9 @@ class Recipe(ABC):
     def setup(self) -> None:
         """Once per worker process: load models."""
 
-    def ledger(self, columns: pa.Table) -> dict[str, dict[str, int]]:
-        """Counts kept in the manifest beside the shard's output, by group; `{}` for most stages."""
+    def ledger(self, columns: pa.Table, batch: pa.Table) -> dict[str, dict[str, int]]:
+        """Counts kept in the manifest beside the shard's output, by group, from what was written and what was read;
+        `{}` for most stages."""
         return {}
 
 
@@ -143,6 +144,26 @@ class Learned(ABC):
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings = settings
         self.seed = seed
+
+    def declared(self) -> dict[str, Any]:
+        """What changes what is learned, beside version, seed and libraries. JSON."""
+        return self.settings.model_dump(mode="json")
+
+    def ingredients(self) -> dict[str, Any]:
+        """The recipe in the clear."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "settings": self.declared(),
+            "seed": self.seed,
+            "libraries": {library: installed(library) for library in self.libraries},
+            "reads": list(self.reads),
+        }
+
+    @property
+    def recipe(self) -> str:
+        """16 hexadecimal digits that name what this would learn from the same documents."""
+        return digest(self.ingredients())[:16]
 
     @abstractmethod
     def sample(self, batch: pa.Table) -> pa.Table:

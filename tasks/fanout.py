@@ -1,0 +1,161 @@
+"""The fan-out: jobs as plain Ray tasks in a bounded window. The only module of tasks/ that knows Ray.
+
+Ray's own retries are off; ours tell three things apart. A job's own error spends one of its attempts. A worker that dies
+spends one of its crashes (an out-of-memory kill and a crash look alike), and the job's next attempt runs alone. A dead
+node spends nothing. A job that has spent its attempts is returned as an error entry, never raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from data_specs.spec import Cluster
+from tasks import work
+from tasks.manifest import Entry
+from tasks.store import Store
+
+log = logging.getLogger("sluice")
+
+OBJECT_STORE = 200 * 2**20
+"""Bytes of a local Ray's object store: only stages and entries pass through it."""
+_held: tuple[str, Any] | None = None
+
+
+def _run(token: str, ref: list[Any], job: work.Job, store: Store) -> Entry:
+    """In a worker: keep one stage set up, and do the job with it."""
+    import ray
+
+    global _held
+    if _held is None or _held[0] != token:
+        close = getattr(_held[1], "close", None) if _held else None
+        if close:
+            close()
+        stage = ray.get(ref[0])
+        if hasattr(stage, "setup"):
+            stage.setup()
+        _held = (token, stage)
+    return work.run(_held[1], job, store)
+
+
+def start(cluster: Cluster) -> None:
+    """Connect to Ray, or start a local one; nothing where it runs already."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if cluster.address:
+        ray.init(address=cluster.address, logging_level=logging.WARNING)
+        return
+    ray.init(
+        num_cpus=cluster.cpus or os.cpu_count(),
+        object_store_memory=OBJECT_STORE,
+        include_dashboard=False,
+        logging_level=logging.WARNING,
+    )
+
+
+def stop() -> None:
+    """Leave Ray, and end a local one."""
+    import sys
+
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@contextmanager
+def running(cluster: Cluster) -> Iterator[None]:
+    """Ray for the length of a block."""
+    start(cluster)
+    try:
+        yield
+    finally:
+        stop()
+
+
+def run(
+    stage: Any,
+    token: str,
+    jobs: Sequence[work.Job],
+    store: Store,
+    cluster: Cluster,
+    take: Callable[[list[Entry]], None],
+    *,
+    flush_seconds: float = 2.0,
+) -> int:
+    """Do all jobs; give finished entries to `take` every `flush_seconds`. Returns how many ended in an error entry."""
+    import ray
+
+    start(cluster)
+    remote = ray.remote(num_cpus=1, memory=cluster.shard_memory, max_retries=0)(_run)
+    ref = [ray.put(stage)]
+    waiting = deque(sorted(jobs, key=lambda job: -job.cost))
+    alone: deque[work.Job] = deque()
+    running: dict[Any, work.Job] = {}
+    errors: dict[str, int] = {}
+    crashes: dict[str, int] = {}
+    finished: list[Entry] = []
+    failed, solitary, flushed = 0, False, time.monotonic()
+    window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    while waiting or alone or running:
+        if alone and not running:
+            job = alone.popleft()
+            running[remote.remote(token, ref, job, store)] = job
+            solitary = True
+        while waiting and not alone and not solitary and len(running) < window:
+            job = waiting.popleft()
+            running[remote.remote(token, ref, job, store)] = job
+        ready, _ = ray.wait(list(running), num_returns=1, timeout=flush_seconds)
+        for done in ready:
+            job = running.pop(done)
+            solitary = False
+            try:
+                finished.append(ray.get(done))
+            except ray.exceptions.NodeDiedError:
+                waiting.append(job)
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+                crashes[job.key] = crashes.get(job.key, 0) + 1
+                log.warning("%s: its worker died, attempt %d of %d", job.shard, crashes[job.key], cluster.crashes)
+                if crashes[job.key] < cluster.crashes:
+                    alone.append(job)
+                else:
+                    finished.append(_error(job, error, crashes[job.key]))
+                    failed += 1
+            except ray.exceptions.RayTaskError as error:
+                errors[job.key] = errors.get(job.key, 0) + 1
+                cause = error.cause if isinstance(error.cause, BaseException) else error
+                log.warning("%s: %s, attempt %d of %d", job.shard, _first_line(cause), errors[job.key], cluster.attempts)
+                if errors[job.key] < cluster.attempts:
+                    waiting.append(job)
+                else:
+                    finished.append(_error(job, cause, errors[job.key]))
+                    failed += 1
+        if finished and (time.monotonic() - flushed > flush_seconds or not (waiting or alone or running)):
+            take(finished)
+            finished, flushed = [], time.monotonic()
+    if finished:
+        take(finished)
+    return failed
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+def _error(job: work.Job, error: BaseException, attempts: int) -> Entry:
+    return {
+        "key": job.key,
+        "shard": job.shard,
+        "ids": job.ids,
+        "run": job.run,
+        "error": _first_line(error),
+        "attempts": attempts,
+    }

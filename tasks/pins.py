@@ -1,0 +1,68 @@
+"""Pins: what was learned from the corpus, held fast.
+
+`pins/<lineage>.json` maps each learned thing (a classifier, the tokenizer, thresholds, the held-out table, the number of
+groups of a folder source) to a file in the store and its digest. A run learns only what has no pin, so a night's new
+pages never change a model, and with it everything below; only an explicit retrain moves a pin. Older pins are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tasks.store import Store, StoreError
+
+Pin = dict[str, Any]
+"""{"path", "sha256", "facts", "run", "time", "ingredients"}; for a number instead of a file: {"value", ...}."""
+
+
+class Pins:
+    """The pins of one lineage (the spec's name)."""
+
+    def __init__(self, store: Store, lineage: str) -> None:
+        self.store = store
+        self.path = f"pins/{lineage}.json"
+        self.history: dict[str, list[Pin]] = orjson.loads(store.read(self.path)) if store.exists(self.path) else {}
+
+    def get(self, name: str) -> Pin | None:
+        found = self.history.get(name)
+        return found[-1] if found else None
+
+    def set(self, name: str, pin: Pin) -> None:
+        """Commit a new pin."""
+        pin = pin | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+        self.history.setdefault(name, []).append(pin)
+        self.store.commit(self.path, orjson.dumps(self.history, option=orjson.OPT_INDENT_2))
+
+    def files(self, name: str) -> dict[str, str]:
+        """{path in the store: sha256} of a pinned file; {} without a pin."""
+        pin = self.get(name)
+        return {pin["path"]: pin["sha256"]} if pin else {}
+
+
+def fetched(store: Store, path: str, sha256: str) -> Path:
+    """A pinned file on this machine, its digest verified; files of an object store are copied to a cache once.
+
+    Raises StoreError where the file is missing or is not what was pinned."""
+    local = store.local(path)
+    if local is None:
+        local = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}" / sha256[:16] / Path(path).name
+        if not local.exists():
+            local.parent.mkdir(parents=True, exist_ok=True)
+            part = local.with_suffix(f".{os.getpid()}")
+            part.write_bytes(store.read(path))
+            os.replace(part, local)
+    try:
+        with open(local, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise StoreError(f"{path} is pinned but gone from the store; retrain it with --retrain") from None
+    if found != sha256:
+        raise StoreError(f"{path} has sha256 {found[:16]}..., pinned was {sha256[:16]}...; restore it or retrain")
+    return local

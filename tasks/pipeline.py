@@ -1,0 +1,355 @@
+"""The pipeline: which outputs a spec asks for, which of them exist, and the jobs that make the others.
+
+Everything here is known from manifests; no column file is opened. An output's key is the digest of its recipe and of the
+values it reads, so what exists is never computed again, even where an ancestor ran and wrote the same values. A key is
+None as long as something it depends on is not computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from data_specs.spec import Spec
+from tasks import catalog
+from tasks.catalog import Node
+from tasks.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
+from tasks.pins import Pins
+from tasks.sources import InputShard, reader
+from tasks.stage import DOCUMENTS, CorpusStage, Learned, Stage, digest
+from tasks.store import Store
+from tasks.work import Job, inputs_by_file, shard_uid
+
+
+@dataclass
+class Wave:
+    """Jobs of one kind for one stage object, and where their entries go."""
+
+    stage: Any
+    token: str
+    folders: list[str]
+    index: Index
+    jobs: list[Job] = field(default_factory=list)
+
+
+@dataclass
+class Output:
+    """A node's output over all document shards: where it lies, what is known of it, what can be computed next."""
+
+    folders: list[str]
+    suffix: str
+    index: Index
+    waves: list[Wave] = field(default_factory=list)
+
+    def path(self, place: int) -> str:
+        return f"{self.folders[place]}/{self.index.keys[place]}{self.suffix}"
+
+
+class Pipeline:
+    """One spec's corpus. `run` names the run in manifest entries."""
+
+    def __init__(self, spec: Spec, store: Store, run: str) -> None:
+        self.spec, self.store, self.run = spec, store, run
+        self.pins = Pins(store, spec.name)
+        self.retrain: set[str] = set()
+        self.outputs: dict[str, Output] = {}
+        self.provider: dict[str, str] = dict.fromkeys(DOCUMENTS.names, "documents")
+        self.tried: set[str] = set()
+        self.beside: str | None = None
+        """The stage that is being computed again, beside what exists."""
+        self.readers = {name: reader(name, source, spec.stages.extract) for name, source in spec.sources.items()}
+        self.shards: list[InputShard] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Build the stages anew, after a pin was set."""
+        self.nodes = catalog.nodes(self.spec, self.pins)
+        for node in self.nodes:
+            self.provider |= dict.fromkeys(node.writes, node.name)
+
+    def node(self, name: str) -> Node:
+        return next(node for node in self.nodes if node.name == name)
+
+    # -- documents ---------------------------------------------------------------------------------------------------
+
+    def list_sources(self) -> None:
+        """Find the input shards of every source. Raises SourceError for a source that cannot be listed."""
+        self.shards = []
+        for name, source_reader in self.readers.items():
+            pinned = self.pins.get(f"groups_{name}")
+            shards, groups = source_reader.shards(pinned["value"] if pinned else None)
+            if groups and not pinned:
+                self.pins.set(f"groups_{name}", {"value": groups, "run": self.run})
+            self.shards += shards
+
+    def documents(self) -> Output:
+        """Resolve the documents: the only output whose keys come from files outside the store."""
+        folders = [self._documents_folder(shard.source) for shard in self.shards]
+        keys = [
+            digest([self.readers[shard.source].recipe, shard.source, shard.name, shard.digest]) for shard in self.shards
+        ]
+        entries = (
+            entry
+            for folder in dict.fromkeys(folders)
+            for entry in Manifest(self.store, folder).entries()
+        )
+        output = Output(folders, ".parquet", Index(entries, keys, DOCUMENTS.names))
+        for name in self.readers:
+            places = [place for place, shard in enumerate(self.shards) if shard.source == name]
+            wave = Wave(self.readers[name], f"{name}@{self.readers[name].recipe}", folders, output.index)
+            for place in self._due(output.index, places):
+                shard = self.shards[place]
+                size = sum((part.end or 0) - part.start for part in shard.parts)
+                wave.jobs.append(
+                    Job("read", keys[place], output.path(place), shard.name, self.run, read=shard, cost=max(size, 0))
+                )
+            if wave.jobs:
+                output.waves.append(wave)
+        self.outputs["documents"] = output
+        return output
+
+    def _documents_folder(self, source: str) -> str:
+        return self._beside("documents", f"documents/{source}@{self.readers[source].recipe}")
+
+    def _beside(self, name: str, folder: str) -> str:
+        return f"{folder}/again" if self.beside == name else folder
+
+    def end_beside(self, name: str, keep: bool) -> None:
+        """Leave the mode in which `name` is computed again; its new files replace the old ones, or go."""
+        if self.beside is None:
+            return
+        if name == "documents":
+            folders = {self._documents_folder(source) for source in self.readers}
+        else:
+            folders = {self.folder(self.node(name).stage)}
+        self.beside = None
+        for folder in folders:
+            for path in self.store.walk(folder):
+                if keep:
+                    self.store.commit(path.replace("/again/", "/", 1), self.store.read(path))
+                self.store.remove(path)
+
+    # -- what every stage needs --------------------------------------------------------------------------------------
+
+    def _due(self, index: Index, places: Sequence[int] | None = None) -> list[int]:
+        """Places to compute now: known keys without output, not already tried in this run."""
+        chosen = index.pending() if places is None else [p for p in places if index.keys[p] and index.state[p] != DONE]
+        return [place for place in chosen if index.keys[place] not in self.tried]
+
+    def lost(self, names: Sequence[str]) -> np.ndarray:
+        """Shards whose `names` will not be computed in this run: quarantined there or further up."""
+        result = np.zeros(len(self.shards), bool)
+        for provider in {self.provider[name] for name in names} | {"documents"}:
+            output = self.outputs[provider]
+            result |= output.index.state == QUARANTINED
+            if provider != "documents":
+                result |= self.lost(self.node(provider).reads)
+        return result
+
+    def _keys(self, recipe: str, names: Sequence[str], extra: list[bytes] | None = None) -> list[str | None]:
+        """Per shard: the digest of recipe, ids, values of the columns read, and `extra`."""
+        documents = self.outputs["documents"].index
+        ready = documents.done.copy()
+        parts = [documents.digests["id"]]
+        for name in names:
+            index = self.outputs[self.provider[name]].index
+            ready &= index.done
+            parts.append(index.digests[name])
+        joined, prefix = np.hstack(parts), recipe.encode()
+        keys: list[str | None] = [None] * len(ready)
+        for place in np.flatnonzero(ready).tolist():
+            state = hashlib.blake2b(prefix + joined[place].tobytes(), digest_size=16)
+            if extra:
+                state.update(extra[place])
+            keys[place] = state.hexdigest()
+        return keys
+
+    def _job(self, kind: Any, key: str, path: str, place: int, names: Sequence[str], **more: Any) -> Job:
+        documents = self.outputs["documents"].index
+        wanted = [(name, self.outputs[self.provider[name]].path(place)) for name in dict.fromkeys(names)]
+        ids = documents.digests["id"][place].tobytes().hex()
+        cost = int(documents.bytes[place])
+        rows = int(documents.rows[place])
+        name = self.shards[place].name
+        return Job(kind, key, path, name, self.run, ids, rows, inputs_by_file(wanted), cost=cost, **more)
+
+    # -- the kinds of nodes ------------------------------------------------------------------------------------------
+
+    def resolve(self, node: Node) -> Output:
+        """What is known of a node's output, and the next jobs for it."""
+        if isinstance(node.stage, Learned):
+            output = self._learned(node.stage)
+        elif not node.ready:
+            output = Output([], ".parquet", Index((), [None] * len(self.shards), node.writes))
+        elif isinstance(node.stage, CorpusStage):
+            output = self._corpus(node.stage)
+        else:
+            output = self._shard_stage(node.stage)
+        self.outputs[node.name] = output
+        return output
+
+    def _shard_stage(self, stage: Stage) -> Output:
+        folder = self.folder(stage)
+        names = catalog.reads(stage)
+        keys = self._keys(stage.recipe, names)
+        index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
+        output = Output([folder] * len(keys), f".{stage.format}", index)
+        wave = Wave(stage, f"{stage.name}@{stage.recipe}", output.folders, index)
+        wave.jobs = [
+            self._job("shard", str(keys[place]), output.path(place), place, names) for place in self._due(index)
+        ]
+        output.waves = [wave] if wave.jobs else []
+        return output
+
+    def folder(self, stage: Stage | CorpusStage) -> str:
+        return self._beside(stage.name, f"{stage.folder or f'columns/{stage.name}'}@{stage.recipe}")
+
+    def _corpus(self, stage: CorpusStage) -> Output:
+        folder, count = self.folder(stage), len(self.shards)
+        token = f"{stage.name}@{stage.recipe}"
+        unknown = Output([folder] * count, ".parquet", Index((), [None] * count, stage.writes.names))
+        names = catalog.map_reads(stage)
+        keys = self._keys(f"{stage.recipe}:map", names)
+        maps = Index(Manifest(self.store, f"{folder}/map").entries(), keys)
+        wave = Wave(stage, token, [f"{folder}/map"] * count, maps)
+        for place in self._due(maps):
+            path = f"{folder}/map/{keys[place]}.arrow"
+            wave.jobs.append(self._job("map", str(keys[place]), path, place, names))
+        lost = self.lost(catalog.reads(stage)) | (maps.state == QUARANTINED)
+        if wave.jobs or not (maps.done | lost).all():
+            unknown.waves = [wave] if wave.jobs else []
+            unknown.index.state[maps.state == QUARANTINED] = QUARANTINED
+            return unknown
+        uids = self._uids()
+        order = sorted(np.flatnonzero(maps.done & ~lost).tolist(), key=lambda place: uids[place])
+        by_partition: dict[str, list[tuple[int, str, str, int]]] = {}
+        for place in order:
+            path = f"{folder}/map/{keys[place]}.arrow"
+            for number, (partition, found) in enumerate(maps.slices[place].items()):
+                by_partition.setdefault(partition, []).append((uids[place], found, path, number))
+        partitions = sorted(by_partition, key=int)
+        reduce_keys: list[str | None] = [
+            digest([stage.recipe, p, [[u, d] for u, d, _, _ in by_partition[p]]]) for p in partitions
+        ]
+        reduces = Index(Manifest(self.store, f"{folder}/reduce").entries(), reduce_keys)
+        wave = Wave(stage, token, [f"{folder}/reduce"] * len(partitions), reduces)
+        for place in self._due(reduces):
+            found_slices = tuple((path, number) for _, _, path, number in by_partition[partitions[place]])
+            key = str(reduce_keys[place])
+            path = f"{folder}/reduce/{key}.arrow"
+            name = f"{stage.name} partition {partitions[place]}"
+            wave.jobs.append(Job("reduce", key, path, name, self.run, slices=found_slices, cost=len(found_slices)))
+        if not reduces.done.all():
+            unknown.waves = [wave] if wave.jobs else []
+            return unknown
+        return self._scatter(stage, reduces, uids, lost)
+
+    def _scatter(self, stage: CorpusStage, reduces: Index, uids: list[int], lost: np.ndarray) -> Output:
+        folder = self.folder(stage)
+        by_shard: dict[str, list[tuple[str, str, int]]] = {}
+        for place, key in enumerate(reduces.keys):
+            for number, (uid, found) in enumerate(reduces.slices[place].items()):
+                by_shard.setdefault(uid, []).append((found, f"{folder}/reduce/{key}.arrow", number))
+        extra = ["".join(found for found, _, _ in by_shard.get(str(uid), ())).encode() for uid in uids]
+        keys = self._keys(f"{stage.recipe}:scatter", stage.scatters, extra)
+        keys = [None if gone else key for key, gone in zip(keys, lost.tolist(), strict=True)]
+        index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
+        index.state[lost] = QUARANTINED
+        output = Output([folder] * len(keys), ".parquet", index)
+        wave = Wave(stage, f"{stage.name}@{stage.recipe}", output.folders, index)
+        for place in self._due(index):
+            found_slices = tuple((path, number) for _, path, number in by_shard.get(str(uids[place]), ()))
+            job = self._job("scatter", str(keys[place]), output.path(place), place, stage.scatters, slices=found_slices)
+            wave.jobs.append(job)
+        output.waves = [wave] if wave.jobs else []
+        return output
+
+    def _uids(self) -> list[int]:
+        ids = self.outputs["documents"].index.digests["id"]
+        return [shard_uid(row.tobytes().hex()) for row in ids]
+
+    def _learned(self, learned: Learned) -> Output:
+        """Samples of every shard, then one fit; nothing where a pin exists."""
+        folder, count = f"models/{learned.name}/samples@{learned.recipe}", len(self.shards)
+        none = Output([], "", Index((), [None] * count))
+        if self.pins.get(learned.name) and learned.name not in self.retrain:
+            return none
+        names = catalog.learned_reads(learned, self.provider)
+        if not all(name in self.provider and self.provider[name] in self.outputs for name in names):
+            return none
+        keys = self._keys(f"{learned.recipe}:sample", names)
+        samples = Index(Manifest(self.store, folder).entries(), keys)
+        wave = Wave(learned, f"{learned.name}@{learned.recipe}", [folder] * count, samples)
+        for place in self._due(samples):
+            path = f"{folder}/{keys[place]}.parquet"
+            wave.jobs.append(self._job("sample", str(keys[place]), path, place, names))
+        lost = self.lost(names) | (samples.state == QUARANTINED)
+        if wave.jobs or not (samples.done | lost).all():
+            none.waves = [wave] if wave.jobs else []
+            return none
+        key = digest([learned.recipe, [key for key, done in zip(keys, samples.done, strict=True) if done]])
+        if key in self.tried:
+            return none
+        wave = Wave(learned, f"{learned.name}@{learned.recipe}", [f"models/{learned.name}"], Index((), [key]))
+        inputs = tuple((f"{folder}/{k}.parquet", ()) for k, done in zip(keys, samples.done, strict=True) if done)
+        path = f"models/{learned.name}/{key}{learned.suffix}"
+        wave.jobs = [Job("fit", key, path, learned.name, self.run, inputs=inputs)]
+        none.waves = [wave]
+        return none
+
+    # -- committing --------------------------------------------------------------------------------------------------
+
+    def recover(self, wave: Wave) -> bool:
+        """Take in outputs that a killed driver left without a manifest entry. True where there were any."""
+        found = 0
+        for folder in dict.fromkeys(wave.folders):
+            suffix = "." + wave.jobs[0].path.rsplit(".", 1)[-1]
+            if wave.jobs[0].kind != "fit":
+                keys = [job.key for job in wave.jobs if job.path.startswith(f"{folder}/")]
+                found += Manifest(self.store, folder).recover(keys, suffix)
+        return found > 0
+
+    def take(self, wave: Wave, entries: list[Entry]) -> None:
+        """Commit entries to their manifests."""
+        paths = {job.key: job.path for job in wave.jobs}
+        by_folder: dict[str, list[Entry]] = {}
+        for entry in entries:
+            self.tried.add(entry["key"])
+            wave.index.add(entry)
+            by_folder.setdefault(paths[entry["key"]].rsplit("/", 1)[0], []).append(entry)
+            if "facts" in entry:
+                facts = {name: entry[name] for name in ("facts", "sha256", "run")}
+                learned = wave.stage
+                self.pins.set(
+                    learned.name, {"path": paths[entry["key"]], "ingredients": learned.ingredients(), **facts}
+                )
+                self.retrain.discard(learned.name)
+        for folder, found in by_folder.items():
+            Manifest(self.store, folder).append(found)
+            if not self.store.exists(f"{folder}/recipe.json"):
+                ingredients = wave.stage.ingredients()
+                self.store.commit(f"{folder}/recipe.json", orjson.dumps(ingredients, option=orjson.OPT_INDENT_2))
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def state(self, name: str) -> str:
+        """cached (nothing to do), stale (jobs to do), waiting (for something above), partial (shards quarantined)."""
+        index = self.outputs[name].index
+        if self.outputs[name].waves:
+            return "stale"
+        if (index.state == MISSING).any():
+            return "waiting"
+        return "partial" if (index.state == QUARANTINED).any() else "cached"
+
+    def files(self, names: Sequence[str]) -> Iterator[tuple[int, tuple[tuple[str, tuple[str, ...]], ...]]]:
+        """Shards for which all of `names` exist: (place, files with columns)."""
+        providers = {self.provider[name] for name in names}
+        ready = np.logical_and.reduce([self.outputs[provider].index.done for provider in providers])
+        for place in np.flatnonzero(ready).tolist():
+            wanted = [(name, self.outputs[self.provider[name]].path(place)) for name in names]
+            yield place, inputs_by_file(wanted)
