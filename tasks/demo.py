@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -21,7 +22,7 @@ import sysconfig
 import tarfile
 import uuid
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -105,67 +106,72 @@ class Apt:
     """The system's package client; where its lists are absent or outdated, with fresh lists of its own in `folder`."""
 
     def __init__(self, folder: Path) -> None:
+        if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+            raise DemoError(
+                "apt-get and dpkg-deb (Debian, Ubuntu) are needed; elsewhere use the README's docker command"
+            )
         self.cache = folder / "packages"
         self.lists = folder / "apt-lists"
         self.cache.mkdir(parents=True, exist_ok=True)
-        if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-            raise DemoError("apt-get and dpkg-deb are needed (Debian, Ubuntu); elsewhere use the README's docker command")
+        shutil.rmtree(self.lists, ignore_errors=True)
 
     def fetch(self, name: str) -> Path | None:
-        """The newest package file of this name, or None where the distribution has no such package."""
+        """The package file of this name, or None where the distribution, by fresh lists, has no such package."""
         if cached := sorted(self.cache.glob(f"{name}_*.deb")):
             return cached[-1]
-        partial = self.cache / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        partial = _fresh(self.cache / "partial")
         done = self._run("download", name, cwd=partial)
         if done.returncode and not self.lists.exists():
             self._refresh()
             done = self._run("download", name, cwd=partial)
-        if done.returncode and re.search(r"Unable to locate package|no installation candidate|Can't find", done.stderr):
+        if done.returncode and re.search(r"Unable to locate package|no candidate", done.stderr):
             return None
-        found = sorted(partial.glob("*.deb"))
+        found = list(partial.glob("*.deb"))
         if done.returncode or not found:
-            raise DemoError(f"apt-get download {name} failed:\n{done.stderr.strip()}\nRun `sudo apt-get update`, then again")
+            raise DemoError(f"apt-get download {name} failed; see whether `sudo apt-get update` does:\n{done.stderr}")
         return found[0].rename(self.cache / found[0].name)
 
     def _refresh(self) -> None:
-        print("demo: refreshing the package lists")
+        print("demo: refreshing the package lists", flush=True)
         (self.lists / "partial").mkdir(parents=True)
         if (done := self._run("update")).returncode:
-            shutil.rmtree(self.lists)
-            raise DemoError(f"apt-get update failed:\n{done.stderr.strip()}\nRun `sudo apt-get update`, then again")
+            raise DemoError(f"apt-get update failed; see whether `sudo apt-get update` does:\n{done.stderr}")
 
     def _run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        own = []
-        if self.lists.exists():
-            own = [f"-oDir::State::lists={self.lists.resolve()}", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache="]
-        command = ["apt-get", "-q", "-oAcquire::Retries=3", "-oAPT::Sandbox::User=", *own, *arguments]
-        environment = {**os.environ, "LC_ALL": "C"}
+        own = {"State::lists": self.lists.resolve(), "Cache::pkgcache": "", "Cache::srcpkgcache": ""}
+        options = [f"-oDir::{key}={value}" for key, value in own.items() if self.lists.exists()]
         return subprocess.run(
-            command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            ["apt-get", "-q", "-oAcquire::Retries=3", "-oAPT::Sandbox::User=", *options, *arguments],
+            cwd=cwd,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
 
 def read(deb: Path, package: Package, pages: int) -> list[Resource]:
-    """At most `pages` HTML pages of a package file, and `ASSETS` other files, by the digest of their paths."""
-    html, assets = [], []
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as unpacked:
-        with tarfile.open(fileobj=unpacked.stdout, mode="r|") as files:
-            for file in files:
-                media = TYPES.get(PurePosixPath(file.name).suffix)
-                stream = files.extractfile(file) if media and file.isreg() else None
-                if not stream or not media:
-                    continue
-                wanted = re.search(package.paths, file.name) if media in HTML else file.size <= LARGEST_ASSET
-                if wanted:
-                    date = datetime.fromtimestamp(int(file.mtime), UTC)
-                    (html if media in HTML else assets).append(
-                        Resource(_url(package.name, file.name), media, date, stream.read())
-                    )
+    """At most `pages` HTML pages of a package file, and `ASSETS` other files, by the digest of their addresses."""
+    unpacked = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE, check=False)
     if unpacked.returncode:
-        raise DemoError(f"{deb} is damaged: remove it, then run again")
-    return sorted(html, key=_order)[:pages] + sorted(assets, key=_order)[:ASSETS]
+        raise DemoError(f"dpkg-deb cannot read {deb}: remove it, then run again")
+    found = []
+    with tarfile.open(fileobj=io.BytesIO(unpacked.stdout)) as files:
+        for file in files:
+            media = _wanted(file, package)
+            if media and (stream := files.extractfile(file)):
+                date = datetime.fromtimestamp(int(file.mtime), UTC)
+                found.append(Resource(_url(package.name, file.name), media, date, stream.read()))
+    found.sort(key=_order)
+    return [r for r in found if r.type in HTML][:pages] + [r for r in found if r.type not in HTML][:ASSETS]
+
+
+def _wanted(file: tarfile.TarInfo, package: Package) -> str | None:
+    """The media type of a file that may be taken."""
+    media = TYPES.get(PurePosixPath(file.name).suffix)
+    fits = re.search(package.paths, file.name) if media in HTML else file.size <= LARGEST_ASSET
+    return media if fits and file.isreg() else None
 
 
 def _url(package: str, path: str) -> str:
@@ -203,17 +209,17 @@ def _member(block: bytes, kind: str, date: datetime, headers: str) -> bytes:
     return gzip.compress(head.encode() + block + b"\r\n\r\n") + gzip.flush()
 
 
-def write_crawl(folder: Path, resources: Iterable[Resource]) -> None:
-    """`WARC_FILES` files, each beginning with a warcinfo record; a resource's file and place follow from its URL."""
-    shuffled = sorted(resources, key=_order)
-    latest = max(resource.date for resource in shuffled)
-    for number in range(WARC_FILES):
+def write_crawl(folder: Path, resources: Sequence[Resource]) -> None:
+    """`WARC_FILES` files, each beginning with a warcinfo record; each resource's file and place follow from its URL."""
+    parts: list[list[Resource]] = [[] for _ in range(WARC_FILES)]
+    for resource in sorted(resources, key=_order):
+        parts[_order(resource)[-1] % WARC_FILES].append(resource)
+    latest = max(resource.date for resource in resources)
+    for number, part in enumerate(parts):
+        about = f"software: sluice\r\nformat: WARC File Format 1.1\r\npart: {number + 1} of {WARC_FILES}\r\n"
         with (folder / f"crawl-{number:02}.warc.gz").open("wb") as warc:
-            about = f"software: sluice\r\nformat: WARC File Format 1.1\r\npart: {number + 1} of {WARC_FILES}\r\n"
             warc.write(_member(about.encode(), "warcinfo", latest, "Content-Type: application/warc-fields\r\n"))
-            for resource in shuffled:
-                if _order(resource)[-1] % WARC_FILES == number:
-                    warc.write(record(resource))
+            warc.writelines(map(record, part))
 
 
 def build_crawl(folder: Path, apt: Apt) -> dict[str, Any]:
