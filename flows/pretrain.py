@@ -7,18 +7,19 @@ view: its result cache is off, and a flow that is retried or started again goes 
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.states import Completed, Failed, State
 
 from flows import artifacts
-from flows.run import Run
+from flows.run import STOPS, Run
+from tasks.execute import GateError, StageResult
 
 DEMO = "data_specs/demo.yaml"
 _OFF = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
@@ -42,7 +43,7 @@ class Progress:
             self.said = time.monotonic()
 
 
-def _ended(result: Any) -> State:
+def _ended(result: StageResult) -> State:
     """The state that the UI shows of a stage."""
     message = f"{result.rows:,} rows in {result.shards:,} shards, {result.seconds:.1f} s. {result.note}".strip()
     name = {"cached": "Cached", "partial": "Partial"}.get(result.state, "Completed")
@@ -52,16 +53,24 @@ def _ended(result: Any) -> State:
 
 
 @task(task_run_name="{name}", **_OFF)
-def run_stage(name: str, work: Callable[[Progress], Any]) -> State:
-    """One stage of a run."""
-    return _ended(work(Progress(name)))
+def run_stage(name: str, work: Callable[[Progress], StageResult]) -> State:
+    """One stage of a run. What the user can mend ends in a failed state with its message, without a traceback."""
+    try:
+        return _ended(work(Progress(name)))
+    except STOPS as error:
+        get_run_logger().error("%s", error)
+        return Failed(name="Gate" if isinstance(error, GateError) else "Failed", message=str(error), data=error)
 
 
-def _step(name: str, work: Callable[[Progress], Any]) -> None:
-    """Run a stage as a task; its error is raised here as it was."""
-    state = run_stage(name, work, return_state=True)
-    if state.is_failed() or state.is_crashed():
-        state.result()
+def _steps(current: Run, names: Sequence[str], work: Callable[[str, Progress], StageResult]) -> State | None:
+    """Run stages as tasks until one fails; its state, or None."""
+    for name in names:
+        state = run_stage(name, partial(work, name), return_state=True)
+        if state.is_failed() or state.is_crashed():
+            error = state.result(raise_on_failure=False)
+            current.fail(name, error)
+            return Failed(message=f"{name}: {state.message}" if state.message else name)
+    return None
 
 
 @flow(name="corpus", log_prints=False, persist_result=False)
@@ -74,7 +83,7 @@ def corpus(
     until: str | None = None,
     replace: bool = False,
     retrain: list[str] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | State:
     """The data half: from sources to tokens.
 
     Args:
@@ -88,14 +97,11 @@ def corpus(
         retrain: pins to learn anew.
     """
     current = Run.of(spec, store, settings or (), run, retrain or ())
-    try:
-        for name in current.corpus_stages(until):
-            again = name == start
-            _step(name, lambda progress, name=name, again=again: current.stage(name, progress, again, replace))
-    finally:
-        current.save()
-        artifacts.corpus(current)
-    return current.json()
+    names = current.corpus_stages(start, until)
+    failed = _steps(current, names, lambda name, progress: current.stage(name, progress, name == start, replace))
+    current.save(ended=run is None or until not in (None, "plan", "train"))
+    artifacts.corpus(current)
+    return failed or current.json()
 
 
 @flow(name="training", log_prints=False, persist_result=False)
@@ -105,7 +111,7 @@ def training(
     settings: list[str] | None = None,
     run: str | None = None,
     until: str | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | State:
     """The training half: the run plan, then training on it.
 
     Args:
@@ -117,14 +123,11 @@ def training(
     """
     current = Run.of(spec, store, settings or (), run)
     current.resolve()
-    try:
-        _step("plan", current.plan)
-        if until != "plan":
-            _step("train", current.train)
-    finally:
-        current.save()
-        artifacts.training(current)
-    return current.json()
+    names = ["plan"] if until == "plan" else ["plan", "train"]
+    failed = _steps(current, names, lambda name, progress: getattr(current, name)(progress))
+    current.save(ended=True)
+    artifacts.training(current)
+    return failed or current.json()
 
 
 @flow(name="pretrain", log_prints=False, persist_result=False)
@@ -132,32 +135,33 @@ def pretrain(
     spec: str = DEMO,
     store: str | None = None,
     settings: list[str] | None = None,
+    run: str | None = None,
     start: str | None = None,
     until: str | None = None,
     replace: bool = False,
     retrain: list[str] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | State:
     """From sources to a trained model.
 
     Args:
         spec: path of the spec.
         store: another store than the spec's.
         settings: `key=value` overrides.
+        run: name of the run; made up by default.
         start: stage to compute again beside what exists.
         until: last stage to run.
         replace: take the values of `start` where they differ.
         retrain: pins to learn anew.
     """
-    run = Run.name(spec)
-    logging.getLogger("sluice").info("run %s", run)
-    result = corpus(spec, store, settings, run, start, until, replace, retrain)
-    if until in (None, "plan", "train"):
-        result = training(spec, store, settings, run, until)
-    return result
+    run = run or Run.new_name(spec)
+    state = corpus(spec, store, settings, run, start, until, replace, retrain, return_state=True)
+    if state.is_completed() and until in (None, "plan", "train"):
+        state = training(spec, store, settings, run, until, return_state=True)
+    return state.result() if state.is_completed() else Failed(message=state.message)
 
 
 @flow(name="stage", log_prints=False, persist_result=False)
-def stage(stage: str, spec: str = DEMO, store: str | None = None, replace: bool = False) -> dict[str, Any]:
+def stage(stage: str, spec: str = DEMO, store: str | None = None, replace: bool = False) -> dict[str, Any] | State:
     """Compute one stage again, then what depends on it.
 
     Args:
@@ -167,5 +171,3 @@ def stage(stage: str, spec: str = DEMO, store: str | None = None, replace: bool 
         replace: take its new values where they differ from the old ones.
     """
     return pretrain(spec, store, None, start=stage, replace=replace)
-
-

@@ -96,7 +96,9 @@ def write(store: Store, path: str, table: pa.Table, entry: Mapping[str, Any]) ->
         return file.tell()
 
 
-def write_slices(store: Store, path: str, slices: Sequence[pa.Table], schema: pa.Schema, entry: Mapping[str, Any]) -> int:
+def write_slices(
+    store: Store, path: str, slices: Sequence[pa.Table], schema: pa.Schema, entry: Mapping[str, Any]
+) -> int:
     """Commit slices as an Arrow IPC file of one record batch each, so that a reader fetches only its own."""
     schema = schema.with_metadata({FOOTER: orjson.dumps(dict(entry))})
     with store.writer(path) as file:

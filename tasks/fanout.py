@@ -132,7 +132,9 @@ def run(
             except ray.exceptions.RayTaskError as error:
                 errors[job.key] = errors.get(job.key, 0) + 1
                 cause = error.cause if isinstance(error.cause, BaseException) else error
-                log.warning("%s: %s, attempt %d of %d", job.shard, _first_line(cause), errors[job.key], cluster.attempts)
+                log.warning(
+                    "%s: %s, attempt %d of %d", job.shard, _first_line(cause), errors[job.key], cluster.attempts
+                )
                 if errors[job.key] < cluster.attempts:
                     waiting.append(job)
                 else:

@@ -94,7 +94,9 @@ def removed_share(counts: dict[str, Any], reason: str) -> dict[str, float]:
     """Per source: the share of its documents (records that became text) that went for `reason`."""
     shares = {}
     for name, source in counts["sources"].items():
-        documents = source["in"] - sum(source["dropped"].get(r, 0) for r in READING) - sum(source["quarantined"].values())
+        documents = (
+            source["in"] - sum(source["dropped"].get(r, 0) for r in READING) - sum(source["quarantined"].values())
+        )
         shares[name] = source["dropped"].get(reason, 0) / documents if documents else 0.0
     return shares
 

@@ -93,11 +93,7 @@ class Pipeline:
         keys = [
             digest([self.readers[shard.source].recipe, shard.source, shard.name, shard.digest]) for shard in self.shards
         ]
-        entries = (
-            entry
-            for folder in dict.fromkeys(folders)
-            for entry in Manifest(self.store, folder).entries()
-        )
+        entries = (entry for folder in dict.fromkeys(folders) for entry in Manifest(self.store, folder).entries())
         output = Output(folders, ".parquet", Index(entries, keys, DOCUMENTS.names))
         for name in self.readers:
             places = [place for place, shard in enumerate(self.shards) if shard.source == name]
@@ -133,6 +129,13 @@ class Pipeline:
                 if keep:
                     self.store.commit(path.replace("/again/", "/", 1), self.store.read(path))
                 self.store.remove(path)
+
+    def resolve_all(self) -> None:
+        """Find what exists of every output, without computing anything."""
+        self.list_sources()
+        self.documents()
+        for node in self.nodes:
+            self.resolve(node)
 
     # -- what every stage needs --------------------------------------------------------------------------------------
 

@@ -165,7 +165,7 @@ def _map(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> tuple[list
         position = pa.array(chosen[rows["position"].to_numpy()].astype(np.uint32))
         rows = rows.set_column(rows.schema.get_field_index("position"), "position", position)
     partitions = rows["partition"].to_numpy()
-    if len(partitions) and not (0 <= partitions.min() and partitions.max() < stage.partitions):
+    if len(partitions) and not (partitions.min() >= 0 and partitions.max() < stage.partitions):
         raise ContractError(f"{stage.name}.map returned a partition outside 0..{stage.partitions - 1}")
     order = np.argsort(partitions, kind="stable")
     rows = rows.take(order).drop_columns(["partition"])

@@ -1,0 +1,239 @@
+"""The command line. Every command reads or runs one spec; `--json` prints one JSON object as the last line of output.
+
+Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate stopped the run.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+import orjson
+
+from flows import embedded
+
+SPEC = click.argument("spec", type=click.Path())
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on the last line of standard output."
+)
+STORE = click.option("--store", metavar="URL", help="Another store than the spec's.")
+SET = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as training.steps=20."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """From a web crawl to a pretrained language model, in one orchestrated run."""
+    embedded.prepare()
+
+
+def said(value: Any) -> None:
+    """Print JSON as the last line."""
+    sys.stdout.flush()
+    sys.stdout.write(orjson.dumps(value, default=str).decode() + "\n")
+    sys.stdout.flush()
+
+
+def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What the user can mend is one message and an exit code, without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from flows.run import STOPS, exit_code
+
+        try:
+            return command(*args, **kwargs)
+        except STOPS as error:
+            if kwargs.get("as_json"):
+                said({"status": "failed", "error": str(error), "exit": exit_code(error)})
+            click.echo(f"sluice: {error}", err=True)
+            sys.exit(exit_code(error))
+
+    return wrapped
+
+
+@cli.command()
+@SPEC
+@STORE
+@click.option("--from", "start", metavar="STAGE", help="Compute STAGE again beside what exists, compare, then go on.")
+@click.option("--until", metavar="STAGE", help="Stop after STAGE.")
+@click.option("--replace", is_flag=True, help="With --from: take the new values where they differ.")
+@SET
+@click.option("--retrain", multiple=True, metavar="NAME", help="Learn a pin anew: domain, quality, tokenizer, ...")
+@JSON
+@plain_errors
+def run(
+    spec: str,
+    store: str | None,
+    start: str | None,
+    until: str | None,
+    replace: bool,
+    settings: tuple[str, ...],
+    retrain: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run SPEC: compute what is missing, from sources to a trained model."""
+    from flows import summary
+    from flows.run import Run
+
+    begun = Run.of(spec, store, settings, None, retrain)
+    begun.corpus_stages(start, until)
+    from flows.pretrain import pretrain
+
+    name = begun.name
+    state = pretrain(spec, store, list(settings), name, start, until, replace, list(retrain), return_state=True)
+    record = Run.of(spec, store, settings, name).record
+    if not as_json:
+        summary.show(record, begun.store)
+    if state.is_completed():
+        if as_json:
+            said(record)
+        return
+    error = record.get("error") or state.message or "the run failed; see the log above"
+    if as_json:
+        said(record | {"status": "failed", "error": error})
+    click.echo(f"sluice: {error}", err=True)
+    sys.exit(record.get("exit", 1))
+
+
+@cli.command()
+@SPEC
+@STORE
+@SET
+@JSON
+@plain_errors
+def plan(spec: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Say what a run of SPEC would do: what is cached, what is stale and why, pins, and what training will cost."""
+    from flows import forecast
+
+    found = forecast.forecast(spec, store, settings)
+    if as_json:
+        said(found)
+    else:
+        forecast.show(found)
+
+
+@cli.command()
+@SPEC
+@STORE
+@SET
+@JSON
+@plain_errors
+def funnel(spec: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Say where every record of SPEC went, from manifests alone."""
+    from flows import summary
+    from flows.run import Run
+    from tasks.ledger import funnel as count
+
+    current = Run.of(spec, store, settings)
+    current.resolve()
+    found = count(current.pipeline)
+    if as_json:
+        said(found)
+    else:
+        summary.show_funnel(found)
+
+
+@cli.command()
+@SPEC
+@click.argument("doc_id")
+@STORE
+@SET
+@JSON
+@plain_errors
+def inspect(spec: str, doc_id: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Show one document of SPEC: its text, every column, its verdict. DOC_ID is its id in hexadecimal, or a beginning."""
+    from flows import query as queries
+    from flows.run import Run
+
+    current = Run.of(spec, store, settings)
+    current.resolve()
+    found = queries.document(current.pipeline, doc_id)
+    if as_json:
+        said(found)
+    else:
+        queries.show_document(found)
+
+
+@cli.command()
+@SPEC
+@click.argument("sql")
+@STORE
+@SET
+@JSON
+@plain_errors
+def query(spec: str, sql: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Ask the columns of SPEC with one SELECT. A view per stage by its name, and `corpus` with all columns."""
+    from flows import query as queries
+    from flows.run import Run
+
+    current = Run.of(spec, store, settings)
+    current.resolve()
+    found = queries.select(current.pipeline, sql)
+    if as_json:
+        said(found)
+    else:
+        queries.show(found)
+
+
+@cli.command()
+@SPEC
+@click.argument("stage")
+@STORE
+@SET
+@JSON
+@plain_errors
+def invalidate(spec: str, stage: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Forget the outputs of STAGE, so that the next run computes them again."""
+    from flows.run import Run
+    from tasks import cleaning
+
+    current = Run.of(spec, store, settings)
+    current.corpus_stages(stage)
+    current.resolve()
+    removed = cleaning.invalidate(current.pipeline, stage)
+    if as_json:
+        said({"stage": stage, "removed": removed})
+    else:
+        click.echo(f"{stage}: {removed} outputs forgotten")
+
+
+@cli.command()
+@SPEC
+@STORE
+@SET
+@click.option("--yes", is_flag=True, help="Remove what is listed.")
+@JSON
+@plain_errors
+def gc(spec: str, store: str | None, settings: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """List the files of SPEC's store that nothing refers to; with --yes, remove them."""
+    from flows.run import Run
+    from tasks import cleaning
+
+    current = Run.of(spec, store, settings)
+    current.resolve()
+    found = cleaning.unreferenced(current.pipeline)
+    if yes:
+        for path in found:
+            current.store.remove(path)
+    if as_json:
+        said({"files": found, "bytes": sum(found.values()), "removed": yes})
+        return
+    for path, size in found.items():
+        click.echo(f"{size:>14,}  {path}")
+    verb = "removed" if yes else "nothing refers to them; `--yes` removes them"
+    click.echo(f"{len(found)} files, {sum(found.values()):,} bytes: {verb}")
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    try:
+        cli()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,168 @@
+"""One run: a spec, a store and a name, and the steps that the flows call. Knows no Prefect.
+
+A run's record, `runs/records/<run>/run.json`, says what each stage did, the funnel, and where training stands. Training has an
+identity of its own, the digest of its plan and settings: `runs/<spec>-<digest>/`. So a run that was stopped is continued
+by the next one, and a training that is done is never done again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from typing import Any
+
+import orjson
+from tasks.sources import SourceError
+
+from data_specs.load import SpecError, check_columns, load
+from data_specs.spec import Spec
+from tasks import run_plan
+from tasks.execute import Execution, GateError, StageError, StageResult
+from tasks.ledger import funnel
+from tasks.mixture import MixtureError
+from tasks.pipeline import Pipeline
+from tasks.stage import digest
+from tasks.store import Store, StoreError
+from training import launch
+from training.launch import TrainingError
+
+STOPS = (SpecError, SourceError, StoreError, StageError, GateError, MixtureError, TrainingError)
+"""Errors that tell the user what to mend; all others are bugs and keep their traceback."""
+LIBRARIES = ("torch", "deepspeed", "transformers", "tokenizers", "ray", "prefect", "pyarrow", "trafilatura", "duckdb")
+
+
+def exit_code(error: BaseException) -> int:
+    """2 for a bad spec, 3 for a gate, 1 for any other failure."""
+    return 3 if isinstance(error, GateError) else 2 if isinstance(error, SpecError | SourceError | MixtureError) else 1
+
+
+class Run:
+    """One run over one spec."""
+
+    def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = ()) -> None:
+        self.spec, self.name = spec, name
+        self.store = Store(spec.store)
+        self.pipeline = Pipeline(spec, self.store, name)
+        self.pipeline.retrain = set(retrain)
+        self.execution = Execution(self.pipeline)
+        self.folder = f"runs/records/{name}"
+        self.record_path = f"{self.folder}/run.json"
+        self.record: dict[str, Any] = {"run": name, "spec": spec.name, "status": "running", "stages": []}
+        if self.store.exists(self.record_path):
+            self.record |= orjson.loads(self.store.read(self.record_path))
+
+    @staticmethod
+    def new_name(spec: str) -> str:
+        """A name no other run has: when it began."""
+        return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+    @classmethod
+    def of(
+        cls,
+        spec: str,
+        store: str | None = None,
+        settings: Sequence[str] = (),
+        name: str | None = None,
+        retrain: Sequence[str] = (),
+    ) -> Run:
+        """Load a spec and make its run. Raises SpecError."""
+        loaded = load(spec, (*settings, *([f"store={store}"] if store else [])))
+        run = cls(loaded, name or cls.new_name(spec), retrain)
+        check_columns(loaded, run.pipeline.provider)
+        known = {node.stage.name for node in run.pipeline.nodes if node.name.startswith("learn_")}
+        if unknown := sorted(set(retrain) - known):
+            raise SpecError(
+                f"--retrain: {', '.join(unknown)} is not learned by this spec; {', '.join(sorted(known))} are"
+            )
+        return run
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def corpus_stages(self, start: str | None = None, until: str | None = None) -> list[str]:
+        """Names of the corpus stages up to `until`, in order. Raises SpecError for a name that is none."""
+        names = ["documents", *(node.name for node in self.pipeline.nodes)]
+        for option, name in (("--from", start), ("--until", until)):
+            if name is not None and name not in [*names, "plan", "train"]:
+                raise SpecError([f"{option}: {name} is no stage; the stages are {', '.join([*names, 'plan', 'train'])}"])
+        return names[: names.index(until) + 1] if until in names else names
+
+    def stage(self, name: str, progress: Callable[[str, int, int], None], again: bool, replace: bool) -> StageResult:
+        """Run one corpus stage, or compute it `again` and compare."""
+        self.execution.progress = progress
+        if again:
+            if name == "documents":
+                self.pipeline.list_sources()
+            return self.execution.recompute(name, replace)
+        return self.execution.documents() if name == "documents" else self.execution.stage(name)
+
+    def resolve(self) -> None:
+        """Find what exists, without computing anything."""
+        self.pipeline.resolve_all()
+
+    def plan(self, progress: Callable[[str, int, int], None]) -> StageResult:
+        """Write the run plan, where it does not exist. Raises MixtureError where the mixture cannot be met."""
+        started = time.perf_counter()
+        inputs = run_plan.inputs(self.pipeline)
+        folder = run_plan.path(self.spec, inputs)
+        state = "cached" if run_plan.complete(self.store, folder, self.spec) else "computed"
+        if state == "computed":
+            run_plan.build(self.spec, self.store, inputs, folder)
+        self.record["plan"] = folder
+        rows = sum(phase["rows"] for phase in self.plan_facts["phases"])
+        seconds = round(time.perf_counter() - started, 3)
+        result = StageResult("plan", folder.rsplit("@", 1)[-1], state, len(inputs.shards), rows, seconds)
+        self.execution.results.append(result)
+        return result
+
+    @property
+    def plan_facts(self) -> dict[str, Any]:
+        return orjson.loads(self.store.read(f"{self.record['plan']}/plan.json"))
+
+    def train(self, progress: Callable[[str, int, int], None]) -> StageResult:
+        """Train on the plan: continue where checkpoints are, do nothing where it is done."""
+        started = time.perf_counter()
+        tokenizer = self.pipeline.pins.get("tokenizer")
+        assert tokenizer is not None
+        identity = digest(
+            {
+                "plan": self.plan_facts["digest"],
+                "model": self.spec.model.model_dump(mode="json"),
+                "training": self.spec.training.model_dump(mode="json", exclude={"checkpoint"}),
+                "seed": self.spec.seed,
+                "libraries": {library: installed(library) for library in ("torch", "transformers", "deepspeed")},
+            }
+        )
+        run = f"{self.spec.name}-{identity[:12]}"
+        done = f"runs/{run}/summary.json"
+        state = "cached" if self.store.exists(done) else "computed"
+        if state == "computed":
+            self.store.commit(f"runs/{run}/versions.json", orjson.dumps({name: installed(name) for name in LIBRARIES}))
+            launch.train(self.spec, self.store.url, self.record["plan"], run, tokenizer["path"], progress=progress)
+        self.record["training"] = summary = orjson.loads(self.store.read(done))
+        seconds = round(time.perf_counter() - started, 3)
+        result = StageResult("train", identity[:16], state, self.spec.training.workers, summary["steps"], seconds)
+        self.execution.results.append(result)
+        return result
+
+    # -- what it says ------------------------------------------------------------------------------------------------
+
+    def fail(self, stage: str, error: BaseException) -> None:
+        """Note what stopped the run."""
+        self.record |= {"status": "failed", "error": f"{stage}: {error}", "exit": exit_code(error)}
+
+    def json(self) -> dict[str, Any]:
+        """The record: {"run", "spec", "status", "stages", "funnel", "plan", "training"}."""
+        return self.record
+
+    def save(self, ended: bool) -> None:
+        """Commit the record with what was done so far; `ended` where the run has nothing left to do."""
+        if ended and "error" not in self.record:
+            self.record["status"] = "completed"
+        known = {stage["name"] for stage in self.record["stages"]}
+        self.record["stages"] += [r.json() for r in self.execution.results if r.name not in known]
+        if "documents" in self.pipeline.outputs:
+            self.record["funnel"] = funnel(self.pipeline)
+        self.store.commit(self.record_path, orjson.dumps(self.record, option=orjson.OPT_INDENT_2))

@@ -1,0 +1,81 @@
+"""What a run prints at its end: where records went, what was mixed, what was learned, and where things are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from tasks.store import Store
+
+console = Console(highlight=False)
+
+
+def show(record: dict[str, Any], store: Store) -> None:
+    """Print a run's record."""
+    stages = Table("stage", "state", "shards", "rows", "seconds", "", title=f"Run {record['run']}: {record['status']}")
+    for stage in record["stages"]:
+        row = (stage["name"], stage["state"], f"{stage['shards']:,}", f"{stage['rows']:,}", f"{stage['seconds']:.1f}")
+        stages.add_row(*row, stage.get("note", ""))
+    console.print(stages)
+    if "funnel" in record:
+        show_funnel(record["funnel"])
+    if "plan" in record:
+        show_mixture(orjson.loads(store.read(f"{record['plan']}/plan.json")))
+    if training := record.get("training"):
+        show_training(training)
+        where = Table(show_header=False, title="Where things are")
+        where.add_row("checkpoint", _place(store, training["checkpoint"]))
+        where.add_row("exported model", _place(store, training["export"]))
+        where.add_row("artifacts", _place(store, f"runs/records/{record['run']}"))
+        where.add_row("user interface", "`prefect server start`, then http://127.0.0.1:4200")
+        console.print(where)
+
+
+def _place(store: Store, path: str) -> str:
+    local = store.local(path)
+    return str(local) if local else f"{store.url.rstrip('/')}/{path}"
+
+
+def show_funnel(funnel: dict[str, Any]) -> None:
+    """Print where every record went, per source."""
+    names = list(funnel["sources"])
+    grid = Table("", "all", *names, title="Funnel (records)")
+    every = [funnel, *(funnel["sources"][name] for name in names)]
+    grid.add_row("in", *(f"{counts['in']:,}" for counts in every))
+    for group in ("dropped", "quarantined"):
+        for reason in funnel[group]:
+            cells = [counts[group].get(reason, 0) for counts in every]
+            grid.add_row(f"{group}: {reason}", *(f"{cell:,}" if cell else "" for cell in cells))
+    if funnel["pending"]:
+        grid.add_row("pending", *(f"{counts['pending']:,}" for counts in every))
+    grid.add_section()
+    grid.add_row("kept", *(f"{counts['kept']:,}" for counts in every))
+    for column in grid.columns[1:]:
+        column.justify = "right"
+    console.print(grid)
+
+
+def show_mixture(plan: dict[str, Any]) -> None:
+    """Print target and realised share, tokens and epochs per channel."""
+    from flows.artifacts import mixture
+
+    grid = Table("channel", "target", "realised", "tokens", "documents", "epochs", title="Mixture")
+    for name, share in mixture(plan).items():
+        usage = plan["usage"][name]
+        cells = (f"{share['target']:.1%}", f"{share['realised']:.1%}", f"{plan['channel_tokens'][name]:,}")
+        grid.add_row(name, *cells, f"{usage['documents']:,}", f"{usage['epochs']:.2f}")
+    console.print(grid)
+
+
+def show_training(training: dict[str, Any]) -> None:
+    """Print first and last loss per channel, in training and held out."""
+    grid = Table("channel", "first loss", "last loss", "held out first", "held out last", "tokens")
+    grid.title = f"Training: {training['steps']:,} steps, {training['tokens']:,} tokens"
+    for name, channel in training["channels"].items():
+        held_out = training["held_out"].get(name, {})
+        losses = (channel["first"], channel["last"], held_out.get("first"), held_out.get("last"))
+        grid.add_row(name, *("" if loss is None else f"{loss:.3f}" for loss in losses), f"{channel['tokens']:,}")
+    console.print(grid)
