@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from data_specs import expressions
 
 _FACTORS = {
     "": 1,
@@ -22,11 +24,15 @@ _FACTORS = {
 class Settings(BaseModel):
     """Frozen settings; unknown keys are an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 def parse_count(value: Any) -> Any:
-    """`1.6M` -> 1600000, `1GiB` -> 1073741824; numbers pass through. Raises ValueError on anything else."""
+    """`1.6M` -> 1600000, `1GiB` -> 1073741824, 1e6 -> 1000000. Raises ValueError on other text."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([KMGT]?(?:iB|B)?)\s*", value)
@@ -58,15 +64,24 @@ def parse_steps(value: Any) -> Any:
     return int(match[1])
 
 
-Count = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+def checked(text: str) -> str:
+    """The text itself, when it is one expression. Raises ExpressionError, a ValueError, when it is not."""
+    expressions.parse(text)
+    return text
+
+
+_WHOLE = Annotated[int, Field(ge=0)] | str
+_PART = Annotated[float, Field(ge=0, le=1)] | str
+
+Count = Annotated[int, Field(ge=0), BeforeValidator(parse_count, json_schema_input_type=_WHOLE)]
 """A whole number, with an optional K, M, G, T."""
-Bytes = Annotated[int, BeforeValidator(parse_count), Field(ge=0)]
+Bytes = Annotated[int, Field(ge=0), BeforeValidator(parse_count, json_schema_input_type=_WHOLE)]
 """A number of bytes, with an optional KiB, MiB, GiB, TiB."""
-Share = Annotated[float, BeforeValidator(parse_share), Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(parse_share, json_schema_input_type=_PART)]
 """A share between 0 and 1, or a percentage."""
-Steps = Annotated[int, BeforeValidator(parse_steps), Field(ge=0)]
+Steps = Annotated[int, Field(ge=0), BeforeValidator(parse_steps, json_schema_input_type=_WHOLE)]
 """A number of optimizer steps, with an optional word `steps`."""
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 """A name: lower-case letters, digits and underscores, as a SQL identifier."""
-Expression = Annotated[str, Field(min_length=1)]
-"""One scalar SQL expression over columns; see `data_specs.expressions`."""
+Expression = Annotated[str, AfterValidator(checked), Field(json_schema_extra={"format": "sql"})]
+"""One scalar SQL expression over columns, as written; see `data_specs.expressions`."""

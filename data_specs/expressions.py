@@ -101,9 +101,12 @@ class Parsed:
 def parse(text: str, known: Collection[str] | None = None) -> Parsed:
     """Check one expression; with `known`, that it reads only these columns. Raises ExpressionError."""
     parsed = _parse(text)
-    if known is not None:
-        for column in sorted(parsed.columns - set(known)):
-            raise ExpressionError(f"column `{column}` is written by no stage{suggestion(column, known)}")
+    if known is not None and (unknown := parsed.columns - set(known)):
+        raise ExpressionError(
+            "; ".join(
+                f"column `{column}` is written by no stage{suggestion(column, known)}" for column in sorted(unknown)
+            )
+        )
     return parsed
 
 
@@ -143,10 +146,10 @@ def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] |
     return _written(bound(tree))
 
 
-def suggestion(name: str, known: Collection[str]) -> str:
+def suggestion(name: str, known: Collection[str], mark: str = "`") -> str:
     """`; did you mean ...?` with the nearest known name, or nothing when none is near."""
     near = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.6)
-    return f"; did you mean `{near[0]}`?" if near else ""
+    return f"; did you mean {mark}{near[0]}{mark}?" if near else ""
 
 
 @lru_cache(maxsize=4096)
@@ -218,8 +221,9 @@ def _selected(sql: str) -> Tree | None:
 def _tree(text: str) -> Tree:
     """Syntax tree of a text that is exactly one expression.
 
-    The text is parsed in parentheses, once closed at its end and once on the next line, and both must be the same bare
-    SELECT: what closes the parenthesis, starts a clause or comments the end away fails one of them.
+    The text is parsed in parentheses, and again in brackets that close on the next line, and both must be a bare SELECT
+    of the same one expression: what closes its bracket, lists several things, starts a clause or comments the end away
+    fails one of them.
     """
     quoted = f"`{text if len(text) <= 80 else text[:77] + '...'}`"
     if not text.strip():
@@ -229,12 +233,13 @@ def _tree(text: str) -> Tree:
     if any(not (character.isprintable() or character in "\n\t") for character in text):
         raise ExpressionError(f"{text[:80]!r} has a character that cannot be printed")
     try:
-        tree, other = _selected(f"SELECT ({text})"), _selected(f"SELECT ({text}\n)")
+        tree, listed = _selected(f"SELECT ({text})"), _selected(f"SELECT [{text}\n]")
     except ExpressionError as error:
         raise ExpressionError(f"{quoted} is not one expression: {str(error).splitlines()[0]}") from None
-    if tree is None or tree != other or tree.get("function_name") == "row":
-        raise ExpressionError(f"{quoted} is not one expression")
-    return tree
+    match listed:
+        case {"function_name": "list_value", "arguments": [{"expression": alone}]} if alone == tree:
+            return alone
+    raise ExpressionError(f"{quoted} is not one expression")
 
 
 def _written(tree: Tree) -> str:

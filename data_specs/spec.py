@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from data_specs.base import Bytes, Expression, Name, Settings
+from data_specs.expressions import suggestion
 from data_specs.sources import Source
 from data_specs.stages import Gates, Stages
 from data_specs.training import Mixture, Model, Phase, Tokenizer, Training
@@ -59,16 +61,41 @@ class Spec(Settings):
     model: Model = Model()
     training: Training = Training()
     cluster: Cluster = Cluster()
+    _places: dict[tuple[str | int, ...], str] = PrivateAttr(default_factory=dict)
+    """Keys from the top -> `file:line` where they were written; see `data_specs.load`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
-        names = [rule.name for rule in self.rules]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"rules: {', '.join(twice)} is defined twice")
-        for number, phase in enumerate(self.mixture.phases):
-            if unknown := sorted(set(phase.weights) - set(self.channels)):
-                raise ValueError(f"mixture.phases.{number}.weights: {', '.join(unknown)} is no channel")
+        """One line per mistake, each beginning with its dotted key."""
+        if mistakes := [*self._twice(), *self._phases(), *self._epochs()]:
+            raise ValueError("\n".join(mistakes))
         return self
+
+    def _twice(self) -> Iterator[str]:
+        names = [rule.name for rule in self.rules]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                yield f"rules.{number}: {name} is defined twice"
+
+    def _phases(self) -> Iterator[str]:
+        ends = [phase.until for phase in self.mixture.phases]
+        for number, phase in enumerate(self.mixture.phases):
+            key = f"mixture.phases.{number}"
+            for channel in phase.weights:
+                if channel not in self.channels:
+                    yield f"{key}.weights.{channel} is no channel{suggestion(channel, self.channels, mark='')}"
+            if not sum(phase.weights.values()):
+                yield f"{key}.weights: no channel has a weight above 0"
+            if phase.until <= max(ends[:number], default=0):
+                yield f"{key}.until is {phase.until:.6g}, not after the phase before it"
+        if ends and ends[-1] != 1:
+            yield f"mixture.phases.{len(ends) - 1}.until is {ends[-1]:.6g}, but the last phase ends at 100%"
+
+    def _epochs(self) -> Iterator[str]:
+        known = {*self.channels, "default"}
+        for channel in self.mixture.epochs:
+            if channel not in known:
+                yield f"mixture.epochs.{channel} is no channel{suggestion(channel, known, mark='')}"
 
     @property
     def phases(self) -> tuple[Phase, ...]:

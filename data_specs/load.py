@@ -1,0 +1,120 @@
+"""A spec from YAML: `load("data_specs/demo.yaml", ["training.steps=20"])`.
+
+A mistake is one line that says where it is, what is wrong, and the nearest name that would be right; all mistakes are
+told at once. `key=value` changes a value by its dotted key, and a rule by its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from data_specs import schema
+from data_specs.document import Document, Mistake, Place, SpecError, dotted, kind, parse, read, undotted
+from data_specs.expressions import ExpressionError, suggestion
+from data_specs.expressions import parse as parse_expression
+from data_specs.mistakes import explained, shown
+from data_specs.ruleset import Ruleset
+from data_specs.spec import Spec
+
+__all__ = ["SpecError", "check_columns", "load"]
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
+    """The spec of a file, with values changed by `key=value`. Raises SpecError with one line per mistake."""
+    document = read(path)
+    if not isinstance(document.value, dict):
+        text = f"is {kind(document.value)}, but should be keys and values such as `name: demo`"
+        raise SpecError([f"{document.line(())}: {text}"])
+    mistakes = _rules(document)
+    for override in overrides:
+        mistakes += _override(document, override)
+    try:
+        spec = Spec.model_validate_json(json.dumps(document.value), strict=True)
+    except ValidationError as error:
+        mistakes += explained(error, document)
+    if mistakes:
+        raise SpecError(dict.fromkeys(f"{line}: {text}" for line, text in sorted(mistakes, key=_order)))
+    spec._places.update(document.lines)
+    return spec
+
+
+def check_columns(spec: Spec, known: Collection[str]) -> None:
+    """Every expression of the spec reads known columns only. Raises SpecError with one line per expression."""
+    written = Document(spec.name, spec.model_dump(mode="json"), spec._places)
+    mistakes = []
+    for place, text in schema.expressions(spec):
+        try:
+            parse_expression(text, known)
+        except ExpressionError as error:
+            mistakes.append(f"{written.line(place)}: {shown(place, written.value)}: {error}")
+    if mistakes:
+        raise SpecError(mistakes)
+
+
+def _order(mistake: Mistake) -> tuple[str, int]:
+    """By file, then by line; what was set by hand comes first."""
+    file, _, line = mistake[0].rpartition(":")
+    return (file, int(line)) if line.isdecimal() else ("", 0)
+
+
+def _rules(document: Document) -> list[Mistake]:
+    """Replace the rules as they are written by what `Rule` takes."""
+    if document.value.get("rules") is None:
+        document.value.pop("rules", None)
+        return []
+    ruleset = Ruleset()
+    ruleset.read(document)
+    document.value["rules"] = ruleset.rules
+    for place in [place for place in document.lines if place[0:1] == ("rules",) and len(place) > 1]:
+        del document.lines[place]
+    document.lines.update({("rules", number): line for number, line in enumerate(ruleset.lines)})
+    return ruleset.mistakes
+
+
+def _override(document: Document, override: str) -> Iterator[Mistake]:
+    """Change one value, or say why not; whether key and value are right is seen when the whole is validated."""
+    key, equals, text = override.partition("=")
+    line = f"--set {key}"
+    if not equals or not key:
+        yield line, "is not `key=value`, such as training.steps=20"
+        return
+    try:
+        value = parse(text, line).value
+    except SpecError as error:
+        yield line, f"the value {kind(text)} is not YAML; put it in quotes ({error.mistakes[0].rpartition(': ')[2]})"
+        return
+    place = undotted(key)
+    if place[0] == "rules" and len(place) > 1:
+        names = [rule["name"] for rule in document.value.get("rules") or ()]
+        if place[1] not in names or place[2:] not in ((), ("where",)):
+            yield line, f"{key} is unknown{suggestion(str(place[1]), names, mark='')}"
+            return
+        place = ("rules", names.index(place[1]), *(place[2:] or ("drop",)))
+    if refused := _put(document.value, place, value):
+        yield line, refused
+        return
+    for inner in [inner for inner in document.lines if inner[: len(place)] == place]:
+        del document.lines[inner]
+    document.lines[place] = line
+
+
+def _put(target: Any, place: Place, value: Any) -> str | None:
+    """Set the value at a place, with keys made on the way; returns why it cannot be."""
+    for number, part in enumerate(place):
+        above = dotted(place[:number])
+        if isinstance(target, list) and part not in range(len(target)):
+            return f"{above} is a list of {len(target)}, and {part} is no position in it"
+        if not isinstance(target, dict | list):
+            return f"{above} is {kind(target)} and has no keys"
+        below: Any = part
+        if number == len(place) - 1:
+            target[below] = value
+        elif isinstance(target, dict) and target.get(below) is None:
+            target[below] = {}
+        target = target[below]
+    return None

@@ -1,0 +1,95 @@
+"""pydantic's errors about a spec, said in its writer's words: where, what is wrong, the nearest name that is right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from data_specs import schema
+from data_specs.document import Document, Mistake, Place, dotted, kind, undotted
+from data_specs.expressions import suggestion
+
+_WORDS = (
+    ("an object", "keys and values"),
+    ("a valid array", "a list"),
+    ("a valid string", "text"),
+    ("a valid integer.*", "a whole number"),
+    ("a valid number.*", "a number"),
+    ("a valid boolean.*", "true or false"),
+)
+"""pydantic's words for what it wants, and ours."""
+
+
+def explained(error: ValidationError, document: Document) -> Iterator[Mistake]:
+    """One mistake per value that is wrong."""
+    wanted: dict[Place, list[str]] = {}
+    for each in error.errors(include_url=False):
+        place = _placed(each["loc"], document)
+        if each["msg"].startswith("Input should"):
+            wanted.setdefault(place, []).append(_wanted(each["msg"]))
+            continue
+        yield from _texts(each, place, document)
+    for place, choices in wanted.items():
+        given = document.at(place)
+        hint = suggestion(str(given), re.findall(r"`(.*?)`", " ".join(choices)))
+        yield document.wrong(
+            place, f"{shown(place, document.value)} is {kind(given)}, but should be {' or '.join(choices)}{hint}"
+        )
+
+
+def shown(place: Place, values: Any) -> str:
+    """A place as a reader would name it: `training.steps`, `rule foreign`."""
+    if place[:1] != ("rules",) or len(place) == 1:
+        return dotted(place)
+    rule = values["rules"][place[1]]["name"]
+    return f"rule {rule} where" if "where" in place else f"rule {rule}"
+
+
+def _texts(error: Any, place: Place, document: Document) -> Iterator[Mistake]:
+    key, context = shown(place, document.value), error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            known = schema.names(place[:-1], document.value)
+            yield document.wrong(place, f"{key} is unknown{suggestion(str(place[-1]), known, mark='')}")
+        case "missing":
+            yield document.wrong(place, f"{key} is missing")
+        case "union_tag_not_found":
+            yield document.wrong(place, f"{key}.kind is missing")
+        case "union_tag_invalid":
+            kinds = re.findall(r"'(.*?)'", context["expected_tags"])
+            hint = suggestion(context["tag"], kinds)
+            place = (*place, "kind")
+            yield document.wrong(
+                place, f"{key}.kind is {kind(context['tag'])}, but should be one of {', '.join(kinds)}{hint}"
+            )
+        case "string_pattern_mismatch":
+            yield document.wrong(place, f"{key}: a name has lower-case letters, digits and underscores, a letter first")
+        case "value_error":
+            for text in str(context["error"]).splitlines():
+                about = place if place else undotted(re.split(r":? ", text, maxsplit=1)[0])
+                yield document.wrong(about, f"{key}: {text}" if key else text)
+        case _:
+            yield document.wrong(place, f"{key}: {error['msg']}")
+
+
+def _placed(location: tuple[str | int, ...], document: Document) -> Place:
+    """pydantic's location without the names of union members; its last key may be absent from the values."""
+    place: Place = ()
+    value = document.value
+    for number, part in enumerate(location):
+        here = part in value if isinstance(value, dict) else isinstance(value, list) and part in range(len(value))
+        if here:
+            place, value = (*place, part), value[part]
+        elif number == len(location) - 1 and isinstance(value, dict) and part != "[key]":
+            place = (*place, part)
+    return place
+
+
+def _wanted(message: str) -> str:
+    text = message.removeprefix("Input should be ").removeprefix("Input should ")
+    for theirs, ours in _WORDS:
+        text = re.sub(f"^{theirs}$", ours, text)
+    return text.replace("'", "`")

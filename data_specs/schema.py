@@ -1,0 +1,117 @@
+"""The JSON schema of a spec: as editors read it (`schema.json`), and as a map of which keys stand where.
+
+`python -m data_specs.schema` writes `schema.json` anew; a test fails when it is not current. A spec names it in its
+first line, `# yaml-language-server: $schema=schema.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from data_specs.document import Place
+from data_specs.spec import Spec
+
+FILE = Path(__file__).with_name("schema.json")
+
+Node = dict[str, Any]
+
+RULES = {
+    "description": "In order; the first that is true is the reason. An item is `name: expression`, or a file of rules.",
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "include": {"type": "string", "description": "A file of rules, relative to the file that names it."},
+            "where": {"type": "string", "format": "sql", "description": "Judge only documents for which this is true."},
+        },
+        "patternProperties": {
+            "^(?!include$|where$)[a-z][a-z0-9_]*$": {
+                "type": "string",
+                "format": "sql",
+                "description": "drop: true drops a document, false and null do not.",
+            }
+        },
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 2,
+    },
+}
+"""Rules as they are written; `data_specs.load` makes `Rule`s of them."""
+
+
+def written() -> Node:
+    """JSON schema of the YAML form."""
+    schema = _pruned(_settings())
+    schema["properties"]["rules"] = RULES
+    del schema["$defs"]["Rule"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def names(place: Place, values: Any) -> list[str]:
+    """Keys that the settings at a place of these values may have; empty where keys are free."""
+    node = _settings()
+    for part in place:
+        node = _child(_resolved(node, values), part)
+        values = values[part]
+    return list(_resolved(node, values).get("properties", ()))
+
+
+def expressions(spec: Spec) -> Iterator[tuple[Place, str]]:
+    """Every SQL expression of a spec and its place."""
+    yield from _expressions(_settings(), spec.model_dump(mode="json"), ())
+
+
+def _expressions(node: Node, values: Any, place: Place) -> Iterator[tuple[Place, str]]:
+    node = _resolved(node, values)
+    if node.get("format") == "sql" and isinstance(values, str):
+        yield place, values
+    elif isinstance(values, dict | list):
+        for part, value in values.items() if isinstance(values, dict) else enumerate(values):
+            yield from _expressions(_child(node, part), value, (*place, part))
+
+
+@cache
+def _settings() -> Node:
+    return Spec.model_json_schema()
+
+
+def _child(node: Node, part: str | int) -> Node:
+    """Schema of one key or item; empty where anything goes."""
+    if isinstance(part, int):
+        return node.get("items", {})
+    free = next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties"))
+    return node.get("properties", {}).get(part) or (free if isinstance(free, dict) else {})
+
+
+def _resolved(node: Node, value: Any) -> Node:
+    """The node a reference or a choice stands for: of sources by their kind, else the first that is not null."""
+    while True:
+        if "$ref" in node:
+            node = _settings()["$defs"][node["$ref"].rsplit("/", 1)[1]]
+        elif "oneOf" in node:
+            mapping = node["discriminator"]["mapping"]
+            kind = value.get(node["discriminator"]["propertyName"]) if isinstance(value, dict) else None
+            node = {"$ref": mapping.get(kind, next(iter(mapping.values())))}
+        elif "anyOf" in node:
+            node = next(choice for choice in node["anyOf"] if choice.get("type") != "null")
+        else:
+            return node
+
+
+def _pruned(node: Any) -> Any:
+    """Without pydantic's titles; keys that match no pattern are refused."""
+    if isinstance(node, list):
+        return [_pruned(child) for child in node]
+    if not isinstance(node, dict):
+        return node
+    strict = {"additionalProperties": False} if "patternProperties" in node else {}
+    kept = {key: _pruned(child) for key, child in node.items() if not (key == "title" and isinstance(child, str))}
+    return kept | strict
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(written(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
