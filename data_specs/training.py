@@ -79,21 +79,6 @@ class Model(Settings):
             raise ValueError("heads must divide hidden, and kv_heads must divide heads")
         return self
 
-    def parameters(self, vocabulary: int) -> int:
-        """Parameters of the model, embeddings included."""
-        keys = self.hidden // self.heads * self.kv_heads
-        layer = 2 * self.hidden * (self.hidden + keys) + 3 * self.hidden * self.intermediate + 2 * self.hidden
-        embeddings = vocabulary * self.hidden * (1 if self.tied else 2)
-        return self.layers * layer + embeddings + self.hidden
-
-    def flops(self, vocabulary: int, sequence: int) -> int:
-        """Floating-point operations of training on one token: 6 per weight that multiplies (Kaplan et al. 2020), the
-        output matrix among them, and 12 x layers x hidden x sequence for attention (Chowdhery et al. 2022, appendix B)."""
-        keys = self.hidden // self.heads * self.kv_heads
-        layer = 2 * self.hidden * (self.hidden + keys) + 3 * self.hidden * self.intermediate
-        weights = self.layers * layer + vocabulary * self.hidden
-        return 6 * weights + 12 * self.layers * self.hidden * sequence
-
 
 class Batch(Settings):
     """The batch of one optimizer step."""

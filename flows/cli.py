@@ -147,7 +147,7 @@ def funnel(spec: str, store: str | None, settings: tuple[str, ...], as_json: boo
 @JSON
 @plain_errors
 def inspect(spec: str, doc_id: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Show one document of SPEC: its text, every column, its verdict. DOC_ID is its id in hexadecimal, or a beginning."""
+    """Show one document of SPEC: its text, every column, its verdict. DOC_ID: its id in hexadecimal, or a beginning."""
     from flows import query as queries
     from flows.run import Run
 

@@ -18,6 +18,7 @@ from flows.run import Run
 from tasks.manifest import Manifest
 from tasks.pipeline import Pipeline
 from tasks.stage import Learned
+from training import model
 
 
 def forecast(spec: str, store: str | None = None, settings: Sequence[str] = ()) -> dict[str, Any]:
@@ -34,11 +35,21 @@ def _stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
     stage = None if name == "documents" else pipeline.node(name).stage
     if isinstance(stage, Learned):
         pinned = pipeline.pins.get(stage.name)
-        return {"name": name, "recipe": stage.recipe, "state": "cached" if pinned else "to learn", "shards": 0, "to_do": 0}
+        return {
+            "name": name,
+            "recipe": stage.recipe,
+            "state": "cached" if pinned else "to learn",
+            "shards": 0,
+            "to_do": 0,
+        }
     index = pipeline.outputs[name].index
     total = len(pipeline.shards)
     to_do = total - int(index.done.sum())
-    entry: dict[str, Any] = {"name": name, "recipe": stage.recipe if stage and pipeline.node(name).ready else "", "state": pipeline.state(name)}
+    entry: dict[str, Any] = {
+        "name": name,
+        "recipe": stage.recipe if stage and pipeline.node(name).ready else "",
+        "state": pipeline.state(name),
+    }
     entry |= {"shards": total, "to_do": to_do, "bytes": int(index.bytes.sum())}
     if to_do and stage and pipeline.node(name).ready:
         entry["because"], seconds, size = _changes(pipeline, stage)
@@ -88,7 +99,12 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
     for name, history in pipeline.pins.history.items():
         pin = history[-1]
         age = datetime.now(UTC) - datetime.fromisoformat(pin["time"])
-        entry = {"name": name, "run": pin["run"], "time": pin["time"], "age_days": round(age.total_seconds() / 86400, 2)}
+        entry = {
+            "name": name,
+            "run": pin["run"],
+            "time": pin["time"],
+            "age_days": round(age.total_seconds() / 86400, 2),
+        }
         if "sha256" in pin:
             entry["sha256"] = pin["sha256"]
         if name in learned and (changed := _differences("", pin["ingredients"], learned[name].ingredients())):
@@ -102,13 +118,13 @@ def _training(run: Run) -> dict[str, Any]:
     spec = run.spec
     steps = spec.training.steps or spec.mixture.tokens // spec.training.batch.tokens
     tokens = steps * spec.training.batch.tokens
-    parameters = spec.model.parameters(spec.tokenizer.vocabulary)
+    parameters = model.parameters(spec.model, spec.tokenizer.vocabulary)
     facts: dict[str, Any] = {
         "steps": steps,
         "tokens": tokens,
         "parameters": parameters,
         "tokens_per_parameter": round(tokens / parameters, 2),
-        "flops": spec.model.flops(spec.tokenizer.vocabulary, spec.training.sequence) * tokens,
+        "flops": model.flops(spec.model, spec.tokenizer.vocabulary, spec.training.sequence) * tokens,
     }
     if (planned := run.planned()) is not None:
         facts |= {"plan": planned, "epochs": {n: round(u["epochs"], 2) for n, u in run.plan_facts["usage"].items()}}

@@ -1,8 +1,8 @@
 """The flows: which stage after which, and what Prefect's UI shows of them.
 
-`pretrain` runs `corpus`, then `training`, each a flow of its own; `stage` computes one stage again and then what depends
-on it. One task run per stage; a stage with nothing to do ends in the state Cached. The store is the truth and Prefect a
-view: its result cache is off, and a flow that is retried or started again goes on where the store stands.
+`pretrain` runs `corpus`, then `training`, each a flow of its own; `stage` computes one stage again and then what
+depends on it. One task run per stage; a stage with nothing to do ends in the state Cached. The store is the truth and
+Prefect a view: its result cache is off, and a flow that is retried or started again goes on where the store stands.
 """
 
 from __future__ import annotations

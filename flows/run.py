@@ -1,8 +1,8 @@
 """One run: a spec, a store and a name, and the steps that the flows call. Knows no Prefect.
 
-A run's record, `runs/records/<run>/run.json`, says what each stage did, the funnel, and where training stands. Training has an
-identity of its own, the digest of its plan and settings: `runs/<spec>-<digest>/`. So a run that was stopped is continued
-by the next one, and a training that is done is never done again.
+A run's record, `runs/records/<run>/run.json`, says what each stage did, the funnel, and where training stands.
+Training has an identity of its own, the digest of its plan and settings: `runs/<spec>-<digest>/`. So a run that was
+stopped is continued by the next one, and a training that is done is never done again.
 """
 
 from __future__ import annotations
@@ -15,23 +15,35 @@ from importlib.metadata import version as installed
 from typing import Any
 
 import orjson
-from tasks.sources import SourceError
 
 from data_specs.load import SpecError, check_columns, load
 from data_specs.spec import Spec
-from tasks import run_plan
+from tasks import catalog, planned, run_plan
 from tasks.execute import Execution, GateError, StageError, StageResult
 from tasks.ledger import funnel
 from tasks.mixture import MixtureError
 from tasks.pipeline import Pipeline
+from tasks.plan_inputs import PlanInputs
+from tasks.sources import SourceError
 from tasks.stage import digest
 from tasks.store import Store, StoreError
-from training import launch
+from training import checkpoint, launch, log
+from training.checkpoint import CheckpointError
 from training.launch import TrainingError
+from training.rows import PlanError
 
-STOPS = (SpecError, SourceError, StoreError, StageError, GateError, MixtureError, TrainingError)
+STOPS = (
+    SpecError,
+    SourceError,
+    StoreError,
+    StageError,
+    GateError,
+    MixtureError,
+    TrainingError,
+    CheckpointError,
+    PlanError,
+)
 """Errors that tell the user what to mend; all others are bugs and keep their traceback."""
-LIBRARIES = ("torch", "deepspeed", "transformers", "tokenizers", "ray", "prefect", "pyarrow", "trafilatura", "duckdb")
 
 
 def exit_code(error: BaseException) -> int:
@@ -45,7 +57,7 @@ class Run:
     def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = ()) -> None:
         self.spec, self.name = spec, name
         self.store = Store(spec.store)
-        self.pipeline = Pipeline(spec, self.store, name)
+        self.pipeline = Pipeline(spec, self.store, name, catalog.nodes)
         self.pipeline.retrain = set(retrain)
         self.execution = Execution(self.pipeline)
         self.folder = f"runs/records/{name}"
@@ -86,7 +98,9 @@ class Run:
         names = ["documents", *(node.name for node in self.pipeline.nodes)]
         for option, name in (("--from", start), ("--until", until)):
             if name is not None and name not in [*names, "plan", "train"]:
-                raise SpecError([f"{option}: {name} is no stage; the stages are {', '.join([*names, 'plan', 'train'])}"])
+                raise SpecError(
+                    [f"{option}: {name} is no stage; the stages are {', '.join([*names, 'plan', 'train'])}"]
+                )
         return names[: names.index(until) + 1] if until in names else names
 
     def stage(self, name: str, progress: Callable[[str, int, int], None], again: bool, replace: bool) -> StageResult:
@@ -105,17 +119,43 @@ class Run:
     def plan(self, progress: Callable[[str, int, int], None]) -> StageResult:
         """Write the run plan, where it does not exist. Raises MixtureError where the mixture cannot be met."""
         started = time.perf_counter()
-        inputs = run_plan.inputs(self.pipeline)
-        folder = run_plan.path(self.spec, inputs)
-        state = "cached" if run_plan.complete(self.store, folder, self.spec) else "computed"
-        if state == "computed":
-            run_plan.build(self.spec, self.store, inputs, folder)
+        inputs, key = PlanInputs(self.pipeline), self.plan_key()
+        folder = run_plan.plan_folder(self.spec, key)
+        rows_too = self.spec.mixture.shards == "rows"
+        cached = self.store.exists(f"{folder}/{'tokens' if rows_too else 'plan'}.json")
+        if not cached:
+            run_plan.build(self.spec, self.vocabulary, key, inputs.tables(), self.store)
+            if rows_too:
+                planned.materialise(self.store, folder)
         self.record["plan"] = folder
         rows = sum(phase["rows"] for phase in self.plan_facts["phases"])
         seconds = round(time.perf_counter() - started, 3)
-        result = StageResult("plan", folder.rsplit("@", 1)[-1], state, len(inputs.shards), rows, seconds)
+        state = "cached" if cached else "computed"
+        result = StageResult("plan", key[:16], state, len(self.pipeline.shards), rows, seconds)
         self.execution.results.append(result)
         return result
+
+    def plan_key(self) -> str:
+        """The digest of the run plan that the corpus as it stands would give."""
+        return run_plan.plan_key(self.spec, self.vocabulary, PlanInputs(self.pipeline).digests())
+
+    @property
+    def vocabulary(self) -> int:
+        """Entries of the pinned tokenizer."""
+        pin = self.pipeline.pins.get("tokenizer")
+        if pin is None:
+            raise StageError("there is no tokenizer yet: run the corpus first")
+        return int(pin["facts"]["vocabulary"])
+
+    def planned(self) -> str | None:
+        """The folder of the run plan, where the corpus is complete and it was written; None otherwise."""
+        if not all(self.pipeline.state(node.name) in ("cached", "partial") for node in self.pipeline.nodes):
+            return None
+        folder = run_plan.plan_folder(self.spec, self.plan_key())
+        if not self.store.exists(f"{folder}/plan.json"):
+            return None
+        self.record["plan"] = folder
+        return folder
 
     @property
     def plan_facts(self) -> dict[str, Any]:
@@ -124,8 +164,7 @@ class Run:
     def train(self, progress: Callable[[str, int, int], None]) -> StageResult:
         """Train on the plan: continue where checkpoints are, do nothing where it is done."""
         started = time.perf_counter()
-        tokenizer = self.pipeline.pins.get("tokenizer")
-        assert tokenizer is not None
+        tokenizer = self.pipeline.pins.files("tokenizer")
         identity = digest(
             {
                 "plan": self.plan_facts["digest"],
@@ -139,9 +178,17 @@ class Run:
         done = f"runs/{run}/summary.json"
         state = "cached" if self.store.exists(done) else "computed"
         if state == "computed":
-            self.store.commit(f"runs/{run}/versions.json", orjson.dumps({name: installed(name) for name in LIBRARIES}))
-            launch.train(self.spec, self.store.url, self.record["plan"], run, tokenizer["path"], progress=progress)
-        self.record["training"] = summary = orjson.loads(self.store.read(done))
+            steps = self.plan_facts["steps"]
+
+            def follow(record: log.Record) -> None:
+                if record["kind"] == "step":
+                    progress(f"train: loss {record['loss']:.3f}", record["step"], steps)
+
+            resume = bool(checkpoint.steps(self.store, run))
+            [path] = tokenizer
+            launch.train(self.spec, self.spec.store, self.record["plan"], run, path, resume, follow)
+        summary = orjson.loads(self.store.read(done))
+        self.record["training"] = summary | {"run": run}
         seconds = round(time.perf_counter() - started, 3)
         result = StageResult("train", identity[:16], state, self.spec.training.workers, summary["steps"], seconds)
         self.execution.results.append(result)

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from tasks import fanout
-from tasks.catalog import Node
 from tasks.ledger import funnel, removed_share
 from tasks.manifest import QUARANTINED
 from tasks.pipeline import Pipeline, Wave
-from tasks.stage import Learned
+from tasks.stage import Learned, Node
 
 SPARE = 64 * 2**20
 """Bytes that must stay free on the store's disk beside what a wave may write."""
@@ -63,7 +62,7 @@ Fan = Callable[..., int]
 
 
 class Execution:
-    """One run over one pipeline. `fan` does the jobs: the Ray fan-out, or something that a benchmark compares with it."""
+    """One run over one pipeline. `fan` does the jobs: the Ray fan-out, or what a benchmark compares with it."""
 
     def __init__(self, pipeline: Pipeline, progress: Progress | None = None, fan: Fan = fanout.run) -> None:
         self.pipeline, self.progress, self.fan = pipeline, progress or (lambda *_: None), fan

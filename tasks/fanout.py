@@ -1,8 +1,8 @@
 """The fan-out: jobs as plain Ray tasks in a bounded window. The only module of tasks/ that knows Ray.
 
-Ray's own retries are off; ours tell three things apart. A job's own error spends one of its attempts. A worker that dies
-spends one of its crashes (an out-of-memory kill and a crash look alike), and the job's next attempt runs alone. A dead
-node spends nothing. A job that has spent its attempts is returned as an error entry, never raised.
+Ray's own retries are off; ours tell three things apart. A job's own error spends one of its attempts. A worker that
+dies spends one of its crashes (an out-of-memory kill and a crash look alike), and the job's next attempt runs alone.
+A dead node spends nothing. A job that has spent its attempts is returned as an error entry, never raised.
 """
 
 from __future__ import annotations
@@ -36,10 +36,8 @@ def _run(token: str, ref: list[Any], job: work.Job, store: Store) -> Entry:
         close = getattr(_held[1], "close", None) if _held else None
         if close:
             close()
-        stage = ray.get(ref[0])
-        if hasattr(stage, "setup"):
-            stage.setup()
-        _held = (token, stage)
+        _held = None
+        _held = (token, work.prepare(ray.get(ref[0]), store))
     return work.run(_held[1], job, store)
 
 

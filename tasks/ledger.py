@@ -1,8 +1,9 @@
 """The ledger: where every record went, from manifests alone.
 
-in = kept + dropped per reason + quarantined per reason + pending, at every commit. Reading counts records in and out, the
-verdict counts documents kept and dropped; documents of a shard that was quarantined in between are quarantined under the
-stage's name; documents that no verdict has reached yet are pending. A shard whose reading failed counts as one record.
+in = kept + dropped per reason + quarantined per reason + pending, at every commit. Reading counts records in and out,
+the verdict counts documents kept and dropped; documents of a shard that was quarantined in between are quarantined
+under the stage's name; documents that no verdict has reached yet are pending. A shard whose reading failed counts as
+one record.
 """
 
 from __future__ import annotations

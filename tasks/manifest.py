@@ -1,7 +1,7 @@
 """Manifests: what a folder of the store holds, known without opening a column file.
 
-A manifest is a row of append-only segments of JSON lines (`<folder>/manifest/<time>.jsonl`), one entry a shard; the last
-entry of a key counts. An entry that a killed driver did not write is rebuilt from its file's footer.
+A manifest is a row of append-only segments of JSON lines (`<folder>/manifest/<time>.jsonl`), one entry a shard; the
+last entry of a key counts. An entry that a killed driver did not write is rebuilt from its file's footer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Pins: what was learned from the corpus, held fast.
 
-`pins/<lineage>.json` maps each learned thing (a classifier, the tokenizer, thresholds, the held-out table, the number of
-groups of a folder source) to a file in the store and its digest. A run learns only what has no pin, so a night's new
-pages never change a model, and with it everything below; only an explicit retrain moves a pin. Older pins are kept.
+`pins/<lineage>.json` maps each learned thing (a classifier, the tokenizer, thresholds, the held-out table, the number
+of groups of a folder source) to a file in the store and its digest. A run learns only what has no pin, so a night's
+new pages never change a model, and with it everything below; only an explicit retrain moves a pin. Older pins are
+kept.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """The pipeline: which outputs a spec asks for, which of them exist, and the jobs that make the others.
 
-Everything here is known from manifests; no column file is opened. An output's key is the digest of its recipe and of the
-values it reads, so what exists is never computed again, even where an ancestor ran and wrote the same values. A key is
-None as long as something it depends on is not computed.
+Everything here is known from manifests; no column file is opened. An output's key is the digest of its recipe and of
+the values it reads, so what exists is never computed again, even where an ancestor ran and wrote the same values. A
+key is None as long as something it depends on is not computed.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,15 @@ import numpy as np
 import orjson
 
 from data_specs.spec import Spec
-from tasks import catalog
-from tasks.catalog import Node
 from tasks.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
 from tasks.pins import Pins
 from tasks.sources import InputShard, reader
-from tasks.stage import DOCUMENTS, CorpusStage, Learned, Stage, digest
+from tasks.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, digest
 from tasks.store import Store
 from tasks.work import Job, inputs_by_file, shard_uid
+
+Catalog = Callable[[Spec, Pins], list[Node]]
+"""Makes the stages that a spec asks for, in order."""
 
 
 @dataclass
@@ -51,10 +52,10 @@ class Output:
 
 
 class Pipeline:
-    """One spec's corpus. `run` names the run in manifest entries."""
+    """One spec's corpus. `run` names the run in manifest entries; `catalog` makes the stages from spec and pins."""
 
-    def __init__(self, spec: Spec, store: Store, run: str) -> None:
-        self.spec, self.store, self.run = spec, store, run
+    def __init__(self, spec: Spec, store: Store, run: str, catalog: Catalog) -> None:
+        self.spec, self.store, self.run, self.catalog = spec, store, run, catalog
         self.pins = Pins(store, spec.name)
         self.retrain: set[str] = set()
         self.outputs: dict[str, Output] = {}
@@ -68,7 +69,7 @@ class Pipeline:
 
     def refresh(self) -> None:
         """Build the stages anew, after a pin was set."""
-        self.nodes = catalog.nodes(self.spec, self.pins)
+        self.nodes = self.catalog(self.spec, self.pins)
         for node in self.nodes:
             self.provider |= dict.fromkeys(node.writes, node.name)
 
@@ -151,7 +152,7 @@ class Pipeline:
             output = self.outputs[provider]
             result |= output.index.state == QUARANTINED
             if provider != "documents":
-                result |= self.lost(self.node(provider).reads)
+                result |= self.lost(self.node(provider).stage.inputs)
         return result
 
     def _keys(self, recipe: str, names: Sequence[str], extra: list[bytes] | None = None) -> list[str | None]:
@@ -198,7 +199,7 @@ class Pipeline:
 
     def _shard_stage(self, stage: Stage) -> Output:
         folder = self.folder(stage)
-        names = catalog.reads(stage)
+        names = stage.inputs
         keys = self._keys(stage.recipe, names)
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
         output = Output([folder] * len(keys), f".{stage.format}", index)
@@ -216,19 +217,19 @@ class Pipeline:
         folder, count = self.folder(stage), len(self.shards)
         token = f"{stage.name}@{stage.recipe}"
         unknown = Output([folder] * count, ".parquet", Index((), [None] * count, stage.writes.names))
-        names = catalog.map_reads(stage)
+        names = stage.gated
         keys = self._keys(f"{stage.recipe}:map", names)
         maps = Index(Manifest(self.store, f"{folder}/map").entries(), keys)
         wave = Wave(stage, token, [f"{folder}/map"] * count, maps)
         for place in self._due(maps):
             path = f"{folder}/map/{keys[place]}.arrow"
             wave.jobs.append(self._job("map", str(keys[place]), path, place, names))
-        lost = self.lost(catalog.reads(stage)) | (maps.state == QUARANTINED)
+        lost = self.lost(stage.inputs) | (maps.state == QUARANTINED)
         if wave.jobs or not (maps.done | lost).all():
             unknown.waves = [wave] if wave.jobs else []
             unknown.index.state[maps.state == QUARANTINED] = QUARANTINED
             return unknown
-        uids = self._uids()
+        uids = self.uids()
         order = sorted(np.flatnonzero(maps.done & ~lost).tolist(), key=lambda place: uids[place])
         by_partition: dict[str, list[tuple[int, str, str, int]]] = {}
         for place in order:
@@ -272,7 +273,7 @@ class Pipeline:
         output.waves = [wave] if wave.jobs else []
         return output
 
-    def _uids(self) -> list[int]:
+    def uids(self) -> list[int]:
         ids = self.outputs["documents"].index.digests["id"]
         return [shard_uid(row.tobytes().hex()) for row in ids]
 
@@ -282,7 +283,7 @@ class Pipeline:
         none = Output([], "", Index((), [None] * count))
         if self.pins.get(learned.name) and learned.name not in self.retrain:
             return none
-        names = catalog.learned_reads(learned, self.provider)
+        names = learned.inputs
         if not all(name in self.provider and self.provider[name] in self.outputs for name in names):
             return none
         keys = self._keys(f"{learned.recipe}:sample", names)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version as installed
 from typing import Any, ClassVar
 
@@ -17,6 +19,7 @@ import orjson
 import pyarrow as pa
 
 from data_specs.base import Settings
+from data_specs.expressions import parse
 
 DOCUMENTS = pa.schema(
     [
@@ -89,8 +92,18 @@ class Recipe(ABC):
             "writes": {field.name: str(field.type) for field in self.writes},
         }
 
-    def setup(self) -> None:
-        """Once per worker process: load models."""
+    @property
+    def gated(self) -> tuple[str, ...]:
+        """Columns that `reads` names, and those of the gate."""
+        return (*self.reads, *sorted(parse(self.where).columns - set(self.reads) if self.where else ()))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Every column that is read."""
+        return self.gated
+
+    def setup(self) -> None:  # noqa: B027 (most stages have nothing to load)
+        """Once per worker process: load models. `files` then names files of this machine."""
 
     def ledger(self, columns: pa.Table, batch: pa.Table) -> dict[str, dict[str, int]]:
         """Counts kept in the manifest beside the shard's output, by group, from what was written and what was read;
@@ -116,6 +129,10 @@ class CorpusStage(Recipe):
     """Columns that `reduce` returns beside `shard` and `position`."""
     scatters: tuple[str, ...] = ()
     """Columns that `scatter` reads."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.gated, *self.scatters)))
 
     @abstractmethod
     def map(self, batch: pa.Table) -> pa.Table:
@@ -144,6 +161,12 @@ class Learned(ABC):
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings = settings
         self.seed = seed
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Every column that is read; `held_out` only to leave those documents out."""
+        held_out = () if self.name == "held_out" else ("held_out",)
+        return tuple(dict.fromkeys(("id", *self.reads, *held_out)))
 
     def declared(self) -> dict[str, Any]:
         """What changes what is learned, beside version, seed and libraries. JSON."""
@@ -174,3 +197,51 @@ class Learned(ABC):
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """All sampled rows, sorted by id -> the artefact and facts about it (JSON: sizes, scores, sample digest).
         The same rows give the same bytes."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage, or something learned, in its place in a pipeline."""
+
+    name: str
+    stage: Any
+    """A Stage, CorpusStage or Learned."""
+    pins: tuple[str, ...] = ()
+    """Learned things it needs."""
+    ready: bool = True
+    """Whether those are pinned; until then its recipe, and all that reads its columns, is unknown."""
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return () if isinstance(self.stage, Learned) else tuple(self.stage.writes.names)
+
+
+def ordered(nodes: Sequence[Node]) -> list[Node]:
+    """Nodes in the order that their columns and pins ask for, else as given. Raises ValueError where a column or pin
+    comes from nowhere or from two nodes, or where they need each other."""
+    source: dict[str, str] = {}
+    for node in nodes:
+        made = [f"pin {node.stage.name}"] if isinstance(node.stage, Learned) else node.writes
+        for name in made:
+            if name in source or name in DOCUMENTS.names:
+                raise ValueError(f"{name} is written by {source.get(name, 'documents')} and by {node.name}")
+            source[name] = node.name
+    needs = {}
+    for node in nodes:
+        wanted = [
+            *(name for name in node.stage.inputs if name not in DOCUMENTS.names),
+            *(f"pin {p}" for p in node.pins),
+        ]
+        if missing := [name for name in wanted if name not in source]:
+            raise ValueError(f"{node.name} needs {', '.join(missing)}, which no stage writes")
+        needs[node.name] = {source[name] for name in wanted}
+    by_name = {node.name: node for node in nodes}
+    result: list[Node] = []
+    done: set[str] = set()
+    while len(result) < len(nodes):
+        free = next((name for name in by_name if name not in done and needs[name] <= done), None)
+        if free is None:
+            raise ValueError(f"stages need each other: {', '.join(name for name in by_name if name not in done)}")
+        result.append(by_name[free])
+        done.add(free)
+    return result

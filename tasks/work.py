@@ -6,10 +6,12 @@ committed returns the manifest entry that also stands in the file's footer; runn
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +20,7 @@ import pyarrow.compute as pc
 
 from tasks import columns
 from tasks.manifest import Entry
+from tasks.pins import fetched
 from tasks.sources import InputShard
 from tasks.stage import CorpusStage, Learned, Stage
 from tasks.store import Store
@@ -56,6 +59,20 @@ class Job:
 
 def shard_uid(ids: str) -> int:
     return int(ids[:16], 16)
+
+
+def prepare(stage: Any, store: Store) -> Any:
+    """Set a stage up in this process: its pinned files are fetched and verified, its models loaded."""
+    files = getattr(stage, "files", {})
+    if any(not Path(path).is_absolute() for path in files):
+        stage = copy.copy(stage)
+        stage.files = {
+            path if Path(path).is_absolute() else str(fetched(store, path, sha256)): sha256
+            for path, sha256 in files.items()
+        }
+    if hasattr(stage, "setup"):
+        stage.setup()
+    return stage
 
 
 def run(stage: Any, job: Job, store: Store) -> Entry:

@@ -1,0 +1,155 @@
+"""`plan` and `funnel` over 100,000 synthetic shards x 15 stages: seconds, peak memory, and that no column file is
+opened.
+
+The manifests are made by asking the pipeline for its keys, stage by stage, so they are what a real run would have
+left; no column file exists, so opening one would fail. Limit: 20 s and 1 GiB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+
+from data_specs.base import Settings
+from data_specs.spec import Spec
+from tasks.ledger import funnel
+from tasks.manifest import Manifest
+from tasks.pins import Pins
+from tasks.pipeline import Pipeline
+from tasks.sources import InputShard
+from tasks.stage import DOCUMENTS, CorpusStage, Node, Stage
+from tasks.store import Store
+
+SHARDS, STAGES, PARTITIONS = 100_000, 15, 16
+
+
+class Synthetic(Stage):
+    """Reads the column of the stage before it, writes one of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(Settings())
+        self.name = f"stage{number}"  # type: ignore[misc]
+        self.reads = ("text",) if number == 0 else (f"column{number - 1}", "text")
+        self.writes = pa.schema([(f"column{number}", pa.int32())])
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        raise AssertionError("nothing is computed here")
+
+
+class Verdict(CorpusStage):
+    """The last stage, a corpus stage with a ledger."""
+
+    name = "verdict"
+    partitions = PARTITIONS
+    shuffled = pa.schema([("position", pa.uint32())])
+    reduced = pa.schema([])
+
+    def __init__(self) -> None:
+        super().__init__(Settings())
+        self.reads = self.scatters = (f"column{STAGES - 2}",)
+        self.writes = pa.schema([("kept", pa.bool_()), ("reason", pa.string())])
+
+    def map(self, batch: pa.Table) -> pa.Table:
+        raise AssertionError("nothing is computed here")
+
+    def reduce(self, rows: pa.Table) -> pa.Table:
+        raise AssertionError("nothing is computed here")
+
+    def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        raise AssertionError("nothing is computed here")
+
+
+def catalog(spec: Spec, pins: Pins) -> list[Node]:
+    stages = [Synthetic(number) for number in range(STAGES - 1)] + [Verdict()]
+    return [Node(stage.name, stage) for stage in stages]
+
+
+def pipeline(folder: str) -> Pipeline:
+    spec = Spec.model_validate(
+        {
+            "name": "synthetic",
+            "store": folder,
+            "sources": {"web": {"kind": "text", "paths": "x"}},
+            "channels": {"all": "true"},
+        }
+    )
+    made = Pipeline(spec, Store(folder), "benchmark", catalog)
+    made.shards = [InputShard("web", f"web-{n:06d}", f"{n:032x}", ()) for n in range(SHARDS)]
+    return made
+
+
+def value(*parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def entry(key: str | None, number: int, columns: list[str], **more: object) -> dict[str, object]:
+    digests = {name: value(name, number) for name in columns}
+    basics = {"key": key, "shard": f"web-{number:06d}", "ids": value("id", number), "rows": 1000, "bytes": 50_000}
+    return basics | {"seconds": 60.0, "run": "benchmark", "columns": digests} | more
+
+
+def write(folder: str) -> None:
+    """The manifests that a run over all shards would have left."""
+    made = pipeline(folder)
+    keys = made.documents().index.keys
+    read = {"in": 1200, "dropped": {"no_text": 200}, "quarantined": {}}
+    entries = [entry(key, n, DOCUMENTS.names, ledger=read) for n, key in enumerate(keys)]
+    Manifest(made.store, made.outputs["documents"].folders[0]).append(entries)
+    made.documents()
+    for node in made.nodes[:-1]:
+        output = made.resolve(node)
+        entries = [entry(key, n, list(node.writes)) for n, key in enumerate(output.index.keys)]
+        Manifest(made.store, output.folders[0]).append(entries)
+        made.resolve(node)
+    verdict = made.nodes[-1]
+    for kind in ("map", "reduce", "scatter"):
+        output = made.resolve(verdict)
+        [wave] = output.waves
+        if kind == "map":
+            slices = {str(p): f"{p:016x}" for p in range(PARTITIONS)}
+            entries = [entry(job.key, n, [], slices=slices) for n, job in enumerate(wave.jobs)]
+        elif kind == "reduce":
+            slices = {str(uid): f"{uid:016x}" for uid in made.uids()[::4]}
+            entries = [entry(job.key, n, [], slices=slices) for n, job in enumerate(wave.jobs)]
+        else:
+            judged = {"web": {"kept": 700, "duplicate": 300}}
+            entries = [entry(job.key, n, list(verdict.writes), ledger=judged) for n, job in enumerate(wave.jobs)]
+        Manifest(made.store, wave.jobs[0].path.rsplit("/", 1)[0]).append(entries)
+
+
+def read(folder: str) -> None:
+    """What `plan` and `funnel` do, in a process of its own."""
+    started = time.perf_counter()
+    made = pipeline(folder)
+    made.documents()
+    for node in made.nodes:
+        made.resolve(node)
+        assert made.state(node.name) == "cached", node.name
+    planned = time.perf_counter() - started
+    counts = funnel(made)
+    assert counts["kept"] == 700 * SHARDS
+    assert counts["in"] == 1200 * SHARDS
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"plan {planned:.1f} s, plan and funnel {seconds:.1f} s, peak memory {peak:.2f} GiB")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write(folder)
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        print(
+            f"{SHARDS:,} shards x {STAGES} stages: {sum(p.stat().st_size for p in files) / 2**20:,.0f} MiB of manifests"
+        )
+        subprocess.run([sys.executable, "-m", "benchmarks.manifests", folder], check=True)
+
+
+if __name__ == "__main__":
+    read(sys.argv[1]) if len(sys.argv) > 1 else main()

@@ -1,0 +1,120 @@
+"""The README's deployment commands, against a real Prefect server on loopback with SQLite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import small
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A background process in a session of its own, ended with all its children."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            yield child
+        finally:
+            for sign in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+                if child.poll() is None:
+                    os.killpg(child.pid, sign)
+                    try:
+                        child.wait(10)
+                    except subprocess.TimeoutExpired:
+                        continue
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def prefect(environment: dict[str, str], *arguments: str, seconds: int = 120) -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / "prefect"), *arguments]
+    return subprocess.run(
+        command, env=environment, cwd=ROOT, text=True, capture_output=True, timeout=seconds, check=False
+    )
+
+
+def get(url: str, body: object = None) -> object:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_full_runs_as_a_deployment_and_a_second_run_is_cached(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=60)
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": api,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "SLUICE_HOME": str(ROOT),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+    }
+    server = [str(BIN / "prefect"), "server", "start", "--port", str(port)]
+    with process(server, environment, tmp_path / "server.log"):
+        wait_for(f"{api}/health", tmp_path / "server.log")
+        assert prefect(environment, "work-pool", "create", "sluice", "--type", "process").returncode == 0
+        deployed = prefect(environment, "deploy", "--prefect-file", "deployment.yaml", "--all")
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        deployments = get(f"{api}/deployments/filter", {})
+        assert {d["name"] for d in deployments} == {"full", "nightly", "rerun"}
+        [nightly] = [d for d in deployments if d["name"] == "nightly"]
+        assert nightly["schedules"][0]["schedule"]["cron"] == "30 2 * * *"
+        worker = [str(BIN / "prefect"), "worker", "start", "--pool", "sluice"]
+        with process(worker, environment, tmp_path / "worker.log"):
+            run = ("deployment", "run", "pretrain/full", "--watch", "-p", f"spec={spec}")
+            for expected in ("Completed", "Cached"):
+                ended = prefect(environment, *run, seconds=300)
+                worker_log = (tmp_path / "worker.log").read_text()[-4000:]
+                assert ended.returncode == 0, ended.stdout + ended.stderr + worker_log
+                names = [
+                    r["state"]["name"] for r in get(f"{api}/task_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"})
+                ]
+                assert names[0] == expected, names
+            rerun = ("deployment", "run", "stage/rerun", "--watch", "-p", f"spec={spec}", "-p", "stage=language")
+            ended = prefect(environment, *rerun, seconds=300)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+        runs = get(f"{api}/task_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
+        half = [r["state"]["name"] for r in runs]
+        stages = [r["name"] for r in runs]
+        count = stages.index("train") + 1
+        assert half[count : 2 * count] == ["Cached"] * count, list(zip(stages, half, strict=True))
+        artifacts = get(f"{api}/artifacts/filter", {"artifacts": {"type": {"any_": ["markdown"]}}})
+        assert {a["key"] for a in artifacts} >= {"funnel", "mixture", "tokenizer", "channel-losses", "checkpoints"}
+        pictures = [a["key"] for a in artifacts if "](data:image/svg+xml;base64," in a["data"]]
+        assert {"funnel", "mixture", "tokenizer", "channel-losses"} <= set(pictures)
+
+
+def wait_for(url: str, log: Path) -> None:
+    """Until the server answers; its log is shown where it does not."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            get(url)
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"no answer from {url}: {log.read_text()[-2000:]}")
