@@ -38,7 +38,7 @@ class SpecError(ValueError):
     """What is wrong in a spec: one line per mistake, `file:line: ...`."""
 
     def __init__(self, mistakes: Iterable[str]) -> None:
-        self.mistakes = tuple(mistakes)
+        self.mistakes = (mistakes,) if isinstance(mistakes, str) else tuple(mistakes)
         super().__init__("\n".join(self.mistakes))
 
 

@@ -37,8 +37,8 @@ FUNCTIONS = _names("""
 """Functions and operators that depend on their arguments alone, as DuckDB's parser names them."""
 
 TYPES = _names("""
-    BOOL BOOLEAN TINYINT SMALLINT INT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT REAL FLOAT DOUBLE
-    DECIMAL STRING TEXT VARCHAR DATE
+    bool boolean tinyint smallint int integer bigint hugeint utinyint usmallint uinteger ubigint real float double
+    decimal string text varchar date
 """)
 """Types that may be cast to: none depends on a time zone, a locale or an extension."""
 
@@ -288,8 +288,8 @@ def _check(node: Tree) -> None:
 def _check_type(node: Tree) -> None:
     name = node.get("type_name", "")
     constants = all(child["class"] == "CONSTANT" for child in node.get("children", ()))
-    if name.upper() not in TYPES or node.get("schema") or node.get("catalog") or not constants:
-        raise ExpressionError(f"a cast to {name or 'an expression'} is not allowed{suggestion(name.upper(), TYPES)}")
+    if name.lower() not in TYPES or node.get("schema") or node.get("catalog") or not constants:
+        raise ExpressionError(f"a cast to {name or 'an expression'} is not allowed{suggestion(name, TYPES)}")
 
 
 def _check_function(node: Tree) -> None:

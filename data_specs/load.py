@@ -81,7 +81,7 @@ def _override(document: Document, override: str) -> Iterator[Mistake]:
     key, equals, text = override.partition("=")
     line = f"--set {key}"
     if not equals or not key:
-        yield line, "is not `key=value`, such as training.steps=20"
+        yield f"--set {override}", "is not `key=value`, such as training.steps=20"
         return
     try:
         value = parse(text, line).value
@@ -89,7 +89,10 @@ def _override(document: Document, override: str) -> Iterator[Mistake]:
         yield line, f"the value {kind(text)} is not YAML; put it in quotes ({error.mistakes[0].rpartition(': ')[2]})"
         return
     place = undotted(key)
-    if place[0] == "rules" and len(place) > 1:
+    if place == ("rules",):
+        yield line, "rules are changed one by one, by name, such as rules.foreign"
+        return
+    if place[0] == "rules":
         names = [rule["name"] for rule in document.value.get("rules") or ()]
         if place[1] not in names or place[2:] not in ((), ("where",)):
             yield line, f"{key} is unknown{suggestion(str(place[1]), names, mark='')}"
@@ -100,7 +103,8 @@ def _override(document: Document, override: str) -> Iterator[Mistake]:
         return
     for inner in [inner for inner in document.lines if inner[: len(place)] == place]:
         del document.lines[inner]
-    document.lines[place] = line
+    for above in range(1, len(place) + 1):
+        document.lines.setdefault(place[:above], line)
 
 
 def _put(target: Any, place: Place, value: Any) -> str | None:

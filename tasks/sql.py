@@ -83,5 +83,9 @@ def _typed(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
             continue
         if wanted == pa.bool_() and not pa.types.is_null(field.type):
             raise ExpressionError(f"{field.name}: is {field.type}, not true or false")
-        table = table.set_column(number, pa.field(field.name, wanted), table.column(number).cast(wanted))
+        try:
+            column = table.column(number).cast(wanted)
+        except pa.ArrowInvalid as error:
+            raise ExpressionError(f"{field.name}: is {field.type}, not {wanted}: {error}") from None
+        table = table.set_column(number, pa.field(field.name, wanted), column)
     return table
