@@ -7,13 +7,14 @@ line.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
@@ -108,7 +109,8 @@ def parse(text: str, file: str) -> Document:
     """A text's values; `file` names it in errors. Raises SpecError."""
     yaml = YAML(typ="safe", pure=True)
     try:
-        root = yaml.compose(text)
+        with warnings.catch_warnings(action="ignore", category=ReusedAnchorWarning):
+            root = yaml.compose(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         hint = "; indent with spaces, not tabs" if "'\\t'" in str(error.problem) else ""
@@ -163,18 +165,22 @@ class _Reader:
         for key, child in node.value:
             if not isinstance(key, ScalarNode) or key.tag not in _WORDS:
                 raise self.mistake(key, "a key is not a word")
-            name = key.value
+            name = self.word(key)
             if name in values:
-                raise self.mistake(
-                    key, f"{dotted((*place, name))} is given twice, first at {self.document.line((*place, name))}"
-                )
+                first = self.document.line((*place, name))
+                raise self.mistake(key, f"{dotted((*place, name))} is given twice, first at {first}")
             self.document.lines[(*place, name)] = self.line(key)
             values[name] = self.value(child, (*place, name))
         return values
 
+    def word(self, node: ScalarNode) -> str:
+        if any("\ud800" <= character <= "\udfff" for character in node.value):
+            raise self.mistake(node, "a word has half of a surrogate pair, which is no character")
+        return node.value
+
     def scalar(self, node: Node) -> Any:
         if isinstance(node, ScalarNode) and node.tag in _WORDS:
-            return node.value
+            return self.word(node)
         if isinstance(node, ScalarNode) and node.tag in _NUMBERS:
             try:
                 return self.yaml.constructor.construct_object(node)

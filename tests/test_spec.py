@@ -191,6 +191,7 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         ),
         ('["a/**/*.py"', '{"a/**/*.py"', "spec.yaml:4: is not YAML: expected ',' or '}', but got ']'"),
         ("steps: 10", "steps: !!python/name:os.system x", "spec.yaml:20: the tag python/name:os.system is not allowed"),
+        ("name: small", 'name: "\\ud800"', "spec.yaml:1: a word has half of a surrogate pair, which is no character"),
         ("steps: 10", "1: 10", "spec.yaml:20: a key is not a word"),
         ("steps: 10", "? [a]\n  : 10", "spec.yaml:20: a key is not a word"),
         ("steps: 10", "steps: &x [*x]", "spec.yaml:20: an alias contains itself"),
