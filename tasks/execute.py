@@ -51,6 +51,8 @@ class StageResult:
     rows: int
     seconds: float
     note: str = ""
+    jobs: int = 0
+    """Jobs done: shards read or computed, maps, reductions, samples."""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -99,7 +101,7 @@ class Execution:
         note = f"pinned {pin['sha256'][:12]} by run {pin['run']}"
         seconds = round(time.perf_counter() - started, 3)
         state = "computed" if did else "cached"
-        result = StageResult(node.name, node.stage.recipe, state, 1, rows, seconds, note)
+        result = StageResult(node.name, node.stage.recipe, state, 1, rows, seconds, note, did)
         self.results.append(result)
         return result
 
@@ -152,7 +154,7 @@ class Execution:
         seconds = round(time.perf_counter() - started, 3)
         rows = int(index.rows[index.done].sum())
         note = "; ".join(sorted(set(index.errors.values()))[:3])
-        result = StageResult(name, recipe, state, len(index.keys), rows, seconds, note)
+        result = StageResult(name, recipe, state, len(index.keys), rows, seconds, note, did)
         self.results.append(result)
         if share > limit:
             raise GateError(

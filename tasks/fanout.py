@@ -125,7 +125,7 @@ def run(
                 if crashes[job.key] < cluster.crashes:
                     alone.append(job)
                 else:
-                    finished.append(_error(job, error, crashes[job.key]))
+                    finished.append(error_entry(job, error, crashes[job.key]))
                     failed += 1
             except ray.exceptions.RayTaskError as error:
                 errors[job.key] = errors.get(job.key, 0) + 1
@@ -136,7 +136,7 @@ def run(
                 if errors[job.key] < cluster.attempts:
                     waiting.append(job)
                 else:
-                    finished.append(_error(job, cause, errors[job.key]))
+                    finished.append(error_entry(job, cause, errors[job.key]))
                     failed += 1
         if finished and (time.monotonic() - flushed > flush_seconds or not (waiting or alone or running)):
             take(finished)
@@ -150,7 +150,7 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
-def _error(job: work.Job, error: BaseException, attempts: int) -> Entry:
+def error_entry(job: work.Job, error: BaseException, attempts: int) -> Entry:
     return {
         "key": job.key,
         "shard": job.shard,

@@ -9,12 +9,13 @@ from pathlib import Path
 
 ENGLISH = (
     "the of and to with that have be river valley water gravel gold miner box channel stream winter morning sound "
-    "heavy sand wash letter small garden build stone bridge carry north summer weather travel village market evening family "
-    "story number answer question reading writing table paper window light field harvest engine signal record measure"
+    "heavy sand wash letter small garden build stone bridge carry north summer weather travel village market "
+    "evening family story number answer question reading writing table paper window light field harvest engine signal record measure"
 ).split()
 CHINESE = (
     "我们 他们 的 在 是 有 和 河流 山谷 水 沙子 黄金 矿工 箱子 渠道 溪流 冬天 早晨 声音 沉重 "
-    "清洗 信件 花园 建造 石头 桥梁 北方 夏天 天气 旅行 村庄 市场 晚上 家庭 故事 数字 回答 问题 阅读 写作 桌子 纸张 窗户 光线 田野 收获 机器 信号 记录 测量"
+    "清洗 信件 花园 建造 石头 桥梁 北方 夏天 天气 "
+    "旅行 村庄 市场 晚上 家庭 故事 数字 回答 问题 阅读 写作 桌子 纸张 窗户 光线 田野 收获 机器 信号 记录 测量"
 ).split()
 
 

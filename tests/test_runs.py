@@ -1,0 +1,204 @@
+"""Whole runs on a small corpus: what is computed, what is cached, what is refused, and that nothing is lost."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from tasks.language import Language
+
+from tasks.execute import ChangedError, DiskFullError, GateError
+from tasks.store import Store
+from tests import small
+from tests.whole import content, go, states
+
+ROOT = Path(__file__).parents[1]
+AFTER_VERDICT = {"verdict", "learn_tokenizer", "tokens", "plan"}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    spec = small.corpus(tmp_path_factory.mktemp("first"))
+    return spec, go(spec)
+
+
+def copy(first: Any, tmp_path: Path) -> Path:
+    """The corpus and its store again, elsewhere: names and digests of inputs do not depend on where they lie."""
+    folder = first[0].parent
+    subprocess.run(["cp", "-r", f"{folder}/.", tmp_path], check=True)
+    spec = tmp_path / "small.yaml"
+    spec.write_text(small.SPEC.format(folder=tmp_path))
+    return spec
+
+
+def test_the_first_run_computes_everything_and_every_record_is_accounted_for(first: Any) -> None:
+    _, run = first
+    assert set(states(run).values()) == {"computed"}
+    counts = run.record["funnel"]
+    assert counts["in"] == 3 * 60 + 24
+    assert counts["in"] == counts["kept"] + sum(counts["dropped"].values()) + sum(counts["quarantined"].values())
+    assert counts["pending"] == 0
+    assert counts["dropped"]["short"] > 0
+    assert counts["dropped"]["duplicate"] > 0
+    assert counts["dropped"]["held_out"] > 0
+
+
+def test_a_second_run_computes_nothing_and_starts_neither_ray_nor_torch(first: Any) -> None:
+    spec, _ = first
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tests.whole import go, states\nfrom tasks import fanout\n"
+        f"run = go(Path({str(spec)!r}), fan=fanout.run)\n"
+        "print(sorted(set(states(run).values())), 'ray' in sys.modules, 'torch' in sys.modules)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "['cached'] False False"
+
+
+def test_a_changed_threshold_recomputes_the_verdict_and_what_follows_it(first: Any, tmp_path: Path) -> None:
+    again = go(copy(first, tmp_path), ["rules.short=domain <> 'code' and words < 150"])
+    changed = {name for name, state in states(again).items() if state == "computed"}
+    assert changed == AFTER_VERDICT - {"learn_tokenizer"}
+    assert again.record["funnel"]["dropped"]["short"] > first[1].record["funnel"]["dropped"]["short"]
+
+
+def test_a_threshold_that_changes_no_verdict_leaves_what_follows_cached(first: Any, tmp_path: Path) -> None:
+    again = go(copy(first, tmp_path), ["rules.short=domain <> 'code' and words < 40.5"])
+    assert {name for name, state in states(again).items() if state == "computed"} == {"verdict"}
+
+
+def test_a_new_file_costs_itself_and_the_partitions_it_touches(first: Any, tmp_path: Path) -> None:
+    spec = copy(first, tmp_path)
+    small.web(tmp_path / "web", 3, 60, seed=2)
+    again = go(spec)
+    jobs = {stage["name"]: stage["jobs"] for stage in again.record["stages"]}
+    assert {name: jobs[name] for name in ("documents", "held_out", "language", "signals", "tokens")} == {
+        "documents": 1, "held_out": 1, "language": 1, "signals": 1, "tokens": 1,
+    }  # fmt: skip
+    assert {state for name, state in states(again).items() if name.startswith("learn_")} == {"cached"}
+    assert again.record["funnel"]["in"] == 4 * 60 + 24
+
+
+def test_a_recomputed_stage_with_the_same_values_lets_nothing_below_run(first: Any, tmp_path: Path) -> None:
+    spec = copy(first, tmp_path)
+    for name in ("language", "verdict", "documents"):
+        again = go(spec, start=name)
+        others = {state for stage, state in states(again).items() if stage != name}
+        assert states(again)[name] == "computed"
+        assert others == {"cached"}
+    assert not [path for path in Store(str(tmp_path / "store")).walk() if "/again/" in path]
+
+
+def test_a_recomputed_stage_with_other_values_stops_the_run_unless_told_to_replace(
+    first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = copy(first, tmp_path)
+    before = content(go(spec))
+    real = Language.__call__
+
+    def undeclared(self: Language, batch: pa.Table) -> pa.Table:
+        table = real(self, batch)
+        return table.set_column(0, "language", pa.array(["fr"] * table.num_rows))
+
+    monkeypatch.setattr(Language, "__call__", undeclared)
+    with pytest.raises(ChangedError, match="language: 5 of 5 shards have other values"):
+        go(spec, start="language")
+    assert content(go(spec)) == before
+    replaced = go(spec, start="language", replace=True, until="verdict")
+    assert replaced.record["funnel"]["dropped"]["foreign"] > 0
+
+
+def test_unreadable_and_truncated_files_are_counted_and_the_run_goes_on(first: Any, tmp_path: Path) -> None:
+    spec = copy(first, tmp_path)
+    (tmp_path / "web" / "web-97.jsonl.gz").write_bytes(random.Random(1).randbytes(5000))
+    whole = (tmp_path / "web" / "web-00.jsonl.gz").read_bytes()
+    (tmp_path / "web" / "web-98.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    lines = [json.dumps({"text": small.english(random.Random(9), 30)}), "{broken", json.dumps({"no": "text"}), ""]
+    (tmp_path / "web" / "web-99.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    counts = go(spec).record["funnel"]
+    lost = sum(counts["quarantined"].values())
+    assert lost >= 3
+    assert counts["in"] == counts["kept"] + sum(counts["dropped"].values()) + lost
+
+
+def test_a_shard_that_fails_is_quarantined_counted_and_tried_again(
+    first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = copy(first, tmp_path)
+    small.web(tmp_path / "web", 3, 60, seed=2)
+    real = Language.__call__
+
+    def failing(self: Language, batch: pa.Table) -> pa.Table:
+        if batch.num_rows == 60:
+            raise RuntimeError("the disk of this node is broken")
+        return real(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Language, "__call__", failing)
+        with pytest.raises(GateError, match=r"1 of 6 shards are quarantined.*RuntimeError: the disk"):
+            go(spec)
+        run = go(spec, ["gates.quarantined=50%"])
+        assert states(run)["language"] == "partial"
+        assert run.record["funnel"]["quarantined"] == {"language": 60}
+    assert go(spec).record["funnel"]["quarantined"] == {}
+
+
+def test_duplicates_above_the_limit_stop_the_run(first: Any, tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"duplicates take .*% of source web"):
+        go(copy(first, tmp_path), ["gates.removed_per_source=1%"])
+
+
+def test_a_full_disk_stops_the_run_before_the_stage(
+    first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = copy(first, tmp_path)
+    small.web(tmp_path / "web", 3, 60, seed=2)
+    monkeypatch.setattr(Store, "free", lambda self: 10_000)
+    with pytest.raises(DiskFullError, match=r"documents: .* has 0 MiB free"):
+        go(spec)
+
+
+def test_retraining_moves_only_the_pin_that_is_named(first: Any, tmp_path: Path) -> None:
+    spec = copy(first, tmp_path)
+    small.web(tmp_path / "web", 3, 60, seed=2)
+    before = go(spec).pipeline.pins.history
+    after = go(spec, retrain=["quality"]).pipeline.pins.history
+    assert {name for name in after if len(after[name]) != len(before[name])} == {"quality"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_killed_anywhere_and_started_again_gives_the_same_content(tmp_path: Path, workers: int) -> None:
+    rng = random.Random(workers)
+    straight = small.corpus(tmp_path / "straight", files=2)
+    settings = [f"training.workers={workers}", "training.batch.micro=2", f"cluster.cpus={workers}"]
+    command = [sys.executable, "-m", "tests.whole"]
+    environment = os.environ | {"RAY_DEDUP_LOGS": "0"}
+    ended = subprocess.run([*command, str(straight), *settings], cwd=ROOT, env=environment, capture_output=True)
+    assert ended.returncode == 0, ended.stderr.decode()[-3000:]
+    whole = len(Store(str(tmp_path / "straight" / "store")).walk())
+    killed = small.corpus(tmp_path / "killed", files=2)
+    for share in (rng.uniform(0.05, 0.3), rng.uniform(0.3, 0.6), rng.uniform(0.6, 0.9), 0.97):
+        kill_at([*command, str(killed), *settings], tmp_path / "killed" / "store", int(share * whole))
+    again = subprocess.run([*command, str(killed), *settings], cwd=ROOT, env=environment, capture_output=True)
+    assert again.returncode == 0, again.stderr.decode()[-3000:]
+    expected, found = (json.loads(out.stdout.splitlines()[-1]) for out in (ended, again))
+    assert found == expected
+
+
+def kill_at(command: list[str], store: Path, files: int) -> None:
+    """Start a run and kill its driver, without warning, once the store holds so many files."""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        while child.poll() is None:
+            if store.exists() and sum(1 for _ in store.rglob("*")) >= files:
+                os.kill(child.pid, signal.SIGKILL)
+                break
+            time.sleep(0.02)
