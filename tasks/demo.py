@@ -22,7 +22,7 @@ import sysconfig
 import tarfile
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -51,6 +51,8 @@ TYPES = {
     ".gif": "image/gif",
     ".svg": "image/svg+xml",
 }
+STAMP = "SOURCES.json"
+"""In each folder: what it was made of, and the SHA-256 of every file."""
 HTML = {"text/html", "application/xhtml+xml"}
 
 
@@ -250,47 +252,55 @@ def build_crawl(folder: Path, apt: Apt) -> dict[str, Any]:
 
 def build_modules(folder: Path, library: Path) -> dict[str, Any]:
     """Copy `MODULES` source files of the standard library, those whose path's digest is smallest."""
-    sources = [
-        path.relative_to(library)
-        for path in library.rglob("*.py")
-        if path.is_file() and not path.is_symlink() and not {"site-packages", "dist-packages"} & set(path.parts)
-    ]
+    files = [path.relative_to(library) for path in library.rglob("*.py") if path.is_file() and not path.is_symlink()]
+    sources = [path for path in files if not {"site-packages", "dist-packages"} & set(path.parts)]
     chosen = sorted(sources, key=lambda path: hashlib.sha256(path.as_posix().encode()).digest())[:MODULES]
     for path in chosen:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes((library / path).read_bytes())
-    return {"python": sys.version, "modules": len(chosen)}
+    return {"modules": len(chosen)}
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def make(folder: Path, recipe: dict[str, str], build: Callable[[Path], dict[str, Any]]) -> None:
+    """Let `build` fill `folder` unless it holds what this recipe wrote; files that others put there stay.
 
-
-def _digests(folder: Path, stamp: str) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != stamp)
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
-
-
-def complete(folder: Path, stamp: str, recipe: dict[str, str]) -> bool:
-    """Whether `folder` was made by this recipe and still holds what was written."""
-    try:
-        written = json.loads((folder / stamp).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return False
-    return written["recipe"] == recipe and written["files"] == _digests(folder, stamp)
-
-
-def publish(partial: Path, folder: Path, stamp: str, recipe: dict[str, str], made: dict[str, Any]) -> None:
-    """Stamp `partial` and put it in the place of `folder`; a kill in between leaves no folder, and so a new build."""
-    written = {"recipe": recipe, **made, "files": _digests(partial, stamp)}
-    (partial / stamp).write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n")
+    It is built beside its place and renamed: a kill leaves the old folder, or none, and so a new build.
+    """
+    stamp = _stamp(folder)
+    if stamp.get("recipe") == recipe and all(_sha256(folder / name) == known for name, known in stamp["files"].items()):
+        return
+    partial = _fresh(folder.with_name(f".{folder.name}.partial"))
+    facts = build(partial)
+    files = {name: _sha256(partial / name) for name in _names(partial)}
+    (partial / STAMP).write_text(json.dumps({"recipe": recipe, **facts, "files": files}, indent=1) + "\n")
+    for name in _names(folder) - set(files) - set(stamp.get("files", ())) - {STAMP}:
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        os.link(folder / name, partial / name)
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _stamp(folder: Path) -> dict[str, Any]:
+    try:
+        stamp: dict[str, Any] = json.loads((folder / STAMP).read_bytes())
+    except (FileNotFoundError, ValueError):  # never made, or cut short by a power failure
+        return {}
+    return stamp
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def _sha256(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fresh(path: Path) -> Path:
@@ -304,17 +314,11 @@ def main(root: Path = Path("demo")) -> None:
     root.mkdir(exist_ok=True)
     with (root / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        recipe = {"module": _sha256(Path(__file__))}
-        crawl, modules = root / "crawl", root / "python-stdlib"
-        if not complete(crawl, "PACKAGES.json", recipe):
-            partial = _fresh(root / ".crawl.partial")
-            publish(partial, crawl, "PACKAGES.json", recipe, build_crawl(partial, Apt(root)))
-        recipe["python"] = sys.version
-        if not complete(modules, "FILES.json", recipe):
-            partial = _fresh(root / ".python-stdlib.partial")
-            made = build_modules(partial, Path(sysconfig.get_path("stdlib")))
-            publish(partial, modules, "FILES.json", recipe, made)
-    print(f"demo: {crawl} and {modules} are complete")
+        recipe = {"module": str(_sha256(Path(__file__)))}
+        make(root / "crawl", recipe, lambda folder: build_crawl(folder, Apt(root)))
+        library = Path(sysconfig.get_path("stdlib"))
+        make(root / "python-stdlib", {**recipe, "python": sys.version}, lambda folder: build_modules(folder, library))
+    print(f"demo: {root / 'crawl'} and {root / 'python-stdlib'} are complete")
 
 
 if __name__ == "__main__":

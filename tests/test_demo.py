@@ -216,7 +216,7 @@ def test_the_standard_library_is_copied_without_installed_packages(small: Path) 
     assert (small / "python-stdlib/b/c.py").read_bytes() == b"# b/c.py\n"
 
 
-@pytest.mark.parametrize("harm", ["damaged", "removed", "added"])
+@pytest.mark.parametrize("harm", ["damaged", "removed", "stamp cut short"])
 def test_a_crawl_that_was_changed_is_made_again(small: Path, harm: str) -> None:
     demo.main(small)
     whole = tree(small)
@@ -226,9 +226,21 @@ def test_a_crawl_that_was_changed_is_made_again(small: Path, harm: str) -> None:
     elif harm == "removed":
         victim.unlink()
     else:
-        (small / "crawl" / "crawl-99.warc.gz").write_bytes(b"")
+        os.truncate(small / "crawl" / demo.STAMP, 10)
     demo.main(small)
     assert tree(small) == whole
+
+
+def test_a_file_that_the_user_added_stays(small: Path) -> None:
+    demo.main(small)
+    added = small / "crawl" / "mine" / "crawl-99.warc.gz"
+    added.parent.mkdir()
+    added.write_bytes(b"mine")
+    demo.main(small)
+    (small / "crawl" / "crawl-03.warc.gz").unlink()
+    demo.main(small)
+    assert added.read_bytes() == b"mine"
+    assert (small / "crawl" / "crawl-03.warc.gz").exists()
 
 
 @pytest.mark.parametrize("at", range(5))
