@@ -10,7 +10,8 @@ from pathlib import Path
 ENGLISH = (
     "the of and to with that have be river valley water gravel gold miner box channel stream winter morning sound "
     "heavy sand wash letter small garden build stone bridge carry north summer weather travel village market "
-    "evening family story number answer question reading writing table paper window light field harvest engine signal record measure"
+    "evening family story number answer question reading writing table paper window light field "
+    "harvest engine signal record measure"
 ).split()
 CHINESE = (
     "我们 他们 的 在 是 有 和 河流 山谷 水 沙子 黄金 矿工 箱子 渠道 溪流 冬天 早晨 声音 沉重 "
