@@ -15,6 +15,8 @@ from ruamel.yaml import YAML
 from data_specs import schema
 from data_specs.load import SpecError, check_columns, load
 from data_specs.spec import Spec
+from tasks.signals import Signals
+from tasks.stage import DOCUMENTS
 
 SPECS = Path(__file__).parents[1] / "data_specs"
 
@@ -431,6 +433,8 @@ def test_the_specs_that_come_with_it_load_and_fit_the_schema(name: str) -> None:
     first, *_ = (SPECS / f"{name}.yaml").read_text().splitlines()
     assert first == "# yaml-language-server: $schema=schema.json"
     jsonschema.validate(YAML(typ="safe").load(SPECS / f"{name}.yaml"), json.loads(schema.FILE.read_text()))
+    judged = ["language", "language_score", "domain", "domain_score", "quality"]
+    check_columns(loaded, [*DOCUMENTS.names, *Signals.writes.names, *judged])
 
 
 def test_every_file_of_rules_is_included_by_the_demo() -> None:
