@@ -1,0 +1,192 @@
+"""The mixture's arithmetic: rows, interleaving, usage, and what is said when the corpus is too small."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_specs.spec import Spec
+from tasks.mixture import MixtureError, Usage, interleave, largest_remainder, schedule, shortage
+
+
+def make_spec(tokens: int = 1_600_000, phases: Any = (), **more: Any) -> Spec:
+    return Spec(
+        name="test",
+        sources={"pages": {"kind": "jsonl", "paths": "pages.jsonl"}},
+        channels={"zh": "language = 'zh'", "en": "language = 'en'", "code": "domain = 'code'"},
+        mixture={"tokens": tokens, "phases": phases, **more},
+    )
+
+
+PHASES = (
+    {"until": "80%", "weights": {"zh": 0.35, "en": 0.40, "code": 0.25}},
+    {"until": "100%", "weights": {"zh": 0.45, "en": 0.45, "code": 0.10}, "where": "quality > 0.5"},
+)
+
+
+def usage_of(channel: str, lengths: list[int], cap: float) -> Usage:
+    hashes = np.arange(len(lengths), dtype=np.uint64) * np.uint64(2**60)
+    return Usage(channel, np.array(lengths, np.int32), hashes, cap, seed=1)
+
+
+def everything(usage: Usage) -> np.ndarray:
+    return np.ones(len(usage.lengths), bool)
+
+
+def test_phases_are_whole_steps_that_fill_the_budget_and_rows_follow_the_weights() -> None:
+    first, second = schedule(make_spec(phases=PHASES), {})
+    assert (first.first_step, first.steps, second.first_step, second.steps) == (0, 156, 156, 39)
+    assert sum(first.rows.values()) == 156 * 32
+    for phase in (first, second):
+        for name, rows in phase.rows.items():
+            assert abs(rows - phase.weights[name] * phase.steps * 32) < 1
+
+
+def test_without_phases_every_channel_weighs_its_size() -> None:
+    [phase] = schedule(make_spec(), {"zh": 100, "en": 300, "code": 0})
+    assert phase.weights == {"zh": 0.25, "en": 0.75}
+
+
+def test_steps_of_the_training_come_before_the_budget() -> None:
+    spec = make_spec(phases=PHASES)
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"steps": 10})})
+    assert [phase.steps for phase in schedule(spec, {})] == [8, 2]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "phases", "sizes", "message"),
+    [
+        (5000, PHASES, {}, "a budget of 5,000 tokens is less than one step of 8,192"),
+        (8192, PHASES, {}, "phase 2 ends at step 1 of 1, before it begins"),
+        (8192, (), {"zh": 0}, "no channel has any weight in phase 1, or no document was kept"),
+    ],
+)
+def test_a_budget_that_makes_no_steps_is_refused(tokens: int, phases: Any, sizes: dict[str, int], message: str) -> None:
+    with pytest.raises(MixtureError, match=re.escape(message)):
+        schedule(make_spec(tokens, phases), sizes)
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=1, max_size=8), st.integers(1, 5000))
+def test_largest_remainder_is_whole_and_within_one(weights: list[float], total: int) -> None:
+    shares = {str(i): weight / sum(weights) for i, weight in enumerate(weights)}
+    found = largest_remainder(shares, total)
+    assert sum(found.values()) == total
+    assert all(abs(found[name] - share * total) < 1 for name, share in shares.items())
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=9).filter(any), st.integers(1, 60))
+def test_after_every_step_each_channel_is_less_than_one_row_from_its_share(rows: list[int], batch: int) -> None:
+    rows[0] += -sum(rows) % batch
+    steps = sum(rows) // batch
+    counts = interleave(np.array(rows), steps)
+    assert (counts >= 0).all()
+    assert (counts.sum(axis=1) == batch).all()
+    assert counts.sum(axis=0).tolist() == rows
+    exact = np.outer(np.arange(1, steps + 1), rows) / steps
+    assert np.abs(counts.cumsum(axis=0) - exact).max() < 1
+    plenty = np.array(rows) >= 2 * steps
+    assert (counts[:, plenty] >= 1).all()
+
+
+def test_a_stream_is_read_on_where_it_stopped_and_repeats_evenly() -> None:
+    usage = usage_of("zh", [10, 20, 30], cap=3)
+    read = [0] * 3
+    for tokens in (25, 50, 40, 61):
+        stream = usage.take(everything(usage), tokens)
+        assert stream.length.sum() == tokens
+        for document, start, length in zip(*map(np.ndarray.tolist, vars(stream).values()), strict=True):
+            assert start in (0, read[document] % int(usage.lengths[document]) - 1)
+            read[document] += length - (start > 0)
+        assert usage.counts.max() - usage.counts.min() <= 1
+        assert sum(read) + usage.leftover == usage.counts @ usage.lengths
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(2, 50), min_size=1, max_size=20), st.lists(st.integers(2, 60), max_size=8), st.integers(1, 4)
+)
+def test_what_is_available_can_be_read_to_the_last_token_and_never_beyond_the_cap(
+    lengths: list[int], before: list[int], cap: int
+) -> None:
+    usage = usage_of("zh", lengths, cap)
+    half = np.arange(len(lengths)) % 2 == 0
+    for tokens in before:
+        if usage.available(half) >= tokens:
+            usage.take(half, tokens)
+    for mask in (half, everything(usage)):
+        if left := usage.available(mask):
+            assert usage.take(mask, left).length.sum() == left
+        assert usage.available(mask) == 0
+        assert (usage.counts[mask] == cap).all()
+        assert not [entry for entry in usage.begun if mask[entry[0]]]
+
+
+def test_a_shortage_reads_like_the_spec() -> None:
+    phases = schedule(make_spec(phases=({"until": 1, "weights": {"zh": 0.5, "en": 0.4, "code": 0.1}},)), {})
+    usage = usage_of("code", [30_602], cap=2)
+    assert shortage(usage, everything(usage), 256, phases, 0) == (
+        "mixture: code needs 159,745 tokens at weight .10 but has 61,204 under 2 epochs; "
+        "raise epochs.code to 6, or lower the weight to .035"
+    )
+
+
+def test_a_shortage_names_its_phase_and_what_the_earlier_ones_used() -> None:
+    phases = schedule(make_spec(phases=PHASES), {})
+    usage = usage_of("code", [20_000, 300_000], cap=1.5)
+    usage.take(everything(usage), 320_000)
+    assert shortage(usage, np.array([True, False]), 256, phases, 1) == (
+        "mixture: code needs 32,001 tokens at weight .10 but has 10,000 under 1.5 epochs "
+        "in phase 2 where quality > 0.5; raise epochs.code to 3, or lower the weight to .028"
+    )
+
+
+def test_a_channel_without_documents_is_told_to_have_no_weight() -> None:
+    phases = schedule(make_spec(phases=({"until": 1, "weights": {"zh": 0.5, "en": 0.5}},)), {})
+    usage = usage_of("zh", [], cap=4)
+    message = shortage(usage, everything(usage), 256, phases, 0)
+    assert message is not None
+    assert message.endswith("but has 0 under 4 epochs; lower the weight to .00")
+
+
+@settings(deadline=None)
+@given(
+    st.integers(2_000, 150_000),
+    st.sampled_from([0.5, 1, 2, 3.5]),
+    st.fixed_dictionaries({"zh": st.floats(0.05, 1), "en": st.floats(0.05, 1), "code": st.floats(0.05, 1)}),
+    st.booleans(),
+)
+def test_following_the_advice_helps(once: int, cap: float, weights: dict[str, float], by_size: bool) -> None:
+    sizes = {"zh": once, "en": 9 * once, "code": once}
+    phase = {"until": 1, "weights": {"zh": 1.0} if by_size else weights}
+
+    def lack(**changes: Any) -> str | None:
+        spec = make_spec(
+            changes.get("tokens", 1_600_000), (phase | {"weights": changes.get("weights", phase["weights"])},)
+        )
+        usage = usage_of("zh", [once], changes.get("cap", cap))
+        planned = schedule(spec, sizes)
+        return shortage(usage, everything(usage), 256, planned, 0) if planned[0].rows.get("zh") else None
+
+    message = lack()
+    if message is None:
+        return
+    raised = re.search(r"raise epochs\.zh to (\d+)", message)
+    assert raised
+    assert lack(cap=int(raised[1])) is None
+    assert lack(cap=int(raised[1]) - 1) is not None
+    if by_size:
+        lower = re.search(r"budget to ([\d,]+) tokens \(([\d,]+) steps\)", message)
+        assert lower
+        tokens = int(lower[1].replace(",", ""))
+        assert tokens == 8192 * int(lower[2].replace(",", ""))
+        assert tokens < 8192 or lack(tokens=tokens) is None
+    else:
+        lower = re.search(r"lower the weight to (\.\d+)", message)
+        assert lower
+        assert lack(weights=weights | {"zh": float(lower[1])}) is None
