@@ -1,0 +1,210 @@
+"""HTTP responses as crawls stored them: headers, decoded bodies, and the characters in them.
+
+Everything here is given bytes that anyone may have written, and returns something for all of them: crawlers store
+bodies already decoded under headers that say otherwise, servers lie about lengths, codings and character sets, and
+records are cut off. What can be decoded is kept; only a body that grows past its limit is refused, and while it grows.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import NamedTuple
+
+import brotli
+import zstandard
+from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+
+HEAD = 64 * 2**10
+"""Bytes in which the header has to end."""
+_STEP = 64 * 2**10
+_CODINGS = 4
+"""Content codings on top of each other that are undone; more is an attack."""
+_CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s;\"',>]+)", re.IGNORECASE)
+_META = re.compile(
+    rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})|<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]{2,40})",
+    re.IGNORECASE,
+)
+_HTML = re.compile(rb"<(?:!doctype\s+html|html|head|body|title|meta|div|p|h1|table)\b", re.IGNORECASE)
+_BINARY = re.compile(rb"%PDF-|\x89PNG|GIF8[79]a|\xff\xd8\xff|PK\x03\x04|\x1f\x8b|RIFF|wOF[F2]|\x7fELF|\x00\x00\x01\x00")
+_SILENT = ("application/octet-stream", "text/xml", "application/xml", "unknown/unknown")
+_SUPERSETS = {
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+}
+"""Python's codec that holds what the WHATWG Encoding Standard means by a label."""
+_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_ASCII = bytes(range(128))
+
+
+class TooLargeError(ValueError):
+    """A body grows past its limit while it is decoded."""
+
+
+class Response(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    """Lower-case names; of a repeated header the first value."""
+    payload: bytes
+    """The body as stored, transfer and content codings not undone."""
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def declares_html(self) -> bool | None:
+        """What the Content-Type says; None where it says nothing that helps."""
+        media = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media in ("text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml"):
+            return True
+        return None if "/" not in media or media in _SILENT else False
+
+
+def parse(block: bytes) -> Response | None:
+    """A stored response, or None where the bytes are none."""
+    head = block[:HEAD]
+    status = re.match(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})\b[^\n]*\n", head)
+    if not status:
+        return None
+    end = re.compile(rb"\r?\n\r?\n").search(head, status.end() - 2)
+    stop, start = end.span() if end else (len(head), len(head))
+    headers: dict[str, str] = {}
+    for line in head[status.end() : stop].decode("latin-1").splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            headers.setdefault(name.strip().lower(), value.strip())
+    return Response(int(status[1]), headers, block[start:])
+
+
+def is_html(response: Response, body: bytes) -> bool:
+    """Whether a decoded body is an HTML page: it says so and is not plainly binary, or says nothing and looks so."""
+    if _BINARY.match(body):
+        return False
+    declared = response.declares_html
+    return _HTML.search(body, 0, 1024) is not None if declared is None else declared
+
+
+def decoded(response: Response, limit: int) -> bytes:
+    """The body with its transfer and content codings undone. Raises TooLargeError past `limit` bytes."""
+    body = response.payload
+    if "chunked" in response.headers.get("transfer-encoding", "").lower():
+        body = _unchunked(body)
+    codings = [coding.strip().lower() for coding in response.headers.get("content-encoding", "").split(",")]
+    for coding in reversed(codings[-_CODINGS:]):
+        if coding in ("gzip", "x-gzip", "deflate"):
+            body = _inflated(body, limit)
+        elif coding == "br":
+            body = _unbrotli(body, limit)
+        elif coding == "zstd":
+            body = _unzstd(body, limit)
+    if len(body) > limit:
+        raise TooLargeError(f"the body has more than {limit:,} bytes")
+    return body
+
+
+def _unchunked(body: bytes) -> bytes:
+    parts: list[bytes] = []
+    position = 0
+    while match := _CHUNK.match(body, position):
+        size, start = int(match[1], 16), match.end()
+        position = start + size
+        if size and body[position : position + 1] not in (b"\r", b"\n", b""):
+            break
+        if size == 0:
+            return b"".join(parts)
+        parts.append(body[start:position])
+        position += 2 if body.startswith(b"\r\n", position) else 1
+    return b"".join(parts) or body  # no chunk at all: stored already joined
+
+
+def _capped(parts: list[bytes], limit: int) -> None:
+    if sum(map(len, parts)) > limit:
+        raise TooLargeError(f"the body decodes to more than {limit:,} bytes")
+
+
+def _inflated(body: bytes, limit: int) -> bytes:
+    """Members of gzip or zlib, or a bare deflate stream; the body itself where it is none of them."""
+    for window in (47, -15):
+        parts: list[bytes] = []
+        rest = body
+        while rest:
+            stream = zlib.decompressobj(window)
+            try:
+                while rest and not stream.eof:
+                    parts.append(stream.decompress(rest[:_STEP], limit + 1))
+                    rest = stream.unconsumed_tail + stream.unused_data + rest[_STEP:]
+                    _capped(parts, limit)
+            except zlib.error:
+                break
+            if window < 0:
+                break
+        if any(parts):
+            return b"".join(parts)
+    return body
+
+
+def _unbrotli(body: bytes, limit: int) -> bytes:
+    stream, parts = brotli.Decompressor(), []
+    try:
+        for start in range(0, len(body), _STEP):
+            part = stream.process(body[start : start + _STEP], output_buffer_limit=_STEP)
+            while part:
+                parts.append(part)
+                _capped(parts, limit)
+                part = stream.process(b"", output_buffer_limit=_STEP)
+    except brotli.error:
+        pass  # what came before the damage is kept
+    return b"".join(parts) or body
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    parts: list[bytes] = []
+    try:  # RFC 8878: a window above 8 MiB is not for the web
+        with zstandard.ZstdDecompressor(max_window_size=2**23).stream_reader(body, read_across_frames=True) as stream:
+            while part := stream.read(_STEP):
+                parts.append(part)
+                _capped(parts, limit)
+    except zstandard.ZstdError:
+        pass
+    return b"".join(parts) or body
+
+
+def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
+    """The characters of a body, never an error: U+FFFD stands for what no character set explains.
+
+    In this order: byte order mark; UTF-8 where the bytes are valid UTF-8, whatever is said of them (other text never
+    is by chance); the charset of the Content-Type; with `meta`, that of a meta element or an XML declaration in the
+    first 4 kB; detection (resiliparse). Labels mean what the WHATWG Encoding Standard says (gb2312 is gb18030). A
+    charset is believed when less than a tenth of the bytes beyond ASCII contradict it.
+    """
+    for mark, codec in _MARKS:
+        if body.startswith(mark):
+            return body.decode(codec, "replace")
+    labels = _CHARSET.findall(content_type)[:1]
+    if meta:
+        labels += [(match[1] or match[2]).decode("ascii") for match in _META.finditer(body, 0, 4096)][:1]
+    codecs = [known for label in labels if (known := _codec(label))]
+    if "iso2022_jp" not in codecs and not (codecs and codecs[0].startswith("utf-16") and b"\0" in body):
+        try:
+            return body.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+    beyond = len(body.translate(None, _ASCII))
+    for candidate in [*codecs, "utf-8", _codec(detect_encoding(body) or "") or "cp1252"]:
+        found = body.decode(candidate, "replace")
+        if found.count("\ufffd") * 10 <= beyond:
+            return found
+    return body.decode("cp1252", "replace")
+
+
+def _codec(label: str) -> str | None:
+    """Python's name for the encoding that a label means; None for one that the web does not know."""
+    codec = map_encoding_to_html5(label, fallback_utf8=False)
+    return _SUPERSETS.get(codec, codec) if codec else None

@@ -1,0 +1,151 @@
+"""The files of a source: found by glob patterns or by a list of paths, locally or wherever fsspec reads.
+
+A file has a key, its path below the folder that all patterns share. Keys, not paths, enter the values of documents, so
+data may move with the paths of its spec.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import IO
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from data_specs.sources import SourceSettings, WarcSource
+from tasks.stage import digest
+
+_VALIDATORS = (
+    *("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "crc32c", "content_settings", "checksum"),
+    *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "uploadTimestamp"),
+)
+"""What file systems of fsspec tell of a file's version."""
+_MAGIC = re.compile(r"[*?\[]")
+
+
+class SourceError(ValueError):
+    """A source cannot be read; the message names the source, the pattern and what to do."""
+
+
+@dataclass(frozen=True)
+class File:
+    key: str
+    path: str
+    size: int
+    digest: str
+    """Hexadecimal: of the content where the file is local, of size and validators (etag, ...) where it is remote."""
+
+
+@contextmanager
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """A file open for reading. Of remote files, blocks are read as they are asked for."""
+    with fsspec.open(path, "rb") as file:
+        yield file
+
+
+class Listing:
+    """The files that a source's settings name."""
+
+    def __init__(self, source: str, settings: SourceSettings) -> None:
+        self.source = source
+        self.settings = settings
+        self.index = settings.listing if isinstance(settings, WarcSource) else None
+
+    @property
+    def root(self) -> str:
+        """The folder or URL that keys are relative to."""
+        if self.index:
+            return self.settings.patterns[0].rstrip("/") + "/"
+        plain = [_MAGIC.split(_absolute(pattern), maxsplit=1)[0] for pattern in self.settings.patterns]
+        folders = zip(*(path.split("/")[:-1] for path in plain), strict=False)
+        return "".join(names[0] + "/" for names in takewhile(lambda names: len(set(names)) == 1, folders))
+
+    def path(self, key: str) -> str:
+        """Where the file of a key lies."""
+        return self.root + key
+
+    def files(self) -> list[File]:
+        """The files, sorted by key, `match` and then `count` applied. Raises SourceError where a pattern matches
+        nothing, nothing is left, or a file cannot be read."""
+        keys = sorted(self._listed(self.index) if self.index else self._found())
+        if self.settings.match is not None:
+            try:
+                matching = re.compile(self.settings.match)
+            except re.error as error:
+                raise SourceError(f"source {self.source}: match: {self.settings.match!r}: {error}") from None
+            every, keys = len(keys), [key for key in keys if matching.search(self.path(key))]
+            if not keys:
+                raise SourceError(
+                    f"source {self.source}: none of the {every:,} files of {self._patterns} matches "
+                    f"{self.settings.match!r}; correct `match`, or leave it out"
+                )
+        return [self._file(key) for key in keys[: self.settings.count]]
+
+    @property
+    def _patterns(self) -> str:
+        return self.index or ", ".join(self.settings.patterns)
+
+    def _found(self) -> set[str]:
+        keys: set[str] = set()
+        for pattern in self.settings.patterns:
+            with self._explained(pattern):
+                fs, plain = fsspec.core.url_to_fs(_absolute(pattern))
+                fs.invalidate_cache()
+                found = fs.glob(plain, detail=True)
+            names = [_absolute(fs.unstrip_protocol(name)) for name, info in found.items() if info["type"] == "file"]
+            if not names:
+                where = "" if "://" in pattern else f" in {os.getcwd()}"
+                folder = any(info["type"] == "directory" for info in found.values())
+                remedy = f"it is a folder: write {pattern.rstrip('/')}/**" if folder else "correct `paths`"
+                raise SourceError(f"source {self.source}: {pattern} matches no file{where}; {remedy}")
+            keys.update(name.removeprefix(self.root) for name in names)
+        return keys
+
+    def _listed(self, index: str) -> set[str]:
+        with self._explained(index), opened(_absolute(index)) as file:
+            data = file.read()
+            lines = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode().split()
+        if not lines:
+            raise SourceError(f"source {self.source}: {index} lists no file; correct `listing`")
+        return {line.lstrip("/") for line in lines}
+
+    def _file(self, key: str) -> File:
+        path = self.path(key)
+        with self._explained(path):
+            fs, plain = fsspec.core.url_to_fs(path)
+            info = fs.info(plain)
+            if info["size"] is None:
+                raise OSError("the server does not tell its size")
+            if isinstance(fs, LocalFileSystem):
+                with open(plain, "rb") as file:
+                    content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            else:
+                content = digest([info["size"], {name: str(info[name]) for name in _VALIDATORS if name in info}])
+        return File(key, path, int(info["size"]), content)
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Whatever a file system raises becomes a SourceError."""
+        try:
+            yield
+        except SourceError:
+            raise
+        except Exception as error:
+            reason = "it does not exist" if isinstance(error, FileNotFoundError) else f"{error or type(error).__name__}"
+            raise SourceError(
+                f"source {self.source}: {what} cannot be read: {reason}; correct `paths`, or its access rights"
+            ) from error
+
+
+def _absolute(pattern: str) -> str:
+    """A local pattern as an absolute path; a URL as it is."""
+    if pattern.startswith("file://"):
+        pattern = pattern.removeprefix("file://")
+    return pattern if "://" in pattern or "::" in pattern else os.path.abspath(pattern)

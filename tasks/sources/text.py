@@ -1,0 +1,38 @@
+"""One normalisation for the text of every source.
+
+Unicode NFC; line ends, form feeds and line separators become newlines; tabs stay; every other space (no-break,
+ideographic, the sixteen widths) becomes a space; what has no width or direction of its own is removed: other control
+characters, bidirectional controls, zero-width space and joiner-like marks, soft hyphens, interlinear annotations, tag
+characters, noncharacters. The joiners U+200C and U+200D stay where they shape what is read: after a character of a
+script that joins (Arabic, Syriac, the Indic scripts, Mongolian) or after a symbol, as in emoji sequences. Applied to
+its own result it changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_NEWLINE = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
+    "|(?<![\u0600-\u10ff\u1200-\u1aff\u2190-\u2bff\ua840-\uabff\ufb50-\ufdcf\ufdf0-\ufe0f\ufe70-\ufefc\U00010a00-\U0001faff])"
+    "[\u200c\u200d]+"
+)
+LONGEST = 1000
+"""Characters of a title, author or site name, at most."""
+
+
+def normalise(text: str) -> str:
+    """Text of a document: normalised, without blank lines at its beginning or space at its end."""
+    if not text.isascii():
+        text = _SPACE.sub(" ", text)
+    text = _INVISIBLE.sub("", _NEWLINE.sub("\n", text))
+    return unicodedata.normalize("NFC", re.sub(r"\A(?:[ \t]*\n)+", "", text).rstrip())
+
+
+def line(text: str | None) -> str | None:
+    """One line of metadata: normalised, runs of space made one, at most `LONGEST` characters; null where empty."""
+    return " ".join(normalise(text[: 4 * LONGEST]).split())[:LONGEST].rstrip() or None if text else None

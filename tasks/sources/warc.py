@@ -1,0 +1,114 @@
+"""Pages from WARC files: every `response` record becomes a document, or is counted out with a reason.
+
+Requests, revisits, metadata and the like are not counted. Dropped are `status` (not 2xx), `not_html`, `empty`,
+`too_large`, `too_deep` and `no_text`; quarantined are `cpu_limit`, `memory_limit` and `parser_error` of the extraction,
+and `truncated` and `unreadable` records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, ClassVar
+
+from data_specs.sources import WarcSource
+from data_specs.stages import Extract
+from tasks import http
+from tasks.child import Child
+from tasks.sources.archive import Fault, Record, blocks, records
+from tasks.sources.base import InputShard, Part, Read, Reader, Records
+from tasks.sources.files import File, opened
+from tasks.stage import digest
+
+
+class WarcReader(Reader):
+    """Reads WARC files, and extracts the pages in them in a child process of its own."""
+
+    libraries: ClassVar[tuple[str, ...]] = (
+        *("FastWARC", "Resiliparse", "brotli", "zstandard"),
+        *("trafilatura", "htmldate", "lxml", "python-dateutil", "jusText"),
+    )
+    settings: WarcSource
+
+    def __init__(self, source: str, settings: WarcSource, extract: Extract) -> None:
+        super().__init__(source, settings, extract)
+        self._child = Child("tasks.html:extract", extract.cpu_seconds, extract.memory, extract.wall_seconds)
+
+    def declared(self) -> dict[str, Any]:
+        return {**super().declared(), "extract": self.extract.model_dump(mode="json", exclude={"wall_seconds"})}
+
+    def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
+        return [shard for file in self.listing.files() for shard in self._ranges(file)], 0
+
+    def _ranges(self, file: File) -> list[InputShard]:
+        """Byte ranges of about `shard` bytes; an uncompressed file is one."""
+        stem = re.sub(r"(\.warc)?(\.gz)?$", "", file.key.rpartition("/")[2], flags=re.IGNORECASE)
+        name = f"{self.source}-{re.sub(r'[^A-Za-z0-9._]+', '-', stem)[:60]}-{digest(file.key)[:6]}"
+        pieces = max(1, -(-file.size // max(1, self.settings.shard))) if file.key.lower().endswith(".gz") else 1
+        bounds = [file.size * number // pieces for number in range(pieces + 1)]
+        return [
+            InputShard(
+                self.source,
+                f"{name}-{number:04d}",
+                digest([file.key, file.digest, start, end]),
+                (Part(file.path, file.key, start, end),),
+            )
+            for number, (start, end) in enumerate(pairwise(bounds))
+        ]
+
+    def close(self) -> None:
+        self._child.close()
+
+    def read(self, shard: InputShard) -> Read:
+        pages = Records(self.source)
+        for part in shard.parts:
+            with opened(part.path) as file:
+                for found in records(file, part.start, part.end, self.settings.payload + http.HEAD):
+                    if isinstance(found, Fault):
+                        pages.quarantine(found.reason)
+                    else:
+                        self._page(found, part, pages)
+        return pages.read()
+
+    def _page(self, record: Record, part: Part, pages: Records) -> None:
+        response = http.parse(record.block)
+        if response is None or response.declares_html is False:
+            return pages.drop("not_html" if response is None or response.ok else "status")
+        if not response.ok:
+            return pages.drop("status")
+        try:
+            body = http.decoded(response, self.settings.payload)
+        except http.TooLargeError:
+            return pages.drop("too_large")
+        if not body or body.isspace():
+            return pages.drop("empty")
+        if not http.is_html(response, body):
+            return pages.drop("not_html")
+        if len(body) > self.extract.largest or record.length > len(record.block):
+            return pages.drop("too_large")
+        self._extract(http.text(body, response.headers.get("content-type", "")), response.payload, record, part, pages)
+
+    def _extract(self, html: str, payload: bytes, record: Record, part: Part, pages: Records) -> None:
+        options = {"fast": self.extract.fast, "deepest": self.extract.deepest}
+        found = self._child.call(html=html, url=record.url, latest=record.date, **options)
+        reason = found.pop("reason", None)
+        if reason is None:
+            found |= {"url": record.url, "index": record.index}
+            pages.keep(part, record.offset, record.span, payload, "html", **found)
+        elif reason in ("cpu_limit", "memory_limit", "parser_error"):
+            pages.quarantine(reason)
+        else:
+            pages.drop(reason)
+
+    def reread(self, row: Mapping[str, Any]) -> bytes:
+        with opened(self.listing.path(row["file"])) as file:
+            file.seek(row["offset"])
+            span = io.BytesIO(file.read(row["length"]))
+        for block in blocks(span, self.settings.payload + http.HEAD):
+            response = http.parse(block)
+            if response and hashlib.sha256(response.payload).hexdigest() == row["payload"]:
+                return response.payload
+        raise self.changed(row)
