@@ -1,0 +1,172 @@
+"""Near duplicates: documents per second of one core beside datasketch and datatrove, and recall and precision against
+brute force.
+
+`python -m benchmarks.duplicates FILE.jsonl.gz ...`: lines with `text`. Rates are medians of interleaved rounds, so that
+a busy machine slows all alike; the ratio is to be compared, not the rate. For recall, each document gets an edited twin
+(0.2 to 5 % of its words replaced); true similarities come from shingles made by a loop in Python, all pairs compared.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import random
+import re
+import sys
+import tempfile
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+from datasketch import MinHash
+from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
+from scipy.sparse import csr_array, triu
+
+from data_specs.stages import Duplicates
+from tasks import minhash
+from tasks.duplicates import Alike, Candidates, Exact
+from tasks.stage import CorpusStage
+
+ROUNDS = 5
+SETTINGS = Duplicates()
+
+
+def texts(paths: list[str]) -> Iterator[str]:
+    """Texts of 500 to 2,000 words, about 1,000 on average: the size that rates of peers are stated for."""
+    for path in paths:
+        with gzip.open(path, "rt") as lines:
+            yield from (text for line in lines if 500 <= len((text := json.loads(line)["text"]).split()) <= 2000)
+
+
+def word_shingles(text: str) -> set[str]:
+    """Shingles as users of datasketch make them."""
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold())
+    return {" ".join(words[at : at + 5]) for at in range(len(words) - 4)}
+
+
+def true_shingles(text: str) -> set[tuple[str, ...]]:
+    """Shingles of spaced scripts as they are defined, by a loop over characters."""
+    folded = map(minhash.folding, text)
+    words = "".join(each if unicodedata.category(each)[0] in "LMN" else " " for each in folded).split()
+    return {tuple(words[at : at + 5]) for at in range(len(words) - 4)}
+
+
+def rates(documents: list[str]) -> None:
+    bands, rows = minhash.bands_and_rows(SETTINGS.threshold, SETTINGS.hashes)
+    ready = list(minhash.shingles(documents, 5, 5))
+    ready_bytes = [[shingle.encode() for shingle in word_shingles(text)] for text in documents]
+    theirs = MinhashDedupSignature(tempfile.gettempdir(), MinhashConfig(num_buckets=16, hashes_per_bucket=8))
+    ready_datatrove = [theirs.get_shingles(text) for text in documents[:200]]
+
+    def datasketch(shingles: list[list[bytes]]) -> None:
+        MinHash.bulk(shingles, num_perm=128, hashfunc=xxhash.xxh32_intdigest)
+
+    def datatrove(shingles: list[np.ndarray]) -> None:
+        for each in shingles:
+            theirs.get_signature(each)
+
+    contests: dict[str, tuple[int, Callable[[], object]]] = {
+        "Sluice, text to bands": (len(documents), lambda: minhash.sketches(documents, 5, 5, bands, rows)),
+        "datasketch, text to signature": (
+            len(documents),
+            lambda: datasketch([[shingle.encode() for shingle in word_shingles(text)] for text in documents]),
+        ),
+        "datatrove, text to signature": (
+            len(documents) // 20,
+            lambda: datatrove([theirs.get_shingles(text) for text in documents[: len(documents) // 20]]),
+        ),
+        "Sluice, shingles to 128 hashes": (len(documents), lambda: [minhash.signatures(*each, 128) for each in ready]),
+        "datasketch, shingles to 128 hashes (32 bits)": (len(documents), lambda: datasketch(ready_bytes)),
+        "datatrove, shingles to 128 hashes": (len(ready_datatrove), lambda: datatrove(ready_datatrove)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contests}
+    for _ in range(ROUNDS):
+        for name, (count, work) in contests.items():
+            started = time.perf_counter()
+            work()
+            seconds[name].append((time.perf_counter() - started) / count)
+    words = sum(len(text.split()) for text in documents) / len(documents)
+    print(f"{len(documents):,} documents of {words:,.0f} words on average, one core, median of {ROUNDS} rounds")
+    for group in (list(contests)[:3], list(contests)[3:]):
+        for name in group:
+            ratio = median(a / b for a, b in zip(seconds[name], seconds[group[0]], strict=True))
+            print(f"  {name:46} {1 / median(seconds[name]):10,.0f} documents/s   {ratio:6.1f} x our time")
+
+
+def run(stage: CorpusStage, table: pa.Table) -> pa.Table:
+    """One shard through a corpus stage, in memory."""
+    rows = stage.map(table)
+    partition = rows["partition"].to_numpy()
+    rows = rows.append_column("shard", pa.array(np.ones(rows.num_rows, np.uint64)))
+    reduced = pa.concat_tables([stage.reduce(rows.filter(partition == each)) for each in range(stage.partitions)])
+    return pa.table({name: table[name] for name in table.column_names} | dict(_columns(stage, table, reduced)))
+
+
+def _columns(stage: CorpusStage, table: pa.Table, reduced: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
+    written = stage.scatter(table, reduced.take(np.argsort(reduced["position"].to_numpy(), kind="stable")))
+    yield from zip(written.column_names, written.columns, strict=True)
+
+
+def quality(documents: list[str]) -> None:
+    chance = random.Random(1)
+    edited = []
+    for text in documents:
+        words = text.split()
+        for at in chance.sample(
+            range(len(words)), max(1, round(chance.choice([0.002, 0.01, 0.03, 0.05]) * len(words)))
+        ):
+            words[at] = chance.choice(words)
+        edited.append(" ".join(words))
+    everything = documents + edited
+    started = time.perf_counter()
+    table = pa.table({"text": everything})
+    for stage in (Exact(SETTINGS), Candidates(SETTINGS), Alike(SETTINGS)):
+        table = run(stage, table)
+    ours = time.perf_counter() - started
+    found = {
+        (index, pair["position"]): pair["similarity"]
+        for index, pairs in enumerate(table["alike"].to_pylist())
+        for pair in pairs or ()
+        if index < pair["position"]
+    }
+    copies = set(np.flatnonzero(table["copy_of"].is_valid()).tolist())
+    true = {pair: value for pair, value in similarities(everything).items() if not copies.intersection(pair)}
+    right = sum(np.float32(true[pair]) == value for pair, value in found.items())
+    print(f"{len(everything):,} documents, half of them edited, in {ours:.1f} s; beside all pairs by brute force:")
+    print(f"  {len(copies):,} copies; {len(found):,} pairs found, {right:,} of them with their true similarity")
+    bands, rows = minhash.bands_and_rows(SETTINGS.threshold, SETTINGS.hashes)
+    for low, high in itertools.pairwise([0.8, 0.85, 0.9, 0.95, 1.01]):
+        inside = {pair: value for pair, value in true.items() if low <= value < high}
+        recall = len(inside.keys() & found.keys()) / max(len(inside), 1)
+        theory = np.mean([1 - (1 - value**rows) ** bands for value in inside.values()]) if inside else 0
+        print(f"  similarity from {low:.2f}: {len(inside):5,} true pairs, recall {recall:.3f}, in theory {theory:.3f}")
+
+
+def similarities(everything: list[str]) -> dict[tuple[int, int], float]:
+    """Jaccard similarity of all pairs that have a shingle in common, by counting common ones."""
+    numbers: dict[tuple[str, ...], int] = {}
+    sets = [[numbers.setdefault(each, len(numbers)) for each in true_shingles(text)] for text in everything]
+    sizes = np.array([len(each) for each in sets])
+    rows = np.repeat(np.arange(len(sets)), sizes)
+    matrix = csr_array((np.ones(len(rows)), (rows, np.concatenate(sets))), shape=(len(sets), len(numbers)))
+    common = triu(matrix @ matrix.T, k=1).tocoo()
+    value = common.data / (sizes[common.row] + sizes[common.col] - common.data)
+    return dict(zip(zip(common.row.tolist(), common.col.tolist(), strict=True), value.tolist(), strict=True))
+
+
+def main() -> None:
+    if len(sys.argv) < 2 or not all(Path(path).is_file() for path in sys.argv[1:]):
+        sys.exit("usage: python -m benchmarks.duplicates FILE.jsonl.gz ...")
+    documents = list(itertools.islice(texts(sys.argv[1:]), 1000))
+    rates(documents)
+    quality(documents)
+
+
+if __name__ == "__main__":
+    main()
