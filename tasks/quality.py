@@ -1,0 +1,104 @@
+"""Quality of documents: how much they are like reference documents."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_specs import stages
+from data_specs.expressions import normalised, parse
+from tasks.columns import value_digest
+from tasks.fasttext_model import LIBRARY, features, learned, load, probability
+from tasks.sampling import smallest
+from tasks.sql import evaluate
+from tasks.stage import Learned, Stage
+
+REFERENCE, RAW = "reference", "raw"
+
+
+class Quality(Stage):
+    """`quality`: probability in [0, 1] that a document is of the reference rather than of the raw corpus, by a fastText
+    classifier (DCLM; Li et al. 2024). Null for a text without a word or mark."""
+
+    name, version = "quality", 1
+    libraries = (LIBRARY,)
+    reads = ("text",)
+    writes = pa.schema([("quality", pa.float32())])
+
+    def __init__(self, settings: stages.Quality, files: dict[str, str] | None = None) -> None:
+        """`files`: path and sha256 of the model that `QualityLearned` fitted."""
+        super().__init__(settings, files)
+        self.where = settings.where
+
+    def declared(self) -> dict[str, Any]:
+        """Nothing: the values follow from the model's digest, whatever it was learned with."""
+        return {}
+
+    def setup(self) -> None:
+        [(path, sha256)] = self.files.items()
+        self.model = load(path, sha256)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        lines = features(batch["text"]).combine_chunks()
+        scores = pa.array(probability(self.model, lines.to_pylist(), REFERENCE), pa.float32())
+        return pa.table([pc.if_else(pc.not_equal(lines, ""), scores, None)], schema=self.writes)
+
+
+class QualityLearned(Learned):
+    """The scorer of `Quality`: learned from documents for which `settings.reference` is true against the others.
+
+    Of each language as many reference as raw documents are taken, so that a score tells nothing of the language; a
+    language that has only one of the two is left out."""
+
+    name, version = "quality", 1
+    libraries = (LIBRARY, "duckdb")
+    suffix = ".bin"
+    settings: stages.Quality
+
+    def __init__(self, settings: stages.Quality, seed: int) -> None:
+        """Raises ValueError without a reference: there is no quality stage then."""
+        super().__init__(settings, seed)
+        if settings.reference is None:
+            raise ValueError("stages.quality.reference is null: there is nothing to learn quality from")
+        self.reference = normalised(settings.reference)
+        self.reads = tuple(sorted(parse(self.reference).columns | {"id", "text", "language"}))
+
+    def declared(self) -> dict[str, Any]:
+        return {"reference": self.reference, **self.settings.model_dump(include={"sample", "dimensions", "epochs"})}
+
+    def sample(self, batch: pa.Table) -> pa.Table:
+        """`id`, `label`, `language` (empty where unknown), `text` (features) of documents with words; at most half of
+        `settings.sample` of each label and language."""
+        wanted = pc.fill_null(evaluate({REFERENCE: self.reference}, batch)[REFERENCE], False)
+        label = pc.if_else(wanted, REFERENCE, RAW)
+        language, text = pc.fill_null(batch["language"], ""), features(batch["text"])
+        rows = pa.table({"id": batch["id"], "label": label, "language": language, "text": text})
+        return self.thin(rows.filter(pc.not_equal(rows["text"], "")))
+
+    def thin(self, rows: pa.Table) -> pa.Table:
+        """What `fit` may use of samples put together; may be called on any part of them, any number of times."""
+        return smallest(rows, self.settings.sample // 2, ("language", "label"), self.seed, self.name)
+
+    def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
+        """Facts: documents per label, pairs per language, accuracy on a tenth held back, digest of the sample. Raises
+        ValueError where no language has both reference and raw documents."""
+        rows, half, key = self.thin(rows), self.settings.sample // 2, (self.seed, self.name)
+        found = Counter(zip(rows["language"].to_pylist(), rows["label"].to_pylist(), strict=True))
+        pairs = {name: min(found[name, REFERENCE], found[name, RAW]) for name in sorted({name for name, _ in found})}
+        total = sum(pairs.values())
+        if not total:
+            sides = {name: [found[name, REFERENCE], found[name, RAW]] for name in pairs}
+            raise ValueError(
+                f"stages.quality.reference: no language has both reference and raw documents (reference, raw: {sides})"
+            )
+        pairs = {name: count * min(half, total) // total for name, count in pairs.items() if count}
+        parts = [
+            smallest(rows.filter(pc.equal(rows["language"], name)), count, ("label",), *key)
+            for name, count in pairs.items()
+        ]
+        chosen = smallest(pa.concat_tables(parts), rows.num_rows, (), *key)
+        data, facts = learned(chosen, self.settings.dimensions, self.settings.epochs, self.seed)
+        return data, facts | {"pairs": pairs, "sample": value_digest(chosen["id"])}
