@@ -14,6 +14,10 @@ from data_specs.stages import Gates, Stages
 from data_specs.training import Mixture, Model, Phase, Tokenizer, Training
 
 
+OWN_REASONS = frozenset({"kept", "no_channel", "held_out", "duplicate", "quarantined"})
+"""What the funnel counts beside the rules."""
+
+
 class Rule(Settings):
     """`drop: <expression>`: TRUE drops, FALSE and NULL do not."""
 
@@ -67,15 +71,17 @@ class Spec(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
         """One line per mistake, each beginning with its dotted key."""
-        if mistakes := [*self._twice(), *self._phases(), *self._epochs()]:
+        if mistakes := [*self._names(), *self._phases(), *self._epochs()]:
             raise ValueError("\n".join(mistakes))
         return self
 
-    def _twice(self) -> Iterator[str]:
+    def _names(self) -> Iterator[str]:
         names = [rule.name for rule in self.rules]
         for number, name in enumerate(names):
             if name in names[:number]:
                 yield f"rules.{number}: {name} is defined twice"
+            if name in OWN_REASONS:
+                yield f"rules.{number}: {name} is a reason of Sluice's own; name the rule otherwise"
 
     def _phases(self) -> Iterator[str]:
         ends = [phase.until for phase in self.mixture.phases]

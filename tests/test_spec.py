@@ -141,6 +141,11 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         ("tokens: 1.6M", "epochs: {zhh: 3}", "spec.yaml:15: mixture.epochs.zhh is no channel; did you mean zh?"),
         ("low_quality:", "foreign:", "spec.yaml:9: rules.1: foreign is defined twice"),
         (
+            "low_quality:",
+            "held_out:",
+            "spec.yaml:9: rules.1: held_out is a reason of Sluice's own; name the rule otherwise",
+        ),
+        (
             "checkpoint: {every: 5 steps}",
             "batch: {tokens: 1000}",
             "spec.yaml:19: training: batch.tokens is 1,000, not a multiple of sequence x micro x workers = 4,096",
