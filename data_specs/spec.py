@@ -13,7 +13,6 @@ from data_specs.sources import Source
 from data_specs.stages import Gates, Stages
 from data_specs.training import Mixture, Model, Phase, Tokenizer, Training
 
-
 OWN_REASONS = frozenset({"kept", "no_channel", "held_out", "duplicate", "quarantined"})
 """What the funnel counts beside the rules."""
 
