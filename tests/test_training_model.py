@@ -1,0 +1,103 @@
+"""The model and the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from data_specs.training import Model
+from training import model as architecture
+from training.loss import ChannelLoss, finite_everywhere, token_losses
+from training.rows import IGNORED, pack
+
+TINY = Model(hidden=16, layers=2, heads=4, kv_heads=2, intermediate=24)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """A process group of this process alone."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("lengths", [[7, 9, 1], [1, 1, 15], [16, 1], [5, 6, 6]])
+def test_changing_a_document_leaves_the_logits_of_the_others_in_its_row_unchanged(lengths: list[int]) -> None:
+    model = architecture.build(TINY, 50, 16, seed=1)
+    tokens = np.random.default_rng(0).integers(0, 50, size=(2, 17))
+    lengths = np.array([*lengths, 17])  # a second row of one document
+    bounds = np.cumsum([0, *lengths[:-1]])
+    inputs, positions, _ = pack(tokens.ravel(), lengths, 2)
+    before = architecture.logits(model, torch.tensor(inputs), torch.tensor(positions))
+    for start, stop in zip(bounds[:-1], np.minimum(bounds[1:], 16), strict=True):
+        if start >= stop:
+            continue
+        changed = inputs.copy()
+        changed[0, start:stop] = (changed[0, start:stop] + 1) % 50
+        after = architecture.logits(model, torch.tensor(changed), torch.tensor(positions))
+        others = [t for t in range(16) if not start <= t < stop]
+        assert torch.equal(before[0, others], after[0, others])
+        assert torch.equal(before[1], after[1])
+        assert not torch.equal(before[0, start:stop], after[0, start:stop])
+
+
+def test_a_document_in_a_row_has_the_logits_it_has_alone() -> None:
+    model = architecture.build(TINY, 50, 16, seed=1)
+    tokens = np.random.default_rng(0).integers(0, 50, size=17)
+    inputs, positions, _ = pack(tokens, np.array([6, 8, 3]), 1)
+    packed = architecture.logits(model, torch.tensor(inputs), torch.tensor(positions))
+    single = model(input_ids=torch.tensor(tokens[None, 6:14]), use_cache=False).logits
+    assert torch.allclose(packed[0, 6:14], single[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_counted_without_building(tied: bool) -> None:
+    settings = TINY.model_copy(update={"tied": tied})
+    model = architecture.build(settings, 50, 16, seed=1)
+    assert architecture.parameters(settings, 50) == sum(p.numel() for p in model.parameters())
+
+
+def test_the_seed_alone_draws_the_weights() -> None:
+    torch.rand(3)
+    one, two, other = (architecture.build(TINY, 50, 16, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not torch.equal(one["lm_head.weight"], other["lm_head.weight"])
+
+
+def test_weight_decay_is_on_matrices_only() -> None:
+    model = architecture.build(TINY, 50, 16, seed=1)
+    matrices, vectors = architecture.groups(model, 0.1)
+    norms = {id(p) for name, p in model.named_parameters() if "norm" in name}
+    assert {id(p) for p in vectors["params"]} == norms
+    assert len(matrices["params"]) + len(vectors["params"]) == len(list(model.parameters()))
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
+
+
+def test_channel_loss_is_the_mean_over_its_targets_and_its_sums_are_the_loss(alone: None) -> None:
+    rng = np.random.default_rng(5)
+    total, expected = ChannelLoss(("a", "b", "c"), torch.device("cpu")), {"a": [], "b": [], "c": []}
+    for _ in range(3):
+        logits, labels = rng.normal(size=(4, 10, 30)), rng.integers(0, 30, size=(4, 10))
+        labels[rng.random((4, 10)) < 0.3] = IGNORED
+        channels = rng.integers(0, 2, size=4)  # none is c
+        tensors = torch.tensor(logits, dtype=torch.float32), torch.tensor(labels)
+        total.add(token_losses(*tensors), tensors[1], torch.tensor(channels))
+        for row, column in zip(*np.nonzero(labels != IGNORED), strict=True):
+            scores = logits[row, column]
+            loss = np.log(np.exp(scores).sum()) - scores[labels[row, column]]
+            expected["ab"[channels[row]]].append(loss)
+    mean, tokens, by_channel = total.reduce()
+    assert by_channel["c"] == (None, 0)
+    for name in "ab":
+        assert by_channel[name] == (pytest.approx(np.mean(expected[name]), rel=1e-6), len(expected[name]))
+    assert tokens == len(expected["a"] + expected["b"])
+    assert mean == pytest.approx(np.mean(expected["a"] + expected["b"]), rel=1e-6)
+    assert mean == pytest.approx(sum(by_channel[name][0] * by_channel[name][1] for name in "ab") / tokens, rel=1e-12)
+
+
+def test_a_loss_that_is_not_finite_is_seen(alone: None) -> None:
+    assert finite_everywhere(torch.tensor(1e30))
+    assert not finite_everywhere(torch.tensor(float("nan")))
+    assert not finite_everywhere(torch.tensor(float("inf")))

@@ -1,0 +1,44 @@
+"""Held-out loss per channel: the plan's held-out rows, the same ones at every evaluation and world size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+
+import numpy as np
+import torch
+
+from training.loss import ChannelLoss
+from training.rows import IGNORED, Batch, Rows
+
+Losses = Callable[[Batch], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+"""A batch -> token losses float32 [m, T], labels int64 [m, T], channels int64 [m]."""
+
+
+class HeldOut:
+    """This rank's share of the held-out rows: at most `tokens` tokens of each channel, at least one row of it."""
+
+    def __init__(self, rows: Rows, tokens: int, micro: int, rank: int, world: int) -> None:
+        channel = rows.columns(0, len(rows))["channel"].to_numpy()
+        most = max(1, tokens // rows.plan.sequence)
+        chosen = [int(row) for k in np.unique(channel) for row in np.flatnonzero(channel == k)[:most]]
+        self.batches: list[Batch] = []
+        each = -(-len(chosen) // world)  # every rank runs as many: ZeRO 3 gathers weights in each forward pass
+        share = chosen[rank::world]
+        share += chosen[:1] * (each - len(share))
+        for first in range(0, each, micro):
+            parts = [rows.batch(row, 1) for row in share[first : first + micro]]
+            batch = Batch(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Batch)))
+            spare = first + len(parts) - len(chosen[rank::world])
+            if spare > 0:
+                batch.labels[-spare:] = IGNORED
+            self.batches.append(batch)
+
+    def losses(self, model: torch.nn.Module, losses: Losses, total: ChannelLoss) -> dict[str, float | None]:
+        """{channel: mean loss in nats per token, None where the channel has no held-out row}, the same on all ranks."""
+        model.eval()
+        with torch.no_grad():
+            for batch in self.batches:
+                total.add(*losses(batch))
+        model.train()
+        return {name: loss for name, (loss, _) in total.reduce()[2].items()}

@@ -1,0 +1,129 @@
+"""Training as one call: Ray Train places the workers, each runs `training.loop.fit`. Only this module knows Ray.
+
+Importing it imports neither torch nor Ray, and what the user got wrong is refused before either starts.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+
+from data_specs.spec import Spec
+from tasks.store import Store
+from training import checkpoint, export, log, model
+from training.rows import Plan
+
+Progress = Callable[[log.Record], None]
+POLL_SECONDS = 2.0
+
+
+class TrainingError(RuntimeError):
+    """A worker failed; the message is its error."""
+
+
+def train(
+    spec: Spec, store_url: str, plan: str, run: str, tokenizer: str, resume: bool, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Train the plan in folder `plan` with `spec.training.workers` workers, one core or one GPU each.
+
+    `run` names the folder `runs/<run>/` of everything written: `run.json` (spec, versions), `log/`, `checkpoints/`,
+    `export/`, `summary.json`. `tokenizer` is the path of its tokenizer.json in the store. `resume` goes on from the
+    newest checkpoint that verifies. `progress` gets each record of the log, from a thread. A Ray that runs is used.
+
+    Returns the summary: steps, tokens (supervised), loss (last), channels {name: {first, last, tokens}}, held_out
+    {name: {first, last}}, checkpoint and export (paths), seconds. Raises PlanError, CheckpointError, ValueError for
+    what cannot be trained or resumed, OSError when the store is too full, TrainingError when a worker fails.
+    """
+    store = Store(store_url)
+    check(spec, store, plan, run, tokenizer, resume)
+    work = {"spec": spec, "store_url": str(store.local("") or store_url), "plan": plan, "run": run}
+    work |= {"tokenizer": tokenizer, "resume": resume}
+    with _following(store, run, progress):
+        _fit(spec, work)
+    return orjson.loads(store.read(f"runs/{run}/summary.json"))
+
+
+def check(spec: Spec, store: Store, plan: str, run: str, tokenizer: str, resume: bool) -> None:
+    """Refuse what would fail later: plan, tokenizer, resume, space for checkpoints and export."""
+    read = Plan.read(store, plan, spec.mixture.shards == "rows")
+    read.check(spec.training)
+    export.special_tokens(store.read(tokenizer))
+    found = checkpoint.steps(store, run)
+    if resume and not found:
+        raise checkpoint.CheckpointError(f"runs/{run} has no checkpoint to resume")
+    if found and not resume:
+        raise checkpoint.CheckpointError(f"runs/{run} has checkpoints: resume it, or choose another name for this run")
+    needed = model.parameters(spec.model, read.vocabulary) * (12 * (spec.training.checkpoint.keep + 1) + 4)
+    free = store.free()
+    if free is not None and free < needed:
+        raise OSError(f"{store.url}: {free:,} bytes are free, checkpoints and export of this model need {needed:,}")
+
+
+def _fit(spec: Spec, work: dict[str, Any]) -> None:
+    """Run the workers on Ray. Raises TrainingError with the first worker's own error."""
+    import ray
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    from tasks import fanout
+
+    started = not ray.is_initialized()
+    fanout.start(spec.cluster)
+    have, workers = ray.cluster_resources(), spec.training.workers
+    gpus = have.get("GPU", 0) >= workers
+    cpus = min(1.0, have.get("CPU", 1) / workers)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            TorchTrainer(
+                _worker,
+                train_loop_config=work,
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": cpus}),
+                run_config=RunConfig(name="sluice", storage_path=scratch),
+            ).fit()
+    except TrainingFailedError as error:
+        failures = getattr(error, "worker_failures", {})
+        cause = next(iter(failures.values()), error)
+        raise TrainingError(str(cause)) from error
+    finally:
+        if started:
+            fanout.stop()
+
+
+def _worker(work: dict[str, Any]) -> None:
+    from training.loop import fit
+
+    fit(**work)
+
+
+@contextmanager
+def _following(store: Store, run: str, progress: Progress | None) -> Iterator[None]:
+    """Give new records of the run's log to `progress` while the block runs, and the rest when it ends."""
+    if progress is None:
+        yield
+        return
+    seen: set[str] = set()
+    done = threading.Event()
+    for _ in log.records(store, run, seen):
+        pass
+
+    def follow() -> None:
+        while not done.wait(POLL_SECONDS):
+            for record in log.records(store, run, seen):
+                progress(record)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(follow,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        for record in log.records(store, run, seen):
+            progress(record)

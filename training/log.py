@@ -1,0 +1,104 @@
+"""The run's own log, in the store: JSON lines in segments under `runs/<run>/log/`, the only source of metrics.
+
+An object store cannot append, so records are committed as whole segments, named `<attempt>-<number>.jsonl`: every few
+seconds, and before every checkpoint. Each start of a run is an attempt whose first record says from which step it goes
+on; records of later steps by earlier attempts are superseded. So after any kill and resume a reader sees every step
+once. Kinds of records: `start`, `step` (one optimizer step), `held_out` (an evaluation), `warning`, and `non_finite`
+(why a run stopped and which rows it read), which is never superseded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from tasks.store import Store
+
+Record = dict[str, Any]
+FLUSH_SECONDS = 5.0
+"""Seconds of records that a kill may lose from the log, at most; they are written again by the next attempt."""
+
+
+def _folder(run: str) -> str:
+    return f"runs/{run}/log"
+
+
+class Log:
+    """The writer; rank 0 alone holds one."""
+
+    def __init__(self, store: Store, run: str, step: int, **about: Any) -> None:
+        """Begin an attempt that goes on after `step` (-1: from the start); committed at once."""
+        self.store, self.folder = store, _folder(run)
+        self.attempt = 1 + max((int(name.split("-")[0]) for name in store.list(self.folder)), default=0)
+        self.number = 0
+        self.pending: list[bytes] = []
+        self.flushed = 0.0
+        self.write("start", step, **about)
+        self.flush()
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Add a record; numbers that are not finite become null."""
+        record = {"kind": kind, "step": step, "time": time.time(), **values}
+        self.pending.append(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what is pending as one segment."""
+        self.flushed = time.monotonic()
+        if self.pending:
+            self.store.commit(f"{self.folder}/{self.attempt:04d}-{self.number:06d}.jsonl", b"".join(self.pending))
+            self.number += 1
+            self.pending.clear()
+
+
+def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Record]:
+    """Every record as written, superseded ones too; only from segments not in `seen`, which are added to it."""
+    for name in store.list(_folder(run)):
+        if seen is None or name not in seen:
+            yield from map(orjson.loads, store.read(f"{_folder(run)}/{name}").splitlines())
+            if seen is not None:
+                seen.add(name)
+
+
+def surviving(records: Iterable[Record]) -> list[Record]:
+    """What later attempts have not superseded, in the order of steps."""
+    kept: list[Record] = []
+    for record in records:
+        if record["kind"] == "start":
+            kept = [old for old in kept if old["step"] <= record["step"] or old["kind"] == "non_finite"]
+        kept.append(record)
+    return sorted(kept, key=lambda record: record["step"])
+
+
+def read(store: Store, run: str, kind: str = "step") -> list[Record]:
+    """The run's records of one kind, by step; a step and an evaluation appear once however often they were run."""
+    return [record for record in surviving(records(store, run)) if record["kind"] == kind]
+
+
+def summarize(store: Store, run: str) -> dict[str, Any]:
+    """What a run came to: steps, supervised tokens, last loss, first and last loss per channel and held-out channel,
+    seconds spent in steps that survive. A channel's `first` is at the first step that had a token of it."""
+    steps, held = read(store, run), read(store, run, "held_out")
+    channels: dict[str, dict[str, Any]] = {}
+    for record in steps:
+        for name, (loss, tokens) in record["channels"].items():
+            entry = channels.setdefault(name, {"first": loss, "last": loss, "tokens": 0})
+            entry["first"] = loss if entry["first"] is None else entry["first"]
+            entry["last"] = entry["last"] if loss is None else loss
+            entry["tokens"] += tokens
+    return {
+        "steps": len(steps),
+        "tokens": sum(record["tokens"] for record in steps),
+        "loss": steps[-1]["loss"] if steps else None,
+        "channels": channels,
+        "held_out": {
+            name: {"first": held[0]["losses"][name], "last": loss} for name, loss in held[-1]["losses"].items()
+        }
+        if held
+        else {},
+        "seconds": sum(record["seconds"] for record in steps),
+    }

@@ -1,0 +1,257 @@
+"""The training loop, on one rank of a process group: plan, loader, loss, steps, evaluations, checkpoints, log.
+
+Guarantees: what a step reads and its learning rate are functions of the cursor alone; an interrupted run resumed at the
+same world size gives the losses of a straight one to the last bit, at another size the same up to rounding. A loss that
+is not finite on any rank stops the run before backward, on all ranks, with a `non_finite` record of the step's rows;
+resumed, the run goes on from its newest checkpoint and never reads those rows again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from dataclasses import replace
+from importlib.metadata import distributions
+from typing import Any
+
+import orjson
+import torch
+import torch.distributed as dist
+
+from data_specs.spec import Spec
+from tasks.store import Store
+from training import checkpoint, engine, log
+from training import model as architecture
+from training.checkpoint import CheckpointError
+from training.evaluate import HeldOut
+from training.export import export
+from training.loss import ChannelLoss, finite_everywhere, token_losses
+from training.rows import Batch, Cursor, Plan, PlanError, Rows
+from training.schedule import learning_rate
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or the norm of the gradient is not finite."""
+
+
+class Trainer:
+    """One rank's model, engine and rows, and the run's cursor."""
+
+    def __init__(self, spec: Spec, store: Store, plan: Plan, run: str) -> None:
+        self.spec, self.store, self.plan, self.run = spec, store, plan, run
+        self.settings = spec.training
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.bf16 = _agreed(architecture.bf16(spec.training))
+        model: torch.nn.Module = architecture.build(spec.model, plan.vocabulary, plan.sequence, spec.seed)
+        self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16)
+        self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
+        micro, evaluate = spec.training.batch.micro, spec.training.evaluate
+        self.held_out = HeldOut(Rows(store, plan, None), evaluate.tokens, micro, self.rank, self.world)
+        self.cursor = Cursor()
+        self.log: log.Log | None = None
+
+    def begin(self, resume: bool) -> None:
+        """Start at step 0, or at the newest checkpoint that verifies; rank 0 begins the log and saves what is run.
+        Raises CheckpointError when there is nothing to resume, or when a run that is not resumed has checkpoints."""
+        steps = _agreed(checkpoint.steps(self.store, self.run))
+        if steps and not resume:
+            raise CheckpointError(f"runs/{self.run} has checkpoints: resume it, or choose another name for this run")
+        broken = self._restore(steps) if resume else []
+        diverged = _agreed([(r["phase"], r["row"], r["rows"]) for r in log.read(self.store, self.run, "non_finite")])
+        self.cursor = replace(self.cursor, skipped=tuple(sorted({*self.cursor.skipped, *diverged})))
+        if self.rank:
+            return
+        for step in [step for step in steps if step > self.cursor.step]:
+            checkpoint.remove(self.store, self.run, step)
+        about = {"workers": self.world, "zero": self.settings.zero, "bf16": self.bf16, "skipped": self.cursor.skipped}
+        self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, **about)
+        for problem in broken:
+            self.log.write("warning", self.cursor.step, message=f"checkpoint left out: {problem}")
+        record = {
+            "spec": self.spec.model_dump(mode="json"),
+            "plan": self.plan.path,
+            "plan_digest": self.plan.digest,
+            "parameters": architecture.parameters(self.spec.model, self.plan.vocabulary),
+            "precision": "bf16" if self.bf16 else "fp32",
+            "versions": versions(),
+        }
+        self.store.commit(f"runs/{self.run}/run.json", orjson.dumps(record, option=orjson.OPT_INDENT_2))
+
+    def _restore(self, steps: list[int]) -> list[str]:
+        """Load the newest checkpoint that verifies -> what was wrong with newer ones."""
+        broken: list[str] = []
+        for step in steps:
+            problem = None
+            try:
+                found = checkpoint.load(self.store, self.run, step)
+                checkpoint.verify(self.store, self.run, found.shards[self.rank :: self.world])
+            except CheckpointError as error:
+                problem = str(error)
+            problems = [other for other in _gathered(problem) if other]
+            if not problems:
+                break
+            broken.append(problems[0])
+        else:
+            why = "; ".join(broken) or f"runs/{self.run} has no checkpoint"
+            raise CheckpointError(f"there is nothing to resume: {why}; start the run anew under another name")
+        if (found.plan, found.model) != (self.plan.digest, self.spec.model.model_dump(mode="json")):
+            raise CheckpointError(f"{found.path} was trained on another plan or model; start a new run for this spec")
+        self.cursor = found.cursor
+        engine.restore(self.engine, self.cursor.step, checkpoint.Reader(self.store, self.run, found).read)
+        return broken
+
+    def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The forward pass -> token losses float32 [m, T], labels int64 [m, T], channels int64 [m]."""
+        arrays = (batch.inputs, batch.positions, batch.labels, batch.channels)
+        inputs, positions, labels, channels = (torch.from_numpy(array).to(self.device) for array in arrays)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16 and self.settings.zero == 0):
+            logits = architecture.logits(self.engine, inputs, positions)
+        return token_losses(logits, labels), labels, channels
+
+    def step(self) -> None:
+        """One optimizer step at the cursor, which must lie in the plan."""
+        began = time.perf_counter()
+        phase, rows = self.plan.phases[self.cursor.phase], self.phases[self.cursor.phase]
+        supervised = rows.supervised(self.cursor.row, phase.rows_per_step)
+        rate = learning_rate(self.cursor.step, self.plan.steps, self.settings.learning_rate)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        total = ChannelLoss(self.plan.channels, self.device)
+        micro = self.settings.batch.micro
+        starts = range(self.cursor.row + self.rank * micro, self.cursor.row + phase.rows_per_step, micro * self.world)
+        norm = None
+        for number, first in enumerate(starts, 1):
+            losses, labels, channels = self.losses(rows.batch(first, micro))
+            total.add(losses, labels, channels)
+            loss = losses.sum()
+            if not finite_everywhere(loss):
+                self._stop("the loss is not finite")
+            self.engine.set_gradient_accumulation_boundary(number == len(starts))
+            self.engine.backward(loss * self.world / supervised, scale_wrt_gas=False)
+            norm = engine.step(self.engine, self.settings.clip)
+        mean, tokens, by_channel = total.reduce()
+        if tokens != supervised:
+            raise PlanError(f"{self.plan.path}: step {self.cursor.step + 1} has {tokens} targets, not {supervised}")
+        if norm is None or not math.isfinite(norm):
+            self._stop(f"the norm of the gradient is {norm}")
+        row, self.cursor = self.cursor.row, self.cursor.after(self.plan)
+        if self.log:
+            seconds = time.perf_counter() - began
+            self.log.write(
+                "step",
+                self.cursor.step,
+                phase=self.cursor.phase,
+                row=row,
+                rows=phase.rows_per_step,
+                lr=rate,
+                loss=mean,
+                grad_norm=norm,
+                tokens=tokens,
+                channels=by_channel,
+                tokens_per_second=tokens / seconds,
+                seconds=seconds,
+            )
+
+    def _stop(self, reason: str) -> None:
+        """Raises NonFiniteError, once the log says which rows the step read."""
+        step, rows = self.cursor.step + 1, self.plan.phases[self.cursor.phase].rows_per_step
+        at = {"phase": self.cursor.phase, "row": self.cursor.row, "rows": rows}
+        if self.log:
+            self.log.write("non_finite", step, reason=reason, **at)
+            self.log.flush()
+        raise NonFiniteError(
+            f"step {step}: {reason}; it read rows {self.cursor.row} to {self.cursor.row + rows} of phase "
+            f"{self.plan.phases[self.cursor.phase].name} of {self.plan.path}. Resume the run to go on from its newest "
+            "checkpoint without them, or lower training.learning_rate.peak and start a new run"
+        )
+
+    def evaluate(self) -> None:
+        """Held-out loss per channel, into the log."""
+        began = time.perf_counter()
+        losses = self.held_out.losses(self.engine, self.losses, ChannelLoss(self.plan.channels, self.device))
+        if self.log:
+            self.log.write("held_out", self.cursor.step, losses=losses, seconds=time.perf_counter() - began)
+
+    def save(self) -> None:
+        """Commit a checkpoint; the log up to it is committed before."""
+        if self.log:
+            self.log.flush()
+        step = self.cursor.step
+        checkpoint.write_shard(self.store, self.run, step, self.rank, engine.state(self.engine))
+        dist.barrier()
+        if self.rank == 0:
+            model, keep = self.spec.model.model_dump(mode="json"), self.settings.checkpoint.keep
+            checkpoint.commit(self.store, self.run, self.cursor, self.plan.digest, model, self.world, keep)
+
+    def train(self) -> None:
+        """Every step from the cursor to the end of the plan, with the evaluations and checkpoints that are due."""
+        if self.cursor.step == 0:
+            self.evaluate()
+        while place := self.cursor.seek(self.plan):
+            self.cursor = place
+            self.step()
+            step, last = self.cursor.step, self.cursor.seek(self.plan) is None
+            if last or due(step, self.settings.evaluate.every):
+                self.evaluate()
+            if last or due(step, self.settings.checkpoint.every):
+                self.save()
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something done every so many steps (0: never) is due after this step."""
+    return every > 0 and step % every == 0
+
+
+def fit(spec: Spec, store_url: str, plan: str, run: str, tokenizer: str, resume: bool) -> dict[str, Any] | None:
+    """Train a run plan, on the process group that runs or alone -> on rank 0 the summary, also at
+    `runs/<run>/summary.json`. A run that was complete is only exported again. See `training.launch.train`."""
+    join()
+    store = Store(store_url)
+    read = Plan.read(store, plan, spec.mixture.shards == "rows")
+    read.check(spec.training)
+    trainer = Trainer(spec, store, read, run)
+    trainer.begin(resume)
+    trainer.train()
+    trainer.engine.destroy()
+    if not trainer.log:
+        return None
+    trainer.log.flush()
+    step = trainer.cursor.step
+    summary = log.summarize(store, run) | {
+        "checkpoint": f"{checkpoint.folder(run)}/{step:08d}.json",
+        "export": export(store, spec, read, run, step, tokenizer),
+    }
+    store.commit(f"runs/{run}/summary.json", orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    return summary
+
+
+def join() -> None:
+    """Make a process group of this process alone where none runs; take this process's share of the cores."""
+    if not dist.is_initialized():
+        for key, value in {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
+            os.environ.setdefault(key, value)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
+
+
+def versions() -> dict[str, str]:
+    """Every installed distribution's version, and Python's."""
+    found = {d.metadata["Name"]: d.version for d in distributions()}
+    return {"python": platform.python_version(), **dict(sorted(found.items()))}
+
+
+def _gathered(value: Any) -> list[Any]:
+    """The value of every rank, on every rank."""
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def _agreed(value: Any) -> Any:
+    """Rank 0's value on every rank."""
+    return _gathered(value)[0]
