@@ -1,0 +1,221 @@
+"""Pictures of a run as SVG text: what was kept, what is trained on, how it goes.
+
+Each function takes plain numbers and returns the text of one SVG, at most 60 KB: the same numbers give the same bytes.
+A picture brings its own light ground, so that it reads alike in a light and a dark page; its labels are text, in the
+reader's own sans-serif.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+GROUND, INK, FAINT, GRID = "#fbfaf7", "#26303a", "#7b8590", "#e6e3dc"
+TEAL, PALE_TEAL, SAND, BRICK, SLATE = "#0f766e", "#a7d3cc", "#d9a860", "#b5523b", "#8d99a6"
+LINES = ("#2563a8", "#d07c1f", "#2a8a5f", "#8a56b0", "#c2413b", "#2b97a8", "#7f8f2a", "#c05a93", "#5b6470")
+FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', 'Noto Sans', 'DejaVu Sans', Arial, sans-serif"
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # what text is measured with: as wide as any font a reader may have
+    "font.size": 10,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": FAINT,
+    "xtick.color": FAINT,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sluice",
+}
+WIDTH = 8.0
+"""Inches, of 72 units each."""
+LONGEST = 30
+"""Characters of a label; the rest is cut off."""
+REASONS = 14
+"""Reasons a funnel names; the smaller ones are put together."""
+POINTS, RINGS = 1000, 100
+"""Points of all lines of losses together, at most: longer runs are shown by means over equal stretches of steps. And
+rings of all channels: of more evaluations some are left out."""
+
+
+@matplotlib.rc_context(STYLE)
+def funnel(found: Mapping[str, Any]) -> str:
+    """`{"in": n, "kept": n, "dropped": {reason: n}, "quarantined": {reason: n}}` -> a waterfall from all records to
+    those that are kept: each reason's bar begins where the one above it ends, the largest first."""
+    total = max(found["in"], 1)
+    losses = [(reason, count, SAND) for reason, count in found["dropped"].items() if count]
+    losses += [(f"{reason} (quarantined)", count, BRICK) for reason, count in found["quarantined"].items() if count]
+    losses.sort(key=lambda loss: (-loss[1], loss[0]))
+    if len(losses) > REASONS:
+        rest = losses[REASONS - 1 :]
+        losses[REASONS - 1 :] = [(f"{len(rest)} other reasons", sum(count for _, count, _ in rest), SAND)]
+    labels = ["records in", *(reason for reason, _, _ in losses), "kept"]
+    figure, axes = _rows("What became of the records", labels, 0.34)
+    _bar(axes, 0, (0, found["in"]), total, SLATE, f"{found['in']:,}", weight="bold")
+    end = found["in"]
+    for row, (_, count, colour) in enumerate(losses, 1):
+        _bar(axes, row, (end - count, end), total, colour, f"{count:,} ({_percent(count / total)})")
+        end -= count
+    text = f"{found['kept']:,} ({_percent(found['kept'] / total)})"
+    _bar(axes, len(losses) + 1, (0, found["kept"]), total, TEAL, text, weight="bold")
+    axes.set_xlim(0, total)
+    return _svg(figure)
+
+
+def _bar(axes: Axes, row: int, span: tuple[int, int], total: int, colour: str, text: str, **style: Any) -> None:
+    """A bar from span[0] to span[1], its text behind it, or before or inside it where there is no room."""
+    start, end = span
+    axes.barh(row, end - start, left=start, height=0.72, color=colour, edgecolor=colour, linewidth=0.8)
+    if end < 0.75 * total:
+        _note(axes, text, (end, row), 7, **style)
+    elif start > 0.25 * total:
+        _note(axes, text, (start, row), -7, ha="right", **style)
+    else:
+        _note(axes, text, (end, row), -8, ha="right", color=GROUND, **style)
+
+
+@matplotlib.rc_context(STYLE)
+def mixture(shares: Mapping[str, Mapping[str, float]]) -> str:
+    """`{channel: {"target": share, "realised": share}}` -> a wide bar for what was asked, a narrow one for what is."""
+    figure, axes = _rows("Shares of the tokens: asked (wide), realised (narrow)", list(shares), 0.5)
+    for row, (target, realised) in enumerate((share["target"], share["realised"]) for share in shares.values()):
+        axes.barh(row, target, height=0.72, color=PALE_TEAL)
+        axes.barh(row, realised, height=0.28, color=TEAL)
+        text = f"{_percent(target)} asked, {_percent(realised)} realised"
+        _note(axes, text, (max(target, realised), row), 8)
+    axes.set_xlim(0, 1.7 * max((value for share in shares.values() for value in share.values()), default=1) or 1)
+    return _svg(figure)
+
+
+@matplotlib.rc_context(STYLE)
+def channel_losses(
+    entries: Sequence[Mapping[str, Any]], held_out: Mapping[str, Sequence[tuple[int, float]]] | None = None
+) -> str:
+    """`[{"step": n, "channels": {name: loss or None}}]` and `{name: [(step, loss)]}` of held-out evaluations -> a line
+    per channel, named at its end with its last value, and rings for the held-out losses."""
+    held_out = held_out or {}
+    names = sorted({name for entry in entries for name in entry["channels"]} | set(held_out))
+    steps = np.array([entry["step"] for entry in entries], float)
+    ends = []
+    figure, axes = _figure("Loss per channel, nats per token (rings: held out)", 3.6, 0.07, 0.77, bottom=0.55)
+    for number, name in enumerate(names):
+        colour = LINES[number % len(LINES)]
+        losses = np.array([entry["channels"].get(name) for entry in entries], float)
+        x, y = _means(steps, losses, max(POINTS // len(names), 2))
+        axes.plot(x, y, color=colour, linewidth=1.6, solid_joinstyle="round")
+        rings = np.array(held_out.get(name, ()), float).reshape(-1, 2)
+        shown = np.linspace(0, max(len(rings) - 1, 0), min(len(rings), max(RINGS // len(names), 2))).astype(int)
+        axes.plot(*rings[shown].T, "o", color=colour, markerfacecolor=GROUND, markersize=6, markeredgewidth=1.5)
+        ends += [(value, name, colour) for value in [*rings[-1:, 1], *y[-1:]][-1:]]
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_xlabel("optimizer step")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    axes.tick_params(length=0, labelcolor=FAINT)
+    _name_ends(axes, ends)
+    return _svg(figure)
+
+
+@matplotlib.rc_context(STYLE)
+def compression(channels: Mapping[str, Mapping[str, float]]) -> str:
+    """`{channel: {"characters_per_token": x, "bytes_per_token": x}}` -> bars of both, channel by channel."""
+    figure, both = _rows("Characters and bytes per token", list(channels), 0.4)
+    both.set_xlim(0, 1)
+    left, bottom, width, height = both.get_position().bounds
+    for place, key, colour in ((0.0, "characters_per_token", TEAL), (0.53, "bytes_per_token", SLATE)):
+        position = (left + place * width, bottom, 0.47 * width, height)
+        axes = figure.add_axes(position, sharey=both, frameon=False, xticks=[])
+        axes.tick_params(left=False, labelleft=False)
+        for row, found in enumerate(channels.values()):
+            axes.barh(row, found[key], height=0.62, color=colour)
+            _note(axes, f"{found[key]:.2f} {key.split('_')[0]}", (found[key], row), 7)
+        axes.set_xlim(0, 1.7 * max((found[key] for found in channels.values()), default=1))
+    return _svg(figure)
+
+
+def data_uri(svg: str) -> str:
+    """The picture as an address that a Markdown page shows without fetching anything."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _figure(title: str, inches: float, left: float, right: float, bottom: float = 0.25) -> tuple[Figure, Axes]:
+    """A card with a title, and axes so many inches high between the shares left and right of its width."""
+    height = bottom + inches + 0.7
+    figure = Figure((WIDTH, height), facecolor="none")
+    figure.add_artist(
+        FancyBboxPatch(
+            (0.02, 0.02),
+            WIDTH - 0.04,
+            height - 0.04,
+            boxstyle="round,pad=0,rounding_size=0.12",
+            transform=figure.dpi_scale_trans,
+            facecolor=GROUND,
+            edgecolor=GRID,
+            zorder=-1,
+        )
+    )
+    figure.text(0.25 / WIDTH, 1 - 0.36 / height, title, fontsize=13, weight="bold", va="center")
+    return figure, figure.add_axes((left, bottom / height, right - left, inches / height), facecolor="none")
+
+
+def _rows(title: str, labels: Sequence[str], inches: float) -> tuple[Figure, Axes]:
+    """A card with a row of so many inches for each label."""
+    labels = [_cut(label) for label in labels]
+    left = (0.35 + 0.088 * max(map(len, labels), default=0)) / WIDTH
+    figure, axes = _figure(title, inches * max(len(labels), 1), left, 1 - 0.3 / WIDTH)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure, axes
+
+
+def _note(axes: Axes, text: str, place: tuple[float, float], points: float, **style: Any) -> None:
+    axes.annotate(text, place, (points, 0), textcoords="offset points", va="center_baseline", **style)
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.0005 or not share else "< 0.1 %"
+
+
+def _means(x: np.ndarray, y: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """The known values; where they are more than `points`, their means over as many equal stretches of x."""
+    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+    if len(x) <= points:
+        return x, y
+    stretch = np.floor((x - x.min()) / max(np.ptp(x), 1) * points).clip(max=points - 1).astype(int)
+    counts = np.bincount(stretch)
+    filled = counts > 0
+    return np.bincount(stretch, x)[filled] / counts[filled], np.bincount(stretch, y)[filled] / counts[filled]
+
+
+def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """(value, name, colour) beside the ends of lines, pushed apart where they would overlap."""
+    low, high = axes.get_ylim()
+    gap = 0.065 * (high - low)
+    place = low - gap
+    for value, name, colour in sorted(ends):
+        place = max(value, place + gap)
+        style = {"xycoords": ("axes fraction", "data"), "annotation_clip": False, "color": colour, "weight": "bold"}
+        _note(axes, f"{name[:14]} {value:.2f}", (1, place), 8, **style)
+    axes.set_ylim(low, max(high, place))
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return text.getvalue().replace("'DejaVu Sans'", FONTS)
