@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from tasks.run_plan import Folder
 from tasks.store import Store
+from tasks.tokens import token_type
 
 
 def step_documents(store: Store, folder: str, step: int) -> pa.Table:
@@ -75,7 +76,7 @@ def _gather(store: Store, plan: dict[str, Any], rows: pa.Table) -> np.ndarray:
     offset = pc.list_flatten(rows["offset"]).to_numpy()
     length = pc.list_flatten(rows["length"]).to_numpy().astype(np.int64)
     into = np.cumsum(length) - length
-    result = np.empty(int(length.sum()), np.uint16 if plan["vocabulary"] <= 2**16 else np.uint32)
+    result = np.empty(int(length.sum()), token_type(plan["vocabulary"]).to_pandas_dtype())
     for index in np.unique(file):
         values = _tokens(store, plan["files"][index]).values.to_numpy()
         for segment in np.flatnonzero(file == index).tolist():
