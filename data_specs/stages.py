@@ -23,7 +23,7 @@ class Extract(Settings):
     deepest: Annotated[int, Field(ge=8, le=255)] = 200
     """Deepest nesting of elements; libxml2 gives up silently at 255."""
     fast: bool = True
-    """Without trafilatura's fallback extractors: a fifth faster, F1 .920 instead of .926 on its own evaluation pages."""
+    """Without trafilatura's fallback extractors: a fifth faster, F1 .920 instead of .926 on its evaluation pages."""
 
 
 class Language(Settings):
@@ -50,7 +50,7 @@ class Domain(Settings):
     """A fastText classifier of the kind of text, learned from labelled documents, pinned."""
 
     labels: dict[Name, Expression] = {}
-    """Label -> expression over documents' columns; a document's label is the first that is true. Empty: each source's `domain`."""
+    """Label -> expression over documents' columns; the first that is true. Empty: no domain."""
     sample: Count = 20_000
     """Documents learned from, at most."""
     dimensions: Annotated[int, Field(ge=2, le=300)] = 32

@@ -10,7 +10,7 @@ from data_specs.base import Bytes, Count, Expression, Name, Settings, Share, Ste
 
 
 class Tokenizer(Settings):
-    """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), learned on a sample by channel weight and pinned, or loaded."""
+    """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), learned by channel weight and pinned, or loaded."""
 
     kind: Literal["byte-bpe", "file"] = "byte-bpe"
     """Learn a byte-level BPE, or load `path`."""

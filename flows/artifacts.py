@@ -54,8 +54,11 @@ def corpus(run: Run) -> None:
         body += "\n\n" + table(["source", "in", "kept", "dropped"], sources)
         _publish(run, "funnel", "Funnel", pictures.funnel(found), body)
     if pin := run.pipeline.pins.get("tokenizer"):
-        compression = pin["facts"].get("compression", {})
-        rows = [[name, c["characters_per_token"], c["bytes_per_token"]] for name, c in compression.items()]
+        compression = {
+            name: {"characters_per_token": found["characters"], "bytes_per_token": found["bytes"]}
+            for name, found in pin["facts"]["compression"].items()
+        }
+        rows = [[name, *found.values()] for name, found in compression.items()]
         body = table(["channel", "characters per token", "bytes per token"], rows)
         _publish(run, "tokenizer", "Tokenizer", pictures.compression(compression), body)
 

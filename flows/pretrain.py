@@ -22,14 +22,14 @@ from flows.run import STOPS, Run
 from tasks.execute import GateError, StageResult
 
 DEMO = "data_specs/demo.yaml"
-_OFF = {"cache_policy": NO_CACHE, "persist_result": False, "retries": 0}
 
 
 class Progress:
     """Progress of one task run: an artifact, and a log line at most every ten seconds."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.artifact, self.said = name, None, 0.0
+        self.name, self.said = name, 0.0
+        self.artifact: Any = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         share = 100.0 * done / max(1, total)
@@ -52,14 +52,18 @@ def _ended(result: StageResult) -> State:
     return Completed(name=name, message=message)
 
 
-@task(task_run_name="{name}", **_OFF)
+@task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False, retries=0)
 def run_stage(name: str, work: Callable[[Progress], StageResult]) -> State:
     """One stage of a run. What the user can mend ends in a failed state with its message, without a traceback."""
     try:
         return _ended(work(Progress(name)))
     except STOPS as error:
         get_run_logger().error("%s", error)
-        return Failed(name="Gate" if isinstance(error, GateError) else "Failed", message=str(error), data=error)
+        return Failed(
+            name="Gate" if isinstance(error, GateError) else "Failed",
+            message=str(error),
+            data=error.with_traceback(None),
+        )
 
 
 def _steps(current: Run, names: Sequence[str], work: Callable[[str, Progress], StageResult]) -> State | None:
@@ -68,7 +72,7 @@ def _steps(current: Run, names: Sequence[str], work: Callable[[str, Progress], S
         state = run_stage(name, partial(work, name), return_state=True)
         if state.is_failed() or state.is_crashed():
             error = state.result(raise_on_failure=False)
-            current.fail(name, error)
+            current.fail(name, error if isinstance(error, BaseException) else RuntimeError(str(state.message)))
             return Failed(message=f"{name}: {state.message}" if state.message else name)
     return None
 

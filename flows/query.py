@@ -75,7 +75,7 @@ def select(pipeline: Pipeline, sql: str) -> dict[str, Any]:
     asked = {node["table_name"] for node in nodes if node.get("type") == "BASE_TABLE"}
     local = {entry["key"] for node in nodes for entry in (node.get("cte_map") or {}).get("map", [])}
     for name in sorted(asked - local - set(known)):
-        raise SpecError([f"query: there is no view {name};{suggestion(name, known)} the views are {', '.join(known)}"])
+        raise SpecError([f"query: there is no view {name}{suggestion(name, known)}; the views are {', '.join(known)}"])
     stars = any(node.get("class") == "STAR" for node in nodes)
     named = {part for node in nodes if node.get("class") == "COLUMN_REF" for part in node["column_names"]}
     for view in sorted(asked & set(known)):

@@ -145,7 +145,7 @@ class Run:
         pin = self.pipeline.pins.get("tokenizer")
         if pin is None:
             raise StageError("there is no tokenizer yet: run the corpus first")
-        return int(pin["facts"]["vocabulary"])
+        return int(pin["facts"]["size"])
 
     def planned(self) -> str | None:
         """The folder of the run plan, where the corpus is complete and it was written; None otherwise."""

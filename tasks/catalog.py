@@ -5,8 +5,6 @@ Adding a stage is one module and one line here.
 
 from __future__ import annotations
 
-import orjson
-
 from data_specs.expressions import bind, parse
 from data_specs.spec import Rule, Spec
 from tasks.channel import Channel
@@ -14,11 +12,11 @@ from tasks.domain import Domain, DomainLearned
 from tasks.duplicates import Alike, Candidates, Clusters, Exact
 from tasks.held_out import HeldOut, HeldOutColumn
 from tasks.language import Language
-from tasks.percentiles import PercentilesLearned
+from tasks.percentiles import PercentilesLearned, Threshold, thresholds
 from tasks.pins import Pins
 from tasks.quality import Quality, QualityLearned
 from tasks.signals import Signals
-from tasks.stage import Learned, Node, Recipe, ordered
+from tasks.stage import CorpusStage, Learned, Node, Stage, ordered
 from tasks.tokenizer import TokenizerLearned
 from tasks.tokens import Tokens
 from tasks.verdict import Verdict
@@ -27,17 +25,85 @@ from tasks.verdict import Verdict
 def nodes(spec: Spec, pins: Pins) -> list[Node]:
     """The stages of a spec, with what is pinned. Raises ValueError where a column is written by no stage."""
     stages, seed = spec.stages, spec.seed
+
+    def node(stage: Stage | CorpusStage, *needs: str) -> Node:
+        return Node(stage.name, stage, needs, all(pins.get(name) for name in needs))
+
+    def learn(learned: Learned) -> Node:
+        return Node(f"learn_{learned.name}", learned)
+
     found = [
-        _learn(HeldOut(spec.training.evaluate, seed)),
-        _node(HeldOutColumn(pins.files("held_out")), pins, "held_out"),
-        _node(Language(stages.language), pins),
-        _node(Signals(stages.signals), pins),
-        _learn(DomainLearned(stages.domain, seed)),
-        _node(Domain(stages.domain, pins.files("domain")), pins, "domain"),
+        learn(HeldOut(spec.training.evaluate, seed)),
+        node(HeldOutColumn(pins.files("held_out")), "held_out"),
+        node(Language(stages.language)),
+        node(Signals(stages.signals)),
     ]
+    if stages.domain.labels:
+        found += [
+            learn(DomainLearned(stages.domain, seed)),
+            node(Domain(stages.domain, pins.files("domain")), "domain"),
+        ]
     if stages.quality.reference:
-        found.append(_learn(QualityLearned(stages.quality, seed)))
-        found.append(_node(Quality(stages.quality, pins.files("quality")), pins, "quality"))
-    found += [_node(stage(stages.duplicates), pins) for stage in (Exact, Candidates, Alike, Clusters)]
-    found.append(_node(Channel(spec.channels), pins))
-    return found
+        found += [
+            learn(QualityLearned(stages.quality, seed)),
+            node(Quality(stages.quality, pins.files("quality")), "quality"),
+        ]
+    found += [node(stage(stages.duplicates)) for stage in (Exact, Candidates, Alike, Clusters)]
+    asked = percentiles_asked(spec)
+    if asked:
+        found.append(learn(PercentilesLearned(stages.quality, seed, asked)))
+    needs = ("percentiles",) if asked else ()
+    channels = {name: bound(text, pins) for name, text in spec.channels.items()}
+    keep = tuple(name for name in stages.duplicates.keep if name != "quality" or stages.quality.reference)
+    found += [
+        node(Channel(channels), *needs),
+        node(Verdict(rules(spec, pins), keep, stages.duplicates.partitions), *needs),
+        learn(TokenizerLearned(spec.tokenizer, seed, weights(spec))),
+        node(Tokens(spec.tokenizer, pins.files("tokenizer"), _size(pins)), "tokenizer"),
+    ]
+    return ordered(found)
+
+
+def _size(pins: Pins) -> int | None:
+    """Entries of the pinned tokenizer."""
+    pin = pins.get("tokenizer")
+    return int(pin["facts"]["size"]) if pin else None
+
+
+def percentiles_asked(spec: Spec) -> set[Threshold]:
+    """(column, percentile) of every `percentile(...)` in rules, channels and phases."""
+    texts = [text for rule in spec.rules for text in (rule.drop, rule.where)]
+    texts += [*spec.channels.values(), *(phase.where for phase in spec.mixture.phases)]
+    return {threshold for text in texts if text for threshold in parse(text).percentiles}
+
+
+def bound(text: str, pins: Pins) -> str:
+    """An expression with the pinned thresholds in the place of its percentiles; as it is where there is no pin yet."""
+    asked = parse(text).percentiles
+    if not asked:
+        return text
+    pin = pins.get("percentiles")
+    if pin is None:
+        return bind(text, {threshold: {} for threshold in asked})
+    known = thresholds(pins.store.read(pin["path"]))
+    return bind(text, {threshold: known.get(threshold, {}) for threshold in asked})
+
+
+def rules(spec: Spec, pins: Pins) -> tuple[Rule, ...]:
+    """The spec's rules in plain SQL."""
+    return tuple(
+        rule.model_copy(update={"drop": bound(rule.drop, pins), "where": rule.where and bound(rule.where, pins)})
+        for rule in spec.rules
+    )
+
+
+def weights(spec: Spec) -> dict[str, float]:
+    """Weight of each channel over the whole run: its phases' weights by their length; empty without phases."""
+    result: dict[str, float] = {}
+    begin = 0.0
+    for phase in spec.mixture.phases:
+        total = sum(phase.weights.values())
+        for name, weight in phase.weights.items():
+            result[name] = result.get(name, 0.0) + weight / total * (phase.until - begin)
+        begin = phase.until
+    return result

@@ -117,7 +117,7 @@ def read_slices(store: Store, path: str, numbers: Sequence[int]) -> list[pa.Reco
 
 
 def read(store: Store, path: str, columns: Sequence[str] = (), expect: str | None = None) -> pa.Table:
-    """Some columns of a column file, all by default. Raises MisalignedError where its footer has other ids than `expect`."""
+    """Some columns of a column file, all by default. Raises MisalignedError for ids other than `expect`."""
     local = store.local(path)
     with pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path)) as source:
         if path.endswith(".arrow"):

@@ -92,9 +92,10 @@ class Execution:
 
     def _learn(self, node: Node, started: float) -> StageResult:
         did = self._waves(node.name, lambda: self.pipeline.resolve(node))
-        pin = self.pipeline.pins.get(node.name)
+        pin = self.pipeline.pins.get(node.stage.name)
         if pin is None:
-            raise StageError(f"{node.name}: nothing was learned; see the warnings above")
+            errors = self.pipeline.outputs[node.name].index.errors.values()
+            raise StageError(f"{node.name}: nothing was learned. {'; '.join(sorted(set(errors))[:3])}")
         if did:
             self.pipeline.refresh()
         rows = int(pin["facts"].get("rows", 0))

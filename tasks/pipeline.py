@@ -8,7 +8,8 @@ key is None as long as something it depends on is not computed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,38 @@ from tasks.sources import InputShard, reader
 from tasks.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, digest
 from tasks.store import Store
 from tasks.work import Job, inputs_by_file, shard_uid
+
+
+class Gathered:
+    """The slices that one reduction or scatter reads: a key made of their digests, and where they lie."""
+
+    def __init__(self, name: str) -> None:
+        self.state = hashlib.blake2b(name.encode(), digest_size=16)
+        self.places, self.numbers = array("q"), array("q")
+
+    @property
+    def key(self) -> str:
+        return self.state.hexdigest()
+
+    @property
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """(place of the output that holds the slice, number of the slice in it)."""
+        return zip(self.places, self.numbers, strict=True)
+
+
+def _gathered(index: Index, order: Iterable[int], uids: Sequence[int], name: str) -> dict[str, Gathered]:
+    """All slices of some outputs, in their order, by the partition or shard that they are for."""
+    result: dict[str, Gathered] = {}
+    for place in order:
+        for number, (target, found) in enumerate(index.sliced(place)):
+            if target not in result:
+                result[target] = Gathered(f"{name}:{target}")
+            gathered = result[target]
+            gathered.state.update(f"{uids[place]}:{found};".encode())
+            gathered.places.append(place)
+            gathered.numbers.append(number)
+    return result
+
 
 Catalog = Callable[[Spec, Pins], list[Node]]
 """Makes the stages that a spec asks for, in order."""
@@ -90,15 +123,15 @@ class Pipeline:
 
     def documents(self) -> Output:
         """Resolve the documents: the only output whose keys come from files outside the store."""
-        folders = [self._documents_folder(shard.source) for shard in self.shards]
-        keys = [
-            digest([self.readers[shard.source].recipe, shard.source, shard.name, shard.digest]) for shard in self.shards
-        ]
+        recipes = {name: found.recipe for name, found in self.readers.items()}
+        folder = {name: self._documents_folder(name) for name in self.readers}
+        folders = [folder[shard.source] for shard in self.shards]
+        keys = [digest([recipes[shard.source], shard.source, shard.name, shard.digest]) for shard in self.shards]
         entries = (entry for folder in dict.fromkeys(folders) for entry in Manifest(self.store, folder).entries())
         output = Output(folders, ".parquet", Index(entries, keys, DOCUMENTS.names))
         for name in self.readers:
             places = [place for place, shard in enumerate(self.shards) if shard.source == name]
-            wave = Wave(self.readers[name], f"{name}@{self.readers[name].recipe}", folders, output.index)
+            wave = Wave(self.readers[name], f"{name}@{recipes[name]}", folders, output.index)
             for place in self._due(output.index, places):
                 shard = self.shards[place]
                 size = sum((part.end or 0) - part.start for part in shard.parts)
@@ -228,38 +261,32 @@ class Pipeline:
         if wave.jobs or not (maps.done | lost).all():
             unknown.waves = [wave] if wave.jobs else []
             unknown.index.state[maps.state == QUARANTINED] = QUARANTINED
+            unknown.index.errors = maps.errors
             return unknown
         uids = self.uids()
         order = sorted(np.flatnonzero(maps.done & ~lost).tolist(), key=lambda place: uids[place])
-        by_partition: dict[str, list[tuple[int, str, str, int]]] = {}
-        for place in order:
-            path = f"{folder}/map/{keys[place]}.arrow"
-            for number, (partition, found) in enumerate(maps.slices[place].items()):
-                by_partition.setdefault(partition, []).append((uids[place], found, path, number))
-        partitions = sorted(by_partition, key=int)
-        reduce_keys: list[str | None] = [
-            digest([stage.recipe, p, [[u, d] for u, d, _, _ in by_partition[p]]]) for p in partitions
-        ]
+        gathered = _gathered(maps, order, uids, f"{stage.recipe}:reduce")
+        partitions = sorted(gathered, key=int)
+        reduce_keys: list[str | None] = [gathered[p].key for p in partitions]
         reduces = Index(Manifest(self.store, f"{folder}/reduce").entries(), reduce_keys)
         wave = Wave(stage, token, [f"{folder}/reduce"] * len(partitions), reduces)
         for place in self._due(reduces):
-            found_slices = tuple((path, number) for _, _, path, number in by_partition[partitions[place]])
-            key = str(reduce_keys[place])
-            path = f"{folder}/reduce/{key}.arrow"
+            found = gathered[partitions[place]]
+            slices = tuple((f"{folder}/map/{keys[mapped]}.arrow", number) for mapped, number in found.parts)
+            path = f"{folder}/reduce/{found.key}.arrow"
             name = f"{stage.name} partition {partitions[place]}"
-            wave.jobs.append(Job("reduce", key, path, name, self.run, slices=found_slices, cost=len(found_slices)))
+            wave.jobs.append(Job("reduce", found.key, path, name, self.run, slices=slices, cost=len(slices)))
         if not reduces.done.all():
             unknown.waves = [wave] if wave.jobs else []
             return unknown
-        return self._scatter(stage, reduces, uids, lost)
+        output = self._scatter(stage, reduces, uids, lost)
+        output.index.errors |= maps.errors
+        return output
 
     def _scatter(self, stage: CorpusStage, reduces: Index, uids: list[int], lost: np.ndarray) -> Output:
         folder = self.folder(stage)
-        by_shard: dict[str, list[tuple[str, str, int]]] = {}
-        for place, key in enumerate(reduces.keys):
-            for number, (uid, found) in enumerate(reduces.slices[place].items()):
-                by_shard.setdefault(uid, []).append((found, f"{folder}/reduce/{key}.arrow", number))
-        extra = ["".join(found for found, _, _ in by_shard.get(str(uid), ())).encode() for uid in uids]
+        gathered = _gathered(reduces, range(len(reduces.keys)), [0] * len(reduces.keys), "")
+        extra = [gathered[str(uid)].key.encode() if str(uid) in gathered else b"" for uid in uids]
         keys = self._keys(f"{stage.recipe}:scatter", stage.scatters, extra)
         keys = [None if gone else key for key, gone in zip(keys, lost.tolist(), strict=True)]
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
@@ -267,8 +294,9 @@ class Pipeline:
         output = Output([folder] * len(keys), ".parquet", index)
         wave = Wave(stage, f"{stage.name}@{stage.recipe}", output.folders, index)
         for place in self._due(index):
-            found_slices = tuple((path, number) for _, path, number in by_shard.get(str(uids[place]), ()))
-            job = self._job("scatter", str(keys[place]), output.path(place), place, stage.scatters, slices=found_slices)
+            parts = gathered[str(uids[place])].parts if str(uids[place]) in gathered else ()
+            slices = tuple((f"{folder}/reduce/{reduces.keys[reduced]}.arrow", number) for reduced, number in parts)
+            job = self._job("scatter", str(keys[place]), output.path(place), place, stage.scatters, slices=slices)
             wave.jobs.append(job)
         output.waves = [wave] if wave.jobs else []
         return output
@@ -293,6 +321,7 @@ class Pipeline:
             path = f"{folder}/{keys[place]}.parquet"
             wave.jobs.append(self._job("sample", str(keys[place]), path, place, names))
         lost = self.lost(names) | (samples.state == QUARANTINED)
+        none.index.errors = samples.errors
         if wave.jobs or not (samples.done | lost).all():
             none.waves = [wave] if wave.jobs else []
             return none
@@ -321,23 +350,24 @@ class Pipeline:
     def take(self, wave: Wave, entries: list[Entry]) -> None:
         """Commit entries to their manifests."""
         paths = {job.key: job.path for job in wave.jobs}
+        wave.index.add(entries)
         by_folder: dict[str, list[Entry]] = {}
         for entry in entries:
             self.tried.add(entry["key"])
-            wave.index.add(entry)
             by_folder.setdefault(paths[entry["key"]].rsplit("/", 1)[0], []).append(entry)
             if "facts" in entry:
-                facts = {name: entry[name] for name in ("facts", "sha256", "run")}
-                learned = wave.stage
-                self.pins.set(
-                    learned.name, {"path": paths[entry["key"]], "ingredients": learned.ingredients(), **facts}
-                )
-                self.retrain.discard(learned.name)
+                self._pin(wave.stage, paths[entry["key"]], entry)
         for folder, found in by_folder.items():
             Manifest(self.store, folder).append(found)
             if not self.store.exists(f"{folder}/recipe.json"):
                 ingredients = wave.stage.ingredients()
                 self.store.commit(f"{folder}/recipe.json", orjson.dumps(ingredients, option=orjson.OPT_INDENT_2))
+
+    def _pin(self, learned: Learned, path: str, entry: Entry) -> None:
+        """Hold fast what was learned."""
+        pin = {"path": path, "sha256": entry["sha256"], "run": entry["run"], "ingredients": learned.ingredients()}
+        self.pins.set(learned.name, pin | {"facts": {"rows": entry["rows"], **entry["facts"]}})
+        self.retrain.discard(learned.name)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from data_specs.expressions import parse
 from tasks import columns
+from tasks.catalog import bound
 from tasks.pipeline import Pipeline
 from tasks.sql import evaluate
 from tasks.stage import digest
@@ -25,7 +26,8 @@ class PlanInputs:
     def wheres(self) -> dict[str, str]:
         """Column `where_<number>` -> the condition of that phase."""
         phases = self.pipeline.spec.mixture.phases
-        return {f"where_{number}": phase.where for number, phase in enumerate(phases) if phase.where}
+        pins = self.pipeline.pins
+        return {f"where_{number}": bound(phase.where, pins) for number, phase in enumerate(phases) if phase.where}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as installed
+from functools import cache
+from importlib import metadata
 from typing import Any, ClassVar
 
 import orjson
@@ -39,6 +40,12 @@ DOCUMENTS = pa.schema(
     ]
 )
 """Columns of a document; later stages add more, none changes these."""
+
+
+@cache
+def installed(library: str) -> str:
+    """Version of an installed distribution; finding it reads files, so it is found once a process."""
+    return metadata.version(library)
 
 
 def digest(value: Any) -> str:

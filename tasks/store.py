@@ -65,6 +65,19 @@ class Store:
         fs.invalidate_cache()
         return fs.exists(f"{root}/{path}")
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in `folder`, sorted; empty where it does not exist."""
+        if self.folder:
+            top = self.folder / folder
+            return sorted(found.name for found in top.iterdir() if found.is_dir()) if top.is_dir() else []
+        fs, root = self._object_store()
+        fs.invalidate_cache()
+        try:
+            found = fs.ls(f"{root}/{folder}", detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
+
     def list(self, folder: str) -> dict[str, int]:
         """Name -> size in bytes of the files directly in `folder`, sorted; empty where it does not exist."""
         if self.folder:
@@ -82,19 +95,6 @@ class Store:
         except FileNotFoundError:
             return {}
         return dict(sorted((f["name"].rsplit("/", 1)[-1], f["size"]) for f in found if f["type"] == "file"))
-
-    def folders(self, folder: str) -> list[str]:
-        """Names of the folders directly in `folder`, sorted; empty where it does not exist."""
-        if self.folder:
-            top = self.folder / folder
-            return sorted(found.name for found in top.iterdir() if found.is_dir()) if top.is_dir() else []
-        fs, root = self._object_store()
-        fs.invalidate_cache()
-        try:
-            found = fs.ls(f"{root}/{folder}", detail=True)
-        except FileNotFoundError:
-            return []
-        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
 
     def walk(self, folder: str = "") -> dict[str, int]:
         """Path -> size in bytes of every file below `folder`, writes in progress included, sorted."""

@@ -194,7 +194,7 @@ def _map(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> tuple[list
 def _slices(rows: pa.Table, groups: np.ndarray, entry: Entry) -> list[pa.Table]:
     """Cut at each change of the sorted `groups`, and note every slice's digest."""
     starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]]) if len(groups) else np.empty(0, np.int64)
-    ends = np.r_[starts[1:], len(groups)]
+    ends = np.append(starts, len(groups))[1:]
     parts = [rows.slice(int(a), int(b - a)).combine_chunks() for a, b in zip(starts, ends, strict=True)]
     entry["rows"] = rows.num_rows
     entry["columns"] = {}

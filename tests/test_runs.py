@@ -15,9 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from tasks.language import Language
 
 from tasks.execute import ChangedError, DiskFullError, GateError
+from tasks.language import Language
 from tasks.store import Store
 from tests import small
 from tests.whole import content, go, states
