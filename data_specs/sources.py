@@ -19,7 +19,7 @@ class SourceSettings(Settings):
     count: Annotated[int, Field(ge=1)] | None = None
     """Read only the first so many files, in sorted order; all by default."""
     match: str | None = None
-    """Read only files whose path matches this regular expression."""
+    """Read only files whose path below the fixed part of `paths` matches this regular expression."""
 
     @property
     def patterns(self) -> tuple[str, ...]:

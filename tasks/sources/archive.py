@@ -188,8 +188,8 @@ def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Faul
                 yield held
                 held = None
             found = _record(raw, start, limit)
-            if found is None:
-                member.broken = member.broken or "unreadable"
+            if isinstance(found, Fault):
+                member.broken = member.broken or found.reason
                 break
             if raw.record_type == WarcRecordType.response:
                 held, found.index, found.span = found, index, member.end - start
@@ -215,8 +215,8 @@ def _of_plain(source: Input, limit: int) -> Iterator[Record | Fault]:
             for raw in ArchiveIterator(Plain(source, position), parse_http=False, stream_detect=False):
                 last = position + raw.stream_pos
                 found = _record(raw, last, limit)
-                if found is None:
-                    fault = "unreadable" if source.take(last + raw.content_length, 1) else "truncated"
+                if isinstance(found, Fault):
+                    fault = found.reason
                     break
                 if raw.record_type == WarcRecordType.response:
                     head = source.take(last, http.HEAD)
@@ -240,15 +240,15 @@ def _next_plain(source: Input, position: int) -> int:
     return -1
 
 
-def _record(raw: WarcRecord, offset: int, limit: int) -> Record | None:
-    """The record, read to its end; None where the file ends before it, or where its header does not tell its end."""
+def _record(raw: WarcRecord, offset: int, limit: int) -> Record | Fault:
+    """The record, read to its end, unless it ends before its header says so, or that does not tell its end."""
     declared = raw.headers.get("Content-Length") or ""
     if not (declared.isascii() and declared.isdigit()):
-        return None
+        return Fault("unreadable")
     length = int(declared)
     block = raw.reader.read(min(length, limit))
     if len(block) + (raw.reader.consume() if length > len(block) else 0) != length:
-        return None
+        return Fault("truncated")
     url = (raw.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">")
     return Record(url, _day(raw.headers.get("WARC-Date") or ""), block, length, offset)
 

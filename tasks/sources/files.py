@@ -80,7 +80,7 @@ class Listing:
                 matching = re.compile(self.settings.match)
             except re.error as error:
                 raise SourceError(f"source {self.source}: match: {self.settings.match!r}: {error}") from None
-            every, keys = len(keys), [key for key in keys if matching.search(self.path(key))]
+            every, keys = len(keys), [key for key in keys if matching.search(key)]
             if not keys:
                 raise SourceError(
                     f"source {self.source}: none of the {every:,} files of {self._patterns} matches "

@@ -1,0 +1,612 @@
+"""Sources: WARC records however files are cut or broken, JSON lines, folders, listings near and far, and text."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import io
+import json
+import random
+import re
+import threading
+import unicodedata
+import zlib
+from collections.abc import Iterator
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from warcio.archiveiterator import ArchiveIterator
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+from data_specs.sources import FolderSource, JsonlSource, WarcSource
+from data_specs.stages import Extract
+from tasks import http as web
+from tasks.sources import Part, Read, Reader, SourceError, reader
+from tasks.sources.archive import Fault, Record, records
+from tasks.sources.base import LedgerError, Records
+from tasks.sources.text import normalise
+
+LIMIT = 2**24
+PAGE = "<!doctype html><html><head><title>Sluices</title></head><body><article><p>{}</p></article></body></html>"
+COUNTS = {
+    "aut-example": 299,
+    "dolma-0000": 22,
+    "dolma-0001": 15,
+    "pywb-iana": 48,
+    "ukwa-wpmain": 70,
+    "resiliparse-clueweb-quirk": 29,
+    "resiliparse-warcfile": 16,
+    "whirlwind": 1,
+}
+"""Responses in the shared WARC files, as their list of sources states."""
+
+
+def words(number: int, seed: int = 0) -> str:
+    return " ".join(
+        random.Random(seed).choices("gravel gold water box river stone wash channel riffle".split(), k=number)
+    )
+
+
+def archive(pages: list[bytes | str], compressed: bool = True) -> bytes:
+    """A WARC by warcio: a warcinfo, then request, response and revisit for each page (HTTP bodies, or whole blocks)."""
+    out = io.BytesIO()
+    writer = WARCWriter(out, gzip=compressed)
+    writer.write_record(writer.create_warcinfo_record("test.warc.gz", {"software": "warcio"}))
+    for number, page in enumerate(pages):
+        url = f"http://example.org/{number}"
+        head = StatusAndHeaders("200 OK", [("Content-Type", "text/html; charset=utf-8")], protocol="HTTP/1.1")
+        asked = StatusAndHeaders("GET / HTTP/1.1", [("Host", "example.org")], is_http_request=True)
+        dated = {"WARC-Date": f"2021-03-{1 + number % 28:02}T00:00:00Z"}
+        writer.write_record(writer.create_warc_record(url, "request", http_headers=asked))
+        if isinstance(page, str):
+            page = PAGE.format(page).encode()
+            body, headers = io.BytesIO(page), head
+        else:
+            body, headers = io.BytesIO(page), None
+        record = writer.create_warc_record(
+            url,
+            "response",
+            payload=body,
+            http_headers=headers,
+            warc_headers_dict=dated,
+            length=len(page) if not headers else None,
+        )
+        writer.write_record(record)
+        writer.write_record(writer.create_revisit_record(url, "sha1:AAAA", url, "2020-01-01T00:00:00Z"))
+    return out.getvalue()
+
+
+def found(data: bytes, start: int = 0, end: int | None = None) -> list[Record | Fault]:
+    return list(records(io.BytesIO(data), start, len(data) if end is None else end, LIMIT))
+
+
+def essence(items: list[Record | Fault]) -> list[Any]:
+    return [item.reason if isinstance(item, Fault) else (item.offset, item.url, item.block) for item in items]
+
+
+def members(data: bytes) -> list[tuple[int, int]]:
+    """Start and end of every gzip member, by zlib alone."""
+    places, start = [], 0
+    while start < len(data):
+        stream = zlib.decompressobj(31)
+        stream.decompress(data[start:])
+        end = len(data) - len(stream.unused_data)
+        places.append((start, end))
+        start = end
+    return places
+
+
+def oracle(path: Path) -> list[tuple[str, bytes, str | None]]:
+    """(url, payload as stored, status) of every response, read by warcio; of what is not HTTP, the block."""
+    with path.open("rb") as file:
+        return [
+            (
+                record.rec_headers["WARC-Target-URI"],
+                record.raw_stream.read(),
+                record.http_headers and record.http_headers.get_statuscode(),
+            )
+            for record in ArchiveIterator(file)
+            if record.rec_type == "response"
+        ]
+
+
+def warc(path: Path | str, **settings: Any) -> Reader:
+    return reader("web", WarcSource(kind="warc", paths=str(path), **settings), Extract())
+
+
+def read_all(source: Reader) -> list[Read]:
+    shards, _ = source.shards(None)
+    try:
+        return [source.read(shard) for shard in shards]
+    finally:
+        source.close()
+
+
+# -- WARC --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_every_response_of_real_archives_is_found_as_warcio_finds_it(shared: Path, name: str) -> None:
+    path = shared / "warc" / f"{name}.warc.gz"
+    ours = found(path.read_bytes())
+    theirs = oracle(path)
+    assert len(ours) == len(theirs) == COUNTS[name]
+    for record, (url, payload, status) in zip(ours, theirs, strict=True):
+        assert isinstance(record, Record)
+        assert record.url == url.strip("<>")
+        response = web.parse(record.block)
+        assert (str(response.status) if response else None) == status
+        assert (response.payload if response else record.block) == payload
+
+
+def test_a_truncated_real_archive_is_one_quarantined_record(shared: Path) -> None:
+    (read,) = read_all(warc(shared / "warc" / "resiliparse-clipped.warc.gz"))
+    assert read.ledger == {"in": 1, "dropped": {}, "quarantined": {"truncated": 1}}
+
+
+@pytest.mark.parametrize("name", ["pywb-iana", "resiliparse-clueweb-quirk", "aut-example"])
+def test_any_split_of_a_real_archive_gives_the_records_of_the_whole(shared: Path, name: str) -> None:
+    data = (shared / "warc" / f"{name}.warc.gz").read_bytes()
+    whole = essence(found(data))
+    draw = random.Random(name)
+    for pieces in (2, 3, 17):
+        bounds = [0, *sorted(draw.sample(range(1, len(data)), pieces - 1)), len(data)]
+        parts = [essence(found(data, start, end)) for start, end in pairwise(bounds)]
+        assert list(chain.from_iterable(parts)) == whole
+
+
+@pytest.fixture(scope="module")
+def nested() -> bytes:
+    """An archive with a broken member, and with archives inside pages, stored so that their members show through."""
+    inner = archive([words(50, seed) for seed in range(3)])
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/warc\r\n\r\n"
+    pages = [words(300, 1), head + inner, words(200, 2), head + inner + inner, words(100, 3), words(90, 4)]
+    packed = [gzip.compress(archive([page], compressed=False), 0) for page in pages]
+    packed[4] = packed[4][:10] + b"\xff" + packed[4][11:]
+    return b"".join(packed)
+
+
+def test_any_split_gives_the_records_of_the_whole_with_archives_inside_and_a_broken_member(nested: bytes) -> None:
+    whole = essence(found(nested))
+    assert [item if isinstance(item, str) else "page" for item in whole] == [*["page"] * 4, "unreadable", "page"]
+    assert nested.count(b"\x1f\x8b\x08") == 6 + 3 * 10  # the inner members do show
+    for cut in range(1, len(nested), 7):
+        assert essence(found(nested, 0, cut)) + essence(found(nested, cut)) == whole
+
+
+def test_a_cut_anywhere_keeps_every_record_before_it() -> None:
+    data = archive([words(60, seed) for seed in range(4)])
+    whole, places = found(data), members(data)
+    for cut in random.Random(5).sample(range(1, len(data)), 150):
+        items = found(data[:cut])
+        complete = [item for item in whole if isinstance(item, Record) and item.offset + item.span <= cut]
+        assert essence(items)[: len(complete)] == essence(complete)
+        assert essence(items)[len(complete) :] == ([] if any(cut == end for _, end in places) else ["truncated"])
+
+
+def test_a_broken_member_costs_itself_alone() -> None:
+    data = archive([words(60, seed) for seed in range(5)])
+    whole = essence(found(data))
+    for number, item in enumerate(whole):
+        damaged = bytearray(data)
+        damaged[item[0] + 200] ^= 0x55
+        assert essence(found(bytes(damaged))) == [*whole[:number], "unreadable", *whole[number + 1 :]]
+
+
+def test_plain_and_singly_compressed_archives_give_the_same_pages() -> None:
+    pages: list[bytes | str] = [words(60, seed) for seed in range(5)]
+    plain = archive(pages, compressed=False)
+    blocks = [item.block for item in found(archive(pages)) if isinstance(item, Record)]
+    for data in (plain, gzip.compress(plain)):
+        items = found(data)
+        assert [item.block for item in items if isinstance(item, Record)] == blocks
+        assert len({(item.offset, item.index) for item in items if isinstance(item, Record)}) == len(blocks)
+    broken = plain.replace(b"Content-Length: ", b"Content-Length: x", 5)
+    assert essence(found(broken)).count("unreadable") >= 1
+    assert [item.block for item in found(broken) if isinstance(item, Record)] == blocks[1:]
+    assert essence(found(plain[: len(plain) - 700]))[-1] == "truncated"
+
+
+@pytest.mark.parametrize(
+    "data", [b"garbage" * 99, gzip.compress(b"not a WARC" * 99), b"\x1f\x8b\x08", b"WARC/1.0 what\r\n\r\nx"]
+)
+def test_what_is_no_archive_is_one_quarantined_record_and_the_run_goes_on(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.warc.gz").write_bytes(data)
+    (tmp_path / "b.warc.gz").write_bytes(archive([words(80)]))
+    first, second = read_all(warc(tmp_path / "*.warc.gz"))
+    assert first.ledger["in"] == sum(first.ledger["quarantined"].values()) == 1
+    assert second.documents.num_rows == 1
+
+
+def test_damage_of_any_kind_never_raises() -> None:
+    data = archive([words(40, seed) for seed in range(3)])
+    plain = archive([words(40, seed) for seed in range(3)], compressed=False)
+    draw = random.Random(11)
+    for original in (data, plain):
+        for _ in range(150):
+            damaged = bytearray(original)
+            for _ in range(draw.randrange(1, 6)):
+                place = draw.randrange(len(damaged))
+                match draw.randrange(3):
+                    case 0:
+                        damaged[place] = draw.randrange(256)
+                    case 1:
+                        del damaged[place : place + draw.randrange(60)]
+                    case _:
+                        damaged[place:place] = draw.randbytes(draw.randrange(60))
+            assert len(found(bytes(damaged))) <= 20
+
+
+def test_ids_and_values_do_not_depend_on_how_an_archive_is_cut(tmp_path: Path) -> None:
+    (tmp_path / "crawl.warc.gz").write_bytes(archive([words(80, seed) for seed in range(8)]))
+    (whole,) = read_all(warc(tmp_path / "*.warc.gz"))
+    cut = read_all(warc(tmp_path / "crawl.warc.gz", shard=1500))
+    rows = [row for read in cut for row in read.documents.to_pylist()]
+    assert len(cut) > 3
+    assert rows == whole.documents.to_pylist()
+    assert len({row["id"] for row in rows}) == 8
+    assert {row["date"] for row in rows} == {None}
+    assert rows[0]["file"] == "crawl.warc.gz"
+    assert (rows[0]["title"], rows[0]["url"], rows[0]["kind"]) == ("Sluices", "http://example.org/0", "html")
+
+
+def test_shards_keep_name_and_digest_when_a_file_is_added_and_data_moves(tmp_path: Path) -> None:
+    for number in (1, 3):
+        data = archive([str(number)] * number)
+        for folder in ("here", "there"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{number}.warc.gz").write_bytes(data)
+    (tmp_path / "there" / "2.warc.gz").write_bytes(b"new")
+    before, _ = warc(tmp_path / "here" / "*.warc.gz").shards(None)
+    after, _ = warc(tmp_path / "there" / "*.warc.gz").shards(None)
+    assert len(after) == 3
+    assert {(s.name, s.digest) for s in before} < {(s.name, s.digest) for s in after}
+    assert not any("/" in shard.name for shard in after)
+
+
+# -- HTTP --------------------------------------------------------------------------------------------------------------
+
+
+def response(body: bytes, **headers: str) -> web.Response:
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    parsed = web.parse(b"HTTP/1.1 200 OK\r\n" + lines.encode("latin-1") + b"\r\n" + body)
+    assert parsed
+    return parsed
+
+
+def deflated(data: bytes) -> bytes:
+    stream = zlib.compressobj(wbits=-15)
+    return stream.compress(data) + stream.flush()
+
+
+CODINGS = {
+    "gzip": gzip.compress,
+    "x-gzip": lambda data: gzip.compress(data[:100]) + gzip.compress(data[100:]),
+    "deflate": zlib.compress,
+    "Deflate": deflated,
+    "br": lambda data: brotli.compress(data, quality=1),
+    "zstd": zstandard.compress,
+    "gzip, br": lambda data: brotli.compress(gzip.compress(data)),
+    "identity": bytes,
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_bodies_are_decoded_also_when_they_already_were_or_break_off(coding: str) -> None:
+    data = b"<html>" + random.Random(1).randbytes(300_000).hex().encode()
+    encoded = CODINGS[coding](data)
+    assert web.decoded(response(encoded, Content_Encoding=coding), LIMIT) == data
+    assert web.decoded(response(data, Content_Encoding=coding), LIMIT) == data
+    cut = web.decoded(response(encoded[: len(encoded) // 2], Content_Encoding=coding), LIMIT)
+    assert data.startswith(cut) or coding == "gzip, br"
+    chunks = b"".join(
+        b"%x;ext=1\r\n%s\r\n" % (len(encoded[at : at + 777]), encoded[at : at + 777])
+        for at in range(0, len(encoded), 777)
+    )
+    assert (
+        web.decoded(response(chunks + b"0\r\n\r\n", Content_Encoding=coding, Transfer_Encoding="chunked"), LIMIT)
+        == data
+    )
+    assert web.decoded(response(encoded, Content_Encoding=coding, Transfer_Encoding="chunked"), LIMIT) == data
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+def test_a_bomb_is_refused_before_it_takes_memory(coding: str) -> None:
+    import tracemalloc
+
+    bomb = CODINGS[coding](bytes(2**25))
+    tracemalloc.start()
+    with pytest.raises(web.TooLargeError):
+        web.decoded(response(bomb, Content_Encoding=coding), 2**20)
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+
+
+TEXTS = {
+    "gb2312": ("gb18030", "中文网页测试，内容很多，包括㐀和€。"),
+    "shift_jis": ("cp932", "日本語のページです。①～㈱"),
+    "euc-kr": ("cp949", "한국어 페이지 똠방각하"),
+    "big5": ("big5hkscs", "繁體中文網頁測試"),
+    "windows-1251": ("cp1251", "Русский текст страницы"),
+    "iso-8859-1": ("cp1252", "café “déjà vu” – 5 €"),
+    "tis-620": ("cp874", "ภาษาไทย"),
+    "iso-2022-jp": ("iso2022_jp", "日本語のページ"),
+    "utf-8": ("utf-8", "żółw, 水"),
+}
+
+
+@pytest.mark.parametrize("label", TEXTS)
+def test_characters_are_found_by_header_and_by_meta_element(label: str) -> None:
+    codec, text = TEXTS[label]
+    body = (text * 20).encode(codec)
+    assert web.text(body, f"text/html; Charset='{label}'") == text * 20
+    assert web.text(f'<meta http-equiv=x content="text/html; charset={label}">'.encode() + body).endswith(text * 20)
+
+
+def test_characters_are_found_without_or_against_what_is_said() -> None:
+    assert web.text("水".encode("utf-8-sig") * 9, "text/html; charset=gbk")[0] == "水"
+    assert web.text("water, 水".encode("utf-16")) == "water, 水"
+    assert web.text("naïve水".encode(), "text/html; charset=iso-8859-1") == "naïve水"
+    assert web.text(("Русский текст " * 9).encode("cp1251")) == "Русский текст " * 9
+    assert web.text("café ".encode("cp1252") * 9, "text/html; charset=utf-8") == "café " * 9
+    cut = ("中文网页" * 99).encode()[:-1]
+    assert web.text(cut, "text/html; charset=utf-8") == "中文网页" * 98 + "中文网\ufffd"
+
+
+@given(st.binary(max_size=300), st.text(max_size=20), st.sampled_from([*CODINGS, "nonsense"]))
+def test_no_bytes_make_http_raise(body: bytes, said: str, coding: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset={said}\r\nContent-Encoding: {coding}\r\n".encode()
+    web.parse(body)
+    parsed = web.parse(head + b"Transfer-Encoding: chunked\r\n" + body)
+    assert parsed
+    decoded = web.decoded(parsed, LIMIT)
+    assert isinstance(web.text(decoded, parsed.headers.get("content-type", "")), str)
+    web.is_html(parsed, decoded)
+
+
+# -- JSON lines and folders --------------------------------------------------------------------------------------------
+
+
+LINES = (
+    b'{"text": "one\\u00a0gold", "url": "http://a"}\r\n\n{"text": 5}\n[1]\n{"text"\n'
+    b'{"text": " "}\n{"text": "two", "url": 3}'
+)
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("", bytes), (".gz", gzip.compress), (".zst", zstandard.compress)])
+def test_every_line_is_a_document_or_counted_out(tmp_path: Path, suffix: str, pack: Any) -> None:
+    (tmp_path / f"a.jsonl{suffix}").write_bytes(pack(LINES))
+    source = reader("lines", JsonlSource(kind="jsonl", paths=str(tmp_path / "*")), Extract())
+    (read,) = read_all(source)
+    assert read.ledger == {"in": 6, "dropped": {"no_text": 2}, "quarantined": {"not_json": 2}}
+    rows = read.documents.to_pylist()
+    assert [(row["text"], row["url"], row["kind"]) for row in rows] == [
+        ("one gold", "http://a", "text"),
+        ("two", None, "text"),
+    ]
+    assert [json.loads(source.reread(row))["text"] for row in rows] == ["one\xa0gold", "two"]
+
+
+def test_files_of_lines_that_break_off_or_lie_are_quarantined_and_the_rest_is_read(tmp_path: Path) -> None:
+    row = b'{"text": "%d"}\n'
+    noise = random.Random(2).randbytes(40_000).hex().encode()
+    packed = gzip.compress(b"".join(row % number for number in range(5)) + b'{"text": "' + noise + b'"}\n')
+    (tmp_path / "a.jsonl.gz").write_bytes(packed[:-20_000])
+    (tmp_path / "b.jsonl.gz").write_bytes(b"no gzip")
+    (tmp_path / "c.jsonl.zst").write_bytes(b"no zstd")
+    (tmp_path / "d.jsonl").write_bytes(row % 7)
+    source = reader("lines", JsonlSource(kind="jsonl", paths=str(tmp_path / "*")), Extract())
+    (shard,), groups = source.shards(1)
+    read = source.read(shard)
+    assert groups == 1
+    assert read.ledger["quarantined"] == {"truncated": 1, "unreadable": 2}
+    assert read.documents["text"].to_pylist() == ["0", "1", "2", "3", "4", "7"]
+    assert len(set(read.documents["id"].to_pylist())) == 6
+
+
+def test_files_of_a_folder_are_documents_of_their_kind(tmp_path: Path) -> None:
+    files = {
+        "a.py": b"def f():\n\treturn 1  # caf\xe9\n",
+        "b.md": b"# Title\n",
+        "sub/c.tex": b"\\section{x}",
+        "sub/d.txt": b"% a comment\n\\documentclass{article}\n",
+        "e.bin": b"\0\1\2",
+        "f.py": b" \n",
+        "g.py": b"x" * 2000,
+        "h.txt": "Жизнь, как она есть, без прикрас и вымысла".encode("utf-16"),
+    }
+    for name, body in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(body)
+    settings = FolderSource(kind="code", paths=(str(tmp_path / "**/*"), str(tmp_path / "*.py")), largest=1000, groups=1)
+    source = reader("code", settings, Extract())
+    (read,) = read_all(source)
+    assert read.ledger == {"in": 8, "dropped": {"empty": 1, "not_text": 1, "too_large": 1}, "quarantined": {}}
+    rows = {row["file"]: row for row in read.documents.to_pylist()}
+    assert list(rows) == sorted(rows)
+    assert {name: row["kind"] for name, row in rows.items()} == {
+        "a.py": "code",
+        "b.md": "markdown",
+        "h.txt": "code",
+        "sub/c.tex": "latex",
+        "sub/d.txt": "latex",
+    }
+    assert rows["a.py"]["text"] == "def f():\n\treturn 1  # café"
+    assert all(source.reread(row) == files[name] for name, row in rows.items())
+
+
+def test_a_new_file_changes_one_group_and_the_pinned_number_stays(tmp_path: Path) -> None:
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_text(f"text {number}")
+    source = reader("notes", FolderSource(kind="text", paths=str(tmp_path / "*.txt")), Extract())
+    before, groups = source.shards(None)
+    (tmp_path / "new.txt").write_text("new")
+    after, same = source.shards(groups)
+    assert groups == same == len(before) == 4
+    assert len({(s.name, s.digest) for s in after} - {(s.name, s.digest) for s in before}) == 1
+    ids = [id_ for shard in after for id_ in source.read(shard).documents["id"].to_pylist()]
+    regrouped = [id_ for shard in source.shards(7)[0] for id_ in source.read(shard).documents["id"].to_pylist()]
+    assert sorted(ids) == sorted(regrouped)
+    assert len(set(ids)) == 41
+
+
+def test_a_file_that_changed_is_not_read_again_as_what_it_was(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("gold")
+    source = reader("notes", FolderSource(kind="text", paths=str(tmp_path / "*")), Extract())
+    (read,) = read_all(source)
+    (tmp_path / "a.txt").write_text("lead")
+    with pytest.raises(SourceError, match=r"source notes: .*a\.txt no longer holds the record"):
+        source.reread(read.documents.to_pylist()[0])
+
+
+# -- listings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"paths": "nowhere/*.warc.gz"}, r"source web: nowhere/\*\.warc\.gz matches no file in .*; correct `paths`"),
+        ({"paths": "."}, r"source web: \. matches no file in .*; it is a folder: write \./\*\*"),
+        ({"paths": "*.gz", "match": "b"}, r"source web: none of the 1 files of \*\.gz matches 'b'; correct `match`"),
+        ({"paths": "*.gz", "match": "("}, r"source web: match: '\(': missing \)"),
+        ({"paths": "nofs://x/*"}, r"source web: nofs://x/\* cannot be read: Protocol not known: nofs.*"),
+        ({"paths": "x/", "listing": "missing.gz"}, r"source web: missing\.gz cannot be read: it does not exist"),
+        ({"paths": "x/", "listing": "a.gz"}, r"source web: a\.gz lists no file; correct `listing`"),
+    ],
+)
+def test_what_cannot_be_listed_is_said_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.gz").write_bytes(b"")
+    source = reader("web", WarcSource(kind="warc", **settings), Extract())
+    with pytest.raises(SourceError, match=f"^{message}"):
+        source.shards(None)
+
+
+class Ranges(http.server.SimpleHTTPRequestHandler):
+    """A server of static files with ranges, as object stores have them; it notes what was asked for."""
+
+    asked: list[tuple[str, str | None]] = []
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers.get("Range")))
+        path = Path(self.translate_path(self.path))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if not asked or not path.is_file():
+            return super().do_GET()
+        data, (first, last) = path.read_bytes(), map(int, asked.groups())
+        body = data[first : last + 1]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/{len(data)}")
+        self.end_headers()
+        self.wfile.write(body)
+        return None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    root = tmp_path / "served"
+    root.mkdir()
+    Ranges.asked = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: Ranges(*args, directory=str(root))) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_port}", root
+        served.shutdown()
+        thread.join()
+
+
+def test_a_crawl_is_read_over_http_by_its_list_of_paths(server: tuple[str, Path]) -> None:
+    url, root = server
+    names = [f"crawl-data/CC-MAIN-2024-22/segments/{number}/warc/CC-{number}.warc.gz" for number in (3, 1, 2)]
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_bytes(archive([words(70, number)]))
+    listing = root / "crawl-data/CC-MAIN-2024-22/warc.paths.gz"
+    listing.write_bytes(gzip.compress("\n".join(names).encode() + b"\n"))
+    listed = f"{url}/crawl-data/CC-MAIN-2024-22/warc.paths.gz"
+    source = reader("cc", WarcSource(kind="warc", paths=url, listing=listed, match="/[23]/", count=1), Extract())
+    (read,) = read_all(source)
+    (row,) = read.documents.to_pylist()
+    assert row["file"] == names[2]
+    assert row["text"] == words(70, 2)
+    payload = source.reread(row)
+    assert payload == PAGE.format(words(70, 2)).encode()
+    assert not any("/1/" in path or "/3/" in path for path, _ in Ranges.asked)
+    with pytest.raises(SourceError, match=r"nothing-here.* cannot be read|matches no file"):
+        reader("cc", WarcSource(kind="warc", paths=f"{url}/nothing-here.warc.gz"), Extract()).shards(None)
+
+
+def test_of_a_large_file_far_away_only_the_range_is_read(server: tuple[str, Path]) -> None:
+    url, root = server
+    noise = random.Random(3)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n"
+    (root / "big.warc.gz").write_bytes(archive([head + noise.randbytes(10**6) for _ in range(24)]))
+    source = reader("cc", WarcSource(kind="warc", paths=f"{url}/big.warc.gz", shard=2**20), Extract())
+    shards, _ = source.shards(None)
+    Ranges.asked = []
+    read = source.read(shards[12])
+    bounds = [tuple(map(int, asked.removeprefix("bytes=").split("-"))) for _, asked in Ranges.asked if asked]
+    assert bounds
+    assert min(first for first, _ in bounds) > 8 * 2**20
+    assert max(last for _, last in bounds) < 22 * 2**20
+    assert read.ledger == {"in": 1, "dropped": {"not_html": 1}, "quarantined": {}}
+
+
+# -- balance, recipe, text ---------------------------------------------------------------------------------------------
+
+
+def test_a_ledger_that_does_not_add_up_is_an_error() -> None:
+    counted = Records("web")
+    counted.keep(Part("/x", "x", 0, 1), 0, 1, b"", "text", "gold")
+    counted.keep(Part("/x", "x", 0, 1), 1, 1, b"", "text", "\u200b")
+    read = counted.read()
+    assert read.ledger == {"in": 2, "dropped": {"no_text": 1}, "quarantined": {}}
+    with pytest.raises(LedgerError, match="3 records in, 1 documents, 1 counted out"):
+        Read(read.documents, read.ledger | {"in": 3})
+
+
+def test_the_recipe_holds_what_changes_documents_and_nothing_else() -> None:
+    def recipe(extract: Extract | None = None, **settings: Any) -> str:
+        return reader("web", WarcSource(kind="warc", **{"paths": "a"} | settings), extract or Extract()).recipe
+
+    assert recipe() == recipe(paths="b", license="MIT", count=3, match="x", shard=5, listing="l")
+    assert recipe() == recipe(Extract(wall_seconds=7))
+    assert len({recipe(), recipe(payload=9), recipe(Extract(fast=False)), recipe(Extract(cpu_seconds=1))}) == 4
+    lines = JsonlSource(kind="jsonl", paths="a")
+    assert reader("x", lines, Extract()).recipe == reader("x", lines, Extract(fast=False)).recipe
+    assert reader("x", lines, Extract()).recipe != reader("y", lines, Extract()).recipe
+
+
+def test_text_is_normalised_as_stated() -> None:
+    assert (
+        normalise("\ufeffe\u0301\u00a0a\u3000b\u2028c\r\nd\te\x00\x1b[0m\u202e\u200b\u00ad\n ") == "é a b\nc\nd\te[0m"
+    )
+    assert normalise(" \n\t\n  indented\n\n\nend  \n") == "  indented\n\n\nend"
+    family, persian = "👩\u200d👩\u200d👧", "می\u200cخواهم"
+    assert normalise(family) == family
+    assert normalise(persian) == persian
+    assert normalise("pass\u200dword\u200c") == "password"
+    assert normalise("a\ud800b\ufffe") == "ab"
+
+
+@given(st.text(alphabet=st.characters(codec=None)))
+def test_normalised_text_is_clean_and_stays_as_it_is(text: str) -> None:
+    once = normalise(text)
+    assert normalise(once) == once
+    assert unicodedata.is_normalized("NFC", once)
+    assert not {c for c in once if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") and c not in "\n\t"}
+    assert not {c for c in once if unicodedata.category(c) == "Zs" and c != " "}
+    assert not set(once) & set("\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2060\ufeff")
