@@ -136,13 +136,11 @@ class Usage:
         return sum(int(self.lengths[index]) - start - 1 for index, start in self.begun)
 
     def take(self, mask: np.ndarray, tokens: int) -> Stream:
-        """The next `tokens` tokens of the documents. Raises MixtureError where there is no document."""
+        """The next `tokens` tokens of the documents, which must be `available`."""
         first = [entry for entry in self.begun if mask[entry[0]]]
         parts = [np.array([index for index, _ in first], np.int64)]
         starts = np.array([start for _, start in first], np.int64)
         filled = int((self.lengths[parts[0]] - starts).sum())
-        if not mask.any():
-            raise MixtureError(f"mixture: {self.channel} has no document to read")
         while filled < tokens:
             level = int(self.counts[mask].min())
             order = np.flatnonzero(mask & (self.counts == level))

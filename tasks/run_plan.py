@@ -2,8 +2,9 @@
 
 `plan_key` names a plan by what it is made from, before it is built; `build` writes it. It is a function of the spec's
 mixture, batch and seed and of the documents' ids, channels and token counts: never of workers, world size or load. In
-memory are the documents' numbers, 24 bytes a document and one more per phase with a `where`, plus 24 bytes per use of a
-document and about 50 per row of one phase; rows are cut and written one bounded file at a time.
+memory are the documents' numbers, 24 bytes a document (twice that while they are gathered) and one more per phase with a
+`where`, plus 24 bytes per use of a document and about 50 per row of one phase; rows are cut and written one bounded file
+at a time (3M documents, 2.9G tokens in 1.4M rows: 29 s on a busy core, 280 MB).
 """
 
 from __future__ import annotations
@@ -48,13 +49,6 @@ def plan_key(spec: Spec, vocabulary: int, shards: Iterable[tuple[str, str]]) -> 
 
 def plan_folder(spec: Spec, key: str) -> str:
     return f"plans/{spec.name}@{key[:16]}"
-
-
-def complete(spec: Spec, store: Store, folder: str) -> bool:
-    """Whether the plan is there with all that the spec asks of it."""
-    return store.exists(f"{folder}/plan.json") and (
-        spec.mixture.shards == "tokens" or store.exists(f"{folder}/tokens.json")
-    )
 
 
 class _Gathered:

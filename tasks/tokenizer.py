@@ -35,8 +35,7 @@ ENDS = (END, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>")
 """What end-of-text tokens are called in tokenizers of others, in order of preference."""
 CJK = r"\p{Han}\p{Hiragana}\p{Katakana}"
 SPLIT = (
-    r"(?i:'(?:s|t|re|ve|m|ll|d)(?!\p{L}))"
-    rf"|[{CJK}]+"
+    rf"[{CJK}]+"
     rf"|[^\r\n\p{{L}}\p{{M}}\p{{N}}]?[\p{{L}}\p{{M}}&&[^{CJK}]]+"
     r"|\p{N}"
     r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"

@@ -50,7 +50,7 @@ class Tokens(Stage):
             raise TokenizerError(f"{path} has {self.tokenizer.size:,} entries, too many for tokens of type {self.type}")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """About 1M tokens/s on one core, nine tenths of them inside the tokenizer."""
+        """0.4 (code) to 1.3 (Chinese) million tokens/s on one busy core, 97 % of the time inside the tokenizer."""
         evaluated = pc.and_(batch["held_out"], pc.equal(batch["reason"], "held_out"))
         wanted = pc.fill_null(pc.or_kleene(batch["kept"], evaluated), False).to_numpy()
         found = self.tokenizer.encode(batch["text"].filter(pa.array(wanted)).to_pylist())
