@@ -2,9 +2,9 @@
 
 `plan_key` names a plan by what it is made from, before it is built; `build` writes it. It is a function of the spec's
 mixture, batch and seed and of the documents' ids, channels and token counts: never of workers, world size or load. In
-memory are the documents' numbers, 24 bytes a document (twice that while they are gathered) and one more per phase with a
-`where`, plus 24 bytes per use of a document and about 50 per row of one phase; rows are cut and written one bounded file
-at a time (3M documents, 2.9G tokens in 1.4M rows: 29 s on a busy core, 280 MB).
+memory are the documents' numbers, 24 bytes a document (twice that while they are gathered) and one more per phase with
+a `where`, plus 24 bytes per use of a document and about 50 per row of one phase; rows are cut and written one bounded
+file at a time (3M documents, 2.9G tokens in 1.4M rows: 29 s on a busy core, 280 MB).
 """
 
 from __future__ import annotations
