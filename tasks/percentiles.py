@@ -4,13 +4,13 @@ A value is the nearest rank (the smallest with at least p % of the values at or 
 documents: per language the `SAMPLE` with the smallest seeded hashes, and as many of the whole corpus. A language with
 fewer than `FEWEST` documents takes the corpus's value, and the artefact says so. One that the sample has not seen has
 no threshold: comparisons with it are NULL, so that no rule drops for it.
+
+Every percentile to a tenth is kept of a column, so that a rule that moves from 20 to 25 learns nothing anew.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,15 @@ SAMPLE = 50_000
 FEWEST = 100
 """Documents from which a language has a value of its own; its rank is then sure to 5 %."""
 
+GRID = tuple(tenth / 10 for tenth in range(1, 1000))
+"""The percentiles that are kept."""
+
 Threshold = tuple[str, int | float]
 """A column and a percentile, 0 < p < 100."""
 
 
 class PercentilesLearned(Learned):
-    """Thresholds for every (column, percentile) that rules, channels or phases ask for. The artefact is JSON, read by
+    """The percentiles of every column that rules, channels or phases ask for. The artefact is JSON, read by
     `thresholds`."""
 
     name, version = "percentiles", 1
@@ -41,14 +44,18 @@ class PercentilesLearned(Learned):
     settings: stages.Quality
 
     def __init__(self, settings: stages.Quality, seed: int, asked: Collection[Threshold]) -> None:
-        """`settings.per` says whether languages have thresholds of their own."""
+        """`settings.per` says whether languages have thresholds of their own. Raises ValueError for a percentile that
+        is finer than a tenth."""
         super().__init__(settings, seed)
+        for column, p in asked:
+            if p not in GRID:
+                raise ValueError(f"percentile({column}, {p}): percentiles are known to a tenth, from 0.1 to 99.9")
         self.asked = sorted(asked)
         self.columns = sorted({column for column, _ in asked})
         self.reads = tuple(sorted({"id", "language", *self.columns}))
 
     def declared(self) -> dict[str, Any]:
-        return {"per": self.settings.per, "asked": [list(each) for each in self.asked]}
+        return {"per": self.settings.per, "columns": self.columns}
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `column`, `language` (empty where unknown), `value` (float64), one row per value not null."""
@@ -75,42 +82,48 @@ class PercentilesLearned(Learned):
         return smallest(rows, SAMPLE, by, self.seed, self.name)
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
-        """Facts: the artefact itself. Raises ValueError for a column that no document has a value of."""
-        found = {
-            "per": self.settings.per,
-            "thresholds": [self._threshold(rows, column, p) for column, p in self.asked],
-            "sample": value_digest(self.thin(rows)["id"]),
+        """Facts: the values asked for, documents per column and language, digest of the sample. Raises ValueError for
+        a column that no document has a value of."""
+        rows = self.thin(rows)
+        learned = {column: self._learned(rows, column) for column in self.columns}
+        artefact = orjson.dumps(learned)
+        values = thresholds(artefact)
+        facts = {
+            "values": {f"percentile({column}, {p})": values[column, p] for column, p in self.asked},
+            "documents": {column: found["documents"] for column, found in learned.items()},
+            "sample": value_digest(rows["id"]),
         }
-        return orjson.dumps(found, option=orjson.OPT_INDENT_2), found
+        return artefact, facts
 
-    def _threshold(self, rows: pa.Table, column: str, p: float) -> dict[str, Any]:
+    def _learned(self, rows: pa.Table, column: str) -> dict[str, Any]:
+        """`corpus`: its percentiles; `languages`: theirs, null where there are too few documents; `documents`: how many
+        each was taken from."""
         rows = rows.filter(pc.equal(rows["column"], column))
         if not rows.num_rows:
-            raise ValueError(f"percentile({column}, {p}): no document has a value of {column}")
-        corpus = self._smallest(rows, ())
-        result: dict[str, Any] = {"column": column, "percentile": p, "corpus": _ranked(corpus["value"], p)}
-        if self.settings.per == "language":
-            own = self._smallest(rows, ("language",))
-            languages = sorted(set(own["language"].to_pylist()) - {""})
-            values = {name: _ranked(own.filter(pc.equal(own["language"], name))["value"], p) for name in languages}
-            result["languages"] = {name: value for name, value in values.items() if value["count"] >= FEWEST}
-            result["too_few"] = {name: value["count"] for name, value in values.items() if value["count"] < FEWEST}
-        return result
+            raise ValueError(f"percentile({column}, ...): no document has a value of {column}")
+        corpus, own = self._smallest(rows, ()), self._smallest(rows, ("language",))
+        names = sorted(set(own["language"].to_pylist()) - {""}) if self.settings.per == "language" else []
+        parts = {name: own.filter(pc.equal(own["language"], name))["value"] for name in names}
+        return {
+            "corpus": _percentiles(corpus["value"]),
+            "languages": {name: _percentiles(part) if len(part) >= FEWEST else None for name, part in parts.items()},
+            "documents": {"corpus": corpus.num_rows, **{name: len(part) for name, part in parts.items()}},
+        }
 
 
-def _ranked(values: pa.ChunkedArray, p: float) -> dict[str, Any]:
-    """Value at the nearest rank, and the number of values it was taken from."""
+def _percentiles(values: pa.ChunkedArray) -> list[float]:
+    """The value at the nearest rank of each percentile of `GRID`."""
     ordered = np.sort(values.to_numpy())
-    rank = math.ceil(Fraction(str(p)) * len(ordered) / 100)
-    return {"value": float(ordered[rank - 1]), "count": len(ordered)}
+    tenths = np.arange(1, 1000)
+    return ordered[-(-tenths * len(ordered) // 1000) - 1].tolist()
 
 
 def thresholds(artefact: bytes) -> dict[Threshold, float | dict[str, float]]:
-    """For `data_specs.expressions.bind`: a value per language that is known, or one for the corpus."""
+    """For `data_specs.expressions.bind`, of every percentile to a tenth: a value per language, or one for all."""
     result: dict[Threshold, float | dict[str, float]] = {}
-    for each in orjson.loads(artefact)["thresholds"]:
-        corpus = each["corpus"]["value"]
-        languages = {name: found["value"] for name, found in each.get("languages", {}).items()}
-        few = dict.fromkeys(each.get("too_few", {}), corpus)
-        result[each["column"], each["percentile"]] = languages | few if "languages" in each else corpus
+    for column, found in orjson.loads(artefact).items():
+        languages = {name: values or found["corpus"] for name, values in found["languages"].items()}
+        for place, p in enumerate(GRID):
+            own = {name: values[place] for name, values in languages.items()}
+            result[column, p] = own or found["corpus"][place]
     return result

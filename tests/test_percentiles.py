@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -53,8 +52,8 @@ def chosen(table: pa.Table, language: str) -> pa.Table:
 def test_thresholds_are_nearest_ranks_per_language() -> None:
     table = documents()
     found = thresholds(fit(PercentilesLearned(stages.Quality(), 7, ASKED), [table])[0])
-    assert found.keys() == ASKED
-    for (column, p), values in found.items():
+    for column, p in ASKED | {("words", 99.9), ("quality", 0.1)}:
+        values = found[column, p]
         assert isinstance(values, dict)
         assert values.keys() == {"en", "zh", "de", "fr"}
         for language in ("en", "zh"):
@@ -67,17 +66,24 @@ def test_a_language_with_few_documents_takes_the_corpus_and_says_so() -> None:
     found = thresholds(artefact)["words", 60]
     assert found["fr"] == expected(table, "words", 60)
     assert found["de"] == expected(chosen(table, "de"), "words", 60)
-    [threshold] = facts["thresholds"]
-    assert threshold["too_few"] == {"fr": FEWEST - 1}
-    assert threshold["languages"]["zh"] == {"value": found["zh"], "count": 400}
-    assert threshold["corpus"]["count"] == table.num_rows
-    assert json.loads(artefact) == facts
+    counts = {name: number for name, number in LANGUAGES.items() if name}
+    assert facts["documents"] == {"words": {"corpus": table.num_rows, **counts}}
+    assert facts["values"] == {"percentile(words, 60)": found}
+
+
+def test_another_percentile_of_the_same_column_is_known_already() -> None:
+    table = documents()
+    first, second = (PercentilesLearned(stages.Quality(), 7, {("quality", p)}) for p in (20, 33.3))
+    assert first.recipe == second.recipe
+    assert fit(first, [table])[0] == fit(second, [table])[0]
+    with pytest.raises(ValueError, match=r"percentile\(quality, 2\.55\): percentiles are known to a tenth"):
+        PercentilesLearned(stages.Quality(), 7, {("quality", 2.55)})
 
 
 def test_one_threshold_for_the_corpus_where_asked() -> None:
     table = documents()
     found = thresholds(fit(PercentilesLearned(stages.Quality(per="corpus"), 7, ASKED), [table])[0])
-    assert found == {(column, p): expected(table, column, p) for column, p in ASKED}
+    assert {key: found[key] for key in ASKED} == {(column, p): expected(table, column, p) for column, p in ASKED}
 
 
 @pytest.mark.parametrize("size", [percentiles.SAMPLE, 150])
@@ -88,7 +94,7 @@ def test_the_artefact_is_the_same_however_documents_lie_in_shards(size: int, mon
     whole = fit(learned, [table])
     shuffled = table.take(np.random.default_rng(1).permutation(table.num_rows))
     assert fit(learned, [shuffled.slice(at, 100) for at in range(0, table.num_rows, 100)]) == whole
-    assert {each["corpus"]["count"] for each in whole[1]["thresholds"]} <= set(range(1, size + 1))
+    assert all(count <= size for counts in whole[1]["documents"].values() for count in counts.values())
     if size == 150:
         assert fit(PercentilesLearned(stages.Quality(), 8, ASKED), [table])[0] != whole[0]
 
@@ -106,5 +112,5 @@ def test_a_rule_with_bound_thresholds_drops_that_share_of_each_language() -> Non
 
 def test_a_column_without_values_is_an_error() -> None:
     table = documents().set_column(2, "quality", pa.nulls(sum(LANGUAGES.values()), pa.float32()))
-    with pytest.raises(ValueError, match=r"percentile\(quality, 20\): no document has a value of quality"):
+    with pytest.raises(ValueError, match=r"percentile\(quality, \.\.\.\): no document has a value of quality"):
         fit(PercentilesLearned(stages.Quality(), 7, {("quality", 20)}), [table])
