@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from data_specs.training import Model
 from training import model as architecture
-from training.loss import ChannelLoss, finite_everywhere, token_losses
+from training.loss import ChannelLoss, token_losses
 from training.rows import IGNORED, pack
 
 TINY = Model(hidden=16, layers=2, heads=4, kv_heads=2, intermediate=24)
@@ -97,7 +97,13 @@ def test_channel_loss_is_the_mean_over_its_targets_and_its_sums_are_the_loss(alo
     assert mean == pytest.approx(sum(by_channel[name][0] * by_channel[name][1] for name in "ab") / tokens, rel=1e-12)
 
 
-def test_a_loss_that_is_not_finite_is_seen(alone: None) -> None:
-    assert finite_everywhere(torch.tensor(1e30))
-    assert not finite_everywhere(torch.tensor(float("nan")))
-    assert not finite_everywhere(torch.tensor(float("inf")))
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_one_loss_that_is_not_finite_makes_the_steps_loss_not_finite(alone: None, bad: float) -> None:
+    total, losses = ChannelLoss(("a", "b"), torch.device("cpu")), torch.ones(2, 4)
+    losses[1, 2] = bad
+    total.add(losses, torch.ones(2, 4, dtype=torch.int64), torch.tensor([0, 1]))
+    total.add(torch.full((2, 4), 1e38), torch.ones(2, 4, dtype=torch.int64), torch.tensor([0, 0]))
+    mean, _, channels = total.reduce()
+    assert not np.isfinite(mean)
+    assert np.isfinite(channels["a"][0])
+    assert not np.isfinite(channels["b"][0])

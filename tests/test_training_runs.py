@@ -15,7 +15,7 @@ from data_specs.spec import Spec
 from tasks.store import Store
 from tests import training_plan
 from tests.training_plan import PLAN, SHORT, TOKENIZER, spec
-from tests.training_ranks import Ranks
+from tests.training_ranks import Job, Ranks
 from training import checkpoint, launch, log
 from training.checkpoint import CheckpointError
 from training.loop import NonFiniteError
@@ -32,6 +32,11 @@ def settings(world: int, zero: int, accumulation: int, **training: Any) -> Spec:
     return spec(workers=world, micro=8 // world // accumulation, zero=zero, **training)
 
 
+def bf16(resume: bool) -> list[Job]:
+    every = {"every": 25, "keep": 2}
+    return [(settings(1, z, 4, precision="bf16", checkpoint=every), SHORT, f"bf16-{z}", resume) for z in range(4)]
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store]:
     """A store with a run of the long plan per world size, stage and accumulation, and straight runs of the short."""
@@ -44,7 +49,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Store]:
         jobs = [(settings(world, z, a), PLAN, f"{world}-{z}-{a}", False) for z in range(4) for a in (1, 4)]
         jobs.append((settings(world, 1, 4), SHORT, f"straight-{world}", False))
         if world == 1:
-            jobs += [(settings(1, z, 4, precision="bf16"), SHORT, f"bf16-{z}", False) for z in range(4)]
+            jobs += bf16(resume=False)
         ranks.append(Ranks(folder, world, jobs))
     assert [error for each in ranks for error in each.wait()] == []
     return folder, store
@@ -103,15 +108,20 @@ def test_a_run_resumes_at_another_size_and_stage(runs: tuple[Path, Store]) -> No
         chosen = settings(world, zero, 1, checkpoint={"every": 25, "keep": 2})
         assert Ranks(folder, world, [(chosen, SHORT, "moved", number > 0)]).wait() == []
         assert np.abs(losses(store, "moved") - losses(store, "straight-1")).max() < 1e-6
-        checkpoint.remove(store, "moved", 30)  # the next goes on from step 25
+        checkpoint.remove(store, "moved", 30, 30)  # the next goes on from step 25
     assert [record["zero"] for record in log.read(store, "moved", "start")] == [zero for _, zero in chain]
 
 
-def test_bf16_follows_fp32_at_every_stage(runs: tuple[Path, Store]) -> None:
-    _, store = runs
+def test_bf16_follows_fp32_and_resumes_to_the_last_bit_at_every_stage(runs: tuple[Path, Store]) -> None:
+    folder, store = runs
+    straight = [losses(store, f"bf16-{zero}") for zero in range(4)]
     for zero in range(4):
-        difference = np.abs(losses(store, f"bf16-{zero}") - losses(store, "straight-1"))
-        assert 0 < difference.max() < 0.05
+        assert 0 < np.abs(straight[zero] - losses(store, "straight-1")).max() < 0.05
+        checkpoint.remove(store, f"bf16-{zero}", 30, 30)
+    assert Ranks(folder, 1, bf16(resume=True)).wait() == []
+    for zero in range(4):
+        assert len(log.read(store, f"bf16-{zero}", "start")) == 2
+        assert np.array_equal(losses(store, f"bf16-{zero}"), straight[zero])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_which_resumes_without_those_rows(runs: tuple[Path, Store]) -> None:
@@ -156,7 +166,7 @@ def test_ray_trains_and_the_export_loads_generates_and_has_the_loss_of_the_log(t
         inputs, positions, labels = map(torch.from_numpy, (first.inputs, first.positions, first.labels))
         logits = model(input_ids=inputs, position_ids=positions, use_cache=False).logits
         mean = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-        assert float(mean) == pytest.approx(summary["held_out"][name]["last"], abs=1e-5)
+        assert mean.item() == pytest.approx(summary["held_out"][name]["last"], abs=1e-5)
     assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (0, 1)
     assert (model.generation_config.eos_token_id, model.config.eos_token_id) == (0, 0)
     assert tokenizer.decode(tokenizer("def é 你")["input_ids"]) == "def é 你"

@@ -55,12 +55,13 @@ def write(
     sequence: int = 16,
     vocabulary: int = 320,
     path: str = PLAN,
+    longest: int = 40,
 ) -> None:
     """A plan of `phases` steps of `rows` rows, its token files, a tokenizer, and its rows written out."""
     rng = np.random.default_rng(3)
     files = []
     for number, channel in enumerate(CHANNELS):
-        lengths = rng.integers(1, 40, size=200)
+        lengths = rng.integers(1, longest, size=200)
         documents = [rng.zipf(1.3, size=n) % (vocabulary - 2 - number) + 2 + number for n in lengths]
         column = pa.array([None, *documents], type=pa.list_(pa.uint16()))
         files.append(f"tokens/tiny@0/{channel}.arrow")

@@ -66,8 +66,9 @@ def write_shard(
     text = orjson.dumps(header)
     text += b" " * (-len(text) % 8)
     name, sha = f"{step:08d}.{rank:05d}", hashlib.sha256()
+    parts: list[Any] = [len(text).to_bytes(8, "little"), text, *arrays.values()]
     with store.writer(f"{folder(run)}/{name}.safetensors") as file:
-        for part in (len(text).to_bytes(8, "little"), text, *(array.data.cast("B") for array in arrays.values())):
+        for part in parts:
             sha.update(part)
             file.write(part)
     manifest = [f"{name}.safetensors", 8 + len(text) + end, sha.hexdigest()]
@@ -81,8 +82,8 @@ def commit(store: Store, run: str, cursor: Cursor, plan: str, model: dict[str, A
     content = {"cursor": asdict(cursor), "plan": plan, "model": model, "shards": shards}
     path = f"{folder(run)}/{step:08d}.json"
     store.commit(path, orjson.dumps(content | {"sha256": _sha256(content)}))
-    for old in steps(store, run)[keep:]:
-        remove(store, run, old)
+    if old := steps(store, run)[keep:]:
+        remove(store, run, 0, old[0])
     return path
 
 
@@ -116,9 +117,9 @@ def verify(store: Store, run: str, shards: Iterable[tuple[str, int, str]]) -> No
             raise CheckpointError(f"{path}: not what was written ({read} of {size} bytes, or its sha256 differs)")
 
 
-def remove(store: Store, run: str, step: int) -> None:
-    """Remove a checkpoint, its list first."""
-    names = [name for name in store.list(folder(run)) if name.startswith(f"{step:08d}.")]
+def remove(store: Store, run: str, first: int, last: int) -> None:
+    """Remove the checkpoints of steps first .. last, both included, and what was written of one; lists first."""
+    names = [name for name in store.list(folder(run)) if f"{first:08d}" <= name[:8] <= f"{last:08d}"]
     for name in sorted(names, key=len):
         store.remove(f"{folder(run)}/{name}")
 

@@ -7,10 +7,12 @@ Nothing is compiled. In bf16, gradients accumulate in float32; at ZeRO 0 the wei
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +49,8 @@ def initialize(model: torch.nn.Module, training: Training, low_precision: bool) 
     }
     if low_precision and training.zero:
         options |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
-    return deepspeed.initialize(model=model, optimizer=optimizer, config=options, dist_init_required=False)[0]
+    with redirect_stdout(io.StringIO()):  # the bf16 optimizer prints memory
+        return deepspeed.initialize(model=model, optimizer=optimizer, config=options, dist_init_required=False)[0]
 
 
 def step(engine: Any, clip: float) -> float | None:

@@ -19,10 +19,12 @@ class HeldOut:
     """This rank's share of the held-out rows: at most `tokens` tokens of each channel, at least one row of it."""
 
     def __init__(self, rows: Rows, tokens: int, micro: int, rank: int, world: int) -> None:
+        self.batches: list[Batch] = []
+        if not len(rows):
+            return
         channel = rows.columns(0, len(rows))["channel"].to_numpy()
         most = max(1, tokens // rows.plan.sequence)
         chosen = [int(row) for k in np.unique(channel) for row in np.flatnonzero(channel == k)[:most]]
-        self.batches: list[Batch] = []
         each = -(-len(chosen) // world)  # every rank runs as many: ZeRO 3 gathers weights in each forward pass
         share = chosen[rank::world]
         share += chosen[:1] * (each - len(share))

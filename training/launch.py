@@ -6,6 +6,7 @@ Importing it imports neither torch nor Ray, and what the user got wrong is refus
 from __future__ import annotations
 
 import contextvars
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -67,6 +68,10 @@ def check(spec: Spec, store: Store, plan: str, run: str, tokenizer: str, resume:
 
 def _fit(spec: Spec, work: dict[str, Any]) -> None:
     """Run the workers on Ray. Raises TrainingError with the first worker's own error."""
+    os.environ.setdefault(
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0"
+    )  # two processes fewer to start; runs resume anyway
+    os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
     import ray
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

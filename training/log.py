@@ -18,8 +18,9 @@ import orjson
 from tasks.store import Store
 
 Record = dict[str, Any]
-FLUSH_SECONDS = 5.0
-"""Seconds of records that a kill may lose from the log, at most; they are written again by the next attempt."""
+FLUSH_SECONDS = 5.0, 60.0
+"""Seconds of records that a kill may lose, at the beginning of an attempt and after hours of it, when segments would
+be too many; the next attempt writes them again."""
 
 
 def _folder(run: str) -> str:
@@ -35,7 +36,7 @@ class Log:
         self.attempt = 1 + max((int(name.split("-")[0]) for name in store.list(self.folder)), default=0)
         self.number = 0
         self.pending: list[bytes] = []
-        self.flushed = 0.0
+        self.began = self.flushed = time.monotonic()
         self.write("start", step, **about)
         self.flush()
 
@@ -43,7 +44,9 @@ class Log:
         """Add a record; numbers that are not finite become null."""
         record = {"kind": kind, "step": step, "time": time.time(), **values}
         self.pending.append(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+        soon, late = FLUSH_SECONDS
+        now = time.monotonic()
+        if now - self.flushed > min(late, soon + (now - self.began) / 100):
             self.flush()
 
     def flush(self) -> None:

@@ -2,8 +2,9 @@
 
 Guarantees: what a step reads and its learning rate are functions of the cursor alone; an interrupted run resumed at the
 same world size gives the losses of a straight one to the last bit, at another size the same up to rounding. A loss that
-is not finite on any rank stops the run before backward, on all ranks, with a `non_finite` record of the step's rows;
-resumed, the run goes on from its newest checkpoint and never reads those rows again.
+is not finite on any rank is seen on all of them, in the one all-reduce of channel loss after the step's last forward
+pass and before the backward pass that ends it, so it never reaches the weights: the run stops, with a `non_finite`
+record of the step's rows in its log. Resumed, it goes on from its newest checkpoint and never reads those rows again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from training import model as architecture
 from training.checkpoint import CheckpointError
 from training.evaluate import HeldOut
 from training.export import export
-from training.loss import ChannelLoss, finite_everywhere, token_losses
+from training.loss import ChannelLoss, token_losses
 from training.rows import Batch, Cursor, Plan, PlanError, Rows
 from training.schedule import learning_rate
 
@@ -43,7 +44,8 @@ class Trainer:
         self.spec, self.store, self.plan, self.run = spec, store, plan, run
         self.settings = spec.training
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        cuda = torch.cuda.is_available()
+        self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
         self.bf16 = _agreed(architecture.bf16(spec.training))
         model: torch.nn.Module = architecture.build(spec.model, plan.vocabulary, plan.sequence, spec.seed)
         self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16)
@@ -64,8 +66,7 @@ class Trainer:
         self.cursor = replace(self.cursor, skipped=tuple(sorted({*self.cursor.skipped, *diverged})))
         if self.rank:
             return
-        for step in [step for step in steps if step > self.cursor.step]:
-            checkpoint.remove(self.store, self.run, step)
+        checkpoint.remove(self.store, self.run, self.cursor.step + 1, self.plan.steps)
         about = {"workers": self.world, "zero": self.settings.zero, "bf16": self.bf16, "skipped": self.cursor.skipped}
         self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, **about)
         for problem in broken:
@@ -126,15 +127,17 @@ class Trainer:
         for number, first in enumerate(starts, 1):
             losses, labels, channels = self.losses(rows.batch(first, micro))
             total.add(losses, labels, channels)
-            loss = losses.sum()
-            if not finite_everywhere(loss):
-                self._stop("the loss is not finite")
+            if number == len(starts):
+                mean, tokens, by_channel = total.reduce()
+                if tokens != supervised:
+                    raise PlanError(
+                        f"{self.plan.path}: step {self.cursor.step + 1} has {tokens} targets, not {supervised}"
+                    )
+                if not math.isfinite(mean):
+                    self._stop("the loss is not finite")
             self.engine.set_gradient_accumulation_boundary(number == len(starts))
-            self.engine.backward(loss * self.world / supervised, scale_wrt_gas=False)
+            self.engine.backward(losses.sum() * self.world / supervised, scale_wrt_gas=False)
             norm = engine.step(self.engine, self.settings.clip)
-        mean, tokens, by_channel = total.reduce()
-        if tokens != supervised:
-            raise PlanError(f"{self.plan.path}: step {self.cursor.step + 1} has {tokens} targets, not {supervised}")
         if norm is None or not math.isfinite(norm):
             self._stop(f"the norm of the gradient is {norm}")
         row, self.cursor = self.cursor.row, self.cursor.after(self.plan)
@@ -235,6 +238,8 @@ def join() -> None:
             os.environ.setdefault(key, value)
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
 

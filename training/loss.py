@@ -2,11 +2,13 @@
 
 N is known from the plan before the forward pass, so a micro-batch contributes its sum alone, and accumulation, ranks
 and ZeRO stages do not move the result (the mean per micro-batch is off by 5 % where documents are short). Channel loss
-uses the same sums: loss_k = S_k / N_k over the targets in channel k, and sum(S) / sum(N) is the reported loss.
+uses the same sums: loss_k = S_k / N_k over the targets in channel k, and sum(S) / sum(N) is the reported loss. It is
+not finite when any token's loss on any rank is not.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -43,11 +45,4 @@ class ChannelLoss:
         channels = {
             name: (s / n if n else None, int(n)) for name, (s, n) in zip(self.channels, self.sums.tolist(), strict=True)
         }
-        return total / tokens, int(tokens), channels
-
-
-def finite_everywhere(loss: torch.Tensor) -> bool:
-    """Whether a scalar is finite on every rank."""
-    bad = (~torch.isfinite(loss.detach())).float()
-    dist.all_reduce(bad, op=dist.ReduceOp.MAX)
-    return not bad.item()
+        return total / tokens if tokens else math.nan, int(tokens), channels

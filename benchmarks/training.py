@@ -1,0 +1,125 @@
+"""Our training loop against a bare DeepSpeed loop: `python -m benchmarks.training [--rounds 8] [--steps 4]`.
+
+Both train the demo's model on the same rows with the same document mask and the same engine settings, with two workers
+of one thread. The bare loop has its batches in memory and does nothing but forward, backward and step; ours reads the
+run plan, sets the rate, checks the loss on all ranks, sums channel loss and writes the log. Rounds of both alternate
+within one run; the figure is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+WORKERS = 2
+
+
+def demo(zero: int) -> Any:
+    """The demo's model and batch: 1.74M parameters, 8,192 tokens a step."""
+    from tests.training_plan import spec
+
+    made = spec(workers=WORKERS, micro=8, rows=32, sequence=256, zero=zero, precision="auto")
+    model = {"hidden": 128, "layers": 4, "heads": 4, "kv_heads": 2, "intermediate": 320}
+    return made.model_copy(update={"model": type(made.model)(**model)})
+
+
+def bare_step(trainer: Any, engine: Any, batches: list[tuple[Any, Any, Any]]) -> None:
+    """One optimizer step of a plain DeepSpeed loop over micro-batches in memory."""
+    import torch
+
+    from training.rows import IGNORED
+
+    for number, (inputs, positions, labels) in enumerate(batches, 1):
+        logits = engine(input_ids=inputs, position_ids=positions, use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        engine.set_gradient_accumulation_boundary(number == len(batches))
+        engine.backward(loss)
+        engine.step()
+
+
+def rank(number: int, folder: str, zero: int, rounds: int, steps: int) -> None:
+    """One worker: both loops in turn; rank 0 prints."""
+    os.environ |= {"LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": str(WORKERS), "DS_ACCELERATOR": "cpu"}
+    import torch
+    import torch.distributed as dist
+
+    from tasks.store import Store
+    from tests.training_plan import PLAN
+    from training import engine, loop, model
+    from training.rows import Plan
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=WORKERS)
+    loop.join()
+    torch.set_num_threads(1)
+    spec, store = demo(zero), Store(folder)
+    trainer = loop.Trainer(spec, store, Plan.read(store, PLAN), "ours")
+    trainer.begin(resume=False)
+    built = model.build(spec.model, trainer.plan.vocabulary, trainer.plan.sequence, spec.seed)
+    bare = engine.initialize(built, spec.training, trainer.bf16)
+    for group in bare.optimizer.param_groups:
+        group["lr"] = 1e-3
+
+    def ours() -> None:
+        trainer.cursor = trainer.cursor.seek(trainer.plan)
+        trainer.step()
+
+    seen = [0]
+    micro, rows = spec.training.batch.micro, spec.training.rows
+    table = [
+        [trainer.phases[0].batch(first, micro) for first in range(s * rows + number * micro, (s + 1) * rows, 16)]
+        for s in range(trainer.plan.steps)
+    ]
+    arrays = [
+        [tuple(map(torch.from_numpy, (batch.inputs, batch.positions, batch.labels))) for batch in row] for row in table
+    ]
+
+    def plain() -> None:
+        bare_step(trainer, bare, arrays[seen[0]])
+        seen[0] += 1
+
+    def timed(step: Any, count: int) -> float:
+        dist.barrier()
+        began = time.perf_counter()
+        for _ in range(count):
+            step()
+        dist.barrier()
+        return count * spec.training.batch.tokens / (time.perf_counter() - began)
+
+    timed(ours, 2), timed(plain, 2)
+    ratios = []
+    for index in range(rounds):
+        order = [ours, plain] if index % 2 else [plain, ours]
+        speed = {step: timed(step, steps) for step in order}
+        ratios.append(speed[ours] / speed[plain])
+        if number == 0:
+            print(f"round {index + 1}: ours {speed[ours]:,.0f}, bare {speed[plain]:,.0f} tokens/s, {ratios[-1]:.3f}")
+    if number == 0:
+        precision = "bf16" if trainer.bf16 else "fp32"
+        print(f"ZeRO {zero}, {precision}, {WORKERS} workers: median {statistics.median(ratios):.3f} of the bare loop")
+    dist.destroy_process_group()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--zero", type=int, default=1)
+    options = parser.parse_args()
+    from torch.multiprocessing import spawn
+
+    from tasks.store import Store
+    from tests import training_plan
+
+    with tempfile.TemporaryDirectory() as folder:
+        count = options.rounds * options.steps + 2
+        training_plan.write(Store(folder), (count,), rows=32, sequence=256, vocabulary=8192, longest=2000)
+        spawn(rank, (str(Path(folder)), options.zero, options.rounds, options.steps), nprocs=WORKERS)
+
+
+if __name__ == "__main__":
+    main()
