@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Name, Settings, Share
 
@@ -35,6 +35,12 @@ class Language(Settings):
     """Expected digest of the model file; required for a model by path."""
     characters: Annotated[int, Field(ge=50)] = 1000
     """Leading characters of the text that are judged."""
+
+    @model_validator(mode="after")
+    def _digest(self) -> Language:
+        if self.model != "lid.176.ftz" and self.sha256 is None:
+            raise ValueError("a model by path needs its digest, `sha256`")
+        return self
 
 
 class Signals(Settings):

