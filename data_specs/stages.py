@@ -121,3 +121,5 @@ class Gates(Settings):
     """Largest share of any source's documents that may go as duplicates."""
     quarantined: Share = 0.01
     """Largest share of a stage's shards that may be quarantined."""
+    skipped: bool = False
+    """Documents may be kept although a stage's `where` skipped them."""

@@ -57,7 +57,7 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
     keep = tuple(name for name in stages.duplicates.keep if name != "quality" or stages.quality.reference)
     found += [
         node(Channel(channels), *needs),
-        node(Verdict(rules(spec, pins), keep, stages.duplicates.partitions), *needs),
+        node(Verdict(rules(spec, pins), keep, stages.duplicates.partitions, gates(spec)), *needs),
         learn(TokenizerLearned(spec.tokenizer, seed, weights(spec))),
         node(Tokens(spec.tokenizer, pins.files("tokenizer"), _size(pins)), "tokenizer"),
     ]
@@ -95,6 +95,12 @@ def rules(spec: Spec, pins: Pins) -> tuple[Rule, ...]:
         rule.model_copy(update={"drop": bound(rule.drop, pins), "where": rule.where and bound(rule.where, pins)})
         for rule in spec.rules
     )
+
+
+def gates(spec: Spec) -> dict[str, str]:
+    """The `where` of each stage that has one."""
+    settings = {name: getattr(spec.stages, name) for name in ("signals", "domain", "quality", "duplicates")}
+    return {name: each.where for name, each in settings.items() if each.where}
 
 
 def weights(spec: Spec) -> dict[str, float]:

@@ -88,6 +88,7 @@ class Execution:
         result = self._result(name, node.stage.recipe, did, started)
         if name == "verdict":
             self._check_removed()
+            self._check_skipped()
         return result
 
     def _learn(self, node: Node, started: float) -> StageResult:
@@ -172,6 +173,18 @@ class Execution:
                     f"verdict: duplicates take {share:.1%} of source {source}, more than gates.removed_per_source "
                     f"= {limit:.0%}; look at them with `sluice query`, or raise the gate"
                 )
+
+    def _check_skipped(self) -> None:
+        if self.pipeline.spec.gates.skipped:
+            return
+        for ledger in self.pipeline.outputs["verdict"].index.ledgers.values():
+            for group, skipped in ledger.items():
+                if group.endswith(".skipped"):
+                    stage, count = next(iter(skipped.items()))
+                    raise GateError(
+                        f"verdict: {count:,} documents of one shard of {group.removesuffix('.skipped')} are kept although "
+                        f"stages.{stage}.where skipped them; add a rule that drops them, or set gates.skipped: true"
+                    )
 
     def recompute(self, name: str, replace: bool = False) -> StageResult:
         """Compute a stage again beside what exists and compare values. Equal: nothing below has to run. Raises

@@ -57,6 +57,7 @@ def start(cluster: Cluster) -> None:
         num_cpus=cluster.cpus or os.cpu_count(),
         object_store_memory=OBJECT_STORE,
         include_dashboard=False,
+        log_to_driver=False,
         logging_level=logging.WARNING,
     )
 

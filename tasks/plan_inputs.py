@@ -40,7 +40,7 @@ class PlanInputs:
         outputs, provider = self.pipeline.outputs, self.pipeline.provider
         for place, _ in self.pipeline.files(self.names):
             found = [outputs[provider[name]].index.digests[name][place].tobytes().hex() for name in self.names]
-            yield outputs[provider["tokens"]].path(place), digest(found)
+            yield outputs[provider["tokens"]].path(place), digest([found, self.wheres])
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """(token file, its `run_plan.INPUT` table), per shard."""

@@ -197,8 +197,13 @@ class Learned(ABC):
 
     @abstractmethod
     def sample(self, batch: pa.Table) -> pa.Table:
-        """Columns `reads` of one whole shard, without held-out documents -> the rows (any schema) to learn from,
-        with `id`; at most what one process holds over all shards: choose by `hash(id, seed)`, never by position."""
+        """Columns `reads` of one whole shard, without held-out documents -> the rows (any schema, the same for every
+        shard) to learn from, with `id`; chosen by `hash(id, seed)`, never by position."""
+
+    def thin(self, rows: pa.Table) -> pa.Table:
+        """What `fit` may use of samples put together. Called on any part of them, any number of times, so that no
+        process holds the samples of all shards."""
+        return rows
 
     @abstractmethod
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:

@@ -120,9 +120,9 @@ class TokenizerLearned(Learned):
     def sample(self, batch: pa.Table) -> pa.Table:
         """Of each channel the documents first by hash, up to its share of the sample: choosing again from what several
         shards chose gives what choosing from all of them at once would have."""
-        return self._chosen(batch.filter(batch["kept"]).select(["id", "text", "channel"]))
+        return self.thin(batch.filter(batch["kept"]).select(["id", "text", "channel"]))
 
-    def _chosen(self, rows: pa.Table) -> pa.Table:
+    def thin(self, rows: pa.Table) -> pa.Table:
         rank = mixed(words(rows["id"]), self.seed, self.name)
         size = _bytes(rows["text"])
         chosen = np.zeros(rows.num_rows, bool)
@@ -143,7 +143,7 @@ class TokenizerLearned(Learned):
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """Raises TokenizerError where there is nothing to learn from, or the file cannot be used."""
-        rows = self._chosen(rows)
+        rows = self.thin(rows)
         texts = rows["text"].to_pylist()
         if self.settings.path is not None:
             data = Path(self.settings.path).read_bytes()

@@ -9,7 +9,7 @@ touches a held-out document is out of training altogether.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -69,17 +69,26 @@ class Verdict(CorpusStage):
     settings: Judgement
     reduced = pa.schema([("duplicate_of", ALIKE)])
 
-    def __init__(self, rules: tuple[Rule, ...], keep: tuple[Preference, ...], partitions: int = 16) -> None:
-        """`rules`: in plain SQL, percentiles bound. `keep`: of those whose columns are written."""
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        keep: tuple[Preference, ...],
+        partitions: int = 16,
+        gates: Mapping[str, str] | None = None,
+    ) -> None:
+        """`rules`: in plain SQL, percentiles bound. `keep`: of those whose columns are written. `gates`: the `where` of
+        each stage that has one, for the ledger's count of kept documents that were skipped."""
         super().__init__(Judgement(rules=rules, keep=keep))
         self.partitions = partitions
+        self.gates = dict(gates or {})
         texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
         judged = frozenset[str]().union(*(parse(text).columns for text in texts))
         chosen = [PREFERENCES[preference][0] for preference in keep]
         self.shuffled = pa.schema([*CANDIDATE, *chosen])
         columns = {*judged, "channel", *self.shuffled.names} - {"position", "passes"}
         self.reads = tuple(sorted(columns))
-        self.scatters = tuple(sorted({*judged, "source", "channel", "held_out"}))
+        gating = frozenset[str]().union(*(parse(text).columns for text in self.gates.values()))
+        self.scatters = tuple(sorted({*judged, *gating, "source", "channel", "held_out"}))
         fails = [pa.field(f"fails_{rule.name}", pa.bool_()) for rule in rules]
         self.writes = pa.schema([("kept", pa.bool_()), ("reason", pa.string()), ("duplicate_of", ALIKE), *fails])
 
@@ -88,7 +97,7 @@ class Verdict(CorpusStage):
             {"name": rule.name, "drop": normalised(rule.drop), "where": rule.where and normalised(rule.where)}
             for rule in self.settings.rules
         ]
-        return {"rules": rules, "keep": self.settings.keep}
+        return {"rules": rules, "keep": self.settings.keep, "gates": self.gates}
 
     def map(self, batch: pa.Table) -> pa.Table:
         position = np.flatnonzero(batch["cluster"].is_valid())
@@ -148,7 +157,8 @@ class Verdict(CorpusStage):
         return pa.table([reason.is_null(), reason, duplicate_of, *fails.values()], schema=self.writes)
 
     def ledger(self, columns: pa.Table, batch: pa.Table) -> dict[str, dict[str, int]]:
-        """Source -> {"kept" or a reason: documents}; "<source>.fails" -> {rule: documents that it would drop}."""
+        """Source -> {"kept" or a reason: documents}; "<source>.fails" -> {rule: documents that it would drop};
+        "<source>.skipped" -> {stage: kept documents that its gate skipped}."""
         counts: dict[str, dict[str, int]] = {}
         outcome = pa.table({"source": batch["source"], "outcome": pc.fill_null(columns["reason"], "kept")})
         for row in outcome.group_by(["source", "outcome"]).aggregate([([], "count_all")]).to_pylist():
@@ -157,6 +167,10 @@ class Verdict(CorpusStage):
             failing = batch["source"].filter(columns[f"fails_{rule.name}"])
             for row in failing.value_counts().to_pylist():
                 counts.setdefault(f"{row['values']}.fails", {})[rule.name] = row["counts"]
+        for stage, passed in zip(self.gates, evaluate(self.gates, batch).columns if self.gates else (), strict=True):
+            skipped = batch["source"].filter(pc.and_(columns["kept"], pc.invert(pc.fill_null(passed, False))))
+            for row in skipped.value_counts().to_pylist():
+                counts.setdefault(f"{row['values']}.skipped", {})[stage] = row["counts"]
         return counts
 
     def _fails(self, batch: pa.Table) -> dict[str, NDArray[np.bool_]]:

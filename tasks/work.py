@@ -27,6 +27,8 @@ from tasks.store import Store
 
 BATCH = 2048
 """Rows given to a shard stage at once."""
+THIN = 100_000
+"""Sampled rows in memory from which a fit lets go of what it would not use."""
 
 
 class ContractError(TypeError):
@@ -250,8 +252,12 @@ def _sample(learned: Learned, job: Job, store: Store, entry: Entry) -> pa.Table:
 
 
 def _fit(learned: Learned, job: Job, store: Store, entry: Entry) -> bytes:
-    tables = [columns.read(store, path, names) for path, names in job.inputs]
-    rows = pa.concat_tables([table for table in tables if table.num_rows] or tables[:1])
+    tables = [columns.read(store, path) for path, _ in job.inputs[:1]]
+    for path, _ in job.inputs[1:]:
+        tables.append(columns.read(store, path))
+        if sum(table.num_rows for table in tables) > THIN:
+            tables = [learned.thin(pa.concat_tables(tables))]
+    rows = pa.concat_tables(tables)
     data, facts = learned.fit(rows.sort_by("id"))
     entry |= {"rows": rows.num_rows, "columns": {}, "facts": facts, "sha256": hashlib.sha256(data).hexdigest()}
     return data
