@@ -11,8 +11,11 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from tasks.planned import materialise
+from tasks.run_plan import plan_folder
 from tasks.store import Store
 from tests import training_plan
+from tests.test_run_plan import Corpus, make_spec
 from tests.training_plan import CHANNELS, PLAN, spec
 from training.rows import IGNORED, Cursor, Plan, PlanError, Rows
 
@@ -127,3 +130,34 @@ def test_importing_the_launcher_imports_neither_torch_nor_ray() -> None:
     heavy = "{'torch', 'ray', 'deepspeed', 'transformers', 'prefect'}"
     code = f"import sys, training.launch; print(sorted({heavy} & set(sys.modules)))"
     assert process([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_what_the_planner_writes_is_what_the_loader_reads() -> None:
+    rng = np.random.default_rng(11)
+    shards = [
+        [("ab"[int(rng.integers(2))], int(rng.integers(1, 60)), bool(rng.random() < 0.1)) for _ in range(30)]
+        for _ in range(4)
+    ]
+    corpus = Corpus([[("a", 50, True), ("b", 61, True), *shards[0]], *shards[1:]])
+    phases = [{"until": 0.4, "weights": {"a": 1, "b": 2}}, {"until": 1, "weights": {"a": 3, "b": 1}}]
+    made = make_spec(("a", "b"), 1600, phases=phases)
+    written = corpus.build(made)
+    folder = plan_folder(made, written["digest"])
+    materialise(corpus.store, folder)
+    plan = Plan.read(corpus.store, folder)
+    plan.check(made.training)
+    supervised = 0
+    for number, phase in enumerate(plan.phases):
+        expected = corpus.rows(written, made, f"rows-{number}-")
+        for rows in (Rows(corpus.store, Plan.read(corpus.store, folder, w), number) for w in (False, True)):
+            batch = rows.batch(0, phase.rows)
+            assert [plan.channels[channel] for channel in batch.channels] == [channel for channel, _ in expected]
+            for inputs, labels, (_, segments) in zip(batch.inputs, batch.labels, expected, strict=True):
+                tokens = [token for segment in segments for token in segment]
+                targets = [token for segment in segments for token in [IGNORED, *segment[1:]]]
+                assert inputs.tolist() == tokens[:-1]
+                assert labels.tolist() == targets[1:]
+        supervised += int((batch.labels[: phase.steps * phase.rows_per_step] != IGNORED).sum())
+    assert supervised == written["supervised"]
+    held_out = Rows(corpus.store, plan, None)
+    assert (held_out.batch(0, len(held_out)).labels != IGNORED).sum() == sum(written["held_out"]["supervised"].values())
