@@ -27,6 +27,8 @@ from typing import Any
 import orjson
 
 _PR_SET_PDEATHSIG = 1
+_START = 120
+"""Seconds a child may take to load its function."""
 _LOOK = 0.05
 """Seconds between two looks at the memory of a child at work."""
 
@@ -106,7 +108,7 @@ class Child:
             )
         self._pid = self._process.pid
         try:
-            if not self._connection.poll(self.wall_seconds):
+            if not self._connection.poll(_START):
                 raise EOFError
             self._connection.recv_bytes()
         except EOFError:
