@@ -169,6 +169,7 @@ def main(function: str, cpu_seconds: str, descriptor: str, parent: str) -> None:
     if os.getppid() != int(parent):
         return  # it died before the request above
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # no handler: the kernel ends the process, wherever it is
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable(logging.CRITICAL)

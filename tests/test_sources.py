@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import brotli
+import fsspec
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
 from warcio.archiveiterator import ArchiveIterator
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
@@ -563,6 +565,30 @@ def test_of_a_large_file_far_away_only_the_range_is_read(server: tuple[str, Path
     assert min(first for first, _ in bounds) > 8 * 2**20
     assert max(last for _, last in bounds) < 22 * 2**20
     assert read.ledger == {"in": 1, "dropped": {"not_html": 1}, "quarantined": {}}
+
+
+def test_archives_in_an_object_store_are_read_like_local_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        _, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        fs = fsspec.filesystem("s3", skip_instance_cache=True)
+        fs.mkdir("crawl")
+        for number in range(3):
+            fs.pipe(f"crawl/data/{number}.warc.gz", archive([words(70, number)]))
+        source = warc("s3://crawl/data/*.warc.gz", match="[12]")
+        shards, _ = source.shards(None)
+        texts = [read.documents["text"].to_pylist() for read in read_all(source)]
+        fs.pipe("crawl/data/2.warc.gz", archive([words(71)]))
+        changed, _ = source.shards(None)
+    finally:
+        server.stop()
+    assert texts == [[words(70, 1)], [words(70, 2)]]
+    same = [before.digest == after.digest for before, after in zip(shards, changed, strict=True)]
+    assert same == [True, False]
 
 
 # -- balance, recipe, text ---------------------------------------------------------------------------------------------

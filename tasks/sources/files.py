@@ -140,7 +140,7 @@ class Listing:
         except Exception as error:
             reason = "it does not exist" if isinstance(error, FileNotFoundError) else f"{error or type(error).__name__}"
             raise SourceError(
-                f"source {self.source}: {what} cannot be read: {reason}; correct `paths`, or its access rights"
+                f"source {self.source}: {what} cannot be read: {reason}; correct the spec, or the rights"
             ) from error
 
 
