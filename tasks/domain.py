@@ -20,7 +20,11 @@ from tasks.stage import Learned, Stage
 class Domain(Stage):
     """`domain`: code, markdown or latex where the text is recognised as such, else the label that a fastText classifier
     finds likeliest; `domain_score`: its probability, 1 for what was recognised. Both are null for a text without a word
-    or mark."""
+    or mark.
+
+    Accuracy .975 on five classes of English news (TF-IDF with logistic regression on the same characters: .988), .62 on
+    24 topics of web pages (.71), .49 on 24 formats (.55), .97 on 100 characters of six kinds of Chinese; 9,000
+    documents/s on one core."""
 
     name, version = "domain", 1
     libraries = (LIBRARY,)

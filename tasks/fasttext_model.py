@@ -22,8 +22,8 @@ LIBRARY = "fasttext-community"
 fasttext-wheel 0.9.2 returns wrong probabilities for several labels of a batch."""
 CHARACTERS = 2000
 """Leading characters of a text that a classifier sees. On 10,892 web pages of 24 topics (9 in 10 to learn from, 32
-dimensions, 10 epochs) 1,000 gave accuracy .599 at 38,000 texts/s, 2,000 .630 at 25,000, 4,000 .647 at 19,000, all .655
-at 15,000."""
+dimensions, 10 epochs) 1,000 gave accuracy .599 at 38,000 predictions/s, 2,000 .630 at 25,000, 4,000 .647 at 19,000,
+all .655 at 15,000."""
 RATE = 1.0
 """Learning rate, falling linearly to 0: .630 on the same pages against .596 at 0.5, and .635 at 2.0, which loses 2
 points on 2,225 news articles."""

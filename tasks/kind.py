@@ -8,7 +8,7 @@ Measured: of 15,249 texts of prose (10,892 web pages of WebOrganizer, 1,212 page
 Chinese and other sites, 500 of Debian's documentation; books, articles, exams and poems in Chinese and English) 10 are
 recognised as something, half of them rightly. Recognised are 93 % of 700 files of Python's standard library, 96 % of
 C, 96 % of CSS, 86 % of shell, 26 % of SQL, 94 % of LaTeX; 96 % of a Chinese wiki in Markdown, 79 % of README files,
-66 % of laws that have headings alone. 5,000 pages/s on one core.
+66 % of laws that have headings alone. 14,000 web pages/s on one core, 4,000 files of code.
 """
 
 from __future__ import annotations
