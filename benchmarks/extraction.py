@@ -2,9 +2,9 @@
 
 `python -m benchmarks.extraction trafilatura_eval_990.tar.xz`: an archive of trafilatura's evaluation, pages and
 `evaldata.json` with segments that belong to the text of a page (`with`) and that do not (`without`). Each is looked for
-in the extracted text, both normalised as documents are, runs of space made one: F1 over all segments, .92 or more wanted. Every page goes through two
-children in turn, one with `tasks.html`, one with trafilatura untouched, so that a busy machine slows both alike; what is
-compared is their CPU time.
+in the extracted text, both normalised as documents are, runs of space made one: F1 over all segments, .92 or more
+wanted. Every page goes through two children in turn, one with `tasks.html`, one with trafilatura untouched, so that a
+busy machine slows both alike; what is compared is their CPU time.
 """
 
 from __future__ import annotations

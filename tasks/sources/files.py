@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -27,6 +28,8 @@ _VALIDATORS = (
     *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "uploadTimestamp"),
 )
 """What file systems of fsspec tell of a file's version."""
+_AT_ONCE = 16
+"""Files asked for at once: far away, each costs a request."""
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -86,7 +89,8 @@ class Listing:
                     f"source {self.source}: none of the {every:,} files of {self._patterns} matches "
                     f"{self.settings.match!r}; correct `match`, or leave it out"
                 )
-        return [self._file(key) for key in keys[: self.settings.count]]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(self._file, keys[: self.settings.count]))
 
     @property
     def _patterns(self) -> str:
