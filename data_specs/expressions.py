@@ -118,20 +118,23 @@ def normalised(text: str) -> str:
 def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] | float], by: str = "language") -> str:
     """Put pinned values in the place of each `percentile(column, p)`.
 
-    A mapping becomes a CASE over the column `by` (NULL for a value without a threshold, so that a comparison with it is
-    NULL too), a number becomes itself; both are DOUBLE, so that they keep every bit. Returns canonical SQL. Raises
-    ExpressionError when a threshold is missing or not finite.
+    A mapping becomes a CASE over the column `by`, in which the key "" stands for every other value (without it they are
+    NULL, and so is a comparison with them); a number becomes itself; both are DOUBLE, so that they keep every bit.
+    Returns canonical SQL. Raises ExpressionError when a threshold is missing or not finite.
     """
 
     def threshold(node: Tree) -> Tree:
         column, p = key = _percentile(node)
         if key not in thresholds:
-            raise ExpressionError(f"percentile({column}, {p}) has no pinned threshold")
+            raise ExpressionError(
+                f"percentile({column}, {p}) has no pinned threshold; `--retrain percentiles` learns it"
+            )
         pinned = thresholds[key]
         if not isinstance(pinned, Mapping):
             return _tree(_double(pinned))
-        cases = " ".join(f"when {_quoted(value)} then {_double(pinned[value])}" for value in sorted(pinned))
-        return _tree(f'case "{by}" {cases} end' if cases else "null")
+        cases = " ".join(f"when {_quoted(value)} then {_double(pinned[value])}" for value in sorted(pinned) if value)
+        other = _double(pinned[""]) if "" in pinned else "null"
+        return _tree(f'case "{by}" {cases} else {other} end' if cases else other)
 
     def bound(value: Any) -> Any:
         if isinstance(value, dict):

@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from data_specs.expressions import ExpressionError
 from data_specs.load import SpecError, check_columns, load
 from data_specs.spec import Spec
 from tasks import catalog, planned, run_plan
@@ -48,7 +49,13 @@ STOPS = (
 
 def exit_code(error: BaseException) -> int:
     """2 for a bad spec, 3 for a gate, 1 for any other failure."""
-    return 3 if isinstance(error, GateError) else 2 if isinstance(error, SpecError | SourceError | MixtureError) else 1
+    return (
+        3
+        if isinstance(error, GateError)
+        else 2
+        if isinstance(error, SpecError | ExpressionError | SourceError | MixtureError)
+        else 1
+    )
 
 
 class Run:
@@ -57,8 +64,7 @@ class Run:
     def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = ()) -> None:
         self.spec, self.name = spec, name
         self.store = Store(spec.store)
-        self.pipeline = Pipeline(spec, self.store, name, catalog.nodes)
-        self.pipeline.retrain = set(retrain)
+        self.pipeline = Pipeline(spec, self.store, name, catalog.nodes, retrain)
         self.execution = Execution(self.pipeline)
         self.folder = f"runs/records/{name}"
         self.record_path = f"{self.folder}/run.json"

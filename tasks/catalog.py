@@ -78,15 +78,16 @@ def percentiles_asked(spec: Spec) -> set[Threshold]:
 
 
 def bound(text: str, pins: Pins) -> str:
-    """An expression with the pinned thresholds in the place of its percentiles; as it is where there is no pin yet."""
+    """An expression with the pinned thresholds in the place of its percentiles; NULL where there is no pin yet.
+
+    Raises ExpressionError for a column that has no pinned percentiles: `--retrain percentiles` learns them."""
     asked = parse(text).percentiles
     if not asked:
         return text
     pin = pins.get("percentiles")
     if pin is None:
         return bind(text, {threshold: {} for threshold in asked})
-    known = thresholds(pins.store.read(pin["path"]))
-    return bind(text, {threshold: known.get(threshold, {}) for threshold in asked})
+    return bind(text, thresholds(pins.store.read(pin["path"])))
 
 
 def rules(spec: Spec, pins: Pins) -> tuple[Rule, ...]:

@@ -181,9 +181,10 @@ class Execution:
             for group, skipped in ledger.items():
                 if group.endswith(".skipped"):
                     stage, count = next(iter(skipped.items()))
+                    source = group.removesuffix(".skipped")
                     raise GateError(
-                        f"verdict: {count:,} documents of one shard of {group.removesuffix('.skipped')} are kept although "
-                        f"stages.{stage}.where skipped them; add a rule that drops them, or set gates.skipped: true"
+                        f"verdict: {count:,} documents of one shard of {source} are kept although stages.{stage}.where "
+                        "skipped them; add a rule that drops them, or set gates.skipped: true"
                     )
 
     def recompute(self, name: str, replace: bool = False) -> StageResult:

@@ -2,8 +2,8 @@
 
 A value is the nearest rank (the smallest with at least p % of the values at or below it), exact on the sampled
 documents: per language the `SAMPLE` with the smallest seeded hashes, and as many of the whole corpus. A language with
-fewer than `FEWEST` documents takes the corpus's value, and the artefact says so. One that the sample has not seen has
-no threshold: comparisons with it are NULL, so that no rule drops for it.
+fewer than `FEWEST` documents takes the corpus's value, and the artefact says so; so does one that the sample has not
+seen.
 
 Every percentile to a tenth is kept of a column, so that a rule that moves from 20 to 25 learns nothing anew.
 """
@@ -125,5 +125,5 @@ def thresholds(artefact: bytes) -> dict[Threshold, float | dict[str, float]]:
         languages = {name: values or found["corpus"] for name, values in found["languages"].items()}
         for place, p in enumerate(GRID):
             own = {name: values[place] for name, values in languages.items()}
-            result[column, p] = own or found["corpus"][place]
+            result[column, p] = own | {"": found["corpus"][place]} if own else found["corpus"][place]
     return result

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,22 @@ Pin = dict[str, Any]
 class Pins:
     """The pins of one lineage (the spec's name)."""
 
-    def __init__(self, store: Store, lineage: str) -> None:
+    def __init__(self, store: Store, lineage: str, retrain: Collection[str] = ()) -> None:
+        """`retrain`: what is to be learned anew; without a pin until then."""
         self.store = store
+        self.retrain = set(retrain)
         self.path = f"pins/{lineage}.json"
         self.history: dict[str, list[Pin]] = orjson.loads(store.read(self.path)) if store.exists(self.path) else {}
 
     def get(self, name: str) -> Pin | None:
+        """The newest pin of a name; None where there is none, or it is to be learned anew."""
         found = self.history.get(name)
-        return found[-1] if found else None
+        return found[-1] if found and name not in self.retrain else None
 
     def set(self, name: str, pin: Pin) -> None:
         """Commit a new pin."""
         pin = pin | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+        self.retrain.discard(name)
         self.history.setdefault(name, []).append(pin)
         self.store.commit(self.path, orjson.dumps(self.history, option=orjson.OPT_INDENT_2))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,10 +87,9 @@ class Output:
 class Pipeline:
     """One spec's corpus. `run` names the run in manifest entries; `catalog` makes the stages from spec and pins."""
 
-    def __init__(self, spec: Spec, store: Store, run: str, catalog: Catalog) -> None:
+    def __init__(self, spec: Spec, store: Store, run: str, catalog: Catalog, retrain: Collection[str] = ()) -> None:
         self.spec, self.store, self.run, self.catalog = spec, store, run, catalog
-        self.pins = Pins(store, spec.name)
-        self.retrain: set[str] = set()
+        self.pins = Pins(store, spec.name, retrain)
         self.outputs: dict[str, Output] = {}
         self.provider: dict[str, str] = dict.fromkeys(DOCUMENTS.names, "documents")
         self.tried: set[str] = set()
@@ -309,7 +308,7 @@ class Pipeline:
         """Samples of every shard, then one fit; nothing where a pin exists."""
         folder, count = f"models/{learned.name}/samples@{learned.recipe}", len(self.shards)
         none = Output([], "", Index((), [None] * count))
-        if self.pins.get(learned.name) and learned.name not in self.retrain:
+        if self.pins.get(learned.name):
             return none
         names = learned.inputs
         if not all(name in self.provider and self.provider[name] in self.outputs for name in names):
@@ -367,7 +366,6 @@ class Pipeline:
         """Hold fast what was learned."""
         pin = {"path": path, "sha256": entry["sha256"], "run": entry["run"], "ingredients": learned.ingredients()}
         self.pins.set(learned.name, pin | {"facts": {"rows": entry["rows"], **entry["facts"]}})
-        self.retrain.discard(learned.name)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
