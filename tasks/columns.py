@@ -21,6 +21,10 @@ from tasks.store import Store
 ROW_GROUP = 8192
 """Rows of a Parquet row group."""
 FOOTER = b"sluice"
+_WHOLE = 4 * 2**20
+"""Bytes up to which a file of an object store is fetched whole: its parts would cost more requests than bytes."""
+_AHEAD = 2**18
+"""Bytes fetched beyond each part of a larger one."""
 
 
 class MisalignedError(RuntimeError):
@@ -87,7 +91,7 @@ def write(store: Store, path: str, table: pa.Table, entry: Mapping[str, Any]) ->
     """Commit `table` as Parquet or, where the path ends in .arrow, as one Arrow IPC record batch; `entry` goes into
     the footer. Returns the file's size in bytes."""
     table = table.replace_schema_metadata({FOOTER: orjson.dumps(dict(entry))})
-    with store.writer(path) as file:
+    with store.writer(path, once=True) as file:
         if path.endswith(".arrow"):
             with pa.ipc.new_file(file, table.schema) as writer:
                 writer.write_table(table.combine_chunks())
@@ -101,30 +105,36 @@ def write_slices(
 ) -> int:
     """Commit slices as an Arrow IPC file of one record batch each, so that a reader fetches only its own."""
     schema = schema.with_metadata({FOOTER: orjson.dumps(dict(entry))})
-    with store.writer(path) as file:
+    with store.writer(path, once=True) as file:
         with pa.ipc.new_file(file, schema) as writer:
             for part in slices:
                 writer.write_batch(part.combine_chunks().to_batches()[0].cast(schema))
         return file.tell()
 
 
+def _source(store: Store, path: str) -> Any:
+    """A file to read parts of: mapped where it is local; of an object store fetched whole, or part by part."""
+    if local := store.local(path):
+        return pa.memory_map(str(local))
+    file: Any = store.open(path, _AHEAD)
+    return pa.BufferReader(file.read()) if file.size <= _WHOLE else pa.PythonFile(file, "r")
+
+
 def read_slices(store: Store, path: str, numbers: Sequence[int]) -> list[pa.RecordBatch]:
     """Record batches of an Arrow IPC file by number."""
-    local = store.local(path)
-    with pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path)) as source:
+    with _source(store, path) as source:
         reader = pa.ipc.open_file(source)
         return [reader.get_batch(number) for number in numbers]
 
 
 def read(store: Store, path: str, columns: Sequence[str] = (), expect: str | None = None) -> pa.Table:
     """Some columns of a column file, all by default. Raises MisalignedError for ids other than `expect`."""
-    local = store.local(path)
-    with pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path)) as source:
+    with _source(store, path) as source:
         if path.endswith(".arrow"):
             table = pa.ipc.open_file(source).read_all()
             table = table.select(list(columns)) if columns else table
         else:
-            table = pq.ParquetFile(source).read(columns=list(columns) or None)
+            table = pq.ParquetFile(source, pre_buffer=True).read(columns=list(columns) or None)
     ids = orjson.loads(table.schema.metadata[FOOTER]).get("ids")
     if expect is not None and ids != expect:
         raise MisalignedError(f"{path} belongs to the shard with ids {ids}, not {expect}; remove it and run again")

@@ -34,9 +34,9 @@ class Manifest:
 
     def entries(self) -> Iterator[Entry]:
         """Every entry, oldest first."""
-        for name in self.store.list(f"{self.folder}/manifest"):
-            for line in self.store.read(f"{self.folder}/manifest/{name}").splitlines():
-                yield orjson.loads(line)
+        names = [f"{self.folder}/manifest/{name}" for name in self.store.list(f"{self.folder}/manifest")]
+        for segment in self.store.read_each(names):
+            yield from map(orjson.loads, segment.splitlines())
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Commit a segment; many small segments are first made one."""
@@ -51,8 +51,7 @@ class Manifest:
         latest |= {entry["key"]: entry for entry in entries}
         name = f"{time.time_ns():020d}-{secrets.token_hex(3)}.jsonl"
         self.store.commit(f"{self.folder}/manifest/{name}", b"".join(orjson.dumps(e) + b"\n" for e in latest.values()))
-        for segment in old:
-            self.store.remove(f"{self.folder}/manifest/{segment}")
+        self.store.remove(*(f"{self.folder}/manifest/{segment}" for segment in old))
 
     def recover(self, keys: Iterable[str], suffix: str) -> int:
         """Write entries for files that exist without one; returns how many."""

@@ -32,7 +32,13 @@ class Pins:
         self.store = store
         self.retrain = set(retrain)
         self.path = f"pins/{lineage}.json"
-        self.history: dict[str, list[Pin]] = orjson.loads(store.read(self.path)) if store.exists(self.path) else {}
+        self.history = self._committed()
+
+    def _committed(self) -> dict[str, list[Pin]]:
+        try:
+            return orjson.loads(self.store.read(self.path))
+        except FileNotFoundError:
+            return {}
 
     def get(self, name: str) -> Pin | None:
         """The newest pin of a name; None where there is none, or it is to be learned anew."""
@@ -40,11 +46,13 @@ class Pins:
         return found[-1] if found and name not in self.retrain else None
 
     def set(self, name: str, pin: Pin) -> None:
-        """Commit a new pin."""
+        """Commit a new pin; what another run pinned meanwhile stays, and this run goes on with its own."""
         pin = pin | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
         self.retrain.discard(name)
-        self.history.setdefault(name, []).append(pin)
-        self.store.commit(self.path, orjson.dumps(self.history, option=orjson.OPT_INDENT_2))
+        committed = self._committed()
+        for history in (self.history, committed):
+            history.setdefault(name, []).append(pin)
+        self.store.commit(self.path, orjson.dumps(committed, option=orjson.OPT_INDENT_2))
 
     def files(self, name: str) -> dict[str, str]:
         """{path in the store: sha256} of a pinned file; {} without a pin."""
@@ -57,18 +65,22 @@ def fetched(store: Store, path: str, sha256: str) -> Path:
 
     Raises StoreError where the file is missing or is not what was pinned."""
     local = store.local(path)
-    if local is None:
-        local = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}" / sha256[:16] / Path(path).name
-        if not local.exists():
-            local.parent.mkdir(parents=True, exist_ok=True)
-            part = local.with_suffix(f".{os.getpid()}")
-            part.write_bytes(store.read(path))
-            os.replace(part, local)
     try:
-        with open(local, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if local is None:
+            local = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}" / sha256[:16] / Path(path).name
+            if not local.exists() or _digest(local) != sha256:
+                local.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                part = local.with_suffix(f".{os.getpid()}")
+                part.write_bytes(store.read(path))
+                os.replace(part, local)
+        found = _digest(local)
     except FileNotFoundError:
-        raise StoreError(f"{path} is pinned but gone from the store; retrain it with --retrain") from None
+        raise StoreError(f"{path} is pinned but gone from the store; learn it anew with --retrain") from None
     if found != sha256:
         raise StoreError(f"{path} has sha256 {found[:16]}..., pinned was {sha256[:16]}...; restore it or retrain")
     return local
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

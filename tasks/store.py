@@ -1,7 +1,9 @@
 """The store: a folder, or an object store that fsspec writes.
 
 Guarantees: a path holds either nothing or a whole file. On a file system a commit is write, fsync, rename, fsync of the
-folder; on an object store it is one PUT. Names that begin with a dot are writes in progress and are never listed.
+folder; on an object store it is one PUT (above 100 MB the end of one multipart upload). Names that begin with a dot are
+writes in progress and are never listed. Whatever a file system or a server raises, beside that a file is not there, is
+a StoreError; requests that are worth it were then tried five times.
 """
 
 from __future__ import annotations
@@ -11,11 +13,15 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
 import fsspec
+
+_AT_ONCE = 32
+"""Requests to an object store at a time."""
 
 
 class StoreError(RuntimeError):
@@ -36,114 +42,159 @@ class Store:
         return {"url": str(self.folder) if self.folder else self.url, "folder": self.folder, "_remote": None}
 
     def _object_store(self) -> tuple[Any, str]:
+        """The file system, which never answers from an old listing, and the root's path in it."""
         if self._remote is None:
-            fs, root = fsspec.core.url_to_fs(self.url)
+            fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
             self._remote = fs, root.rstrip("/")
         return self._remote
+
+    @contextlib.contextmanager
+    def _explained(self, path: str, verb: str, missing: bool = True) -> Iterator[None]:
+        """What a file system or server raises becomes a StoreError; but FileNotFoundError stays, if `missing`."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            if missing and isinstance(error, FileNotFoundError):
+                raise
+            if self.folder and not isinstance(error, OSError):
+                raise
+            where = f"{str(self.folder or self.url).rstrip('/')}/{path}".rstrip("/")
+            remedy = "its access rights" if self.folder else "`store`, the bucket, the endpoint and its credentials"
+            reason = f"{type(error).__name__}: {error}"
+            raise StoreError(f"{where} cannot be {verb}: {reason}; check {remedy}") from error
 
     def local(self, path: str) -> Path | None:
         """The file's path where the store is a folder, for memory maps; None on an object store."""
         return self.folder / path if self.folder else None
 
-    def open(self, path: str) -> IO[bytes]:
-        """Open for reading. Raises FileNotFoundError."""
-        if self.folder:
-            return open(self.folder / path, "rb")
-        fs, root = self._object_store()
-        fs.invalidate_cache()
-        return fs.open(f"{root}/{path}", "rb")
+    def open(self, path: str, ahead: int | None = None) -> IO[bytes]:
+        """Open for reading; of an object store, `ahead` bytes are fetched beyond what is read, megabytes by default.
+        Raises FileNotFoundError."""
+        with self._explained(path, "read"):
+            if self.folder:
+                return open(self.folder / path, "rb")
+            fs, root = self._object_store()
+            return fs.open(f"{root}/{path}", "rb", block_size=ahead)
 
     def read(self, path: str) -> bytes:
-        """The whole file. Raises FileNotFoundError."""
-        with self.open(path) as file:
-            return file.read()
+        """The whole file, by one request. Raises FileNotFoundError."""
+        with self._explained(path, "read"):
+            if self.folder:
+                return (self.folder / path).read_bytes()
+            fs, root = self._object_store()
+            return fs.cat_file(f"{root}/{path}")
+
+    def read_each(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """Whole files in order, one after the other; of an object store several at a time. Raises FileNotFoundError."""
+        if self.folder or len(paths) < 2:
+            yield from map(self.read, paths)
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for start in range(0, len(paths), _AT_ONCE):
+                yield from pool.map(self.read, paths[start : start + _AT_ONCE])
 
     def exists(self, path: str) -> bool:
-        if self.folder:
-            return (self.folder / path).exists()
-        fs, root = self._object_store()
-        fs.invalidate_cache()
-        return fs.exists(f"{root}/{path}")
+        with self._explained(path, "read"):
+            if self.folder:
+                return (self.folder / path).exists()
+            fs, root = self._object_store()
+            return fs.exists(f"{root}/{path}")
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders directly in `folder`, sorted; empty where it does not exist."""
         if self.folder:
             top = self.folder / folder
             return sorted(found.name for found in top.iterdir() if found.is_dir()) if top.is_dir() else []
-        fs, root = self._object_store()
-        fs.invalidate_cache()
-        try:
-            found = fs.ls(f"{root}/{folder}", detail=True)
-        except FileNotFoundError:
-            return []
-        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
+        return sorted(name for name, entry in self._entries(folder) if entry["type"] == "directory")
 
     def list(self, folder: str) -> dict[str, int]:
         """Name -> size in bytes of the files directly in `folder`, sorted; empty where it does not exist."""
         if self.folder:
             try:
-                with os.scandir(self.folder / folder) as found:
+                with self._explained(folder, "listed"), os.scandir(self.folder / folder) as found:
                     return dict(
                         sorted((f.name, f.stat().st_size) for f in found if f.is_file() and not f.name.startswith("."))
                     )
             except FileNotFoundError:
                 return {}
-        fs, root = self._object_store()
-        fs.invalidate_cache()
+        return dict(sorted((name, entry["size"]) for name, entry in self._entries(folder) if entry["type"] == "file"))
+
+    def _entries(self, folder: str) -> Sequence[tuple[str, dict[str, Any]]]:
+        """Name and facts of what is directly in a folder of an object store."""
         try:
-            found = fs.ls(f"{root}/{folder}", detail=True)
+            with self._explained(folder, "listed"):
+                fs, root = self._object_store()
+                found = fs.ls(f"{root}/{folder}" if folder else root, detail=True)
         except FileNotFoundError:
-            return {}
-        return dict(sorted((f["name"].rsplit("/", 1)[-1], f["size"]) for f in found if f["type"] == "file"))
+            return []
+        return [(entry["name"].rstrip("/").rsplit("/", 1)[-1], entry) for entry in found]
 
     def walk(self, folder: str = "") -> dict[str, int]:
         """Path -> size in bytes of every file below `folder`, writes in progress included, sorted."""
-        if self.folder:
-            top = self.folder / folder
-            return dict(
-                sorted((str(f.relative_to(self.folder)), f.stat().st_size) for f in top.rglob("*") if f.is_file())
-            )
-        fs, root = self._object_store()
-        fs.invalidate_cache()
-        found = fs.find(f"{root}/{folder}" if folder else root, detail=True)
-        return dict(sorted((name[len(root) + 1 :], info["size"]) for name, info in found.items()))
+        with contextlib.suppress(FileNotFoundError), self._explained(folder, "listed"):
+            if self.folder:
+                sizes: dict[str, int] = {}
+                for file in sorted((self.folder / folder).rglob("*")):
+                    with contextlib.suppress(FileNotFoundError):
+                        if file.is_file():
+                            sizes[str(file.relative_to(self.folder))] = file.stat().st_size
+                return dict(sorted(sizes.items()))
+            fs, root = self._object_store()
+            found = fs.find(f"{root}/{folder}" if folder else root, detail=True)
+            return dict(sorted((name[len(root) + 1 :], info["size"]) for name, info in found.items()))
+        return {}
 
     @contextlib.contextmanager
-    def writer(self, path: str) -> Iterator[IO[bytes]]:
-        """A binary file, committed when the block ends well and gone when it raises."""
+    def writer(self, path: str, once: bool = False) -> Iterator[IO[bytes]]:
+        """A binary file, committed when the block ends well and gone when it raises.
+
+        `once`: the path names what makes its values, so an object store keeps the file that it has already (a
+        conditional PUT); a worker that was taken for dead then changes nothing that others read."""
         if not self.folder:
             buffer = io.BytesIO()
             yield buffer
-            fs, root = self._object_store()
-            fs.pipe_file(f"{root}/{path}", buffer.getvalue())
+            with self._explained(path, "written", missing=False), contextlib.suppress(FileExistsError):
+                fs, root = self._object_store()
+                fs.pipe_file(f"{root}/{path}", buffer.getvalue(), mode="create" if once else "overwrite")
             return
         target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
-        try:
-            with open(temporary, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_folder(target.parent)
+        with self._explained(path, "written", missing=False):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(temporary, "wb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+            _sync_folder(target.parent)
 
     def commit(self, path: str, data: bytes) -> None:
         """Write a whole file atomically."""
         with self.writer(path) as file:
             file.write(data)
 
-    def remove(self, path: str) -> None:
-        """Remove a file; it need not exist."""
-        if self.folder:
-            (self.folder / path).unlink(missing_ok=True)
+    def remove(self, *paths: str) -> None:
+        """Remove files; they need not exist."""
+        if self.folder or len(paths) < 2:
+            for path in paths:
+                self._remove(path)
             return
-        fs, root = self._object_store()
-        with contextlib.suppress(FileNotFoundError):
-            fs.rm_file(f"{root}/{path}")
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(self._remove, paths))
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError), self._explained(path, "removed"):
+            if self.folder:
+                (self.folder / path).unlink()
+            else:
+                fs, root = self._object_store()
+                fs.rm_file(f"{root}/{path}")
 
     def free(self) -> int | None:
         """Free bytes on the store's file system; None on an object store."""
