@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from data_specs.expressions import ExpressionError
+from data_specs.expressions import ExpressionError, suggestion
 from data_specs.load import SpecError, check_columns, load
 from data_specs.spec import Spec
 from tasks import catalog, planned, run_plan
@@ -100,13 +100,21 @@ class Run:
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def corpus_stages(self, start: str | None = None, until: str | None = None) -> list[str]:
-        """Names of the corpus stages up to `until`, in order. Raises SpecError for a name that is none."""
+        """Names of the corpus stages up to `until`, in order. Raises SpecError for a name that is none, and for a
+        `start` that cannot be computed again or comes after `until`."""
         names = ["documents", *(node.name for node in self.pipeline.nodes)]
+        known = [*names, "plan", "train"]
         for option, name in (("--from", start), ("--until", until)):
-            if name is not None and name not in [*names, "plan", "train"]:
-                raise SpecError(
-                    [f"{option}: {name} is no stage; the stages are {', '.join([*names, 'plan', 'train'])}"]
-                )
+            if name is not None and name not in known:
+                hint = suggestion(name, known, mark="")
+                raise SpecError([f"{option}: {name} is no stage{hint}; the stages are {', '.join(known)}"])
+        if start is not None and start.startswith("learn_"):
+            pin = start.removeprefix("learn_")
+            raise SpecError([f"--from: {start} is learned once and pinned; `--retrain {pin}` learns it anew"])
+        if start in ("plan", "train"):
+            raise SpecError([f"--from: {start} is done again where what it reads changed; name a stage of the corpus"])
+        if start and until and known.index(start) > known.index(until):
+            raise SpecError([f"--from: {start} comes after {until}, where --until stops"])
         return names[: names.index(until) + 1] if until in names else names
 
     def stage(self, name: str, progress: Callable[[str, int, int], None], again: bool, replace: bool) -> StageResult:
@@ -155,7 +163,9 @@ class Run:
 
     def planned(self) -> str | None:
         """The folder of the run plan, where the corpus is complete and it was written; None otherwise."""
-        if not all(self.pipeline.state(node.name) in ("cached", "partial") for node in self.pipeline.nodes):
+        if not all(
+            self.pipeline.state(node.name) in ("cached", "partial") for node in self.pipeline.nodes if node.writes
+        ):
             return None
         folder = run_plan.plan_folder(self.spec, self.plan_key())
         if not self.store.exists(f"{folder}/plan.json"):

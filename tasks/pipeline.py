@@ -110,13 +110,14 @@ class Pipeline:
 
     # -- documents ---------------------------------------------------------------------------------------------------
 
-    def list_sources(self) -> None:
-        """Find the input shards of every source. Raises SourceError for a source that cannot be listed."""
+    def list_sources(self, pin: bool = True) -> None:
+        """Find the input shards of every source, and `pin` how files are grouped. Raises SourceError for a source
+        that cannot be listed."""
         self.shards = []
         for name, source_reader in self.readers.items():
             pinned = self.pins.get(f"groups_{name}")
             shards, groups = source_reader.shards(pinned["value"] if pinned else None)
-            if groups and not pinned:
+            if groups and pin and not pinned:
                 self.pins.set(f"groups_{name}", {"value": groups, "run": self.run})
             self.shards += shards
 
@@ -164,8 +165,8 @@ class Pipeline:
                 self.store.remove(path)
 
     def resolve_all(self) -> None:
-        """Find what exists of every output, without computing anything."""
-        self.list_sources()
+        """Find what exists of every output, without computing or committing anything."""
+        self.list_sources(pin=False)
         self.documents()
         for node in self.nodes:
             self.resolve(node)
