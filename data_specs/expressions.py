@@ -12,6 +12,7 @@ and pinned. `bind` puts the pinned values in its place.
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import json
 import math
@@ -188,6 +189,9 @@ def locked(**config: Any) -> duckdb.DuckDBPyConnection:
 @cache
 def _connection() -> duckdb.DuckDBPyConnection:
     return locked(max_expression_depth=DEEPEST)
+
+
+atexit.register(_connection.cache_clear)
 
 
 def _asked(sql: str, argument: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import orjson
@@ -10,7 +11,8 @@ from rich.table import Table
 
 from tasks.store import Store
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+"""A terminal's width, or 110 columns in a file."""
 
 
 def show(record: dict[str, Any], store: Store) -> None:

@@ -100,7 +100,7 @@ class Execution:
         if did:
             self.pipeline.refresh()
         rows = int(pin["facts"].get("rows", 0))
-        note = f"pinned {pin['sha256'][:12]} by run {pin['run']}"
+        note = f"pinned {pin['sha256'][:8]} by {pin['run']}"
         seconds = round(time.perf_counter() - started, 3)
         state = "computed" if did else "cached"
         result = StageResult(node.name, node.stage.recipe, state, 1, rows, seconds, note, did)

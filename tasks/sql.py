@@ -9,6 +9,7 @@ float32 column in float32: a stored 0.3 is not above 0.3.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Mapping
 from functools import cache
 
@@ -58,6 +59,9 @@ def _signed(table: pa.Table) -> pa.Table:
 @cache
 def _connection() -> duckdb.DuckDBPyConnection:
     return locked(ieee_floating_point_ops=False, error_on_division_by_zero=False)
+
+
+atexit.register(_connection.cache_clear)
 
 
 def _run(texts: Mapping[str, str], table: pa.Table) -> pa.Table:
