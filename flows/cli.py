@@ -194,7 +194,6 @@ def invalidate(spec: str, stage: str, store: str | None, settings: tuple[str, ..
     from tasks import cleaning
 
     current = Run.of(spec, store, settings)
-    current.corpus_stages(stage)
     current.resolve()
     removed = cleaning.invalidate(current.pipeline, stage)
     if as_json:
@@ -219,8 +218,7 @@ def gc(spec: str, store: str | None, settings: tuple[str, ...], yes: bool, as_js
     current.resolve()
     found = cleaning.unreferenced(current.pipeline)
     if yes:
-        for path in found:
-            current.store.remove(path)
+        cleaning.remove(current.pipeline, found)
     if as_json:
         said({"files": found, "bytes": sum(found.values()), "removed": yes})
         return

@@ -102,6 +102,7 @@ def corpus(
     """
     current = Run.of(spec, store, settings or (), run, retrain or ())
     names = current.corpus_stages(start, until)
+    current.save(ended=False)
     failed = _steps(current, names, lambda name, progress: current.stage(name, progress, name == start, replace))
     current.save(ended=run is None or until not in (None, "plan", "train"))
     artifacts.corpus(current)

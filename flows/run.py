@@ -19,7 +19,7 @@ import orjson
 from data_specs.expressions import ExpressionError, suggestion
 from data_specs.load import SpecError, check_columns, load
 from data_specs.spec import Spec
-from tasks import catalog, planned, run_plan
+from tasks import catalog, cleaning, planned, run_plan
 from tasks.execute import Execution, GateError, StageError, StageResult
 from tasks.ledger import funnel
 from tasks.mixture import MixtureError
@@ -226,6 +226,7 @@ class Run:
             self.record["status"] = "completed"
         known = {stage["name"] for stage in self.record["stages"]}
         self.record["stages"] += [r.json() for r in self.execution.results if r.name not in known]
+        self.record["folders"] = cleaning.folders(self.pipeline)
         if "documents" in self.pipeline.outputs:
             self.record["funnel"] = funnel(self.pipeline)
         self.store.commit(self.record_path, orjson.dumps(self.record, option=orjson.OPT_INDENT_2))

@@ -79,6 +79,8 @@ class Output:
     suffix: str
     index: Index
     waves: list[Wave] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
+    """Paths of the maps and reductions that a corpus stage's output comes from."""
 
     def path(self, place: int) -> str:
         return f"{self.folders[place]}/{self.index.keys[place]}{self.suffix}"
@@ -253,6 +255,7 @@ class Pipeline:
         names = stage.gated
         keys = self._keys(f"{stage.recipe}:map", names)
         maps = Index(Manifest(self.store, f"{folder}/map").entries(), keys)
+        unknown.behind = [f"{folder}/map/{key}.arrow" for key in keys if key]
         wave = Wave(stage, token, [f"{folder}/map"] * count, maps)
         for place in self._due(maps):
             path = f"{folder}/map/{keys[place]}.arrow"
@@ -281,6 +284,7 @@ class Pipeline:
             return unknown
         output = self._scatter(stage, reduces, uids, lost)
         output.index.errors |= maps.errors
+        output.behind = unknown.behind + [f"{folder}/reduce/{key}.arrow" for key in reduce_keys]
         return output
 
     def _scatter(self, stage: CorpusStage, reduces: Index, uids: list[int], lost: np.ndarray) -> Output:
