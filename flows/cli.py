@@ -6,13 +6,13 @@ Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate stopped the run.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
-import orjson
 
 from flows import embedded
 
@@ -28,15 +28,16 @@ SET = click.option(
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def cli() -> None:
-    """From a web crawl to a pretrained language model, in one orchestrated run."""
+    """From a web crawl to a pretrained language model, in one orchestrated run.
+
+    Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate of the spec stopped the run.
+    """
     embedded.prepare()
 
 
 def said(value: Any) -> None:
-    """Print JSON as the last line."""
-    sys.stdout.flush()
-    sys.stdout.write(orjson.dumps(value, default=str).decode() + "\n")
-    sys.stdout.flush()
+    """Print JSON as the last line; in ASCII, so that no character of a text ends it."""
+    click.echo(json.dumps(value, default=str, allow_nan=False))
 
 
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -147,8 +148,12 @@ def funnel(spec: str, store: str | None, settings: tuple[str, ...], as_json: boo
 @JSON
 @plain_errors
 def inspect(spec: str, doc_id: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Show one document of SPEC: its text, every column, its verdict. DOC_ID: its id in hexadecimal, or a beginning."""
+    """Show one document of SPEC: its text, every column, its verdict.
+
+    DOC_ID is its id in hexadecimal, or a beginning of it that no other id has; `sluice query` finds ids.
+    """
     from flows import query as queries
+    from flows import terminal
     from flows.run import Run
 
     current = Run.of(spec, store, settings)
@@ -157,7 +162,7 @@ def inspect(spec: str, doc_id: str, store: str | None, settings: tuple[str, ...]
     if as_json:
         said(found)
     else:
-        queries.show_document(found)
+        terminal.document(found)
 
 
 @cli.command()
@@ -168,8 +173,17 @@ def inspect(spec: str, doc_id: str, store: str | None, settings: tuple[str, ...]
 @JSON
 @plain_errors
 def query(spec: str, sql: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Ask the columns of SPEC with one SELECT. A view per stage by its name, and `corpus` with all columns."""
+    """Ask the columns of SPEC with one SELECT, in DuckDB's SQL.
+
+    There is a view per stage by its name, with `id`, and `corpus`: every column of every stage. `describe corpus` tells
+    their names and types. Such as:
+
+    \b
+    sluice query SPEC "select reason, count(*) from corpus group by 1 order by 2 desc"
+    sluice query SPEC "select id, url, words from corpus where kept and language = 'zh' order by quality limit 9"
+    """
     from flows import query as queries
+    from flows import terminal
     from flows.run import Run
 
     current = Run.of(spec, store, settings)
@@ -178,7 +192,7 @@ def query(spec: str, sql: str, store: str | None, settings: tuple[str, ...], as_
     if as_json:
         said(found)
     else:
-        queries.show(found)
+        terminal.rows(found)
 
 
 @cli.command()
@@ -189,7 +203,10 @@ def query(spec: str, sql: str, store: str | None, settings: tuple[str, ...], as_
 @JSON
 @plain_errors
 def invalidate(spec: str, stage: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Forget the outputs of STAGE, so that the next run computes them again."""
+    """Forget the outputs of STAGE (documents, or a stage of columns), so that the next run computes them again.
+
+    What is pinned stays: `sluice run --retrain` learns it anew. Not while a run is working on the store.
+    """
     from flows.run import Run
     from tasks import cleaning
 
@@ -210,7 +227,11 @@ def invalidate(spec: str, stage: str, store: str | None, settings: tuple[str, ..
 @JSON
 @plain_errors
 def gc(spec: str, store: str | None, settings: tuple[str, ...], yes: bool, as_json: bool) -> None:
-    """List the files of SPEC's store that nothing refers to; with --yes, remove them."""
+    """List the files of SPEC's store that nothing refers to; with --yes, remove them.
+
+    Those are documents, columns, tokens and models that are neither outputs of SPEC as it stands, nor pinned, nor read
+    by a run plan, nor another lineage's. Not while a run is working on the store.
+    """
     from flows.run import Run
     from tasks import cleaning
 

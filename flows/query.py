@@ -1,146 +1,197 @@
 """Questions to the columns: one read-only SELECT over Arrow tables, and everything that is known of one document.
 
-Only the columns that a query names are loaded. DuckDB sees Arrow tables and nothing else: no file, no setting, no
-extension, and exactly one SELECT statement.
+DuckDB sees Arrow tables and nothing else: no file, no setting, no extension, no table function beside ranges, and
+exactly one SELECT statement. Only columns that the query mentions are loaded, all of them where it has a star.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import duckdb
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from rich.console import Console
-from rich.table import Table
 
 from data_specs.expressions import locked, suggestion
 from data_specs.load import SpecError
 from tasks import columns
+from tasks.execute import StageError
 from tasks.pipeline import Pipeline
 from tasks.stage import DOCUMENTS
 
 BASE = ("id", "source", "url", "text", "kept", "reason")
 """Columns that `corpus` begins with."""
+_TABLES = frozenset({"range", "generate_series", "unnest"})
+"""Table functions that read nothing."""
+
+Tree = dict[str, Any]
 
 
 def views(pipeline: Pipeline) -> dict[str, tuple[str, ...]]:
-    """View -> its columns: one per stage that is computed, with the document's id, and `corpus` with all of them."""
+    """View -> its columns: one per stage that is computed, with the document's id, and `corpus` with all of them.
+    Raises StageError where nothing is computed."""
+    if not pipeline.outputs["documents"].index.done.any():
+        raise StageError(f"the store {pipeline.store.url} holds no documents of this spec yet: `sluice run` reads them")
     found = {"documents": tuple(DOCUMENTS.names)}
     for node in pipeline.nodes:
         if node.writes and pipeline.outputs[node.name].index.done.any():
             found[node.name] = ("id", *node.writes)
-    everything = dict.fromkeys([*BASE, *(name for names in found.values() for name in names)])
-    found["corpus"] = tuple(name for name in everything if any(name in names for names in found.values()))
+    every = [name for names in found.values() for name in names]
+    found["corpus"] = tuple(dict.fromkeys(name for name in (*BASE, *every) if name in every))
     return found
 
 
-def load(pipeline: Pipeline, names: tuple[str, ...]) -> pa.Table:
-    """Columns of all documents for which all of them exist, in order of sources."""
-    tables = []
-    for place, files in pipeline.files(names):
-        ids = pipeline.outputs["documents"].index.digests["id"][place].tobytes().hex()
-        parts: dict[str, Any] = {}
-        for path, wanted in files:
-            table = columns.read(pipeline.store, path, wanted, ids)
-            parts |= {name: table[name] for name in wanted}
-        tables.append(pa.table({name: parts[name] for name in names}))
-    return pa.concat_tables(tables) if tables else pa.table({name: [] for name in names})
+def load(pipeline: Pipeline, names: tuple[str, ...], computed: bool) -> pa.Table:
+    """Columns of all documents in order of sources, ids as people write them; null where a stage has not computed
+    them, or with `computed` without such documents."""
+    kinds = {field.name: field.type for node in pipeline.nodes if node.writes for field in node.stage.writes}
+    kinds |= dict(zip(DOCUMENTS.names, DOCUMENTS.types, strict=True)) | {"id": pa.string()}
+    schema = pa.schema([(name, kinds[name]) for name in names])
+    wanted: dict[str, list[str]] = {"documents": ["id"]}
+    for name in names:
+        if name not in wanted.setdefault(pipeline.provider[name], []):
+            wanted[pipeline.provider[name]].append(name)
+    documents, tables = pipeline.outputs["documents"].index, [schema.empty_table()]
+    for place in np.flatnonzero(documents.done).tolist():
+        if computed and not all(pipeline.outputs[provider].index.done[place] for provider in wanted):
+            continue
+        ids = documents.digests["id"][place].tobytes().hex()
+        found: dict[str, Any] = {}
+        for provider, asked in wanted.items():
+            output = pipeline.outputs[provider]
+            if output.index.done[place]:
+                table = columns.read(pipeline.store, output.path(place), asked, ids)
+                found |= {name: table[name] for name in asked}
+        found["id"] = pa.array([value.hex() for value in found["id"].to_pylist()], pa.string())
+        missing = {name: pa.nulls(len(found["id"]), kinds[name]) for name in names if name not in found}
+        tables.append(pa.table({name: (found | missing)[name] for name in names}, schema))
+    return pa.concat_tables(tables)
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+def select(pipeline: Pipeline, sql: str) -> dict[str, Any]:
+    """{"columns": [...], "rows": [[...]]}, values as JSON has them. Raises SpecError for what is not one SELECT over
+    the views, StageError where nothing is computed."""
+    connection = locked()
+    nodes = list(_nodes(_statement(connection, sql)))
+    known = views(pipeline)
+    tables = [node for node in nodes if node.get("type") == "BASE_TABLE"]
+    asked = {node["table_name"].lower() for node in tables}
+    local = {entry["key"].lower() for node in nodes for entry in (node.get("cte_map") or {}).get("map", [])}
+    for name in sorted(asked - local - set(known)):
+        pending = name in {node.name for node in pipeline.nodes if node.writes}
+        why = f"{name} is not computed yet" if pending else f"there is no view {name}{suggestion(name, known, mark='')}"
+        raise SpecError([f"query: {why}; the views are {', '.join(known)}"])
+    mentioned = {text.lower() for node in nodes for value in node.values() for text in _texts(value)}
+    references = [node["column_names"] for node in nodes if node.get("class") == "COLUMN_REF"]
+    alone = {names[0].lower() for names in references if len(names) == 1}
+    everything = any(node.get("class") in ("STAR", "POSITIONAL_REFERENCE") for node in nodes)
+    everything |= any(node.get("ref_type") == "NATURAL" for node in nodes)
+    for view in sorted(asked & set(known)):
+        called = {view, *(node["alias"].lower() for node in tables)}
+        row = everything or (alone & called) - {name.lower() for name in known[view]}
+        wanted = tuple(name for name in known[view] if row or name.lower() in mentioned) or ("id",)
+        connection.register(view, load(pipeline, wanted, computed=view != "corpus"))
+    try:
+        result = connection.execute(sql)
+        rows = [[_plain(value) for value in row] for row in result.fetchall()]
+        return {"columns": [column[0] for column in result.description], "rows": rows}
+    except duckdb.Error as error:
+        raise SpecError([f"query: {str(error).splitlines()[0]}{_hint(pipeline, alone, asked, known)}"]) from None
+
+
+def _statement(connection: duckdb.DuckDBPyConnection, sql: str) -> Tree:
+    """The syntax tree of one SELECT that names tables only. Raises SpecError."""
+    tree = json.loads(connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
+    if tree["error"]:
+        parser = tree.get("error_type") == "parser"
+        raise SpecError([f"query: {tree['error_message'] if parser else 'only one SELECT is answered'}"])
+    if len(tree["statements"]) != 1:
+        raise SpecError([f"query: {len(tree['statements'])} statements, but only one SELECT is answered"])
+    for node in _nodes(tree):
+        if node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"] not in _TABLES:
+            raise SpecError([f"query: {node['function']['function_name']}() is no view; only views are read"])
+        if node.get("type") == "SHOW_REF" and not node["query"]:
+            raise SpecError(["query: only one SELECT is answered; `describe corpus` tells columns and types"])
+    return tree
+
+
+def _nodes(tree: Any) -> Iterator[Tree]:
+    """Every object of a syntax tree."""
     if isinstance(tree, dict):
         yield tree
-        for value in tree.values():
-            yield from _nodes(value)
-    elif isinstance(tree, list):
+        tree = list(tree.values())
+    if isinstance(tree, list):
         for value in tree:
             yield from _nodes(value)
 
 
-def select(pipeline: Pipeline, sql: str) -> dict[str, Any]:
-    """{"columns": [...], "rows": [[...]]}. Raises SpecError for what is not one SELECT over the views."""
-    connection = locked()
-    tree = json.loads(connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
-    if tree.get("error"):
-        raise SpecError([f"query: {tree.get('error_message', 'not one SELECT')}"])
-    if len(tree["statements"]) != 1:
-        raise SpecError(["query: one SELECT statement, please"])
-    nodes = list(_nodes(tree))
-    known = views(pipeline)
-    asked = {node["table_name"] for node in nodes if node.get("type") == "BASE_TABLE"}
-    local = {entry["key"] for node in nodes for entry in (node.get("cte_map") or {}).get("map", [])}
-    for name in sorted(asked - local - set(known)):
-        raise SpecError([f"query: there is no view {name}{suggestion(name, known)}; the views are {', '.join(known)}"])
-    stars = any(node.get("class") == "STAR" for node in nodes)
-    named = {part for node in nodes if node.get("class") == "COLUMN_REF" for part in node["column_names"]}
-    for view in sorted(asked & set(known)):
-        wanted = tuple(name for name in known[view] if stars or name in named) or known[view][:1]
-        table = load(pipeline, wanted)
-        connection.register(view, _hexadecimal(table))
-    try:
-        result = connection.execute(sql)
-        names = [column[0] for column in result.description]
-        return {"columns": names, "rows": [list(row) for row in result.fetchall()]}
-    except duckdb.Error as error:
-        raise SpecError([f"query: {error}"]) from None
+def _texts(value: Any) -> Iterator[str]:
+    """A text, or the texts of a list."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from (text for text in value if isinstance(text, str))
 
 
-def _hexadecimal(table: pa.Table) -> pa.Table:
-    """Ids as people write them."""
-    if "id" not in table.column_names:
-        return table
-    text = pa.array([value.hex() for value in table["id"].to_pylist()], pa.string())
-    return table.set_column(table.schema.get_field_index("id"), "id", text)
+def _hint(pipeline: Pipeline, alone: set[str], asked: set[str], known: dict[str, tuple[str, ...]]) -> str:
+    """What a column may have been meant to be, or that its stage has not run."""
+    columns_known = sorted({name for view in asked & set(known) for name in known[view]})
+    for name in sorted(alone - {column.lower() for column in columns_known}):
+        if name in pipeline.provider:
+            return f"; {name} is written by {pipeline.provider[name]}, which is not computed yet"
+        if near := suggestion(name, columns_known, mark=""):
+            return near
+    return ""
 
 
-def show(found: dict[str, Any]) -> None:
-    """Print a query's answer."""
-    grid = Table(*found["columns"], title=f"{len(found['rows']):,} rows")
-    for row in found["rows"]:
-        grid.add_row(*("" if value is None else str(value) for value in row))
-    Console().print(grid)
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: bytes in hexadecimal, no NaN, integers of 64 bits, the rest as text."""
+    match value:
+        case None | bool() | str():
+            return value
+        case int():
+            return value if -(2**63) <= value < 2**64 else str(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return float(value)
+        case bytes():
+            return value.hex()
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case dict():
+            return {str(key): _plain(each) for key, each in value.items()}
+    return str(value)
 
 
 def document(pipeline: Pipeline, doc_id: str) -> dict[str, Any]:
-    """Every column of one document. Raises SpecError where no document, or more than one, has an id that begins so."""
+    """Every column of one document, those of `corpus` first. Raises SpecError where no document, or more than one, has
+    an id that begins so, StageError where nothing is computed."""
     beginning = doc_id.lower()
     if not beginning or set(beginning) - set("0123456789abcdef") or len(beginning) > 32:
         raise SpecError([f"inspect: {doc_id!r} is not a document's id (up to 32 hexadecimal digits)"])
-    found: list[dict[str, Any]] = []
-    for place, _ in pipeline.files(("id",)):
-        path = pipeline.outputs["documents"].path(place)
+    views(pipeline)
+    low, high = (bytes.fromhex((beginning + fill * 32)[:32]) for fill in "0f")
+    found: list[tuple[int, int, str]] = []
+    for place, [(path, _)] in pipeline.files(("id",)):
         ids = columns.read(pipeline.store, path, ("id",))["id"]
-        low, high = (bytes.fromhex((beginning + fill * 32)[:32]) for fill in "0f")
-        hits = pc.and_(pc.greater_equal(ids.cast(pa.binary()), low), pc.less_equal(ids.cast(pa.binary()), high))
-        for row in np.flatnonzero(hits.to_numpy()).tolist():
-            found.append(_row(pipeline, place, row))
-    if len(found) != 1:
-        raise SpecError([f"inspect: {len(found)} documents have an id that begins with {beginning}"])
-    return found[0]
-
-
-def _row(pipeline: Pipeline, place: int, row: int) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+        plain = ids.cast(pa.binary())
+        hits = pc.and_(pc.greater_equal(plain, low), pc.less_equal(plain, high))
+        found += [(place, row, ids[row].as_py().hex()) for row in np.flatnonzero(hits.to_numpy()).tolist()]
+    if not found:
+        raise SpecError([f"inspect: no document has an id that begins with {beginning}"])
+    if len(found) > 1:
+        some = ", ".join(name for _, _, name in found[:3]) + (", ..." if len(found) > 3 else "")
+        raise SpecError([f"inspect: {len(found)} documents have an id that begins with {beginning}: {some}"])
+    place, row, _ = found[0]
+    values: dict[str, Any] = {"shard": pipeline.shards[place].name}
     for output in pipeline.outputs.values():
-        if len(output.index.done) == len(pipeline.shards) and output.index.done[place] and output.index.digests:
-            table = columns.read(pipeline.store, output.path(place)).slice(row, 1).to_pylist()[0]
-            values |= {key: value.hex() if isinstance(value, bytes) else value for key, value in table.items()}
-            values.setdefault("shard", pipeline.shards[place].name)
-    return values
-
-
-def show_document(found: dict[str, Any]) -> None:
-    """Print one document, its text last."""
-    grid = Table(show_header=False)
-    for name, value in found.items():
-        if name != "text":
-            shown = orjson.dumps(value, default=str).decode()
-            grid.add_row(name, shown if len(shown) < 200 else shown[:200] + " ...")
-    console = Console()
-    console.print(grid)
-    console.print(found["text"], markup=False, highlight=False)
+        if output.index.digests and output.index.done[place]:
+            table = columns.read(pipeline.store, output.path(place)).slice(row, 1)
+            values |= {name: _plain(value) for name, value in table.to_pylist()[0].items()}
+    return {name: values[name] for name in dict.fromkeys((*BASE, *values)) if name in values}

@@ -177,11 +177,10 @@ class Run:
     def plan_facts(self) -> dict[str, Any]:
         return orjson.loads(self.store.read(f"{self.record['plan']}/plan.json"))
 
-    def train(self, progress: Callable[[str, int, int], None]) -> StageResult:
-        """Train on the plan: continue where checkpoints are, do nothing where it is done."""
-        started = time.perf_counter()
-        tokenizer = self.pipeline.pins.files("tokenizer")
-        identity = digest(
+    @property
+    def identity(self) -> str:
+        """The digest that names the training: of its plan, settings and libraries."""
+        return digest(
             {
                 "plan": self.plan_facts["digest"],
                 "model": self.spec.model.model_dump(mode="json"),
@@ -190,9 +189,19 @@ class Run:
                 "libraries": {library: installed(library) for library in ("torch", "transformers", "deepspeed")},
             }
         )
+
+    def trained(self) -> bool:
+        """Whether the training on the plan was done to its end."""
+        return self.store.exists(f"runs/{self.spec.name}-{self.identity[:12]}/summary.json")
+
+    def train(self, progress: Callable[[str, int, int], None]) -> StageResult:
+        """Train on the plan: continue where checkpoints are, do nothing where it is done."""
+        started = time.perf_counter()
+        tokenizer = self.pipeline.pins.files("tokenizer")
+        identity = self.identity
         run = f"{self.spec.name}-{identity[:12]}"
         done = f"runs/{run}/summary.json"
-        state = "cached" if self.store.exists(done) else "computed"
+        state = "cached" if self.trained() else "computed"
         if state == "computed":
             steps = self.plan_facts["steps"]
 

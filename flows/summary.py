@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import orjson
-from rich.console import Console
 from rich.table import Table
 
+from flows.terminal import console, line, pairs
 from tasks.store import Store
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-"""A terminal's width, or 110 columns in a file."""
 
 
 def show(record: dict[str, Any], store: Store) -> None:
@@ -20,20 +16,21 @@ def show(record: dict[str, Any], store: Store) -> None:
     stages = Table("stage", "state", "shards", "rows", "seconds", "", title=f"Run {record['run']}: {record['status']}")
     for stage in record["stages"]:
         row = (stage["name"], stage["state"], f"{stage['shards']:,}", f"{stage['rows']:,}", f"{stage['seconds']:.1f}")
-        stages.add_row(*row, stage.get("note", ""))
-    console.print(stages)
+        stages.add_row(*row, line(stage.get("note")))
+    console().print(stages)
     if "funnel" in record:
         show_funnel(record["funnel"])
     if "plan" in record:
         show_mixture(orjson.loads(store.read(f"{record['plan']}/plan.json")))
     if training := record.get("training"):
         show_training(training)
-        where = Table(show_header=False, title="Where things are")
-        where.add_row("checkpoint", _place(store, training["checkpoint"]))
-        where.add_row("exported model", _place(store, training["export"]))
-        where.add_row("artifacts", _place(store, f"runs/records/{record['run']}"))
-        where.add_row("user interface", "`prefect server start`, then http://127.0.0.1:4200")
-        console.print(where)
+        where = {
+            "checkpoint": _place(store, training["checkpoint"]),
+            "exported model": _place(store, training["export"]),
+            "artifacts": _place(store, f"runs/records/{record['run']}"),
+            "user interface": "`prefect server start`, then http://127.0.0.1:4200",
+        }
+        pairs(where, "Where things are")
 
 
 def _place(store: Store, path: str) -> str:
@@ -57,7 +54,7 @@ def show_funnel(funnel: dict[str, Any]) -> None:
     grid.add_row("kept", *(f"{counts['kept']:,}" for counts in every))
     for column in grid.columns[1:]:
         column.justify = "right"
-    console.print(grid)
+    console().print(grid)
 
 
 def show_mixture(plan: dict[str, Any]) -> None:
@@ -69,7 +66,7 @@ def show_mixture(plan: dict[str, Any]) -> None:
         usage = plan["usage"][name]
         cells = (f"{share['target']:.1%}", f"{share['realised']:.1%}", f"{plan['channel_tokens'][name]:,}")
         grid.add_row(name, *cells, f"{usage['documents']:,}", f"{usage['epochs']:.2f}")
-    console.print(grid)
+    console().print(grid)
 
 
 def show_training(training: dict[str, Any]) -> None:
@@ -80,4 +77,4 @@ def show_training(training: dict[str, Any]) -> None:
         held_out = training["held_out"].get(name, {})
         losses = (channel["first"], channel["last"], held_out.get("first"), held_out.get("last"))
         grid.add_row(name, *("" if loss is None else f"{loss:.3f}" for loss in losses), f"{channel['tokens']:,}")
-    console.print(grid)
+    console().print(grid)

@@ -1,0 +1,63 @@
+"""What commands print for a person. Crawled text is hostile here too: it is never taken for markup, and no control
+character of it reaches the terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_WIDE = 2000
+"""Columns where no terminal cuts the lines."""
+_SIDE_BY_SIDE = 8
+"""Columns of a table, at most; rows with more are printed one below the other."""
+
+
+def console() -> Console:
+    """Standard output as it is now."""
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
+
+
+def line(value: Any, longest: int = 200) -> str:
+    """A value in one line, cut at `longest` characters; empty for None."""
+    if value is None:
+        return ""
+    text = " ".join(str(value).split())
+    return clean(text if len(text) <= longest else text[:longest] + " ...")
+
+
+def clean(text: str) -> str:
+    """The text with every control character but newline and tab replaced."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+def pairs(values: dict[str, Any], title: str | None = None) -> None:
+    """Print names and values, one pair a line."""
+    grid = Table(show_header=False, title=title)
+    for name, value in values.items():
+        grid.add_row(name, line(value))
+    console().print(grid)
+
+
+def rows(found: dict[str, Any]) -> None:
+    """Print {"columns", "rows"}."""
+    title = f"{len(found['rows']):,} {'row' if len(found['rows']) == 1 else 'rows'}"
+    if len(found["columns"]) > _SIDE_BY_SIDE:
+        for number, row in enumerate(found["rows"], 1):
+            pairs(dict(zip(found["columns"], row, strict=True)), f"{number:,} of {title}")
+        console().print(title)
+        return
+    grid = Table(title=title)
+    for name in found["columns"]:
+        grid.add_column(clean(name), overflow="fold")
+    for row in found["rows"]:
+        grid.add_row(*(line(value) for value in row))
+    console().print(grid)
+
+
+def document(found: dict[str, Any]) -> None:
+    """Print one document, its text last."""
+    pairs({name: value for name, value in found.items() if name != "text"})
+    console().print(clean(found["text"]), soft_wrap=True)
