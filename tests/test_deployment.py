@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def prefect(environment: dict[str, str], *arguments: str, seconds: int = 120) ->
     )
 
 
-def get(url: str, body: object = None) -> object:
+def get(url: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as answer:
@@ -97,16 +98,50 @@ def test_full_runs_as_a_deployment_and_a_second_run_is_cached(tmp_path: Path) ->
             rerun = ("deployment", "run", "stage/rerun", "--watch", "-p", f"spec={spec}", "-p", "stage=language")
             ended = prefect(environment, *rerun, seconds=300)
             assert ended.returncode == 0, ended.stdout + ended.stderr
-        runs = get(f"{api}/task_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
-        stages = [(r["name"], r["state"]["name"]) for r in runs if not r["name"].endswith("-0")]
-        count = [name for name, _ in stages].index("train") + 1
-        assert {state for _, state in stages[:count]} == {"Completed"}
-        assert {state for _, state in stages[count : 2 * count]} == {"Cached"}
-        assert [name for name, state in stages[2 * count :] if state != "Cached"] == ["language"]
+            check_stages(api)
+            check_retry(environment, api, spec)
         artifacts = get(f"{api}/artifacts/filter", {"artifacts": {"type": {"any_": ["markdown"]}}})
         assert {a["key"] for a in artifacts} >= {"funnel", "mixture", "tokenizer", "channel-losses", "checkpoints"}
         pictures = [a["key"] for a in artifacts if "](data:image/svg+xml;base64," in a["data"]]
         assert {"funnel", "mixture", "tokenizer", "channel-losses"} <= set(pictures)
+
+
+def task_runs(api: str) -> list[tuple[str, str]]:
+    """(stage, name of its state) of all task runs, subflows left out, oldest first."""
+    runs = get(f"{api}/task_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
+    return [(run["name"], run["state"]["name"]) for run in runs if not run["name"].endswith("-0")]
+
+
+def check_stages(api: str) -> None:
+    """The first run computed everything, the second nothing, the rerun the stage that was named."""
+    stages = task_runs(api)
+    count = [name for name, _ in stages].index("train") + 1
+    assert {state for _, state in stages[:count]} == {"Completed"}
+    assert {state for _, state in stages[count : 2 * count]} == {"Cached"}
+    assert [name for name, state in stages[2 * count :] if state != "Cached"] == ["language"]
+
+
+def check_retry(environment: dict[str, str], api: str, spec: Path) -> None:
+    """What the UI's Retry does: a run that a gate stopped goes on where it stopped, once the gate is mended."""
+    whole = spec.read_text()
+    spec.write_text(whole.replace("words < 40", "words < 60") + "gates: {removed_per_source: 0%}\n")
+    run = ("deployment", "run", "pretrain/full", "--watch", "-p", f"spec={spec}")
+    assert prefect(environment, *run, seconds=300).returncode == 1
+    [failed] = [
+        run for run in get(f"{api}/flow_runs/filter", {}) if run["state"]["name"] == "Failed" and run["deployment_id"]
+    ]
+    assert "duplicates take" in failed["state"]["message"]
+    before = len(task_runs(api))
+    spec.write_text(whole.replace("words < 40", "words < 60"))
+    retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
+    get(f"{api}/flow_runs/{failed['id']}/set_state", retry)
+    deadline = time.monotonic() + 200
+    while (state := get(f"{api}/flow_runs/{failed['id']}")["state"]["name"]) != "Completed":
+        assert time.monotonic() < deadline, state
+        time.sleep(1)
+    stages = task_runs(api)[before:]
+    assert ("language", "Cached") in stages
+    assert ("train", "Completed") in stages
 
 
 def wait_for(url: str, log: Path) -> None:
