@@ -223,7 +223,8 @@ class Run:
 
     def fail(self, stage: str, error: BaseException) -> None:
         """Note what stopped the run."""
-        self.record |= {"status": "failed", "error": f"{stage}: {error}", "exit": exit_code(error)}
+        text = str(error) if str(error).startswith(f"{stage}: ") else f"{stage}: {error}"
+        self.record |= {"status": "failed", "error": text, "exit": exit_code(error)}
 
     def json(self) -> dict[str, Any]:
         """The record: {"run", "spec", "status", "stages", "funnel", "plan", "training"}."""
@@ -237,5 +238,8 @@ class Run:
         self.record["stages"] += [r.json() for r in self.execution.results if r.name not in known]
         self.record["folders"] = cleaning.folders(self.pipeline)
         if "documents" in self.pipeline.outputs:
+            for node in self.pipeline.nodes:
+                if node.name not in self.pipeline.outputs:
+                    self.pipeline.resolve(node)
             self.record["funnel"] = funnel(self.pipeline)
         self.store.commit(self.record_path, orjson.dumps(self.record, option=orjson.OPT_INDENT_2))
