@@ -46,9 +46,9 @@ def views(pipeline: Pipeline) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def load(pipeline: Pipeline, names: tuple[str, ...], computed: bool) -> pa.Table:
-    """Columns of all documents in order of sources, ids as people write them; null where a stage has not computed
-    them, or with `computed` without such documents."""
+def load(pipeline: Pipeline, names: tuple[str, ...], view: str = "corpus") -> pa.Table:
+    """Columns of a view in order of sources, ids as people write them. `corpus` has all documents, with null where a
+    stage has not computed its columns; a stage's view has those that it computed."""
     kinds = {field.name: field.type for node in pipeline.nodes if node.writes for field in node.stage.writes}
     kinds |= dict(zip(DOCUMENTS.names, DOCUMENTS.types, strict=True)) | {"id": pa.string()}
     schema = pa.schema([(name, kinds[name]) for name in names])
@@ -58,7 +58,7 @@ def load(pipeline: Pipeline, names: tuple[str, ...], computed: bool) -> pa.Table
             wanted[pipeline.provider[name]].append(name)
     documents, tables = pipeline.outputs["documents"].index, [schema.empty_table()]
     for place in np.flatnonzero(documents.done).tolist():
-        if computed and not all(pipeline.outputs[provider].index.done[place] for provider in wanted):
+        if view != "corpus" and not pipeline.outputs[view].index.done[place]:
             continue
         ids = documents.digests["id"][place].tobytes().hex()
         found: dict[str, Any] = {}
@@ -95,7 +95,7 @@ def select(pipeline: Pipeline, sql: str) -> dict[str, Any]:
         called = {view, *(node["alias"].lower() for node in tables)}
         row = everything or (alone & called) - {name.lower() for name in known[view]}
         wanted = tuple(name for name in known[view] if row or name.lower() in mentioned) or ("id",)
-        connection.register(view, load(pipeline, wanted, computed=view != "corpus"))
+        connection.register(view, load(pipeline, wanted, view))
     try:
         result = connection.execute(sql)
         rows = [[_plain(value) for value in row] for row in result.fetchall()]

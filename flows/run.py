@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from data_specs.expressions import ExpressionError, suggestion
-from data_specs.load import SpecError, check_columns, load
+from data_specs.load import SpecError, load
 from data_specs.spec import Spec
 from tasks import catalog, cleaning, planned, run_plan
 from tasks.execute import Execution, GateError, StageError, StageResult
@@ -89,7 +89,6 @@ class Run:
         """Load a spec and make its run. Raises SpecError."""
         loaded = load(spec, (*settings, *([f"store={store}"] if store else [])))
         run = cls(loaded, name or cls.new_name(spec), retrain)
-        check_columns(loaded, run.pipeline.provider)
         known = {node.stage.name for node in run.pipeline.nodes if node.name.startswith("learn_")}
         if unknown := sorted(set(retrain) - known):
             raise SpecError(

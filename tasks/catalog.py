@@ -6,6 +6,7 @@ Adding a stage is one module and one line here.
 from __future__ import annotations
 
 from data_specs.expressions import bind, parse
+from data_specs.load import SpecError, check_columns
 from data_specs.spec import Rule, Spec
 from tasks.channel import Channel
 from tasks.domain import Domain, DomainLearned
@@ -16,14 +17,15 @@ from tasks.percentiles import PercentilesLearned, Threshold, thresholds
 from tasks.pins import Pins
 from tasks.quality import Quality, QualityLearned
 from tasks.signals import Signals
-from tasks.stage import CorpusStage, Learned, Node, Stage, ordered
+from tasks.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, ordered
 from tasks.tokenizer import TokenizerLearned
 from tasks.tokens import Tokens
 from tasks.verdict import Verdict
 
 
 def nodes(spec: Spec, pins: Pins) -> list[Node]:
-    """The stages of a spec, with what is pinned. Raises ValueError where a column is written by no stage."""
+    """The stages of a spec, with what is pinned. Raises SpecError where an expression reads a column that no stage
+    writes, or one that comes of what it decides."""
     stages, seed = spec.stages, spec.seed
 
     def node(stage: Stage | CorpusStage, *needs: str) -> Node:
@@ -61,7 +63,11 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
         learn(TokenizerLearned(spec.tokenizer, seed, weights(spec))),
         node(Tokens(spec.tokenizer, pins.files("tokenizer"), _size(pins)), "tokenizer"),
     ]
-    return ordered(found)
+    check_columns(spec, {*DOCUMENTS.names, *(name for each in found for name in each.writes)})
+    try:
+        return ordered(found)
+    except ValueError as error:
+        raise SpecError([f"{spec.name}: {error}"]) from None
 
 
 def _size(pins: Pins) -> int | None:
