@@ -21,6 +21,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from data_specs.sources import SourceSettings, WarcSource
+from tasks.sources import far
 from tasks.stage import digest
 
 _VALIDATORS = (
@@ -48,9 +49,15 @@ class File:
 
 @contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
-    """A file open for reading. Of remote files, blocks are read as they are asked for."""
-    with fsspec.open(path, "rb") as file:
-        yield file
+    """A file open for reading. Of remote files, blocks are read as they are asked for. Raises OSError where it cannot
+    be read, which names a remote file."""
+    try:
+        with fsspec.open(path, "rb", **far.options(path)) as file:
+            yield file
+    except Exception as error:
+        if "://" not in path or isinstance(error, SourceError):
+            raise
+        raise OSError(f"{path}: {far.reason(error)}") from error
 
 
 class Listing:
@@ -100,7 +107,7 @@ class Listing:
         keys: set[str] = set()
         for pattern in self.settings.patterns:
             with self._explained(pattern):
-                fs, plain = fsspec.core.url_to_fs(_absolute(pattern))
+                fs, plain = fsspec.core.url_to_fs(_absolute(pattern), **far.options(pattern))
                 fs.invalidate_cache()
                 found = fs.glob(plain, detail=True)
             names = [_absolute(fs.unstrip_protocol(name)) for name, info in found.items() if info["type"] == "file"]
@@ -123,7 +130,7 @@ class Listing:
     def _file(self, key: str) -> File:
         path = self.path(key)
         with self._explained(path):
-            fs, plain = fsspec.core.url_to_fs(path)
+            fs, plain = fsspec.core.url_to_fs(path, **far.options(path))
             info = fs.info(plain)
             if info["size"] is None:
                 raise OSError("the server does not tell its size")
@@ -142,9 +149,10 @@ class Listing:
         except SourceError:
             raise
         except Exception as error:
-            reason = "it does not exist" if isinstance(error, FileNotFoundError) else f"{error or type(error).__name__}"
+            reason = far.reason(error).removeprefix(f"{what}: ")
+            key = "listing" if what == self.index else "paths"
             raise SourceError(
-                f"source {self.source}: {what} cannot be read: {reason}; correct the spec, or the rights"
+                f"source {self.source}: {what} cannot be read: {reason}; correct `{key}` or the rights, or try later"
             ) from error
 
 
