@@ -177,8 +177,9 @@ class Execution:
     def _check_skipped(self) -> None:
         if self.pipeline.spec.gates.skipped:
             return
-        for ledger in self.pipeline.outputs["verdict"].index.ledgers.values():
-            for group, skipped in ledger.items():
+        index = self.pipeline.outputs["verdict"].index
+        for place in range(len(index.keys)):
+            for group, skipped in (index.ledger(place) or {}).items():
                 if group.endswith(".skipped"):
                     stage, count = next(iter(skipped.items()))
                     source = group.removesuffix(".skipped")

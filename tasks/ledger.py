@@ -53,22 +53,23 @@ def funnel(pipeline: Pipeline) -> dict[str, Any]:
 
     Raises LedgerError where the sums differ."""
     documents = pipeline.outputs["documents"].index
-    verdict = pipeline.outputs["verdict"].index.ledgers if "verdict" in pipeline.outputs else {}
+    verdict = pipeline.outputs["verdict"].index if "verdict" in pipeline.outputs else None
     stopped = _stopped_at(pipeline)
     tallies: dict[str, Tally] = {name: Tally() for name in pipeline.spec.sources}
     for place, shard in enumerate(pipeline.shards):
         tally = tallies[shard.source]
-        if place not in documents.ledgers:
+        read = documents.ledger(place)
+        if read is None:
             if documents.state[place] == QUARANTINED:
                 tally.total += 1
                 tally.quarantined["reading"] += 1
             continue
-        read = documents.ledgers[place]
         tally.total += read["in"]
         tally.dropped.update(read["dropped"])
         tally.quarantined.update(read["quarantined"])
-        if place in verdict:
-            reasons = Counter(verdict[place].get(shard.source, {}))
+        judged = verdict.ledger(place) if verdict else None
+        if judged is not None:
+            reasons = Counter(judged.get(shard.source, {}))
             tally.kept += reasons.pop("kept", 0)
             tally.dropped.update(reasons)
         elif place in stopped:

@@ -6,9 +6,11 @@ last entry of a key counts. An entry that a killed driver did not write is rebui
 
 from __future__ import annotations
 
+import io
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ Entry = dict[str, Any]
 
 MISSING, DONE, QUARANTINED = 0, 1, 2
 _SEGMENTS = 64
+_CHUNK = 4096
 
 
 class Manifest:
@@ -36,7 +39,7 @@ class Manifest:
         """Every entry, oldest first."""
         names = [f"{self.folder}/manifest/{name}" for name in self.store.list(f"{self.folder}/manifest")]
         for segment in self.store.read_each(names):
-            yield from map(orjson.loads, segment.splitlines())
+            yield from map(orjson.loads, io.BytesIO(segment))
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Commit a segment; many small segments are first made one."""
@@ -76,30 +79,35 @@ class Index:
         self.bytes = np.zeros(count, np.int64)
         self.seconds = np.zeros(count, np.float64)
         self.digests = {name: np.zeros((count, 16), np.uint8) for name in names}
-        self.ledgers: dict[int, dict[str, Any]] = {}
+        self._ledgers: dict[int, str] = {}
         self.slices: dict[int, tuple[tuple[str, ...], str]] = {}
         self.errors: dict[int, str] = {}
-        self._places: dict[str, list[int]] = {}
-        for place, key in enumerate(self.keys):
-            if key is not None:
-                self._places.setdefault(key, []).append(place)
-        if self._places:
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        if any(key is not None for key in self.keys):
             self.add(entries)
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Take entries in; the last of a key counts, those of other keys are ignored. 30 us an entry."""
-        latest = {entry["key"]: entry for entry in entries if entry["key"] in self._places}
+        """Take entries in; the last of a key counts, those of other keys are ignored. 10 us an entry."""
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(self.keys):
+            if key is not None:
+                places.setdefault(key, []).append(place)
+        known = (entry for entry in entries if entry["key"] in places)
+        while chunk := {entry["key"]: entry for entry in islice(known, _CHUNK)}:
+            self._take([(place, entry) for key, entry in chunk.items() for place in places[key]])
+
+    def _take(self, found: list[tuple[int, Entry]]) -> None:
+        """The newest entries of some places."""
         done: list[tuple[int, Entry]] = []
-        for key, entry in latest.items():
-            for place in self._places[key]:
-                self.errors.pop(place, None)
-                if "error" in entry:
-                    self.state[place] = QUARANTINED
-                    self.errors[place] = entry["error"]
-                elif entry.get("removed"):
-                    self.state[place] = MISSING
-                else:
-                    done.append((place, entry))
+        for place, entry in found:
+            self.errors.pop(place, None)
+            if "error" in entry:
+                self.state[place] = QUARANTINED
+                self.errors[place] = entry["error"]
+            elif entry.get("removed"):
+                self.state[place] = MISSING
+            else:
+                done.append((place, entry))
         if not done:
             return
         places = np.array([place for place, _ in done])
@@ -110,13 +118,17 @@ class Index:
         for name, digests in self.digests.items():
             joined = bytes.fromhex("".join([entry["columns"][name] for _, entry in done]))
             digests[places] = np.frombuffer(joined, np.uint8).reshape(-1, 16)
-        shared: dict[tuple[str, ...], tuple[str, ...]] = {}
         for place, entry in done:
             if ledger := entry.get("ledger"):
-                self.ledgers[place] = ledger
+                self._ledgers[place] = orjson.dumps(ledger).decode()  # as text: orjson's bytes keep a 4 KB buffer
             if (slices := entry.get("slices")) is not None:
                 names = tuple(slices)
-                self.slices[place] = shared.setdefault(names, names), "".join(slices.values())
+                self.slices[place] = self._names.setdefault(names, names), "".join(slices.values())
+
+    def ledger(self, place: int) -> dict[str, Any] | None:
+        """The counts of an output; None where it has none."""
+        found = self._ledgers.get(place)
+        return orjson.loads(found) if found else None
 
     def sliced(self, place: int) -> Iterator[tuple[str, str]]:
         """(partition or shard, digest) of each slice of an output, in file order."""
