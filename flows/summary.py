@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -35,7 +36,9 @@ def show(record: dict[str, Any], store: Store) -> None:
 
 def _place(store: Store, path: str) -> str:
     local = store.local(path)
-    return str(local) if local else f"{store.url.rstrip('/')}/{path}"
+    if local is None:
+        return f"{store.url.rstrip('/')}/{path}"
+    return str(local.relative_to(Path.cwd()) if local.is_relative_to(Path.cwd()) else local)
 
 
 def show_funnel(funnel: dict[str, Any]) -> None:
