@@ -108,14 +108,16 @@ def _changes(pipeline: Pipeline, top: str, recipe: Any) -> Changes:
             newest = max(newest or found, found) if segments else newest
     if newest is None:
         return Changes("never ran")
-    folder = f"{parent}/{newest[2]}"
-    entries = [entry for entry in Manifest(pipeline.store, folder).entries() if "rows" in entry]
-    before = orjson.loads(pipeline.store.read(f"{folder}/recipe.json"))
-    because = "; ".join(_differences("", before, recipe.ingredients())) or "new input"
-    if not entries:
-        return Changes(because)
-    seconds, size = (float(np.mean([entry[key] for entry in entries])) for key in ("seconds", "bytes"))
-    return Changes(because, True, seconds, size)
+    count, seconds, size = 0, 0.0, 0
+    for entry in Manifest(pipeline.store, f"{parent}/{newest[2]}").entries():
+        if "rows" in entry:
+            count, seconds, size = count + 1, seconds + entry["seconds"], size + entry["bytes"]
+    try:
+        before = orjson.loads(pipeline.store.read(f"{parent}/{newest[2]}/recipe.json"))
+    except FileNotFoundError:  # a run was killed before it wrote it
+        before = {}
+    because = "; ".join(_differences("", before, recipe.ingredients()) if before else ()) or "new input"
+    return Changes(because, count > 0, seconds / max(1, count), size / max(1, count))
 
 
 def _differences(where: str, before: Any, now: Any) -> list[str]:

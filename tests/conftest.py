@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,3 +18,27 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("real data (../shared/data) is not beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The spec of a small corpus, one document of it with a hostile address, and the run that computed it up to the
+    plan; neither is to be changed."""
+    from tests import commands, small, whole
+
+    folder = tmp_path_factory.mktemp("computed")
+    spec = small.corpus(folder, files=2)
+    row = {"text": "The [red]river[/red] runs [/blue] over the gravel. " * 9, "url": commands.HOSTILE}
+    (folder / "web" / "web-90.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
+    return spec, whole.go(spec)
+
+
+@pytest.fixture
+def copied(computed: Any, tmp_path: Path) -> Path:
+    """That corpus and its store again, elsewhere, to be changed; the path of its spec."""
+    from tests import small
+
+    subprocess.run(["cp", "-r", f"{computed[0].parent}/.", tmp_path], check=True)
+    spec = tmp_path / "small.yaml"
+    spec.write_text(small.SPEC.format(folder=tmp_path))
+    return spec

@@ -1,74 +1,33 @@
-"""The command line: what each command says, refuses and leaves alone; its JSON and its exit codes."""
+"""The command line: plans and funnels, whole runs, mistakes and help; its JSON and its exit codes."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from flows.cli import cli
-from tasks import columns
-from tasks.store import Store
 from tests import small
-from tests.whole import content, go, states
+from tests.commands import ask, files, told
+from tests.whole import go
 
 ROOT = Path(__file__).parents[1]
-HOSTILE = "https://example.org/[/bold]\x1b[2J[red]"
 COMMANDS = ("run", "plan", "funnel", "inspect", "query", "invalidate", "gc")
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A corpus, one document of it with a hostile address, and the run that computed it up to the plan."""
-    folder = tmp_path_factory.mktemp("first")
-    spec = small.corpus(folder, files=2)
-    row = {"text": "The [red]river[/red] runs [/blue] over the gravel. " * 9, "url": HOSTILE}
-    (folder / "web" / "web-90.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
-    return spec, go(spec)
+# -- plan, funnel -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def copied(first: Any, tmp_path: Path) -> Path:
-    """The corpus and its store again, elsewhere, to be changed."""
-    subprocess.run(["cp", "-r", f"{first[0].parent}/.", tmp_path], check=True)
-    spec = tmp_path / "small.yaml"
-    spec.write_text(small.SPEC.format(folder=tmp_path))
-    return spec
-
-
-def ask(*arguments: object, code: int = 0) -> Result:
-    """A command's result; its exit code must be `code`, and whatever stopped it must not be a traceback."""
-    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    return result
-
-
-def told(*arguments: object, code: int = 0) -> Any:
-    """The JSON object on the last line of standard output."""
-    return json.loads(ask(*arguments, "--json", code=code).stdout.splitlines()[-1])
-
-
-def files(spec: Path) -> dict[str, int]:
-    return Store(str(spec.parent / "store")).walk()
-
-
-# -- plan --------------------------------------------------------------------------------------------------------------
-
-
-def test_a_plan_of_nothing_says_what_would_run_and_commits_nothing(first: Any, tmp_path: Path) -> None:
-    found = told("plan", first[0], "--store", tmp_path / "empty")
+def test_a_plan_of_nothing_says_what_would_run_and_commits_nothing(computed: Any, tmp_path: Path) -> None:
+    found = told("plan", computed[0], "--store", tmp_path / "empty")
     stages = {stage["name"]: stage for stage in found["stages"]}
-    assert list(stages) == [stage["name"] for stage in first[1].record["stages"]] + ["train"]
+    assert list(stages) == [stage["name"] for stage in computed[1].record["stages"]] + ["train"]
     assert stages["documents"] | {"bytes": 0} == {
         **{"name": "documents", "recipe": "", "state": "stale", "shards": 4, "to_do": 4, "bytes": 0},
         "because": "web: never ran; code: never ran",
@@ -80,8 +39,8 @@ def test_a_plan_of_nothing_says_what_would_run_and_commits_nothing(first: Any, t
     assert not (tmp_path / "empty").exists()
 
 
-def test_a_plan_of_a_complete_corpus_has_everything_cached_but_the_training(first: Any) -> None:
-    spec, run = first
+def test_a_plan_of_a_complete_corpus_has_everything_cached_but_the_training(computed: Any) -> None:
+    spec, run = computed
     found = told("plan", spec)
     assert {stage["state"] for stage in found["stages"][:-1]} == {"cached"}
     assert found["stages"][-1] | {"name": "train", "state": "stale"} == found["stages"][-1]
@@ -137,11 +96,8 @@ def test_a_plan_says_where_new_input_and_changed_learning_stand(copied: Path) ->
     assert "settings_since_changed" not in pins["quality"]
 
 
-# -- funnel, inspect ---------------------------------------------------------------------------------------------------
-
-
-def test_the_funnel_is_the_runs_and_balances(first: Any) -> None:
-    spec, run = first
+def test_the_funnel_is_the_runs_and_balances(computed: Any) -> None:
+    spec, run = computed
     counts = told("funnel", spec)
     assert counts == run.record["funnel"]
     assert counts["in"] == 2 * 60 + 1 + 24
@@ -150,265 +106,8 @@ def test_the_funnel_is_the_runs_and_balances(first: Any) -> None:
     assert all(reason in shown for reason in counts["dropped"])
 
 
-def test_a_document_is_shown_whole_by_the_beginning_of_its_id(first: Any) -> None:
-    spec, run = first
-    output, verdict = (run.pipeline.outputs[name] for name in ("documents", "verdict"))
-    row = columns.read(run.store, output.path(0)).to_pylist()[3]
-    whole = row["id"].hex()
-    found = told("inspect", spec, whole[:9].upper())
-    assert {name: found[name] for name in row} == row | {"id": whole}
-    assert found["kept"] == columns.read(run.store, verdict.path(0), ("kept",))["kept"][3].as_py()
-    assert found["shard"] == run.pipeline.shards[0].name
-    assert set(found) >= {"language", "words", "quality", "domain", "channel", "fails_short", "tokens", "cluster"}
-    assert list(found)[:5] == ["id", "source", "url", "text", "kept"]
-    shown = ask("inspect", spec, whole).output
-    assert row["text"] in shown
-    assert whole in shown
-
-
-@pytest.mark.parametrize(
-    ("beginning", "message"),
-    [
-        ("", "'' is not a document's id"),
-        ("xyz", "'xyz' is not a document's id"),
-        ("0" * 33, "is not a document's id"),
-        ("0" * 32, "no document has an id that begins with 000"),
-    ],
-)
-def test_ids_of_no_document_are_refused(first: Any, beginning: str, message: str) -> None:
-    assert message in ask("inspect", first[0], beginning, code=2).stderr
-
-
-def test_an_ambiguous_id_is_refused_with_some_that_it_may_mean(first: Any) -> None:
-    rows = told(
-        "query", first[0], "select left(id, 1), count(*), min(id) from documents group by 1 having count(*) > 1"
-    )
-    begin, count, least = rows["rows"][0]
-    message = ask("inspect", first[0], begin, code=2).stderr
-    assert f"{count} documents have an id that begins with {begin}" in message
-    assert told("inspect", first[0], least)["id"] == least
-
-
-def test_crawled_text_neither_is_markup_nor_reaches_the_terminal_as_control(first: Any) -> None:
-    spec, _ = first
-    found = told("query", spec, "select id, url from corpus where contains(url, '[/bold]')")
-    [[name, url]] = found["rows"]
-    assert url == HOSTILE
-    for shown in (
-        ask("query", spec, f"select url, text, '[/nothing]' as \"[/a]\" from corpus where id = '{name}'").output,
-        ask("query", spec, f"select * from corpus where id = '{name}'").output,
-        ask("inspect", spec, name).output,
-    ):
-        assert "\x1b" not in shown
-        assert "[/bold]" in shown
-        assert "[red]river[/red] runs [/blue]" in shown
-
-
-# -- query -------------------------------------------------------------------------------------------------------------
-
-
-def test_corpus_has_every_column_and_begins_with_the_six(first: Any) -> None:
-    spec, run = first
-    found = told("query", spec, "select * from corpus")
-    assert found["columns"][:6] == ["id", "source", "url", "text", "kept", "reason"]
-    every = {name for node in run.pipeline.nodes for name in node.writes}
-    assert set(found["columns"]) >= every
-    assert len(found["rows"]) == 2 * 60 + 1 + 24
-    described = told("query", spec, "describe corpus")
-    assert [row[0] for row in described["rows"]] == found["columns"]
-
-
-def test_answers_are_those_of_the_columns(first: Any) -> None:
-    spec, run = first
-    counted: Counter[tuple[str, str | None]] = Counter()
-    for place, files_ in run.pipeline.files(("source", "reason")):
-        rows = {
-            name: columns.read(run.store, path, names)[name].to_pylist() for path, names in files_ for name in names
-        }
-        counted.update(zip(rows["source"], rows["reason"], strict=True))
-        assert place < 4
-    found = told("query", spec, "select source, reason, count(*) as n from corpus group by all")
-    assert found["columns"] == ["source", "reason", "n"]
-    assert {(source, reason): n for source, reason, n in found["rows"]} == counted
-
-
-@pytest.mark.parametrize(
-    ("sql", "answer"),
-    [
-        ("select count(*) from corpus", [[145]]),
-        ("SELECT COUNT(*) FROM Corpus WHERE SOURCE = 'code'", [[24]]),
-        ("from documents select count(distinct id)", [[145]]),
-        ("select count(*) from language join quality using (id) where language is not null", [[145]]),
-        ("select count(*) from language natural join quality", [[145]]),
-        ("select count(*) from corpus a join corpus b on a.id = b.id and a.words = b.words", [[145]]),
-        ("select count(c.text) from verdict v, documents c where c.id = v.id", [[145]]),
-        ("with kept_ones as (select id from corpus where kept) select count(*) > 9 from kept_ones k", [[True]]),
-        ("with corpus as (select 1 as one) select one from corpus", [[1]]),
-        ("select count(*) from (select distinct source from corpus)", [[2]]),
-        ("select corpus.kept is null from corpus where exists (select 1 from tokens) limit 1", [[False]]),
-        ("select d.site from documents as d where d.source = 'code' limit 1", [[None]]),
-        ("select sum(n) from (select count(*) as n from corpus group by language)", [[145]]),
-        ("select struct_extract(documents, 'source') from documents order by id limit 0", []),
-        ("select count(columns('^words$')) from signals", [[145]]),
-        ("select count(*) from corpus union all select 1 order by 1", [[1], [145]]),
-        ("values (1, 'a')", [[1, "a"]]),
-        ("select sum(range) from range(4)", [[6]]),
-    ],
-)
-def test_joins_subqueries_and_names_work_as_in_sql(first: Any, sql: str, answer: list[Any]) -> None:
-    assert told("query", first[0], sql)["rows"] == answer
-
-
-def test_values_are_json_whatever_their_type(first: Any) -> None:
-    sql = """select 'abc'::blob, 2::hugeint**70, 'nan'::float, 1/0, date '2024-05-01', {'a': [1, null]}, map([1], [2]),
-             18446744073709551615::ubigint, 1.5::decimal(9, 2), null, chr(8232)"""
-    [row] = told("query", first[0], sql)["rows"]
-    expected = ["616263", 2.0**70, None, None, "2024-05-01", {"a": [1, None]}, {"1": 2}, 2**64 - 1, 1.5, None, "\u2028"]
-    assert row == expected
-    assert told("query", first[0], "select tokens, alike from corpus where kept limit 1")["rows"][0][0][0] >= 0
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "copy corpus to '{folder}/stolen.csv'",
-        "copy (select * from corpus) to '{folder}/stolen.csv'",
-        "attach '{folder}/stolen.db'",
-        "select 1; select 2",
-        "select * from read_csv('{folder}/small.yaml')",
-        "select * from read_parquet('{folder}/store/**/*.parquet')",
-        "select * from read_text('{folder}/small.yaml')",
-        "select * from '{folder}/small.yaml'",
-        "select * from glob('{folder}/*')",
-        "select * from corpus where id in (select file from glob('{folder}/*'))",
-        "with a as (select * from read_blob('{folder}/small.yaml')) select * from a",
-        "select getenv('HOME')",
-        "select * from duckdb_settings()",
-        "select * from query('select 1')",
-        "pragma version",
-        "insert into corpus values (1)",
-        "create table t as select 1",
-        "drop view corpus",
-        "set threads = 4",
-        "install httpfs",
-        "load httpfs",
-        "call pragma_version()",
-        "export database '{folder}/stolen'",
-        "show tables",
-        "select * from information_schema.tables",
-        "selec 1",
-        "",
-        "select nothing from corpus",
-        "select * from langauge",
-    ],
-)
-def test_what_is_not_one_select_over_the_views_is_refused(first: Any, sql: str) -> None:
-    folder = first[0].parent
-    before = sorted(folder.rglob("*"))
-    assert ask("query", first[0], sql.format(folder=folder), code=2).stderr.startswith("sluice: query: ")
-    assert sorted(folder.rglob("*")) == before
-
-
-def test_a_mistaken_name_is_told_with_the_nearest(first: Any) -> None:
-    assert "did you mean language?" in ask("query", first[0], "select * from langauge", code=2).stderr
-    assert "did you mean language?" in ask("query", first[0], "select langauge from corpus", code=2).stderr
-
-
-def test_before_anything_is_computed_questions_end_in_a_plain_error(first: Any, tmp_path: Path) -> None:
-    for question in (("query", first[0], "select count(*) from corpus"), ("inspect", first[0], "0")):
-        assert "holds no documents of this spec yet" in ask(*question, "--store", tmp_path / "empty", code=1).stderr
-    assert told("funnel", first[0], "--store", tmp_path / "empty")["in"] == 0
-
-
-def test_what_is_not_computed_is_null_or_told(first: Any, copied: Path) -> None:
-    store = copied.parent / "other"
-    go(copied, [f"store={store}"], until="language")
-    told_kept = ask("query", copied, "--store", store, "select kept from corpus", code=2).stderr
-    assert "kept is written by verdict, which is not computed yet" in told_kept
-    assert (
-        "verdict is not computed yet" in ask("query", copied, "--store", store, "select * from verdict", code=2).stderr
-    )
-    assert told("query", copied, "--store", store, "select count(language) from corpus")["rows"] == [[145]]
-    small.web(copied.parent / "web", 3, 60, seed=2)
-    go(copied, until="language")
-    sql = "select count(*), count(language), count(words) from corpus"
-    [[every, judged, measured]] = told("query", copied, sql)["rows"]
-    assert every == judged == 205
-    assert 0 < measured < 145
-    assert told("query", copied, "select count(*) from signals")["rows"] == [[measured]]
-    assert told("funnel", copied)["pending"] == 205
-
-
-# -- invalidate, gc ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stage", ["documents", "language", "clusters", "verdict"])
-def test_an_invalidated_stage_is_computed_again_and_nothing_else(first: Any, copied: Path, stage: str) -> None:
-    told_of = told("invalidate", copied, stage)
-    assert told_of["stage"] == stage
-    assert told_of["removed"] >= 4
-    found = {entry["name"]: entry["state"] for entry in told("plan", copied)["stages"]}
-    assert found[stage] == "stale"
-    again = go(copied)
-    assert {name for name, state in states(again).items() if state == "computed"} == {stage}
-    assert content(again) == content(first[1])
-
-
-def test_gc_lists_nothing_that_stands_and_removes_what_a_change_left(copied: Path) -> None:
-    before = told("gc", copied)
-    assert not before["removed"]
-    assert {path.split("/")[0] for path in before["files"]} == {"models"}
-    assert all("/samples@" in path for path in before["files"])
-    old = {path for path in files(copied) if path.startswith("columns/verdict@")}
-    settings = ["rules.short=domain <> 'code' and words < 90"]
-    go(copied, settings, retrain=["quality"])
-    pins = json.loads((copied.parent / "store" / "pins" / "small.json").read_bytes())
-    listed = told("gc", copied, "--set", settings[0])
-    assert old <= set(listed["files"])
-    assert listed["bytes"] == sum(listed["files"].values())
-    assert all(files(copied)[path] == size for path, size in listed["files"].items())
-    assert "nothing refers to them" in ask("gc", copied, "--set", settings[0]).output
-    assert told("gc", copied, "--set", settings[0], "--yes")["files"] == listed["files"]
-    left = files(copied)
-    assert not set(listed["files"]) & set(left)
-    assert {pin["path"] for history in pins.values() for pin in history if "path" in pin} <= set(left)
-    assert set(states(go(copied, settings)).values()) == {"cached"}
-    assert told("gc", copied, "--set", settings[0])["files"] == {}
-
-
-def test_what_gc_took_is_computed_again_when_it_is_asked_for(first: Any, copied: Path) -> None:
-    old = {path for path in files(copied) if path.startswith(("documents/web@", "columns/", "tokens/"))}
-    changed = copied.parent / "web" / "web-01.jsonl.gz"
-    kept = changed.read_bytes()
-    small.web(copied.parent / "web", 1, 60, seed=5)
-    go(copied)
-    told("gc", copied, "--yes")
-    assert old - set(files(copied))
-    assert set(states(go(copied)).values()) == {"cached"}
-    changed.write_bytes(kept)
-    again = go(copied)
-    assert states(again)["documents"] == states(again)["signals"] == states(again)["verdict"] == "computed"
-    assert states(again)["tokens"] == "cached"  # a plan reads them
-    assert content(again) == content(first[1])
-
-
-def test_gc_leaves_other_lineages_plans_and_unfinished_stages_alone(copied: Path) -> None:
-    other = copied.parent / "other.yaml"
-    other.write_text(copied.read_text().replace("name: small", "name: other").replace("words < 40", "words < 77"))
-    go(other)
-    told("gc", copied, "--yes")
-    assert set(states(go(other)).values()) == {"cached"}
-    small.web(copied.parent / "web", 3, 60, seed=2)
-    assert not [path for path in told("gc", copied)["files"] if "/samples@" not in path]
-    go(copied, ["tokenizer.vocabulary=450"], retrain=["tokenizer"])
-    told("gc", copied, "--set", "tokenizer.vocabulary=450", "--yes")
-    plans = [json.loads(path.read_bytes()) for path in (copied.parent / "store" / "plans").glob("*/plan.json")]
-    assert len(plans) == 3
-    assert {file for plan in plans for file in plan["files"]} <= set(files(copied))
-
-
-def test_questions_commit_nothing(first: Any, tmp_path: Path) -> None:
-    spec, before = first[0], files(first[0])
+def test_questions_commit_nothing(computed: Any, tmp_path: Path) -> None:
+    spec, before = computed[0], files(computed[0])
     questions = (("plan",), ("funnel",), ("inspect", "0"), ("query", "select count(*) from corpus"), ("gc",))
     for command, *rest in questions:
         CliRunner().invoke(cli, [command, str(spec), *rest])
@@ -446,9 +145,9 @@ MISTAKES: list[tuple[list[str], int, str]] = [
 
 @pytest.mark.parametrize(("arguments", "code", "message"), MISTAKES)
 def test_mistakes_are_told_in_one_line_with_their_exit_code(
-    first: Any, arguments: list[str], code: int, message: str
+    computed: Any, arguments: list[str], code: int, message: str
 ) -> None:
-    given = [argument.format(spec=first[0], folder=first[0].parent) for argument in arguments]
+    given = [argument.format(spec=computed[0], folder=computed[0].parent) for argument in arguments]
     result = ask(*given, "--json", code=code)
     assert message in result.stderr
     failed = json.loads(result.stdout.splitlines()[-1])
