@@ -36,10 +36,15 @@ class Manifest:
         self.folder = folder
 
     def entries(self) -> Iterator[Entry]:
-        """Every entry, oldest first."""
-        names = [f"{self.folder}/manifest/{name}" for name in self.store.list(f"{self.folder}/manifest")]
-        for segment in self.store.read_each(names):
-            yield from map(orjson.loads, io.BytesIO(segment))
+        """Every entry, oldest first; once more from the beginning where a run made one segment of many meanwhile."""
+        while True:
+            names = [f"{self.folder}/manifest/{name}" for name in self.store.list(f"{self.folder}/manifest")]
+            try:
+                for segment in self.store.read_each(names):
+                    yield from map(orjson.loads, io.BytesIO(segment))
+                return
+            except FileNotFoundError:
+                continue
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Commit a segment; many small segments are first made one."""

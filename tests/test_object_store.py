@@ -21,8 +21,8 @@ from werkzeug.serving import make_server
 from flows.cli import cli
 from flows.run import Run
 from tasks import columns, fanout, work
-from tasks.manifest import Entry
-from tasks.pins import fetched
+from tasks.manifest import Entry, Manifest
+from tasks.pins import Pins, fetched
 from tasks.store import Store, StoreError
 from tests import small
 from tests.whole import content, go, states
@@ -232,12 +232,15 @@ def test_an_overloaded_server_is_asked_again(s3: S3, monkeypatch: pytest.MonkeyP
     assert len(s3.since()) >= 10
 
 
-def test_what_cannot_be_reached_is_told_with_url_and_remedy(s3: S3) -> None:
+def test_what_cannot_be_reached_is_told_with_url_and_remedy(s3: S3, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"s3://nobody/x/a cannot be written: .*bucket does not exist; check `store`"):
         Store("s3://nobody/x").commit("a", b"1")
     assert Store("s3://nobody/x").list("a") == Store("s3://nobody/x").walk() == {}
     with pytest.raises(StoreError, match="Protocol not known: nothing"):
         Store("nothing://x").exists("a")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"file/a/b cannot be written: .*; check its access rights"):
+        Store(str(tmp_path / "file")).commit("a/b", b"1")
 
 
 def test_a_pinned_file_is_fetched_once_and_again_when_its_copy_is_damaged(
@@ -256,3 +259,30 @@ def test_a_pinned_file_is_fetched_once_and_again_when_its_copy_is_damaged(
         fetched(remote.store, path, "0" * 64)
     with pytest.raises(StoreError, match="is pinned but gone from the store; learn it anew with --retrain"):
         fetched(remote.store, "models/nothing.bin", "0" * 64)
+
+
+def test_what_two_runs_pin_stays_and_each_goes_on_with_its_own(s3: S3) -> None:
+    store = Store("s3://sluice/pinned")
+    one, other = Pins(store, "small"), Pins(store, "small")
+    one.set("quality", {"value": 1, "run": "one"})
+    other.set("tokenizer", {"value": 2, "run": "other"})
+    other.set("quality", {"value": 3, "run": "other"})
+    one.set("tokenizer", {"value": 4, "run": "one"})
+    assert [pin and pin["value"] for pin in map(one.get, ("quality", "tokenizer"))] == [1, 4]
+    history = Pins(store, "small").history
+    assert {name: [pin["value"] for pin in pins] for name, pins in history.items()} == {
+        "quality": [1, 3],
+        "tokenizer": [2, 4],
+    }
+
+
+def test_entries_are_read_whole_while_a_run_makes_one_segment_of_many(s3: S3) -> None:
+    manifest = Manifest(Store("s3://sluice/segments"), "stage")
+    for number in range(64):
+        manifest.append([{"key": str(number % 9), "rows": number}])
+    reader = manifest.entries()
+    first = next(reader)
+    manifest.append([{"key": "last", "rows": 64}])
+    assert len(manifest.store.list("stage/manifest")) == 1
+    rows = {entry["key"]: entry["rows"] for entry in [first, *reader]}
+    assert rows == {**{str(key): 54 + key if key else 63 for key in range(9)}, "last": 64}
