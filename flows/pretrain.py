@@ -100,9 +100,12 @@ def corpus(
         replace: take the values of `start` where they differ.
         retrain: pins to learn anew.
     """
-    current = Run.of(spec, store, settings or (), run, retrain or ())
-    names = current.corpus_stages(start, until)
-    current.save(ended=False)
+    try:
+        current = Run.of(spec, store, settings or (), run, retrain or ())
+        names = current.corpus_stages(start, until)
+        current.save(ended=False)
+    except STOPS as error:
+        return Failed(message=str(error))
     failed = _steps(current, names, lambda name, progress: current.stage(name, progress, name == start, replace))
     current.save(ended=run is None or until not in (None, "plan", "train"))
     artifacts.corpus(current)
@@ -126,8 +129,11 @@ def training(
         run: name of the run; made up by default.
         until: `plan` to stop before training.
     """
-    current = Run.of(spec, store, settings or (), run)
-    current.resolve()
+    try:
+        current = Run.of(spec, store, settings or (), run)
+        current.resolve()
+    except STOPS as error:
+        return Failed(message=str(error))
     names = ["plan"] if until == "plan" else ["plan", "train"]
     failed = _steps(current, names, lambda name, progress: getattr(current, name)(progress))
     current.save(ended=True)
