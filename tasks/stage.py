@@ -20,7 +20,7 @@ import orjson
 import pyarrow as pa
 
 from data_specs.base import Settings
-from data_specs.expressions import parse
+from data_specs.expressions import normalised, parse
 
 DOCUMENTS = pa.schema(
     [
@@ -94,7 +94,7 @@ class Recipe(ABC):
             "settings": self.declared(),
             "files": sorted(self.files.values()),
             "libraries": {library: installed(library) for library in self.libraries},
-            "where": self.where,
+            "where": normalised(self.where) if self.where else None,
             "reads": list(self.reads),
             "writes": {field.name: str(field.type) for field in self.writes},
         }
