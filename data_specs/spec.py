@@ -13,7 +13,10 @@ from data_specs.sources import Source
 from data_specs.stages import Gates, Stages
 from data_specs.training import Mixture, Model, Phase, Tokenizer, Training
 
-OWN_REASONS = frozenset({"kept", "no_channel", "held_out", "duplicate", "quarantined"})
+OWN_REASONS = frozenset(
+    """kept no_channel held_out duplicate quarantined status not_html not_text empty too_large too_deep cpu_limit
+    memory_limit parser_error no_text""".split()
+)
 """What the funnel counts beside the rules."""
 
 

@@ -103,7 +103,7 @@ def corpus(
     try:
         current = Run.of(spec, store, settings or (), run, retrain or ())
         names = current.corpus_stages(start, until)
-        current.save(ended=False)
+        current.begin()
     except STOPS as error:
         return Failed(message=str(error))
     failed = _steps(current, names, lambda name, progress: current.stage(name, progress, name == start, replace))

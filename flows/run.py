@@ -94,6 +94,10 @@ class Run:
             raise SpecError(
                 f"--retrain: {', '.join(unknown)} is not learned by this spec; {', '.join(sorted(known))} are"
             )
+        moved = {column for node in run.pipeline.nodes if set(node.pins) & set(retrain) for column in node.writes}
+        if any(node.name == "learn_percentiles" and moved & set(node.stage.reads) for node in run.pipeline.nodes):
+            run.pipeline.pins.retrain.add("percentiles")  # thresholds of a retrained model's scores go with it
+            run.pipeline.refresh()
         return run
 
     # -- steps -------------------------------------------------------------------------------------------------------
@@ -196,29 +200,39 @@ class Run:
     def train(self, progress: Callable[[str, int, int], None]) -> StageResult:
         """Train on the plan: continue where checkpoints are, do nothing where it is done."""
         started = time.perf_counter()
-        tokenizer = self.pipeline.pins.files("tokenizer")
         identity = self.identity
         run = f"{self.spec.name}-{identity[:12]}"
-        done = f"runs/{run}/summary.json"
-        state = "cached" if self.trained() else "computed"
-        if state == "computed":
-            steps = self.plan_facts["steps"]
-
-            def follow(record: log.Record) -> None:
-                if record["kind"] == "step":
-                    progress(f"train: loss {record['loss']:.3f}", record["step"], steps)
-
-            resume = bool(checkpoint.steps(self.store, run))
-            [path] = tokenizer
-            launch.train(self.spec, self.spec.store, self.record["plan"], run, path, resume, follow)
-        summary = orjson.loads(self.store.read(done))
+        state = "cached"
+        if not self.trained():
+            with self.store.alone(f"runs/{run}"):
+                if not self.trained():
+                    state = "computed"
+                    self._train(run, progress)
+        summary = orjson.loads(self.store.read(f"runs/{run}/summary.json"))
         self.record["training"] = summary | {"run": run}
         seconds = round(time.perf_counter() - started, 3)
         result = StageResult("train", identity[:16], state, self.spec.training.workers, summary["steps"], seconds)
         self.execution.results.append(result)
         return result
 
+    def _train(self, run: str, progress: Callable[[str, int, int], None]) -> None:
+        steps = self.plan_facts["steps"]
+
+        def follow(record: log.Record) -> None:
+            if record["kind"] == "step":
+                progress(f"train: loss {record['loss']:.3f}", record["step"], steps)
+
+        [tokenizer] = self.pipeline.pins.files("tokenizer")
+        resume = bool(checkpoint.steps(self.store, run))
+        launch.train(self.spec, self.spec.store, self.record["plan"], run, tokenizer, resume, follow)
+
     # -- what it says ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Commit the record as that of a run that has begun, or begun again after a failure."""
+        self.record = {key: value for key, value in self.record.items() if key not in ("error", "exit")}
+        self.record["status"] = "running"
+        self.save(ended=False)
 
     def fail(self, stage: str, error: BaseException) -> None:
         """Note what stopped the run."""
@@ -233,8 +247,9 @@ class Run:
         """Commit the record with what was done so far; `ended` where the run has nothing left to do."""
         if ended and "error" not in self.record:
             self.record["status"] = "completed"
-        known = {stage["name"] for stage in self.record["stages"]}
-        self.record["stages"] += [r.json() for r in self.execution.results if r.name not in known]
+        done = {result.name: result.json() for result in self.execution.results}
+        earlier = [done.pop(stage["name"], stage) for stage in self.record["stages"]]
+        self.record["stages"] = [*earlier, *done.values()]
         self.record["folders"] = cleaning.folders(self.pipeline)
         if "documents" in self.pipeline.outputs:
             for node in self.pipeline.nodes:

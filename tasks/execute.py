@@ -17,7 +17,7 @@ from tasks import fanout
 from tasks.ledger import funnel, removed_share
 from tasks.manifest import QUARANTINED
 from tasks.pipeline import Pipeline, Wave
-from tasks.stage import Learned, Node
+from tasks.stage import Learned, Node, digest
 
 SPARE = 64 * 2**20
 """Bytes that must stay free on the store's disk beside what a wave may write."""
@@ -101,6 +101,8 @@ class Execution:
             self.pipeline.refresh()
         rows = int(pin["facts"].get("rows", 0))
         note = f"pinned {pin['sha256'][:8]} by {pin['run']}"
+        if not did and digest(pin["ingredients"]) != digest(node.stage.ingredients()):
+            note += f"; its settings have changed since: --retrain {node.stage.name} learns it anew"
         seconds = round(time.perf_counter() - started, 3)
         state = "computed" if did else "cached"
         result = StageResult(node.name, node.stage.recipe, state, 1, rows, seconds, note, did)
@@ -199,10 +201,14 @@ class Execution:
         before = resolve()
         if before.waves:
             return self.documents() if name == "documents" else self.stage(name)
+        pipeline.beside = name
+        pipeline.end_beside(name, keep=False)  # what a killed run left
         pipeline.beside, pipeline.tried = name, set()
         try:
             did = self._waves(name, resolve)
             after = pipeline.outputs[name].index
+            if after.errors:
+                raise StageError(f"{name}: {next(iter(after.errors.values()))}; what exists was kept")
             different = [
                 shard.name
                 for place, shard in enumerate(pipeline.shards)

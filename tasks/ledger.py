@@ -104,6 +104,6 @@ def removed_share(counts: dict[str, Any], reason: str) -> dict[str, float]:
 
 
 READING = frozenset(
-    {"status", "not_html", "empty", "too_large", "too_deep", "cpu_limit", "memory_limit", "parser_error", "no_text"}
+    """status not_html not_text empty too_large too_deep cpu_limit memory_limit parser_error no_text""".split()
 )
 """Reasons of reading: such a record never was a document."""

@@ -46,6 +46,11 @@ class Manifest:
             except FileNotFoundError:
                 continue
 
+    @staticmethod
+    def segment_name() -> str:
+        """A name after those of all segments so far."""
+        return f"{time.time_ns():020d}-{secrets.token_hex(3)}.jsonl"
+
     def append(self, entries: Sequence[Entry]) -> None:
         """Commit a segment; many small segments are first made one."""
         if not entries:
@@ -57,7 +62,7 @@ class Manifest:
         else:
             old = []
         latest |= {entry["key"]: entry for entry in entries}
-        name = f"{time.time_ns():020d}-{secrets.token_hex(3)}.jsonl"
+        name = self.segment_name()
         self.store.commit(f"{self.folder}/manifest/{name}", b"".join(orjson.dumps(e) + b"\n" for e in latest.values()))
         self.store.remove(*(f"{self.folder}/manifest/{segment}" for segment in old))
 

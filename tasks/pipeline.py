@@ -152,7 +152,8 @@ class Pipeline:
         return f"{folder}/again" if self.beside == name else folder
 
     def end_beside(self, name: str, keep: bool) -> None:
-        """Leave the mode in which `name` is computed again; its new files replace the old ones, or go."""
+        """Leave the mode in which `name` is computed again; its new files replace the old ones, or go. The old entries
+        go first and the new ones come last, so that no entry ever describes another file's values."""
         if self.beside is None:
             return
         if name == "documents":
@@ -161,9 +162,18 @@ class Pipeline:
             folders = {self.folder(self.node(name).stage)}
         self.beside = None
         for folder in folders:
-            for path in self.store.walk(folder):
+            paths = list(self.store.walk(folder))
+            segments = [path for path in paths if "/manifest/" in path]
+            if keep:
+                for again in sorted({path.partition("/manifest/")[0] for path in segments}):
+                    keys = sorted({entry["key"] for entry in Manifest(self.store, again).entries()})
+                    old = Manifest(self.store, again.replace("/again", "", 1))
+                    old.append([{"key": key, "removed": True} for key in keys])
+            for path in [*(path for path in paths if path not in segments), *segments]:
                 if keep:
-                    self.store.commit(path.replace("/again/", "/", 1), self.store.read(path))
+                    name_of_segment = Manifest.segment_name() if path in segments else path.rsplit("/", 1)[-1]
+                    target = path.rsplit("/", 1)[0].replace("/again", "", 1)
+                    self.store.commit(f"{target}/{name_of_segment}", self.store.read(path))
                 self.store.remove(path)
 
     def resolve_all(self) -> None:

@@ -9,6 +9,7 @@ a StoreError; requests that are worth it were then tried five times.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import secrets
@@ -195,6 +196,22 @@ class Store:
             else:
                 fs, root = self._object_store()
                 fs.rm_file(f"{root}/{path}")
+
+    @contextlib.contextmanager
+    def alone(self, folder: str) -> Iterator[None]:
+        """One process at a time in a folder; it is free again when the process ends, however it ends. Raises StoreError
+        where another is in it. An object store has no such lock."""
+        if not self.folder:
+            yield
+            return
+        lock = self.folder / folder / ".lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with open(lock, "w") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(f"{folder} is being written by another process; wait for it, or stop it") from None
+            yield
 
     def free(self) -> int | None:
         """Free bytes on the store's file system; None on an object store."""

@@ -124,7 +124,7 @@ def check_stages(api: str) -> None:
 def check_retry(environment: dict[str, str], api: str, spec: Path) -> None:
     """What the UI's Retry does: a run that a gate stopped goes on where it stopped, once the gate is mended."""
     whole = spec.read_text()
-    spec.write_text(whole.replace("words < 40", "words < 150") + "gates: {removed_per_source: 0%}\n")
+    spec.write_text(whole.replace("words < 40", "words < 300") + "gates: {removed_per_source: 0%}\n")
     run = ("deployment", "run", "pretrain/full", "--watch", "-p", f"spec={spec}")
     assert prefect(environment, *run, seconds=300).returncode == 1
     [failed] = [
@@ -132,7 +132,7 @@ def check_retry(environment: dict[str, str], api: str, spec: Path) -> None:
     ]
     assert "duplicates take" in failed["state"]["message"]
     before = len(task_runs(api))
-    spec.write_text(whole.replace("words < 40", "words < 150"))
+    spec.write_text(whole.replace("words < 40", "words < 300"))
     retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
     get(f"{api}/flow_runs/{failed['id']}/set_state", retry)
     deadline = time.monotonic() + 200

@@ -169,8 +169,46 @@ def test_retraining_moves_only_the_pin_that_is_named(first: Any, tmp_path: Path)
     spec = copy(first, tmp_path)
     small.web(tmp_path / "web", 3, 60, seed=2)
     before = go(spec).pipeline.pins.history
-    after = go(spec, retrain=["quality"]).pipeline.pins.history
-    assert {name for name in after if len(after[name]) != len(before[name])} == {"quality"}
+    after = go(spec, retrain=["domain"]).pipeline.pins.history
+    assert {name for name in after if len(after[name]) != len(before[name])} == {"domain"}
+
+
+def test_retraining_a_scorer_moves_the_thresholds_of_its_scores(first: Any, tmp_path: Path) -> None:
+    spec = copy(first, tmp_path)
+    spec.write_text(spec.read_text().replace('reference: "length(text) > 1500"', 'reference: "length(text) < 900"'))
+    assert "--retrain quality" in next(s for s in go(spec).record["stages"] if s["name"] == "learn_quality")["note"]
+    again = go(spec, retrain=["quality"])
+    assert {"learn_quality", "quality", "learn_percentiles"} <= {n for n, s in states(again).items() if s == "computed"}
+    assert set(states(go(spec)).values()) == {"cached"}
+
+
+def test_a_replacement_that_is_killed_is_finished_by_the_next_run(
+    first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = copy(first, tmp_path)
+    before = content(go(spec))
+    if (child := os.fork()) == 0:
+        real = Language.__call__
+        monkeypatch.setattr(
+            Language,
+            "__call__",
+            lambda self, batch: real(self, batch).set_column(0, "language", pa.array(["fr"] * batch.num_rows)),
+        )
+        commit = Store.commit
+
+        def dying(self: Store, path: str, data: bytes) -> None:
+            if "/language@" in path and "/manifest/" in path and "/again/" not in path and b'"removed"' not in data:
+                os._exit(9)
+            commit(self, path, data)
+
+        monkeypatch.setattr(Store, "commit", dying)
+        go(spec, start="language", until="language", replace=True)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    after = go(spec, until="verdict")
+    assert after.record["funnel"]["dropped"]["foreign"] > 100
+    again = content(go(spec, start="language", replace=True))
+    assert again == before
 
 
 @pytest.mark.parametrize("workers", [1, 2])

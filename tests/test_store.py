@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.store import Store
+from tasks.store import Store, StoreError
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -77,3 +77,20 @@ def test_readers_see_only_whole_files_while_writers_race(tmp_path: Path) -> None
         assert len(set(content)) == 1
         children = [child for child in children if os.waitpid(child, os.WNOHANG) == (0, 0)]
     assert not children
+
+
+def test_a_folder_is_one_processs_until_it_ends_however_it_ends(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    code = (
+        f"import time\nfrom tasks.store import Store\n"
+        f"with Store({str(tmp_path)!r}).alone('runs/one'):\n    print('inside', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        with pytest.raises(StoreError, match="runs/one is being written by another process"), store.alone("runs/one"):
+            pass
+        with store.alone("runs/two"):
+            child.kill()
+    with store.alone("runs/one"):
+        pass
