@@ -81,13 +81,17 @@ def run(
     """Run SPEC: compute what is missing, from sources to a trained model."""
     from flows import summary
     from flows.run import Run
+    from tasks import fanout
 
     begun = Run.of(spec, store, settings, None, retrain)
     begun.corpus_stages(start, until)
-    from flows.pretrain import pretrain
+    with embedded.server():
+        begun.warm()
+        from flows.pretrain import pretrain
 
     name = begun.name
     state = pretrain(spec, store, list(settings), name, start, until, replace, list(retrain), return_state=True)
+    fanout.stop()
     record = Run.of(spec, store, settings, name).record
     if not as_json:
         summary.show(record, begun.store)

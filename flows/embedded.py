@@ -6,6 +6,9 @@ Set before those libraries are imported; what the user has set already stays.
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 DEFAULTS = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
@@ -23,3 +26,17 @@ def prepare() -> None:
     """Put the defaults into the environment."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def server() -> Iterator[None]:
+    """Prefect's server answers when the block ends: a temporary one, where none is configured, starts beside it. (Both
+    take some seconds of a core; what the block imports and starts is then for nothing.)"""
+    from prefect.client.orchestration import get_client
+
+    starting = threading.Thread(target=get_client, kwargs={"sync_client": True})
+    starting.start()
+    try:
+        yield
+    finally:
+        starting.join()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from typing import Any
@@ -19,7 +20,7 @@ import orjson
 from data_specs.expressions import ExpressionError, suggestion
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
-from tasks import catalog, cleaning, planned, run_plan
+from tasks import catalog, cleaning, fanout, planned, run_plan
 from tasks.execute import Execution, GateError, StageError, StageResult
 from tasks.ledger import funnel
 from tasks.mixture import MixtureError
@@ -119,6 +120,13 @@ class Run:
         if start and until and known.index(start) > known.index(until):
             raise SpecError([f"--from: {start} comes after {until}, where --until stops"])
         return names[: names.index(until) + 1] if until in names else names
+
+    def warm(self) -> None:
+        """Start Ray where documents have to be read. What is wrong with the sources is said by the stage itself."""
+        with suppress(*STOPS):
+            self.pipeline.list_sources(pin=False)
+            if self.pipeline.documents().waves:
+                fanout.start(self.spec.cluster)
 
     def stage(self, name: str, progress: Callable[[str, int, int], None], again: bool, replace: bool) -> StageResult:
         """Run one corpus stage, or compute it `again` and compare."""

@@ -43,6 +43,8 @@ def _run(token: str, ref: list[Any], job: work.Job, store: Store) -> Entry:
 
 def start(cluster: Cluster) -> None:
     """Connect to Ray, or start a local one; nothing where it runs already."""
+    if not cluster.address:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # what a local one does unasked, then with a warning
     import ray
 
     if ray.is_initialized():
