@@ -260,7 +260,7 @@ def test_a_changed_rule_is_computed_by_a_run_until_the_verdict(runs: dict[str, t
 @pytest.mark.parametrize(
     ("name", "code", "message"),
     [
-        ("gate", 3, "verdict: duplicates take"),
+        ("gate", 3, "verdict: duplicates"),
         ("mixture", 2, "mixture: code needs"),
         ("missing", 2, "source code: nowhere/*.py matches no file"),
     ],
