@@ -13,10 +13,13 @@ from data_specs.sources import Source
 from data_specs.stages import Gates, Stages
 from data_specs.training import Mixture, Model, Phase, Tokenizer, Training
 
-OWN_REASONS = frozenset(
-    """kept no_channel held_out duplicate quarantined status not_html not_text empty too_large too_deep cpu_limit
-    memory_limit parser_error no_text""".split()
+READING = frozenset(
+    """status not_html not_text empty too_large too_deep cpu_limit memory_limit parser_error no_text""".split()
 )
+"""Reasons of reading: such a record never was a document."""
+COPIES = frozenset({"duplicate", "held_out_copy"})
+"""Reasons of documents that are alike to another: one that stays, or one that is held out."""
+OWN_REASONS = READING | COPIES | {"kept", "no_channel", "held_out", "quarantined"}
 """What the funnel counts beside the rules."""
 
 

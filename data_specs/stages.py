@@ -118,7 +118,7 @@ class Gates(Settings):
     """What stops a run (exit code 3) instead of letting it go on with a bad corpus."""
 
     removed_per_source: Share = 0.9
-    """Largest share of any source's documents that may go as duplicates."""
+    """Largest share of any source's documents that may go as duplicates, or as copies of held-out ones."""
     quarantined: Share = 0.01
     """Largest share of a stage's shards that may be quarantined."""
     skipped: bool = False

@@ -169,11 +169,11 @@ class Execution:
 
     def _check_removed(self) -> None:
         limit = self.pipeline.spec.gates.removed_per_source
-        for source, share in removed_share(funnel(self.pipeline), "duplicate").items():
+        for source, share in removed_share(funnel(self.pipeline)).items():
             if share > limit:
                 raise GateError(
-                    f"verdict: duplicates take {share:.1%} of source {source}, more than gates.removed_per_source "
-                    f"= {limit:.0%}; look at them with `sluice query`, or raise the gate"
+                    f"verdict: duplicates and copies of held-out documents take {share:.1%} of source {source}, more "
+                    f"than gates.removed_per_source = {limit:.0%}; look at them with `sluice query`, or raise the gate"
                 )
 
     def _check_skipped(self) -> None:

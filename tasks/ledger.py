@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from data_specs.spec import COPIES, READING
 from tasks.manifest import QUARANTINED
 from tasks.pipeline import Pipeline
 
@@ -92,18 +93,12 @@ def _stopped_at(pipeline: Pipeline) -> dict[int, str]:
     return found
 
 
-def removed_share(counts: dict[str, Any], reason: str) -> dict[str, float]:
-    """Per source: the share of its documents (records that became text) that went for `reason`."""
+def removed_share(counts: dict[str, Any]) -> dict[str, float]:
+    """Per source: the share of its documents (records that became text) that went as copies of others."""
     shares = {}
     for name, source in counts["sources"].items():
-        documents = (
-            source["in"] - sum(source["dropped"].get(r, 0) for r in READING) - sum(source["quarantined"].values())
-        )
-        shares[name] = source["dropped"].get(reason, 0) / documents if documents else 0.0
+        never = sum(source["dropped"].get(reason, 0) for reason in READING)
+        documents = source["in"] - never - sum(source["quarantined"].values())
+        copies = sum(source["dropped"].get(reason, 0) for reason in COPIES)
+        shares[name] = copies / documents if documents else 0.0
     return shares
-
-
-READING = frozenset(
-    """status not_html not_text empty too_large too_deep cpu_limit memory_limit parser_error no_text""".split()
-)
-"""Reasons of reading: such a record never was a document."""

@@ -4,7 +4,7 @@ Every rule judges every document. Those of a cluster of duplicates that pass all
 out then stand for election, in order of preference: a document that is alike to one already kept is its duplicate, any
 other is kept. So each removed duplicate is alike to one that stays (no chains), no two that stay are known to be alike,
 and a cluster with a passing member keeps one. What fails a rule neither stays nor removes others. A cluster that
-touches a held-out document is out of training altogether.
+touches a held-out document is out of training altogether: its other members are copies of what is evaluated on.
 """
 
 from __future__ import annotations
@@ -60,11 +60,12 @@ class Verdict(CorpusStage):
     """Rules, then the election inside clusters.
 
     `kept`; `reason`: null for a kept document, else the first of its reasons: a rule, by name, in order; `no_channel`;
-    `held_out`; `duplicate`. `duplicate_of`: for a duplicate, the address of the kept document it is alike to, and their
-    similarity (1 for copies). `fails_<rule>`: whether the rule drops the document, whatever the others say.
+    `held_out`; `held_out_copy`; `duplicate`. `evaluated`: whether it is held out, and for nothing else not kept.
+    `duplicate_of`: for a duplicate, the address of the kept document it is alike to, and their similarity (1 for
+    copies). `fails_<rule>`: whether the rule drops the document, whatever the others say.
     """
 
-    name = "verdict"
+    name, version = "verdict", 2  # 2: copies of held-out documents have a reason of their own
     libraries = ("duckdb",)
     settings: Judgement
     reduced = pa.schema([("duplicate_of", ALIKE)])
@@ -90,7 +91,8 @@ class Verdict(CorpusStage):
         gating = frozenset[str]().union(*(parse(text).columns for text in self.gates.values()))
         self.scatters = tuple(sorted({*judged, *gating, "source", "channel", "held_out"}))
         fails = [pa.field(f"fails_{rule.name}", pa.bool_()) for rule in rules]
-        self.writes = pa.schema([("kept", pa.bool_()), ("reason", pa.string()), ("duplicate_of", ALIKE), *fails])
+        own = [("kept", pa.bool_()), ("reason", pa.string()), ("evaluated", pa.bool_()), ("duplicate_of", ALIKE)]
+        self.writes = pa.schema([*own, *fails])
 
     def declared(self) -> dict[str, Any]:
         rules = [
@@ -142,19 +144,21 @@ class Verdict(CorpusStage):
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         duplicate_of = placed(rows, rows["duplicate_of"], batch.num_rows)
-        held_out = true(batch["held_out"]).copy()
-        held_out[rows["position"].filter(rows["duplicate_of"].is_null()).to_numpy()] = True
+        held_out_copy = np.zeros(batch.num_rows, bool)
+        held_out_copy[rows["position"].filter(rows["duplicate_of"].is_null()).to_numpy()] = True
         fails = self._fails(batch)
         reasons: dict[Any, NDArray[np.bool_]] = {
             **fails,
             "no_channel": ~batch["channel"].is_valid().to_numpy(),
-            "held_out": held_out,
+            "held_out": true(batch["held_out"]),
+            "held_out_copy": held_out_copy,
             "duplicate": duplicate_of.is_valid().to_numpy(zero_copy_only=False),
             None: np.ones(batch.num_rows, bool),
         }
         first = np.argmax(np.array([*reasons.values()]), axis=0)
         reason = pa.array(reasons, pa.string()).take(pa.array(first))
-        return pa.table([reason.is_null(), reason, duplicate_of, *fails.values()], schema=self.writes)
+        evaluated = pc.fill_null(pc.equal(reason, "held_out"), False)
+        return pa.table([reason.is_null(), reason, evaluated, duplicate_of, *fails.values()], schema=self.writes)
 
     def ledger(self, columns: pa.Table, batch: pa.Table) -> dict[str, dict[str, int]]:
         """Source -> {"kept" or a reason: documents}; "<source>.fails" -> {rule: documents that it would drop};

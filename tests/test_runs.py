@@ -65,7 +65,7 @@ def test_a_second_run_computes_nothing_and_starts_neither_ray_nor_torch(first: A
 
 
 def test_a_changed_threshold_recomputes_the_verdict_and_what_follows_it(first: Any, tmp_path: Path) -> None:
-    again = go(copy(first, tmp_path), ["rules.short=domain <> 'code' and words < 150"])
+    again = go(copy(first, tmp_path), ["rules.short=domain <> 'code' and words < 250"])
     changed = {name for name, state in states(again).items() if state == "computed"}
     assert changed == AFTER_VERDICT - {"learn_tokenizer"}
     assert again.record["funnel"]["dropped"]["short"] > first[1].record["funnel"]["dropped"]["short"]
@@ -74,6 +74,14 @@ def test_a_changed_threshold_recomputes_the_verdict_and_what_follows_it(first: A
 def test_a_threshold_that_changes_no_verdict_leaves_what_follows_cached(first: Any, tmp_path: Path) -> None:
     again = go(copy(first, tmp_path), ["rules.short=domain <> 'code' and words < 40.5"])
     assert {name for name, state in states(again).items() if state == "computed"} == {"verdict"}
+
+
+def test_a_threshold_that_changes_reasons_alone_leaves_tokens_and_plan_cached(first: Any, tmp_path: Path) -> None:
+    again = go(copy(first, tmp_path), ["rules.short=domain <> 'code' and words < 150"])
+    assert {name for name, state in states(again).items() if state == "computed"} == {"verdict"}
+    before, after = (run.record["funnel"] for run in (first[1], again))
+    assert after["kept"] == before["kept"]
+    assert after["dropped"] != before["dropped"]
 
 
 def test_a_new_file_costs_itself_and_the_partitions_it_touches(first: Any, tmp_path: Path) -> None:
@@ -151,7 +159,7 @@ def test_a_shard_that_fails_is_quarantined_counted_and_tried_again(
 
 
 def test_duplicates_above_the_limit_stop_the_run(first: Any, tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"duplicates take .*% of source web"):
+    with pytest.raises(GateError, match=r"copies of held-out documents take .*% of source web"):
         go(copy(first, tmp_path), ["gates.removed_per_source=1%"])
 
 

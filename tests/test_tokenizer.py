@@ -218,20 +218,18 @@ def stage(learned: bytes, folder: Path, size: int | None = None) -> Tokens:
     return result
 
 
-def test_kept_documents_and_held_out_ones_that_fail_no_rule_have_tokens(learned: bytes, tmp_path: Path) -> None:
-    cases: list[tuple[str, bool | None, bool | None, str | None, bool]] = [
-        ("kept", True, False, None, True),
-        ("", True, False, None, True),
-        ("held out, passes", False, True, "held_out", True),
-        ("held out, fails a rule", False, True, "too_short", False),
-        ("alike to one held out", False, False, "held_out", False),
-        ("dropped", False, False, "too_short", False),
-        ("unknown", None, None, None, False),
-        ("literal <|endoftext|> 我们", True, None, None, True),
+def test_kept_documents_and_those_evaluated_on_have_tokens(learned: bytes, tmp_path: Path) -> None:
+    cases: list[tuple[str, bool | None, bool | None, bool]] = [
+        ("kept", True, False, True),
+        ("", True, False, True),
+        ("held out, passes", False, True, True),
+        ("dropped", False, False, False),
+        ("unknown", None, None, False),
+        ("literal <|endoftext|> 我们", True, None, True),
     ]
-    names = ["text", "kept", "held_out", "reason", "wanted"]
+    names = ["text", "kept", "evaluated", "wanted"]
     columns: dict[str, Any] = dict(zip(names, map(list, zip(*cases, strict=True)), strict=True))
-    batch = pa.table({name: columns[name] for name in names[:4]})
+    batch = pa.table({name: columns[name] for name in names[:3]})
     tokens = stage(learned, tmp_path)(batch)
     assert tokens.schema == pa.schema([("tokens", pa.list_(pa.uint16()))])
     oracle = PreTrainedTokenizerFast(tokenizer_object=Encoder.from_buffer(learned), split_special_tokens=True)
@@ -243,7 +241,7 @@ def test_a_large_vocabulary_is_stored_in_32_bits_and_one_that_does_not_fit_is_re
     learned: bytes, tmp_path: Path
 ) -> None:
     wide = stage(learned, tmp_path, size=2**16 + 1)
-    batch = pa.table({"text": ["a"], "kept": [True], "held_out": [False], "reason": pa.nulls(1, pa.string())})
+    batch = pa.table({"text": ["a"], "kept": [True], "evaluated": [False]})
     assert wide(batch)["tokens"].type == pa.list_(pa.uint32())
     assert wide.folder == f"tokens/{hashlib.sha256(learned).hexdigest()[:8]}"
     many = {chr(0x4E00 + i // 300) + chr(0x4E00 + i % 300): i for i in range(2**16)} | {END: 2**16}
@@ -253,15 +251,13 @@ def test_a_large_vocabulary_is_stored_in_32_bits_and_one_that_does_not_fit_is_re
 
 def test_tokens_change_only_with_the_version(learned: bytes, tmp_path: Path) -> None:
     documents = texts(seed=3, count=30)
-    columns = {"text": documents, "kept": [True] * 30, "held_out": [False] * 30, "reason": pa.nulls(30, pa.string())}
+    columns = {"text": documents, "kept": [True] * 30, "evaluated": [False] * 30}
     check_golden("tokens", Tokens.version, stage(learned, tmp_path)(pa.table(columns)))
 
 
 def test_batches_of_any_size_give_the_same_tokens(learned: bytes, tmp_path: Path) -> None:
     documents = [text * 400 for text in texts(count=40)]
-    table = pa.table(
-        {"text": documents, "kept": [i % 5 > 0 for i in range(40)], "held_out": [False] * 40, "reason": ["x"] * 40}
-    )
+    table = pa.table({"text": documents, "kept": [i % 5 > 0 for i in range(40)], "evaluated": [False] * 40})
     tokens = stage(learned, tmp_path)
     parts = [tokens(table.slice(start, 7)) for start in range(0, 40, 7)]
     assert pa.concat_tables(parts).combine_chunks() == tokens(table).combine_chunks()

@@ -14,8 +14,10 @@ from data_specs.spec import Rule
 from data_specs.stages import Duplicates
 from tasks.addresses import ADDRESS
 from tasks.duplicates import ALIKE, Alike, Candidates, Clusters, Exact
+from tasks.ledger import removed_share
 from tasks.verdict import Verdict
 from tests.corpus_runner import number, run
+from tests.golden import check_golden
 
 RULES = (Rule(name="short", drop="words < 10"), Rule(name="foreign", drop="language <> 'en'", where="kind <> 'code'"))
 COLUMNS = pa.schema(
@@ -99,6 +101,7 @@ def test_the_reason_is_the_first_that_holds(document, reason, fails):
     [verdict] = judged([document])
     assert verdict["reason"] == reason
     assert verdict["kept"] is (reason is None)
+    assert verdict["evaluated"] is (reason == "held_out")
     assert verdict["duplicate_of"] is None
     assert {name for name in ("short", "foreign") if verdict[f"fails_{name}"]} == set(fails)
 
@@ -166,14 +169,30 @@ def test_hubs_stand_first():
     assert reasons([*pair(hub=True, words=1), copy]) == ["duplicate", "short", None]
 
 
-def test_a_cluster_that_touches_a_held_out_document_is_out():
-    documents = [
-        *pair(held_out=True),
-        {"cluster": 1, "words": 1},
-        {"cluster": 2, "alike": {4: 0.9}},
-        {"cluster": 2, "alike": {3: 0.9}},
+HELD_OUT_AND_COPIES = [
+    *pair(held_out=True),
+    {"cluster": 1, "words": 1},
+    {"cluster": 2, "alike": {4: 0.9}},
+    {"cluster": 2, "alike": {3: 0.9}},
+    {"cluster": 3, "held_out": True, "words": 1, "alike": {6: 0.9}},
+    {"cluster": 3, "alike": {5: 0.9}},
+]
+
+
+def test_a_cluster_that_touches_a_held_out_document_is_out_and_copies_are_told_from_it():
+    verdicts = judged(HELD_OUT_AND_COPIES)
+    assert [verdict["reason"] for verdict in verdicts] == [
+        *("held_out_copy", "held_out", "short", None, "duplicate", "short", "held_out_copy")
     ]
-    assert reasons(documents) == ["held_out", "held_out", "short", None, "duplicate"]
+    assert [index for index, verdict in enumerate(verdicts) if verdict["evaluated"]] == [1]
+
+
+def test_verdicts_change_only_with_the_version():
+    others = [{"words": 9}, {"language": "de"}, {"words": 1, "channel": None}, {"channel": None, "held_out": True}]
+    verdicts = judged([*HELD_OUT_AND_COPIES, *others, {"words": None}])
+    names = ["kept", "reason", "evaluated", "fails_short", "fails_foreign", "duplicate_of", "similarity"]
+    rows = [{name: verdict.get(name) for name in names} for verdict in verdicts]
+    check_golden("verdict", Verdict.version, pa.Table.from_pylist(rows))
 
 
 def test_the_ledger_counts_every_document_once_and_every_failed_rule():
@@ -189,6 +208,13 @@ def test_the_ledger_counts_every_document_once_and_every_failed_rule():
         "web.fails": {"short": 1, "foreign": 1},
         "books.fails": {"foreign": 1},
     }
+
+
+def test_the_share_removed_counts_copies_whichever_stays_and_only_records_that_became_text():
+    dropped = {"no_text": 20, "short": 10, "duplicate": 25, "held_out_copy": 15, "held_out": 5}
+    web = {"in": 130, "kept": 45, "dropped": dropped, "quarantined": {"cpu_limit": 2, "language": 8}}
+    nothing = {"in": 3, "kept": 0, "dropped": {"status": 3}, "quarantined": {}}
+    assert removed_share({"sources": {"web": web, "none": nothing}}) == {"web": 0.4, "none": 0.0}
 
 
 def test_recipes_follow_meaning_not_writing():
@@ -231,7 +257,8 @@ def brute_force(documents: list[dict], similar: dict[tuple[int, int], float]) ->
     for group, document in zip(cluster, documents, strict=True):
         reason = "short" if document["words"] < 10 else None
         reason = reason or ("no_channel" if document["channel"] is None else None)
-        result.append(reason or ("held_out" if group in touched else None))
+        reason = reason or ("held_out" if document["held_out"] else None)
+        result.append(reason or ("held_out_copy" if group in touched else None))
     kept: list[int] = []
     for each in sorted(
         (each for each, reason in enumerate(result) if reason is None),
