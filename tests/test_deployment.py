@@ -130,7 +130,7 @@ def check_retry(environment: dict[str, str], api: str, spec: Path) -> None:
     [failed] = [
         run for run in get(f"{api}/flow_runs/filter", {}) if run["state"]["name"] == "Failed" and run["deployment_id"]
     ]
-    assert "duplicates take" in failed["state"]["message"]
+    assert "copies of held-out documents take" in failed["state"]["message"]
     before = len(task_runs(api))
     spec.write_text(whole.replace("words < 40", "words < 300"))
     retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
