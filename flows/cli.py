@@ -9,12 +9,15 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows import embedded
+
+if TYPE_CHECKING:
+    from flows.run import Run
 
 SPEC = click.argument("spec", type=click.Path())
 JSON = click.option(
@@ -40,6 +43,18 @@ def said(value: Any) -> None:
     click.echo(json.dumps(value, default=str, allow_nan=False))
 
 
+def said_rows(columns: list[str], rows: Iterator[list[Any]]) -> None:
+    """Print {"columns", "rows"} as the last line, row by row; what stops the rows ends that line."""
+    sys.stdout.write(f'{{"columns": {json.dumps(columns)}, "rows": [')
+    try:
+        for number, row in enumerate(rows):
+            sys.stdout.write((", " if number else "") + json.dumps(row, allow_nan=False))
+    except BaseException:
+        click.echo()
+        raise
+    click.echo("]}")
+
+
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     """What the user can mend is one message and an exit code, without a traceback."""
 
@@ -56,6 +71,25 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(exit_code(error))
 
     return wrapped
+
+
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that reads: it gets the run of a spec with all that exists found, and whether to answer in JSON."""
+
+    @SPEC
+    @STORE
+    @SET
+    @JSON
+    @plain_errors
+    @functools.wraps(command)
+    def resolved(spec: str, store: str | None, settings: tuple[str, ...], **given: Any) -> None:
+        from flows.run import Run
+
+        current = Run.of(spec, store, settings)
+        current.resolve()
+        command(current, **given)
+
+    return resolved
 
 
 @cli.command()
@@ -107,16 +141,12 @@ def run(
 
 
 @cli.command()
-@SPEC
-@STORE
-@SET
-@JSON
-@plain_errors
-def plan(spec: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+@reading
+def plan(current: Run, as_json: bool) -> None:
     """Say what a run of SPEC would do: what is cached, what is stale and why, pins, and what training will cost."""
     from flows import forecast
 
-    found = forecast.forecast(spec, store, settings)
+    found = forecast.forecast(current)
     if as_json:
         said(found)
     else:
@@ -124,19 +154,12 @@ def plan(spec: str, store: str | None, settings: tuple[str, ...], as_json: bool)
 
 
 @cli.command()
-@SPEC
-@STORE
-@SET
-@JSON
-@plain_errors
-def funnel(spec: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+@reading
+def funnel(current: Run, as_json: bool) -> None:
     """Say where every record of SPEC went, from manifests alone."""
     from flows import summary
-    from flows.run import Run
     from tasks.ledger import funnel as count
 
-    current = Run.of(spec, store, settings)
-    current.resolve()
     found = count(current.pipeline)
     if as_json:
         said(found)
@@ -145,23 +168,16 @@ def funnel(spec: str, store: str | None, settings: tuple[str, ...], as_json: boo
 
 
 @cli.command()
-@SPEC
+@reading
 @click.argument("doc_id")
-@STORE
-@SET
-@JSON
-@plain_errors
-def inspect(spec: str, doc_id: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+def inspect(current: Run, doc_id: str, as_json: bool) -> None:
     """Show one document of SPEC: its text, every column, its verdict.
 
     DOC_ID is its id in hexadecimal, or a beginning of it that no other id has; `sluice query` finds ids.
     """
     from flows import query as queries
     from flows import terminal
-    from flows.run import Run
 
-    current = Run.of(spec, store, settings)
-    current.resolve()
     found = queries.document(current.pipeline, doc_id)
     if as_json:
         said(found)
@@ -170,13 +186,9 @@ def inspect(spec: str, doc_id: str, store: str | None, settings: tuple[str, ...]
 
 
 @cli.command()
-@SPEC
+@reading
 @click.argument("sql")
-@STORE
-@SET
-@JSON
-@plain_errors
-def query(spec: str, sql: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+def query(current: Run, sql: str, as_json: bool) -> None:
     """Ask the columns of SPEC with one SELECT, in DuckDB's SQL.
 
     There is a view per stage by its name, with `id`, and `corpus`: every column of every stage. `describe corpus` tells
@@ -188,34 +200,24 @@ def query(spec: str, sql: str, store: str | None, settings: tuple[str, ...], as_
     """
     from flows import query as queries
     from flows import terminal
-    from flows.run import Run
 
-    current = Run.of(spec, store, settings)
-    current.resolve()
-    found = queries.select(current.pipeline, sql)
-    if as_json:
-        said(found)
-    else:
-        terminal.rows(found)
+    with queries.select(current.pipeline, sql) as answer:
+        if as_json:
+            said_rows(answer.columns, answer.rows)
+        else:
+            terminal.rows(answer.columns, answer.rows)
 
 
 @cli.command()
-@SPEC
+@reading
 @click.argument("stage")
-@STORE
-@SET
-@JSON
-@plain_errors
-def invalidate(spec: str, stage: str, store: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+def invalidate(current: Run, stage: str, as_json: bool) -> None:
     """Forget the outputs of STAGE (documents, or a stage of columns), so that the next run computes them again.
 
     What is pinned stays: `sluice run --retrain` learns it anew. Not while a run is working on the store.
     """
-    from flows.run import Run
     from tasks import cleaning
 
-    current = Run.of(spec, store, settings)
-    current.resolve()
     removed = cleaning.invalidate(current.pipeline, stage)
     if as_json:
         said({"stage": stage, "removed": removed})
@@ -224,23 +226,16 @@ def invalidate(spec: str, stage: str, store: str | None, settings: tuple[str, ..
 
 
 @cli.command()
-@SPEC
-@STORE
-@SET
+@reading
 @click.option("--yes", is_flag=True, help="Remove what is listed.")
-@JSON
-@plain_errors
-def gc(spec: str, store: str | None, settings: tuple[str, ...], yes: bool, as_json: bool) -> None:
+def gc(current: Run, yes: bool, as_json: bool) -> None:
     """List the files of SPEC's store that nothing refers to; with --yes, remove them.
 
     Those are documents, columns, tokens and models that are neither outputs of SPEC as it stands, nor pinned, nor read
     by a run plan, nor another lineage's. Not while a run is working on the store.
     """
-    from flows.run import Run
     from tasks import cleaning
 
-    current = Run.of(spec, store, settings)
-    current.resolve()
     found = cleaning.unreferenced(current.pipeline)
     if yes:
         cleaning.remove(current.pipeline, found)

@@ -6,7 +6,6 @@ Expected costs are those of the same stage's last shards, so a stage that never 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,10 +24,8 @@ from training import model
 _COST = "expected_core_hours"
 
 
-def forecast(spec: str, store: str | None = None, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """{"spec", "stages": [...], "expected": {...}, "pins": [...], "training": {...}}. Raises SpecError."""
-    run = Run.of(spec, store, settings)
-    run.resolve()
+def forecast(run: Run) -> dict[str, Any]:
+    """{"spec", "stages": [...], "expected": {...}, "pins": [...], "training": {...}} of a run that is resolved."""
     names = ["documents", *(node.name for node in run.pipeline.nodes)]
     stages = [_stage(run.pipeline, name) for name in names] + _last(run)
     expected = {
@@ -116,7 +113,8 @@ def _changes(pipeline: Pipeline, top: str, recipe: Any) -> Changes:
         before = orjson.loads(pipeline.store.read(f"{parent}/{newest[2]}/recipe.json"))
     except FileNotFoundError:  # a run was killed before it wrote it
         before = {}
-    because = "; ".join(_differences("", before, recipe.ingredients()) if before else ()) or "new input"
+    because = "; ".join(_differences("", before, recipe.ingredients()) if before else ())
+    because = because or getattr(recipe, "regrouped", "") or "new input"
     return Changes(because, count > 0, seconds / max(1, count), size / max(1, count))
 
 
@@ -200,4 +198,4 @@ def show(found: dict[str, Any]) -> None:
         pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], line(changed))
     console().print(pins)
     training = {name.replace("_", " "): value for name, value in found["training"].items()}
-    pairs({name: f"{each:,}" if isinstance(each, int) else each for name, each in training.items()}, "Training")
+    pairs(((name, f"{each:,}" if isinstance(each, int) else each) for name, each in training.items()), "Training")

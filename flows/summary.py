@@ -31,7 +31,7 @@ def show(record: dict[str, Any], store: Store) -> None:
             "artifacts": _place(store, f"runs/records/{record['run']}"),
             "user interface": "`prefect server start`, then http://127.0.0.1:4200",
         }
-        pairs(where, "Where things are")
+        pairs(where.items(), "Where things are")
 
 
 def _place(store: Store, path: str) -> str:

@@ -4,6 +4,8 @@ character of it reaches the terminal."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +15,8 @@ _WIDE = 2000
 """Columns where no terminal cuts the lines."""
 _SIDE_BY_SIDE = 8
 """Columns of a table, at most; rows with more are printed one below the other."""
+_LONGEST = 1000
+"""Rows that are printed, at most."""
 
 
 def console() -> Console:
@@ -33,31 +37,34 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
-def pairs(values: dict[str, Any], title: str | None = None) -> None:
+def pairs(values: Iterable[tuple[str, Any]], title: str | None = None) -> None:
     """Print names and values, one pair a line."""
     grid = Table(show_header=False, title=title)
-    for name, value in values.items():
-        grid.add_row(name, line(value))
+    for name, value in values:
+        grid.add_row(clean(name), line(value))
     console().print(grid)
 
 
-def rows(found: dict[str, Any]) -> None:
-    """Print {"columns", "rows"}."""
-    title = f"{len(found['rows']):,} {'row' if len(found['rows']) == 1 else 'rows'}"
-    if len(found["columns"]) > _SIDE_BY_SIDE:
-        for number, row in enumerate(found["rows"], 1):
-            pairs(dict(zip(found["columns"], row, strict=True)), f"{number:,} of {title}")
+def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
+    """Print rows, of many only the first."""
+    shown = list(islice(found, _LONGEST))
+    title = f"{len(shown):,} {'row' if len(shown) == 1 else 'rows'}"
+    if next(found, None) is not None:
+        title = f"the first {title} (`--json` gives all, a `limit` fewer)"
+    if len(columns) > _SIDE_BY_SIDE:
+        for number, row in enumerate(shown, 1):
+            pairs(zip(columns, row, strict=True), f"row {number:,}")
         console().print(title)
         return
     grid = Table(title=title)
-    for name in found["columns"]:
+    for name in columns:
         grid.add_column(clean(name), overflow="fold")
-    for row in found["rows"]:
+    for row in shown:
         grid.add_row(*(line(value) for value in row))
     console().print(grid)
 
 
 def document(found: dict[str, Any]) -> None:
     """Print one document, its text last."""
-    pairs({name: value for name, value in found.items() if name != "text"})
+    pairs((name, value) for name, value in found.items() if name != "text")
     console().print(clean(found["text"]), soft_wrap=True)

@@ -7,7 +7,8 @@ encoded. Each file's footer carries its manifest entry, so a manifest can be reb
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,21 @@ def read_slices(store: Store, path: str, numbers: Sequence[int]) -> list[pa.Reco
         return [reader.get_batch(number) for number in numbers]
 
 
+@contextmanager
+def opened(store: Store, path: str, expect: str) -> Iterator[Callable[[Sequence[str], int], pa.Table]]:
+    """A column file to read parts of: gives `part(columns, number)`, the values of the number-th ROW_GROUP rows. Raises
+    MisalignedError for ids other than `expect`."""
+    with _source(store, path) as source:
+        if path.endswith(".arrow"):
+            table = pa.ipc.open_file(source).read_all()
+            _check(path, table.schema, expect)
+            yield lambda columns, number: table.select(list(columns)).slice(number * ROW_GROUP, ROW_GROUP)
+        else:
+            file = pq.ParquetFile(source, pre_buffer=True)
+            _check(path, file.schema_arrow, expect)
+            yield lambda columns, number: file.read_row_group(number, columns=list(columns))
+
+
 def read(store: Store, path: str, columns: Sequence[str] = (), expect: str | None = None) -> pa.Table:
     """Some columns of a column file, all by default. Raises MisalignedError for ids other than `expect`."""
     with _source(store, path) as source:
@@ -135,10 +151,15 @@ def read(store: Store, path: str, columns: Sequence[str] = (), expect: str | Non
             table = table.select(list(columns)) if columns else table
         else:
             table = pq.ParquetFile(source, pre_buffer=True).read(columns=list(columns) or None)
-    ids = orjson.loads(table.schema.metadata[FOOTER]).get("ids")
-    if expect is not None and ids != expect:
-        raise MisalignedError(f"{path} belongs to the shard with ids {ids}, not {expect}; remove it and run again")
+    if expect is not None:
+        _check(path, table.schema, expect)
     return table.replace_schema_metadata(None)
+
+
+def _check(path: str, schema: pa.Schema, expect: str) -> None:
+    ids = orjson.loads(schema.metadata[FOOTER]).get("ids")
+    if ids != expect:
+        raise MisalignedError(f"{path} belongs to the shard with ids {ids}, not {expect}; remove it and run again")
 
 
 def footer(store: Store, path: str) -> dict[str, Any]:

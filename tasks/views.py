@@ -1,0 +1,154 @@
+"""Views of the columns, as DuckDB scans them: one per stage with the documents' ids, and `corpus` with every column.
+
+A view joins the column files of each shard by position. A scan goes through shards in order of sources, ROW_GROUP rows
+at a time, and reads only the columns asked for; those that its condition does not name are read only where a row meets
+it. So it holds no more than such a part in memory, and one that is stopped reads no further.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import dataset
+
+from tasks import columns
+from tasks.columns import ROW_GROUP
+from tasks.execute import StageError
+from tasks.pipeline import Pipeline
+from tasks.stage import DOCUMENTS
+from tasks.store import StoreError
+
+BASE = ("id", "source", "url", "text", "kept", "reason")
+"""Columns that `corpus` begins with."""
+_ROW = ""
+"""A column that no stage writes: numbers of the rows that a condition leaves."""
+
+
+def views(pipeline: Pipeline) -> dict[str, View]:
+    """View by name: one per stage that is computed, which has the documents it computed, and `corpus`, which has all of
+    them, with null where a stage has not computed its columns. Raises StageError where nothing is computed."""
+    documents = pipeline.outputs["documents"].index.done
+    if not documents.any():
+        raise StageError(f"the store {pipeline.store.url} holds no documents of this spec yet: `sluice run` reads them")
+    kinds = {field.name: field for field in DOCUMENTS} | {"id": pa.field("id", pa.string())}
+    stages = {"documents": (tuple(kinds), documents)}
+    for node in pipeline.nodes:
+        if node.writes and pipeline.outputs[node.name].index.done.any():
+            kinds |= {field.name: field for field in node.stage.writes}
+            stages[node.name] = (("id", *node.writes), pipeline.outputs[node.name].index.done)
+    every = dict.fromkeys(name for name in (*BASE, *kinds) if name in kinds)
+    return {
+        name: View(pipeline, pa.schema([kinds[column] for column in names]), np.flatnonzero(done & documents).tolist())
+        for name, (names, done) in (stages | {"corpus": (tuple(every), documents)}).items()
+    }
+
+
+class View(dataset.Dataset):
+    """One view. DuckDB takes it for a dataset of pyarrow, of which it uses `schema` and `scanner` alone."""
+
+    def __init__(self, pipeline: Pipeline, schema: pa.Schema, places: Sequence[int]) -> None:
+        self.pipeline, self.columns, self.places = pipeline, schema, places
+        self.error: BaseException | None = None
+        """What a scan raised: DuckDB makes a text of it."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and their types; ids are text, as people write them."""
+        return self.columns
+
+    def scanner(self, columns: Sequence[str] | None = None, filter: Any = None, **_: Any) -> SimpleNamespace:  # noqa: A002
+        """A scan of some columns, all by default, of the rows for which the expression `filter` is true."""
+        schema = self.columns if columns is None else pa.schema([self.columns.field(name) for name in columns])
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                for _, table in self.scan(schema.names, filter):
+                    yield from table.to_batches()
+            except (Exception, KeyboardInterrupt) as error:
+                self.error = error
+                raise
+
+        reader = pa.RecordBatchReader.from_batches(schema, batches())
+        return SimpleNamespace(projected_schema=schema, to_reader=lambda: reader)
+
+    def scan(self, names: Sequence[str], condition: Any = None) -> Iterator[tuple[int, pa.Table]]:
+        """(shard's place, the next of its rows) with columns `names`. Raises StoreError for a file that is gone,
+        damaged or another shard's."""
+        written = str(condition)
+        first = [
+            f
+            for f in self.columns
+            if condition is not None and re.search(rf"(?<!\w){re.escape(f.name)}(?!\w)", written)
+        ]
+        schema = pa.schema([self.columns.field(name) for name in names])
+        last = [field for field in schema if field not in first]
+        for place in self.places:
+            with Shard(self.pipeline, place) as shard:
+                for number in range(-(-shard.rows // ROW_GROUP)):
+                    table, chosen = shard.read(first, number), None
+                    if condition is not None:
+                        table = table.append_column(_ROW, pa.array(np.arange(table.num_rows))).filter(condition)
+                        chosen = table[_ROW]
+                        if not len(chosen):
+                            continue
+                    rest = shard.read(last, number)
+                    if chosen is not None and len(chosen) < rest.num_rows:
+                        rest = rest.take(chosen)
+                    yield place, pa.table({f.name: (table if f in first else rest)[f.name] for f in schema}, schema)
+
+
+class Shard:
+    """The column files of one shard, each opened when it is first read."""
+
+    def __init__(self, pipeline: Pipeline, place: int) -> None:
+        documents = pipeline.outputs["documents"].index
+        self.pipeline, self.place, self.rows = pipeline, place, int(documents.rows[place])
+        self.ids = documents.digests["id"][place].tobytes().hex()
+        self.files = ExitStack()
+        self.parts: dict[str, Callable[[Sequence[str], int], pa.Table]] = {}
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.files.close()
+
+    def read(self, fields: Sequence[pa.Field], number: int) -> pa.Table:
+        """Columns of the number-th ROW_GROUP rows, joined by position; null where they are not computed."""
+        rows = min(ROW_GROUP, self.rows - number * ROW_GROUP)
+        found: dict[str, Any] = {}
+        for provider in dict.fromkeys(self.pipeline.provider[field.name] for field in fields):
+            names = [field.name for field in fields if self.pipeline.provider[field.name] == provider]
+            output = self.pipeline.outputs[provider]
+            if not output.index.done[self.place]:
+                continue
+            path = output.path(self.place)
+            try:
+                if provider not in self.parts:
+                    self.parts[provider] = self.files.enter_context(columns.opened(self.pipeline.store, path, self.ids))
+                table = self.parts[provider](names, number)
+            except (OSError, pa.ArrowException, columns.MisalignedError) as error:
+                remedy = f"`sluice invalidate {provider}`, then `sluice run`, computes it anew"
+                raise StoreError(f"{path} cannot be read: {type(error).__name__}: {error}; {remedy}") from error
+            if table.num_rows != rows:
+                raise StoreError(f"{path} has {table.num_rows} rows where its shard has {rows}")
+            found |= {name: table[name] for name in names}
+        if "id" in found:
+            found["id"] = hexadecimal(found["id"].combine_chunks())
+        return pa.table({field.name: found.get(field.name, pa.nulls(rows, field.type)) for field in fields})
+
+
+def hexadecimal(ids: pa.Array) -> pa.Array:
+    """Ids as text. 10 ns an id."""
+    width = ids.type.byte_width
+    start = ids.offset * width
+    digits = binascii.hexlify(memoryview(ids.buffers()[1])[start : start + len(ids) * width])
+    ends = np.arange(len(ids) + 1, dtype=np.int32) * (2 * width)
+    return pa.StringArray.from_buffers(len(ids), pa.py_buffer(ends), pa.py_buffer(digits))
