@@ -27,11 +27,13 @@ class SourceSettings(Settings):
 
 
 class WarcSource(SourceSettings):
-    """WARC files, gzip per record; every response record is accounted for."""
+    """WARC files, gzip per record; every response record is accounted for. Those in the older ARC format are not read:
+    `warcio recompress OLD.arc.gz NEW.warc.gz` turns them into WARC."""
 
     kind: Literal["warc"]
-    shard: Bytes = 64 * 2**20
-    """Compressed bytes of one WARC that make one shard."""
+    shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
+    """Compressed bytes of one WARC that make one shard. A file that is not compressed, or was compressed as a whole, is
+    one shard whatever its size: of one above some 300 MB, `warcio recompress` makes one that can be split."""
     payload: Bytes = 16 * 2**20
     """Largest decoded HTTP body in bytes; a larger one is dropped as too large, whatever its compression promised."""
     listing: str | None = None
@@ -46,8 +48,9 @@ class JsonlSource(SourceSettings):
     """The key of the text."""
     url: str = "url"
     """The key of the address; null where absent."""
-    shard: Bytes = 64 * 2**20
-    """Bytes of a group of files; a file is never split."""
+    shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
+    """Bytes of a group of files, or of a range of a larger plain file. A compressed file can only be read from its
+    beginning and is never split: one above some 300 MB is better cut into many (`split --line-bytes=256M --filter`)."""
 
 
 class FolderSource(SourceSettings):
@@ -55,7 +58,8 @@ class FolderSource(SourceSettings):
 
     kind: Literal["text", "code"]
     groups: Count = 0
-    """Shards the files are grouped into by the hash of their path; 0: chosen at first reading, then pinned."""
+    """Shards the files are grouped into by the hash of their path; 0: chosen at first reading, then pinned until the
+    files would fill four times as many."""
     largest: Bytes = 2**20
     """Files above this many bytes are dropped as too large."""
 

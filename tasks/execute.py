@@ -76,7 +76,10 @@ class Execution:
         self.pipeline.list_sources()
         did = self._waves("documents", self.pipeline.documents)
         recipes = "+".join(sorted({reader.recipe for reader in self.pipeline.readers.values()}))
-        return self._result("documents", recipes, did, started)
+        result = self._result("documents", recipes, did, started)
+        said = [f"{name}: {reader.regrouped}" for name, reader in self.pipeline.readers.items() if reader.regrouped]
+        result.note = "; ".join([*said, *filter(None, [result.note])])
+        return result
 
     def stage(self, name: str) -> StageResult:
         """Compute what is missing of one stage. Raises StageError or GateError."""

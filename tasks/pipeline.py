@@ -113,13 +113,14 @@ class Pipeline:
     # -- documents ---------------------------------------------------------------------------------------------------
 
     def list_sources(self, pin: bool = True) -> None:
-        """Find the input shards of every source, and `pin` how files are grouped. Raises SourceError for a source
-        that cannot be listed."""
+        """Find the input shards of every source, and `pin` how files are grouped, anew where they have outgrown what is
+        pinned. Raises SourceError for a source that cannot be listed."""
         self.shards = []
         for name, source_reader in self.readers.items():
-            pinned = self.pins.get(f"groups_{name}")
-            shards, groups = source_reader.shards(pinned["value"] if pinned else None)
-            if groups and pin and not pinned:
+            found = self.pins.get(f"groups_{name}")
+            pinned = found["value"] if found else None
+            shards, groups = source_reader.shards(pinned)
+            if pin and groups and groups != pinned:
                 self.pins.set(f"groups_{name}", {"value": groups, "run": self.run})
             self.shards += shards
 

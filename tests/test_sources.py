@@ -208,7 +208,7 @@ def test_plain_and_singly_compressed_archives_give_the_same_pages() -> None:
         assert [item.block for item in items if isinstance(item, Record)] == blocks
         assert len({(item.offset, item.index) for item in items if isinstance(item, Record)}) == len(blocks)
     broken = plain.replace(b"Content-Length: ", b"Content-Length: x", 5)
-    assert essence(found(broken)).count("unreadable") >= 1
+    assert essence(found(broken))[:5] == ["no_length"] * 5
     assert [item.block for item in found(broken) if isinstance(item, Record)] == blocks[1:]
     assert essence(found(plain[: len(plain) - 700]))[-1] == "truncated"
 

@@ -2,8 +2,11 @@
 
 fastwarc parses the records; the members around them are found here, because a record's place must be known exactly, a
 broken member must cost itself alone, and a file must give the same records however it is cut: a range holds the members
-that start in it. What is no whole record is a fault: `truncated` where the file ends in the middle of one,
-`unreadable` for bytes that are none.
+that start in it. A file that was compressed as a whole is one member, so all its records are those of the first range.
+What is no whole record is a fault: `truncated` where the file ends in the middle of one, `no_length` where its header
+does not tell its length, `unreadable` for bytes that are none. A fault costs no record of another member, or of an
+uncompressed file; inside a member, what follows it is lost with it. A file without any bytes is one fault
+(`empty_file`), and so is one in the format before WARC (`arc`).
 """
 
 from __future__ import annotations
@@ -57,9 +60,10 @@ class Input:
         except (OSError, ValueError) as error:  # OSError is also what fastwarc says of a malformed record
             raise UnreachableError(f"reading failed: {error}") from error
 
-    def member(self, position: int) -> int | None:
-        """Start of the first gzip member at or after `position` that begins with a WARC record."""
-        while block := self.take(position, _BLOCK):
+    def member(self, position: int, end: int) -> int | None:
+        """Start of the first gzip member at or after `position` that begins with a WARC record; those that start at or
+        after `end` need not be found."""
+        while position < end and (block := self.take(position, _BLOCK)):
             for match in _GZIP.finditer(block):
                 start = position + match.start()
                 try:
@@ -159,24 +163,45 @@ def records(file: IO[bytes], start: int, end: int, limit: int) -> Iterator[Recor
     Blocks are cut at `limit` bytes. An uncompressed WARC is not cut into ranges: all its records are those of start 0.
     """
     source = Input(file)
-    if start == 0 and source.take(0, 5) == b"WARC/":
-        yield from _of_plain(source, limit)
-        return
-    position = source.member(max(0, start - _LOOK_BACK)) if start else 0
+    if start == 0:
+        head = source.take(0, _BLOCK)
+        if reason := _foreign(head):
+            yield Fault(reason)
+            return
+        if head.startswith(b"WARC/"):
+            yield from _of_plain(source, limit)
+            return
+    position = source.member(max(0, start - _LOOK_BACK), end) if start else 0
     while position is not None and position < end and source.take(position, 1):
         member = Member(source, position)
         for found in _of_member(member, position, limit):
             if position >= start:
                 yield found
-        position = source.member(position + 1) if member.broken else member.end
+        position = source.member(position + 1, end) if member.broken else member.end
 
 
-def blocks(file: IO[bytes], limit: int) -> Iterator[bytes]:
-    """The blocks of all records of a stretch of a file that begins with one, cut at `limit` bytes."""
+def blocks(file: IO[bytes], start: int, limit: int) -> Iterator[bytes]:
+    """The block of the record at `start`, or of all records of the gzip member that starts there, cut at `limit`."""
     source = Input(file)
-    stream = Plain(source, 0) if source.take(0, 5) == b"WARC/" else Member(source, 0)
+    plain = source.take(start, 5) == b"WARC/"
+    stream = Plain(source, start) if plain else Member(source, start)
     for raw in ArchiveIterator(stream, parse_http=False, stream_detect=False):
         yield raw.reader.read(limit)
+        if plain:
+            return
+
+
+def _foreign(head: bytes) -> str:
+    """Why a file that begins so holds no WARC at all; empty where it may."""
+    if head.startswith(b"\x1f\x8b"):
+        stream = zlib.decompressobj(31)
+        try:
+            head = stream.decompress(head, 16)
+        except zlib.error:
+            return ""
+        if not head and not (stream.eof and not stream.unused_data):
+            return ""
+    return "empty_file" if not head else "arc" if head.startswith(b"filedesc:") else ""
 
 
 def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Fault]:
@@ -244,7 +269,7 @@ def _record(raw: WarcRecord, offset: int, limit: int) -> Record | Fault:
     """The record, read to its end, unless it ends before its header says so, or that does not tell its end."""
     declared = raw.headers.get("Content-Length") or ""
     if not (declared.isascii() and declared.isdigit()):
-        return Fault("unreadable")
+        return Fault("no_length")
     length = int(declared)
     block = raw.reader.read(min(length, limit))
     if len(block) + (raw.reader.consume() if length > len(block) else 0) != length:

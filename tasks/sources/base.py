@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -16,6 +18,12 @@ from data_specs.stages import Extract
 from tasks.sources.files import File, Listing, SourceError
 from tasks.sources.text import line, normalise
 from tasks.stage import DOCUMENTS, Recipe, digest
+
+LARGEST = 2**31 - 1
+"""Bytes of text that a shard can hold: an Arrow column of strings addresses them with 32 bits."""
+_OUTGROWN = 4
+"""Files are grouped anew where the mean group is so many times as large as it should be. Until then a new file changes
+one shard."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Records:
         self._rows: list[dict[str, Any]] = []
         self._dropped: Counter[str] = Counter()
         self._quarantined: Counter[str] = Counter()
-        self._in = 0
+        self._in = self._size = 0
 
     def drop(self, reason: str) -> None:
         """Count out a record that is no document."""
@@ -87,12 +95,18 @@ class Records:
 
         `more` may give `url`, `title`, `date`, `author`, `site`, and `index`, the place of the record among those that
         share its offset. Key, offset and index name a record within its source however the source is cut into shards,
-        so no two documents have one id.
+        so no two documents have one id. Raises SourceError where the shard has more text than `LARGEST`.
         """
         text = normalise(text)
         if not text:
             self.drop("no_text")
             return
+        self._size += len(text.encode())
+        if self._size > LARGEST:
+            raise SourceError(
+                f"source {self.source}: {part.path} makes a shard of more than {LARGEST / 2**30:.0f} GiB of text; "
+                "cut it into files of some 100 MB (a compressed file is never split), or set a smaller `shard`"
+            )
         self._in += 1
         record = "\0".join((self.source, part.key, str(offset), str(more.pop("index", 0))))
         names = {name: line(more.get(name)) for name in ("title", "author", "site")}
@@ -135,14 +149,27 @@ class Reader(Recipe):
         self.source = source
         self.extract = extract
         self.listing = Listing(source, settings)
+        self.regrouped = ""
+        """Why files were put into other groups than were pinned, so that all are read again; for people."""
 
     def declared(self) -> dict[str, Any]:
         return {"source": self.source, **super().declared()}
 
     @abstractmethod
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
-        """The shards of the source, in order, and the number of groups its files are put into: `groups` where a
-        number is pinned, 0 where files are not grouped. Raises SourceError where the source cannot be listed."""
+        """The shards of the source, in order, and the number of groups its files are put into: 0 where they are not
+        grouped, else `groups`, the pinned number, as long as it fits. Raises SourceError where the source cannot be
+        listed."""
+
+    def groups(self, files: Sequence[File], size: int, pinned: int | None, wanted: int = 0) -> int:
+        """How many groups to put files into: `wanted`; or else what is `pinned`; or else, and where the files have
+        outgrown that, groups of about `size` bytes, but at least four, so that small sources are read in parallel."""
+        fitting = -(-sum(file.size for file in files) // size)
+        number = wanted or (pinned if pinned and fitting < _OUTGROWN * pinned else max(4, fitting))
+        if pinned and number != pinned:
+            why = "as `groups` says" if wanted else f"as they have outgrown {pinned}"
+            self.regrouped = f"all its files are read again, in {number} groups now, {why}"
+        return number
 
     @abstractmethod
     def read(self, shard: InputShard) -> Read:
@@ -181,7 +208,18 @@ def grouped(source: str, files: Sequence[File], groups: int) -> list[InputShard]
     ]
 
 
-def groups_for(files: Sequence[File], size: int) -> int:
-    """How many groups to put files into at first reading: of about `size` bytes, and at least four if there are as
-    many files, so that small sources are read in parallel too."""
-    return min(len(files), max(4, -(-sum(file.size for file in files) // size)))
+def ranged(source: str, file: File, size: int) -> list[InputShard]:
+    """Shards of one file: byte ranges of about `size` bytes."""
+    stem = re.sub(r"(\.warc|\.jsonl?)?(\.gz)?$", "", file.key.rpartition("/")[2], flags=re.IGNORECASE)
+    name = f"{source}-{re.sub(r'[^A-Za-z0-9._]+', '-', stem)[:60]}-{digest(file.key)[:6]}"
+    pieces = max(1, -(-file.size // size))
+    bounds = [file.size * number // pieces for number in range(pieces + 1)]
+    return [
+        InputShard(
+            source,
+            f"{name}-{number:04d}",
+            digest([file.key, file.digest, start, end]),
+            (Part(file.path, file.key, start, end),),
+        )
+        for number, (start, end) in enumerate(pairwise(bounds))
+    ]

@@ -1,27 +1,28 @@
 """The files of a source: found by glob patterns or by a list of paths, locally or wherever fsspec reads.
 
 A file has a key, its path below the folder that all patterns share. Keys, not paths, enter the values of documents, so
-data may move with the paths of its spec.
+data may move with the paths of its spec. A byte of a local name that is no UTF-8 is written `//` and two hexadecimal
+digits in the key: `caf//e9.txt`. No path has an empty part, so no two files have one key, and a key leads to its file.
 """
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import IO
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
 
 from data_specs.sources import SourceSettings, WarcSource
 from tasks.sources import far
+from tasks.sources.digests import Digests, remembered
 from tasks.stage import digest
 
 _VALIDATORS = (
@@ -32,10 +33,18 @@ _VALIDATORS = (
 _AT_ONCE = 16
 """Files asked for at once: far away, each costs a request."""
 _MAGIC = re.compile(r"[*?\[]")
+_FOREIGN = re.compile("[\udc80-\udcff]")
+"""What Python makes of the bytes of a name that are no UTF-8 (PEP 383)."""
+_ESCAPED = re.compile("//([89a-f][0-9a-f])")
 
 
 class SourceError(ValueError):
-    """A source cannot be read; the message names the source, the pattern and what to do."""
+    """A source cannot be read; the message names the source, the pattern and what to do. In names of files, bytes that
+    are no UTF-8, and what a terminal would act on, are shown as escapes."""
+
+    def __init__(self, message: str) -> None:
+        text = os.fsencode(message).decode(errors="backslashreplace")
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
 @dataclass(frozen=True)
@@ -51,11 +60,15 @@ class File:
 def opened(path: str) -> Iterator[IO[bytes]]:
     """A file open for reading. Of remote files, blocks are read as they are asked for. Raises OSError where it cannot
     be read, which names a remote file."""
+    if path.startswith("/"):
+        with open(path, "rb") as file:
+            yield file
+        return
     try:
         with fsspec.open(path, "rb", **far.options(path)) as file:
             yield file
     except Exception as error:
-        if "://" not in path or isinstance(error, SourceError):
+        if isinstance(error, SourceError):
             raise
         raise OSError(f"{path}: {far.reason(error)}") from error
 
@@ -79,45 +92,47 @@ class Listing:
 
     def path(self, key: str) -> str:
         """Where the file of a key lies."""
-        return self.root + key
+        path = self.root + key
+        return _ESCAPED.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), path) if path.startswith("/") else path
 
     def files(self) -> list[File]:
         """The files, sorted by key, `match` and then `count` applied. Raises SourceError where a pattern matches
         nothing, nothing is left, or a file cannot be read."""
-        keys = sorted(self._listed(self.index) if self.index else self._found())
+        names = sorted(self._listed(self.index) if self.index else self._found())
         if self.settings.match is not None:
             try:
                 matching = re.compile(self.settings.match)
             except re.error as error:
                 raise SourceError(f"source {self.source}: match: {self.settings.match!r}: {error}") from None
-            every, keys = len(keys), [key for key in keys if matching.search(key)]
-            if not keys:
+            every, names = len(names), [name for name in names if matching.search(name)]
+            if not names:
                 raise SourceError(
                     f"source {self.source}: none of the {every:,} files of {self._patterns} matches "
                     f"{self.settings.match!r}; correct `match`, or leave it out"
                 )
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(self._file, keys[: self.settings.count]))
+        keys = [_FOREIGN.sub(lambda byte: f"//{ord(byte[0]) - 0xDC00:x}", name) for name in names]
+        with remembered(self.root) as digests, ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(partial(self._file, digests), keys[: self.settings.count]))
 
     @property
     def _patterns(self) -> str:
         return self.index or ", ".join(self.settings.patterns)
 
     def _found(self) -> set[str]:
-        keys: set[str] = set()
+        names: set[str] = set()
         for pattern in self.settings.patterns:
             with self._explained(pattern):
                 fs, plain = fsspec.core.url_to_fs(_absolute(pattern), **far.options(pattern))
                 fs.invalidate_cache()
                 found = fs.glob(plain, detail=True)
-            names = [_absolute(fs.unstrip_protocol(name)) for name, info in found.items() if info["type"] == "file"]
-            if not names:
+            paths = [_absolute(fs.unstrip_protocol(name)) for name, info in found.items() if info["type"] == "file"]
+            if not paths:
                 where = "" if "://" in pattern else f" in {os.getcwd()}"
                 folder = any(info["type"] == "directory" for info in found.values())
                 remedy = f"it is a folder: write {pattern.rstrip('/')}/**" if folder else "correct `paths`"
                 raise SourceError(f"source {self.source}: {pattern} matches no file{where}; {remedy}")
-            keys.update(name.removeprefix(self.root) for name in names)
-        return keys
+            names.update(path.removeprefix(self.root) for path in paths)
+        return names
 
     def _listed(self, index: str) -> set[str]:
         with self._explained(index), opened(_absolute(index)) as file:
@@ -127,19 +142,17 @@ class Listing:
             raise SourceError(f"source {self.source}: {index} lists no file; correct `listing`")
         return {line.lstrip("/") for line in lines}
 
-    def _file(self, key: str) -> File:
+    def _file(self, digests: Digests, key: str) -> File:
         path = self.path(key)
         with self._explained(path):
+            if path.startswith("/"):
+                return File(key, path, *digests.of(key, path))
             fs, plain = fsspec.core.url_to_fs(path, **far.options(path))
             info = fs.info(plain)
             if info["size"] is None:
                 raise OSError("the server does not tell its size")
-            if isinstance(fs, LocalFileSystem):
-                with open(plain, "rb") as file:
-                    content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-            else:
-                content = digest([info["size"], {name: str(info[name]) for name in _VALIDATORS if name in info}])
-        return File(key, path, int(info["size"]), content)
+            version = [info["size"], {name: str(info[name]) for name in _VALIDATORS if name in info}]
+            return File(key, path, int(info["size"]), digest(version))
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from data_specs.sources import FolderSource
 from tasks import http
-from tasks.sources.base import InputShard, Part, Read, Reader, Records, grouped, groups_for
+from tasks.sources.base import InputShard, Part, Read, Reader, Records, grouped
 from tasks.sources.files import opened
 
 GROUP = 16 * 2**20
@@ -43,7 +43,7 @@ class FolderReader(Reader):
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files = self.listing.files()
-        number = self.settings.groups or groups or groups_for(files, GROUP)
+        number = self.groups(files, GROUP, groups, self.settings.groups)
         return grouped(self.source, files, number), number
 
     def read(self, shard: InputShard) -> Read:

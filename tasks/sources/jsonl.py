@@ -1,14 +1,16 @@
 """Documents from JSON lines, plain or compressed (.gz, .zst): one document a line.
 
-Every line that is not blank is accounted for. Dropped are lines whose text is missing, empty or no string (`no_text`)
+Plain files above the size of a shard are cut into byte ranges; a line belongs to the range that it begins in. Every
+line that is not blank is accounted for. Dropped are lines whose text is missing, empty or no string (`no_text`)
 and lines above 64 MiB (`too_large`); quarantined are lines that are no JSON object (`not_json`), and one record for
-the rest of a file that breaks off (`truncated`) or is not what its name says (`unreadable`).
+the rest of a compressed file that breaks off (`truncated`) or is not what its name says (`unreadable`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,11 +20,16 @@ import orjson
 import zstandard
 
 from data_specs.sources import JsonlSource
-from tasks.sources.base import InputShard, Part, Read, Reader, Records, grouped, groups_for
+from tasks.sources.base import InputShard, Part, Read, Reader, Records, grouped, ranged
 from tasks.sources.files import opened
 
 _STEP = 2**10
 """Compressed bytes at a time: of zstd they can become 32 MiB, of gzip 1 MiB."""
+_PACKED: dict[str, Callable[[], Any]] = {
+    "gz": lambda: zlib.decompressobj(31),
+    "zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
+}
+"""Decompressors by the end of a file's name."""
 LONGEST = 64 * 2**20
 """Bytes of a line, at most."""
 
@@ -59,16 +66,34 @@ class Inflated(io.RawIOBase):
         return size
 
 
+def packed(path: str) -> Callable[[], Any] | None:
+    """What makes a decompressor for a file; None for a plain one."""
+    return _PACKED.get(path.rpartition(".")[2].lower())
+
+
 @contextmanager
-def lines(path: str) -> Iterator[IO[bytes]]:
-    """A file's decompressed bytes; offsets and lengths of documents count in them."""
+def lines(path: str, start: int = 0) -> Iterator[IO[bytes]]:
+    """A file's decompressed bytes from `start` on; offsets and lengths of documents count in them."""
     with opened(path) as file:
-        if path.endswith(".gz"):
-            yield io.BufferedReader(Inflated(file, lambda: zlib.decompressobj(31)), 2**18)
-        elif path.endswith(".zst"):
-            yield io.BufferedReader(Inflated(file, lambda: zstandard.ZstdDecompressor().decompressobj()), 2**18)
+        if fresh := packed(path):
+            stream = io.BufferedReader(Inflated(file, fresh), 2**18)
+            while start and (passed := stream.read(min(start, 2**20))):
+                start -= len(passed)
+            yield stream
         else:
+            if start:
+                file.seek(start)
             yield file
+
+
+def _pass(stream: IO[bytes], most: int = sys.maxsize) -> int:
+    """Read to the end of a line, or past `most` of its bytes; returns how many were read."""
+    passed = 0
+    while passed < most and (piece := stream.readline(LONGEST)):
+        passed += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return passed
 
 
 class JsonlReader(Reader):
@@ -78,34 +103,38 @@ class JsonlReader(Reader):
     settings: JsonlSource
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
-        files = self.listing.files()
-        number = groups or groups_for(files, self.settings.shard)
-        return grouped(self.source, files, number), number
+        files, size = self.listing.files(), self.settings.shard
+        large = [file for file in files if file.size > size and not packed(file.path)]
+        rest = [file for file in files if file.size <= size or packed(file.path)]
+        number = self.groups(rest, size, groups)
+        ranges = [shard for file in large for shard in ranged(self.source, file, size)]
+        return grouped(self.source, rest, number) + ranges, number
 
     def read(self, shard: InputShard) -> Read:
         records = Records(self.source)
         for part in shard.parts:
-            with lines(part.path) as stream:
-                try:
-                    self._lines(stream, part, records)
-                except EOFError:
-                    records.quarantine("truncated")
-                except (zlib.error, zstandard.ZstdError):
-                    records.quarantine("unreadable")
+            try:
+                self._lines(part, records)
+            except EOFError:
+                records.quarantine("truncated")
+            except (zlib.error, zstandard.ZstdError):
+                records.quarantine("unreadable")
         return records.read()
 
-    def _lines(self, stream: IO[bytes], part: Part, records: Records) -> None:
-        offset = 0
-        while line := stream.readline(LONGEST):
-            length = len(line)
-            if length == LONGEST and not line.endswith(b"\n"):
-                while (more := stream.readline(LONGEST)) and not more.endswith(b"\n"):
-                    length += len(more)
-                length += len(more)
-                records.drop("too_large")
-            elif not line.isspace():
-                self._document(line.rstrip(b"\r\n"), part, offset, records)
-            offset += length
+    def _lines(self, part: Part, records: Records) -> None:
+        end = sys.maxsize if packed(part.path) else part.end
+        offset = max(0, part.start - 1)
+        with lines(part.path, offset) as stream:
+            if part.start:  # the line that its first byte, or the one before it, belongs to, began in another range
+                offset += _pass(stream, end - offset)
+            while offset < end and (line := stream.readline(LONGEST)):
+                length = len(line)
+                if length == LONGEST and not line.endswith(b"\n"):
+                    length += _pass(stream)
+                    records.drop("too_large")
+                elif not line.isspace():
+                    self._document(line.rstrip(b"\r\n"), part, offset, records)
+                offset += length
 
     def _document(self, line: bytes, part: Part, offset: int, records: Records) -> None:
         try:
@@ -120,10 +149,7 @@ class JsonlReader(Reader):
         records.keep(part, offset, len(line), line, "text", text, url=url if isinstance(url, str) else None)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
-        with lines(self.listing.path(row["file"])) as stream:
-            skip = row["offset"]
-            while skip and (found := stream.read(min(skip, 2**20))):
-                skip -= len(found)
+        with lines(self.listing.path(row["file"]), row["offset"]) as stream:
             line: bytes = stream.read(row["length"])
         if hashlib.sha256(line).hexdigest() != row["payload"]:
             raise self.changed(row)

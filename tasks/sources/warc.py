@@ -2,16 +2,15 @@
 
 Requests, revisits, metadata and the like are not counted. Dropped are `status` (not 2xx), `not_html`, `empty`,
 `too_large`, `too_deep` and `no_text`; quarantined are `cpu_limit`, `memory_limit` and `parser_error` of the extraction,
-and `truncated` and `unreadable` records.
+and `truncated`, `no_length` and `unreadable` records. A file that is no WARC is one record: `empty_file`, or `arc`, the
+format before WARC, which `warcio recompress OLD.arc.gz NEW.warc.gz` turns into WARC.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import re
+import sys
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, ClassVar
 
 from data_specs.sources import WarcSource
@@ -19,9 +18,8 @@ from data_specs.stages import Extract
 from tasks import http
 from tasks.child import Child
 from tasks.sources.archive import Fault, Record, blocks, records
-from tasks.sources.base import InputShard, Part, Read, Reader, Records
-from tasks.sources.files import File, opened
-from tasks.stage import digest
+from tasks.sources.base import InputShard, Part, Read, Reader, Records, ranged
+from tasks.sources.files import opened
 
 
 class WarcReader(Reader):
@@ -41,23 +39,9 @@ class WarcReader(Reader):
         return {**super().declared(), "extract": self.extract.model_dump(mode="json", exclude={"wall_seconds"})}
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
-        return [shard for file in self.listing.files() for shard in self._ranges(file)], 0
-
-    def _ranges(self, file: File) -> list[InputShard]:
-        """Byte ranges of about `shard` bytes; an uncompressed file is one."""
-        stem = re.sub(r"(\.warc)?(\.gz)?$", "", file.key.rpartition("/")[2], flags=re.IGNORECASE)
-        name = f"{self.source}-{re.sub(r'[^A-Za-z0-9._]+', '-', stem)[:60]}-{digest(file.key)[:6]}"
-        pieces = max(1, -(-file.size // max(1, self.settings.shard))) if file.key.lower().endswith(".gz") else 1
-        bounds = [file.size * number // pieces for number in range(pieces + 1)]
-        return [
-            InputShard(
-                self.source,
-                f"{name}-{number:04d}",
-                digest([file.key, file.digest, start, end]),
-                (Part(file.path, file.key, start, end),),
-            )
-            for number, (start, end) in enumerate(pairwise(bounds))
-        ]
+        files = self.listing.files()
+        sizes = [self.settings.shard if file.key.lower().endswith(".gz") else sys.maxsize for file in files]
+        return [shard for file, size in zip(files, sizes, strict=True) for shard in ranged(self.source, file, size)], 0
 
     def close(self) -> None:
         self._child.close()
@@ -105,10 +89,8 @@ class WarcReader(Reader):
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         with opened(self.listing.path(row["file"])) as file:
-            file.seek(row["offset"])
-            span = io.BytesIO(file.read(row["length"]))
-        for block in blocks(span, self.settings.payload + http.HEAD):
-            response = http.parse(block)
-            if response and hashlib.sha256(response.payload).hexdigest() == row["payload"]:
-                return response.payload
+            for block in blocks(file, row["offset"], self.settings.payload + http.HEAD):
+                response = http.parse(block)
+                if response and hashlib.sha256(response.payload).hexdigest() == row["payload"]:
+                    return response.payload
         raise self.changed(row)
