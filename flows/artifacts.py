@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows import pictures
 from flows.run import Run
-from training import log
+from training import checkpoint, log
 
 
 def key(name: str) -> str:
@@ -68,11 +68,23 @@ def training(run: Run) -> None:
     if "plan" in run.record:
         facts = run.plan_facts
         shares = mixture(facts)
+        header = ["channel", "target share", "realised share", "tokens", "documents", "epochs"]
         rows = [
-            [n, s["target"], s["realised"], facts["channel_tokens"][n], facts["usage"][n]["epochs"]]
-            for n, s in shares.items()
+            [
+                name,
+                f"{share['target']:.1%}",
+                f"{share['realised']:.1%}",
+                facts["channel_tokens"][name],
+                facts["usage"][name]["documents"],
+                facts["usage"][name]["epochs"],
+            ]
+            for name, share in shares.items()
         ]
-        body = table(["channel", "target share", "realised share", "tokens", "epochs"], rows)
+        phases = [
+            [p["name"], p["first_step"], p["steps"], *(f"{p['weights'].get(name, 0.0):.1%}" for name in shares)]
+            for p in facts["phases"]
+        ]
+        body = table(header, rows) + "\n\n" + table(["phase", "first step", "steps", *shares], phases)
         _publish(run, "mixture", "Mixture", pictures.mixture(shares), body)
     if summary := run.record.get("training"):
         folder = summary["run"]
@@ -85,8 +97,9 @@ def training(run: Run) -> None:
         rows = [[name, h["first"], h["last"]] for name, h in summary["held_out"].items()]
         body += "\n\nHeld out:\n\n" + table(["channel", "first loss", "last loss"], rows)
         _publish(run, "channel_losses", "Channel losses", pictures.channel_losses(steps, held_out), body)
-        rows = [["checkpoint", summary["checkpoint"]], ["export", summary["export"]], ["steps", summary["steps"]]]
-        _publish(run, "checkpoints", "Checkpoints", None, table(["", ""], rows))
+        kept = ", ".join(f"{step:,}" for step in sorted(checkpoint.steps(run.store, folder)))
+        rows = [["newest", summary["checkpoint"]], ["kept, by step", kept], ["exported model", summary["export"]]]
+        _publish(run, "checkpoints", "Checkpoints", None, table(["what", "where"], rows))
 
 
 def mixture(facts: dict[str, Any]) -> dict[str, dict[str, float]]:

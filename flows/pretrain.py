@@ -47,8 +47,8 @@ def _ended(result: StageResult) -> State:
     """The state that the UI shows of a stage."""
     message = f"{result.rows:,} rows in {result.shards:,} shards, {result.seconds:.1f} s. {result.note}".strip()
     name = {"cached": "Cached", "partial": "Partial"}.get(result.state, "Completed")
-    logger = get_run_logger()
-    (logger.warning if result.state == "partial" else logger.info)("%s: %s, %s", result.name, result.state, message)
+    if result.state == "partial":
+        get_run_logger().warning("%s: %s", result.name, message)
     return Completed(name=name, message=message)
 
 
