@@ -1,15 +1,15 @@
-"""The mixture's arithmetic: from a budget and weights to whole rows per phase and channel, and what cannot be met.
+"""The mixture's arithmetic: from a budget and weights to whole rows per phase and channel, and which tokens come next.
 
 A channel's documents form a stream: in each epoch every document once, in the order of a hash of (seed, id, epoch). A
 phase reads on where the last one stopped; with a `where` it takes, of the documents that pass, always those used least.
 So inside a channel usage counts differ by at most one (inside the documents that pass the same phases, where phases
-have a `where`), nothing is used beyond its epoch cap, and all of it is known before training (`MixtureError`).
+have a `where`), nothing is used beyond its epoch cap, and all of it is known before training (`tasks.allotment`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,15 +53,19 @@ def schedule(spec: Spec, sizes: Mapping[str, int]) -> tuple[PhaseRows, ...]:
         end = round(until * steps)
         if end <= first:
             raise MixtureError(f"mixture: phase {number + 1} ends at step {end} of {steps}, before it begins")
-        named = written or sizes
-        total = sum(named.values())
-        if not total:
+        weights = shares(written or sizes, spec.channels)
+        if not weights:
             raise MixtureError(f"mixture: no channel has any weight in phase {number + 1}, or no document was kept")
-        weights = {name: named[name] / total for name in spec.channels if named.get(name)}
         rows = largest_remainder(weights, (end - first) * spec.training.rows)
         phases.append(PhaseRows(first, end - first, where, weights, dict(written), rows))
         first = end
     return tuple(phases)
+
+
+def shares(weights: Mapping[str, float], channels: Iterable[str]) -> dict[str, float]:
+    """Weights made to sum to 1, in the order of `channels`, zeros left out."""
+    total = sum(weights.values())
+    return {name: weights[name] / total for name in channels if weights.get(name)}
 
 
 def largest_remainder(weights: Mapping[str, float], total: int) -> dict[str, int]:
@@ -111,8 +115,8 @@ class Usage:
     `lengths` (int32 [n], tokens, each at least 2) and `hashes` (uint64 [n]) of its documents; `cap` in epochs. `mask`
     below (bool [n]) says which documents pass a phase's `where`."""
 
-    def __init__(self, channel: str, lengths: np.ndarray, hashes: np.ndarray, cap: float, seed: int) -> None:
-        self.channel, self.lengths, self.hashes, self.cap, self.seed = channel, lengths, hashes, cap, seed
+    def __init__(self, lengths: np.ndarray, hashes: np.ndarray, cap: float, seed: int) -> None:
+        self.lengths, self.hashes, self.cap, self.seed = lengths, hashes, cap, seed
         self.counts = np.zeros(len(lengths), np.int32)
         self.begun: list[tuple[int, int]] = []
         """Documents cut where a phase ended: (index, first token to read, which was the last one read)."""
@@ -166,36 +170,3 @@ class Usage:
             self.begun.append((int(document[whole - 1]), int(start[whole - 1] + length[whole - 1]) - 1))
         self.begun += zip(document[whole:].tolist(), start[whole:].tolist(), strict=True)
         return Stream(document[:whole], start[:whole], length[:whole])
-
-
-def shortage(usage: Usage, mask: np.ndarray, sequence: int, phases: tuple[PhaseRows, ...], number: int) -> str | None:
-    """What a channel lacks for phase `number`, in the words of the spec; None when nothing."""
-    phase, name = phases[number], usage.channel
-    needed, has = phase.rows[name] * sequence + 1, usage.available(mask)
-    if has >= needed:
-        return None
-    place = f" in phase {number + 1}" if len(phases) > 1 else ""
-    place += f" where {phase.where}" if phase.where else ""
-    remedies = [_less(phase, name, max(has, 0), sequence)]
-    if once := usage.tokens(mask):
-        remedies.insert(0, f"raise epochs.{name} to {math.ceil((needed + usage.taken(mask)) / once)}")
-    return (
-        f"mixture: {name} needs {needed:,} tokens at weight {_weight(phase.written.get(name, phase.weights[name]))} "
-        f"but has {max(has, 0):,} under {usage.cap:g} epochs{place}; {', or '.join(remedies)}"
-    )
-
-
-def _less(phase: PhaseRows, name: str, has: int, sequence: int) -> str:
-    """The largest weight, all others unchanged, or (where weights cannot help) the largest budget that `has` meets."""
-    rows, fits = sum(phase.rows.values()), max(has - 1, 0) // sequence
-    if others := sum(weight for channel, weight in phase.written.items() if channel != name):
-        share = max(fits - 1, 0) / rows
-        return f"lower the weight to {_weight(math.floor(share / (1 - share) * others * 1000) / 1000)}"
-    steps = math.floor(max(fits - 1, 0) / (phase.rows[name] / phase.steps))
-    return f"lower the phase's budget to {steps * rows // phase.steps * sequence:,} tokens ({steps:,} steps)"
-
-
-def _weight(value: float) -> str:
-    """.10, .038, 1.00"""
-    text = f"{value:.3f}".removeprefix("0")
-    return text[:-1] if text.endswith("0") else text

@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.spec import Spec
+from tasks.allotment import allot
 from tasks.hashing import mixed, words
-from tasks.mixture import MixtureError, PhaseRows, Stream, Usage, schedule, shortage
+from tasks.mixture import PhaseRows, Stream, Usage, schedule
 from tasks.packing import ROWS, Documents, cut, row_table, training_order, woven
 from tasks.stage import digest
 from tasks.store import Store
@@ -126,7 +127,7 @@ def build(
     files, train, held_out = _collect(spec, shards)
     sizes = {name: int(documents.length.sum(dtype=np.int64)) for name, documents in train.items()}
     phases = schedule(spec, sizes)
-    usages, streams = _allot(spec, phases, train)
+    usages, streams = allot(spec, phases, train)
     folder = Folder(store, plan_folder(spec, key))
     counted = [_write_phase(folder, spec, n, phase, train, streams[n]) for n, phase in enumerate(phases)]
     evaluated = _write_held_out(folder, spec, held_out)
@@ -154,28 +155,6 @@ def build(
 
 def rows_per_file(sequence: int) -> int:
     return max(1, FILE_TOKENS // (sequence + 1))
-
-
-def _allot(
-    spec: Spec, phases: tuple[PhaseRows, ...], train: dict[str, Documents]
-) -> tuple[dict[str, Usage], list[dict[str, Stream]]]:
-    """Every channel's usage counts after the run, and its stream per phase."""
-    usages: dict[str, Usage] = {}
-    streams: list[dict[str, Stream]] = [{} for _ in phases]
-    lacking = []
-    for name, documents in train.items():
-        usages[name] = usage = Usage(name, documents.length, documents.hash, spec.mixture.cap(name), spec.seed)
-        for number, phase in enumerate(phases):
-            if not (rows := phase.rows.get(name)):
-                continue
-            mask = documents.passing(number, phase)
-            if lack := shortage(usage, mask, spec.training.sequence, phases, number):
-                lacking.append(lack)
-                break
-            streams[number][name] = usage.take(mask, rows * spec.training.sequence + 1)
-    if lacking:
-        raise MixtureError("\n".join(lacking))
-    return usages, streams
 
 
 def _write_phase(

@@ -1,4 +1,4 @@
-"""The mixture's arithmetic: rows, interleaving, usage, and what is said when the corpus is too small."""
+"""The mixture's arithmetic: rows, interleaving and usage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_specs.spec import Spec
-from tasks.mixture import MixtureError, Usage, interleave, largest_remainder, schedule, shortage
+from tasks.mixture import MixtureError, Usage, interleave, largest_remainder, schedule
 
 
 def make_spec(tokens: int = 1_600_000, phases: Any = (), **more: Any) -> Spec:
@@ -29,9 +29,9 @@ PHASES = (
 )
 
 
-def usage_of(channel: str, lengths: list[int], cap: float) -> Usage:
+def usage_of(lengths: list[int], cap: float) -> Usage:
     hashes = np.arange(len(lengths), dtype=np.uint64) * np.uint64(2**60)
-    return Usage(channel, np.array(lengths, np.int32), hashes, cap, seed=1)
+    return Usage(np.array(lengths, np.int32), hashes, cap, seed=1)
 
 
 def everything(usage: Usage) -> np.ndarray:
@@ -95,7 +95,7 @@ def test_after_every_step_each_channel_is_less_than_one_row_from_its_share(rows:
 
 
 def test_a_stream_is_read_on_where_it_stopped_and_repeats_evenly() -> None:
-    usage = usage_of("zh", [10, 20, 30], cap=3)
+    usage = usage_of([10, 20, 30], cap=3)
     read = [0] * 3
     for tokens in (25, 50, 40, 61):
         stream = usage.take(everything(usage), tokens)
@@ -114,7 +114,7 @@ def test_a_stream_is_read_on_where_it_stopped_and_repeats_evenly() -> None:
 def test_what_is_available_can_be_read_to_the_last_token_and_never_beyond_the_cap(
     lengths: list[int], before: list[int], cap: int
 ) -> None:
-    usage = usage_of("zh", lengths, cap)
+    usage = usage_of(lengths, cap)
     half = np.arange(len(lengths)) % 2 == 0
     for tokens in before:
         if usage.available(half) >= tokens:
@@ -125,68 +125,3 @@ def test_what_is_available_can_be_read_to_the_last_token_and_never_beyond_the_ca
         assert usage.available(mask) == 0
         assert (usage.counts[mask] == cap).all()
         assert not [entry for entry in usage.begun if mask[entry[0]]]
-
-
-def test_a_shortage_reads_like_the_spec() -> None:
-    phases = schedule(make_spec(phases=({"until": 1, "weights": {"zh": 0.5, "en": 0.4, "code": 0.1}},)), {})
-    usage = usage_of("code", [30_602], cap=2)
-    assert shortage(usage, everything(usage), 256, phases, 0) == (
-        "mixture: code needs 159,745 tokens at weight .10 but has 61,204 under 2 epochs; "
-        "raise epochs.code to 6, or lower the weight to .035"
-    )
-
-
-def test_a_shortage_names_its_phase_and_what_the_earlier_ones_used() -> None:
-    phases = schedule(make_spec(phases=PHASES), {})
-    usage = usage_of("code", [20_000, 300_000], cap=1.5)
-    usage.take(everything(usage), 320_000)
-    assert shortage(usage, np.array([True, False]), 256, phases, 1) == (
-        "mixture: code needs 32,001 tokens at weight .10 but has 10,000 under 1.5 epochs "
-        "in phase 2 where quality > 0.5; raise epochs.code to 3, or lower the weight to .028"
-    )
-
-
-def test_a_channel_without_documents_is_told_to_have_no_weight() -> None:
-    phases = schedule(make_spec(phases=({"until": 1, "weights": {"zh": 0.5, "en": 0.5}},)), {})
-    usage = usage_of("zh", [], cap=4)
-    message = shortage(usage, everything(usage), 256, phases, 0)
-    assert message is not None
-    assert message.endswith("but has 0 under 4 epochs; lower the weight to .00")
-
-
-@settings(deadline=None)
-@given(
-    st.integers(2_000, 150_000),
-    st.sampled_from([0.5, 1, 2, 3.5]),
-    st.fixed_dictionaries({"zh": st.floats(0.05, 1), "en": st.floats(0.05, 1), "code": st.floats(0.05, 1)}),
-    st.booleans(),
-)
-def test_following_the_advice_helps(once: int, cap: float, weights: dict[str, float], by_size: bool) -> None:
-    sizes = {"zh": once, "en": 9 * once, "code": once}
-    phase = {"until": 1, "weights": {"zh": 1.0} if by_size else weights}
-
-    def lack(**changes: Any) -> str | None:
-        spec = make_spec(
-            changes.get("tokens", 1_600_000), (phase | {"weights": changes.get("weights", phase["weights"])},)
-        )
-        usage = usage_of("zh", [once], changes.get("cap", cap))
-        planned = schedule(spec, sizes)
-        return shortage(usage, everything(usage), 256, planned, 0) if planned[0].rows.get("zh") else None
-
-    message = lack()
-    if message is None:
-        return
-    raised = re.search(r"raise epochs\.zh to (\d+)", message)
-    assert raised
-    assert lack(cap=int(raised[1])) is None
-    assert lack(cap=int(raised[1]) - 1) is not None
-    if by_size:
-        lower = re.search(r"budget to ([\d,]+) tokens \(([\d,]+) steps\)", message)
-        assert lower
-        tokens = int(lower[1].replace(",", ""))
-        assert tokens == 8192 * int(lower[2].replace(",", ""))
-        assert tokens < 8192 or lack(tokens=tokens) is None
-    else:
-        lower = re.search(r"lower the weight to (\.\d+)", message)
-        assert lower
-        assert lack(weights=weights | {"zh": float(lower[1])}) is None
