@@ -19,7 +19,7 @@ from tasks.quality import Quality, QualityLearned
 from tasks.signals import Signals
 from tasks.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, ordered
 from tasks.tokenizer import TokenizerLearned
-from tasks.tokens import Tokens
+from tasks.tokens import TokenEstimate, Tokens
 from tasks.verdict import Verdict
 
 
@@ -57,23 +57,19 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
     needs = ("percentiles",) if asked else ()
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
     keep = tuple(name for name in stages.duplicates.keep if name != "quality" or stages.quality.reference)
+    facts = (pins.get("tokenizer") or {"facts": {}})["facts"]
     found += [
         node(Channel(channels), *needs),
         node(Verdict(rules(spec, pins), keep, stages.duplicates.partitions, gates(spec)), *needs),
         learn(TokenizerLearned(spec.tokenizer, seed, weights(spec))),
-        node(Tokens(spec.tokenizer, pins.files("tokenizer"), _size(pins)), "tokenizer"),
+        node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
+        node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
     check_columns(spec, {*DOCUMENTS.names, *(name for each in found for name in each.writes)})
     try:
         return ordered(found)
     except ValueError as error:
         raise SpecError([f"{spec.name}: {error}"]) from None
-
-
-def _size(pins: Pins) -> int | None:
-    """Entries of the pinned tokenizer."""
-    pin = pins.get("tokenizer")
-    return int(pin["facts"]["size"]) if pin else None
 
 
 def percentiles_asked(spec: Spec) -> set[Threshold]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.base import Settings
 from data_specs.training import Tokenizer
 from tasks.stage import Stage
 from tasks.tokenizer import TokenizerError, load
@@ -61,13 +63,26 @@ class Tokens(Stage):
         return pa.table([pa.ListArray.from_arrays(splits, values, mask=pa.array(~wanted))], schema=self.writes)
 
 
-def estimate(
-    size: pa.ChunkedArray, channel: pa.ChunkedArray, compression: Mapping[str, Mapping[str, float]]
-) -> pa.ChunkedArray:
-    """Tokens (int64) that documents of `size` bytes of UTF-8 would have, from the bytes per token of their channel
-    (the tokenizer's facts); the mean over channels where a channel is null or was not in the sample."""
-    known = {name: facts["bytes"] for name, facts in compression.items()}
-    mean = sum(known.values()) / len(known) if known else 4.0
-    index = pc.index_in(channel, pa.array([*known], pa.string()))
-    rate = pc.fill_null(pa.array([*known.values()], pa.float64()).take(index.combine_chunks()), mean)
-    return pc.cast(pc.add(pc.ceil(pc.divide(pc.cast(size, pa.float64()), rate)), 1), pa.int64())
+class TokenEstimate(Stage):
+    """About how many tokens a document has, kept or not: what another threshold would give or take. Column
+    `token_estimate`: its bytes of UTF-8 over the bytes per token that the tokenizer reached on its channel, and one for
+    the end; the mean over channels where it has none or its channel was not in the tokenizer's sample."""
+
+    name, version = "token_estimate", 1
+    reads = ("text", "channel")
+    writes = pa.schema([("token_estimate", pa.int64())])
+
+    def __init__(self, compression: Mapping[str, Mapping[str, float]]) -> None:
+        """`compression`: the pinned tokenizer's fact of that name."""
+        super().__init__(Settings())
+        self.rates = {name: found["bytes"] for name, found in sorted(compression.items())}
+
+    def declared(self) -> dict[str, Any]:
+        return {"bytes_per_token": self.rates}
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        index = pc.index_in(batch["channel"], pa.array([*self.rates], pa.string())).combine_chunks()
+        mean = sum(self.rates.values()) / max(1, len(self.rates))
+        rate = pc.fill_null(pa.array([*self.rates.values()], pa.float64()).take(index), mean)
+        size = pc.cast(pc.binary_length(batch["text"]), pa.float64())
+        return pa.table([pc.cast(pc.add(pc.ceil(pc.divide(size, rate)), 1), pa.int64())], schema=self.writes)

@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerFast
 
 from data_specs.training import Tokenizer
 from tasks.tokenizer import END, SPLIT, TokenizerError, TokenizerLearned, learn, load
-from tasks.tokens import Tokens, estimate
+from tasks.tokens import TokenEstimate, Tokens
 from tests.golden import check_golden
 
 SETTINGS = Tokenizer(vocabulary=600, reserved=4)
@@ -253,6 +253,8 @@ def test_tokens_change_only_with_the_version(learned: bytes, tmp_path: Path) -> 
     documents = texts(seed=3, count=30)
     columns = {"text": documents, "kept": [True] * 30, "evaluated": [False] * 30}
     check_golden("tokens", Tokens.version, stage(learned, tmp_path)(pa.table(columns)))
+    estimates = TokenEstimate({"en": {"bytes": 3.7}})(pa.table({"text": documents, "channel": ["en", None, "zh"] * 10}))
+    check_golden("token_estimate", TokenEstimate.version, estimates)
 
 
 def test_batches_of_any_size_give_the_same_tokens(learned: bytes, tmp_path: Path) -> None:
@@ -266,9 +268,11 @@ def test_batches_of_any_size_give_the_same_tokens(learned: bytes, tmp_path: Path
 
 def test_an_estimate_is_bytes_over_the_compression_of_the_channel_and_one_more() -> None:
     compression = {"en": {"characters": 4.0, "bytes": 4.0}, "zh": {"characters": 1.0, "bytes": 3.0}}
-    size = pa.chunked_array([[400, 401, 300, 7]])
-    channel = pa.chunked_array([["en", "en", "zh", None]])
-    assert estimate(size, channel, compression).to_pylist() == [101, 102, 101, 3]
+    texts = pa.array(["a" * 400, "a" * 401, "\u6c34" * 100, "a" * 7, "a" * 8, ""])
+    batch = pa.table({"text": texts, "channel": ["en", "en", "zh", None, "code", "en"]})
+    found = TokenEstimate(compression)(batch)
+    assert found["token_estimate"].to_pylist() == [101, 102, 101, 3, 4, 1]
+    assert TokenEstimate(compression)(batch.slice(0, 0)).num_rows == 0
 
 
 def real(shared: Path, name: str, most: int) -> list[str]:
@@ -290,8 +294,8 @@ def test_real_chinese_and_english_come_back_whole_and_estimates_are_near(shared:
     for name, found in documents.items():
         encoded = loaded.encode(found)
         assert [loaded.encoder.decode(ids[:-1].tolist()) for ids in encoded] == found
-        size = pa.chunked_array([[len(text.encode()) for text in found]])
-        guess = np.array(estimate(size, pa.chunked_array([[name] * len(found)]), facts["compression"]).to_pylist())
+        batch = pa.table({"text": found, "channel": [name] * len(found)})
+        guess = TokenEstimate(facts["compression"])(batch)["token_estimate"].to_numpy()
         exact = np.array([len(ids) for ids in encoded])
         assert abs(guess.sum() / exact.sum() - 1) < 0.1
         assert np.median(np.abs(guess / exact - 1)) < 0.2
