@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -29,7 +29,23 @@ SET = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Commands(click.Group):
+    """Commands of which a mistaken usage, too, ends in a JSON object where one was asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["arguments"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if "--json" in ctx.meta["arguments"]:
+                said({"status": "failed", "error": error.format_message(), "exit": error.exit_code})
+            raise
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def cli() -> None:
     """From a web crawl to a pretrained language model, in one orchestrated run.
 
@@ -56,25 +72,36 @@ def said_rows(columns: list[str], rows: Iterator[list[Any]]) -> None:
 
 
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What the user can mend is one message and an exit code, without a traceback."""
+    """What the user can mend is one message and an exit code, without a traceback; so is Ctrl-C."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from flows.run import STOPS, exit_code
-
         try:
-            return command(*args, **kwargs)
-        except STOPS as error:
-            if kwargs.get("as_json"):
-                said({"status": "failed", "error": str(error), "exit": exit_code(error)})
-            click.echo(f"sluice: {error}", err=True)
-            sys.exit(exit_code(error))
+            from flows.run import STOPS, exit_code
+
+            try:
+                return command(*args, **kwargs)
+            except STOPS as error:
+                message, code = str(error), exit_code(error)
+        except KeyboardInterrupt:
+            message, code = "interrupted", 130
+        failed(message, code, kwargs["as_json"])
 
     return wrapped
 
 
-def reading(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that reads: it gets the run of a spec with all that exists found, and whether to answer in JSON."""
+def failed(message: str, code: int, as_json: bool, record: dict[str, Any] | None = None) -> NoReturn:
+    """Say what failed, and end with an exit code."""
+    from flows.terminal import clean
+
+    if as_json:
+        said((record or {"exit": code}) | {"status": "failed", "error": message})
+    click.echo(f"sluice: {clean(message)}", err=True)
+    sys.exit(code)
+
+
+def of_spec(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that gets the run of a spec, and whether to answer in JSON."""
 
     @SPEC
     @STORE
@@ -82,10 +109,20 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     @JSON
     @plain_errors
     @functools.wraps(command)
-    def resolved(spec: str, store: str | None, settings: tuple[str, ...], **given: Any) -> None:
+    def begun(spec: str, store: str | None, settings: tuple[str, ...], **given: Any) -> None:
         from flows.run import Run
 
-        current = Run.of(spec, store, settings)
+        command(Run.of(spec, store, settings), **given)
+
+    return begun
+
+
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """The same, with all that exists found."""
+
+    @of_spec
+    @functools.wraps(command)
+    def resolved(current: Run, **given: Any) -> None:
         current.resolve()
         command(current, **given)
 
@@ -134,10 +171,7 @@ def run(
             said(record)
         return
     error = record.get("error") or state.message or "the run failed; see the log above"
-    if as_json:
-        said(record | {"status": "failed", "error": error})
-    click.echo(f"sluice: {error}", err=True)
-    sys.exit(record.get("exit", 1))
+    failed(error, record.get("exit", 1), as_json, record)
 
 
 @cli.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,6 +21,7 @@ from pyarrow import compute, dataset
 
 from data_specs.expressions import locked, suggestion
 from data_specs.load import SpecError
+from flows.terminal import line
 from tasks.execute import StageError
 from tasks.pipeline import Pipeline
 from tasks.views import View, views
@@ -52,15 +53,9 @@ def select(pipeline: Pipeline, sql: str) -> Iterator[Answer]:
         TemporaryDirectory(prefix="sluice-query-") as spill,
         closing(locked(memory_limit=MEMORY, temp_directory=spill)) as connection,
     ):
-        nodes = list(_nodes(_statement(connection, sql)))
+        nodes = _statement(connection, sql)
         known = views(pipeline)
-        asked = {node["table_name"].lower() for node in nodes if node.get("type") == "BASE_TABLE"}
-        local = {entry["key"].lower() for node in nodes for entry in (node.get("cte_map") or {}).get("map", [])}
-        for name in sorted(asked - local - set(known)):
-            pending = name in {node.name for node in pipeline.nodes if node.writes}
-            why = f"{name} is not computed yet" if pending else f"there is no view {name}"
-            hint = "" if pending else suggestion(name, known, mark="")
-            raise SpecError([f"query: {why}{hint}; the views are {', '.join(known)}"])
+        _check_names(connection, nodes, known, {node.name for node in pipeline.nodes if node.writes})
         for name, view in known.items():
             connection.register(name, view)
         try:
@@ -70,15 +65,10 @@ def select(pipeline: Pipeline, sql: str) -> Iterator[Answer]:
             for view in known.values():
                 if view.error:
                     raise view.error from None
-            said = str(error).splitlines()[0]
+            said = line(str(error).splitlines()[0])
             if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
                 raise StageError(f"query: too large for this machine: {said}; ask for fewer rows or columns") from None
-            alone = {
-                node["column_names"][0].lower()
-                for node in nodes
-                if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1
-            }
-            raise SpecError([f"query: {said}{_hint(pipeline, alone, asked, known)}"]) from None
+            raise SpecError([f"query: {said}{_hint(pipeline, nodes, known)}"]) from None
 
 
 def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[list[Any]]:
@@ -87,20 +77,40 @@ def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[list[Any]]:
             yield [_plain(value) for value in row]
 
 
-def _statement(connection: duckdb.DuckDBPyConnection, sql: str) -> Tree:
-    """The syntax tree of one SELECT that names tables only. Raises SpecError."""
-    tree = json.loads(connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
+def _statement(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Tree]:
+    """Every object of the syntax tree of one SELECT that reads tables only. Raises SpecError."""
+    try:
+        tree = json.loads(connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
+        nodes = list(_nodes(tree))
+    except (UnicodeEncodeError, RecursionError, duckdb.Error) as error:
+        raise SpecError([f"query: the statement cannot be read: {line(error)}"]) from None
     if tree["error"]:
         parser = tree.get("error_type") == "parser"
-        raise SpecError([f"query: {tree['error_message'] if parser else 'only one SELECT is answered'}"])
+        raise SpecError([f"query: {line(tree['error_message']) if parser else 'only one SELECT is answered'}"])
     if len(tree["statements"]) != 1:
         raise SpecError([f"query: {len(tree['statements'])} statements, but only one SELECT is answered"])
-    for node in _nodes(tree):
+    for node in nodes:
         if node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"] not in _TABLES:
             raise SpecError([f"query: {node['function']['function_name']}() is no view; only views are read"])
         if node.get("type") == "SHOW_REF" and not node["query"]:
             raise SpecError(["query: only one SELECT is answered; `describe corpus` tells columns and types"])
-    return tree
+    return nodes
+
+
+def _check_names(
+    connection: duckdb.DuckDBPyConnection, nodes: list[Tree], known: Collection[str], stages: Collection[str]
+) -> None:
+    """Every table is a view, or what a WITH defines under a name that DuckDB has no table for. Raises SpecError."""
+    catalog = "SELECT table_name FROM duckdb_tables() UNION SELECT view_name FROM duckdb_views()"
+    taken = {name.lower() for (name,) in connection.execute(catalog).fetchall()}
+    local = {entry["key"].lower() for node in nodes for entry in (node.get("cte_map") or {}).get("map", [])} - taken
+    for node in nodes:
+        name = node.get("table_name", "").lower()
+        if node.get("type") != "BASE_TABLE" or name in known or (name in local and not node["schema_name"]):
+            continue
+        why = f"there is no view {line(name)}{suggestion(name, known, mark='')}"
+        why = f"{name} is not computed yet" if name in stages else why
+        raise SpecError([f"query: {why}; the views are {', '.join(known)}"])
 
 
 def _nodes(tree: Any) -> Iterator[Tree]:
@@ -113,19 +123,21 @@ def _nodes(tree: Any) -> Iterator[Tree]:
             yield from _nodes(value)
 
 
-def _hint(pipeline: Pipeline, alone: set[str], asked: set[str], known: dict[str, View]) -> str:
+def _hint(pipeline: Pipeline, nodes: list[Tree], known: dict[str, View]) -> str:
     """What a column may have been meant to be, or that its stage has not run."""
-    columns_known = sorted({name for view in asked & set(known) for name in known[view].schema.names})
-    for name in sorted(alone - {column.lower() for column in columns_known}):
+    asked = {node["table_name"].lower() for node in nodes if node.get("type") == "BASE_TABLE"} & set(known)
+    names = [node["column_names"] for node in nodes if node.get("class") == "COLUMN_REF"]
+    columns = sorted({name for view in asked for name in known[view].schema.names})
+    for name in sorted({parts[0].lower() for parts in names if len(parts) == 1} - {each.lower() for each in columns}):
         if name in pipeline.provider:
             return f"; {name} is written by {pipeline.provider[name]}, which is not computed yet"
-        if near := suggestion(name, columns_known, mark=""):
+        if near := suggestion(name, columns, mark=""):
             return near
     return ""
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: bytes in hexadecimal, no NaN, integers of 64 bits, the rest as text."""
+    """A value as JSON has it: bytes in hexadecimal, no NaN, numbers that JSON's readers keep, the rest as text."""
     match value:
         case None | bool() | str():
             return value
@@ -134,7 +146,7 @@ def _plain(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else None
         case Decimal():
-            return float(value)
+            return float(value) if Decimal(repr(float(value))) == value else str(value)
         case bytes():
             return value.hex()
         case list() | tuple():
