@@ -95,10 +95,6 @@ class Run:
             raise SpecError(
                 f"--retrain: {', '.join(unknown)} is not learned by this spec; {', '.join(sorted(known))} are"
             )
-        moved = {column for node in run.pipeline.nodes if set(node.pins) & set(retrain) for column in node.writes}
-        if any(node.name == "learn_percentiles" and moved & set(node.stage.reads) for node in run.pipeline.nodes):
-            run.pipeline.pins.retrain.add("percentiles")  # thresholds of a retrained model's scores go with it
-            run.pipeline.refresh()
         return run
 
     # -- steps -------------------------------------------------------------------------------------------------------

@@ -53,7 +53,9 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
     found += [node(stage(stages.duplicates)) for stage in (Exact, Candidates, Alike, Clusters)]
     asked = percentiles_asked(spec)
     if asked:
-        found.append(learn(PercentilesLearned(stages.quality, seed, asked)))
+        scorers = {name for each in found if {*each.writes} & {column for column, _ in asked} for name in each.pins}
+        models = {name: pin["sha256"] for name in scorers if (pin := pins.get(name))}
+        found.append(learn(PercentilesLearned(stages.quality, seed, asked, models)))
     needs = ("percentiles",) if asked else ()
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
     keep = tuple(name for name in stages.duplicates.keep if name != "quality" or stages.quality.reference)

@@ -10,7 +10,7 @@ Every percentile to a tenth is kept of a column, so that a rule that moves from 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,14 @@ class PercentilesLearned(Learned):
     suffix = ".json"
     settings: stages.Quality
 
-    def __init__(self, settings: stages.Quality, seed: int, asked: Collection[Threshold]) -> None:
-        """`settings.per` says whether languages have thresholds of their own. Raises ValueError for a percentile that
-        is finer than a tenth."""
+    def __init__(
+        self, settings: stages.Quality, seed: int, asked: Collection[Threshold], models: Mapping[str, str] | None = None
+    ) -> None:
+        """`settings.per` says whether languages have thresholds of their own. `models`: the pins, by name, that wrote
+        the columns, and their sha256: of another model's scores these thresholds say nothing. Raises ValueError for a
+        percentile that is finer than a tenth."""
         super().__init__(settings, seed)
+        self.models = dict(models or {})
         for column, p in asked:
             if p not in GRID:
                 raise ValueError(f"percentile({column}, {p}): percentiles are known to a tenth, from 0.1 to 99.9")
@@ -56,6 +60,9 @@ class PercentilesLearned(Learned):
 
     def declared(self) -> dict[str, Any]:
         return {"per": self.settings.per, "columns": self.columns}
+
+    def ingredients(self) -> dict[str, Any]:
+        return super().ingredients() | {"models": self.models}
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `column`, `language` (empty where unknown), `value` (float64), one row per value not null."""

@@ -2,8 +2,9 @@
 
 `pins/<lineage>.json` maps each learned thing (a classifier, the tokenizer, thresholds, the held-out table, the number
 of groups of a folder source) to a file in the store and its digest. A run learns only what has no pin, so a night's
-new pages never change a model, and with it everything below; only an explicit retrain moves a pin. Older pins are
-kept.
+new pages never change a model, and with it everything below; only an explicit retrain moves a pin, and with it those
+that were learned from its model's values (thresholds of a scorer's scores), in whichever run comes to them. Older pins
+are kept.
 """
 
 from __future__ import annotations
@@ -43,7 +44,15 @@ class Pins:
     def get(self, name: str) -> Pin | None:
         """The newest pin of a name; None where there is none, or it is to be learned anew."""
         found = self.history.get(name)
-        return found[-1] if found and name not in self.retrain else None
+        return found[-1] if found and name not in self.retrain and not self.moved(name) else None
+
+    def moved(self, name: str) -> list[str]:
+        """The pins whose values the newest pin of a name was learned from (`ingredients.models`) and that are others
+        now, so that it is to be learned anew."""
+        found = self.history.get(name)
+        models = found[-1].get("ingredients", {}).get("models", {}) if found else {}
+        now = {model: self.get(model) for model in models}
+        return [model for model, pin in now.items() if pin is None or pin["sha256"] != models[model]]
 
     def set(self, name: str, pin: Pin) -> None:
         """Commit a new pin; what another run pinned meanwhile stays, and this run goes on with its own."""

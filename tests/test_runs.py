@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from flows.run import Run
 from tasks.execute import ChangedError, DiskFullError, GateError
 from tasks.language import Language
 from tasks.store import Store
@@ -181,12 +182,24 @@ def test_retraining_moves_only_the_pin_that_is_named(first: Any, tmp_path: Path)
     assert {name for name in after if len(after[name]) != len(before[name])} == {"domain"}
 
 
-def test_retraining_a_scorer_moves_the_thresholds_of_its_scores(first: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("until", [None, "quality", "learn_quality"])
+def test_retraining_a_scorer_moves_the_thresholds_of_its_scores(first: Any, tmp_path: Path, until: str | None) -> None:
+    """In whichever run comes to them: the one that retrains may stop before."""
     spec = copy(first, tmp_path)
     spec.write_text(spec.read_text().replace('reference: "length(text) > 1500"', 'reference: "length(text) < 900"'))
     assert "--retrain quality" in next(s for s in go(spec).record["stages"] if s["name"] == "learn_quality")["note"]
-    again = go(spec, retrain=["quality"])
-    assert {"learn_quality", "quality", "learn_percentiles"} <= {n for n, s in states(again).items() if s == "computed"}
+    runs = [go(spec, retrain=["quality"], until=until)]
+    if until:
+        assert Run.of(str(spec)).pipeline.pins.get("percentiles") is None
+        runs.append(go(spec))
+    computed = {name for run in runs for name, state in states(run).items() if state == "computed"}
+    assert {"learn_quality", "quality", "learn_percentiles"} <= computed
+    pins = runs[-1].pipeline.pins
+    assert {name: len(history) for name, history in pins.history.items() if len(history) > 1} == {
+        "quality": 2,
+        "percentiles": 2,
+    }
+    assert pins.history["percentiles"][-1]["ingredients"]["models"] == {"quality": pins.get("quality")["sha256"]}
     assert set(states(go(spec)).values()) == {"cached"}
 
 
