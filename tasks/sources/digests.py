@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,7 +66,7 @@ class Digests:
         oldest = time.time() - _DAYS * _DAY
         entries = {key: entry for key, entry in (self._known | self._fresh).items() if entry[2] >= oldest // _DAY}
         body = orjson.dumps(entries)
-        part = self._path.with_suffix(f".{os.getpid()}")
+        part = self._path.with_suffix(f".{secrets.token_hex(4)}")
         with suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             for other in self._path.parent.iterdir():

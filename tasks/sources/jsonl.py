@@ -87,9 +87,9 @@ def lines(path: str, start: int = 0) -> Iterator[IO[bytes]]:
 
 
 def _pass(stream: IO[bytes], most: int = sys.maxsize) -> int:
-    """Read to the end of a line, or past `most` of its bytes; returns how many were read."""
+    """Read to the end of a line, `most` bytes of it at most; returns how many were read."""
     passed = 0
-    while passed < most and (piece := stream.readline(LONGEST)):
+    while passed < most and (piece := stream.readline(min(LONGEST, most - passed))):
         passed += len(piece)
         if piece.endswith(b"\n"):
             break
@@ -125,7 +125,7 @@ class JsonlReader(Reader):
         end = sys.maxsize if packed(part.path) else part.end
         offset = max(0, part.start - 1)
         with lines(part.path, offset) as stream:
-            if part.start:  # the line that its first byte, or the one before it, belongs to, began in another range
+            if part.start:  # the line of the byte before the range is another's
                 offset += _pass(stream, end - offset)
             while offset < end and (line := stream.readline(LONGEST)):
                 length = len(line)

@@ -1,0 +1,95 @@
+"""Plain JSON lines cut into byte ranges: the same documents as without, whatever the ranges."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data_specs.sources import JsonlSource
+from data_specs.stages import Extract
+from tasks.sources import Reader, jsonl, reader
+from tests.test_sources import read_all
+
+LINES = st.one_of(
+    st.sampled_from([b"", b"   ", b"\r", b"[1]", b'{"text"', b'{"text": " "}', b'{"no": 1}', b"\xff", b"x" * 70]),
+    st.text(max_size=60).map(lambda text: json.dumps({"text": f"gold {text}"}).encode()),
+    st.text(max_size=9).map(lambda text: json.dumps({"text": text}, ensure_ascii=False).encode(errors="replace")),
+)
+
+
+def lines(path: Path, shard: int = 2**40) -> Reader:
+    return reader("web", JsonlSource(kind="jsonl", paths=str(path), shard=shard), Extract())
+
+
+def outcome(source: Reader) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """All documents in order, and the ledgers added up."""
+    reads = read_all(source)
+    ledger: dict[str, Any] = {"in": sum(read.ledger["in"] for read in reads)}
+    for group in ("dropped", "quarantined"):
+        ledger[group] = sum((Counter(read.ledger[group]) for read in reads), Counter())
+    return [row for read in reads for row in read.documents.to_pylist()], ledger
+
+
+@given(data=st.lists(LINES, max_size=30).map(b"\n".join), ended=st.booleans(), shard=st.integers(1, 400))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_ranges_of_any_size_give_the_documents_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, ended: bool, shard: int
+) -> None:
+    monkeypatch.setattr(jsonl, "LONGEST", 64)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(data + b"\n" * ended)
+    whole, cut = lines(path), lines(path, shard)
+    assert outcome(cut) == outcome(whole)
+    assert len(cut.shards(None)[0]) == max(1, -(-path.stat().st_size // shard))
+    for row in outcome(cut)[0]:
+        assert cut.reread(row) == data[row["offset"] : row["offset"] + row["length"]]
+
+
+def test_only_large_plain_files_are_cut_and_the_others_are_grouped(tmp_path: Path) -> None:
+    body = b"".join(b'{"text": "gold %d"}\n' % number for number in range(1000))
+    for name in ("large.jsonl", "small.jsonl", "packed.jsonl.gz", "LOUD.JSONL.GZ"):
+        packed = gzip.compress(body, 0) if name.lower().endswith(".gz") else body
+        (tmp_path / name).write_bytes(packed[:200] if name == "small.jsonl" else packed)
+    source = lines(tmp_path / "*", 4000)
+    shards, groups = source.shards(None)
+    cut = [shard for shard in shards if shard.parts[0].key == "large.jsonl"]
+    assert [(part.start, part.end) for shard in cut for part in shard.parts] == [
+        (len(body) * number // len(cut), len(body) * (number + 1) // len(cut)) for number in range(len(cut))
+    ]
+    assert len(cut) == -(-len(body) // 4000)
+    assert groups >= 4
+    assert sorted(part.key for shard in shards for part in shard.parts if shard not in cut) == [
+        "LOUD.JSONL.GZ", "packed.jsonl.gz", "small.jsonl",
+    ]  # fmt: skip
+    assert len({shard.name for shard in shards}) == len(shards)
+    rows, ledger = outcome(source)
+    assert ledger["in"] == 3011
+    assert len({row["id"] for row in rows}) == len(rows) == 3010
+
+
+def test_a_new_file_leaves_the_ranges_of_another_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "gold"}\n' * 500)
+    before, _ = lines(tmp_path / "*", 1000).shards(None)
+    (tmp_path / "b.jsonl").write_bytes(b'{"text": "lead"}\n' * 200)
+    after, _ = lines(tmp_path / "*", 1000).shards(None)
+    assert {(shard.name, shard.digest) for shard in before} < {(shard.name, shard.digest) for shard in after}
+
+
+def test_a_line_over_many_ranges_is_read_by_the_one_it_begins_in_and_costs_the_others_no_more_than_their_bytes(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "first"}\n{"text": "' + b"x" * 10**6 + b'"}\n{"text": "last"}\n')
+    source = lines(path, 1000)
+    reads = [source.read(shard) for shard in source.shards(None)[0]]
+    assert [read.documents.num_rows for read in reads if read.ledger["in"]] == [2, 1]
+    with path.open("rb") as file:
+        file.seek(500_000)
+        assert jsonl._pass(file, 1000) == file.tell() - 500_000 == 1000
