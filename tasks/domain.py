@@ -10,14 +10,12 @@ import pyarrow.compute as pc
 from data_specs import stages
 from data_specs.expressions import normalised, parse
 from tasks.channel import first_true
-from tasks.columns import value_digest
-from tasks.fasttext_model import LIBRARY, features, learned, load, predict
+from tasks.fasttext_model import Classified, Classifier, features, predict
 from tasks.kind import recognised
 from tasks.sampling import smallest
-from tasks.stage import Learned, Stage
 
 
-class Domain(Stage):
+class Domain(Classified):
     """`domain`: code, markdown or latex where the text is recognised as such, else the label that a fastText classifier
     finds likeliest; `domain_score`: its probability, 1 for what was recognised. Both are null for a text without a word
     or mark.
@@ -27,22 +25,8 @@ class Domain(Stage):
     documents/s on one core."""
 
     name, version = "domain", 1
-    libraries = (LIBRARY,)
     reads = ("text", "kind")
     writes = pa.schema([("domain", pa.string()), ("domain_score", pa.float32())])
-
-    def __init__(self, settings: stages.Domain, files: dict[str, str] | None = None) -> None:
-        """`files`: path and sha256 of the model that `DomainLearned` fitted."""
-        super().__init__(settings, files)
-        self.where = settings.where
-
-    def declared(self) -> dict[str, Any]:
-        """Nothing: the values follow from the model's digest, whatever it was learned with."""
-        return {}
-
-    def setup(self) -> None:
-        [(path, sha256)] = self.files.items()
-        self.model = load(path, sha256)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         domain = recognised(batch["text"], batch["kind"])
@@ -54,13 +38,11 @@ class Domain(Stage):
         return pa.table([domain, pc.replace_with_mask(score, rest, pa.array(scores, pa.float32()))], schema=self.writes)
 
 
-class DomainLearned(Learned):
+class DomainLearned(Classifier):
     """The classifier of `Domain`: learned from documents whose label is the first expression that is true of them, as
     many of each label as there are, up to an equal part of the sample."""
 
     name, version = "domain", 1
-    libraries = (LIBRARY, "duckdb")
-    suffix = ".bin"
     settings: stages.Domain
 
     def __init__(self, settings: stages.Domain, seed: int) -> None:
@@ -70,7 +52,7 @@ class DomainLearned(Learned):
 
     def declared(self) -> dict[str, Any]:
         labels = [[label, normalised(text)] for label, text in self.settings.labels.items()]
-        return {"labels": labels, **self.settings.model_dump(include={"sample", "dimensions", "epochs"})}
+        return super().declared() | {"labels": labels}
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `label`, `text` (features) of at most `settings.sample` documents."""
@@ -84,11 +66,8 @@ class DomainLearned(Learned):
         return smallest(rows, each, ("label",), self.seed, self.name)
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
-        """Facts: documents per label, accuracy on a tenth held back, digest of the sample. Raises ValueError where
-        fewer than two labels have documents."""
-        rows = self.thin(rows)
+        """Raises ValueError where fewer than two labels have documents."""
         try:
-            data, facts = learned(rows, self.settings.dimensions, self.settings.epochs, self.seed)
+            return self.trained(self.thin(rows))
         except ValueError as error:
             raise ValueError(f"stages.domain.labels: {error}") from None
-        return data, facts | {"sample": value_digest(rows["id"])}

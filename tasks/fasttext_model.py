@@ -1,4 +1,5 @@
-"""fastText models (Joulin et al. 2016): loading a file of known digest, features of text, training, prediction.
+"""fastText models (Joulin et al. 2016): loading a file of known digest, features of text, training, prediction; what
+is common to stages whose model is learned from the corpus.
 
 Training is on one thread with a seed, so the same lines give the same bytes; prediction is the same on any number of
 processes. Nothing in a text can act as a label or as fastText's end of line, since `features` takes apart every mark.
@@ -16,6 +17,10 @@ import fasttext
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from data_specs import stages
+from tasks.columns import value_digest
+from tasks.stage import Learned, Stage
 
 LIBRARY = "fasttext-community"
 """The distribution whose version shapes values. fasttext 0.9.3 trains to NaN with few threads on numpy 2, and
@@ -103,3 +108,39 @@ def probability(model: Any, lines: Sequence[str], label: str) -> list[float]:
     found, scores = model.predict(list(lines), k=-1)
     pairs = (dict(zip(*each, strict=True)) for each in zip(found, scores, strict=True))
     return [min(float(each.get(PREFIX + label, 0.0)), 1.0) for each in pairs]
+
+
+class Classified(Stage):
+    """A stage whose values are those of one pinned model."""
+
+    libraries = (LIBRARY,)
+
+    def __init__(self, settings: stages.Domain | stages.Quality, files: dict[str, str] | None = None) -> None:
+        """`files`: path and sha256 of the model."""
+        super().__init__(settings, files)
+        self.where = settings.where
+
+    def declared(self) -> dict[str, Any]:
+        """Nothing: the values follow from the model's digest, whatever it was learned with."""
+        return {}
+
+    def setup(self) -> None:
+        [(path, sha256)] = self.files.items()
+        self.model = load(path, sha256)
+
+
+class Classifier(Learned):
+    """A model learned from a sample of the corpus."""
+
+    libraries = (LIBRARY, "duckdb")
+    suffix = ".bin"
+    settings: stages.Domain | stages.Quality
+
+    def declared(self) -> dict[str, Any]:
+        return self.settings.model_dump(include={"sample", "dimensions", "epochs"})
+
+    def trained(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
+        """Train on rows of `id`, `label` and `text`. Facts: documents per label, accuracy on a tenth held back, digest
+        of the sample. Raises ValueError for fewer than two labels."""
+        data, facts = learned(rows, self.settings.dimensions, self.settings.epochs, self.seed)
+        return data, facts | {"sample": value_digest(rows["id"])}

@@ -10,16 +10,14 @@ import pyarrow.compute as pc
 
 from data_specs import stages
 from data_specs.expressions import normalised, parse
-from tasks.columns import value_digest
-from tasks.fasttext_model import LIBRARY, features, learned, load, probability
+from tasks.fasttext_model import Classified, Classifier, features, probability
 from tasks.sampling import smallest
 from tasks.sql import evaluate
-from tasks.stage import Learned, Stage
 
 REFERENCE, RAW = "reference", "raw"
 
 
-class Quality(Stage):
+class Quality(Classified):
     """`quality`: probability in [0, 1] that a document is of the reference rather than of the raw corpus, by a fastText
     classifier (DCLM; Li et al. 2024). Null for a text without a word or mark.
 
@@ -28,22 +26,8 @@ class Quality(Stage):
     documents/s on one core."""
 
     name, version = "quality", 1
-    libraries = (LIBRARY,)
     reads = ("text",)
     writes = pa.schema([("quality", pa.float32())])
-
-    def __init__(self, settings: stages.Quality, files: dict[str, str] | None = None) -> None:
-        """`files`: path and sha256 of the model that `QualityLearned` fitted."""
-        super().__init__(settings, files)
-        self.where = settings.where
-
-    def declared(self) -> dict[str, Any]:
-        """Nothing: the values follow from the model's digest, whatever it was learned with."""
-        return {}
-
-    def setup(self) -> None:
-        [(path, sha256)] = self.files.items()
-        self.model = load(path, sha256)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         lines = features(batch["text"]).combine_chunks()
@@ -51,15 +35,13 @@ class Quality(Stage):
         return pa.table([pc.if_else(pc.not_equal(lines, ""), scores, None)], schema=self.writes)
 
 
-class QualityLearned(Learned):
+class QualityLearned(Classifier):
     """The scorer of `Quality`: learned from documents for which `settings.reference` is true against the others.
 
     Of each language as many reference as raw documents are taken, so that a score tells nothing of the language; a
     language that has only one of the two is left out."""
 
     name, version = "quality", 1
-    libraries = (LIBRARY, "duckdb")
-    suffix = ".bin"
     settings: stages.Quality
 
     def __init__(self, settings: stages.Quality, seed: int) -> None:
@@ -71,7 +53,7 @@ class QualityLearned(Learned):
         self.reads = tuple(sorted(parse(self.reference).columns | {"id", "text", "language"}))
 
     def declared(self) -> dict[str, Any]:
-        return {"reference": self.reference, **self.settings.model_dump(include={"sample", "dimensions", "epochs"})}
+        return super().declared() | {"reference": self.reference}
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `label`, `language` (empty where unknown), `text` (features) of documents with words; at most half of
@@ -87,8 +69,8 @@ class QualityLearned(Learned):
         return smallest(rows, self.settings.sample // 2, ("language", "label"), self.seed, self.name)
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
-        """Facts: documents per label, pairs per language, accuracy on a tenth held back, digest of the sample. Raises
-        ValueError where no language has both reference and raw documents."""
+        """Facts, besides: pairs per language. Raises ValueError where no language has both reference and raw
+        documents."""
         rows, half, key = self.thin(rows), self.settings.sample // 2, (self.seed, self.name)
         found = Counter(zip(rows["language"].to_pylist(), rows["label"].to_pylist(), strict=True))
         pairs = {name: min(found[name, REFERENCE], found[name, RAW]) for name in sorted({name for name, _ in found})}
@@ -103,6 +85,5 @@ class QualityLearned(Learned):
             smallest(rows.filter(pc.equal(rows["language"], name)), count, ("label",), *key)
             for name, count in pairs.items()
         ]
-        chosen = smallest(pa.concat_tables(parts), rows.num_rows, (), *key)
-        data, facts = learned(chosen, self.settings.dimensions, self.settings.epochs, self.seed)
-        return data, facts | {"pairs": pairs, "sample": value_digest(chosen["id"])}
+        data, facts = self.trained(smallest(pa.concat_tables(parts), rows.num_rows, (), *key))
+        return data, facts | {"pairs": pairs}
