@@ -82,7 +82,7 @@ def load(data: bytes, name: str) -> Loaded:
     """A `tokenizer.json`. Raises TokenizerError, naming it, when it is none or has no end-of-text token."""
     try:
         encoder = Encoder.from_buffer(data)
-    except Exception as error:  # tokenizers raises nothing more specific
+    except ValueError as error:
         raise TokenizerError(f"{name} is no tokenizer.json that tokenizers can read: {error}") from error
     encoder.no_padding()
     encoder.no_truncation()
