@@ -44,11 +44,14 @@ def test_files_of_lines_that_break_off_or_lie_are_quarantined_and_the_rest_is_re
     (tmp_path / "b.jsonl.gz").write_bytes(b"no gzip")
     (tmp_path / "c.jsonl.zst").write_bytes(b"no zstd")
     (tmp_path / "d.jsonl").write_bytes(row % 7)
+    (tmp_path / "e.jsonl.gz").write_bytes(b"")
+    (tmp_path / "f.jsonl.zst").write_bytes(b"")
+    (tmp_path / "g.jsonl").write_bytes(b"")
     source = reader("lines", JsonlSource(kind="jsonl", paths=str(tmp_path / "*")), Extract())
     (shard,), groups = source.shards(1)
     read = source.read(shard)
     assert groups == 1
-    assert read.ledger["quarantined"] == {"truncated": 1, "unreadable": 2}
+    assert read.ledger["quarantined"] == {"truncated": 3, "unreadable": 2}
     assert read.documents["text"].to_pylist() == ["0", "1", "2", "3", "4", "7"]
     assert len(set(read.documents["id"].to_pylist())) == 6
 
@@ -106,3 +109,16 @@ def test_a_file_that_changed_is_not_read_again_as_what_it_was(tmp_path: Path) ->
     (tmp_path / "a.txt").write_text("lead")
     with pytest.raises(SourceError, match=r"source notes: .*a\.txt no longer holds the record"):
         source.reread(read.documents.to_pylist()[0])
+
+
+@pytest.mark.parametrize(
+    "now", [b"", b"lead" * 9, gzip.compress(b'{"text": "gold"}\n{"text": "le'), gzip.compress(b"")]
+)
+def test_a_compressed_file_that_changed_or_broke_is_not_read_again_as_what_it_was(tmp_path: Path, now: bytes) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"text": "gold"}\n{"text": "silver"}\n'))
+    source = reader("lines", JsonlSource(kind="jsonl", paths=str(path)), Extract())
+    (read,) = read_all(source)
+    path.write_bytes(now)
+    with pytest.raises(SourceError, match=r"a\.jsonl\.gz no longer holds the record at byte 17"):
+        source.reread(read.documents.to_pylist()[1])

@@ -369,6 +369,16 @@ def test_of_a_large_file_far_away_only_the_range_is_read(server: tuple[str, Path
     assert read.ledger == {"in": 1, "dropped": {"not_html": 1}, "quarantined": {}}
 
 
+@pytest.mark.parametrize("shard", [2**30, 5000])
+def test_plain_lines_far_away_are_read_whole_and_in_ranges(server: tuple[str, Path], shard: int) -> None:
+    url, root = server
+    (root / "a.jsonl").write_bytes(b"".join(b'{"text": "gold %d"}\n' % number for number in range(2000)))
+    source = reader("far", JsonlSource(kind="jsonl", paths=f"{url}/a.jsonl", shard=shard), Extract())
+    rows = [row for read in read_all(source) for row in read.documents.to_pylist()]
+    assert [row["text"] for row in rows] == [f"gold {number}" for number in range(2000)]
+    assert source.reread(rows[1234]) == b'{"text": "gold 1234"}'
+
+
 def test_archives_in_an_object_store_are_read_like_local_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")

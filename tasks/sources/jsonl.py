@@ -13,7 +13,7 @@ import io
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any, ClassVar
 
 import orjson
@@ -44,7 +44,7 @@ class Inflated(io.RawIOBase):
     def __init__(self, file: IO[bytes], fresh: Callable[[], Any]) -> None:
         super().__init__()
         self._file, self._fresh = file, fresh
-        self._stream: Any = None
+        self._stream: Any = fresh()
         self._rest = self._ready = b""
 
     def readable(self) -> bool:
@@ -75,15 +75,15 @@ def packed(path: str) -> Callable[[], Any] | None:
 def lines(path: str, start: int = 0) -> Iterator[IO[bytes]]:
     """A file's decompressed bytes from `start` on; offsets and lengths of documents count in them."""
     with opened(path) as file:
-        if fresh := packed(path):
-            stream = io.BufferedReader(Inflated(file, fresh), 2**18)
-            while start and (passed := stream.read(min(start, 2**20))):
-                start -= len(passed)
-            yield stream
-        else:
-            if start:
-                file.seek(start)
-            yield file
+        fresh = packed(path)
+        raw: Any = Inflated(file, fresh) if fresh else file
+        if start and not fresh:
+            raw.seek(start)
+            start = 0
+        stream = io.BufferedReader(raw, 2**18)
+        while start and (passed := stream.read(min(start, 2**20))):
+            start -= len(passed)
+        yield stream
 
 
 def _pass(stream: IO[bytes], most: int = sys.maxsize) -> int:
@@ -149,8 +149,9 @@ class JsonlReader(Reader):
         records.keep(part, offset, len(line), line, "text", text, url=url if isinstance(url, str) else None)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
-        with lines(self.listing.path(row["file"]), row["offset"]) as stream:
-            line: bytes = stream.read(row["length"])
+        line, path = b"", self.listing.path(row["file"])
+        with suppress(EOFError, zlib.error, zstandard.ZstdError), lines(path, row["offset"]) as stream:
+            line = stream.read(row["length"])
         if hashlib.sha256(line).hexdigest() != row["payload"]:
             raise self.changed(row)
         return line
