@@ -43,8 +43,6 @@ def _run(token: str, ref: list[Any], job: work.Job, store: Store) -> Entry:
 
 def start(cluster: Cluster) -> None:
     """Connect to Ray, or start a local one; nothing where it runs already."""
-    if not cluster.address:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # what a local one does unasked, then with a warning
     import ray
 
     if ray.is_initialized():
@@ -55,6 +53,7 @@ def start(cluster: Cluster) -> None:
     if cluster.address:
         ray.init(address=cluster.address, logging_level=logging.WARNING)
         return
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # a token by default is no warning
     ray.init(
         num_cpus=cluster.cpus or os.cpu_count(),
         object_store_memory=OBJECT_STORE,

@@ -140,13 +140,22 @@ def test_a_loss_that_is_not_finite_stops_the_run_which_resumes_without_those_row
 def test_resuming_nothing_and_starting_over_a_run_are_errors(runs: tuple[Path, Store]) -> None:
     folder, store = runs
     with pytest.raises(CheckpointError, match="no checkpoint to resume"):
-        launch.check(spec(), store, PLAN, "never", TOKENIZER, True)
+        launch.check(spec(), store, PLAN, "never", True)
     with pytest.raises(CheckpointError, match="resume it, or choose another name"):
-        launch.check(spec(), store, PLAN, "1-0-1", TOKENIZER, False)
+        launch.check(spec(), store, PLAN, "1-0-1", False)
     (error,) = Ranks(folder, 1, [(spec(), PLAN, "never", True)]).wait()
     assert "there is nothing to resume" in str(error)
     (error,) = Ranks(folder, 1, [(spec(), SHORT, "1-0-1", True)]).wait()
     assert "trained on another plan or model" in str(error)
+
+
+def test_a_disk_too_full_for_the_checkpoints_is_said_before_training(
+    runs: tuple[Path, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = runs
+    monkeypatch.setattr(Store, "free", lambda self: 10_000)
+    with pytest.raises(launch.TrainingError, match=r"has 0 MiB free; checkpoints and export of this model need"):
+        launch.train(spec(), str(folder), PLAN, "full", TOKENIZER, False)
 
 
 def test_ray_trains_and_the_export_loads_generates_and_has_the_loss_of_the_log(tmp_path: Path) -> None:

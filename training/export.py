@@ -6,30 +6,16 @@ ranks that wrote them.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
 from data_specs.spec import Spec
 from tasks.store import Store
+from tasks.tokenizer import load
+from training import checkpoint
 from training import model as architecture
-from training.checkpoint import Reader, load
+from training.checkpoint import Reader
 from training.rows import Plan
-
-END = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
-"""Names of the special token that ends a document: ours, Llama 3's, Llama 2's, Gemma's."""
-PAD = ("<|pad|>", "<pad>")
-
-
-def special_tokens(tokenizer: bytes) -> dict[str, tuple[str, int]]:
-    """`eos`, `bos` and `pad` of a tokenizer.json as (content, id). Documents end with `eos`; it is `bos` too, and `pad`
-    where the tokenizer has none. Raises ValueError without it."""
-    ids = {token["content"]: token["id"] for token in json.loads(tokenizer)["added_tokens"]}
-    end = next((name for name in END if name in ids), None)
-    if end is None:
-        raise ValueError(f"the tokenizer has no special token that ends a document; one of {', '.join(END)} is needed")
-    pad = next((name for name in PAD if name in ids), end)
-    return {"eos": (end, ids[end]), "bos": (end, ids[end]), "pad": (pad, ids[pad])}
 
 
 def export(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: str) -> str:
@@ -39,10 +25,11 @@ def export(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    weights = Reader(store, run, load(store, run, step))
+    weights = Reader(store, run, checkpoint.load(store, run, step))
     vocabulary = store.read(tokenizer)
-    special = special_tokens(vocabulary)
-    ids = {f"{name}_token_id": number for name, (_, number) in special.items()}
+    loaded = load(vocabulary, tokenizer)
+    special = {"eos": loaded.end, "bos": loaded.end, "pad": loaded.pad}  # documents end with one, and begin with none
+    ids = {f"{name}_token_id": number for name, number in special.items()}
     config = architecture.config(spec.model, plan.vocabulary, plan.sequence)
     config.update(ids)
     with torch.device("meta"):
@@ -61,7 +48,7 @@ def export(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer:
         PreTrainedTokenizerFast(
             tokenizer_file=f"{temporary}/vocabulary.json",
             model_max_length=plan.sequence,
-            **{f"{name}_token": content for name, (content, _) in special.items()},
+            **{f"{name}_token": loaded.encoder.id_to_token(number) for name, number in special.items()},
         ).save_pretrained(temporary)
         (Path(temporary) / "vocabulary.json").unlink()
         for path in sorted(Path(temporary).iterdir()):

@@ -17,7 +17,7 @@ import orjson
 
 from data_specs.spec import Spec
 from tasks.store import Store
-from training import checkpoint, export, log, model
+from training import checkpoint, log, model
 from training.rows import Plan
 
 Progress = Callable[[log.Record], None]
@@ -25,7 +25,7 @@ POLL_SECONDS = 2.0
 
 
 class TrainingError(RuntimeError):
-    """A worker failed; the message is its error."""
+    """Training cannot begin, or a worker failed; the message says why."""
 
 
 def train(
@@ -38,11 +38,11 @@ def train(
     newest checkpoint that verifies. `progress` gets each record of the log, from a thread. A Ray that runs is used.
 
     Returns the summary: steps, tokens (supervised), loss (last), channels {name: {first, last, tokens}}, held_out
-    {name: {first, last}}, checkpoint and export (paths), seconds. Raises PlanError, CheckpointError, ValueError for
-    what cannot be trained or resumed, OSError when the store is too full, TrainingError when a worker fails.
+    {name: {first, last}}, checkpoint and export (paths), seconds. Raises PlanError or
+    CheckpointError for what cannot be trained or resumed, TrainingError when the store is too full or a worker fails.
     """
     store = Store(store_url)
-    check(spec, store, plan, run, tokenizer, resume)
+    check(spec, store, plan, run, resume)
     work = {"spec": spec, "store_url": str(store.local("") or store_url), "plan": plan, "run": run}
     work |= {"tokenizer": tokenizer, "resume": resume}
     with _following(store, run, progress):
@@ -50,11 +50,10 @@ def train(
     return orjson.loads(store.read(f"runs/{run}/summary.json"))
 
 
-def check(spec: Spec, store: Store, plan: str, run: str, tokenizer: str, resume: bool) -> None:
-    """Refuse what would fail later: plan, tokenizer, resume, space for checkpoints and export."""
+def check(spec: Spec, store: Store, plan: str, run: str, resume: bool) -> None:
+    """Refuse what would fail later: plan, resume, space for checkpoints and export."""
     read = Plan.read(store, plan, spec.mixture.shards == "rows")
     read.check(spec.training)
-    export.special_tokens(store.read(tokenizer))
     found = checkpoint.steps(store, run)
     if resume and not found:
         raise checkpoint.CheckpointError(f"runs/{run} has no checkpoint to resume")
@@ -63,7 +62,10 @@ def check(spec: Spec, store: Store, plan: str, run: str, tokenizer: str, resume:
     needed = model.parameters(spec.model, read.vocabulary) * (12 * (spec.training.checkpoint.keep + 1) + 4)
     free = store.free()
     if free is not None and free < needed:
-        raise OSError(f"{store.url}: {free:,} bytes are free, checkpoints and export of this model need {needed:,}")
+        raise TrainingError(
+            f"{store.url} has {free / 2**20:,.0f} MiB free; checkpoints and export of this model need "
+            f"{needed / 2**20:,.0f} MiB: free some, move the store, or lower training.checkpoint.keep"
+        )
 
 
 def _fit(spec: Spec, work: dict[str, Any]) -> None:
