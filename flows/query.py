@@ -69,6 +69,10 @@ def select(pipeline: Pipeline, sql: str) -> Iterator[Answer]:
             if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
                 raise StageError(f"query: too large for this machine: {said}; ask for fewer rows or columns") from None
             raise SpecError([f"query: {said}{_hint(pipeline, nodes, known)}"]) from None
+        except RuntimeError as error:
+            if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
 
 
 def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[list[Any]]:
@@ -82,7 +86,9 @@ def _statement(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Tree]:
     try:
         tree = json.loads(connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchall()[0][0])
         nodes = list(_nodes(tree))
-    except (UnicodeEncodeError, RecursionError, duckdb.Error) as error:
+    except RecursionError:
+        raise SpecError(["query: the statement is nested too deeply"]) from None
+    except duckdb.Error as error:
         raise SpecError([f"query: the statement cannot be read: {line(error)}"]) from None
     if tree["error"]:
         parser = tree.get("error_type") == "parser"
