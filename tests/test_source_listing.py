@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_specs.sources import FolderSource, JsonlSource
+from data_specs.sources import FolderSource, JsonlSource, WarcSource
 from data_specs.stages import Extract
 from tasks.sources import Reader, SourceError, digests, reader
 from tests import small
@@ -121,6 +121,17 @@ def test_a_whole_run_takes_files_of_broken_names(tmp_path: Path) -> None:
     assert run.record["funnel"]["sources"]["code"]["in"] == 25
     found = told("query", spec, "select file from documents where contains(file, 'caf')")
     assert found["rows"] == [["caf//e9.py"]]
+
+
+def test_a_list_of_local_paths_gives_digests_of_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("crawl").mkdir()
+    Path("crawl/a.warc.gz").write_bytes(b"gold")
+    Path("paths").write_text("crawl/a.warc.gz\n")
+    for base in (".", str(tmp_path), f"file://{tmp_path}/"):
+        (file,) = reader("web", WarcSource(kind="warc", paths=base, listing="paths"), Extract()).listing.files()
+        assert (file.key, file.path) == ("crawl/a.warc.gz", str(tmp_path / "crawl/a.warc.gz"))
+        assert file.digest == hashlib.blake2b(b"gold", digest_size=16).hexdigest()
 
 
 # -- digests -----------------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from itertools import takewhile
+from functools import cached_property, partial
+from itertools import chain, takewhile
 from typing import IO
 
 import fsspec
@@ -32,6 +32,8 @@ _VALIDATORS = (
 """What file systems of fsspec tell of a file's version."""
 _AT_ONCE = 16
 """Files asked for at once: far away, each costs a request."""
+_TASKS = 2000
+"""Batches of files at most: a task costs more than a question about a local file."""
 _MAGIC = re.compile(r"[*?\[]")
 _FOREIGN = re.compile("[\udc80-\udcff]")
 """What Python makes of the bytes of a name that are no UTF-8 (PEP 383)."""
@@ -43,7 +45,7 @@ class SourceError(ValueError):
     are no UTF-8, and what a terminal would act on, are shown as escapes."""
 
     def __init__(self, message: str) -> None:
-        text = os.fsencode(message).decode(errors="backslashreplace")
+        text = _FOREIGN.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:x}", message)
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
@@ -81,11 +83,11 @@ class Listing:
         self.settings = settings
         self.index = settings.listing if isinstance(settings, WarcSource) else None
 
-    @property
+    @cached_property
     def root(self) -> str:
         """The folder or URL that keys are relative to."""
         if self.index:
-            return self.settings.patterns[0].rstrip("/") + "/"
+            return _absolute(self.settings.patterns[0]).rstrip("/") + "/"
         plain = [_MAGIC.split(_absolute(pattern), maxsplit=1)[0] for pattern in self.settings.patterns]
         folders = zip(*(path.split("/")[:-1] for path in plain), strict=False)
         return "".join(names[0] + "/" for names in takewhile(lambda names: len(set(names)) == 1, folders))
@@ -110,9 +112,12 @@ class Listing:
                     f"source {self.source}: none of the {every:,} files of {self._patterns} matches "
                     f"{self.settings.match!r}; correct `match`, or leave it out"
                 )
-        keys = [_FOREIGN.sub(lambda byte: f"//{ord(byte[0]) - 0xDC00:x}", name) for name in names]
+        chosen = names[: self.settings.count]
+        keys = [_FOREIGN.sub(lambda byte: f"//{ord(byte[0]) - 0xDC00:x}", name) for name in chosen]
+        step = -(-len(keys) // _TASKS)
+        batches = [keys[start : start + step] for start in range(0, len(keys), step)]
         with remembered(self.root) as digests, ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(partial(self._file, digests), keys[: self.settings.count]))
+            return list(chain.from_iterable(pool.map(partial(self._files, digests), batches)))
 
     @property
     def _patterns(self) -> str:
@@ -141,6 +146,9 @@ class Listing:
         if not lines:
             raise SourceError(f"source {self.source}: {index} lists no file; correct `listing`")
         return {line.lstrip("/") for line in lines}
+
+    def _files(self, digests: Digests, keys: list[str]) -> list[File]:
+        return [self._file(digests, key) for key in keys]
 
     def _file(self, digests: Digests, key: str) -> File:
         path = self.path(key)
