@@ -69,14 +69,14 @@ class Digests:
         part = self._path.with_suffix(f".{secrets.token_hex(4)}")
         with suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for other in self._path.parent.iterdir():
-                if other.stat().st_mtime < oldest:
-                    other.unlink(missing_ok=True)
             try:
                 part.write_bytes(_hexadecimal(body).encode() + b"\n" + body)
                 os.replace(part, self._path)
             finally:
                 part.unlink(missing_ok=True)
+            for other in self._path.parent.iterdir():
+                if other.stat().st_mtime < oldest:
+                    other.unlink(missing_ok=True)
 
 
 @contextmanager
