@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -69,6 +70,12 @@ def said_rows(columns: list[str], rows: Iterator[list[Any]]) -> None:
         click.echo()
         raise
     click.echo("]}")
+
+
+def warned(warning: str) -> None:
+    """Print a warning, where there is one."""
+    if warning:
+        click.echo(f"sluice: {warning}", err=True)
 
 
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -243,16 +250,20 @@ def query(current: Run, sql: str, as_json: bool) -> None:
 
 
 @cli.command()
-@reading
+@of_spec
 @click.argument("stage")
 def invalidate(current: Run, stage: str, as_json: bool) -> None:
     """Forget the outputs of STAGE (documents, or a stage of columns), so that the next run computes them again.
 
-    What is pinned stays: `sluice run --retrain` learns it anew. Not while a run is working on the store.
+    What is pinned stays: `sluice run --retrain` learns it anew. While a run is working on the store this is refused; an
+    object store has no lock, so there you are only warned of runs of other machines whose records have no end.
     """
     from tasks import cleaning
 
-    removed = cleaning.invalidate(current.pipeline, stage)
+    with cleaning.alone(current.store) as warning:
+        warned(warning)
+        current.resolve()
+        removed = cleaning.invalidate(current.pipeline, stage)
     if as_json:
         said({"stage": stage, "removed": removed})
     else:
@@ -260,19 +271,23 @@ def invalidate(current: Run, stage: str, as_json: bool) -> None:
 
 
 @cli.command()
-@reading
+@of_spec
 @click.option("--yes", is_flag=True, help="Remove what is listed.")
 def gc(current: Run, yes: bool, as_json: bool) -> None:
     """List the files of SPEC's store that nothing refers to; with --yes, remove them.
 
     Those are documents, columns, tokens and models that are neither outputs of SPEC as it stands, nor pinned, nor read
-    by a run plan, nor another lineage's. Not while a run is working on the store.
+    by a run plan, nor another lineage's. While a run is working on the store, --yes is refused; an object store has no
+    lock, so there you are only warned of runs of other machines whose records have no end.
     """
     from tasks import cleaning
 
-    found = cleaning.unreferenced(current.pipeline)
-    if yes:
-        cleaning.remove(current.pipeline, found)
+    with cleaning.alone(current.store) if yes else nullcontext("") as warning:
+        warned(warning)
+        current.resolve()
+        found = cleaning.unreferenced(current.pipeline)
+        if yes:
+            cleaning.remove(current.pipeline, found)
     if as_json:
         said({"files": found, "bytes": sum(found.values()), "removed": yes})
         return

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, ParamSpec
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -22,6 +22,10 @@ from flows.run import STOPS, Run
 from tasks.execute import GateError, StageResult
 
 DEMO = "data_specs/demo.yaml"
+
+P = ParamSpec("P")
+Ended = dict[str, Any] | State
+"""A run's record, or the state of one that failed."""
 
 
 class Progress:
@@ -77,7 +81,21 @@ def _steps(current: Run, names: Sequence[str], work: Callable[[str, Progress], S
     return None
 
 
+def plainly(steps: Callable[P, Ended]) -> Callable[P, Ended]:
+    """A flow's steps, of which what the user can mend ends in a failed state with its message."""
+
+    @wraps(steps)
+    def ended(*args: P.args, **given: P.kwargs) -> Ended:
+        try:
+            return steps(*args, **given)
+        except STOPS as error:
+            return Failed(message=str(error))
+
+    return ended
+
+
 @flow(name="corpus", log_prints=False, persist_result=False)
+@plainly
 def corpus(
     spec: str = DEMO,
     store: str | None = None,
@@ -87,7 +105,7 @@ def corpus(
     until: str | None = None,
     replace: bool = False,
     retrain: list[str] | None = None,
-) -> dict[str, Any] | State:
+) -> Ended:
     """The data half: from sources to tokens.
 
     Args:
@@ -100,26 +118,25 @@ def corpus(
         replace: take the values of `start` where they differ.
         retrain: pins to learn anew.
     """
-    try:
-        current = Run.of(spec, store, settings or (), run, retrain or ())
-        names = current.corpus_stages(start, until)
+    current = Run.of(spec, store, settings or (), run, retrain or ())
+    names = current.corpus_stages(start, until)
+    with current.working():
         current.begin()
-    except STOPS as error:
-        return Failed(message=str(error))
-    failed = _steps(current, names, lambda name, progress: current.stage(name, progress, name == start, replace))
-    current.save(ended=run is None or until not in (None, "plan", "train"))
-    artifacts.corpus(current)
+        failed = _steps(current, names, lambda name, progress: current.stage(name, progress, name == start, replace))
+        current.save(ended=run is None or until not in (None, "plan", "train"))
+        artifacts.corpus(current)
     return failed or current.json()
 
 
 @flow(name="training", log_prints=False, persist_result=False)
+@plainly
 def training(
     spec: str = DEMO,
     store: str | None = None,
     settings: list[str] | None = None,
     run: str | None = None,
     until: str | None = None,
-) -> dict[str, Any] | State:
+) -> Ended:
     """The training half: the run plan, then training on it.
 
     Args:
@@ -129,19 +146,18 @@ def training(
         run: name of the run; made up by default.
         until: `plan` to stop before training.
     """
-    try:
-        current = Run.of(spec, store, settings or (), run)
+    current = Run.of(spec, store, settings or (), run)
+    with current.working():
         current.resolve()
-    except STOPS as error:
-        return Failed(message=str(error))
-    names = ["plan"] if until == "plan" else ["plan", "train"]
-    failed = _steps(current, names, lambda name, progress: getattr(current, name)(progress))
-    current.save(ended=True)
-    artifacts.training(current)
+        names = ["plan"] if until == "plan" else ["plan", "train"]
+        failed = _steps(current, names, lambda name, progress: getattr(current, name)(progress))
+        current.save(ended=True)
+        artifacts.training(current)
     return failed or current.json()
 
 
 @flow(name="pretrain", log_prints=False, persist_result=False)
+@plainly
 def pretrain(
     spec: str = DEMO,
     store: str | None = None,
@@ -151,7 +167,7 @@ def pretrain(
     until: str | None = None,
     replace: bool = False,
     retrain: list[str] | None = None,
-) -> dict[str, Any] | State:
+) -> Ended:
     """From sources to a trained model.
 
     Args:
@@ -164,15 +180,16 @@ def pretrain(
         replace: take the values of `start` where they differ.
         retrain: pins to learn anew.
     """
-    run = run or Run.new_name(spec)
-    state = corpus(spec, store, settings, run, start, until, replace, retrain, return_state=True)
-    if state.is_completed() and until in (None, "plan", "train"):
-        state = training(spec, store, settings, run, until, return_state=True)
+    current = Run.of(spec, store, settings or (), run)
+    with current.store.shared():
+        state = corpus(spec, store, settings, current.name, start, until, replace, retrain, return_state=True)
+        if state.is_completed() and until in (None, "plan", "train"):
+            state = training(spec, store, settings, current.name, until, return_state=True)
     return state.result() if state.is_completed() else Failed(message=state.message)
 
 
 @flow(name="stage", log_prints=False, persist_result=False)
-def stage(stage: str, spec: str = DEMO, store: str | None = None, replace: bool = False) -> dict[str, Any] | State:
+def stage(stage: str, spec: str = DEMO, store: str | None = None, replace: bool = False) -> Ended:
     """Compute one stage again, then what depends on it.
 
     Args:

@@ -7,10 +7,12 @@ stopped is continued by the next one, and a training that is done is never done 
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from typing import Any
@@ -235,8 +237,21 @@ class Run:
     def begin(self) -> None:
         """Commit the record as that of a run that has begun, or begun again after a failure."""
         self.record = {key: value for key, value in self.record.items() if key not in ("error", "exit")}
-        self.record["status"] = "running"
+        self.record |= {"status": "running", "process": {"host": socket.gethostname(), "pid": os.getpid()}}
         self.save(ended=False)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Nothing is removed from the store while the block runs. What stops it beside the failure of a step, such as
+        Ctrl-C, is noted in the record."""
+        with self.store.shared():
+            try:
+                yield
+            except BaseException as error:
+                self.fail("run", KeyboardInterrupt("interrupted") if isinstance(error, KeyboardInterrupt) else error)
+                with suppress(StoreError):
+                    self._commit()
+                raise
 
     def fail(self, stage: str, error: BaseException) -> None:
         """Note what stopped the run."""
@@ -260,4 +275,7 @@ class Run:
                 if node.name not in self.pipeline.outputs:
                     self.pipeline.resolve(node)
             self.record["funnel"] = funnel(self.pipeline)
+        self._commit()
+
+    def _commit(self) -> None:
         self.store.commit(self.record_path, orjson.dumps(self.record, option=orjson.OPT_INDENT_2))

@@ -1,21 +1,59 @@
 """Taking things out of a store: forgetting a stage's outputs, and finding what nothing refers to.
 
 What is removed is first taken out of the manifests, so a command that is killed leaves files that are found again,
-never entries without files. Neither is for a store that a run is working on.
+never entries without files. Both are for a store that is had `alone`: of a run that works on it they would take what it
+is about to read.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import orjson
+import psutil
 
 from data_specs.expressions import suggestion
 from data_specs.load import SpecError
 from tasks.manifest import Manifest
 from tasks.pipeline import Pipeline
 from tasks.stage import CorpusStage, Learned
+from tasks.store import BusyError, Store
+
+
+@contextmanager
+def alone(store: Store) -> Iterator[str]:
+    """No run works on the store while the block runs, and one that starts waits for its end. Raises BusyError where one
+    does. An object store has no lock: there the records of runs are asked, and what they leave open is given as a
+    warning, else ""."""
+    folder = store.local("")
+    with ExitStack() as lock:
+        if folder is None or folder.exists():
+            try:
+                lock.enter_context(store.alone())
+                busy = folder is None and any(_unended(store).values())
+            except BusyError:
+                busy = True
+            if busy:
+                runs = ", ".join(_unended(store)) or "another process"
+                raise BusyError(f"{store.url}: {runs} is working on it; wait for its end, or stop it")
+        unsure = ", ".join(_unended(store)) if folder is None else ""
+        yield f"{store.url} has no lock; by their records these runs may be working on it: {unsure}" if unsure else ""
+
+
+def _unended(store: Store) -> dict[str, bool]:
+    """Runs that by their records have not ended -> whether that is certain, since their process is on this machine.
+    Those that were killed on it are left out."""
+    found = {}
+    paths = [path for path in store.walk("runs/records") if path.endswith("/run.json")]
+    for record in map(orjson.loads, store.read_each(paths)):
+        process = record.get("process", {})
+        here = process.get("host") == socket.gethostname()
+        if record["status"] == "running" and not (here and not psutil.pid_exists(process["pid"])):
+            found[record["run"]] = here
+    return found
 
 
 def invalidate(pipeline: Pipeline, stage: str) -> int:
@@ -48,7 +86,8 @@ def folders(pipeline: Pipeline, stage: str | None = None) -> list[str]:
             if stage not in (None, node.name) or not node.ready:
                 continue
             top = _samples(node.stage) if isinstance(node.stage, Learned) else pipeline.folder(node.stage)
-            found |= {top, f"{top}/map", f"{top}/reduce"} if isinstance(node.stage, CorpusStage) else {top}
+            steps = ("", "/map", "/round", "/reduce") if isinstance(node.stage, CorpusStage) else ("",)
+            found |= {top + step for step in steps}
     return sorted(found)
 
 

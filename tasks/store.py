@@ -2,8 +2,8 @@
 
 Guarantees: a path holds either nothing or a whole file. On a file system a commit is write, fsync, rename, fsync of the
 folder; on an object store it is one PUT (above 100 MB the end of one multipart upload). Names that begin with a dot are
-writes in progress and are never listed. Whatever a file system or a server raises, beside that a file is not there, is
-a StoreError; requests that are worth it were then tried five times.
+locks and writes in progress, and are never listed. Whatever a file system or a server raises, beside that a file is not
+there, is a StoreError; requests that are worth it were then tried five times.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ _AT_ONCE = 32
 
 class StoreError(RuntimeError):
     """The store cannot be read or written; the message says where and why."""
+
+
+class BusyError(StoreError):
+    """Another process has what was to be used alone."""
 
 
 class Store:
@@ -198,19 +202,33 @@ class Store:
                 fs.rm_file(f"{root}/{path}")
 
     @contextlib.contextmanager
-    def alone(self, folder: str) -> Iterator[None]:
-        """One process at a time in a folder; it is free again when the process ends, however it ends. Raises StoreError
+    def alone(self, folder: str = "") -> Iterator[None]:
+        """One process at a time in a folder; it is free again when the process ends, however it ends. Raises BusyError
         where another is in it. An object store has no such lock."""
+        with self._locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Any number of processes in the store, but none that has it `alone`, whose end is waited for."""
+        with self._locked("", fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, folder: str, how: int) -> Iterator[None]:
         if not self.folder:
             yield
             return
-        lock = self.folder / folder / ".lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with open(lock, "w") as held:
+        path = f"{folder}/.lock".lstrip("/")
+        with self._explained(path, "locked", missing=False):
+            (self.folder / folder).mkdir(parents=True, exist_ok=True)
+            held = open(self.folder / path, "a")  # noqa: SIM115 (closed below, which gives the lock back)
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(held, how)
             except BlockingIOError:
-                raise StoreError(f"{folder} is being written by another process; wait for it, or stop it") from None
+                held.close()
+                raise BusyError(f"{folder} is being written by another process; wait for it, or stop it") from None
+        with held:
             yield
 
     def free(self) -> int | None:
