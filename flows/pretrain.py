@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
+from inspect import signature
 from typing import Any, ParamSpec
 
 from prefect import flow, get_run_logger, task
@@ -26,6 +27,18 @@ DEMO = "data_specs/demo.yaml"
 P = ParamSpec("P")
 Ended = dict[str, Any] | State
 """A run's record, or the state of one that failed."""
+MEANING = {
+    "spec": "path of the spec",
+    "store": "another store than the spec's",
+    "settings": "`key=value` overrides",
+    "run": "name of the run; made up by default",
+    "start": "stage to compute again beside what exists",
+    "stage": "stage to compute again beside what exists",
+    "until": "last stage to run",
+    "replace": "take the new values of a stage that is computed again, where they differ",
+    "retrain": "pins to learn anew",
+}
+"""What the parameters of flows mean."""
 
 
 class Progress:
@@ -81,6 +94,13 @@ def _steps(current: Run, names: Sequence[str], work: Callable[[str, Progress], S
     return None
 
 
+def documented(steps: Callable[P, Ended]) -> Callable[P, Ended]:
+    """A flow's steps, with what its parameters mean in the docstring, where the UI's form of a run has it from."""
+    meanings = [f"    {name}: {MEANING[name]}." for name in signature(steps).parameters]
+    steps.__doc__ = "\n".join([str(steps.__doc__), "", "Args:", *meanings])
+    return steps
+
+
 def plainly(steps: Callable[P, Ended]) -> Callable[P, Ended]:
     """A flow's steps, of which what the user can mend ends in a failed state with its message."""
 
@@ -94,8 +114,9 @@ def plainly(steps: Callable[P, Ended]) -> Callable[P, Ended]:
     return ended
 
 
-@flow(name="corpus", log_prints=False, persist_result=False)
+@flow(name="corpus", persist_result=False)
 @plainly
+@documented
 def corpus(
     spec: str = DEMO,
     store: str | None = None,
@@ -106,18 +127,7 @@ def corpus(
     replace: bool = False,
     retrain: list[str] | None = None,
 ) -> Ended:
-    """The data half: from sources to tokens.
-
-    Args:
-        spec: path of the spec.
-        store: another store than the spec's.
-        settings: `key=value` overrides.
-        run: name of the run; made up by default.
-        start: stage to compute again beside what exists.
-        until: last stage to run.
-        replace: take the values of `start` where they differ.
-        retrain: pins to learn anew.
-    """
+    """The data half: from sources to tokens."""
     current = Run.of(spec, store, settings or (), run, retrain or ())
     names = current.corpus_stages(start, until)
     with current.working():
@@ -128,8 +138,9 @@ def corpus(
     return failed or current.json()
 
 
-@flow(name="training", log_prints=False, persist_result=False)
+@flow(name="training", persist_result=False)
 @plainly
+@documented
 def training(
     spec: str = DEMO,
     store: str | None = None,
@@ -137,15 +148,7 @@ def training(
     run: str | None = None,
     until: str | None = None,
 ) -> Ended:
-    """The training half: the run plan, then training on it.
-
-    Args:
-        spec: path of the spec.
-        store: another store than the spec's.
-        settings: `key=value` overrides.
-        run: name of the run; made up by default.
-        until: `plan` to stop before training.
-    """
+    """The training half: the run plan, then training on it."""
     current = Run.of(spec, store, settings or (), run)
     with current.working():
         current.resolve()
@@ -156,8 +159,9 @@ def training(
     return failed or current.json()
 
 
-@flow(name="pretrain", log_prints=False, persist_result=False)
+@flow(name="pretrain", persist_result=False)
 @plainly
+@documented
 def pretrain(
     spec: str = DEMO,
     store: str | None = None,
@@ -168,18 +172,7 @@ def pretrain(
     replace: bool = False,
     retrain: list[str] | None = None,
 ) -> Ended:
-    """From sources to a trained model.
-
-    Args:
-        spec: path of the spec.
-        store: another store than the spec's.
-        settings: `key=value` overrides.
-        run: name of the run; made up by default.
-        start: stage to compute again beside what exists.
-        until: last stage to run.
-        replace: take the values of `start` where they differ.
-        retrain: pins to learn anew.
-    """
+    """From sources to a trained model."""
     current = Run.of(spec, store, settings or (), run)
     with current.store.shared():
         state = corpus(spec, store, settings, current.name, start, until, replace, retrain, return_state=True)
@@ -188,14 +181,8 @@ def pretrain(
     return state.result() if state.is_completed() else Failed(message=state.message)
 
 
-@flow(name="stage", log_prints=False, persist_result=False)
+@flow(name="stage", persist_result=False)
+@documented
 def stage(stage: str, spec: str = DEMO, store: str | None = None, replace: bool = False) -> Ended:
-    """Compute one stage again, then what depends on it.
-
-    Args:
-        stage: name of the stage.
-        spec: path of the spec.
-        store: another store than the spec's.
-        replace: take its new values where they differ from the old ones.
-    """
+    """Compute one stage again, then what depends on it."""
     return pretrain(spec, store, None, start=stage, replace=replace)

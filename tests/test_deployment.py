@@ -154,3 +154,15 @@ def wait_for(url: str, log: Path) -> None:
         except OSError:
             time.sleep(0.5)
     pytest.fail(f"no answer from {url}: {log.read_text()[-2000:]}")
+
+
+def test_the_form_of_a_run_explains_every_parameter() -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.pretrain import corpus, pretrain, stage
+
+    for flow in (pretrain, corpus, stage):
+        properties = parameter_schema(flow).properties
+        assert {"spec", "store", "replace"} <= set(properties)
+        assert all(each["description"] for each in properties.values())
+        assert properties["spec"]["default"] == "data_specs/demo.yaml"
