@@ -128,7 +128,7 @@ def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] |
         column, p = key = _percentile(node)
         if key not in thresholds:
             raise ExpressionError(
-                f"percentile({column}, {p}) has no pinned threshold; `--retrain percentiles` learns it"
+                f"percentile({column}, {p}) has no pinned threshold; `--retrain percentiles_{column}` learns it"
             )
         pinned = thresholds[key]
         if not isinstance(pinned, Mapping):
@@ -312,15 +312,17 @@ def _check_function(node: Tree) -> None:
 
 
 def _percentile(node: Tree) -> tuple[str, int | float]:
-    """(column, p) of a call of `percentile`. Raises ExpressionError when it is not `percentile(column, number)`."""
+    """(column, p) of a call of `percentile`. Raises ExpressionError when it is not `percentile(column, number)`, the
+    number to a tenth."""
     match [argument["expression"] for argument in node["arguments"]]:
         case [
             {"class": "COLUMN_REF", "column_names": [column]},
             {"class": "CONSTANT", "literal": {"kind": "INTEGER" | "NUMERIC", "text": number}},
-        ] if 0 < float(number) < 100:
-            p = float(number)
+        ] if 0 < (p := float(number)) < 100 and p == round(p, 1):
             return column, int(p) if p.is_integer() else p
-    raise ExpressionError("percentile takes a column and a number between 0 and 100, as in percentile(quality, 20)")
+    raise ExpressionError(
+        "percentile takes a column and a number between 0 and 100, to a tenth, as in percentile(quality, 2.5)"
+    )
 
 
 def _double(value: float) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, model_validator
 
 from data_specs.base import Bytes, Expression, Name, Settings
-from data_specs.expressions import suggestion
+from data_specs.expressions import parse, suggestion
 from data_specs.sources import Source
 from data_specs.stages import Gates, Stages
 from data_specs.training import Mixture, Model, Phase, Tokenizer, Training
@@ -76,7 +76,7 @@ class Spec(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
         """One line per mistake, each beginning with its dotted key."""
-        if mistakes := [*self._names(), *self._phases(), *self._epochs()]:
+        if mistakes := [*self._names(), *self._percentiles(), *self._phases(), *self._epochs()]:
             raise ValueError("\n".join(mistakes))
         return self
 
@@ -87,6 +87,17 @@ class Spec(Settings):
                 yield f"rules.{number}: {name} is defined twice"
             if name in OWN_REASONS:
                 yield f"rules.{number}: {name} is a reason of Sluice's own; name the rule otherwise"
+
+    def _percentiles(self) -> Iterator[str]:
+        """Percentiles are known once the stages' columns are."""
+        stages = self.stages
+        texts = {
+            f"{name}.where": getattr(stages, name).where for name in ("signals", "domain", "quality", "duplicates")
+        }
+        texts |= {f"domain.labels.{label}": text for label, text in stages.domain.labels.items()}
+        for key, text in (texts | {"quality.reference": stages.quality.reference}).items():
+            if text and parse(text).percentiles:
+                yield f"stages.{key}: percentile is for rules, channels and phases; a stage needs a number here"
 
     def _phases(self) -> Iterator[str]:
         ends = [phase.until for phase in self.mixture.phases]

@@ -5,6 +5,10 @@ Adding a stage is one module and one line here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
 from data_specs.expressions import bind, parse
 from data_specs.load import SpecError, check_columns
 from data_specs.spec import Rule, Spec
@@ -13,8 +17,8 @@ from tasks.domain import Domain, DomainLearned
 from tasks.duplicates import Alike, Candidates, Clusters, Exact
 from tasks.held_out import HeldOut, HeldOutColumn
 from tasks.language import Language
-from tasks.percentiles import PercentilesLearned, Threshold, thresholds
-from tasks.pins import Pins
+from tasks.percentiles import PercentilesLearned, Threshold, pin_of, thresholds
+from tasks.pins import Pins, fetched
 from tasks.quality import Quality, QualityLearned
 from tasks.signals import Signals
 from tasks.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, ordered
@@ -51,47 +55,65 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
             node(Quality(stages.quality, pins.files("quality")), "quality"),
         ]
     found += [node(stage(stages.duplicates)) for stage in (Exact, Candidates, Alike, Clusters)]
-    asked = percentiles_asked(spec)
-    if asked:
-        scorers = {name for each in found if {*each.writes} & {column for column, _ in asked} for name in each.pins}
-        models = {name: pin["sha256"] for name in scorers if (pin := pins.get(name))}
-        found.append(learn(PercentilesLearned(stages.quality, seed, asked, models)))
-    needs = ("percentiles",) if asked else ()
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
     keep = tuple(name for name in stages.duplicates.keep if name != "quality" or stages.quality.reference)
     facts = (pins.get("tokenizer") or {"facts": {}})["facts"]
     found += [
-        node(Channel(channels), *needs),
-        node(Verdict(rules(spec, pins), keep, stages.duplicates.partitions, gates(spec)), *needs),
+        node(Channel(channels), *thresholds_of(spec.channels.values())),
+        node(
+            Verdict(rules(spec, pins), keep, stages.duplicates.partitions, gates(spec)),
+            *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
+        ),
         learn(TokenizerLearned(spec.tokenizer, seed, weights(spec))),
         node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
         node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
     check_columns(spec, {*DOCUMENTS.names, *(name for each in found for name in each.writes)})
+    found += map(learn, percentiles(spec, found, pins))
     try:
         return ordered(found)
     except ValueError as error:
         raise SpecError([f"{spec.name}: {error}"]) from None
 
 
-def percentiles_asked(spec: Spec) -> set[Threshold]:
-    """(column, percentile) of every `percentile(...)` in rules, channels and phases."""
+def percentiles(spec: Spec, found: Sequence[Node], pins: Pins) -> list[PercentilesLearned]:
+    """What is to be known of every column that rules, channels or phases ask a percentile of. Raises SpecError for a
+    column that is not of numbers."""
     texts = [text for rule in spec.rules for text in (rule.drop, rule.where)]
     texts += [*spec.channels.values(), *(phase.where for phase in spec.mixture.phases)]
+    asked: dict[str, set[float]] = {}
+    for column, p in asked_of(texts):
+        asked.setdefault(column, set()).add(p)
+    kinds = {each.name: each.type for node in found if node.writes for each in (*DOCUMENTS, *node.stage.writes)}
+    models = {column: node.pins for node in found for column in node.writes}
+    result = []
+    for column, ps in sorted(asked.items()):
+        if not (pa.types.is_integer(kinds[column]) or pa.types.is_floating(kinds[column])):
+            wrong = f"percentile({column}, ...) needs a column of numbers; {column} is {kinds[column]}"
+            raise SpecError([f"{spec.name}: {wrong}"])
+        moving = {name: pin["sha256"] for name in models.get(column, ()) if (pin := pins.get(name))}
+        result.append(PercentilesLearned(spec.stages.quality, spec.seed, column, ps, moving))
+    return result
+
+
+def asked_of(texts: Iterable[str | None]) -> set[Threshold]:
+    """(column, percentile) of every `percentile(...)` in some expressions."""
     return {threshold for text in texts if text for threshold in parse(text).percentiles}
 
 
-def bound(text: str, pins: Pins) -> str:
-    """An expression with the pinned thresholds in the place of its percentiles; NULL where there is no pin yet.
+def thresholds_of(texts: Iterable[str | None]) -> list[str]:
+    """Names of the pins that some expressions need."""
+    return sorted({pin_of(column) for column, _ in asked_of(texts)})
 
-    Raises ExpressionError for a column that has no pinned percentiles: `--retrain percentiles` learns them."""
-    asked = parse(text).percentiles
-    if not asked:
-        return text
-    pin = pins.get("percentiles")
-    if pin is None:
-        return bind(text, {threshold: {} for threshold in asked})
-    return bind(text, thresholds(pins.store.read(pin["path"])))
+
+def bound(text: str, pins: Pins) -> str:
+    """An expression with the pinned thresholds in the place of its percentiles; NULL where there is no pin yet."""
+    asked = asked_of([text])
+    known: dict[Threshold, float | dict[str, float]] = {threshold: {} for threshold in asked}
+    for column in sorted({column for column, _ in asked}):
+        if pin := pins.get(pin_of(column)):
+            known |= thresholds(column, fetched(pins.store, pin["path"], pin["sha256"]).read_bytes())
+    return bind(text, known) if asked else text
 
 
 def rules(spec: Spec, pins: Pins) -> tuple[Rule, ...]:

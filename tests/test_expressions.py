@@ -156,6 +156,8 @@ percentile(20)
 percentile(a)
 percentile(a, 0)
 percentile(a, 100)
+percentile(a, 2.55)
+percentile(a, 99.95)
 percentile(a, b)
 percentile(a + 1, 20)
 percentile('a', 20)
@@ -185,7 +187,7 @@ def test_hostile_text_is_refused(text: str) -> None:
         ("a, b", "`a, b` is not one expression"),
         ("a >", '`a >` is not one expression: syntax error at or near ")"'),
         ("true) from t; create table x as select 1; select (true", "is not one expression: it is several statements"),
-        ("percentile(20)", "percentile takes a column and a number between 0 and 100, as in percentile(quality, 20)"),
+        ("percentile(20)", "percentile takes a column and a number between 0 and 100, to a tenth, as in percentile("),
         ("a" * 20_000, "has 20,000 characters, more than 10,000"),
         ("(" * 300 + "a" + ")" * 300, "is not one expression: Max expression depth limit of 100 exceeded"),
     ],

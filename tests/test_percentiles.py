@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,16 @@ import pyarrow as pa
 import pytest
 
 from data_specs import stages
-from data_specs.expressions import bind, parse
-from tasks import percentiles
+from data_specs.expressions import bind
+from data_specs.load import SpecError
+from data_specs.spec import Spec
+from tasks import catalog, percentiles
 from tasks.percentiles import FEWEST, PercentilesLearned, thresholds
+from tasks.pins import Pins
 from tasks.sql import evaluate
+from tasks.store import Store
 
-ASKED = {("quality", 20), ("quality", 2.5), ("words", 60)}
+ASKED = {"quality": (20, 2.5, 0.1), "words": (60, 99.9)}
 LANGUAGES = {"en": 700, "zh": 400, "de": FEWEST, "fr": FEWEST - 1, None: 30}
 
 
@@ -36,6 +41,10 @@ def documents() -> pa.Table:
     return table.take(rng.permutation(count))
 
 
+def percentiles_of(column: str, p: float = 20, seed: int = 7, **settings: Any) -> PercentilesLearned:
+    return PercentilesLearned(stages.Quality(**settings), seed, column, {p})
+
+
 def fit(learned: PercentilesLearned, shards: Iterable[pa.Table]) -> tuple[bytes, dict[str, Any]]:
     rows = pa.concat_tables([learned.sample(shard.select(list(learned.reads))) for shard in shards])
     return learned.fit(rows.sort_by("id"))
@@ -49,10 +58,11 @@ def chosen(table: pa.Table, language: str) -> pa.Table:
     return table.filter(pa.compute.equal(table["language"], language))
 
 
-def test_thresholds_are_nearest_ranks_per_language() -> None:
+@pytest.mark.parametrize("column", ASKED)
+def test_thresholds_are_nearest_ranks_per_language(column: str) -> None:
     table = documents()
-    found = thresholds(fit(PercentilesLearned(stages.Quality(), 7, ASKED), [table])[0])
-    for column, p in ASKED | {("words", 99.9), ("quality", 0.1)}:
+    found = thresholds(column, fit(percentiles_of(column), [table])[0])
+    for p in ASKED[column]:
         values = found[column, p]
         assert isinstance(values, dict)
         assert values.keys() == {"en", "zh", "de", "fr", ""}
@@ -63,48 +73,53 @@ def test_thresholds_are_nearest_ranks_per_language() -> None:
 
 def test_a_language_with_few_documents_takes_the_corpus_and_says_so() -> None:
     table = documents()
-    artefact, facts = fit(PercentilesLearned(stages.Quality(), 7, {("words", 60)}), [table])
-    found = thresholds(artefact)["words", 60]
+    artefact, facts = fit(percentiles_of("words", 60), [table])
+    found = thresholds("words", artefact)["words", 60]
     assert found["fr"] == expected(table, "words", 60)
     assert found["de"] == expected(chosen(table, "de"), "words", 60)
     counts = {name: number for name, number in LANGUAGES.items() if name}
-    assert facts["documents"] == {"words": {"corpus": table.num_rows, **counts}}
+    assert facts["documents"] == {"corpus": table.num_rows, **counts}
     assert facts["values"] == {"percentile(words, 60)": found}
 
 
 def test_another_percentile_of_the_same_column_is_known_already() -> None:
-    table = documents()
-    first, second = (PercentilesLearned(stages.Quality(), 7, {("quality", p)}) for p in (20, 33.3))
+    first, second = percentiles_of("quality", 20), percentiles_of("quality", 33.3)
     assert first.recipe == second.recipe
-    assert fit(first, [table])[0] == fit(second, [table])[0]
-    with pytest.raises(ValueError, match=r"percentile\(quality, 2\.55\): percentiles are known to a tenth"):
-        PercentilesLearned(stages.Quality(), 7, {("quality", 2.55)})
+    assert fit(first, [documents()])[0] == fit(second, [documents()])[0]
+    assert first.name != percentiles_of("words", 20).name
 
 
 def test_one_threshold_for_the_corpus_where_asked() -> None:
     table = documents()
-    found = thresholds(fit(PercentilesLearned(stages.Quality(per="corpus"), 7, ASKED), [table])[0])
-    assert {key: found[key] for key in ASKED} == {(column, p): expected(table, column, p) for column, p in ASKED}
+    for column, ps in ASKED.items():
+        found = thresholds(column, fit(percentiles_of(column, per="corpus"), [table])[0])
+        assert [found[column, p] for p in ps] == [expected(table, column, p) for p in ps]
+
+
+def test_one_document_is_every_percentile_and_infinity_is_none() -> None:
+    table = pa.table({"id": pa.array([b"1" * 16, b"2" * 16], pa.binary(16)), "language": ["en", None]})
+    table = table.append_column("x", pa.array([3.5, float("inf")]))
+    found = thresholds("x", fit(percentiles_of("x"), [table])[0])
+    assert {tuple(sorted(values.items())) for values in found.values()} == {(("", 3.5), ("en", 3.5))}
 
 
 @pytest.mark.parametrize("size", [percentiles.SAMPLE, 150])
 def test_the_artefact_is_the_same_however_documents_lie_in_shards(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(percentiles, "SAMPLE", size)
     table = documents()
-    learned = PercentilesLearned(stages.Quality(), 7, ASKED)
+    learned = percentiles_of("quality")
     whole = fit(learned, [table])
     shuffled = table.take(np.random.default_rng(1).permutation(table.num_rows))
     assert fit(learned, [shuffled.slice(at, 100) for at in range(0, table.num_rows, 100)]) == whole
-    assert all(count <= size for counts in whole[1]["documents"].values() for count in counts.values())
+    assert all(count <= size for count in whole[1]["documents"].values())
     if size == 150:
-        assert fit(PercentilesLearned(stages.Quality(), 8, ASKED), [table])[0] != whole[0]
+        assert fit(percentiles_of("quality", seed=8), [table])[0] != whole[0]
 
 
 def test_a_rule_with_bound_thresholds_drops_that_share_of_each_language() -> None:
     table = documents()
     rule = "quality < percentile(quality, 20)"
-    learned = PercentilesLearned(stages.Quality(), 7, parse(rule).percentiles)
-    pinned = thresholds(fit(learned, [table])[0])
+    pinned = thresholds("quality", fit(percentiles_of("quality"), [table])[0])
     bound = bind(rule, pinned)
     for language in ("en", "zh"):
         dropped = evaluate({"rule": bound}, chosen(table, language))["rule"].drop_null().to_numpy()
@@ -117,4 +132,32 @@ def test_a_rule_with_bound_thresholds_drops_that_share_of_each_language() -> Non
 def test_a_column_without_values_is_an_error() -> None:
     table = documents().set_column(2, "quality", pa.nulls(sum(LANGUAGES.values()), pa.float32()))
     with pytest.raises(ValueError, match=r"percentile\(quality, \.\.\.\): no document has a value of quality"):
-        fit(PercentilesLearned(stages.Quality(), 7, {("quality", 20)}), [table])
+        fit(percentiles_of("quality"), [table])
+
+
+def spec_of(text: str, **stages: Any) -> Spec:
+    sources = {"web": {"kind": "jsonl", "paths": "x"}}
+    return Spec(
+        name="test", sources=sources, rules=[{"name": "low", "drop": text}], channels={"all": "true"}, stages=stages
+    )
+
+
+@pytest.mark.parametrize(("column", "kind"), [("language", "string"), ("hub", "bool"), ("url", "string")])
+def test_percentiles_are_of_numbers(column: str, kind: str, tmp_path: Path) -> None:
+    spec = spec_of(f"{column} < percentile({column}, 20)")
+    message = rf"^test: percentile\({column}, \.\.\.\) needs a column of numbers; {column} is {kind}"
+    with pytest.raises(SpecError, match=message):
+        catalog.nodes(spec, Pins(Store(str(tmp_path)), "test"))
+
+
+@pytest.mark.parametrize(
+    ("key", "stages"),
+    [
+        ("signals.where", {"signals": {"where": "length > percentile(length, 5)"}}),
+        ("domain.labels.a", {"domain": {"labels": {"a": "length > percentile(length, 5)"}}}),
+        ("quality.reference", {"quality": {"reference": "length > percentile(length, 5)"}}),
+    ],
+)
+def test_a_stage_cannot_ask_for_percentiles(key: str, stages: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"stages.{key}: percentile is for rules, channels and phases"):
+        spec_of("true", **stages)

@@ -190,17 +190,28 @@ def test_retraining_a_scorer_moves_the_thresholds_of_its_scores(first: Any, tmp_
     assert "--retrain quality" in next(s for s in go(spec).record["stages"] if s["name"] == "learn_quality")["note"]
     runs = [go(spec, retrain=["quality"], until=until)]
     if until:
-        assert Run.of(str(spec)).pipeline.pins.get("percentiles") is None
+        assert Run.of(str(spec)).pipeline.pins.get("percentiles_quality") is None
         runs.append(go(spec))
     computed = {name for run in runs for name, state in states(run).items() if state == "computed"}
-    assert {"learn_quality", "quality", "learn_percentiles"} <= computed
+    assert {"learn_quality", "quality", "learn_percentiles_quality"} <= computed
     pins = runs[-1].pipeline.pins
     assert {name: len(history) for name, history in pins.history.items() if len(history) > 1} == {
         "quality": 2,
-        "percentiles": 2,
+        "percentiles_quality": 2,
     }
-    assert pins.history["percentiles"][-1]["ingredients"]["models"] == {"quality": pins.get("quality")["sha256"]}
+    assert pins.history["percentiles_quality"][-1]["ingredients"]["models"] == {
+        "quality": pins.get("quality")["sha256"]
+    }
     assert set(states(go(spec)).values()) == {"cached"}
+
+
+def test_a_rule_that_asks_of_another_column_learns_that_columns_thresholds_alone(first: Any, tmp_path: Path) -> None:
+    spec = copy(first, tmp_path)
+    small.web(tmp_path / "web", 3, 60, seed=2)
+    again = go(spec, ["rules.short=domain <> 'code' and words < percentile(words, 20)"])
+    learned = {name for name, state in states(again).items() if name.startswith("learn_") and state == "computed"}
+    assert learned == {"learn_percentiles_words"}
+    assert again.record["funnel"]["dropped"]["short"] > first[1].record["funnel"]["dropped"]["short"]
 
 
 def test_a_replacement_that_is_killed_is_finished_by_the_next_run(
