@@ -75,7 +75,7 @@ class Digests:
             finally:
                 part.unlink(missing_ok=True)
             for other in self._path.parent.iterdir():
-                if other.stat().st_mtime < oldest:
+                if other != self._path and other.stat().st_mtime < oldest:
                     other.unlink(missing_ok=True)
 
 
