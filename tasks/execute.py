@@ -95,6 +95,7 @@ class Execution:
         return result
 
     def _learn(self, node: Node, started: float) -> StageResult:
+        moved = self.pipeline.pins.moved(node.stage.name)
         did = self._waves(node.name, lambda: self.pipeline.resolve(node))
         pin = self.pipeline.pins.get(node.stage.name)
         if pin is None:
@@ -104,6 +105,8 @@ class Execution:
             self.pipeline.refresh()
         rows = int(pin["facts"].get("rows", 0))
         note = f"pinned {pin['sha256'][:8]} by {pin['run']}"
+        if did and moved:
+            note += f"; learned anew, as {', '.join(moved)} moved"
         if not did and digest(pin["ingredients"]) != digest(node.stage.ingredients()):
             note += f"; its settings have changed since: --retrain {node.stage.name} learns it anew"
         seconds = round(time.perf_counter() - started, 3)

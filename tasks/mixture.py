@@ -52,7 +52,11 @@ def schedule(spec: Spec, sizes: Mapping[str, int]) -> tuple[PhaseRows, ...]:
     for number, (until, where, written) in enumerate(plain):
         end = round(until * steps)
         if end <= first:
-            raise MixtureError(f"mixture: phase {number + 1} ends at step {end} of {steps}, before it begins")
+            more = "training.steps" if spec.training.steps else "mixture.tokens"
+            raise MixtureError(
+                f"mixture: phase {number + 1} ends at step {end} of {steps}, before it begins; raise {more}, or leave "
+                "the phase out"
+            )
         weights = shares(written or sizes, spec.channels)
         if not weights:
             raise MixtureError(f"mixture: no channel has any weight in phase {number + 1}, or no document was kept")

@@ -62,7 +62,12 @@ def test_steps_of_the_training_come_before_the_budget() -> None:
     ("tokens", "phases", "sizes", "message"),
     [
         (5000, PHASES, {}, "a budget of 5,000 tokens is less than one step of 8,192"),
-        (8192, PHASES, {}, "phase 2 ends at step 1 of 1, before it begins"),
+        (
+            8192,
+            PHASES,
+            {},
+            "phase 2 ends at step 1 of 1, before it begins; raise mixture.tokens, or leave the phase out",
+        ),
         (8192, (), {"zh": 0}, "no channel has any weight in phase 1, or no document was kept"),
     ],
 )

@@ -194,6 +194,8 @@ def test_retraining_a_scorer_moves_the_thresholds_of_its_scores(first: Any, tmp_
         runs.append(go(spec))
     computed = {name for run in runs for name, state in states(run).items() if state == "computed"}
     assert {"learn_quality", "quality", "learn_percentiles_quality"} <= computed
+    notes = {stage["name"]: stage["note"] for stage in runs[-1].record["stages"]}
+    assert notes["learn_percentiles_quality"].endswith("; learned anew, as quality moved")
     pins = runs[-1].pipeline.pins
     assert {name: len(history) for name, history in pins.history.items() if len(history) > 1} == {
         "quality": 2,
