@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tasks import cleaning
+from tasks.store import BusyError, Store
 from tests import small
 from tests.commands import ask, files, told
 from tests.whole import content, go, states
@@ -76,3 +82,52 @@ def test_gc_leaves_other_lineages_plans_and_unfinished_stages_alone(copied: Path
     plans = [json.loads(path.read_bytes()) for path in (copied.parent / "store" / "plans").glob("*/plan.json")]
     assert len(plans) == 3
     assert {file for plan in plans for file in plan["files"]} <= set(files(copied))
+
+
+def unended(store: Store, name: str, **process: object) -> None:
+    store.commit(
+        f"runs/records/{name}/run.json",
+        json.dumps({"run": name, "spec": "other", "status": "running", "folders": [], "process": process}).encode(),
+    )
+
+
+def test_what_a_run_works_on_is_not_cleaned_until_it_has_ended_however_it_ended(copied: Path) -> None:
+    store = Store(str(copied.parent / "store"))
+    code = (
+        "import time\nfrom tasks.store import Store\n"
+        f"with Store({store.url!r}).shared():\n    print('inside', flush=True)\n    time.sleep(60)\n"
+    )
+    root = Path(__file__).parents[1]
+    before = files(copied)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=root) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        unended(store, "working", host=socket.gethostname(), pid=child.pid)
+        unended(store, "killed", host=socket.gethostname(), pid=2**22 + 1)
+        for command in (("invalidate", copied, "language"), ("gc", copied, "--yes")):
+            said = told(*command, code=1)["error"]
+            assert said == f"{store.url}: working is working on it; wait for its end, or stop it"
+        assert told("gc", copied)["files"]
+        child.kill()
+    assert not set(before) - set(files(copied))
+    assert told("invalidate", copied, "language")["removed"] >= 4
+    assert told("gc", copied, "--yes")["removed"]
+
+
+def test_without_a_lock_records_of_runs_are_asked(tmp_path: Path) -> None:
+    store = Store(f"memory://{tmp_path.name}")
+    with cleaning.alone(store) as warning:
+        assert warning == ""
+    unended(store, "elsewhere", host="another", pid=1)
+    unended(store, "killed", host=socket.gethostname(), pid=2**22 + 1)
+    with cleaning.alone(store) as warning:
+        assert warning.endswith("has no lock; by their records these runs may be working on it: elsewhere")
+    unended(store, "working", host=socket.gethostname(), pid=os.getpid())
+    with pytest.raises(BusyError, match="working is working on it"), cleaning.alone(store):
+        pass
+
+
+def test_cleaning_makes_no_store_where_there_is_none(copied: Path, tmp_path: Path) -> None:
+    assert told("gc", copied, "--yes", "--store", tmp_path / "empty")["files"] == {}
+    assert told("invalidate", copied, "language", "--store", tmp_path / "empty")["removed"] == 0
+    assert not (tmp_path / "empty").exists()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tasks.store import Store, StoreError
+from tasks.store import BusyError, Store, StoreError
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -94,3 +96,27 @@ def test_a_folder_is_one_processs_until_it_ends_however_it_ends(tmp_path: Path) 
             child.kill()
     with store.alone("runs/one"):
         pass
+
+
+def test_a_store_is_shared_by_many_and_had_alone_by_one_when_all_have_ended(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    code = (
+        "import sys, time\nfrom tasks.store import Store\nprint('before', flush=True)\n"
+        f"with Store({store.url!r}).shared():\n    print('inside', flush=True)\n    time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with ExitStack() as lock:
+        lock.enter_context(store.alone())
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"before\n"
+            assert select.select([child.stdout], [], [], 0.5) == ([], [], [])
+            lock.close()
+            assert child.stdout.readline() == b"inside\n"
+            with store.shared(), store.shared(), pytest.raises(BusyError), store.alone():
+                pass
+            with pytest.raises(BusyError), store.alone():
+                pass
+            child.kill()
+    with store.alone():
+        assert store.list("") == {}
