@@ -186,15 +186,25 @@ from flows.cli import cli
 from tasks.execute import Execution
 from tests.whole import direct, go
 from training import loop
-Execution.__init__.__defaults__ = (None, direct)
+def watched(*jobs):
+    if name == "changed":
+        answers["cleaned"] = answered("invalidate", str(spec), "language", "--json")
+    if name == "interrupted":
+        raise KeyboardInterrupt
+    return direct(*jobs)
+def answered(*arguments):
+    result = CliRunner().invoke(cli, arguments)
+    return [result.exit_code, result.stdout, result.stderr]
+Execution.__init__.__defaults__ = (None, watched)
 spec, asked = Path(sys.argv[1]), json.loads(sys.argv[2])
+name, answers = "", {}
 run = go(spec)
 [tokenizer] = run.pipeline.pins.files("tokenizer")
 loop.fit(run.spec, run.spec.store, run.record["plan"], f"small-{run.identity[:12]}", tokenizer, False)
-answers = {}
 for name, arguments in asked.items():
-    result = CliRunner().invoke(cli, ["run", str(spec), *arguments])
-    answers[name] = [result.exit_code, result.stdout, result.stderr]
+    answers[name] = answered("run", str(spec), *arguments)
+newest = max((spec.parent / "store" / "runs" / "records").glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns)
+answers["record"] = [0, newest.read_text(), ""]
 print(json.dumps(answers))
 """
 RUNS = {
@@ -204,6 +214,7 @@ RUNS = {
     "gate": ["--json", "--set", "gates.removed_per_source=1%"],
     "mixture": ["--json", "--set", "mixture.tokens=100M"],
     "missing": ["--json", "--set", "sources.code.paths=nowhere/*.py"],
+    "interrupted": ["--json", "--set", "stages.language.characters=500"],
 }
 
 
@@ -255,6 +266,23 @@ def test_a_changed_rule_is_computed_by_a_run_until_the_verdict(runs: dict[str, t
     assert {stage["name"] for stage in record["stages"] if stage["state"] == "computed"} == {"verdict"}
     assert record["stages"][-1]["name"] == "verdict"
     assert "training" not in record
+
+
+def test_a_store_that_a_run_works_on_is_not_cleaned(runs: dict[str, tuple[int, str, str]]) -> None:
+    code, stdout, _ = runs["cleaned"]
+    assert code == 1
+    run = json.loads(runs["changed"][1].splitlines()[-1])["run"]
+    assert f"{run} is working on it; wait for its end, or stop it" in json.loads(stdout)["error"]
+
+
+def test_a_run_that_ctrl_c_stops_says_so_as_does_its_record(runs: dict[str, tuple[int, str, str]]) -> None:
+    code, stdout, stderr = runs["interrupted"]
+    assert code == 130
+    assert json.loads(stdout.splitlines()[-1])["error"] == "interrupted"
+    assert "Traceback" not in stderr
+    record = json.loads(runs["record"][1])
+    assert record["status"] == "failed"
+    assert record["error"] == "run: interrupted"
 
 
 @pytest.mark.parametrize(
