@@ -46,22 +46,21 @@ def pairs(values: Iterable[tuple[str, Any]], title: str | None = None) -> None:
 
 
 def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
-    """Print rows, of many only the first."""
+    """Print rows, of many only the first, and how many there are."""
     shown = list(islice(found, _LONGEST))
-    title = f"{len(shown):,} {'row' if len(shown) == 1 else 'rows'}"
-    if next(found, None) is not None:
-        title = f"the first {title} (`--json` gives all, a `limit` fewer)"
     if len(columns) > _SIDE_BY_SIDE:
         for number, row in enumerate(shown, 1):
             pairs(zip(columns, row, strict=True), f"row {number:,}")
-        console().print(title)
-        return
-    grid = Table(title=title)
-    for name in columns:
-        grid.add_column(clean(name), overflow="fold")
-    for row in shown:
-        grid.add_row(*(line(value) for value in row))
-    console().print(grid)
+    else:
+        grid = Table()
+        for name in columns:
+            grid.add_column(clean(name), overflow="fold")
+        for row in shown:
+            grid.add_row(*(line(value) for value in row))
+        console().print(grid)
+    count = f"{len(shown):,} {'row' if len(shown) == 1 else 'rows'}"
+    more = next(found, None) is not None
+    console().print(f"the first {count}; `--json` gives all, a `limit` fewer" if more else count)
 
 
 def document(found: dict[str, Any]) -> None:

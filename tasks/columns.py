@@ -128,19 +128,30 @@ def read_slices(store: Store, path: str, numbers: Sequence[int]) -> list[pa.Reco
         return [reader.get_batch(number) for number in numbers]
 
 
+Part = Callable[[Sequence[str], int, int], pa.Table]
+"""Some columns of the rows from one number to another."""
+
+
 @contextmanager
-def opened(store: Store, path: str, expect: str) -> Iterator[Callable[[Sequence[str], int], pa.Table]]:
-    """A column file to read parts of: gives `part(columns, number)`, the values of the number-th ROW_GROUP rows. Raises
-    MisalignedError for ids other than `expect`."""
+def opened(store: Store, path: str, expect: str) -> Iterator[Part]:
+    """A column file to read parts of, by row groups. Raises MisalignedError for ids other than `expect`."""
     with _source(store, path) as source:
         if path.endswith(".arrow"):
             table = pa.ipc.open_file(source).read_all()
             _check(path, table.schema, expect)
-            yield lambda columns, number: table.select(list(columns)).slice(number * ROW_GROUP, ROW_GROUP)
-        else:
-            file = pq.ParquetFile(source, pre_buffer=True)
-            _check(path, file.schema_arrow, expect)
-            yield lambda columns, number: file.read_row_group(number, columns=list(columns))
+            yield lambda columns, begin, end: table.select(list(columns)).slice(begin, end - begin)
+            return
+        file = pq.ParquetFile(source, pre_buffer=True)
+        _check(path, file.schema_arrow, expect)
+        groups = range(file.metadata.num_row_groups)
+        starts = np.cumsum([0, *(file.metadata.row_group(number).num_rows for number in groups)])
+
+        def part(columns: Sequence[str], begin: int, end: int) -> pa.Table:
+            first, last = starts.searchsorted(begin, "right") - 1, starts.searchsorted(end)
+            wanted = file.read_row_groups(list(groups[first:last]), columns=list(columns))
+            return wanted.slice(begin - starts[first], end - begin)
+
+        yield part
 
 
 def read(store: Store, path: str, columns: Sequence[str] = (), expect: str | None = None) -> pa.Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyarrow import dataset
 
 from tasks import columns
-from tasks.columns import ROW_GROUP
+from tasks.columns import ROW_GROUP, Part
 from tasks.execute import StageError
 from tasks.pipeline import Pipeline
 from tasks.stage import DOCUMENTS
@@ -91,14 +91,14 @@ class View(dataset.Dataset):
         last = [field for field in schema if field not in first]
         for place in self.places:
             with Shard(self.pipeline, place) as shard:
-                for number in range(-(-shard.rows // ROW_GROUP)):
-                    table, chosen = shard.read(first, number), None
+                for begin in range(0, shard.rows, ROW_GROUP):
+                    table, chosen = shard.read(first, begin), None
                     if condition is not None:
                         table = table.append_column(_ROW, pa.array(np.arange(table.num_rows))).filter(condition)
                         chosen = table[_ROW]
                         if not len(chosen):
                             continue
-                    rest = shard.read(last, number)
+                    rest = shard.read(last, begin)
                     if chosen is not None and len(chosen) < rest.num_rows:
                         rest = rest.take(chosen)
                     yield place, pa.table({f.name: (table if f in first else rest)[f.name] for f in schema}, schema)
@@ -112,7 +112,7 @@ class Shard:
         self.pipeline, self.place, self.rows = pipeline, place, int(documents.rows[place])
         self.ids = documents.digests["id"][place].tobytes().hex()
         self.files = ExitStack()
-        self.parts: dict[str, Callable[[Sequence[str], int], pa.Table]] = {}
+        self.parts: dict[str, Part] = {}
 
     def __enter__(self) -> Shard:
         return self
@@ -120,9 +120,9 @@ class Shard:
     def __exit__(self, *_: object) -> None:
         self.files.close()
 
-    def read(self, fields: Sequence[pa.Field], number: int) -> pa.Table:
-        """Columns of the number-th ROW_GROUP rows, joined by position; null where they are not computed."""
-        rows = min(ROW_GROUP, self.rows - number * ROW_GROUP)
+    def read(self, fields: Sequence[pa.Field], begin: int) -> pa.Table:
+        """Columns of ROW_GROUP rows or what is left, joined by position; null where they are not computed."""
+        rows = min(ROW_GROUP, self.rows - begin)
         found: dict[str, Any] = {}
         for provider in dict.fromkeys(self.pipeline.provider[field.name] for field in fields):
             names = [field.name for field in fields if self.pipeline.provider[field.name] == provider]
@@ -133,7 +133,7 @@ class Shard:
             try:
                 if provider not in self.parts:
                     self.parts[provider] = self.files.enter_context(columns.opened(self.pipeline.store, path, self.ids))
-                table = self.parts[provider](names, number)
+                table = self.parts[provider](names, begin, begin + rows)
             except (OSError, pa.ArrowException, columns.MisalignedError) as error:
                 remedy = f"`sluice invalidate {provider}`, then `sluice run`, computes it anew"
                 raise StoreError(f"{path} cannot be read: {type(error).__name__}: {error}; {remedy}") from error
