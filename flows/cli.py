@@ -8,9 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -299,8 +301,17 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point of the console command."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (it was closed by who called)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         cli()
-    except BrokenPipeError:
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"sluice: standard output cannot be written: {error.strerror}", err=True)
         sys.exit(1)

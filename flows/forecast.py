@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import orjson
-from rich.table import Table
 
 from flows.run import Run
-from flows.terminal import console, line, pairs
+from flows.terminal import console, line, pairs, table
 from tasks.manifest import Manifest
 from tasks.pipeline import Pipeline
 from tasks.stage import Learned
@@ -181,7 +180,7 @@ def _training(run: Run) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> None:
     """Print a forecast."""
-    grid = Table("stage", "state", "to do", "of", "core-hours", "bytes", "because", title=f"Plan of {found['spec']}")
+    grid = table("stage", "state", "to do", "of", "core-hours", "bytes", "because", title=f"Plan of {found['spec']}")
     for stage in found["stages"]:
         hours, size = stage.get(_COST), stage.get("expected_bytes")
         cells = ("" if hours is None else f"{hours:.4f}", "" if size is None else f"{size:,}")
@@ -192,7 +191,7 @@ def show(found: dict[str, Any]) -> None:
     grid.add_section()
     grid.add_row("expected", "", "", "", f"{expected['core_hours']:.4f}", f"{expected['bytes']:,}", unknown)
     console().print(grid)
-    pins = Table("pin", "sha256", "age in days", "run", "", title="Pins")
+    pins = table("pin", "sha256", "age in days", "run", "", title="Pins")
     for pin in found["pins"]:
         changed = pin.get("settings_since_changed", "")
         pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], line(changed))

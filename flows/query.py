@@ -114,9 +114,9 @@ def _check_names(
         name = node.get("table_name", "").lower()
         if node.get("type") != "BASE_TABLE" or name in known or (name in local and not node["schema_name"]):
             continue
-        why = f"there is no view {line(name)}{suggestion(name, known, mark='')}"
-        why = f"{name} is not computed yet" if name in stages else why
-        raise SpecError([f"query: {why}; the views are {', '.join(known)}"])
+        why = f"{name} is not computed yet" if name in stages else f"there is no view {line(name)}"
+        hint = "" if name in stages else suggestion(name, known, mark="")
+        raise SpecError([f"query: {why}; the views are {', '.join(known)}{hint}"])
 
 
 def _nodes(tree: Any) -> Iterator[Tree]:

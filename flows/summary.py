@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from rich.table import Table
 
-from flows.terminal import console, line, pairs
+from flows.terminal import console, line, pairs, table
 from tasks.store import Store
 
 
 def show(record: dict[str, Any], store: Store) -> None:
     """Print a run's record."""
-    stages = Table("stage", "state", "shards", "rows", "seconds", "", title=f"Run {record['run']}: {record['status']}")
+    stages = table("stage", "state", "shards", "rows", "seconds", "", title=f"Run {record['run']}: {record['status']}")
     for stage in record["stages"]:
         row = (stage["name"], stage["state"], f"{stage['shards']:,}", f"{stage['rows']:,}", f"{stage['seconds']:.1f}")
         stages.add_row(*row, line(stage.get("note")))
@@ -44,7 +43,7 @@ def _place(store: Store, path: str) -> str:
 def show_funnel(funnel: dict[str, Any]) -> None:
     """Print where every record went, per source."""
     names = list(funnel["sources"])
-    grid = Table("", "all", *names, title="Funnel (records)")
+    grid = table("", "all", *names, title="Funnel (records)")
     every = [funnel, *(funnel["sources"][name] for name in names)]
     grid.add_row("in", *(f"{counts['in']:,}" for counts in every))
     for group in ("dropped", "quarantined"):
@@ -64,7 +63,7 @@ def show_mixture(plan: dict[str, Any]) -> None:
     """Print target and realised share, tokens and epochs per channel."""
     from flows.artifacts import mixture
 
-    grid = Table("channel", "target", "realised", "tokens", "documents", "epochs", title="Mixture")
+    grid = table("channel", "target", "realised", "tokens", "documents", "epochs", title="Mixture")
     for name, share in mixture(plan).items():
         usage = plan["usage"][name]
         cells = (f"{share['target']:.1%}", f"{share['realised']:.1%}", f"{plan['channel_tokens'][name]:,}")
@@ -74,7 +73,7 @@ def show_mixture(plan: dict[str, Any]) -> None:
 
 def show_training(training: dict[str, Any]) -> None:
     """Print first and last loss per channel, in training and held out."""
-    grid = Table("channel", "first loss", "last loss", "held out first", "held out last", "tokens")
+    grid = table("channel", "first loss", "last loss", "held out first", "held out last", "tokens")
     grid.title = f"Training: {training['steps']:,} steps, {training['tokens']:,} tokens"
     for name, channel in training["channels"].items():
         held_out = training["held_out"].get(name, {})

@@ -9,12 +9,14 @@ from itertools import islice
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 _WIDE = 2000
 """Columns where no terminal cuts the lines."""
 _SIDE_BY_SIDE = 8
 """Columns of a table, at most; rows with more are printed one below the other."""
+_NARROW = 12
+"""Characters that a column of a table needs, at least."""
 _LONGEST = 1000
 """Rows that are printed, at most."""
 
@@ -37,9 +39,15 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
+def table(*columns: str, title: str | None = None) -> Table:
+    """An empty table, of which a narrow terminal folds the cells and cuts nothing."""
+    return Table(*(Column(clean(name), overflow="fold") for name in columns), title=title)
+
+
 def pairs(values: Iterable[tuple[str, Any]], title: str | None = None) -> None:
     """Print names and values, one pair a line."""
-    grid = Table(show_header=False, title=title)
+    grid = table("", "", title=title)
+    grid.show_header = False
     for name, value in values:
         grid.add_row(clean(name), line(value))
     console().print(grid)
@@ -48,13 +56,11 @@ def pairs(values: Iterable[tuple[str, Any]], title: str | None = None) -> None:
 def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
     """Print rows, of many only the first, and how many there are."""
     shown = list(islice(found, _LONGEST))
-    if len(columns) > _SIDE_BY_SIDE:
+    if len(columns) > min(_SIDE_BY_SIDE, console().width // _NARROW):
         for number, row in enumerate(shown, 1):
             pairs(zip(columns, row, strict=True), f"row {number:,}")
     else:
-        grid = Table()
-        for name in columns:
-            grid.add_column(clean(name), overflow="fold")
+        grid = table(*columns)
         for row in shown:
             grid.add_row(*(line(value) for value in row))
         console().print(grid)

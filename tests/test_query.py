@@ -127,6 +127,13 @@ def test_joins_subqueries_and_names_work_as_in_sql(computed: Any, sql: str, answ
 
 
 def test_values_are_json_whatever_their_type(computed: Any) -> None:
+    sql = """select 12345678901234567890.12::decimal(38, 2), 0.1::decimal(5, 2), [1, 2]::int[2], 'a'::enum('a', 'b'),
+             map([[1]], [2]), interval 3 days, timestamp '2024-05-01 10:00:00',
+             '12345678-1234-1234-1234-123456789012'::uuid, time '10:00', [{'b': '\\xAA'::blob, 'n': 'nan'::float}]"""
+    [row] = told("query", computed[0], sql)["rows"]
+    expected: list[Any] = ["12345678901234567890.12", 0.1, [1, 2], "a", {"key": [[1]], "value": [2]}, "3 days, 0:00:00"]
+    expected += ["2024-05-01 10:00:00", "12345678-1234-1234-1234-123456789012", "10:00:00", [{"b": "aa", "n": None}]]
+    assert row == expected
     sql = """select 'abc'::blob, 2::hugeint**70, 'nan'::float, 1/0, date '2024-05-01', {'a': [1, null]}, map([1], [2]),
              18446744073709551615::ubigint, 1.5::decimal(9, 2), null, chr(8232)"""
     [row] = told("query", computed[0], sql)["rows"]
@@ -162,6 +169,13 @@ def test_values_are_json_whatever_their_type(computed: Any) -> None:
         "call pragma_version()",
         "export database '{folder}/stolen'",
         "show tables",
+        "with pg_settings as (select 1) select * from pg_catalog.pg_settings",
+        "select * from (with pg_settings as (select 1) select 1), pg_settings",
+        'select * from (with "{folder}/small.yaml" as (select 1) select 1), "{folder}/small.yaml"',
+        "select " + "(" * 3000 + "1" + ")" * 3000,
+        "select 1" + " + 1" * 900,
+        "select '\udcff'",
+        "select error(chr(27) || '[2J')",
         "select * from information_schema.tables",
         "selec 1",
         "",
@@ -172,7 +186,10 @@ def test_values_are_json_whatever_their_type(computed: Any) -> None:
 def test_what_is_not_one_select_over_the_views_is_refused(computed: Any, sql: str) -> None:
     folder = computed[0].parent
     before = sorted(folder.rglob("*"))
-    assert ask("query", computed[0], sql.format(folder=folder), code=2).stderr.startswith("sluice: query: ")
+    told_why = ask("query", computed[0], sql.format(folder=folder), code=2).stderr
+    assert told_why.startswith("sluice: query: ")
+    assert told_why.count("\n") == 1
+    assert "\x1b" not in told_why
     assert sorted(folder.rglob("*")) == before
 
 
@@ -204,3 +221,18 @@ def test_what_is_not_computed_is_null_or_told(computed: Any, copied: Path) -> No
     assert 0 < measured < 145
     assert told("query", copied, "select count(*) from signals")["rows"] == [[measured]]
     assert told("funnel", copied)["pending"] == 205
+
+
+def test_a_narrow_terminal_folds_and_cuts_nothing(computed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, _ = computed
+    [[name]] = told("query", spec, "select id from corpus limit 1")["rows"]
+    for width in (30, 60, 2000):
+        monkeypatch.setattr("flows.terminal._WIDE", width)
+        for command in (("inspect", spec, name), ("query", spec, "select *, 1 as x from corpus limit 1")):
+            shown = ask(*command).output
+            assert "…" not in shown
+            cells = "".join(line.split("│")[2].strip() for line in shown.splitlines() if line.count("│") == 3)
+            assert name in cells
+        assert "…" not in ask("plan", spec).output
+        shown = ask("query", spec, "select id, language, words from corpus limit 1").output
+        assert (name in shown) == (width > 40)
