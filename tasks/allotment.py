@@ -91,16 +91,16 @@ class Demand:
         )
 
     def _epochs(self, name: str, first: int, usage: Usage) -> Fraction | None:
-        """Epochs that are enough from phase `first` on; None where a phase has no document of the channel. The fewest,
-        unless a later phase has a `where`: as if all that is read until then passed it."""
-        most, total = Fraction(0), 0
+        """The fewest epochs that are enough from phase `first` on; None where a phase has no document of the channel.
+        The usage is then that after the last phase."""
+        most = Fraction(0)
         for number, needed in self.needs(name, first):
             mask = self.passing(name, number)
             once = usage.tokens(mask)
             if not once:
                 return None
-            total += needed
-            most = max(most, Fraction(usage.taken(mask) + total, once))
+            most = max(most, Fraction(usage.taken(mask) + needed, once))
+            usage.skip(mask, needed)
         return most
 
     def _less(self, lacking: Sequence[tuple[str, int]]) -> str | None:
@@ -111,7 +111,7 @@ class Demand:
             if steps is None:
                 return None
             tokens = f"mixture.tokens to {steps * self.spec.training.batch.tokens:,} ({steps:,} steps)"
-            return f"lower {f'training.steps to {steps:,}' if self.spec.training.steps else tokens}"
+            return f"lower {f'training.steps to {steps}' if self.spec.training.steps else tokens}"
         if [(name, number) for number, found in enumerate(changes) for name in found] == lacking[:1] == lacking:
             [weight] = changes[lacking[0][1]].values()
             return f"lower the weight to {_decimal(weight)}" if weight else "leave it out of the weights"
@@ -135,29 +135,34 @@ class Demand:
             rows = largest_remainder(shares(weights, self.spec.channels), sum(phase.rows.values()))
             for name, count in rows.items():
                 if count:
-                    usages[name].take(masks[name], count * sequence + 1)
+                    usages[name].skip(masks[name], count * sequence + 1)
         return changes
 
     def _budget(self) -> int | None:
-        """Steps for which every channel has enough, found by halving; None where none are."""
-        usages = self.unused()
-        every = {name: usage.tokens(np.ones(len(usage.lengths), bool)) for name, usage in usages.items()}
+        """The most steps, to 1 %, for which every channel has enough; None where there are none."""
+        sizes = {name: int(found.length.sum(dtype=np.int64)) for name, found in self.train.items()}
         found, low, high = None, 0, sum(phase.steps for phase in self.phases)
-        while high - low > 1:
+        while high - low > max(1, low // 100):
             steps = (low + high) // 2
             training = self.spec.training.model_copy(update={"steps": steps})
             try:
-                phases = schedule(self.spec.model_copy(update={"training": training}), every)
+                phases = schedule(self.spec.model_copy(update={"training": training}), sizes)
             except MixtureError:  # too few for every phase to have one
                 low = steps
                 continue
-            less = Demand(self.spec, phases, self.train)
-            epochs = {name: less._epochs(name, 0, usage) for name, usage in usages.items()}
-            if all(asked is not None and asked <= usages[name].cap for name, asked in epochs.items()):
+            if Demand(self.spec, phases, self.train).met():
                 found = low = steps
             else:
                 high = steps
         return found
+
+    def met(self) -> bool:
+        """Whether every channel has enough."""
+        for name, usage in self.unused().items():
+            epochs = self._epochs(name, 0, usage)
+            if epochs is None or epochs > usage.cap:
+                return False
+        return True
 
 
 def lowered(

@@ -168,10 +168,9 @@ def test_following_what_is_said_to_the_letter_makes_the_mixture_possible(
     if raised := re.findall(r"raise epochs\.(\w+) to (\d+)", message):
         epochs = mixture["epochs"] | {name: int(number) for name, number in raised}
         assert lack(small(mixture | {"epochs": epochs}), train) is None
-        if len(mixture["phases"]) < 2:
-            for name, number in raised:
-                fewer = small(mixture | {"epochs": epochs | {name: int(number) - 1 or 0.5}})
-                assert f"mixture: {name} needs" in str(lack(fewer, train))
+        for name, number in raised:
+            fewer = small(mixture | {"epochs": epochs | {name: int(number) - 1 or 0.5}})
+            assert f"mixture: {name} needs" in str(lack(fewer, train))
         followed += 1
     if "weight" in message.rpartition("epochs")[2]:
         phases = weights_told(message, mixture["phases"])

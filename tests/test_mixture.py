@@ -130,3 +130,19 @@ def test_what_is_available_can_be_read_to_the_last_token_and_never_beyond_the_ca
         assert usage.available(mask) == 0
         assert (usage.counts[mask] == cap).all()
         assert not [entry for entry in usage.begun if mask[entry[0]]]
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.integers(2, 50), min_size=1, max_size=12),
+    st.lists(st.tuples(st.booleans(), st.integers(2, 3000)), min_size=1, max_size=5),
+)
+def test_skipping_uses_what_taking_would(lengths: list[int], phases: list[tuple[bool, int]]) -> None:
+    taken, skipped = usage_of(lengths, 9), usage_of(lengths, 9)
+    half = np.arange(len(lengths)) % 2 == 0
+    for every, tokens in phases:
+        mask = everything(taken) if every else half
+        taken.take(mask, tokens)
+        skipped.skip(mask, tokens)
+        assert skipped.counts.tolist() == taken.counts.tolist()
+        assert sorted(skipped.begun) == sorted(taken.begun)
