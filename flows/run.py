@@ -243,12 +243,12 @@ class Run:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Nothing is removed from the store while the block runs. What stops it beside the failure of a step, such as
-        Ctrl-C, is noted in the record."""
+        Ctrl-C or a bug, is noted in the record."""
         with self.store.shared():
             try:
                 yield
             except BaseException as error:
-                self.fail("run", KeyboardInterrupt("interrupted") if isinstance(error, KeyboardInterrupt) else error)
+                self.fail("run", error if isinstance(error, Exception) else KeyboardInterrupt("interrupted"))
                 with suppress(StoreError):
                     self._commit()
                 raise

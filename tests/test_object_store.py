@@ -211,6 +211,10 @@ def test_of_a_large_file_only_the_columns_asked_for_are_fetched(s3: S3) -> None:
     assert columns.read(store, "large.parquet", ("thin",), "x")["thin"].equals(table["thin"])
     assert s3.sent < size / 4
     assert len(s3.since()) < 12
+    with columns.opened(store, "large.parquet", "x") as part:
+        assert part(("wide", "thin"), 8200, 8300).equals(table.select(["wide", "thin"]).slice(8200, 100))
+    assert s3.sent < size / 2
+    assert len(s3.since()) < 12
     columns.write_slices(store, "slices.arrow", [table.slice(i * 4096, 4096) for i in range(8)], table.schema, {})
     s3.since()
     [batch] = columns.read_slices(store, "slices.arrow", [5])
