@@ -1,9 +1,9 @@
 """The ledger: where every record went, from manifests alone.
 
 in = kept + dropped per reason + quarantined per reason + pending, at every commit. Reading counts records in and out,
-the verdict counts documents kept and dropped; documents of a shard that was quarantined in between are quarantined
-under the stage's name; documents that no verdict has reached yet are pending. A shard whose reading failed counts as
-one record.
+the verdict counts documents kept and dropped; documents of a shard that was quarantined in between, and kept ones that
+could not be tokenised, are quarantined under the stage's name; documents that no verdict has reached yet are pending.
+A shard whose reading failed counts as one record.
 """
 
 from __future__ import annotations
@@ -71,7 +71,11 @@ def funnel(pipeline: Pipeline) -> dict[str, Any]:
         judged = verdict.ledger(place) if verdict else None
         if judged is not None:
             reasons = Counter(judged.get(shard.source, {}))
-            tally.kept += reasons.pop("kept", 0)
+            kept = reasons.pop("kept", 0)
+            if stopped.get(place) == "tokens":
+                tally.quarantined["tokens"] += kept
+            else:
+                tally.kept += kept
             tally.dropped.update(reasons)
         elif place in stopped:
             tally.quarantined[stopped[place]] += int(documents.rows[place])

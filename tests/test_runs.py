@@ -19,7 +19,9 @@ import pytest
 from flows.run import Run
 from tasks.execute import ChangedError, DiskFullError, GateError
 from tasks.language import Language
+from tasks.stage import Stage
 from tasks.store import Store
+from tasks.tokens import Tokens
 from tests import small
 from tests.whole import content, go, states
 
@@ -139,24 +141,28 @@ def test_unreadable_and_truncated_files_are_counted_and_the_run_goes_on(first: A
     assert counts["in"] == counts["kept"] + sum(counts["dropped"].values()) + lost
 
 
+@pytest.mark.parametrize(("stage", "fewest"), [(Language, 60), (Tokens, 10)])
 def test_a_shard_that_fails_is_quarantined_counted_and_tried_again(
-    first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: type[Stage], fewest: int
 ) -> None:
     spec = copy(first, tmp_path)
     small.web(tmp_path / "web", 3, 60, seed=2)
 
-    def failing(self: Language, batch: pa.Table) -> pa.Table:
+    def failing(self: Stage, batch: pa.Table) -> pa.Table:
         raise RuntimeError("the disk of this node is broken")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Language, "__call__", failing)
+        patched.setattr(stage, "__call__", failing)
         with pytest.raises(GateError, match=r"1 of 4 shards are quarantined.*RuntimeError: the disk"):
             go(spec)
-        run = go(spec, ["gates.quarantined=50%"])
-        assert states(run)["language"] == "partial"
-        assert list(run.record["funnel"]["quarantined"]) == ["language"]
-        assert run.record["funnel"]["quarantined"]["language"] >= 60
-    assert go(spec).record["funnel"]["quarantined"] == {}
+        run = go(spec, ["gates.quarantined=50%"], until="tokens")
+        assert states(run)[stage.name] == "partial"
+        counts = run.record["funnel"]
+        assert list(counts["quarantined"]) == [stage.name]
+        assert counts["quarantined"][stage.name] >= fewest
+    mended = go(spec, until="tokens").record["funnel"]
+    assert mended["quarantined"] == {}
+    assert mended["kept"] > counts["kept"]
 
 
 def test_duplicates_above_the_limit_stop_the_run(first: Any, tmp_path: Path) -> None:
