@@ -264,6 +264,7 @@ def invalidate(current: Run, stage: str, as_json: bool) -> None:
 
     with cleaning.alone(current.store) as warning:
         warned(warning)
+        current = current.again()
         current.resolve()
         removed = cleaning.invalidate(current.pipeline, stage)
     if as_json:
@@ -286,6 +287,7 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
 
     with cleaning.alone(current.store) if yes else nullcontext("") as warning:
         warned(warning)
+        current = current.again()
         current.resolve()
         found = cleaning.unreferenced(current.pipeline)
         if yes:

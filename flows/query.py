@@ -55,7 +55,7 @@ def select(pipeline: Pipeline, sql: str) -> Iterator[Answer]:
     ):
         nodes = _statement(connection, sql)
         known = views(pipeline)
-        _check_names(connection, nodes, known, {node.name for node in pipeline.nodes if node.writes})
+        _check_names(pipeline, nodes, known, connection)
         for name, view in known.items():
             connection.register(name, view)
         try:
@@ -104,7 +104,7 @@ def _statement(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Tree]:
 
 
 def _check_names(
-    connection: duckdb.DuckDBPyConnection, nodes: list[Tree], known: Collection[str], stages: Collection[str]
+    pipeline: Pipeline, nodes: list[Tree], known: Collection[str], connection: duckdb.DuckDBPyConnection
 ) -> None:
     """Every table is a view, or what a WITH defines under a name that DuckDB has no table for. Raises SpecError."""
     catalog = "SELECT table_name FROM duckdb_tables() UNION SELECT view_name FROM duckdb_views()"
@@ -114,8 +114,9 @@ def _check_names(
         name = node.get("table_name", "").lower()
         if node.get("type") != "BASE_TABLE" or name in known or (name in local and not node["schema_name"]):
             continue
-        why = f"{name} is not computed yet" if name in stages else f"there is no view {line(name)}"
-        hint = "" if name in stages else suggestion(name, known, mark="")
+        pending = name in {node.name for node in pipeline.nodes if node.writes}
+        why = f"{name} is not computed yet" if pending else f"there is no view {line(name)}"
+        hint = "" if pending else suggestion(name, known, mark="")
         raise SpecError([f"query: {why}; the views are {', '.join(known)}{hint}"])
 
 

@@ -99,6 +99,10 @@ class Run:
             )
         return run
 
+    def again(self) -> Run:
+        """The same run, of what the store holds now."""
+        return Run(self.spec, self.name)
+
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def corpus_stages(self, start: str | None = None, until: str | None = None) -> list[str]:

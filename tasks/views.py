@@ -81,16 +81,14 @@ class View(dataset.Dataset):
     def scan(self, names: Sequence[str], condition: Any = None) -> Iterator[tuple[int, pa.Table]]:
         """(shard's place, the next of its rows) with columns `names`. Raises StoreError for a file that is gone,
         damaged or another shard's."""
-        written = str(condition)
-        first = [
-            f
-            for f in self.columns
-            if condition is not None and re.search(rf"(?<!\w){re.escape(f.name)}(?!\w)", written)
-        ]
+        first: list[str] = []
+        if condition is not None:
+            written = str(condition)
+            first = [n for n in self.columns.names if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", written)]
+        last = [name for name in names if name not in first]
         schema = pa.schema([self.columns.field(name) for name in names])
-        last = [field for field in schema if field not in first]
         for place in self.places:
-            with Shard(self.pipeline, place) as shard:
+            with Shard(self.pipeline, self.columns, place) as shard:
                 for begin in range(0, shard.rows, ROW_GROUP):
                     table, chosen = shard.read(first, begin), None
                     if condition is not None:
@@ -101,15 +99,16 @@ class View(dataset.Dataset):
                     rest = shard.read(last, begin)
                     if chosen is not None and len(chosen) < rest.num_rows:
                         rest = rest.take(chosen)
-                    yield place, pa.table({f.name: (table if f in first else rest)[f.name] for f in schema}, schema)
+                    yield place, pa.table({name: (table if name in first else rest)[name] for name in names}, schema)
 
 
 class Shard:
     """The column files of one shard, each opened when it is first read."""
 
-    def __init__(self, pipeline: Pipeline, place: int) -> None:
+    def __init__(self, pipeline: Pipeline, schema: pa.Schema, place: int) -> None:
         documents = pipeline.outputs["documents"].index
-        self.pipeline, self.place, self.rows = pipeline, place, int(documents.rows[place])
+        self.pipeline, self.schema, self.place = pipeline, schema, place
+        self.rows = int(documents.rows[place])
         self.ids = documents.digests["id"][place].tobytes().hex()
         self.files = ExitStack()
         self.parts: dict[str, Part] = {}
@@ -120,29 +119,35 @@ class Shard:
     def __exit__(self, *_: object) -> None:
         self.files.close()
 
-    def read(self, fields: Sequence[pa.Field], begin: int) -> pa.Table:
+    def read(self, names: Sequence[str], begin: int) -> pa.Table:
         """Columns of ROW_GROUP rows or what is left, joined by position; null where they are not computed."""
-        rows = min(ROW_GROUP, self.rows - begin)
+        end = min(begin + ROW_GROUP, self.rows)
+        providers: dict[str, list[str]] = {}
+        for name in names:
+            providers.setdefault(self.pipeline.provider[name], []).append(name)
         found: dict[str, Any] = {}
-        for provider in dict.fromkeys(self.pipeline.provider[field.name] for field in fields):
-            names = [field.name for field in fields if self.pipeline.provider[field.name] == provider]
-            output = self.pipeline.outputs[provider]
-            if not output.index.done[self.place]:
-                continue
-            path = output.path(self.place)
-            try:
-                if provider not in self.parts:
-                    self.parts[provider] = self.files.enter_context(columns.opened(self.pipeline.store, path, self.ids))
-                table = self.parts[provider](names, begin, begin + rows)
-            except (OSError, pa.ArrowException, columns.MisalignedError) as error:
-                remedy = f"`sluice invalidate {provider}`, then `sluice run`, computes it anew"
-                raise StoreError(f"{path} cannot be read: {type(error).__name__}: {error}; {remedy}") from error
-            if table.num_rows != rows:
-                raise StoreError(f"{path} has {table.num_rows} rows where its shard has {rows}")
-            found |= {name: table[name] for name in names}
+        for provider, wanted in providers.items():
+            if self.pipeline.outputs[provider].index.done[self.place]:
+                table = self._part(provider, wanted, begin, end)
+                found |= {name: table[name] for name in wanted}
+            else:
+                found |= {name: pa.nulls(end - begin, self.schema.field(name).type) for name in wanted}
         if "id" in found:
             found["id"] = hexadecimal(found["id"].combine_chunks())
-        return pa.table({field.name: found.get(field.name, pa.nulls(rows, field.type)) for field in fields})
+        return pa.table({name: found[name] for name in names})
+
+    def _part(self, provider: str, names: Sequence[str], begin: int, end: int) -> pa.Table:
+        path = self.pipeline.outputs[provider].path(self.place)
+        try:
+            if provider not in self.parts:
+                self.parts[provider] = self.files.enter_context(columns.opened(self.pipeline.store, path, self.ids))
+            table = self.parts[provider](names, begin, end)
+            if table.num_rows != end - begin:
+                raise columns.MisalignedError(f"it has no rows {begin} to {end}")
+        except (OSError, pa.ArrowException, columns.MisalignedError) as error:
+            remedy = f"`sluice invalidate {provider}`, then `sluice run`, computes it anew"
+            raise StoreError(f"{path} cannot be read: {type(error).__name__}: {error}; {remedy}") from error
+        return table
 
 
 def hexadecimal(ids: pa.Array) -> pa.Array:

@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +133,17 @@ def test_cleaning_makes_no_store_where_there_is_none(copied: Path, tmp_path: Pat
     assert told("gc", copied, "--yes", "--store", tmp_path / "empty")["files"] == {}
     assert told("invalidate", copied, "language", "--store", tmp_path / "empty")["removed"] == 0
     assert not (tmp_path / "empty").exists()
+
+
+def test_what_a_run_wrote_while_gc_waited_for_the_store_stays(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = cleaning.alone
+
+    @contextmanager
+    def late(store: Store) -> Iterator[str]:
+        go(copied, ["rules.short=domain <> 'code' and words < 90"], retrain=["quality"])
+        with real(store) as warning:
+            yield warning
+
+    monkeypatch.setattr(cleaning, "alone", late)
+    told("gc", copied, "--set", "rules.short=domain <> 'code' and words < 90", "--yes")
+    assert set(states(go(copied, ["rules.short=domain <> 'code' and words < 90"])).values()) == {"cached"}
