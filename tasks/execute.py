@@ -142,7 +142,7 @@ class Execution:
 
         pipeline = self.pipeline
         failed = self.fan(wave.stage, wave.token, wave.jobs, pipeline.store, pipeline.spec.cluster, take)
-        if failed and wave.jobs[0].kind in ("reduce", "fit"):
+        if failed and wave.jobs[0].kind in ("round", "reduce", "fit"):
             raise StageError(f"{name}: {next(iter(wave.index.errors.values()))}")
         return total
 

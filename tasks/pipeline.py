@@ -8,10 +8,9 @@ key is None as long as something it depends on is not computed.
 from __future__ import annotations
 
 import hashlib
-from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -19,42 +18,11 @@ import orjson
 from data_specs.spec import Spec
 from tasks.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
 from tasks.pins import Pins
+from tasks.shuffle import Shuffle
 from tasks.sources import InputShard, reader
-from tasks.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, digest
+from tasks.stage import DOCUMENTS, CorpusStage, Learned, Node, RepeatedStage, Stage, digest
 from tasks.store import Store
 from tasks.work import Job, inputs_by_file, shard_uid
-
-
-class Gathered:
-    """The slices that one reduction or scatter reads: a key made of their digests, and where they lie."""
-
-    def __init__(self, name: str) -> None:
-        self.state = hashlib.blake2b(name.encode(), digest_size=16)
-        self.places, self.numbers = array("q"), array("q")
-
-    @property
-    def key(self) -> str:
-        return self.state.hexdigest()
-
-    @property
-    def parts(self) -> Iterator[tuple[int, int]]:
-        """(place of the output that holds the slice, number of the slice in it)."""
-        return zip(self.places, self.numbers, strict=True)
-
-
-def _gathered(index: Index, order: Iterable[int], uids: Sequence[int], name: str) -> dict[str, Gathered]:
-    """All slices of some outputs, in their order, by the partition or shard that they are for."""
-    result: dict[str, Gathered] = {}
-    for place in order:
-        for number, (target, found) in enumerate(index.sliced(place)):
-            if target not in result:
-                result[target] = Gathered(f"{name}:{target}")
-            gathered = result[target]
-            gathered.state.update(f"{uids[place]}:{found};".encode())
-            gathered.places.append(place)
-            gathered.numbers.append(number)
-    return result
-
 
 Catalog = Callable[[Spec, Pins], list[Node]]
 """Makes the stages that a spec asks for, in order."""
@@ -80,7 +48,7 @@ class Output:
     index: Index
     waves: list[Wave] = field(default_factory=list)
     behind: list[str] = field(default_factory=list)
-    """Paths of the maps and reductions that a corpus stage's output comes from."""
+    """Paths of the maps, rounds and reductions that a corpus stage's output comes from."""
 
     def path(self, place: int) -> str:
         return f"{self.folders[place]}/{self.index.keys[place]}{self.suffix}"
@@ -152,30 +120,38 @@ class Pipeline:
     def _beside(self, name: str, folder: str) -> str:
         return f"{folder}/again" if self.beside == name else folder
 
+    @staticmethod
+    def _in_place(path: str) -> str:
+        return path.replace("/again", "", 1)
+
     def end_beside(self, name: str, keep: bool) -> None:
         """Leave the mode in which `name` is computed again; its new files replace the old ones, or go. The old entries
         go first and the new ones come last, so that no entry ever describes another file's values."""
         if self.beside is None:
             return
-        if name == "documents":
-            folders = {self._documents_folder(source) for source in self.readers}
-        else:
-            folders = {self.folder(self.node(name).stage)}
+        documents = {self._documents_folder(source) for source in self.readers}
+        folders = documents if name == "documents" else {self.folder(self.node(name).stage)}
         self.beside = None
         for folder in folders:
-            paths = list(self.store.walk(folder))
-            segments = [path for path in paths if "/manifest/" in path]
+            paths = sorted(self.store.walk(folder), key=lambda path: "/manifest/" in path)
             if keep:
-                for again in sorted({path.partition("/manifest/")[0] for path in segments}):
-                    keys = sorted({entry["key"] for entry in Manifest(self.store, again).entries()})
-                    old = Manifest(self.store, again.replace("/again", "", 1))
-                    old.append([{"key": key, "removed": True} for key in keys])
-            for path in [*(path for path in paths if path not in segments), *segments]:
+                self._forget_replaced({path.partition("/manifest/")[0] for path in paths if "/manifest/" in path})
+            for path in paths:
                 if keep:
-                    name_of_segment = Manifest.segment_name() if path in segments else path.rsplit("/", 1)[-1]
-                    target = path.rsplit("/", 1)[0].replace("/again", "", 1)
-                    self.store.commit(f"{target}/{name_of_segment}", self.store.read(path))
+                    self._replace(path)
                 self.store.remove(path)
+
+    def _forget_replaced(self, folders: Iterable[str]) -> None:
+        """Take what was computed beside out of the manifests of what it replaces."""
+        for folder in sorted(folders):
+            keys = sorted({entry["key"] for entry in Manifest(self.store, folder).entries()})
+            Manifest(self.store, self._in_place(folder)).append([{"key": key, "removed": True} for key in keys])
+
+    def _replace(self, path: str) -> None:
+        """Commit a file that was computed beside in its place; a segment of a manifest after those that are there."""
+        folder, _, name = self._in_place(path).rpartition("/")
+        name = Manifest.segment_name() if folder.endswith("/manifest") else name
+        self.store.commit(f"{folder}/{name}", self.store.read(path))
 
     def resolve_all(self) -> None:
         """Find what exists of every output, without computing or committing anything."""
@@ -264,7 +240,7 @@ class Pipeline:
         token = f"{stage.name}@{stage.recipe}"
         unknown = Output([folder] * count, ".parquet", Index((), [None] * count, stage.writes.names))
         names = stage.gated
-        keys = self._keys(f"{stage.recipe}:map", names)
+        keys = self._keys(f"{stage.recipe}:map:{stage.partitions}", names)
         maps = Index(Manifest(self.store, f"{folder}/map").entries(), keys)
         unknown.behind = [f"{folder}/map/{key}.arrow" for key in keys if key]
         wave = Wave(stage, token, [f"{folder}/map"] * count, maps)
@@ -279,28 +255,60 @@ class Pipeline:
             return unknown
         uids = self.uids()
         order = sorted(np.flatnonzero(maps.done & ~lost).tolist(), key=lambda place: uids[place])
-        gathered = _gathered(maps, order, uids, f"{stage.recipe}:reduce")
-        partitions = sorted(gathered, key=int)
-        reduce_keys: list[str | None] = [gathered[p].key for p in partitions]
-        reduces = Index(Manifest(self.store, f"{folder}/reduce").entries(), reduce_keys)
-        wave = Wave(stage, token, [f"{folder}/reduce"] * len(partitions), reduces)
-        for place in self._due(reduces):
-            found = gathered[partitions[place]]
-            slices = tuple((f"{folder}/map/{keys[mapped]}.arrow", number) for mapped, number in found.parts)
-            path = f"{folder}/reduce/{found.key}.arrow"
-            name = f"{stage.name} partition {partitions[place]}"
-            wave.jobs.append(Job("reduce", found.key, path, name, self.run, slices=slices, cost=len(slices)))
-        if not reduces.done.all():
-            unknown.waves = [wave] if wave.jobs else []
+        reduced = self._reduced(stage, Shuffle(f"{folder}/map", maps, order, uids), unknown)
+        if reduced is None:
             return unknown
-        output = self._scatter(stage, reduces, uids, lost)
+        output = self._scatter(stage, reduced, uids, lost)
         output.index.errors |= maps.errors
-        output.behind = unknown.behind + [f"{folder}/reduce/{key}.arrow" for key in reduce_keys]
+        output.behind = unknown.behind
         return output
 
-    def _scatter(self, stage: CorpusStage, reduces: Index, uids: list[int], lost: np.ndarray) -> Output:
+    def _reduced(self, stage: CorpusStage, mapped: Shuffle, output: Output) -> Shuffle | None:
+        """The reductions of what was mapped, after as many rounds as it takes; None while there are jobs to do, which
+        `output` is told."""
+        meeting = stage.meeting(int(mapped.index.rows[mapped.order].sum()))
+        read: Shuffle | None = mapped
+        if isinstance(stage, RepeatedStage) and len(meeting) > 1:
+            entries = list(Manifest(self.store, f"{self.folder(stage)}/round").entries())
+            last = None
+            while read and read.index.keys != last:
+                last = read.index.keys
+                read = self._step(stage, "round", read, meeting, entries, output)
+        if read:
+            reductions = Manifest(self.store, f"{self.folder(stage)}/reduce").entries()
+            read = self._step(stage, "reduce", read, meeting, reductions, output)
+        return read
+
+    def _step(
+        self,
+        stage: CorpusStage,
+        kind: Literal["round", "reduce"],
+        read: Shuffle,
+        meeting: Sequence[range],
+        entries: Iterable[Entry],
+        output: Output,
+    ) -> Shuffle | None:
+        """What reads a shuffle, partition by partition, itself in slices; None while there are jobs to do."""
+        folder, own = f"{self.folder(stage)}/{kind}", {str(each.start): each for each in meeting}
+        into = {str(each): start for start, partitions in own.items() for each in partitions}
+        dealt = f":{stage.partitions}:{len(meeting)}" if kind == "round" else ""
+        gathered = read.gathered(f"{stage.recipe}:{kind}{dealt}", into)
+        starts = sorted(gathered, key=int)
+        index = Index(entries, [gathered[start].key for start in starts])
+        wave = Wave(stage, f"{stage.name}@{stage.recipe}", [folder] * len(starts), index)
+        for place in self._due(index):
+            start, key = starts[place], str(index.keys[place])
+            path, name = f"{folder}/{key}.arrow", f"{stage.name} partition {start}"
+            slices = read.slices(gathered[start])
+            job = Job(kind, key, path, name, self.run, slices=slices, own=own[start], cost=len(slices))
+            wave.jobs.append(job)
+        output.behind += [f"{folder}/{key}.arrow" for key in index.keys]
+        output.waves = [wave] if wave.jobs else []
+        return Shuffle(folder, index, range(len(starts)), [0] * len(starts)) if index.done.all() else None
+
+    def _scatter(self, stage: CorpusStage, reduced: Shuffle, uids: list[int], lost: np.ndarray) -> Output:
         folder = self.folder(stage)
-        gathered = _gathered(reduces, range(len(reduces.keys)), [0] * len(reduces.keys), "")
+        gathered = reduced.gathered("")
         extra = [gathered[str(uid)].key.encode() if str(uid) in gathered else b"" for uid in uids]
         keys = self._keys(f"{stage.recipe}:scatter", stage.scatters, extra)
         keys = [None if gone else key for key, gone in zip(keys, lost.tolist(), strict=True)]
@@ -309,8 +317,8 @@ class Pipeline:
         output = Output([folder] * len(keys), ".parquet", index)
         wave = Wave(stage, f"{stage.name}@{stage.recipe}", output.folders, index)
         for place in self._due(index):
-            parts = gathered[str(uids[place])].parts if str(uids[place]) in gathered else ()
-            slices = tuple((f"{folder}/reduce/{reduces.keys[reduced]}.arrow", number) for reduced, number in parts)
+            uid = str(uids[place])
+            slices = reduced.slices(gathered[uid]) if uid in gathered else ()
             job = self._job("scatter", str(keys[place]), output.path(place), place, stage.scatters, slices=slices)
             wave.jobs.append(job)
         output.waves = [wave] if wave.jobs else []

@@ -1,7 +1,8 @@
 """The two kinds of stages. Both are pure: they know neither Prefect, nor Ray, nor the store.
 
 A shard stage maps a table of the columns it reads to a table of the columns it writes, same rows, same order. A corpus
-stage maps each shard to rows keyed into partitions, reduces each partition, and scatters the result back by shard.
+stage maps each shard to rows keyed into partitions, reduces each partition, and scatters the result back by shard; one
+that is repeated deals its rows into the partitions round after round before that.
 What changes a stage's values is declared (settings, version, model files, libraries) and hashed into its recipe;
 the recipe names the folder of its output, so an undeclared input is a bug that `--from` finds.
 """
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import orjson
@@ -141,6 +143,11 @@ class CorpusStage(Recipe):
     def inputs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.gated, *self.scatters)))
 
+    def meeting(self, rows: int) -> list[range]:
+        """Which partitions meet in one reduction, where the maps gave so many rows: each stays alone."""
+        del rows
+        return [range(each, each + 1) for each in range(self.partitions)]
+
     @abstractmethod
     def map(self, batch: pa.Table) -> pa.Table:
         """Columns `reads` of one whole shard -> rows of `shuffled` plus `partition` (int32, 0 <= p < partitions)."""
@@ -153,6 +160,26 @@ class CorpusStage(Recipe):
     @abstractmethod
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         """Columns `scatters` of one whole shard, and the reduced rows about it sorted by position -> `writes`."""
+
+
+class RepeatedStage(CorpusStage):
+    """A corpus stage whose rows go through rounds before they are reduced: what a round returns is dealt into the
+    partitions and is read by the next one, until a round returns what the one before it returned. `map` names no
+    partition: what it returns goes through `round` too. Rows that fit into one reduction need no further round."""
+
+    together: int = 2**20
+    """Rows that one reduction takes; with more, there are more reductions, at most `partitions`."""
+
+    def meeting(self, rows: int) -> list[range]:
+        count = min(self.partitions, max(1, -(-rows // self.together)))
+        cuts = [self.partitions * each // count for each in range(count + 1)]
+        return [range(first, end) for first, end in pairwise(cuts)]
+
+    @abstractmethod
+    def round(self, rows: pa.Table, own: range) -> pa.Table:
+        """All rows dealt to the partitions `own`, or what one map returned, which are nobody's: `shuffled` plus `shard`
+        -> rows of `shuffled` plus `shard` and `partition`. The same rows give the same rows; and whatever is given, a
+        number of rounds later they no longer change."""
 
 
 class Learned(ABC):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +22,11 @@ from tasks import columns
 from tasks.manifest import Entry
 from tasks.pins import fetched
 from tasks.sources import InputShard
-from tasks.stage import CorpusStage, Learned, Stage
+from tasks.stage import CorpusStage, Learned, RepeatedStage, Stage
 from tasks.store import Store
 
+Slices = tuple[list[pa.Table], pa.Schema]
+"""A file's record batches, and their schema."""
 BATCH = 2048
 """Rows given to a shard stage at once."""
 THIN = 100_000
@@ -39,7 +41,7 @@ class ContractError(TypeError):
 class Job:
     """One shard's or one partition's work. `inputs` are column files with the columns wanted of each."""
 
-    kind: Literal["read", "shard", "map", "reduce", "scatter", "sample", "fit"]
+    kind: Literal["read", "shard", "map", "round", "reduce", "scatter", "sample", "fit"]
     key: str
     path: str
     shard: str
@@ -48,7 +50,9 @@ class Job:
     rows: int = 0
     inputs: tuple[tuple[str, tuple[str, ...]], ...] = ()
     slices: tuple[tuple[str, int], ...] = ()
-    """(file, number of the record batch) for reduce and scatter."""
+    """(file, number of the record batch) for round, reduce and scatter."""
+    own: range = range(0)
+    """The partitions that meet in a round."""
     read: InputShard | None = None
     cost: int = field(default=0, compare=False)
     """Bytes read, as a guess of the work: large jobs go first."""
@@ -81,21 +85,7 @@ def run(stage: Any, job: Job, store: Store) -> Entry:
     """Do the job. Raises ContractError, columns.MisalignedError, or whatever the stage raises."""
     started = time.perf_counter()
     entry: Entry = {"key": job.key, "shard": job.shard, "ids": job.ids, "run": job.run}
-    match job.kind:
-        case "read":
-            write = _read(stage, job, entry)
-        case "shard":
-            write = _shard(stage, job, store, entry)
-        case "map":
-            write = _map(stage, job, store, entry)
-        case "reduce":
-            write = _reduce(stage, job, store, entry)
-        case "scatter":
-            write = _scatter(stage, job, store, entry)
-        case "sample":
-            write = _sample(stage, job, store, entry)
-        case "fit":
-            write = _fit(stage, job, store, entry)
+    write = _WORK[job.kind](stage, job, store, entry)
     entry["seconds"] = round(time.perf_counter() - started, 4)
     if isinstance(write, bytes):
         store.commit(job.path, write)
@@ -146,7 +136,7 @@ def _keep(entry: Entry, table: pa.Table) -> pa.Table:
     return table
 
 
-def _read(reader: Any, job: Job, entry: Entry) -> pa.Table:
+def _read(reader: Any, job: Job, _: Store, entry: Entry) -> pa.Table:
     read = reader.read(job.read)
     table = _keep(entry, read.documents.combine_chunks())
     entry["ids"] = entry["columns"]["id"]
@@ -173,23 +163,34 @@ def _shard(stage: Stage, job: Job, store: Store, entry: Entry) -> pa.Table:
     return result
 
 
-def _map(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> tuple[list[pa.Table], pa.Schema]:
+def _map(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
     table = _inputs(job, store)
     chosen = _gate(stage.where, table)
     table = table.select(list(stage.reads))
     rows = stage.map(table if chosen is None else table.take(chosen))
-    schema = pa.schema([*stage.shuffled, ("partition", pa.int32())])
-    rows = _checked(rows.select(schema.names), schema, rows.num_rows, f"{stage.name}.map").combine_chunks()
     if chosen is not None:
         position = pa.array(chosen[rows["position"].to_numpy()].astype(np.uint32))
         rows = rows.set_column(rows.schema.get_field_index("position"), "position", position)
+    rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, job.uid, np.uint64)))
+    if isinstance(stage, RepeatedStage):
+        rows = stage.round(rows, job.own)
+    return _dealt(stage, rows, "map", entry)
+
+
+def _round(stage: RepeatedStage, job: Job, store: Store, entry: Entry) -> Slices:
+    rows = _gathered(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())]))
+    return _dealt(stage, stage.round(rows, job.own), "round", entry)
+
+
+def _dealt(stage: CorpusStage, rows: pa.Table, step: str, entry: Entry) -> Slices:
+    """A slice for each partition, its rows in the order in which they were returned."""
+    schema = pa.schema([*stage.shuffled, ("shard", pa.uint64()), ("partition", pa.int32())])
+    rows = _checked(rows.select(schema.names), schema, rows.num_rows, f"{stage.name}.{step}")
     partitions = rows["partition"].to_numpy()
     if len(partitions) and not (partitions.min() >= 0 and partitions.max() < stage.partitions):
-        raise ContractError(f"{stage.name}.map returned a partition outside 0..{stage.partitions - 1}")
+        raise ContractError(f"{stage.name}.{step} returned a partition outside 0..{stage.partitions - 1}")
     order = np.argsort(partitions, kind="stable")
-    rows = rows.take(order).drop_columns(["partition"])
-    shard = pa.array(np.full(rows.num_rows, job.uid, np.uint64))
-    rows = rows.append_column("shard", shard)
+    rows = rows.combine_chunks().drop_columns(["partition"]).take(order)
     return _slices(rows, partitions[order], entry), rows.schema
 
 
@@ -222,7 +223,7 @@ def _gathered(job: Job, store: Store, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches(plain, schema) if plain else schema.empty_table()
 
 
-def _reduce(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> tuple[list[pa.Table], pa.Schema]:
+def _reduce(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
     rows = _gathered(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())]))
     schema = pa.schema([*stage.reduced, ("shard", pa.uint64()), ("position", pa.uint32())])
     result = stage.reduce(rows)
@@ -261,6 +262,18 @@ def _fit(learned: Learned, job: Job, store: Store, entry: Entry) -> bytes:
     data, facts = learned.fit(rows.sort_by("id"))
     entry |= {"rows": rows.num_rows, "columns": {}, "facts": facts, "sha256": hashlib.sha256(data).hexdigest()}
     return data
+
+
+_WORK: dict[str, Callable[[Any, Job, Store, Entry], pa.Table | Slices | bytes]] = {
+    "read": _read,
+    "shard": _shard,
+    "map": _map,
+    "round": _round,
+    "reduce": _reduce,
+    "scatter": _scatter,
+    "sample": _sample,
+    "fit": _fit,
+}
 
 
 def inputs_by_file(wanted: Sequence[tuple[str, str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:

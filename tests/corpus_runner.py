@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tasks.stage import CorpusStage
+from tasks.stage import CorpusStage, RepeatedStage
 
 ABOUT = [("shard", pa.uint64()), ("position", pa.uint32())]
 
@@ -17,24 +17,46 @@ def number(shard: int) -> int:
     return (2**63 + (shard + 1) * 0x9E3779B97F4A7C15) % 2**64
 
 
+def dealt(stage: CorpusStage, rows: pa.Table) -> pa.Table:
+    """Rows as a stage deals them, checked."""
+    rows = rows.select([*stage.shuffled.names, "shard", "partition"]).cast(
+        pa.schema([*stage.shuffled, ("shard", pa.uint64()), ("partition", pa.int32())])
+    )
+    partitions = rows["partition"].to_numpy()
+    assert ((partitions >= 0) & (partitions < stage.partitions)).all()
+    return rows
+
+
+def met(rows: pa.Table, own: range) -> pa.Table:
+    """The rows that meet in some partitions."""
+    return rows.filter(np.isin(rows["partition"].to_numpy(), own)).drop_columns(["partition"])
+
+
+def repeated(stage: RepeatedStage, rows: pa.Table, meeting: Sequence[range]) -> tuple[pa.Table, int]:
+    """Rounds until nothing changes: the rows, and how many rounds it took."""
+    for rounds in range(100):
+        again = pa.concat_tables(dealt(stage, stage.round(met(rows, own), own)) for own in meeting)
+        if again.equals(rows):
+            return rows, rounds
+        rows = again
+    raise AssertionError("100 rounds, and rows still change")
+
+
 def run(stage: CorpusStage, shards: Sequence[pa.Table]) -> list[pa.Table]:
     """Shards with at least the columns the stage reads -> each with the columns it writes beside its own."""
     stage.setup()
     mapped = []
     for each, shard in enumerate(shards):
         rows = stage.map(shard.select(list(stage.reads)))
-        rows = rows.select([*stage.shuffled.names, "partition"]).cast(
-            pa.schema([*stage.shuffled, ("partition", pa.int32())])
-        )
-        mapped.append(rows.append_column("shard", pa.array(np.full(rows.num_rows, number(each), np.uint64))))
-    rows = pa.concat_tables(mapped).sort_by("shard")
-    partitions = rows["partition"].to_numpy()
-    assert ((partitions >= 0) & (partitions < stage.partitions)).all()
+        rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, number(each), np.uint64)))
+        mapped.append(dealt(stage, stage.round(rows, range(0)) if isinstance(stage, RepeatedStage) else rows))
+    order = sorted(range(len(shards)), key=number)
+    rows = pa.concat_tables(mapped[each] for each in order)
+    meeting = stage.meeting(rows.num_rows)
+    if isinstance(stage, RepeatedStage) and len(meeting) > 1:
+        rows, _ = repeated(stage, rows, meeting)
     schema = pa.schema([*stage.reduced, *ABOUT])
-    parts = [
-        stage.reduce(rows.filter(partitions == partition).drop_columns(["partition"]))
-        for partition in range(stage.partitions)
-    ]
+    parts = [stage.reduce(met(rows, own)) for own in meeting]
     reduced = pa.concat_tables(part.select(schema.names).cast(schema) for part in parts)
     written = []
     for each, shard in enumerate(shards):

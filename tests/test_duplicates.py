@@ -339,36 +339,6 @@ def test_shards_and_partitions_change_nothing(seed, shards, partitions, family):
     assert canonical(straight) == canonical(other)
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40), st.integers(1, 4))
-def test_clusters_are_what_edges_connect(pairs, shards):
-    """Against a union by relabelling, with edges given directly."""
-    pairs = [(a, b) for a, b in pairs if a != b]
-    place = [(number(each % shards), each // shards) for each in range(31)]
-    alike = [sorted({place[b] for a, b in [*pairs, *((y, x) for x, y in pairs)] if a == each}) for each in range(31)]
-    label = list(range(31))
-    for a, b in pairs:
-        label = [label[a] if each == label[b] else each for each in label]
-    empty = {"copy_of": None}
-    tables = [
-        pa.Table.from_pylist(
-            [
-                empty | {"alike": [{"shard": s, "position": p, "similarity": 1.0} for s, p in alike[each]] or None}
-                for each in range(shard, 31, shards)
-            ],
-            schema=pa.schema(
-                [("copy_of", Exact.writes.field("copy_of").type), ("alike", Alike.writes.field("alike").type)]
-            ),
-        )
-        for shard in range(shards)
-    ]
-    columns = [result["cluster"].to_pylist() for result in run(Clusters(Duplicates()), tables)]
-    cluster = [columns[each % shards][each // shards] for each in range(31)]
-    for a, b in itertools.combinations(range(31), 2):
-        assert (label[a] == label[b]) == (cluster[a] is not None and cluster[a] == cluster[b])
-    assert [value is None for value in cluster] == [label.count(each) == 1 for each in label]
-
-
 def test_only_settings_that_matter_make_a_stage_stale():
     def recipes(**changed):
         return [stage(Duplicates(**changed)).recipe for stage in STAGES]
