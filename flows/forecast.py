@@ -154,7 +154,9 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
         }
         if "sha256" in pin:
             entry["sha256"] = pin["sha256"]
-        if name in learned and (changed := _differences("", pin["ingredients"], learned[name].ingredients())):
+        if moved := pipeline.pins.moved(name):
+            entry["moved"] = f"learned anew by the next run, as {', '.join(moved)} moved"
+        elif name in learned and (changed := _differences("", pin["ingredients"], learned[name].ingredients())):
             entry["settings_since_changed"] = "; ".join(changed) + f" (--retrain {name} learns it anew)"
         found.append(entry)
     return found
@@ -193,7 +195,7 @@ def show(found: dict[str, Any]) -> None:
     console().print(grid)
     pins = table("pin", "sha256", "age in days", "run", "", title="Pins")
     for pin in found["pins"]:
-        changed = pin.get("settings_since_changed", "")
+        changed = pin.get("settings_since_changed", pin.get("moved", ""))
         pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], line(changed))
     console().print(pins)
     training = {name.replace("_", " "): value for name, value in found["training"].items()}

@@ -35,7 +35,8 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
     def node(stage: Stage | CorpusStage, *needs: str) -> Node:
         return Node(stage.name, stage, needs, all(pins.get(name) for name in needs))
 
-    def learn(learned: Learned) -> Node:
+    def learn(learned: Learned, *models: str) -> Node:
+        learned.models = {name: pin["sha256"] for name in models if (pin := pins.get(name))}
         return Node(f"learn_{learned.name}", learned)
 
     found = [
@@ -46,12 +47,12 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
     ]
     if stages.domain.labels:
         found += [
-            learn(DomainLearned(stages.domain, seed)),
+            learn(DomainLearned(stages.domain, seed), "held_out"),
             node(Domain(stages.domain, pins.files("domain")), "domain"),
         ]
     if stages.quality.reference:
         found += [
-            learn(QualityLearned(stages.quality, seed)),
+            learn(QualityLearned(stages.quality, seed), "held_out"),
             node(Quality(stages.quality, pins.files("quality")), "quality"),
         ]
     found += [node(stage(stages.duplicates)) for stage in (Exact, Candidates, Alike, Clusters)]
@@ -64,19 +65,20 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
             Verdict(rules(spec, pins), keep, stages.duplicates.partitions, gates(spec)),
             *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
         ),
-        learn(TokenizerLearned(spec.tokenizer, seed, weights(spec))),
+        learn(TokenizerLearned(spec.tokenizer, seed, weights(spec)), "held_out"),
         node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
         node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
     check_columns(spec, {*DOCUMENTS.names, *(name for each in found for name in each.writes)})
-    found += map(learn, percentiles(spec, found, pins))
+    scorers = {column: each.pins for each in found for column in each.writes}
+    found += [learn(each, "held_out", *scorers.get(each.column, ())) for each in percentiles(spec, found)]
     try:
         return ordered(found)
     except ValueError as error:
         raise SpecError([f"{spec.name}: {error}"]) from None
 
 
-def percentiles(spec: Spec, found: Sequence[Node], pins: Pins) -> list[PercentilesLearned]:
+def percentiles(spec: Spec, found: Sequence[Node]) -> list[PercentilesLearned]:
     """What is to be known of every column that rules, channels or phases ask a percentile of. Raises SpecError for a
     column that is not of numbers."""
     texts = [text for rule in spec.rules for text in (rule.drop, rule.where)]
@@ -85,14 +87,12 @@ def percentiles(spec: Spec, found: Sequence[Node], pins: Pins) -> list[Percentil
     for column, p in asked_of(texts):
         asked.setdefault(column, set()).add(p)
     kinds = {each.name: each.type for node in found if node.writes for each in (*DOCUMENTS, *node.stage.writes)}
-    models = {column: node.pins for node in found for column in node.writes}
     result = []
     for column, ps in sorted(asked.items()):
         if not (pa.types.is_integer(kinds[column]) or pa.types.is_floating(kinds[column])):
             wrong = f"percentile({column}, ...) needs a column of numbers; {column} is {kinds[column]}"
             raise SpecError([f"{spec.name}: {wrong}"])
-        moving = {name: pin["sha256"] for name in models.get(column, ()) if (pin := pins.get(name))}
-        result.append(PercentilesLearned(spec.stages.quality, spec.seed, column, ps, moving))
+        result.append(PercentilesLearned(spec.stages.quality, spec.seed, column, ps))
     return result
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -50,17 +52,18 @@ def start(cluster: Cluster) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if cluster.address:
-        ray.init(address=cluster.address, logging_level=logging.WARNING)
-        return
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # a token by default is no warning
-    ray.init(
-        num_cpus=cluster.cpus or os.cpu_count(),
-        object_store_memory=OBJECT_STORE,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-    )
+    local = {
+        "num_cpus": cluster.cpus or os.cpu_count(),
+        "object_store_memory": OBJECT_STORE,
+        "include_dashboard": False,
+        "log_to_driver": False,
+    }
+    terminated = signal.getsignal(signal.SIGTERM)
+    where = {"address": cluster.address} if cluster.address else local
+    ray.init(**where, logging_level=logging.WARNING)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminated)  # Ray would exit; ours and Prefect's end the run in order
 
 
 def stop() -> None:

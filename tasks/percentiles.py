@@ -11,7 +11,7 @@ nothing anew, and one that asks of another column learns that column alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -48,27 +48,16 @@ class PercentilesLearned(Learned):
     suffix = ".json"
     settings: stages.Quality
 
-    def __init__(
-        self,
-        settings: stages.Quality,
-        seed: int,
-        column: str,
-        asked: Collection[float],
-        models: Mapping[str, str] | None = None,
-    ) -> None:
-        """`settings.per` says whether languages have thresholds of their own; `asked`: the percentiles that facts name.
-        `models`: the pins, by name, that wrote the column, and their sha256: of another model's scores these
-        thresholds say nothing."""
+    def __init__(self, settings: stages.Quality, seed: int, column: str, asked: Collection[float]) -> None:
+        """`settings.per` says whether languages have thresholds of their own; `asked`: the percentiles that facts
+        name."""
         super().__init__(settings, seed)
         self.name = pin_of(column)  # type: ignore[misc]
-        self.column, self.asked, self.models = column, sorted(asked), dict(models or {})
+        self.column, self.asked = column, sorted(asked)
         self.reads = tuple(sorted({"id", "language", column}))
 
     def declared(self) -> dict[str, Any]:
         return {"per": self.settings.per, "column": self.column}
-
-    def ingredients(self) -> dict[str, Any]:
-        return super().ingredients() | {"models": self.models}
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `language` (empty where unknown), `value` (float64) of the documents whose value is a finite number."""

@@ -3,8 +3,8 @@
 `pins/<lineage>.json` maps each learned thing (a classifier, the tokenizer, thresholds, the held-out table, the number
 of groups of a folder source) to a file in the store and its digest. A run learns only what has no pin, so a night's
 new pages never change a model, and with it everything below; only an explicit retrain moves a pin, and with it those
-that were learned from its model's values (thresholds of a scorer's scores), in whichever run comes to them. Older pins
-are kept.
+that were learned from its values (thresholds of a scorer's scores, and of a held-out table all that must not have seen
+its documents), in whichever run comes to them. Older pins are kept.
 """
 
 from __future__ import annotations

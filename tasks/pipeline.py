@@ -345,7 +345,7 @@ class Pipeline:
             wave.jobs.append(self._job("sample", str(keys[place]), path, place, names))
         lost = self.lost(names) | (samples.state == QUARANTINED)
         none.index.errors = samples.errors
-        if wave.jobs or not (samples.done | lost).all():
+        if wave.jobs or not (samples.done | lost).all() or not samples.done.any():
             none.waves = [wave] if wave.jobs else []
             return none
         key = digest([learned.recipe, [key for key, done in zip(keys, samples.done, strict=True) if done]])

@@ -195,6 +195,8 @@ class Learned(ABC):
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings = settings
         self.seed = seed
+        self.models: dict[str, str] = {}
+        """Pins, by name, and their sha256, that shape the columns it reads: where one moves, this is learned anew."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -215,6 +217,7 @@ class Learned(ABC):
             "seed": self.seed,
             "libraries": {library: installed(library) for library in self.libraries},
             "reads": list(self.reads),
+            "models": self.models,
         }
 
     @property

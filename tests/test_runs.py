@@ -17,7 +17,8 @@ import pyarrow as pa
 import pytest
 
 from flows.run import Run
-from tasks.execute import ChangedError, DiskFullError, GateError
+from tasks.domain import DomainLearned
+from tasks.execute import ChangedError, DiskFullError, GateError, StageError
 from tasks.language import Language
 from tasks.stage import Stage
 from tasks.store import Store
@@ -165,6 +166,17 @@ def test_a_shard_that_fails_is_quarantined_counted_and_tried_again(
     assert mended["kept"] > counts["kept"]
 
 
+def test_what_cannot_be_learned_from_any_shard_is_said_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: DomainLearned, batch: pa.Table) -> pa.Table:
+        raise RuntimeError("the disk of this node is broken")
+
+    monkeypatch.setattr(DomainLearned, "sample", failing)
+    with pytest.raises(StageError, match=r"learn_domain: nothing was learned\. RuntimeError: the disk"):
+        go(small.corpus(tmp_path), until="learn_domain")
+
+
 def test_duplicates_above_the_limit_stop_the_run(first: Any, tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"copies of held-out documents take .*% of source web"):
         go(copy(first, tmp_path), ["gates.removed_per_source=1%"])
@@ -207,10 +219,21 @@ def test_retraining_a_scorer_moves_the_thresholds_of_its_scores(first: Any, tmp_
         "quality": 2,
         "percentiles_quality": 2,
     }
-    assert pins.history["percentiles_quality"][-1]["ingredients"]["models"] == {
-        "quality": pins.get("quality")["sha256"]
-    }
+    models = pins.history["percentiles_quality"][-1]["ingredients"]["models"]
+    assert models == {name: pins.get(name)["sha256"] for name in ("held_out", "quality")}
     assert set(states(go(spec)).values()) == {"cached"}
+
+
+def test_another_held_out_table_has_everything_learned_anew_that_may_have_seen_its_documents(
+    first: Any, tmp_path: Path
+) -> None:
+    spec = copy(first, tmp_path)
+    assert states(go(spec, retrain=["held_out"]))["learn_tokenizer"] == "cached"  # the same documents, the same table
+    small.web(tmp_path / "web", 3, 400, seed=2)
+    run = go(spec, retrain=["held_out"], until="tokens")
+    notes = {stage["name"]: stage["note"] for stage in run.record["stages"]}
+    for name in ("domain", "quality", "percentiles_quality", "tokenizer"):
+        assert "held_out" in notes[f"learn_{name}"].partition("learned anew, as ")[2]
 
 
 def test_a_rule_that_asks_of_another_column_learns_that_columns_thresholds_alone(first: Any, tmp_path: Path) -> None:
