@@ -27,7 +27,7 @@ from tasks.packing import ROWS, Documents, cut, row_table, training_order, woven
 from tasks.stage import digest
 from tasks.store import Store
 
-VERSION = 1
+VERSION = 2  # evaluated are windows of many held-out documents, not whole ones
 """Raised when the same inputs give another plan."""
 FILE_TOKENS = 2**25
 """Tokens that the rows of one row file name: bounds the memory of writing one, and of writing its rows out."""
@@ -179,23 +179,40 @@ def _write_phase(
 
 
 def _write_held_out(folder: Folder, spec: Spec, held_out: dict[str, Documents]) -> dict[str, dict[str, int]]:
-    """`held_out.arrow`: of each channel the documents first by hash, up to `training.evaluate.tokens`."""
+    """`held_out.arrow`: windows of each channel's documents, up to `training.evaluate.tokens`."""
     sequence = spec.training.sequence
     most = max(1, spec.training.evaluate.tokens // sequence)
+    found = {kind: dict.fromkeys(held_out, 0) for kind in ("documents", "rows", "supervised")}
     tables = [ROWS.empty_table()]
-    for index, documents in enumerate(held_out.values()):
-        order = np.argsort(mixed(documents.hash, "held_out"), kind="stable")
-        stream = Stream(order, np.zeros(len(order), np.int64), documents.length[order].astype(np.int64))
-        rows = np.arange(min(most, -(-max(int(stream.length.sum()) - 1, 0) // sequence)))
-        if len(rows):
-            tables.append(row_table(np.full(len(rows), index), cut(stream, documents, rows, sequence)))
+    for index, (name, documents) in enumerate(held_out.items()):
+        if not len(documents.length):
+            continue
+        stream = windows(documents, sequence)
+        ends = np.cumsum(stream.length)
+        rows = np.arange(min(most, -(-int(ends[-1] - 1) // sequence)))
+        table = row_table(np.full(len(rows), index), cut(stream, documents, rows, sequence))
+        tables.append(table)
+        read = ends - stream.length < len(rows) * sequence  # the last row's last token may begin one more: no target
+        found["documents"][name] = len(np.unique(stream.document[read]))
+        found["rows"][name] = len(rows)
+        found["supervised"][name] = int(table["supervised"].to_numpy().sum())
     folder.write("held_out.arrow", pa.concat_tables(tables))
-    supervised = [int(table["supervised"].to_numpy().sum()) for table in tables[1:]]
-    present = [name for name, documents in held_out.items() if len(documents.length)]
-    return {
-        "rows": dict.fromkeys(held_out, 0) | dict(zip(present, map(len, tables[1:]), strict=True)),
-        "supervised": dict.fromkeys(held_out, 0) | dict(zip(present, supervised, strict=True)),
-    }
+    return found
+
+
+def windows(documents: Documents, sequence: int) -> Stream:
+    """The documents cut into the fewest even windows of at most T+1 tokens, in turns: each document's first window,
+    then the second one of those that have it, and so on. The hash of an id says where its document stands in every
+    turn, and which of its windows is its first; the ones behind it follow, around the document's end."""
+    order = np.argsort(mixed(documents.hash, "held_out"), kind="stable")
+    count = -(-documents.length[order].astype(np.int64) // (sequence + 1))
+    turn = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    by_turn = np.argsort(turn, kind="stable")
+    document, count, turn = (values[by_turn] for values in (np.repeat(order, count), np.repeat(count, count), turn))
+    first = (mixed(documents.hash, "window")[document] % count.astype(np.uint64)).astype(np.int64)
+    place, length = (first + turn) % count, documents.length[document].astype(np.int64)
+    start = place * length // count
+    return Stream(document, start, (place + 1) * length // count - start)
 
 
 def _phase_json(spec: Spec, number: int, phase: PhaseRows, supervised: dict[str, int]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from data_specs.spec import Spec
 from tasks import run_plan
+from tasks.hashing import mixed
 from tasks.mixture import MixtureError
 from tasks.planned import materialise, step_documents
 from tasks.run_plan import build, plan_folder, plan_key
@@ -27,7 +28,9 @@ VOCABULARY = 2**17
 SEQUENCE, ROWS = 8, 4
 
 
-def make_spec(channels: tuple[str, ...], budget: int, workers: int = 1, **mixture: Any) -> Spec:
+def make_spec(
+    channels: tuple[str, ...], budget: int, workers: int = 1, evaluated: int = 5 * SEQUENCE, **mixture: Any
+) -> Spec:
     return Spec(
         name="test",
         sources={"pages": {"kind": "jsonl", "paths": "pages.jsonl"}},
@@ -37,7 +40,7 @@ def make_spec(channels: tuple[str, ...], budget: int, workers: int = 1, **mixtur
             "sequence": SEQUENCE,
             "workers": workers,
             "batch": {"tokens": SEQUENCE * ROWS, "micro": 1},
-            "evaluate": {"tokens": 5 * SEQUENCE},
+            "evaluate": {"tokens": evaluated},
         },
     )
 
@@ -303,8 +306,67 @@ def test_the_last_held_out_row_of_a_channel_may_be_short() -> None:
     corpus = Corpus([[("a", 12, True), ("b", 400, False), ("a", 400, False)]])
     spec = make_spec(("a", "b"), 10 * SEQUENCE * ROWS)
     plan = corpus.build(spec)
-    assert [list(map(len, segments)) for _, segments in corpus.rows(plan, spec, "held_out")] == [[9], [4]]
-    assert plan["held_out"] == {"rows": {"a": 2, "b": 0}, "supervised": {"a": 11, "b": 0}}
+    assert [list(map(len, segments)) for _, segments in corpus.rows(plan, spec, "held_out")] == [[6, 3], [4]]
+    assert plan["held_out"] == {
+        "documents": {"a": 1, "b": 0},
+        "rows": {"a": 2, "b": 0},
+        "supervised": {"a": 10, "b": 0},
+    }
+
+
+def held_out_windows(corpus: Corpus, channel: str) -> list[list[int]]:
+    """What would be evaluated of a channel were there no limit, one document and one token at a time."""
+    found: dict[int, list[list[int]]] = {}
+    for number, (name, held_out, tokens) in corpus.documents.items():
+        if held_out and name == channel and len(tokens) > 1:
+            hashed = np.array([number], np.uint64)
+            parts = next(n for n in itertools.count(1) if n * (SEQUENCE + 1) >= len(tokens))
+            cuts = [len(tokens) * part // parts for part in range(parts + 1)]
+            first = int(mixed(hashed, "window")[0]) % parts
+            of_document = [tokens[start:end] for start, end in itertools.pairwise(cuts)]
+            found[int(mixed(hashed, "held_out")[0])] = of_document[first:] + of_document[:first]
+    turns = itertools.zip_longest(*(found[hashed] for hashed in sorted(found)))
+    return [window for turn in turns for window in turn if window is not None]
+
+
+held_out_corpora = st.lists(
+    st.tuples(st.sampled_from(["a", "b"]), st.one_of(st.integers(0, 12), st.integers(0, 150)), st.booleans()),
+    max_size=14,
+)
+
+
+@relaxed
+@given(held_out_corpora, st.integers(1, 60), st.integers(0, 99))
+def test_held_out_loss_is_of_one_window_of_every_document_before_a_second_one_of_any(
+    documents: list[tuple[str, int, bool]], rows: int, seed: int
+) -> None:
+    corpus = Corpus([documents, [("a", 400, False), ("b", 400, False)]])
+    spec = make_spec(("a", "b"), SEQUENCE * ROWS, evaluated=rows * SEQUENCE)
+    plan = corpus.build(spec.model_copy(update={"seed": seed}))
+    cut = corpus.rows(plan, spec, "held_out")
+    for name in ("a", "b"):
+        lines = [[token for segment in segments for token in segment] for channel, segments in cut if channel == name]
+        assert all(before[-1] == line[0] for before, line in itertools.pairwise(lines))
+        read = [token for number, line in enumerate(lines) for token in line[number > 0 :]]
+        expected = [token for window in held_out_windows(corpus, name) for token in window]
+        assert read == expected[: rows * SEQUENCE + 1]
+        assert len(set(read)) == len(read)
+        each = Counter(corpus.of_token[token] for token in read)
+        there = [n for n, (c, held, tokens) in corpus.documents.items() if held and c == name and len(tokens) > 1]
+        assert max(each.values(), default=0) <= SEQUENCE + 1 or set(each) == set(there)
+        targets = [s[1:] for channel, segments in cut if channel == name for s in segments if len(s) > 1]
+        assert plan["held_out"]["documents"][name] == len({corpus.of_token[s[0]] for s in targets})
+        assert plan["held_out"]["supervised"][name] == sum(map(len, targets))
+        assert plan["held_out"]["rows"][name] == len(lines)
+
+
+def test_held_out_windows_lie_anywhere_in_their_documents() -> None:
+    corpus = Corpus([[*[("a", 90, True)] * 400, ("a", 400, False)]])
+    spec = make_spec(("a",), SEQUENCE * ROWS, evaluated=400 * (SEQUENCE + 1))
+    segments = [s for _, segments in corpus.rows(corpus.build(spec), spec, "held_out") for s in segments]
+    places = Counter(corpus.documents[corpus.of_token[s[0]]][2].index(s[0]) // 9 for s in segments if len(s) > 1)
+    assert len(places) == 10
+    assert max(places.values()) < 2 * min(places.values())
 
 
 def test_a_document_to_train_on_without_a_channel_is_an_error_that_names_it() -> None:
