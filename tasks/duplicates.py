@@ -114,6 +114,7 @@ class Candidates(_Stage):
     """
 
     name = "candidates"
+    version = 2  # more bands of fewer rows: a missed pair weighs more than one compared in vain
     unhashed = frozenset({"keep", "partitions"})
     reads = ("text", "copy_of")
     scatters = ("copy_of",)

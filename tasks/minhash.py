@@ -26,6 +26,11 @@ from scipy.special import beta, betainc
 from tasks.addresses import I64, U64
 from tasks.hashing import mixed
 
+MISSED = 0.9
+"""What a missed pair weighs against a candidate in vain (1 - MISSED), which is only compared and then forgotten. For a
+threshold of .8 and 128 hashes: 14 bands of 9 rows, which find 87 % of the pairs at .8, 97 % at .85 and 99.9 % at .9,
+and 13 % of those at .6. With equal weights 40 %, 69 % and 93 % are found."""
+
 BLOCK = 1 << 17
 """Characters, or shingles, hashed at once: the working arrays stay in the second-level cache."""
 
@@ -110,17 +115,19 @@ def signatures(hashes: U64, offsets: I64, count: int) -> U64:
 
 
 def bands_and_rows(threshold: float, hashes: int) -> tuple[int, int]:
-    """Bands b and rows r, b * r <= hashes, of least error for a Jaccard threshold: datasketch's optimum.
+    """Bands b and rows r, b * r <= hashes, of least error for a Jaccard threshold: datasketch's optimum, with `MISSED`
+    as the weight of false negatives.
 
     Two texts of similarity s share a band with probability 1 - (1 - s^r)^b (Leskovec et al., Mining of Massive
-    Datasets, 3.4.2). The error is the integral of false positives below the threshold plus that of false negatives
-    above, where the integral of (1 - s^r)^b from 0 to t is the incomplete beta function B(t^r; 1/r, b + 1) / r.
+    Datasets, 3.4.2). The error is the weighted sum of the integral of false positives below the threshold and that of
+    false negatives above, where the integral of (1 - s^r)^b from 0 to t is the incomplete beta function
+    B(t^r; 1/r, b + 1) / r.
     """
     b, r = np.meshgrid(np.arange(1, hashes + 1), np.arange(1, hashes + 1), indexing="ij")
     b, r = b[b * r <= hashes], r[b * r <= hashes]
     whole = beta(1 / r, b + 1) / r
     below = whole * betainc(1 / r, b + 1, threshold**r)
-    best = np.argmin((threshold - below) + (whole - below))
+    best = np.argmin((1 - MISSED) * (threshold - below) + MISSED * (whole - below))
     return int(b[best]), int(r[best])
 
 

@@ -132,7 +132,9 @@ def test_blocks_do_not_change_hashes(monkeypatch):
 @pytest.mark.parametrize("hashes", [16, 64, 128, 200])
 def test_bands_and_rows_are_datasketchs_optimum(hashes):
     for threshold in (0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99):
-        assert minhash.bands_and_rows(threshold, hashes) == _optimal_param(threshold, hashes, 0.5, 0.5)
+        assert minhash.bands_and_rows(threshold, hashes) == _optimal_param(
+            threshold, hashes, 1 - minhash.MISSED, minhash.MISSED
+        )
 
 
 def random_sets(similarity: float, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +176,8 @@ def test_our_candidates_are_as_good_as_datasketchs(shared):
     originals = pages(shared / "labels" / "weborganizer_dclm_pages.jsonl.gz", 150, 2000)
     texts = originals + [edited(text, chance.choice([0.005, 0.01, 0.02, 0.05]), chance) for text in originals]
     sets = [reference_shingles(text) for text in texts]
-    lsh = MinHashLSH(threshold=0.8, num_perm=128)
+    bands, rows = minhash.bands_and_rows(0.8, 128)
+    lsh = MinHashLSH(params=(bands, rows), num_perm=128)
     sketches = []
     for index, shingles in enumerate(sets):
         sketch = MinHash(128)
@@ -192,7 +195,7 @@ def test_our_candidates_are_as_good_as_datasketchs(shared):
     ours = {pair for bucket in buckets.values() for pair in itertools.combinations(sorted(bucket), 2)}
     true = {pair for pair in ours | theirs if jaccard(sets[pair[0]], sets[pair[1]]) >= 0.8}
     pairs = [(index, index + len(originals)) for index in range(len(originals))]
-    expected = sum(1 - (1 - jaccard(sets[a], sets[b]) ** 13) ** 9 for a, b in pairs)
+    expected = sum(1 - (1 - jaccard(sets[a], sets[b]) ** rows) ** bands for a, b in pairs)
     assert abs(len(ours.intersection(pairs)) - expected) < 3 * np.sqrt(len(pairs) / 4)
     assert len(true & ours) >= len(true & theirs) - 3 * np.sqrt(len(true))
     assert len(ours - true) <= len(theirs - true) + 3 * np.sqrt(len(true))
