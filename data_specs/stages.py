@@ -46,8 +46,10 @@ class Language(Settings):
 class Signals(Settings):
     """The numbers that the Gopher, C4 and FineWeb rules need, from one tokenisation."""
 
-    words: dict[str, Literal["jieba", "characters", "spaces", "datatrove"]] = {"zh": "jieba"}
-    """Word splitter per language; other languages split at Unicode word boundaries."""
+    words: dict[str, Literal["jieba", "characters", "spaces", "datatrove"]] = {}
+    """Word splitter per language. Where none is named: datatrove's tokenizer for ar, de, en, es, fr, it, pt and ru,
+    which the rules' counts are of; jieba for zh; else Unicode's word boundaries (`spaces`: three times as fast, but
+    `/etc/apt` is four words)."""
     where: Expression | None = None
     """Gate: rows for which this is not true are skipped (their columns are null)."""
 
@@ -88,9 +90,11 @@ class Duplicates(Settings):
     """Exact and near duplicates: MinHash-LSH (Broder 1997; Leskovec et al. ch. 3), candidates verified."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """True Jaccard similarity of the shingle sets from which two documents are alike."""
+    """True Jaccard similarity of the shingle sets from which two documents are alike. With 128 hashes, 87 % of the
+    pairs right at .8 are found, 97 % of those at .85."""
     hashes: Annotated[int, Field(ge=16, le=1024)] = 128
-    """Length of a signature; bands and rows follow from the threshold by datasketch's optimum."""
+    """Length of a signature; bands and rows follow from the threshold by datasketch's optimum, where a missed pair
+    weighs nine times one compared in vain. More hashes tell pairs apart more sharply."""
     words: Annotated[int, Field(ge=1, le=32)] = 5
     """Words in a shingle of spaced scripts."""
     characters: Annotated[int, Field(ge=1, le=64)] = 5

@@ -136,6 +136,10 @@ class Classifier(Learned):
     suffix = ".bin"
     settings: stages.Domain | stages.Quality
 
+    def __init__(self, settings: stages.Domain | stages.Quality, seed: int) -> None:
+        super().__init__(settings, seed)
+        self.where = settings.where
+
     def declared(self) -> dict[str, Any]:
         return self.settings.model_dump(include={"sample", "dimensions", "epochs"})
 

@@ -5,9 +5,9 @@ Counts and shares are those of datatrove's filters: with datatrove's word tokeni
 lines is done aside, and the document is judged by the lines that would be left. A signal that is undefined (a share of
 nothing) is NULL, never NaN.
 
-Measured against datatrove's four filters in one run, on one core (`benchmarks/signals.py`): 420 documents/s of 1,000
-English words split at Unicode's boundaries, 12 times as fast; 4 times with datatrove's own tokenizer on both sides; 2.9
-times for Chinese, where jieba takes four fifths of the time.
+Measured against datatrove's four filters in one run, on one core (`benchmarks/signals.py`), documents of 1,000 words:
+4 times as fast for English with datatrove's own tokenizer on both sides, 12 times (420 documents/s) where words are
+split at Unicode's boundaries; 2.9 times for Chinese, where jieba takes four fifths of the time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tasks.addresses import I64
 from tasks.lines import ELLIPSES, C4Lines, fineweb, marked, repeated
 from tasks.repetition import F64, Grams, duplicate_characters, top_characters
 from tasks.stage import Stage
-from tasks.words import Split, Words, splitter, tokenise
+from tasks.words import Kind, Split, Words, splitter, tokenise
 
 BLOCK = 1 << 20
 """Characters measured at once."""
@@ -37,13 +37,17 @@ STOP_WORDS = {
 }
 """English: Gopher (Rae et al. 2021, A.1.1). Chinese: FineWeb-2's configuration cmn_Hani (Penedo et al. 2025)."""
 
+WORDS: dict[str, Kind] = {"zh": "jieba", **dict.fromkeys(("ar", "de", "en", "es", "fr", "it", "pt", "ru"), "datatrove")}
+"""Splitters of languages that the settings do not name, where it is not `spaces`. datatrove's tokenizers for these need
+no further package or data."""
+
 _PUNCTUATION = "".join(sorted(PUNCTUATION_SET))
 
 
 class Signals(Stage):
     """The numbers behind the rules; `words` says how each language is split."""
 
-    name, version = "signals", 1
+    name, version = "signals", 2  # words by datatrove's tokenizers where the settings name none
     libraries = ("datatrove", "jieba", "regex", "spacy")
     reads = ("text", "language")
     writes = pa.schema(
@@ -82,17 +86,17 @@ class Signals(Stage):
         """`split`: the splitter of every language, instead of the settings' (for tests: no recipe knows it)."""
         super().__init__(settings)
         self.where = settings.where
-        self._kinds = settings.words
+        self._named, self._kinds = settings.words, WORDS | settings.words
         self._given = split
         self._splitters: dict[tuple[str, str | None], Split] = {}
 
     def declared(self) -> dict[str, Any]:
-        """Settings, and the version of Unicode that says what a letter is."""
-        return super().declared() | {"unicode": unicodedata.unidata_version}
+        """Settings, the splitter of every language, and the version of Unicode that says what a letter is."""
+        return super().declared() | {"words": self._kinds, "unicode": unicodedata.unidata_version}
 
     def setup(self) -> None:
         """Load the splitters. Raises ValueError for a language that datatrove cannot split here."""
-        for language in [None, *self._kinds]:
+        for language in [None, *self._named]:
             self._splitter(language)
 
     def __call__(self, batch: pa.Table) -> pa.Table:

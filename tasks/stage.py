@@ -191,6 +191,8 @@ class Learned(ABC):
     reads: tuple[str, ...]
     suffix: ClassVar[str]
     """File name's suffix of the artefact, such as `.bin` or `.json`."""
+    where: str | None = None
+    """Gate: documents for which this expression over columns is not true are not learned from."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
         self.settings = settings
@@ -200,9 +202,10 @@ class Learned(ABC):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Every column that is read; `held_out` only to leave those documents out."""
+        """Every column that is read; those of the gate and `held_out` only to leave documents out."""
         held_out = () if self.name == "held_out" else ("held_out",)
-        return tuple(dict.fromkeys(("id", *self.reads, *held_out)))
+        gate = sorted(parse(self.where).columns) if self.where else ()
+        return tuple(dict.fromkeys(("id", *self.reads, *gate, *held_out)))
 
     def declared(self) -> dict[str, Any]:
         """What changes what is learned, beside version, seed and libraries. JSON."""
@@ -216,6 +219,7 @@ class Learned(ABC):
             "settings": self.declared(),
             "seed": self.seed,
             "libraries": {library: installed(library) for library in self.libraries},
+            "where": normalised(self.where) if self.where else None,
             "reads": list(self.reads),
             "models": self.models,
         }

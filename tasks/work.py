@@ -247,6 +247,8 @@ def _scatter(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> pa.Tab
 
 def _sample(learned: Learned, job: Job, store: Store, entry: Entry) -> pa.Table:
     table = _inputs(job, store)
+    if (chosen := _gate(learned.where, table)) is not None:
+        table = table.take(chosen)
     if "held_out" in table.column_names:
         table = table.filter(pc.invert(pc.fill_null(table["held_out"], False)))
     return _keep(entry, learned.sample(table.select(list(learned.reads))).combine_chunks())

@@ -216,9 +216,8 @@ def test_a_stage_changes_with_its_model_alone_and_a_model_with_what_it_is_learne
     assert Domain(DOMAIN, {"a": "1" * 64}).recipe != Domain(DOMAIN, {"a": "2" * 64}).recipe
     assert Domain(changed(where="language = 'zh'"), {"a": "1" * 64}).recipe != Domain(DOMAIN, {"a": "1" * 64}).recipe
     known = DomainLearned(DOMAIN, SEED).recipe
-    assert DomainLearned(changed(where="language = 'zh'"), SEED).recipe == known
     reordered = dict(reversed(DOMAIN.labels.items()))
-    for other in (changed(labels=reordered), changed(epochs=3), changed(sample=91)):
+    for other in (changed(labels=reordered), changed(epochs=3), changed(sample=91), changed(where="language = 'zh'")):
         assert DomainLearned(other, SEED).recipe != known
     assert DomainLearned(DOMAIN, SEED + 1).recipe != known
 

@@ -166,6 +166,14 @@ def test_a_shard_that_fails_is_quarantined_counted_and_tried_again(
     assert mended["kept"] > counts["kept"]
 
 
+def test_what_the_gate_of_a_stage_skips_is_not_learned_from(first: Any, tmp_path: Path) -> None:
+    spec = copy(first, tmp_path)
+    run = go(spec, ["stages.quality.where=language = 'en'"], retrain=["quality"], until="learn_quality")
+    before, after = (pin["facts"] for pin in run.pipeline.pins.history["quality"])
+    assert after["pairs"] == {"en": before["pairs"]["en"]}
+    assert after["rows"] < before["rows"]
+
+
 def test_what_cannot_be_learned_from_any_shard_is_said_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
