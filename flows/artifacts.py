@@ -59,7 +59,9 @@ def corpus(run: Run) -> None:
             for name, found in pin["facts"]["compression"].items()
         }
         rows = [[name, *found.values()] for name, found in compression.items()]
-        body = table(["channel", "characters per token", "bytes per token"], rows)
+        own = pin["ingredients"]["settings"]["kind"] != "file"
+        where = ", on the sample it was learned from" if own else ""
+        body = table(["channel", "characters per token", f"bytes per token{where}"], rows)
         _publish(run, "tokenizer", "Tokenizer", pictures.compression(compression), body)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ LONGEST = 32
 """Characters (bytes, as byte-level BPE sees them) of a token, at most: no token is a rule of dashes or a sentence."""
 JUDGED = 2**22
 """Bytes per channel on which compression is measured."""
+REPEATS = 8
+"""How often a document is learned from, at most: each time it counts as another document with the same phrases, so that
+a channel of a few would fill the vocabulary with what only they say."""
 BATCH = 2**19
 """Characters of text encoded at once: an encoding costs some 100 bytes a token until its ids are taken."""
 
@@ -99,10 +103,18 @@ def load(data: bytes, name: str) -> Loaded:
 class TokenizerLearned(Learned):
     """Learns the tokenizer from kept documents, so many bytes of each channel as its weight says, or reads the file.
 
-    Facts: `size`, `end`, `pad`; `rows` and `bytes` learned from; and per channel `compression`: {"characters",
-    "bytes"} per token."""
+    The bytes learned from are as many as there are in the channels with a weight, `settings.sample` at most. Of them a
+    channel has its weight's share, to within a document: its documents first by hash, and where it has too few, from
+    the first again, REPEATS times at most (what is then missing of its share goes to no other). Without weights every
+    document is as likely.
 
-    name, version = "tokenizer", 1
+    Facts: `size`, `end`, `pad`; `rows` and `bytes` learned from, each document once; per channel `channels`: {"bytes":
+    kept, "learned": of those, repeats counted}; and per channel `compression`: {"characters", "bytes"} per token, on
+    documents it was learned from, which flatters it. Of a file, from which nothing is learned, all this is said of the
+    documents that would have been."""
+
+    name = "tokenizer"
+    version = 2  # what is learned from follows the weights where the corpus is smaller than the sample
     libraries = ("tokenizers",)
     reads = ("id", "text", "channel", "kept")
     suffix = ".json"
@@ -119,46 +131,75 @@ class TokenizerLearned(Learned):
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """Of each channel the documents first by hash, up to its share of the sample: choosing again from what several
-        shards chose gives what choosing from all of them at once would have."""
-        return self.thin(batch.filter(batch["kept"]).select(["id", "text", "channel"]))
+        shards chose gives what choosing from all of them at once would have. A channel's first document is always
+        chosen; its `cut` counts the bytes of the channel's documents that were not."""
+        rows = batch.filter(batch["kept"]).select(["id", "text", "channel"])
+        if self.weights:
+            rows = rows.filter(pc.is_in(rows["channel"], pa.array(list(self.weights), pa.string())))
+        return self.thin(rows.append_column("cut", pa.array(np.zeros(rows.num_rows, np.int64))))
 
     def thin(self, rows: pa.Table) -> pa.Table:
-        rank = mixed(words(rows["id"]), self.seed, self.name)
-        size = _bytes(rows["text"])
+        rank, size = self._rank(rows), _bytes(rows["text"])
         chosen = np.zeros(rows.num_rows, bool)
-        for mask, share in self._groups(rows["channel"]):
-            order = np.flatnonzero(mask)
-            order = order[np.argsort(rank[order], kind="stable")]
+        for members, share in self._groups(rows["channel"]):
+            order = members[np.argsort(rank[members], kind="stable")]
             before = np.cumsum(size[order]) - size[order]
             chosen[order[before < share * self.settings.sample]] = True
-        return rows.filter(pa.array(chosen))
+        channel = rows["channel"].combine_chunks().dictionary_encode("encode").indices.to_numpy()
+        order = np.lexsort((rank, channel))
+        first = order[np.unique(channel[order], return_index=True)[1]]
+        chosen[first] = True
+        cut = np.zeros(rows.num_rows, np.int64)
+        cut[first] = np.bincount(channel, rows["cut"].to_numpy() + np.where(chosen, 0, size))
+        return rows.set_column(rows.column_names.index("cut"), "cut", pa.array(cut)).filter(pa.array(chosen))
+
+    def _rank(self, rows: pa.Table) -> np.ndarray:
+        return mixed(words(rows["id"]), self.seed, self.name)
 
     def _groups(self, channel: pa.ChunkedArray) -> list[tuple[np.ndarray, float]]:
-        """Which documents are sampled together (bool [n]), and their share of the sample."""
+        """Which documents (positions) are sampled together, and their share of the sample."""
         if not self.weights:
-            return [(np.ones(len(channel), bool), 1.0)]
-        return [
-            (pc.fill_null(pc.equal(channel, name), False).to_numpy(), share) for name, share in self.weights.items()
-        ]
+            return [(np.arange(len(channel)), 1.0)]
+        return [(np.flatnonzero(pc.equal(channel, name).to_numpy()), share) for name, share in self.weights.items()]
+
+    def _repeats(self, rows: pa.Table) -> np.ndarray:
+        """How often each document is learned from (int64 [n]), of rows in order of their hashes."""
+        size = _bytes(rows["text"])
+        total = min(self.settings.sample, int(size.sum() + rows["cut"].to_numpy().sum()))
+        repeats = np.zeros(rows.num_rows, np.int64)
+        for members, share in self._groups(rows["channel"]):
+            own = size[members]
+            left = share * total - (np.cumsum(own) - own)
+            repeats[members] = np.ceil(left / max(1, own.sum())).clip(0, REPEATS)
+        return repeats
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """Raises TokenizerError where there is nothing to learn from, or the file cannot be used."""
         rows = self.thin(rows)
-        texts = rows["text"].to_pylist()
+        rows = rows.take(np.argsort(self._rank(rows), kind="stable"))
+        repeats = self._repeats(rows)
+        used = rows.filter(pa.array(repeats > 0))
         if self.settings.path is not None:
             data = Path(self.settings.path).read_bytes()
-        elif texts:
-            data = learn(texts, self.settings)
+        elif used.num_rows:
+            texts = used["text"].to_pylist()
+            data = learn(list(chain.from_iterable(map(repeat, texts, repeats[repeats > 0].tolist()))), self.settings)
         else:
             raise TokenizerError("the tokenizer has no kept document to learn from; see the funnel for the reasons")
         loaded = load(data, self.settings.path or "the learned tokenizer")
+        size = _bytes(rows["text"])
+        kept = size + rows["cut"].to_numpy()
         facts = {
-            "rows": rows.num_rows,
-            "bytes": int(_bytes(rows["text"]).sum()),
+            "rows": used.num_rows,
+            "bytes": int(_bytes(used["text"]).sum()),
+            "channels": {
+                name: {"bytes": int(kept[mask].sum()), "learned": int((repeats * size)[mask].sum())}
+                for name, mask in _masks(rows["channel"])
+            },
             "size": loaded.size,
             "end": loaded.end,
             "pad": loaded.pad,
-            "compression": compression(loaded, rows),
+            "compression": compression(loaded, used),
         }
         return data, facts
 
@@ -193,16 +234,22 @@ def learn(texts: Sequence[str], settings: Tokenizer) -> bytes:
 
 def compression(loaded: Loaded, rows: pa.Table) -> dict[str, dict[str, float]]:
     """Characters and bytes per token of each channel, on up to 4 MiB of it in the order given (end-of-text tokens
-    count as tokens)."""
+    count as tokens). `fit` gives the documents learned from, by seeded hash: what it says is in-sample."""
     result = {}
-    for name in pc.unique(rows["channel"]).drop_null().to_pylist():
-        texts = rows["text"].filter(pc.equal(rows["channel"], name))
+    for name, mask in _masks(rows["channel"]):
+        texts = rows["text"].filter(pa.array(mask))
         texts = texts.slice(0, int(np.searchsorted(np.cumsum(_bytes(texts)), JUDGED)) + 1)
         tokens = sum(map(len, loaded.encode(texts.to_pylist())))
         characters = int(pc.sum(pc.utf8_length(texts)).as_py())
         spelled = int(_bytes(texts).sum())
         result[name] = {"characters": round(characters / tokens, 4), "bytes": round(spelled / tokens, 4)}
-    return dict(sorted(result.items()))
+    return result
+
+
+def _masks(channel: pa.ChunkedArray) -> list[tuple[str, np.ndarray]]:
+    """Each channel, by name, and which rows are its (bool [n])."""
+    names = sorted(pc.unique(channel).drop_null().to_pylist())
+    return [(name, pc.fill_null(pc.equal(channel, name), False).to_numpy()) for name in names]
 
 
 def _bytes(texts: pa.ChunkedArray) -> np.ndarray:

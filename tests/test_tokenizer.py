@@ -10,11 +10,13 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import regex
 from hypothesis import given, settings
@@ -24,7 +26,8 @@ from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
 from data_specs.training import Tokenizer
-from tasks.tokenizer import END, SPLIT, TokenizerError, TokenizerLearned, learn, load
+from tasks.hashing import mixed, words
+from tasks.tokenizer import END, REPEATS, SPLIT, TokenizerError, TokenizerLearned, learn, load
 from tasks.tokens import TokenEstimate, Tokens
 from tests.golden import check_golden
 
@@ -49,10 +52,17 @@ def learned() -> bytes:
     return learn(texts(), SETTINGS)
 
 
-def rows(documents: list[str], channels: list[str], kept: bool = True) -> pa.Table:
+def rows(documents: list[str], channels: Sequence[str | None], kept: bool = True) -> pa.Table:
     ids = [hashlib.md5(f"{i}{text}".encode()).digest() for i, text in enumerate(documents)]
     columns = [pa.array(ids, pa.binary(16)), pa.array(documents, pa.string()), pa.array(channels, pa.string())]
-    return pa.table([*columns, pa.array([kept] * len(ids))], ["id", "text", "channel", "kept"]).sort_by("id")
+    return pa.table([*columns, pa.array([kept] * len(ids), pa.bool_())], ["id", "text", "channel", "kept"]).sort_by(
+        "id"
+    )
+
+
+def fit(options: Tokenizer, table: pa.Table, weights: dict[str, float] | None = None) -> tuple[bytes, dict[str, Any]]:
+    learner = TokenizerLearned(options, 1, weights or {})
+    return learner.fit(learner.sample(table))
 
 
 def test_the_same_texts_give_the_same_bytes_in_any_order_and_on_any_number_of_threads(learned: bytes) -> None:
@@ -155,22 +165,102 @@ def test_the_sample_follows_the_weights_and_not_the_shards() -> None:
     assert 45_000 <= sizes["a"] < 46_500
     assert 15_000 <= sizes["b"] < 16_500
     parts = [learner.sample(table.slice(start, 300)) for start in (0, 300, 600)]
-    together = pa.concat_tables(parts)
-    together = together.append_column("kept", pa.array([True] * together.num_rows))
-    assert learner.sample(together).sort_by("id") == whole
+    assert learner.thin(pa.concat_tables(parts)).sort_by("id") == whole
     assert TokenizerLearned(Tokenizer(sample=60_000), 2, {"a": 3.0, "b": 1.0}).sample(table) != whole
+
+
+KEPT = st.lists(st.tuples(st.sampled_from(["a", "b", "c", None]), st.integers(0, 40)), max_size=40)
+WEIGHTS = st.sampled_from([{}, {"a": 1.0}, {"a": 0.36, "b": 0.32, "d": 0.32}, {"a": 0.1, "b": 0.9, "c": 0.0}])
+
+
+@settings(deadline=None, max_examples=200)
+@given(KEPT, WEIGHTS, st.integers(1, 1500), st.randoms(use_true_random=False))
+def test_shards_sampled_and_put_together_in_any_groups_are_as_one(
+    kept: list[tuple[str | None, int]], weights: dict[str, float], sample: int, chance: random.Random
+) -> None:
+    table = rows(["x" * size for _, size in kept], [channel for channel, _ in kept])
+    learner = TokenizerLearned(Tokenizer(sample=sample), 1, weights)
+    owner = np.array([chance.randrange(5) for _ in kept], np.int64)
+    parts = [learner.sample(table.filter(pa.array(owner == shard))) for shard in range(5)]
+    while len(parts) > 1:
+        group = [parts.pop(chance.randrange(len(parts))) for _ in range(chance.randint(2, len(parts)))]
+        parts.append(learner.thin(pa.concat_tables(group)))
+    whole = learner.sample(table)
+    assert parts[0].sort_by("id") == whole
+    named = [(channel, size) for channel, size in kept if not weights or weights.get(channel or "")]
+    for channel in {channel for channel, _ in named}:
+        found = [row for row in whole.to_pylist() if row["channel"] == channel]
+        total = sum(size for name, size in named if name == channel)
+        assert sum(len(row["text"]) + row["cut"] for row in found) == total
+    assert (pc.sum(pc.binary_length(whole["text"])).as_py() or 0) <= sample + 40 * 4
+
+
+def read_round(table: pa.Table, seed: int, wanted: dict[str, float], most: int) -> dict[str, list[str]]:
+    """Of each channel the texts in order of their hashes, round and round until the bytes wanted are reached."""
+    order = np.argsort(mixed(words(table["id"]), seed, "tokenizer"))
+    result: dict[str, list[str]] = {}
+    for name, limit in wanted.items():
+        own = [row["text"] for row in table.take(order).to_pylist() if row["channel"] == name]
+        result[name], size = [], 0
+        for text in own * most:
+            if size >= limit:
+                break
+            result[name].append(text)
+            size += len(text.encode())
+    return result
+
+
+@pytest.mark.parametrize("sample", [2**26, 30_000])
+@pytest.mark.parametrize("weights", [{"a": 0.36, "b": 0.32, "c": 0.32}, {"a": 0.2, "b": 0.3, "none": 0.5}])
+def test_what_is_learned_from_follows_the_weights_where_there_is_too_little(
+    weights: dict[str, float], sample: int
+) -> None:
+    table = rows(texts(count=900), ["a"] * 700 + ["b"] * 150 + ["c"] * 50)
+    there = {name: sum(len(r["text"].encode()) for r in table.to_pylist() if r["channel"] == name) for name in weights}
+    total = min(sample, sum(there.values()))
+    learner = TokenizerLearned(SETTINGS.model_copy(update={"sample": sample}), 1, weights)
+    data, facts = learner.fit(pa.concat_tables(learner.sample(table.slice(at, 90)) for at in range(0, 900, 90)))
+    read = read_round(table, 1, {name: weight * total for name, weight in weights.items()}, REPEATS)
+    assert data == learn([text for found in read.values() for text in found], learner.settings)
+    for name in weights.keys() & {"a", "b", "c"}:
+        size = sum(len(text.encode()) for text in read[name])
+        assert facts["channels"][name] == {"bytes": there[name], "learned": size}
+        assert 0 <= size - weights[name] * total < max(len(text.encode()) for text in read[name])
+    once = {text for found in read.values() for text in found}
+    assert (facts["rows"], facts["bytes"]) == (len(once), sum(len(text.encode()) for text in once))
+    assert facts["channels"].keys() == facts["compression"].keys() == weights.keys() & {"a", "b", "c"}
+
+
+def test_a_document_is_learned_from_eight_times_at_most() -> None:
+    table = rows(["one two three" * 50, "four"], ["a", "b"])
+    learner = TokenizerLearned(SETTINGS, 1, {"a": 1.0, "b": 1.0})
+    data, facts = learner.fit(learner.sample(table))
+    assert facts["channels"] == {"a": {"bytes": 650, "learned": 650}, "b": {"bytes": 4, "learned": 32}}
+    assert data == learn(["one two three" * 50, *["four"] * 8], SETTINGS)
+
+
+def test_without_weights_every_channel_is_learned_from_by_its_size() -> None:
+    table = rows(texts(count=900), ["a"] * 700 + ["b"] * 199 + ["c"])
+    data, facts = fit(SETTINGS, table)
+    assert data == learn(table["text"].to_pylist(), SETTINGS)
+    assert all(found["learned"] == found["bytes"] for found in facts["channels"].values())
+    _, facts = fit(Tokenizer(sample=30_000, vocabulary=600), table)
+    sizes = facts["channels"]
+    assert 30_000 <= sum(found["learned"] for found in sizes.values()) == facts["bytes"] < 30_200
+    assert sum(found["bytes"] for found in sizes.values()) == sum(len(t.encode()) for t in table["text"].to_pylist())
+    assert abs(sizes["a"]["learned"] / 30_000 - sizes["a"]["bytes"] / sum(f["bytes"] for f in sizes.values())) < 0.1
 
 
 def test_documents_that_are_not_kept_are_not_learned_from() -> None:
     learner = TokenizerLearned(SETTINGS, 1, {})
     assert learner.sample(rows(["one", "two"], ["a", "a"], kept=False)).num_rows == 0
     with pytest.raises(TokenizerError, match="no kept document"):
-        learner.fit(rows([], []).select(["id", "text", "channel"]))
+        learner.fit(learner.sample(rows([], [])))
 
 
 def test_compression_is_that_of_transformers() -> None:
     table = rows(texts(count=200), ["a" if i % 2 else "b" for i in range(200)])
-    data, facts = TokenizerLearned(SETTINGS, 1, {}).fit(table.drop_columns("kept"))
+    data, facts = fit(SETTINGS, table)
     oracle = PreTrainedTokenizerFast(tokenizer_object=Encoder.from_buffer(data))
     assert (facts["rows"], facts["size"]) == (200, 600)
     for name in "ab":
@@ -187,7 +277,7 @@ def test_a_file_is_taken_as_it_is_with_its_own_ids(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     Encoder(models.BPE(vocabulary, [("a", "b")])).save(str(path))
     settings = Tokenizer(kind="file", path=str(path))
-    data, facts = TokenizerLearned(settings, 1, {}).fit(rows(["abab"], ["x"]).drop_columns("kept"))
+    data, facts = fit(settings, rows(["abab"], ["x"]))
     assert data == path.read_bytes()
     assert (facts["size"], facts["end"], facts["pad"]) == (4, 2, 2)
     assert facts["compression"] == {"x": {"characters": 1.3333, "bytes": 1.3333}}
@@ -207,7 +297,7 @@ def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, content: 
     path = tmp_path / "my.json"
     path.write_bytes(content)
     with pytest.raises(TokenizerError, match=message):
-        TokenizerLearned(Tokenizer(kind="file", path=str(path)), 1, {}).fit(rows(["a"], ["x"]).drop_columns("kept"))
+        fit(Tokenizer(kind="file", path=str(path)), rows(["a"], ["x"]))
 
 
 def stage(learned: bytes, folder: Path, size: int | None = None) -> Tokens:
@@ -287,7 +377,7 @@ def test_real_chinese_and_english_come_back_whole_and_estimates_are_near(shared:
     }
     channels = [name for name, found in documents.items() for _ in found]
     table = rows([text for found in documents.values() for text in found], channels)
-    data, facts = TokenizerLearned(Tokenizer(sample=400_000), 1, {"zh": 0.5, "en": 0.5}).fit(table.drop_columns("kept"))
+    data, facts = fit(Tokenizer(sample=400_000), table, {"zh": 0.5, "en": 0.5})
     loaded = load(data, "learned")
     assert facts["compression"]["en"]["bytes"] > 3
     assert facts["compression"]["zh"]["characters"] > 1.1
