@@ -70,14 +70,14 @@ def training(run: Run) -> None:
     if "plan" in run.record:
         facts = run.plan_facts
         shares = mixture(facts)
-        header = ["channel", "target share", "realised share", "tokens", "documents", "epochs"]
+        header = ["channel", "target share", "realised share", "tokens", "documents used", "epochs"]
         rows = [
             [
                 name,
                 f"{share['target']:.1%}",
                 f"{share['realised']:.1%}",
                 facts["channel_tokens"][name],
-                facts["usage"][name]["documents"],
+                documents_used(facts["usage"][name]),
                 facts["usage"][name]["epochs"],
             ]
             for name, share in shares.items()
@@ -95,9 +95,11 @@ def training(run: Run) -> None:
             held_out_losses(log.read(run.store, folder, "held_out")),
         )
         rows = [[name, c["first"], c["last"], c["tokens"]] for name, c in summary["channels"].items()]
-        body = table(["channel", "first loss", "last loss", "tokens"], rows)
-        rows = [[name, h["first"], h["last"]] for name, h in summary["held_out"].items()]
-        body += "\n\nHeld out:\n\n" + table(["channel", "first loss", "last loss"], rows)
+        body = "In training, nats per token:\n\n" + table(["channel", "first step", "last step", "tokens"], rows)
+        values = ("first", "last", "tokens", "documents")
+        rows = [[name, *(h.get(value) for value in values)] for name, h in summary["held_out"].items()]
+        body += "\n\nHeld out, nats per token:\n\n"
+        body += table(["channel", "first evaluation", "last evaluation", "tokens", "documents"], rows)
         _publish(run, "channel_losses", "Channel losses", pictures.channel_losses(steps, held_out), body)
         kept = ", ".join(f"{step:,}" for step in sorted(checkpoint.steps(run.store, folder)))
         rows = [["newest", summary["checkpoint"]], ["kept, by step", kept], ["exported model", summary["export"]]]
@@ -115,6 +117,11 @@ def mixture(facts: dict[str, Any]) -> dict[str, dict[str, float]]:
         }
         for name in facts["channels"]
     }
+
+
+def documents_used(usage: dict[str, Any]) -> str:
+    """How many of a channel's documents the plan reads, of how many there are."""
+    return f"{usage['documents'] - usage['counts'].get('0', 0):,} of {usage['documents']:,}"
 
 
 def channel_losses(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -62,7 +62,8 @@ class Progress:
 
 def _ended(result: StageResult) -> State:
     """The state that the UI shows of a stage."""
-    message = f"{result.rows:,} rows in {result.shards:,} shards, {result.seconds:.1f} s. {result.note}".strip()
+    shards = f" in {result.shards:,} shards" if result.shards else ""
+    message = f"{result.rows:,} rows{shards}, {result.seconds:.1f} s. {result.note}".strip()
     name = {"cached": "Cached", "partial": "Partial"}.get(result.state, "Completed")
     if result.state == "partial":
         get_run_logger().warning("%s: %s", result.name, message)

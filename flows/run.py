@@ -219,9 +219,14 @@ class Run:
                     state = "computed"
                     self._train(run, progress)
         summary = orjson.loads(self.store.read(f"runs/{run}/summary.json"))
+        facts = self.plan_facts
+        for name, losses in summary["held_out"].items():
+            losses["documents"] = facts["held_out"]["documents"][name]
+            losses["tokens"] = facts["held_out"]["supervised"][name]
         self.record["training"] = summary | {"run": run}
         seconds = round(time.perf_counter() - started, 3)
-        result = StageResult("train", identity[:16], state, self.spec.training.workers, summary["steps"], seconds)
+        rows = summary["steps"] * facts["rows_per_step"]
+        result = StageResult("train", identity[:16], state, 0, rows, seconds)
         self.execution.results.append(result)
         return result
 

@@ -15,7 +15,8 @@ def show(record: dict[str, Any], store: Store) -> None:
     """Print a run's record."""
     stages = table("stage", "state", "shards", "rows", "seconds", "", title=f"Run {record['run']}: {record['status']}")
     for stage in record["stages"]:
-        row = (stage["name"], stage["state"], f"{stage['shards']:,}", f"{stage['rows']:,}", f"{stage['seconds']:.1f}")
+        shards = f"{stage['shards']:,}" if stage["shards"] else ""
+        row = (stage["name"], stage["state"], shards, f"{stage['rows']:,}", f"{stage['seconds']:.1f}")
         stages.add_row(*row, line(stage.get("note")))
     console().print(stages)
     if "funnel" in record:
@@ -60,23 +61,24 @@ def show_funnel(funnel: dict[str, Any]) -> None:
 
 
 def show_mixture(plan: dict[str, Any]) -> None:
-    """Print target and realised share, tokens and epochs per channel."""
-    from flows.artifacts import mixture
+    """Print target and realised share, tokens, documents used and epochs per channel."""
+    from flows.artifacts import documents_used, mixture
 
-    grid = table("channel", "target", "realised", "tokens", "documents", "epochs", title="Mixture")
+    grid = table("channel", "target", "realised", "tokens", "documents used", "epochs", title="Mixture")
     for name, share in mixture(plan).items():
         usage = plan["usage"][name]
         cells = (f"{share['target']:.1%}", f"{share['realised']:.1%}", f"{plan['channel_tokens'][name]:,}")
-        grid.add_row(name, *cells, f"{usage['documents']:,}", f"{usage['epochs']:.2f}")
+        grid.add_row(name, *cells, documents_used(usage), f"{usage['epochs']:.2f}")
     console().print(grid)
 
 
 def show_training(training: dict[str, Any]) -> None:
-    """Print first and last loss per channel, in training and held out."""
-    grid = table("channel", "first loss", "last loss", "held out first", "held out last", "tokens")
-    grid.title = f"Training: {training['steps']:,} steps, {training['tokens']:,} tokens"
+    """Print the loss of the first and the last step and on held-out documents per channel, and how many those are."""
+    grid = table("channel", "tokens", "first step", "last step", "held out first", "held out last", "evaluated on")
+    grid.title = f"Training: {training['steps']:,} steps, {training['tokens']:,} tokens; losses in nats per token"
     for name, channel in training["channels"].items():
         held_out = training["held_out"].get(name, {})
         losses = (channel["first"], channel["last"], held_out.get("first"), held_out.get("last"))
-        grid.add_row(name, *("" if loss is None else f"{loss:.3f}" for loss in losses), f"{channel['tokens']:,}")
+        text = f"{held_out['tokens']:,} tokens of {held_out['documents']:,} documents" if held_out.get("tokens") else ""
+        grid.add_row(name, f"{channel['tokens']:,}", *("" if loss is None else f"{loss:.3f}" for loss in losses), text)
     console().print(grid)

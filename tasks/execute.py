@@ -111,7 +111,7 @@ class Execution:
             note += f"; its settings have changed since: --retrain {node.stage.name} learns it anew"
         seconds = round(time.perf_counter() - started, 3)
         state = "computed" if did else "cached"
-        result = StageResult(node.name, node.stage.recipe, state, 1, rows, seconds, note, did)
+        result = StageResult(node.name, node.stage.recipe, state, 0, rows, seconds, note, did)
         self.results.append(result)
         return result
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -249,6 +250,9 @@ def test_a_run_tells_its_record_as_json_on_the_last_line(runs: dict[str, tuple[i
     assert training["channels"].keys() == {"code", "zh", "en"}
     assert all(channel.keys() == {"first", "last", "tokens"} for channel in training["channels"].values())
     assert sum(channel["tokens"] for channel in training["channels"].values()) == training["tokens"]
+    assert all(losses.keys() == {"first", "last", "documents", "tokens"} for losses in training["held_out"].values())
+    plan, train = record["stages"][-2:]
+    assert (train["shards"], train["rows"]) == (0, plan["rows"])
 
 
 def test_a_run_shows_funnel_mixture_losses_and_where_things_are(runs: dict[str, tuple[int, str, str]]) -> None:
@@ -256,6 +260,8 @@ def test_a_run_shows_funnel_mixture_losses_and_where_things_are(runs: dict[str, 
     assert code == 0
     for word in ("Funnel", "kept", "dropped: short", "Mixture", "realised", "held out last", "checkpoint", "export"):
         assert word in stdout
+    assert re.search(r"code +│[^\n]*│ \d+ of \d+ +│", stdout)  # documents used
+    assert re.search(r"code +│[^\n]*│ [\d,]+ tokens of \d+ documents +│", stdout)  # evaluated on
     assert "Traceback" not in stderr
 
 
