@@ -1,120 +1,139 @@
-"""`sluice plan`: what a run would do and what it would cost, from manifests alone.
+"""`sluice plan`: what a run would do and what it would cost, from manifests, logs and records alone.
 
-Expected costs are those of the same stage's last shards, so a stage that never ran has none.
+Core-hours are hours of worker processes, which have one core each, by the clock. Expected ones, and bytes, are those of
+the same steps when they last ran: of a stage whose values turn out as before, nothing below has to run, and less is
+spent. What never ran has none, and is named as unknown.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import orjson
 
+from flows import costs
+from flows.costs import Cost
 from flows.run import Run
 from flows.terminal import console, line, pairs, table
-from tasks.manifest import Manifest
 from tasks.pipeline import Pipeline
-from tasks.stage import Learned
-from training import model
+from tasks.stage import CorpusStage, Learned, Node
+from tasks.store import Store
+from training import checkpoint, model
 
 _COST = "expected_core_hours"
 
 
 def forecast(run: Run) -> dict[str, Any]:
     """{"spec", "stages": [...], "expected": {...}, "pins": [...], "training": {...}} of a run that is resolved."""
+    planned = run.planned()
     names = ["documents", *(node.name for node in run.pipeline.nodes)]
-    stages = [_stage(run.pipeline, name) for name in names] + _last(run)
+    training = _training(run, planned)
+    stages = [_stage(run.pipeline, name) for name in names] + [_plan(run, planned), _train(run, planned, training)]
     expected = {
         "core_hours": round(sum(stage.get(_COST, 0.0) for stage in stages), 6),
         "bytes": sum(stage.get("expected_bytes", 0) for stage in stages),
         "unknown": [s["name"] for s in stages if s["state"] not in ("cached", "partial") and _COST not in s],
     }
     pins = _pins(run.pipeline)
-    return {"spec": run.spec.name, "stages": stages, "expected": expected, "pins": pins, "training": _training(run)}
+    return {"spec": run.spec.name, "stages": stages, "expected": expected, "pins": pins, "training": training}
+
+
+def _expected(cost: Cost | None) -> dict[str, Any]:
+    """What an entry says of a cost; {} of one that is unknown."""
+    if cost is None:
+        return {}
+    return {
+        "expected_jobs": round(cost.jobs),
+        _COST: round(cost.seconds / 3600, 6),
+        "expected_bytes": int(cost.bytes),
+    }
 
 
 def _stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
     """What is known of one stage of the corpus."""
     node = None if name == "documents" else pipeline.node(name)
     if node and isinstance(node.stage, Learned):
-        state = "cached" if pipeline.pins.get(node.stage.name) else "to learn"
-        return {"name": name, "recipe": node.stage.recipe, "state": state, "shards": 0, "to_do": 0}
+        entry: dict[str, Any] = {"name": name, "recipe": node.stage.recipe, "state": "cached", "shards": 0, "to_do": 0}
+        if pipeline.pins.get(node.stage.name):
+            return entry
+        return entry | {"state": "to learn"} | _expected(costs.learned(pipeline, node.stage, pipeline.outputs[name]))
     index, total = pipeline.outputs[name].index, len(pipeline.shards)
     missing = ~index.done
-    entry: dict[str, Any] = {"name": name, "recipe": node.stage.recipe if node and node.ready else ""}
+    entry = {"name": name, "recipe": node.stage.recipe if node and node.ready else ""}
     entry |= {"state": pipeline.state(name), "shards": total, "to_do": int(missing.sum())}
     entry["bytes"] = int(index.bytes.sum())
     if not entry["to_do"]:
         return entry
-    if node and not node.ready:
-        unknown = [pin for pin in node.pins if pipeline.pins.get(pin) is None]
-        return entry | {"because": f"waits for {', '.join(f'learn_{pin}' for pin in unknown)}"}
-    parts = [(_top(node.stage), node.stage, entry["to_do"], "")] if node else _sources(pipeline, missing)
-    changes = [_changes(pipeline, top, recipe) for top, recipe, _, _ in parts]
-    entry["because"] = "; ".join(f"{part[3]}{change.because}" for part, change in zip(parts, changes, strict=True))
-    if all(change.ran for change in changes):
-        costs = [(part[2] * change.seconds, part[2] * change.size) for part, change in zip(parts, changes, strict=True)]
-        entry[_COST] = round(sum(seconds for seconds, _ in costs) / 3600, 6)
-        entry["expected_bytes"] = int(sum(size for _, size in costs))
-    return entry
+    because, cost = _computed(pipeline, node, entry["to_do"]) if node else _read(pipeline, missing)
+    return entry | {"because": because} | ({} if entry["state"] == "partial" else _expected(cost))
 
 
-def _top(stage: Any) -> str:
-    """A stage's folder without its recipe."""
-    return stage.folder or f"columns/{stage.name}"
+def _computed(pipeline: Pipeline, node: Node, to_do: int) -> tuple[str, Cost | None]:
+    """Why a stage has something to do, and what that costs."""
+    stage, output = node.stage, pipeline.outputs[node.name]
+    parent, _, stem = (stage.folder or f"columns/{stage.name}").partition("/")
+    stem = "" if stage.folder else stem  # a folder of its own is named by what it was made with
+    found = costs.newest(pipeline.store, parent, stem, stage.recipe if node.ready else "")
+    unknown = [pin for pin in node.pins if pipeline.pins.get(pin) is None]
+    because = f"waits for {', '.join(f'learn_{pin}' for pin in unknown)}" if not node.ready else ""
+    if found is None:
+        return because or "never ran", None
+    folder = f"{parent}/{found}"
+    because = because or _because(pipeline.store, folder, stage)
+    if isinstance(stage, CorpusStage):
+        return because, costs.corpus(pipeline, stage, output, node.ready, folder, to_do)
+    return because, costs.shards(pipeline.store, folder, output.index, output.index.done, to_do)
 
 
-def _sources(pipeline: Pipeline, missing: np.ndarray) -> list[tuple[str, Any, int, str]]:
-    """For each source with shards to read: folder, reader, how many, and its name for a message."""
-    counts = Counter(pipeline.shards[place].source for place in np.flatnonzero(missing).tolist())
-    return [(f"documents/{name}", pipeline.readers[name], count, f"{name}: ") for name, count in counts.items()]
+def _read(pipeline: Pipeline, missing: np.ndarray) -> tuple[str, Cost | None]:
+    """Why documents have to be read, by source, and what that costs."""
+    index, said, total = pipeline.outputs["documents"].index, [], Cost()
+    sources = np.array([shard.source for shard in pipeline.shards])
+    known = True
+    for name, count in Counter(sources[missing].tolist()).items():
+        reader = pipeline.readers[name]
+        found = costs.newest(pipeline.store, "documents", name, reader.recipe)
+        folder = f"documents/{found}"
+        said.append(f"{name}: {_because(pipeline.store, folder, reader) if found else 'never ran'}")
+        cost = costs.shards(pipeline.store, folder, index, sources == name, count) if found else None
+        known &= cost is not None
+        total += cost or Cost()
+    return "; ".join(said), total if known else None
 
 
-def _last(run: Run) -> list[dict[str, Any]]:
-    """The run plan and the training."""
-    planned = run.planned() is not None
-    trained = planned and run.trained()
-    whole = {"recipe": "", "shards": 0, "to_do": 0}
-    states = {"plan": "cached" if planned else "waiting", "train": "waiting" if not planned else "stale"}
-    states |= {"train": "cached"} if trained else {}
-    return [{"name": name, **whole, "state": state} for name, state in states.items()]
+def _plan(run: Run, planned: str | None) -> dict[str, Any]:
+    """The run plan."""
+    entry = {"name": "plan", "recipe": "", "shards": 0, "to_do": 0, "state": "cached" if planned else "waiting"}
+    found = None if planned else costs.run_plan(run)
+    return entry | ({"because": found[1]} | _expected(found[0]) if found else {})
 
 
-@dataclass(frozen=True)
-class Changes:
-    """Why a stage has something to do, and what a shard of it cost when it last ran."""
+def _train(run: Run, planned: str | None, training: dict[str, Any]) -> dict[str, Any]:
+    """The training: what is left of it."""
+    entry = {"name": "train", "recipe": "", "shards": 0, "to_do": 0, "state": "stale" if planned else "waiting"}
+    if planned and run.trained():
+        return entry | {"state": "cached"}
+    begun = checkpoint.steps(run.store, f"{run.spec.name}-{run.identity[:12]}") if planned else []
+    steps = training["steps"] - max(begun, default=0)
+    found = costs.training(run, steps, training["parameters"])
+    if found is None:
+        return entry | {"because": "no training of this lineage ran"}
+    seconds, how = found
+    size = costs.training_bytes(run, training["steps"], training["parameters"])
+    return entry | {"because": how} | _expected(Cost(run.spec.training.workers, seconds, size))
 
-    because: str
-    ran: bool = False
-    seconds: float = 0.0
-    size: float = 0.0
 
-
-def _changes(pipeline: Pipeline, top: str, recipe: Any) -> Changes:
-    """What differs from the recipe that a stage last ran with."""
-    parent, _, stem = top.rpartition("/")
-    newest: tuple[bool, int, str] | None = None
-    for name in pipeline.store.folders(parent):
-        if name.startswith(f"{stem}@"):
-            segments = list(pipeline.store.list(f"{parent}/{name}/manifest"))
-            found = (name == f"{stem}@{recipe.recipe}", int(segments[-1].split("-")[0]) if segments else 0, name)
-            newest = max(newest or found, found) if segments else newest
-    if newest is None:
-        return Changes("never ran")
-    count, seconds, size = 0, 0.0, 0
-    for entry in Manifest(pipeline.store, f"{parent}/{newest[2]}").entries():
-        if "rows" in entry:
-            count, seconds, size = count + 1, seconds + entry["seconds"], size + entry["bytes"]
+def _because(store: Store, folder: str, recipe: Any) -> str:
+    """What differs from the recipe that a folder was written with."""
     try:
-        before = orjson.loads(pipeline.store.read(f"{parent}/{newest[2]}/recipe.json"))
+        before = orjson.loads(store.read(f"{folder}/recipe.json"))
     except FileNotFoundError:  # a run was killed before it wrote it
         before = {}
     because = "; ".join(_differences("", before, recipe.ingredients()) if before else ())
-    because = because or getattr(recipe, "regrouped", "") or "new input"
-    return Changes(because, count > 0, seconds / max(1, count), size / max(1, count))
+    return because or getattr(recipe, "regrouped", "") or "new input"
 
 
 def _differences(where: str, before: Any, now: Any) -> list[str]:
@@ -162,37 +181,43 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
     return found
 
 
-def _training(run: Run) -> dict[str, Any]:
-    """Steps, tokens per parameter, FLOPs, epochs per channel (from the plan, where it exists)."""
+def _training(run: Run, planned: str | None) -> dict[str, Any]:
+    """Steps, positions (steps x batch), positions per parameter, FLOPs; and where the plan exists the targets among the
+    positions (`supervised_tokens`, which a run reports as tokens) and epochs per channel."""
     spec = run.spec
     steps = spec.training.steps or spec.mixture.tokens // spec.training.batch.tokens
-    tokens = steps * spec.training.batch.tokens
+    positions = steps * spec.training.batch.tokens
     parameters = model.parameters(spec.model, spec.tokenizer.vocabulary)
     facts: dict[str, Any] = {
         "steps": steps,
-        "tokens": tokens,
+        "positions": positions,
         "parameters": parameters,
-        "tokens_per_parameter": round(tokens / parameters, 2),
-        "flops": model.flops(spec.model, spec.tokenizer.vocabulary, spec.training.sequence) * tokens,
+        "positions_per_parameter": round(positions / parameters, 2),
+        "flops": model.flops(spec.model, spec.tokenizer.vocabulary, spec.training.sequence) * positions,
     }
-    if (planned := run.planned()) is not None:
-        facts |= {"plan": planned, "epochs": {n: round(u["epochs"], 2) for n, u in run.plan_facts["usage"].items()}}
+    if planned is not None:
+        made = run.plan_facts
+        facts |= {"supervised_tokens": made["supervised"], "plan": planned}
+        facts["epochs"] = {name: round(used["epochs"], 2) for name, used in made["usage"].items()}
     return facts
 
 
 def show(found: dict[str, Any]) -> None:
     """Print a forecast."""
     grid = table("stage", "state", "to do", "of", "core-hours", "bytes", "because", title=f"Plan of {found['spec']}")
+    expected = found["expected"]
+    names = expected["unknown"]
     for stage in found["stages"]:
         hours, size = stage.get(_COST), stage.get("expected_bytes")
-        cells = ("" if hours is None else f"{hours:.4f}", "" if size is None else f"{size:,}")
+        none = "unknown" if stage["name"] in names else ""
+        cells = (none if hours is None else f"{hours:.4f}", none if size is None else f"{size:,}")
         to_do, of = (f"{stage[key]:,}" if stage[key] else "" for key in ("to_do", "shards"))
         grid.add_row(stage["name"], stage["state"], to_do, of, *cells, line(stage.get("because")))
-    expected = found["expected"]
-    unknown = f"without {len(expected['unknown'])} stages that never ran" if expected["unknown"] else ""
+    unknown = f"without {', '.join(names[:3])}{', ...' if names[3:] else ''}, of unknown cost" if names else ""
     grid.add_section()
     grid.add_row("expected", "", "", "", f"{expected['core_hours']:.4f}", f"{expected['bytes']:,}", unknown)
     console().print(grid)
+    console().print("core-hours: hours of worker processes by the clock, one core each; as the same steps last took")
     pins = table("pin", "sha256", "age in days", "run", "", title="Pins")
     for pin in found["pins"]:
         changed = pin.get("settings_since_changed", pin.get("moved", ""))

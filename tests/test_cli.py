@@ -48,9 +48,9 @@ def test_a_plan_of_a_complete_corpus_has_everything_cached_but_the_training(comp
     assert found["expected"] == {"core_hours": 0, "bytes": 0, "unknown": ["train"]}
     training, usage = found["training"], run.plan_facts["usage"]
     assert training["steps"] == run.plan_facts["steps"] == 8
-    assert training["tokens"] == 8 * 1024
-    assert training["tokens_per_parameter"] == round(8192 / training["parameters"], 2)
-    assert training["flops"] > 6 * training["tokens"] * (training["parameters"] - 400 * 32)
+    assert training["positions"] == 8 * 1024
+    assert training["positions_per_parameter"] == round(8192 / training["parameters"], 2)
+    assert training["flops"] > 6 * training["positions"] * (training["parameters"] - 400 * 32)
     assert training["epochs"] == {name: round(used["epochs"], 2) for name, used in usage.items()}
     pins = {pin["name"]: pin for pin in found["pins"]}
     assert set(pins) == {*"groups_web groups_code held_out domain quality percentiles_quality tokenizer".split()}
@@ -58,7 +58,9 @@ def test_a_plan_of_a_complete_corpus_has_everything_cached_but_the_training(comp
     assert pins["tokenizer"]["run"] == run.name
     assert 0 <= pins["tokenizer"]["age_days"] < 1
     shown = ask("plan", spec).output
-    assert all(word in shown for word in ("verdict", "cached", "tokens per parameter", "flops", pins["domain"]["run"]))
+    assert all(
+        word in shown for word in ("verdict", "cached", "positions per parameter", "flops", pins["domain"]["run"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_a_plan_names_the_setting_that_made_a_stage_stale(copied: Path, setting:
     assert found[stage]["state"] == "stale"
     assert found[stage]["because"] == because
     output = run.pipeline.outputs[stage].index
-    assert found[stage]["expected_bytes"] == pytest.approx(output.bytes[: found[stage]["to_do"]].sum(), rel=0.6)
+    assert found[stage]["expected_bytes"] >= 0.4 * output.bytes[: found[stage]["to_do"]].sum()
     assert found[stage]["expected_core_hours"] > 0
     assert found[stage]["to_do"] == (2 if stage == "documents" else 4)
     above = list(found)[: list(found).index(stage)]
