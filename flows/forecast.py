@@ -29,9 +29,8 @@ _COST = "expected_core_hours"
 def forecast(run: Run) -> dict[str, Any]:
     """{"spec", "stages": [...], "expected": {...}, "pins": [...], "training": {...}} of a run that is resolved."""
     planned = run.planned()
-    names = ["documents", *(node.name for node in run.pipeline.nodes)]
     training = _training(run, planned)
-    stages = [_stage(run.pipeline, name) for name in names] + [_plan(run, planned), _train(run, planned, training)]
+    stages = [*corpus(run.pipeline), _plan(run, planned), _train(run, planned, training)]
     expected = {
         "core_hours": round(sum(stage.get(_COST, 0.0) for stage in stages), 6),
         "bytes": sum(stage.get("expected_bytes", 0) for stage in stages),
@@ -39,6 +38,11 @@ def forecast(run: Run) -> dict[str, Any]:
     }
     pins = _pins(run.pipeline)
     return {"spec": run.spec.name, "stages": stages, "expected": expected, "pins": pins, "training": training}
+
+
+def corpus(pipeline: Pipeline) -> list[dict[str, Any]]:
+    """What is known of every stage of the corpus, in order."""
+    return [_stage(pipeline, name) for name in ("documents", *(node.name for node in pipeline.nodes))]
 
 
 def _expected(cost: Cost | None) -> dict[str, Any]:
@@ -182,24 +186,27 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
 
 
 def _training(run: Run, planned: str | None) -> dict[str, Any]:
-    """Steps, positions (steps x batch), positions per parameter, FLOPs; and where the plan exists the targets among the
-    positions (`supervised_tokens`, which a run reports as tokens) and epochs per channel."""
+    """Steps, positions (steps x batch), tokens, tokens per parameter, FLOPs. `tokens` are the targets, which a run
+    reports, where the plan exists, with the epochs per channel; before, they are the positions, of which a few will be
+    no targets."""
     spec = run.spec
     steps = spec.training.steps or spec.mixture.tokens // spec.training.batch.tokens
-    positions = steps * spec.training.batch.tokens
+    positions = tokens = steps * spec.training.batch.tokens
     parameters = model.parameters(spec.model, spec.tokenizer.vocabulary)
-    facts: dict[str, Any] = {
-        "steps": steps,
-        "positions": positions,
-        "parameters": parameters,
-        "positions_per_parameter": round(positions / parameters, 2),
-        "flops": model.flops(spec.model, spec.tokenizer.vocabulary, spec.training.sequence) * positions,
-    }
+    later: dict[str, Any] = {}
     if planned is not None:
         made = run.plan_facts
-        facts |= {"supervised_tokens": made["supervised"], "plan": planned}
-        facts["epochs"] = {name: round(used["epochs"], 2) for name, used in made["usage"].items()}
-    return facts
+        tokens = made["supervised"]
+        later = {"plan": planned, "epochs": {name: round(used["epochs"], 2) for name, used in made["usage"].items()}}
+    return {
+        "steps": steps,
+        "positions": positions,
+        "tokens": tokens,
+        "parameters": parameters,
+        "tokens_per_parameter": round(tokens / parameters, 2),
+        "flops": model.flops(spec.model, spec.tokenizer.vocabulary, spec.training.sequence) * positions,
+        **later,
+    }
 
 
 def show(found: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ def test_a_plan_of_a_complete_corpus_has_everything_cached_but_the_training(comp
     training, usage = found["training"], run.plan_facts["usage"]
     assert training["steps"] == run.plan_facts["steps"] == 8
     assert training["positions"] == 8 * 1024
-    assert training["positions_per_parameter"] == round(8192 / training["parameters"], 2)
+    assert training["tokens_per_parameter"] == round(training["tokens"] / training["parameters"], 2)
     assert training["flops"] > 6 * training["positions"] * (training["parameters"] - 400 * 32)
     assert training["epochs"] == {name: round(used["epochs"], 2) for name, used in usage.items()}
     pins = {pin["name"]: pin for pin in found["pins"]}
@@ -58,9 +58,7 @@ def test_a_plan_of_a_complete_corpus_has_everything_cached_but_the_training(comp
     assert pins["tokenizer"]["run"] == run.name
     assert 0 <= pins["tokenizer"]["age_days"] < 1
     shown = ask("plan", spec).output
-    assert all(
-        word in shown for word in ("verdict", "cached", "positions per parameter", "flops", pins["domain"]["run"])
-    )
+    assert all(word in shown for word in ("verdict", "cached", "tokens per parameter", "flops", pins["domain"]["run"]))
 
 
 @pytest.mark.parametrize(

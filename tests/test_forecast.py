@@ -151,5 +151,5 @@ def test_the_run_plan_is_expected_as_it_was_last_written(copied: Path) -> None:
 def test_targets_are_not_called_positions(computed: Any) -> None:
     spec, run = computed
     training = asked(spec)["training"]
-    assert training["positions"] == 8 * 1024 > training["supervised_tokens"] == run.plan_facts["supervised"]
+    assert training["positions"] == 8 * 1024 > training["tokens"] == run.plan_facts["supervised"]
     assert "supervised_tokens" not in asked(spec, "mixture.tokens=4096")["training"]
