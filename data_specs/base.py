@@ -70,16 +70,16 @@ def checked(text: str) -> str:
     return text
 
 
-_WHOLE = Annotated[int, Field(ge=0)] | str
+_WHOLE = Annotated[int, Field(ge=0, lt=2**62)] | str
 _PART = Annotated[float, Field(ge=0, le=1)] | str
 
-Count = Annotated[int, Field(ge=0), BeforeValidator(parse_count, json_schema_input_type=_WHOLE)]
+Count = Annotated[int, Field(ge=0, lt=2**62), BeforeValidator(parse_count, json_schema_input_type=_WHOLE)]
 """A whole number, with an optional K, M, G, T."""
-Bytes = Annotated[int, Field(ge=0), BeforeValidator(parse_count, json_schema_input_type=_WHOLE)]
+Bytes = Annotated[int, Field(ge=0, lt=2**62), BeforeValidator(parse_count, json_schema_input_type=_WHOLE)]
 """A number of bytes, with an optional KiB, MiB, GiB, TiB."""
 Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(parse_share, json_schema_input_type=_PART)]
 """A share between 0 and 1, or a percentage."""
-Steps = Annotated[int, Field(ge=0), BeforeValidator(parse_steps, json_schema_input_type=_WHOLE)]
+Steps = Annotated[int, Field(ge=0, lt=2**62), BeforeValidator(parse_steps, json_schema_input_type=_WHOLE)]
 """A number of optimizer steps, with an optional word `steps`."""
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 """A name: lower-case letters, digits and underscores, as a SQL identifier."""

@@ -8,11 +8,13 @@ from pydantic import Field
 
 from data_specs.base import Bytes, Count, Settings
 
+Pattern = Annotated[str, Field(min_length=1)]
+
 
 class SourceSettings(Settings):
     """What every kind of source has."""
 
-    paths: str | tuple[str, ...]
+    paths: Pattern | Annotated[tuple[Pattern, ...], Field(min_length=1)]
     """Glob pattern(s), relative to the working directory, or URLs that fsspec reads (s3://, https://)."""
     license: str = "unknown"
     """SPDX identifier or a word; kept with the source, never a value of a document."""

@@ -56,7 +56,7 @@ class Spec(Settings):
     """Names the lineage: pins, runs and plans belong to it."""
     store: str = "./store"
     """A folder, or a URL that fsspec writes (s3://bucket/prefix)."""
-    seed: int = 20260101
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 20260101
     """Every random stream derives from it."""
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
     stages: Stages = Stages()

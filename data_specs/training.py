@@ -35,7 +35,7 @@ class Phase(Settings):
 
     until: Share
     """Share of the token budget at which the phase ends."""
-    weights: dict[Name, Annotated[float, Field(ge=0)]]
+    weights: dict[Name, Annotated[float, Field(ge=0, le=1e9)]]
     """Weight per channel, of tokens; made to sum to 1."""
     where: Expression | None = None
     """Only documents for which this is true."""

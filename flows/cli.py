@@ -159,12 +159,15 @@ def run(
     as_json: bool,
 ) -> None:
     """Run SPEC: compute what is missing, from sources to a trained model."""
+    from data_specs.load import SpecError
     from flows import summary
     from flows.run import Run
     from tasks import fanout
 
     begun = Run.of(spec, store, settings, None, retrain)
     begun.corpus_stages(start, until)
+    if replace and start is None:
+        raise SpecError(["--replace: says what to do with the other values of --from STAGE, which is missing"])
     with embedded.server():
         begun.warm()
         from flows.pretrain import pretrain
@@ -201,9 +204,12 @@ def plan(current: Run, as_json: bool) -> None:
 def funnel(current: Run, as_json: bool) -> None:
     """Say where every record of SPEC went, from manifests alone."""
     from flows import summary
+    from tasks.execute import StageError
     from tasks.ledger import funnel as count
 
     found = count(current.pipeline)
+    if not found["in"]:
+        raise StageError(f"the store {current.store.url} holds no documents of this spec yet: `sluice run` reads them")
     if as_json:
         said(found)
     else:
@@ -303,7 +309,9 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point of the console command."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) != signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(ending, signal.default_int_handler)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (it was closed by who called)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")

@@ -25,6 +25,7 @@ from data_specs.spec import Spec
 from tasks import catalog, cleaning, fanout, planned, run_plan
 from tasks.execute import Execution, GateError, StageError, StageResult
 from tasks.ledger import funnel
+from tasks.manifest import MISSING
 from tasks.mixture import MixtureError
 from tasks.pipeline import Pipeline
 from tasks.plan_inputs import PlanInputs
@@ -121,6 +122,9 @@ class Run:
             raise SpecError([f"--from: {start} is done again where what it reads changed; name a stage of the corpus"])
         if start and until and known.index(start) > known.index(until):
             raise SpecError([f"--from: {start} comes after {until}, where --until stops"])
+        for pin in sorted(self.pipeline.pins.retrain):
+            if until and known.index(f"learn_{pin}") > known.index(until):
+                raise SpecError([f"--retrain: learn_{pin} comes after {until}, where --until stops"])
         return names[: names.index(until) + 1] if until in names else names
 
     def warm(self) -> None:
@@ -146,6 +150,11 @@ class Run:
     def plan(self, progress: Callable[[str, int, int], None]) -> StageResult:
         """Write the run plan, where it does not exist. Raises MixtureError where the mixture cannot be met."""
         started = time.perf_counter()
+        if lacking := self._lacking():
+            raise StageError(
+                f"plan: {', '.join(lacking)}: not complete for the pins as they stand, which another run of "
+                f"{self.spec.name} has moved meanwhile; run again"
+            )
         inputs, key = PlanInputs(self.pipeline), self.plan_key()
         folder = run_plan.plan_folder(self.spec, key)
         rows_too = self.spec.mixture.shards == "rows"
@@ -176,15 +185,23 @@ class Run:
 
     def planned(self) -> str | None:
         """The folder of the run plan, where the corpus is complete and it was written; None otherwise."""
-        if not all(
-            self.pipeline.state(node.name) in ("cached", "partial") for node in self.pipeline.nodes if node.writes
-        ):
+        if self._lacking():
             return None
         folder = run_plan.plan_folder(self.spec, self.plan_key())
         if not self.store.exists(f"{folder}/plan.json"):
             return None
         self.record["plan"] = folder
         return folder
+
+    def _lacking(self) -> list[str]:
+        """Stages of columns that have something to do, or wait for something that is not quarantined."""
+        found = []
+        for node in self.pipeline.nodes:
+            output = self.pipeline.outputs[node.name]
+            waiting = (output.index.state == MISSING) & ~self.pipeline.lost(node.writes) if node.writes else None
+            if waiting is not None and (output.waves or waiting.any()):
+                found.append(node.name)
+        return found
 
     @property
     def plan_facts(self) -> dict[str, Any]:

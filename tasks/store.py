@@ -40,7 +40,7 @@ class Store:
         self.url = url
         self.folder = None if "://" in url and not url.startswith("file://") else Path(url.removeprefix("file://"))
         if self.folder is not None:
-            self.folder = self.folder.absolute()
+            self.folder = self.folder.expanduser().absolute()
         self._remote: tuple[Any, str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:

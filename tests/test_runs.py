@@ -200,6 +200,16 @@ def test_a_full_disk_stops_the_run_before_the_stage(
         go(spec)
 
 
+def test_no_plan_is_made_of_a_corpus_whose_tokens_another_run_has_made_stale(first: Any, tmp_path: Path) -> None:
+    spec = copy(first, tmp_path)
+    small.web(tmp_path / "web", 3, 60, seed=2)
+    go(spec, retrain=["tokenizer"], until="learn_tokenizer")  # another run of the lineage, which is not through yet
+    run = Run.of(str(spec))
+    run.resolve()
+    with pytest.raises(StageError, match=r"plan: .*tokens.*: not complete for the pins as they stand"):
+        run.plan(lambda *_: None)
+
+
 def test_retraining_moves_only_the_pin_that_is_named(first: Any, tmp_path: Path) -> None:
     spec = copy(first, tmp_path)
     small.web(tmp_path / "web", 3, 60, seed=2)

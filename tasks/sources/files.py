@@ -181,4 +181,4 @@ def _absolute(pattern: str) -> str:
     """A local pattern as an absolute path; a URL as it is."""
     if pattern.startswith("file://"):
         pattern = pattern.removeprefix("file://")
-    return pattern if "://" in pattern or "::" in pattern else os.path.abspath(pattern)
+    return pattern if "://" in pattern or "::" in pattern else os.path.abspath(os.path.expanduser(pattern))
