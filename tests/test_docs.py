@@ -1,0 +1,103 @@
+"""The documents for readers, held against the code: the columns and reasons, and how a filter is added."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from data_specs.load import SpecError, load
+from data_specs.spec import OWN_REASONS
+from tasks import catalog
+from tasks.pins import Pins
+from tasks.stage import DOCUMENTS, Node
+from tasks.store import Store
+
+ROOT = Path(__file__).parents[1]
+COLUMNS = (ROOT / "docs" / "columns.md").read_text()
+FILTER = (ROOT / "docs" / "adding_a_filter.md").read_text()
+SPEC = "name: docs\nsources: {web: {kind: jsonl, paths: none.jsonl}}\nchannels: {all: 'true'}\n"
+ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
+Columns = list[tuple[str, str]]
+
+
+def described(text: str) -> dict[str, Columns]:
+    """Section -> the first two cells of its table's rows."""
+    _, *sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    return {section.partition("\n")[0]: ROW.findall(section) for section in sections}
+
+
+def written(nodes: Sequence[Node]) -> dict[str, Columns]:
+    """Stage -> the columns it writes and their types; those of the rules are one."""
+    stages = {"documents": DOCUMENTS} | {node.name: node.stage.writes for node in nodes if node.writes}
+    return {
+        stage: list(
+            dict.fromkeys(
+                (re.sub(r"^fails_.*", "fails_<rule>", field.name), str(field.type).replace("item: ", ""))
+                for field in writes
+            )
+        )
+        for stage, writes in stages.items()
+    }
+
+
+def nodes(module: ModuleType, spec: Path, folder: Path) -> list[Node]:
+    return module.nodes(load(spec), Pins(Store(str(folder / "store")), "docs"))
+
+
+@pytest.mark.parametrize("name", ["demo", "full"])
+def test_every_column_that_is_written_is_described_and_no_other(name: str, tmp_path: Path) -> None:
+    found = described(COLUMNS)
+    del found["Reasons"]
+    assert found == written(nodes(catalog, ROOT / "data_specs" / f"{name}.yaml", tmp_path))
+
+
+def test_every_reason_is_described() -> None:
+    assert {reason for reason, _ in described(COLUMNS)["Reasons"]} >= OWN_REASONS
+
+
+def imported(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A file as the module of this name, for the rest of the test."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_filter_is_added_to_the_letter_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", FILTER, re.MULTILINE | re.DOTALL)
+    stage, imports, line, test = [text for language, text in blocks if language == "python"]
+    known, own = [text for language, text in blocks if language == "yaml"]
+    [table] = [text for language, text in blocks if language == "markdown"]
+
+    lines = Path(catalog.__file__).read_text()
+    for place, text in (("from data_specs.expressions", imports), ("    check_columns(", line)):
+        assert lines.count(place) == 1
+        lines = lines.replace(place, text + place)
+    for name, text in (("stage", stage), ("catalog", lines), ("test", test)):
+        (tmp_path / f"{name}.py").write_text(text)
+    for name, text in (("known", known), ("own", own)):
+        (tmp_path / f"{name}.yaml").write_text(SPEC + text)
+
+    nodes(catalog, tmp_path / "known.yaml", tmp_path)
+    with pytest.raises(SpecError, match="upper_share"):
+        nodes(catalog, tmp_path / "own.yaml", tmp_path)
+
+    imported("tasks.capitals", tmp_path / "stage.py", monkeypatch)
+    found = nodes(imported("tasks.catalog", tmp_path / "catalog.py", monkeypatch), tmp_path / "own.yaml", tmp_path)
+    assert "capitals" in [node.name for node in found]
+    assert written(found)["capitals"] == described(table)["capitals"]
+
+    tests = imported("tests.test_capitals", tmp_path / "test.py", monkeypatch)
+    tried = [value for name, value in vars(tests).items() if name.startswith("test_")]
+    assert tried
+    for each in tried:
+        each()
