@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from data_specs.base import Bytes, Count, Settings
-
-Pattern = Annotated[str, Field(min_length=1)]
 
 
 class SourceSettings(Settings):
     """What every kind of source has."""
 
-    paths: Pattern | Annotated[tuple[Pattern, ...], Field(min_length=1)]
+    paths: str | tuple[str, ...]
     """Glob pattern(s), relative to the working directory, or URLs that fsspec reads (s3://, https://)."""
     license: str = "unknown"
     """SPDX identifier or a word; kept with the source, never a value of a document."""
@@ -22,6 +20,13 @@ class SourceSettings(Settings):
     """Read only the first so many files, in sorted order; all by default."""
     match: str | None = None
     """Read only files whose path below the fixed part of `paths` matches this regular expression."""
+
+    @field_validator("paths")
+    @classmethod
+    def _some(cls, paths: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not paths or not all(paths):
+            raise ValueError("a source needs a path or a pattern")
+        return paths
 
     @property
     def patterns(self) -> tuple[str, ...]:

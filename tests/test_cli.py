@@ -141,7 +141,6 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["plan", "{spec}", "--set", "sources.web.paths=[]"], 2, "sources.web.paths"),
     (["plan", "{spec}", "--set", "seed=1e30"], 2, "seed"),
     (["plan", "{spec}", "--set", "mixture.tokens=1e30"], 2, "mixture.tokens"),
-    (["funnel", "{spec}", "--store", "{folder}/none"], 1, "holds no documents of this spec yet"),
     (["invalidate", "{spec}", "langauge"], 2, "did you mean language?"),
     (["invalidate", "{spec}", "learn_quality"], 2, "`sluice run --retrain quality`"),
     (["invalidate", "{spec}", "plan"], 2, "plan is no stage of columns"),
