@@ -287,7 +287,9 @@ def test_a_replacement_that_is_killed_is_finished_by_the_next_run(
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     after = go(spec, until="verdict")
-    assert after.record["funnel"]["dropped"]["foreign"] > 50
+    dropped = after.record["funnel"]["dropped"]
+    assert dropped["foreign"] > 80
+    assert dropped["foreign"] + dropped["short"] > 100  # taken for French, Chinese has few words
     again = content(go(spec, start="language", replace=True))
     assert again == before
 
