@@ -1,6 +1,6 @@
 # `make` alone says what there is. Everything is made in this folder: .venv, demo and store.
 
-PYTHON ?= python3.11
+PYTHON ?= $(firstword $(wildcard $(HOME)/.local/bin/python3.11) python3.11)
 SPEC ?= data_specs/demo.yaml
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,14 +25,18 @@ help:
 	@echo 'make lock       resolve requirements.in into requirements.lock'
 	@echo 'make clean      remove the environment, the demo pages and caches; the store stays'
 
-# Debian and Ubuntu keep `ensurepip` in a package of its own, so a Python alone makes no environment.
+# Debian keeps `ensurepip` in a package of its own, so a Python alone makes no environment. Releases other than Debian 12
+# have no Python 3.11, or (Ubuntu 22.04) a release candidate that torch cannot be imported with.
 check:
 	@command -v apt-get dpkg-deb >/dev/null || { \
 	  echo 'Sluice is set up on Debian or Ubuntu; elsewhere the docker command in README.md does the same.'; exit 1; } >&2
-	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11) or sys.version_info[3] != "final")' \
+	  2>/dev/null || { \
 	  echo '$(PYTHON) is not Python 3.11 with venv. This line installs it; then run make again:'; \
-	  echo '  sudo apt-get update && sudo apt-get install --yes python3.11-venv'; \
-	  echo 'Another Python 3.11 is named by make PYTHON=/path/to/python3.11; where there is none, use docker (README.md).'; \
+	  if grep -qs VERSION_CODENAME=bookworm /etc/os-release; \
+	  then echo '  sudo apt-get update && sudo apt-get install --yes python3.11-venv'; \
+	  else echo '  sudo apt-get update && sudo apt-get install --yes pipx && pipx run uv python install 3.11'; fi; \
+	  echo 'Another Python 3.11 is named by make PYTHON=/path/to/python3.11; docker (README.md) needs none.'; \
 	  exit 1; } >&2
 
 # The second pip names torch alone: a CUDA build brings libraries that the lock leaves to it, a CPU build nothing.
