@@ -7,7 +7,7 @@ told at once. `key=value` changes a value by its dotted key, and a rule by its n
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from pydantic import ValidationError
 
 from data_specs import schema
 from data_specs.document import Document, Mistake, Place, SpecError, dotted, kind, parse, read, undotted
-from data_specs.expressions import ExpressionError, suggestion
-from data_specs.expressions import parse as parse_expression
+from data_specs.expressions import suggestion
 from data_specs.mistakes import explained, shown
 from data_specs.ruleset import Ruleset
 from data_specs.spec import Spec
@@ -43,15 +42,17 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     return spec
 
 
-def check_columns(spec: Spec, known: Collection[str]) -> None:
-    """Every expression of the spec reads known columns only. Raises SpecError with one line per expression."""
+def check_columns(spec: Spec, wrong: Callable[[tuple[str, ...]], Mapping[str, str]]) -> None:
+    """Say where the expressions of a spec stand of which `wrong` knows why they cannot be evaluated on its columns.
+    Raises SpecError with one line per expression."""
     written = Document(spec.name, spec.model_dump(mode="json"), spec._places)
-    mistakes = []
-    for place, text in schema.expressions(spec):
-        try:
-            parse_expression(text, known)
-        except ExpressionError as error:
-            mistakes.append(f"{written.line(place)}: {shown(place, written.value)}: {error}")
+    texts = dict(schema.expressions(spec))
+    reasons = wrong(tuple(texts.values()))
+    mistakes = [
+        f"{written.line(place)}: {shown(place, written.value)}: {reasons[text]}"
+        for place, text in texts.items()
+        if text in reasons
+    ]
     if mistakes:
         raise SpecError(mistakes)
 

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Name, Settings, Share, Steps
 
+SPECIAL = 2
+"""Special tokens of a learned tokenizer: end of text, padding."""
+
 
 class Tokenizer(Settings):
     """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), learned by channel weight and pinned, or loaded."""
@@ -24,9 +27,12 @@ class Tokenizer(Settings):
     """Special tokens kept free for later use."""
 
     @model_validator(mode="after")
-    def _path(self) -> Tokenizer:
+    def _consistent(self) -> Tokenizer:
         if (self.kind == "file") != (self.path is not None):
             raise ValueError("path is for kind `file`, and kind `file` needs a path")
+        if self.vocabulary < (fewest := 256 + SPECIAL + self.reserved):
+            parts = f"256 bytes, {SPECIAL} special tokens and {self.reserved} reserved ones"
+            raise ValueError(f"vocabulary is {self.vocabulary}, but {parts} are {fewest}")
         return self
 
 
@@ -75,8 +81,8 @@ class Model(Settings):
 
     @model_validator(mode="after")
     def _divides(self) -> Model:
-        if self.hidden % self.heads or self.heads % self.kv_heads:
-            raise ValueError("heads must divide hidden, and kv_heads must divide heads")
+        if self.hidden % (2 * self.heads) or self.heads % self.kv_heads:
+            raise ValueError("hidden must be an even multiple of heads, as RoPE turns pairs, and heads one of kv_heads")
         return self
 
 
@@ -122,6 +128,10 @@ class Checkpoint(Settings):
     """Newest checkpoints kept."""
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""How much of a running mean of AdamW stays at each step."""
+
+
 class Training(Settings):
     """Causal language modelling on DeepSpeed ZeRO (Rajbhandari et al. 2020), placed by Ray Train."""
 
@@ -137,7 +147,7 @@ class Training(Settings):
     steps: Annotated[int, Field(ge=1)] | None = None
     """Optimizer steps; null: the token budget over the tokens of a step."""
     learning_rate: LearningRate = LearningRate()
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """On matrices only."""
     clip: Annotated[float, Field(gt=0)] = 1.0

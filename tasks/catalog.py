@@ -5,7 +5,8 @@ Adding a stage is one module and one line here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import partial
 
 import pyarrow as pa
 
@@ -21,6 +22,7 @@ from tasks.percentiles import PercentilesLearned, Threshold, pin_of, thresholds
 from tasks.pins import Pins, fetched
 from tasks.quality import Quality, QualityLearned
 from tasks.signals import Signals
+from tasks.sql import mistaken
 from tasks.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, ordered
 from tasks.tokenizer import TokenizerLearned
 from tasks.tokens import TokenEstimate, Tokens
@@ -29,7 +31,7 @@ from tasks.verdict import Verdict
 
 def nodes(spec: Spec, pins: Pins) -> list[Node]:
     """The stages of a spec, with what is pinned. Raises SpecError where an expression reads a column that no stage
-    writes, or one that comes of what it decides."""
+    writes, or one that comes of what it decides, or is neither true nor false."""
     stages, seed = spec.stages, spec.seed
 
     def node(stage: Stage | CorpusStage, *needs: str) -> Node:
@@ -69,31 +71,29 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
         node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
         node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
-    check_columns(spec, {*DOCUMENTS.names, *(name for each in found for name in each.writes)})
+    check_columns(spec, partial(mistaken, columns=columns(found)))
     scorers = {column: each.pins for each in found for column in each.writes}
-    found += [learn(each, "held_out", *scorers.get(each.column, ())) for each in percentiles(spec, found)]
+    found += [learn(each, "held_out", *scorers.get(each.column, ())) for each in percentiles(spec)]
     try:
         return ordered(found)
     except ValueError as error:
         raise SpecError([f"{spec.name}: {error}"]) from None
 
 
-def percentiles(spec: Spec, found: Sequence[Node]) -> list[PercentilesLearned]:
-    """What is to be known of every column that rules, channels or phases ask a percentile of. Raises SpecError for a
-    column that is not of numbers."""
+def columns(found: Iterable[Node]) -> pa.Schema:
+    """Every column of documents and stages."""
+    written = {field.name: field for node in found if node.writes for field in node.stage.writes}
+    return pa.schema([*DOCUMENTS, *written.values()])
+
+
+def percentiles(spec: Spec) -> list[PercentilesLearned]:
+    """What is to be known of every column that rules, channels or phases ask a percentile of."""
     texts = [text for rule in spec.rules for text in (rule.drop, rule.where)]
     texts += [*spec.channels.values(), *(phase.where for phase in spec.mixture.phases)]
     asked: dict[str, set[float]] = {}
     for column, p in asked_of(texts):
         asked.setdefault(column, set()).add(p)
-    kinds = {each.name: each.type for node in found if node.writes for each in (*DOCUMENTS, *node.stage.writes)}
-    result = []
-    for column, ps in sorted(asked.items()):
-        if not (pa.types.is_integer(kinds[column]) or pa.types.is_floating(kinds[column])):
-            wrong = f"percentile({column}, ...) needs a column of numbers; {column} is {kinds[column]}"
-            raise SpecError([f"{spec.name}: {wrong}"])
-        result.append(PercentilesLearned(spec.stages.quality, spec.seed, column, ps))
-    return result
+    return [PercentilesLearned(spec.stages.quality, spec.seed, column, ps) for column, ps in sorted(asked.items())]
 
 
 def asked_of(texts: Iterable[str | None]) -> set[Threshold]:

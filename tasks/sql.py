@@ -16,7 +16,7 @@ from functools import cache
 import duckdb
 import pyarrow as pa
 
-from data_specs.expressions import ExpressionError, locked, parse
+from data_specs.expressions import ExpressionError, bind, locked, parse
 
 
 def evaluate(
@@ -47,6 +47,31 @@ def evaluate(
         _blame(texts, given)
         raise
     return _typed(result, types or {})
+
+
+@cache
+def mistaken(texts: tuple[str, ...], columns: pa.Schema) -> dict[str, str]:
+    """Which of some expressions cannot be evaluated on such columns, or are neither true nor false -> why."""
+    row = pa.Table.from_pylist([{}], columns)
+
+    def tried(*some: str) -> str:
+        try:
+            evaluate({str(number): _bound(text, columns) for number, text in enumerate(some)}, row)
+        except ExpressionError as error:
+            return str(error).removeprefix("0: ")
+        return ""
+
+    return {text: why for text in texts if (why := tried(text))} if tried(*texts) else {}
+
+
+def _bound(text: str, columns: pa.Schema) -> str:
+    """An expression with a number in the place of each percentile. Raises ExpressionError for one of no numbers."""
+    asked = parse(text, columns.names).percentiles
+    for column, p in asked:
+        kind = columns.field(column).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise ExpressionError(f"percentile({column}, {p}) needs a column of numbers; {column} is {kind}")
+    return bind(text, dict.fromkeys(asked, 0.0))
 
 
 def _signed(table: pa.Table) -> pa.Table:

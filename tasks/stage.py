@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -272,7 +272,7 @@ def ordered(nodes: Sequence[Node]) -> list[Node]:
             if name in source or name in DOCUMENTS.names:
                 raise ValueError(f"{name} is written by {source.get(name, 'documents')} and by {node.name}")
             source[name] = node.name
-    needs = {}
+    needs: dict[str, dict[str, str]] = {}
     for node in nodes:
         wanted = [
             *(name for name in node.stage.inputs if name not in DOCUMENTS.names),
@@ -280,14 +280,23 @@ def ordered(nodes: Sequence[Node]) -> list[Node]:
         ]
         if missing := [name for name in wanted if name not in source]:
             raise ValueError(f"{node.name} needs {', '.join(missing)}, which no stage writes")
-        needs[node.name] = {source[name] for name in wanted}
+        needs[node.name] = {source[name]: name for name in wanted}
     by_name = {node.name: node for node in nodes}
-    result: list[Node] = []
-    done: set[str] = set()
+    result: dict[str, Node] = {}
     while len(result) < len(nodes):
-        free = next((name for name in by_name if name not in done and needs[name] <= done), None)
+        free = next((name for name in by_name if name not in result and needs[name].keys() <= result.keys()), None)
         if free is None:
-            raise ValueError(f"stages need each other: {', '.join(name for name in by_name if name not in done)}")
-        result.append(by_name[free])
-        done.add(free)
-    return result
+            raise ValueError(f"stages need each other: {_circle(needs, result)}")
+        result[free] = by_name[free]
+    return [*result.values()]
+
+
+def _circle(needs: Mapping[str, Mapping[str, str]], made: Collection[str]) -> str:
+    """Who needs what of whom, once round, among those that are not made."""
+    name = next(name for name in needs if name not in made)
+    way: list[str] = []
+    while name not in way:
+        way.append(name)
+        name = next(other for other in needs[name] if other not in made)
+    way = [*way[way.index(name) :], name]
+    return ", ".join(f"{one} needs {needs[one][other]} of {other}" for one, other in pairwise(way))

@@ -145,7 +145,7 @@ def spec_of(text: str, **stages: Any) -> Spec:
 @pytest.mark.parametrize(("column", "kind"), [("language", "string"), ("hub", "bool"), ("url", "string")])
 def test_percentiles_are_of_numbers(column: str, kind: str, tmp_path: Path) -> None:
     spec = spec_of(f"{column} < percentile({column}, 20)")
-    message = rf"^test: percentile\({column}, \.\.\.\) needs a column of numbers; {column} is {kind}"
+    message = rf"^test: rule low: percentile\({column}, 20\) needs a column of numbers; {column} is {kind}"
     with pytest.raises(SpecError, match=message):
         catalog.nodes(spec, Pins(Store(str(tmp_path)), "test"))
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import jsonschema
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,8 +17,10 @@ from ruamel.yaml import YAML
 from data_specs import schema
 from data_specs.load import SpecError, check_columns, load
 from data_specs.spec import Spec
-from tasks.signals import Signals
-from tasks.stage import DOCUMENTS
+from tasks import catalog
+from tasks.pins import Pins
+from tasks.sql import mistaken
+from tasks.store import Store
 
 SPECS = Path(__file__).parents[1] / "data_specs"
 
@@ -396,12 +400,37 @@ def test_a_wrong_override_is_named(spec: Path, override: str, mistake: str) -> N
 
 def test_unknown_columns_are_named_where_they_are_read(including: Path) -> None:
     loaded = load(including, ["channels.en=langauge = 'en'"])
+    columns = {"source": pa.string(), "domain": pa.string(), "language": pa.string(), "text": pa.string()}
+    columns |= {"words": pa.uint32(), "quality": pa.float32()}
     with pytest.raises(SpecError) as caught:
-        check_columns(loaded, ["source", "domain", "language", "words", "quality", "text"])
+        check_columns(loaded, partial(mistaken, columns=pa.schema(columns)))
     assert caught.value.mistakes == (
         "rules/gopher.yaml:5: rule short_words: column `mean_word` is written by no stage",
         "--set channels.en: channels.en: column `langauge` is written by no stage; did you mean `language`?",
     )
+
+
+@pytest.mark.parametrize(
+    ("setting", "mistake"),
+    [
+        ("rules.foreign=words", "rule foreign: is int64, not true or false"),
+        ("rules.foreign=words > 'many'", "rule foreign: `(words > 'many')` fails: Conversion Error"),
+        ("rules.foreign=title + 1 > words", "rule foreign: `((title + 1) > words)` fails: Binder Error"),
+        ("rules.low_quality.where='domain'", "rule low_quality where: is string, not true or false"),
+        ("channels.en=length(text)", "channels.en: is int64, not true or false"),
+        ("stages.quality.reference=url", "stages.quality.reference: is string, not true or false"),
+        ("mixture.phases.0.where=1 + 1", "mixture.phases.0.where: is int32, not true or false"),
+        ("rules.foreign=words < percentile(language, 20)", "rule foreign: percentile(language, 20) needs"),
+    ],
+)
+def test_an_expression_that_is_neither_true_nor_false_is_named_before_anything_runs(
+    spec: Path, tmp_path: Path, setting: str, mistake: str
+) -> None:
+    settings = ["stages.quality.reference=length(text) > 1500", "stages.domain.labels.code=source = 'code'", setting]
+    with pytest.raises(SpecError) as caught:
+        catalog.nodes(load(spec, settings), Pins(Store(str(tmp_path)), "small"))
+    [found] = caught.value.mistakes
+    assert found.startswith(f"--set {setting.partition('=')[0]}: {mistake}")
 
 
 def test_every_place_for_an_expression_is_checked() -> None:
@@ -426,14 +455,13 @@ def test_every_place_for_an_expression_is_checked() -> None:
 
 
 @pytest.mark.parametrize("name", ["demo", "full"])
-def test_the_specs_that_come_with_it_load_and_fit_the_schema(name: str) -> None:
+def test_the_specs_that_come_with_it_load_and_fit_the_schema(name: str, tmp_path: Path) -> None:
     loaded = load(SPECS / f"{name}.yaml")
     assert loaded.name == name
     first, *_ = (SPECS / f"{name}.yaml").read_text().splitlines()
     assert first == "# yaml-language-server: $schema=schema.json"
     jsonschema.validate(YAML(typ="safe").load(SPECS / f"{name}.yaml"), json.loads(schema.FILE.read_text()))
-    judged = ["language", "language_score", "domain", "domain_score", "quality"]
-    check_columns(loaded, [*DOCUMENTS.names, *Signals.writes.names, *judged])
+    assert catalog.nodes(loaded, Pins(Store(str(tmp_path)), name))
 
 
 def test_every_file_of_rules_is_included_by_the_demo() -> None:

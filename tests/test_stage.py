@@ -63,8 +63,8 @@ def test_stages_run_in_the_order_that_their_columns_ask_for() -> None:
         ordered(nodes[:2])
     with pytest.raises(ValueError, match="a is written by a and by d"):
         ordered([*nodes, node("d", ("text",), ("a",))])
-    with pytest.raises(ValueError, match="stages need each other: x, y"):
-        ordered([node("x", ("y",), ("x",)), node("y", ("x",), ("y",))])
+    with pytest.raises(ValueError, match=r"stages need each other: x needs v of y, y needs u of x$"):
+        ordered([node("w", ("u",), ("w",)), node("x", ("v",), ("u",)), node("y", ("u",), ("v",))])
 
 
 @pytest.fixture

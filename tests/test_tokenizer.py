@@ -151,8 +151,9 @@ def test_a_long_token_is_not_learned() -> None:
 
 
 def test_a_vocabulary_too_small_for_bytes_and_special_tokens_is_refused() -> None:
-    with pytest.raises(TokenizerError, match="300, less than 256 bytes and 102 special tokens"):
-        learn(["text"], Tokenizer(vocabulary=300, reserved=100))
+    with pytest.raises(ValueError, match="357, but 256 bytes, 2 special tokens and 100 reserved ones are 358"):
+        Tokenizer(vocabulary=357, reserved=100)
+    assert load(learn(["text"], Tokenizer(vocabulary=358, reserved=100)), "learned").size == 358
 
 
 def test_the_sample_follows_the_weights_and_not_the_shards() -> None:
