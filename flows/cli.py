@@ -168,8 +168,10 @@ def run(
     begun.corpus_stages(start, until)
     if replace and start is None:
         raise SpecError(["--replace: says what to do with the other values of --from STAGE, which is missing"])
+    reads = begun.reads()
     with embedded.server():
-        begun.warm()
+        if reads:
+            fanout.start(begun.spec.cluster)
         from flows.pretrain import pretrain
 
     name = begun.name

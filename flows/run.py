@@ -44,6 +44,7 @@ STOPS = (
     StageError,
     GateError,
     MixtureError,
+    fanout.ClusterError,
     TrainingError,
     CheckpointError,
     PlanError,
@@ -127,12 +128,10 @@ class Run:
                 raise SpecError([f"--retrain: learn_{pin} comes after {until}, where --until stops"])
         return names[: names.index(until) + 1] if until in names else names
 
-    def warm(self) -> None:
-        """Start Ray where documents have to be read. What is wrong with the sources is said by the stage itself."""
-        with suppress(*STOPS):
-            self.pipeline.list_sources(pin=False)
-            if self.pipeline.documents().waves:
-                fanout.start(self.spec.cluster)
+    def reads(self) -> bool:
+        """Whether documents have to be read. Raises SourceError for sources that cannot be listed."""
+        self.pipeline.list_sources(pin=False)
+        return bool(self.pipeline.documents().waves)
 
     def stage(self, name: str, progress: Callable[[str, int, int], None], again: bool, replace: bool) -> StageResult:
         """Run one corpus stage, or compute it `again` and compare."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,8 +44,12 @@ def _run(token: str, ref: list[Any], job: work.Job, store: Store) -> Entry:
     return work.run(_held[1], job, store)
 
 
+class ClusterError(RuntimeError):
+    """Ray cannot be had as the spec asks for it; the message says why."""
+
+
 def start(cluster: Cluster) -> None:
-    """Connect to Ray, or start a local one; nothing where it runs already."""
+    """Connect to Ray, or start a local one; nothing where it runs already. Raises ClusterError where none answers."""
     import ray
 
     if ray.is_initialized():
@@ -54,6 +59,7 @@ def start(cluster: Cluster) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # a token by default is no warning
     local = {
+        "address": "local",  # also beside a Ray that runs here already
         "num_cpus": cluster.cpus or os.cpu_count(),
         "object_store_memory": OBJECT_STORE,
         "include_dashboard": False,
@@ -61,9 +67,23 @@ def start(cluster: Cluster) -> None:
     }
     terminated = signal.getsignal(signal.SIGTERM)
     where = {"address": cluster.address} if cluster.address else local
-    ray.init(**where, logging_level=logging.WARNING)
+    try:
+        _answers(cluster.address)
+        ray.init(**where, logging_level=logging.WARNING)
+    except OSError as error:
+        raise ClusterError(
+            f"cluster.address: no Ray answers at {cluster.address}; `ray start --head` starts one, and null is a local "
+            f"one ({_first_line(error)})"
+        ) from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, terminated)  # Ray would exit; ours and Prefect's end the run in order
+
+
+def _answers(address: str | None) -> None:
+    """Raise OSError where nothing listens at an address with a port; Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def stop() -> None:
@@ -72,6 +92,19 @@ def stop() -> None:
 
     if "ray" in sys.modules:
         sys.modules["ray"].shutdown()
+
+
+def _fits(cluster: Cluster, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raise ClusterError where a job would wait for ever, or warn that it waits for another node."""
+    largest = max((node.get("memory", 0) for node in nodes), default=0)
+    if largest < cluster.shard_memory:
+        told = (
+            f"cluster.shard_memory is {cluster.shard_memory / 2**20:,.0f} MiB, but the largest node of Ray has "
+            f"{largest / 2**20:,.0f} MiB for tasks"
+        )
+        if not cluster.address:
+            raise ClusterError(f"{told}: lower it, or free memory")
+        log.warning("%s: waiting for a larger one", told)
 
 
 @contextmanager
@@ -94,10 +127,12 @@ def run(
     *,
     flush_seconds: float = 2.0,
 ) -> int:
-    """Do all jobs; give finished entries to `take` every `flush_seconds`. Returns how many ended in an error entry."""
+    """Do all jobs; give finished entries to `take` every `flush_seconds`. Returns how many ended in an error entry.
+    Raises ClusterError where a local Ray has not the memory that one job reserves; a cluster may grow yet."""
     import ray
 
     start(cluster)
+    _fits(cluster, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     remote = ray.remote(num_cpus=1, memory=cluster.shard_memory, max_retries=0)(_run)
     ref = [ray.put(stage)]
     waiting = deque(sorted(jobs, key=lambda job: -job.cost))

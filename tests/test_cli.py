@@ -130,6 +130,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["plan", "{spec}", "--set", "rules.short=wrods < 4"], 2, "column `wrods` is written by no stage; did you mean"),
     (["plan", "{spec}", "--set", "stages.domain.labels.code=reason = 'x'"], 2, "stages need each other: "),
     (["funnel", "{spec}", "--set", "sources.web.paths=nowhere/*.gz"], 2, "source web: nowhere/*.gz matches no file"),
+    (["run", "{spec}", "--set", "sources.code.paths=nowhere/*.py"], 2, "source code: nowhere/*.py matches no file"),
     (["run", "{spec}", "--from", "langauge"], 2, "--from: langauge is no stage; did you mean language?"),
     (["run", "{spec}", "--until", "nothing"], 2, "--until: nothing is no stage"),
     (["run", "{spec}", "--from", "learn_quality"], 2, "`--retrain quality` learns it anew"),
@@ -219,7 +220,6 @@ RUNS = {
     "changed": ["--json", "--until", "verdict", "--set", "rules.short=domain <> 'code' and words < 99"],
     "gate": ["--json", "--set", "gates.removed_per_source=1%"],
     "mixture": ["--json", "--set", "mixture.tokens=100M"],
-    "missing": ["--json", "--set", "sources.code.paths=nowhere/*.py"],
     "interrupted": ["--json", "--set", "stages.language.characters=500"],
 }
 
@@ -301,7 +301,6 @@ def test_a_run_that_ctrl_c_stops_says_so_as_does_its_record(runs: dict[str, tupl
     [
         ("gate", 3, "verdict: duplicates"),
         ("mixture", 2, "mixture: code needs"),
-        ("missing", 2, "source code: nowhere/*.py matches no file"),
     ],
 )
 def test_what_stops_a_run_is_told_with_its_exit_code(

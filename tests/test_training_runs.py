@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -156,6 +157,16 @@ def test_a_disk_too_full_for_the_checkpoints_is_said_before_training(
     monkeypatch.setattr(Store, "free", lambda self: 10_000)
     with pytest.raises(launch.TrainingError, match=r"has 0 MiB free; checkpoints and export of this model need"):
         launch.train(spec(), str(folder), PLAN, "full", TOKENIZER, False)
+
+
+def test_more_workers_than_gpus_are_refused_instead_of_training_on_processors(tmp_path: Path) -> None:
+    training_plan.write(Store(str(tmp_path)), phases=(6,))
+    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False)
+    try:
+        with pytest.raises(launch.TrainingError, match=r"training\.workers is 2, but Ray has 1 GPUs"):
+            launch.train(spec(workers=2), str(tmp_path), PLAN, "ray", TOKENIZER, False)
+    finally:
+        ray.shutdown()
 
 
 def test_ray_trains_and_the_export_loads_generates_and_has_the_loss_of_the_log(tmp_path: Path) -> None:

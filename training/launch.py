@@ -84,14 +84,15 @@ def _fit(spec: Spec, work: dict[str, Any]) -> None:
     started = not ray.is_initialized()
     fanout.start(spec.cluster)
     have, workers = ray.cluster_resources(), spec.training.workers
-    gpus = have.get("GPU", 0) >= workers
-    cpus = min(1.0, have.get("CPU", 1) / workers)
+    gpus, cpus = have.get("GPU", 0), min(1.0, have.get("CPU", 1) / workers)
+    if 0 < gpus < workers:
+        raise TrainingError(f"training.workers is {workers}, but Ray has {gpus:.0f} GPUs: lower it, or add some")
     try:
         with tempfile.TemporaryDirectory() as scratch:
             TorchTrainer(
                 _worker,
                 train_loop_config=work,
-                scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": cpus}),
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus}),
                 run_config=RunConfig(name="sluice", storage_path=scratch),
             ).fit()
     except TrainingFailedError as error:
