@@ -13,7 +13,8 @@ class SourceSettings(Settings):
     """What every kind of source has."""
 
     paths: str | tuple[str, ...]
-    """Glob pattern(s), relative to the working directory, or URLs that fsspec reads (s3://, https://)."""
+    """Glob pattern(s), relative to the working directory, or URLs that fsspec reads (s3://, https://). Links to files
+    are read; a link to a folder is followed where it is written out, not by a wildcard."""
     license: str = "unknown"
     """SPDX identifier or a word; kept with the source, never a value of a document."""
     count: Annotated[int, Field(ge=1)] | None = None

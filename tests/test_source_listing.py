@@ -81,6 +81,26 @@ def test_a_key_leads_back_to_its_file_whatever_its_name(tmp_path_factory: Any, n
     assert all(file.key.encode() for file in found)
 
 
+def test_files_behind_links_are_read_and_links_that_lead_nowhere_or_in_circles_are_not(tmp_path: Path) -> None:
+    notes = folder(tmp_path / "notes", [b"own.txt", b"deep/one.txt"])
+    folder(tmp_path / "cache", [b"blob", b"more/x.txt"])
+    for name, target in {
+        "linked.txt": "../cache/blob",
+        "deep/twice.txt": "../linked.txt",
+        "gone.txt": "../cache/nothing",
+        "itself.txt": "itself.txt",
+        "more": "../cache/more",
+        "deep/up": "..",
+    }.items():
+        (notes / name).symlink_to(target)
+    found = {file.key: Path(file.path).read_bytes() for file in text(notes).listing.files()}
+    expected = {path for path in notes.rglob("*") if path.is_file() and "x.txt" not in path.name}
+    assert found == {str(path.relative_to(notes)): path.read_bytes() for path in expected}
+    assert set(found) == {"own.txt", "linked.txt", "deep/one.txt", "deep/twice.txt"}
+    (file,) = text(notes / "more").listing.files()
+    assert (file.key, file.size) == ("x.txt", (tmp_path / "cache/more/x.txt").stat().st_size)
+
+
 def test_every_kind_of_source_takes_files_of_any_name(tmp_path: Path) -> None:
     for name in (b"a\xe9.warc.gz", b"b\n\x1b.warc.gz", b"c::d.warc.gz"):
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(archive([words(80)]))

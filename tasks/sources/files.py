@@ -1,5 +1,8 @@
 """The files of a source: found by glob patterns or by a list of paths, locally or wherever fsspec reads.
 
+Links to files are files under their own names; those that lead nowhere are none. A link to a folder is followed where
+a pattern spells it out, not by its wildcards.
+
 A file has a key, its path below the folder that all patterns share. Keys, not paths, enter the values of documents, so
 data may move with the paths of its spec. A byte of a local name that is no UTF-8 is written `//` and two hexadecimal
 digits in the key: `caf//e9.txt`. No path has an empty part, so no two files have one key, and a key leads to its file.
@@ -130,7 +133,12 @@ class Listing:
                 fs, plain = fsspec.core.url_to_fs(_absolute(pattern), **far.options(pattern))
                 fs.invalidate_cache()
                 found = fs.glob(plain, detail=True)
-            paths = [_absolute(fs.unstrip_protocol(name)) for name, info in found.items() if info["type"] == "file"]
+            files = [
+                name
+                for name, info in found.items()
+                if info["type"] == "file" or (info.get("islink") and fs.isfile(name))
+            ]
+            paths = [_absolute(fs.unstrip_protocol(name)) for name in files]
             if not paths:
                 where = "" if "://" in pattern else f" in {os.getcwd()}"
                 folder = any(info["type"] == "directory" for info in found.values())
