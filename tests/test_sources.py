@@ -17,6 +17,7 @@ from typing import Any
 
 import fsspec
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
@@ -440,7 +441,17 @@ def test_text_is_normalised_as_stated() -> None:
     assert normalise("a\ud800b\ufffe") == "ab"
 
 
-@given(st.text(alphabet=st.characters(codec=None)))
+def test_of_the_marks_on_a_character_thirty_are_kept_however_many_there_are() -> None:
+    thirty = "e" + "\u093c\u0301" * 15
+    assert normalise(f"{thirty} {thirty}") == unicodedata.normalize("NFC", f"{thirty} {thirty}")
+    hostile = normalise("e" + "\u093c\u0301" * 1_000_000 + "x" + "\u0344" * 40)  # unbounded, this takes an hour
+    assert [len(run) for run in regex.findall(r"\p{M}+", hostile)] == [29, 30]
+    assert normalise(hostile) == hostile
+
+
+@given(
+    st.text(alphabet=st.one_of(st.characters(codec=None), st.sampled_from("e\u0301\u0344\u093c\u0903")), max_size=90)
+)
 def test_normalised_text_is_clean_and_stays_as_it_is(text: str) -> None:
     once = normalise(text)
     assert normalise(once) == once

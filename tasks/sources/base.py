@@ -139,6 +139,7 @@ class Reader(Recipe):
     """Reads one source: lists its shards, and makes documents of a shard's records."""
 
     name = "documents"
+    version = 2  # of the marks in a row that a text has, 30 are kept
     reads = ()
     writes = DOCUMENTS
     unhashed: ClassVar[frozenset[str]] = frozenset({"paths", "license", "count", "match", "shard", "listing", "groups"})

@@ -3,15 +3,17 @@
 Unicode NFC; line ends, form feeds and line separators become newlines; tabs stay; every other space (no-break,
 ideographic, the sixteen widths) becomes a space; what has no width or direction of its own is removed: other control
 characters, bidirectional controls, zero-width space and joiner-like marks, soft hyphens, interlinear annotations, tag
-characters, noncharacters. The joiners U+200C and U+200D stay where they shape what is read: after a character of a
-script that joins (Arabic, Syriac, the Indic scripts, Mongolian) or after a symbol, as in emoji sequences. Applied to
-its own result it changes nothing.
+characters, noncharacters; so is every combining mark after 30 in a row. The joiners U+200C and U+200D stay where they
+shape what is read: after a character of a script that joins (Arabic, Syriac, the Indic scripts, Mongolian) or after a
+symbol, as in emoji sequences. Applied to its own result it changes nothing.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+
+import regex
 
 _NEWLINE = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
@@ -21,6 +23,8 @@ _INVISIBLE = re.compile(
     "|(?<![\u0600-\u10ff\u1200-\u1aff\u2190-\u2bff\ua840-\uabff\ufb50-\ufdcf\ufdf0-\ufe0f\ufe70-\ufefc\U00010a00-\U0001faff])"
     "[\u200c\u200d]+"
 )
+_MARKS = regex.compile(r"(\p{M}{30})\p{M}+")
+"""More marks on a character than any script has; UAX #15 cuts at as many. NFC takes time of their number squared."""
 LONGEST = 1000
 """Characters of a title, author or site name, at most."""
 
@@ -30,7 +34,12 @@ def normalise(text: str) -> str:
     if not text.isascii():
         text = _SPACE.sub(" ", text)
     text = _INVISIBLE.sub("", _NEWLINE.sub("\n", text))
-    return unicodedata.normalize("NFC", re.sub(r"\A(?:[ \t]*\n)+", "", text).rstrip())
+    return _composed(re.sub(r"\A(?:[ \t]*\n)+", "", text).rstrip())
+
+
+def _composed(text: str) -> str:
+    """NFC, of every run of combining marks the first 30; a mark may become three."""
+    return _MARKS.sub(r"\1", unicodedata.normalize("NFC", _MARKS.sub(r"\1", text))) if not text.isascii() else text
 
 
 def line(text: str | None) -> str | None:
