@@ -18,6 +18,8 @@ from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 HEAD = 64 * 2**10
 """Bytes in which the header has to end."""
 _STEP = 64 * 2**10
+_SIP = 2**10
+"""Bytes inflated at a time: of what follows a member in them, only the next is told, so they are few."""
 _CODINGS = 4
 """Content codings on top of each other that are undone; more is an attack."""
 _CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
@@ -124,56 +126,57 @@ def _unchunked(body: bytes) -> bytes:
     return b"".join(parts) or body  # no chunk at all: stored already joined
 
 
-def _capped(parts: list[bytes], limit: int) -> None:
-    if sum(map(len, parts)) > limit:
-        raise TooLargeError(f"the body decodes to more than {limit:,} bytes")
+class _Output(bytearray):
+    """What a body decodes to, up to a limit."""
+
+    def add(self, part: bytes, limit: int) -> None:
+        self += part
+        if len(self) > limit:
+            raise TooLargeError(f"the body decodes to more than {limit:,} bytes")
 
 
 def _inflated(body: bytes, limit: int) -> bytes:
     """Members of gzip or zlib, or a bare deflate stream; the body itself where it is none of them."""
     for window in (47, -15):
-        parts: list[bytes] = []
-        rest = body
-        while rest:
+        found, position = _Output(), 0
+        while position < len(body):
             stream = zlib.decompressobj(window)
             try:
-                while rest and not stream.eof:
-                    parts.append(stream.decompress(rest[:_STEP], limit + 1))
-                    rest = stream.unconsumed_tail + stream.unused_data + rest[_STEP:]
-                    _capped(parts, limit)
+                while position < len(body) and not stream.eof:
+                    fed = body[position : position + _SIP]
+                    found.add(stream.decompress(fed, limit + 1), limit)
+                    position += len(fed) - len(stream.unconsumed_tail) - len(stream.unused_data)
             except zlib.error:
                 break
             if window < 0:
                 break
-        if any(parts):
-            return b"".join(parts)
+        if found:
+            return bytes(found)
     return body
 
 
 def _unbrotli(body: bytes, limit: int) -> bytes:
-    stream, parts = brotli.Decompressor(), []
+    stream, found = brotli.Decompressor(), _Output()
     try:
         for start in range(0, len(body), _STEP):
             part = stream.process(body[start : start + _STEP], output_buffer_limit=_STEP)
             while part:
-                parts.append(part)
-                _capped(parts, limit)
+                found.add(part, limit)
                 part = stream.process(b"", output_buffer_limit=_STEP)
     except brotli.error:
         pass  # what came before the damage is kept
-    return b"".join(parts) or body
+    return bytes(found) or body
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:
-    parts: list[bytes] = []
+    found = _Output()
     try:  # RFC 8878: a window above 8 MiB is not for the web
         with zstandard.ZstdDecompressor(max_window_size=2**23).stream_reader(body, read_across_frames=True) as stream:
             while part := stream.read(_STEP):
-                parts.append(part)
-                _capped(parts, limit)
+                found.add(part, limit)
     except zstandard.ZstdError:
         pass
-    return b"".join(parts) or body
+    return bytes(found) or body
 
 
 def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:

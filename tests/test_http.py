@@ -6,6 +6,7 @@ import gzip
 import random
 import tracemalloc
 import zlib
+from typing import Any
 
 import brotli
 import pytest
@@ -69,6 +70,38 @@ def test_a_bomb_is_refused_before_it_takes_memory(coding: str) -> None:
         web.decoded(response(bomb, Content_Encoding=coding), 2**20)
     assert tracemalloc.get_traced_memory()[1] < 2**23
     tracemalloc.stop()
+
+
+class Counted:
+    """zlib, with the bytes counted that its decompressors are given."""
+
+    error, given = zlib.error, 0
+
+    @classmethod
+    def decompressobj(cls, window: int) -> Any:
+        stream = zlib.decompressobj(window)
+
+        class Stream:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(stream, name)
+
+            def decompress(self, data: bytes, most: int) -> bytes:
+                cls.given += len(data)
+                return stream.decompress(data, most)
+
+        return Stream()
+
+
+def test_many_small_members_cost_no_more_than_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "zlib", Counted)
+    members = 20_000
+    body = gzip.compress(b"gold") * members
+    assert web.decoded(response(body, Content_Encoding="gzip"), LIMIT) == b"gold" * members
+    assert Counted.given <= members * 2**10
+    monkeypatch.undo()
+    members = 500_000  # copying the rest for each of them takes minutes
+    body = gzip.compress(b"gold") * members
+    assert web.decoded(response(body, Content_Encoding="gzip"), LIMIT) == b"gold" * members
 
 
 TEXTS = {
