@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,24 @@ def test_ranges_of_any_size_give_the_documents_of_the_whole(
     assert len(cut.shards(None)[0]) == max(1, -(-path.stat().st_size // shard))
     for row in outcome(cut)[0]:
         assert cut.reread(row) == data[row["offset"] : row["offset"] + row["length"]]
+
+
+def test_lines_are_read_as_python_writes_them(tmp_path: Path) -> None:
+    odd = [math.nan, -math.inf, 10**400, {"deep": [1e300 * 10]}, "\ud83d", "\udc00\ud800"]
+    rows = [{"text": f"gold {place}", "url": "http://a/", "score": value} for place, value in enumerate(odd)]
+    rows += [{"text": "cut emoji \ud83d here", "url": "http://a/\ud83d"}]
+    written = [json.dumps(row) for row in rows]
+    wrong = ['{"text": "gold", "score": nan}', '{"text": 1e999', "[" * 10**5, '{"text": "a\\ud83"}', "9" * 5000]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join([*written, '{"text": "gold 1e999", "score": 1e999}', *wrong]))
+    source = lines(path)
+    documents, ledger = outcome(source)
+    assert [row["text"] for row in documents] == [
+        *(row["text"] for row in rows[:-1]), "cut emoji  here", "gold 1e999",
+    ]  # fmt: skip
+    assert [row["url"] for row in documents] == [*["http://a/"] * 7, None]
+    assert ledger == {"in": 13, "dropped": {}, "quarantined": {"not_json": 5}}
+    assert [source.reread(row).decode() for row in documents[:-1]] == written
 
 
 def test_only_large_plain_files_are_cut_and_the_others_are_grouped(tmp_path: Path) -> None:

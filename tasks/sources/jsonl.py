@@ -1,15 +1,18 @@
 """Documents from JSON lines, plain or compressed (.gz, .zst): one document a line.
 
 Plain files above the size of a shard are cut into byte ranges; a line belongs to the range that it begins in. Every
-line that is not blank is accounted for. Dropped are lines whose text is missing, empty or no string (`no_text`)
-and lines above 64 MiB (`too_large`); quarantined are lines that are no JSON object (`not_json`), and one record for
-the rest of a compressed file that breaks off (`truncated`) or is not what its name says (`unreadable`).
+line that is not blank is accounted for. JSON is also what Python writes beyond the standard: NaN and Infinity, numbers
+of any size, and lone surrogates, which text and address are kept without. Dropped are lines whose text is missing,
+empty or no string (`no_text`) and lines above 64 MiB (`too_large`); quarantined are lines that are no JSON object
+(`not_json`), and one record for the rest of a compressed file that breaks off (`truncated`) or is not what its name
+says (`unreadable`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -96,9 +99,20 @@ def _pass(stream: IO[bytes], most: int = sys.maxsize) -> int:
     return passed
 
 
+def _parsed(line: bytes) -> Any:
+    """The value of a line; None where it is no JSON, also not as Python writes it."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        with suppress(ValueError, RecursionError):
+            return json.loads(line.decode())
+    return None
+
+
 class JsonlReader(Reader):
     """Reads JSON lines."""
 
+    version = 3  # lines that Python's json writes beyond the standard are read
     libraries: ClassVar[tuple[str, ...]] = ("orjson",)
     settings: JsonlSource
 
@@ -137,16 +151,14 @@ class JsonlReader(Reader):
                 offset += length
 
     def _document(self, line: bytes, part: Part, offset: int, records: Records) -> None:
-        try:
-            row = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
-        except orjson.JSONDecodeError:
-            row = None
+        row = _parsed(line.removeprefix(b"\xef\xbb\xbf"))
         if not isinstance(row, dict):
             return records.quarantine("not_json")
         text, url = row.get(self.settings.text), row.get(self.settings.url)
         if not isinstance(text, str):
             return records.drop("no_text")
-        records.keep(part, offset, len(line), line, "text", text, url=url if isinstance(url, str) else None)
+        url = url.encode(errors="ignore").decode() if isinstance(url, str) else None
+        records.keep(part, offset, len(line), line, "text", text, url=url)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         line, path = b"", self.listing.path(row["file"])
