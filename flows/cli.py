@@ -80,6 +80,17 @@ def warned(warning: str) -> None:
         click.echo(f"sluice: {warning}", err=True)
 
 
+stopped = False
+"""Whether a signal asked the process to end; libraries may have made another exception of it."""
+
+
+def stop(*_: Any) -> NoReturn:
+    """What SIGINT, SIGTERM and SIGHUP do."""
+    global stopped
+    stopped = True
+    raise KeyboardInterrupt
+
+
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     """What the user can mend is one message and an exit code, without a traceback; so is Ctrl-C."""
 
@@ -92,7 +103,9 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
                 return command(*args, **kwargs)
             except STOPS as error:
                 message, code = str(error), exit_code(error)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Exception) as error:
+            if not (stopped or isinstance(error, KeyboardInterrupt)):
+                raise
             message, code = "interrupted", 130
         failed(message, code, kwargs["as_json"])
 
@@ -177,6 +190,8 @@ def run(
     name = begun.name
     state = pretrain(spec, store, list(settings), name, start, until, replace, list(retrain), return_state=True)
     fanout.stop()
+    if stopped:
+        raise KeyboardInterrupt
     record = Run.of(spec, store, settings, name).record
     if not as_json:
         summary.show(record, begun.store)
@@ -308,9 +323,9 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
 
 def main() -> None:
     """Entry point of the console command."""
-    for ending in (signal.SIGTERM, signal.SIGHUP):
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) != signal.SIG_IGN:  # as `nohup` has it
-            signal.signal(ending, signal.default_int_handler)
+            signal.signal(ending, stop)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (it was closed by who called)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
@@ -318,7 +333,7 @@ def main() -> None:
         cli()
         sys.stdout.flush()
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None or error.errno is None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):

@@ -6,9 +6,12 @@ Set before those libraries are imported; what the user has set already stays.
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 DEFAULTS = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
@@ -28,15 +31,60 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
 
 
+class ServerError(RuntimeError):
+    """Prefect's server cannot be had; the message says why."""
+
+
+SERVE = """
+import ctypes, runpy, signal
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)
+"""
+"""`python -m uvicorn` that ends when the thread which started it does."""
+
+
+def _apart(args: list[str], **options: Any) -> subprocess.Popen[Any]:
+    """Prefect's temporary server in a session of its own: Ctrl-C in a terminal reaches it through us alone, once the
+    flow has said how it ended, and it does not outlive a process that is killed."""
+    if args[1:3] == ["-m", "uvicorn"]:
+        args = [args[0], "-c", SERVE, *args[3:]]
+    return subprocess.Popen(args, start_new_session=True, **options)
+
+
 @contextmanager
 def server() -> Iterator[None]:
     """Prefect's server answers when the block ends: a temporary one, where none is configured, starts beside it. (Both
-    take some seconds of a core; what the block imports and starts is then for nothing.)"""
+    take some seconds of a core; what the block imports and starts is then for nothing.) Raises ServerError where none
+    answers."""
     from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
 
-    starting = threading.Thread(target=get_client, kwargs={"sync_client": True})
-    starting.start()
+    url = get_current_settings().api.url
+    started = threading.Event()
+    failed: list[Exception] = []
+
+    def start() -> None:
+        try:
+            if url is None:
+                from prefect.server.api import server as api
+
+                vars(api)["subprocess"] = SimpleNamespace(**{**vars(subprocess), "Popen": _apart})
+            failed.extend(filter(None, [get_client(sync_client=True).api_healthcheck()]))
+        except Exception as error:
+            failed.append(error)
+        finally:
+            started.set()
+        threading.Event().wait()
+
+    threading.Thread(target=start, daemon=True).start()
     try:
         yield
     finally:
-        starting.join()
+        started.wait()  # `join`, interrupted, would take the thread for ended
+    if failed:
+        raise ServerError(
+            f"no Prefect server answers at {url}, which PREFECT_API_URL or Prefect's profile names; `prefect server "
+            f"start` starts one, and without the setting a run starts its own: {failed[0]}"
+            if url
+            else f"Prefect's temporary server does not start: {failed[0]}"
+        )

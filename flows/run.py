@@ -22,6 +22,7 @@ import orjson
 from data_specs.expressions import ExpressionError, suggestion
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
+from flows.embedded import ServerError
 from tasks import catalog, cleaning, fanout, planned, run_plan
 from tasks.execute import Execution, GateError, StageError, StageResult
 from tasks.ledger import funnel
@@ -39,12 +40,14 @@ from training.rows import PlanError
 
 STOPS = (
     SpecError,
+    ExpressionError,
     SourceError,
     StoreError,
     StageError,
     GateError,
     MixtureError,
     fanout.ClusterError,
+    ServerError,
     TrainingError,
     CheckpointError,
     PlanError,

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,26 +55,28 @@ def start(cluster: Cluster) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not cluster.address:
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # a local one that is gone stays so
+    ray._private.utils.set_sigterm_handler = lambda _: None  # Ray would exit; ours and Prefect's end the run in order
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # a token by default is no warning
     local = {
         "address": "local",  # also beside a Ray that runs here already
-        "num_cpus": cluster.cpus or os.cpu_count(),
+        "num_cpus": cluster.cpus,
         "object_store_memory": OBJECT_STORE,
         "include_dashboard": False,
         "log_to_driver": False,
     }
-    terminated = signal.getsignal(signal.SIGTERM)
     where = {"address": cluster.address} if cluster.address else local
     try:
         _answers(cluster.address)
         ray.init(**where, logging_level=logging.WARNING)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if not cluster.address:
+            raise
         raise ClusterError(
             f"cluster.address: no Ray answers at {cluster.address}; `ray start --head` starts one, and null is a local "
             f"one ({_first_line(error)})"
         ) from None
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminated)  # Ray would exit; ours and Prefect's end the run in order
 
 
 def _answers(address: str | None) -> None:
@@ -151,13 +151,16 @@ def run(
         while waiting and not alone and not solitary and len(running) < window:
             job = waiting.popleft()
             running[remote.remote(token, ref, job, store)] = job
-        ready, _ = ray.wait(list(running), num_returns=1, timeout=flush_seconds)
+        try:
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=flush_seconds)
+        except SystemError as error:  # what a signal raises inside Ray's C code
+            raise error.__cause__ or error from None
         for done in ready:
             job = running.pop(done)
             solitary = False
             try:
                 finished.append(ray.get(done))
-            except ray.exceptions.NodeDiedError:
+            except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError):
                 waiting.append(job)
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
                 crashes[job.key] = crashes.get(job.key, 0) + 1
