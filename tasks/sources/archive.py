@@ -1,34 +1,45 @@
 """The response records of WARC files (ISO 28500), gzip member by gzip member, or uncompressed.
 
-fastwarc parses the records; the members around them are found here, because a record's place must be known exactly, a
-broken member must cost itself alone, and a file must give the same records however it is cut: a range holds the members
-that start in it. A file that was compressed as a whole is one member, so all its records are those of the first range.
-What is no whole record is a fault: `truncated` where the file ends in the middle of one, `no_length` where its header
-does not tell its length, `unreadable` for bytes that are none. A fault costs no record of another member, or of an
-uncompressed file; inside a member, what follows it is lost with it. A file without any bytes is one fault
-(`empty_file`), and so is one in the format before WARC (`arc`).
+A record's place is known exactly, a broken member costs itself alone, and a file gives the same records however it is
+cut: a range holds the members that start in it. A member that does not begin with a record goes on with the one before,
+so all records of a file that was compressed as a whole, or in blocks (bgzip), are those of the first range. Names and
+types in headers are compared without their case; between records and members, white space, zeros and byte order marks
+are passed over.
+
+What is no whole record is a fault: `truncated` where the file ends in the middle of one, `no_length` and `no_type`
+where its header does not tell its length or its type, `unreadable` for bytes that are none. A fault costs no record of
+another member, or of an uncompressed file; inside a member, what follows it is lost with it, unless only its type is
+missing. A file without any bytes is one fault (`empty_file`), and so are one in the format before WARC (`arc`) and one
+that begins with text or metadata that others extracted from responses (`no_pages`: WET and WAT).
 """
 
 from __future__ import annotations
 
-import io
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from typing import IO, Any
-
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
-
-from tasks import http
 
 _LOOK_BACK = 2**20
 """Bytes before a range from which its first member is sought, so that a WARC stored inside a record of a WARC is not
 taken for members of the outer one: following the members from there leads past it."""
 _BLOCK = 2**18
 _SLICE = 2**14
+_HEAD = 2**18
+"""Bytes in which a record's header has to end."""
 _GZIP = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")
+_WARC = b"WARC/"
+_PADDING = b"\0\t\n\r \xef\xbb\xbf"
+_VERSION = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n")
+_HEADER_END = re.compile(rb"\r?\n\r?\n")
+_FIELD = re.compile(rb"^([^\s:]+)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*)", re.MULTILINE)
+_DERIVED = {"warcinfo", "metadata", "conversion"}
+_FEW = 8
+"""Records at the beginning of a file that tell what kind of file it is."""
 
 
 class UnreachableError(RuntimeError):
@@ -54,10 +65,19 @@ class Input:
             self._base, offset = self._base + offset, 0
         return self._block[offset : offset + size]
 
+    def past(self, position: int) -> int:
+        """Where, from `position` on, something else than padding begins; or the file's end."""
+        while block := self.take(position, _SLICE):
+            found = block.lstrip(_PADDING)
+            position += len(block) - len(found)
+            if found:
+                break
+        return position
+
     def _reach(self, method: Callable[[int], Any], argument: int) -> Any:
         try:
             return method(argument)
-        except (OSError, ValueError) as error:  # OSError is also what fastwarc says of a malformed record
+        except (OSError, ValueError) as error:
             raise UnreachableError(f"reading failed: {error}") from error
 
     def member(self, position: int, end: int) -> int | None:
@@ -70,7 +90,7 @@ class Input:
                     head = zlib.decompressobj(31).decompress(self.take(start, 2048), 5)
                 except zlib.error:
                     continue
-                if head == b"WARC/":
+                if head == _WARC:
                     return start
             if len(block) < _BLOCK:
                 return None
@@ -78,74 +98,84 @@ class Input:
         return None
 
 
-class Member(io.RawIOBase):
-    """One gzip member as the stream that fastwarc reads: nothing is decompressed before it is asked for."""
+class Member:
+    """One gzip member as a stream, with the members after it that do not begin with a record. Nothing is decompressed
+    before it is asked for."""
 
     def __init__(self, source: Input, start: int) -> None:
-        super().__init__()
         self._input = source
         self._gzip = zlib.decompressobj(31)
         self._pending = b""
         self._told = 0
+        self.whole = 0
+        """Bytes told by members that ended as they should."""
         self.end = start
         """Where the next byte of the file is read."""
         self.broken = ""
 
-    def read(self, size: int = -1) -> bytes:
-        """Decompressed bytes, none at the end of the member or where it breaks."""
-        while not self._gzip.eof and not self.broken:
+    def read(self, size: int) -> bytes:
+        """Decompressed bytes, none at the end of the stream or where it breaks."""
+        while not self.broken and (not self._gzip.eof or self._goes_on()):
             data = self._pending or self._input.take(self.end, _SLICE)
             if not data:
                 self.broken = "truncated"
                 break
             fresh = 0 if self._pending else len(data)
             try:
-                found = self._gzip.decompress(data, size if size > 0 else _BLOCK)
+                found = self._gzip.decompress(data, size)
             except zlib.error:
                 self.broken = "unreadable"
                 break
             self._pending = self._gzip.unconsumed_tail
             self.end += fresh - len(self._gzip.unused_data)
+            self._told += len(found)
+            if self._gzip.eof:
+                self.whole = self._told
             if found:
-                self._told += len(found)
                 return found
         return b""
 
-    def tell(self) -> int:
-        return self._told
+    def _goes_on(self) -> bool:
+        """Whether another member follows that does not begin with a record; it is read next."""
+        head = self._input.take(self.end, 2048)
+        try:
+            if not _GZIP.match(head) or zlib.decompressobj(31).decompress(head, len(_WARC)) == _WARC:
+                return False
+        except zlib.error:
+            return False
+        self._gzip, self._pending = zlib.decompressobj(31), b""
+        return True
 
 
-class Plain(io.RawIOBase):
-    """An uncompressed file from a position on, as the stream that fastwarc reads."""
+class Plain:
+    """An uncompressed file from a position on, as a stream."""
 
     def __init__(self, source: Input, start: int) -> None:
-        super().__init__()
         self._input = source
-        self._start = self._position = start
+        self._position = start
 
-    def read(self, size: int = -1) -> bytes:
-        found = self._input.take(self._position, size if size > 0 else _BLOCK)
+    def read(self, size: int) -> bytes:
+        found = self._input.take(self._position, size)
         self._position += len(found)
         return found
-
-    def tell(self) -> int:
-        return self._position - self._start
 
 
 @dataclass
 class Record:
-    """A whole response record."""
+    """A whole record."""
 
+    kind: str
+    """Its type, lower case."""
     url: str
     date: str | None
     """ISO 8601 day."""
     block: bytes
-    """The HTTP message, cut at the reader's limit."""
+    """Of a response, the HTTP message, cut at the reader's limit; empty of others."""
     length: int
-    """Bytes of the HTTP message."""
+    """Bytes of the block."""
     offset: int
     index: int = 0
-    """Place among the records of one gzip member."""
+    """Place among the records of one stream of gzip members."""
     span: int = 0
     """Bytes of the file from `offset` that hold the record."""
 
@@ -157,6 +187,79 @@ class Fault:
     reason: str
 
 
+class Scan:
+    """A walk through the records of a stream."""
+
+    def __init__(self, stream: Member | Plain) -> None:
+        self._stream = stream
+        self._ready = b""
+        self.start = self.end = 0
+        """Where the record that was found last starts in the stream, and where it ends."""
+        self.lost = False
+        """Whether it is not known where the next record starts."""
+
+    def records(self, limit: int) -> Iterator[Record | Fault]:
+        """Records of all types, and faults; their `offset` and `span` count in the stream."""
+        while not self.lost and self._reaches_record():
+            found = self._record(limit)
+            self.lost = isinstance(found, Fault) and found.reason != "no_type"
+            yield found
+
+    def _record(self, limit: int) -> Record | Fault:
+        """The record, read to its end, unless it ends before its header says so, or that does not tell its end."""
+        while not (end := _HEADER_END.search(self._ready)) and len(self._ready) < _HEAD and self._more():
+            pass
+        if not self._ready.startswith(_WARC[: len(self._ready)]):
+            return Fault("unreadable")
+        if not end:
+            return Fault("truncated" if len(self._ready) < _HEAD else "unreadable")
+        head, _ = self._take(end.end(), end.end())
+        if not _VERSION.match(head):
+            return Fault("unreadable")
+        fields: dict[str, str] = {}
+        for name, value in _FIELD.findall(head):
+            unfolded = b" ".join(map(bytes.strip, value.splitlines()))
+            fields.setdefault(name.decode("latin-1").lower(), unfolded.decode(errors="replace"))
+        declared, kind = fields.get("content-length", ""), fields.get("warc-type", "").lower()
+        if not re.fullmatch("[0-9]{1,18}", declared):
+            return Fault("no_length")
+        length = int(declared)
+        block, there = self._take(length, min(length, limit) if kind == "response" else 0)
+        if there != length:
+            return Fault("truncated")
+        if not kind:
+            return Fault("no_type")
+        url = fields.get("warc-target-uri", "").removeprefix("<").removesuffix(">")
+        day = _day(fields.get("warc-date", ""))
+        return Record(kind, url, day, block, length, self.start, span=self.end - self.start)
+
+    def _reaches_record(self) -> bool:
+        """Pass over padding; False at the end of the stream."""
+        while not (found := self._ready.lstrip(_PADDING)):
+            self.end += len(self._ready)
+            self._ready = b""
+            if not self._more():
+                return False
+        self.end += len(self._ready) - len(found)
+        self.start, self._ready = self.end, found
+        return True
+
+    def _more(self) -> bool:
+        found = self._stream.read(_SLICE)
+        self._ready += found
+        return bool(found)
+
+    def _take(self, size: int, keep: int) -> tuple[bytes, int]:
+        """The first `keep` of the next `size` bytes, and how many there are, fewer only at the end of the stream."""
+        kept, left = bytearray(), size
+        while left and (self._ready or self._more()):
+            part, self._ready = self._ready[:left], self._ready[left:]
+            kept += part[: keep - len(kept)]
+            left -= len(part)
+        self.end += size - left
+        return bytes(kept), size - left
+
+
 def records(file: IO[bytes], start: int, end: int, limit: int) -> Iterator[Record | Fault]:
     """The response records of the members that start in [start, end), and the faults there, in order.
 
@@ -164,29 +267,24 @@ def records(file: IO[bytes], start: int, end: int, limit: int) -> Iterator[Recor
     """
     source = Input(file)
     if start == 0:
-        head = source.take(0, _BLOCK)
-        if reason := _foreign(head):
+        if reason := _foreign(source.take(source.past(0), _BLOCK)):
             yield Fault(reason)
             return
-        if head.startswith(b"WARC/"):
-            yield from _of_plain(source, limit)
-            return
-    position = source.member(max(0, start - _LOOK_BACK), end) if start else 0
-    while position is not None and position < end and source.take(position, 1):
-        member = Member(source, position)
-        for found in _of_member(member, position, limit):
-            if position >= start:
-                yield found
-        position = source.member(position + 1, end) if member.broken else member.end
+        if _has_no_pages(source):
+            yield Fault("no_pages")
+    for found in _of_range(source, start, end, limit):
+        if isinstance(found, Fault) or found.kind == "response":
+            yield found
 
 
 def blocks(file: IO[bytes], start: int, limit: int) -> Iterator[bytes]:
-    """The block of the record at `start`, or of all records of the gzip member that starts there, cut at `limit`."""
+    """The block of the response record at `start`, or of all those in the stream of gzip members that starts there, cut
+    at `limit`."""
     source = Input(file)
-    plain = source.take(start, 5) == b"WARC/"
-    stream = Plain(source, start) if plain else Member(source, start)
-    for raw in ArchiveIterator(stream, parse_http=False, stream_detect=False):
-        yield raw.reader.read(limit)
+    plain = source.take(start, len(_WARC)) == _WARC
+    for found in Scan(Plain(source, start) if plain else Member(source, start)).records(limit):
+        if isinstance(found, Record):
+            yield found.block
         if plain:
             return
 
@@ -204,78 +302,76 @@ def _foreign(head: bytes) -> str:
     return "empty_file" if not head else "arc" if head.startswith(b"filedesc:") else ""
 
 
+def _has_no_pages(source: Input) -> bool:
+    """Whether a file begins with records made from responses that are elsewhere."""
+    kinds: set[str] = set()
+    for found in islice(_of_range(source, 0, sys.maxsize, 0), _FEW):
+        if isinstance(found, Record):
+            kinds.add(found.kind)
+            if found.kind not in _DERIVED:
+                return False
+    return bool(kinds - {"warcinfo"})
+
+
+def _of_range(source: Input, start: int, end: int, limit: int) -> Iterator[Record | Fault]:
+    """Records of all types, and faults."""
+    position = source.member(max(0, start - _LOOK_BACK), end) if start else source.past(0)
+    if position is not None and start == 0 and source.take(position, len(_WARC)) == _WARC:
+        yield from _of_plain(source, limit)
+        return
+    while position is not None and position < end and source.take(position, 1):
+        member = Member(source, position)
+        for found in _of_member(member, position, limit):
+            if position >= start:
+                yield found
+        position = source.member(position + 1, end) if member.broken else source.past(member.end)
+
+
 def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Fault]:
-    """Each record is held back until the member goes on after it, or ends as it should."""
-    held: Record | None = None
-    try:
-        for index, raw in enumerate(ArchiveIterator(member, parse_http=False, stream_detect=False)):
-            if held:
-                yield held
-                held = None
-            found = _record(raw, start, limit)
-            if isinstance(found, Fault):
-                member.broken = member.broken or found.reason
-                break
-            if raw.record_type == WarcRecordType.response:
-                held, found.index, found.span = found, index, member.end - start
-    except OSError:  # fastwarc: what follows the last record is none
-        member.broken = member.broken or "unreadable"
+    """Each is held back until the stream goes on after it, or the members that hold it have ended as they should."""
+    scan = Scan(member)
+    held: Record | Fault | None = None
+    held_end = 0
+    for index, found in enumerate(scan.records(limit)):
         if held:
             yield held
-            held = None
-    while member.read():
-        pass
+        if isinstance(found, Fault) and scan.lost:
+            while member.read(_BLOCK):
+                pass
+            yield Fault(member.broken or found.reason)
+            return
+        if isinstance(found, Record):
+            found.offset, found.index, found.span = start, index, member.end - start
+        held, held_end = found, scan.end
+    if held and (not member.broken or held_end <= member.whole):
+        if isinstance(held, Record) and not member.broken:
+            held.span = member.end - start
+        yield held
     if member.broken:
         yield Fault(member.broken)
-    elif held:
-        held.span = member.end - start
-        yield held
 
 
 def _of_plain(source: Input, limit: int) -> Iterator[Record | Fault]:
     position = 0
     while position >= 0:
-        last, fault = position, ""
-        try:
-            for raw in ArchiveIterator(Plain(source, position), parse_http=False, stream_detect=False):
-                last = position + raw.stream_pos
-                found = _record(raw, last, limit)
-                if isinstance(found, Fault):
-                    fault = found.reason
-                    break
-                if raw.record_type == WarcRecordType.response:
-                    head = source.take(last, http.HEAD)
-                    found.span = head.find(b"\r\n\r\n") + 4 + found.length
-                    yield found
-        except OSError:
-            fault = "unreadable"
-        if not fault:
+        scan = Scan(Plain(source, position))
+        for found in scan.records(limit):
+            if isinstance(found, Record):
+                found.offset += position
+            yield found
+        if not scan.lost:
             return
-        yield Fault(fault)
-        position = _next_plain(source, last + 1)
+        position = _next_plain(source, position + scan.start + 1)
 
 
 def _next_plain(source: Input, position: int) -> int:
     """Start of the first record after `position`; -1 where there is none."""
     while block := source.take(position, _BLOCK):
-        at = block.find(b"\nWARC/")
+        at = block.find(b"\n" + _WARC)
         if at >= 0:
             return position + at + 1
-        position += max(1, len(block) - 5)
+        position += max(1, len(block) - len(_WARC))
     return -1
-
-
-def _record(raw: WarcRecord, offset: int, limit: int) -> Record | Fault:
-    """The record, read to its end, unless it ends before its header says so, or that does not tell its end."""
-    declared = raw.headers.get("Content-Length") or ""
-    if not (declared.isascii() and declared.isdigit()):
-        return Fault("no_length")
-    length = int(declared)
-    block = raw.reader.read(min(length, limit))
-    if len(block) + (raw.reader.consume() if length > len(block) else 0) != length:
-        return Fault("truncated")
-    url = (raw.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">")
-    return Record(url, _day(raw.headers.get("WARC-Date") or ""), block, length, offset)
 
 
 def _day(stamp: str) -> str | None:

@@ -2,8 +2,9 @@
 
 Requests, revisits, metadata and the like are not counted. Dropped are `status` (not 2xx), `not_html`, `empty`,
 `too_large`, `too_deep` and `no_text`; quarantined are `cpu_limit`, `memory_limit` and `parser_error` of the extraction,
-and `truncated`, `no_length` and `unreadable` records. A file that is no WARC is one record: `empty_file`, or `arc`, the
-format before WARC, which `warcio recompress OLD.arc.gz NEW.warc.gz` turns into WARC.
+and `truncated`, `no_length`, `no_type` and `unreadable` records. A file that is no crawl is one record more:
+`empty_file`, `no_pages` (WET, WAT: what others extracted), or `arc`, the format before WARC, which
+`warcio recompress OLD.arc.gz NEW.warc.gz` turns into WARC.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from tasks.sources.files import opened
 class WarcReader(Reader):
     """Reads WARC files, and extracts the pages in them in a child process of its own."""
 
+    version = 3  # more layouts of WARC are read, and names in headers whatever their case
     libraries: ClassVar[tuple[str, ...]] = (
-        *("FastWARC", "Resiliparse", "brotli", "zstandard"),
+        *("Resiliparse", "brotli", "zstandard"),
         *("trafilatura", "htmldate", "lxml", "python-dateutil", "jusText"),
     )
     settings: WarcSource
