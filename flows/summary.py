@@ -7,8 +7,10 @@ from typing import Any
 
 import orjson
 
-from flows.terminal import console, line, pairs, table
+from flows.terminal import cell, console, line, pairs, table
 from tasks.store import Store
+
+Rows = list[list[Any]]
 
 
 def show(record: dict[str, Any], store: Store) -> None:
@@ -22,9 +24,10 @@ def show(record: dict[str, Any], store: Store) -> None:
     if "funnel" in record:
         show_funnel(record["funnel"])
     if "plan" in record:
-        show_mixture(orjson.loads(store.read(f"{record['plan']}/plan.json")))
+        _show("Mixture", *mixture(orjson.loads(store.read(f"{record['plan']}/plan.json"))))
     if training := record.get("training"):
-        show_training(training)
+        title = f"Training: {training['steps']:,} steps, {training['tokens']:,} tokens; losses in nats per token"
+        _show(title, *losses(training))
         where = {
             "checkpoint": _place(store, training["checkpoint"]),
             "exported model": _place(store, training["export"]),
@@ -41,44 +44,69 @@ def _place(store: Store, path: str) -> str:
     return str(local.relative_to(Path.cwd()) if local.is_relative_to(Path.cwd()) else local)
 
 
-def show_funnel(funnel: dict[str, Any]) -> None:
+def show_funnel(found: dict[str, Any]) -> None:
     """Print where every record went, per source."""
-    names = list(funnel["sources"])
-    grid = table("", "all", *names, title="Funnel (records)")
-    every = [funnel, *(funnel["sources"][name] for name in names)]
-    grid.add_row("in", *(f"{counts['in']:,}" for counts in every))
-    for group in ("dropped", "quarantined"):
-        for reason in funnel[group]:
-            cells = [counts[group].get(reason, 0) for counts in every]
-            grid.add_row(f"{group}: {reason}", *(f"{cell:,}" if cell else "" for cell in cells))
-    if funnel["pending"]:
-        grid.add_row("pending", *(f"{counts['pending']:,}" for counts in every))
-    grid.add_section()
-    grid.add_row("kept", *(f"{counts['kept']:,}" for counts in every))
+    header, rows = funnel(found)
+    grid = table(*header, title="Funnel (records)")
+    for row in rows:
+        grid.add_row(*map(cell, row), end_section=row is rows[-2])
     for column in grid.columns[1:]:
         column.justify = "right"
     console().print(grid)
 
 
-def show_mixture(plan: dict[str, Any]) -> None:
-    """Print target and realised share, tokens, documents used and epochs per channel."""
-    from flows.artifacts import documents_used, mixture
-
-    grid = table("channel", "target", "realised", "tokens", "documents used", "epochs", title="Mixture")
-    for name, share in mixture(plan).items():
-        usage = plan["usage"][name]
-        cells = (f"{share['target']:.1%}", f"{share['realised']:.1%}", f"{plan['channel_tokens'][name]:,}")
-        grid.add_row(name, *cells, documents_used(usage), f"{usage['epochs']:.2f}")
+def _show(title: str, header: list[str], rows: Rows) -> None:
+    grid = table(*header, title=title)
+    for row in rows:
+        grid.add_row(*map(cell, row))
     console().print(grid)
 
 
-def show_training(training: dict[str, Any]) -> None:
-    """Print the loss of the first and the last step and on held-out documents per channel, and how many those are."""
-    grid = table("channel", "tokens", "first step", "last step", "held out first", "held out last", "evaluated on")
-    grid.title = f"Training: {training['steps']:,} steps, {training['tokens']:,} tokens; losses in nats per token"
+def funnel(found: dict[str, Any]) -> tuple[list[str], Rows]:
+    """Where every record went, per source: header and rows, what was kept last."""
+    every = [found, *found["sources"].values()]
+    reasons = [(group, reason) for group in ("dropped", "quarantined") for reason in found[group]]
+    rows = [["in", *(counts["in"] for counts in every)]]
+    rows += [
+        [f"{group}: {reason}", *(counts[group].get(reason) or None for counts in every)] for group, reason in reasons
+    ]
+    if found["pending"]:
+        rows.append(["pending", *(counts["pending"] for counts in every)])
+    return ["", "all", *found["sources"]], [*rows, ["kept", *(counts["kept"] for counts in every)]]
+
+
+def mixture(plan: dict[str, Any]) -> tuple[list[str], Rows]:
+    """Target and realised share, tokens, documents used and epochs per channel: header and rows."""
+    rows: Rows = []
+    for name, share in shares(plan).items():
+        usage = plan["usage"][name]
+        used = f"{usage['documents'] - usage['counts'].get('0', 0):,} of {usage['documents']:,}"
+        both = f"{share['target']:.1%}", f"{share['realised']:.1%}"
+        rows.append([name, *both, plan["channel_tokens"][name], used, f"{usage['epochs']:.2f}"])
+    return ["channel", "target", "realised", "tokens", "documents used", "epochs"], rows
+
+
+def losses(training: dict[str, Any]) -> tuple[list[str], Rows]:
+    """The loss of the first and the last step and on held-out documents per channel, and how many those are: header
+    and rows."""
+    rows: Rows = []
     for name, channel in training["channels"].items():
         held_out = training["held_out"].get(name, {})
-        losses = (channel["first"], channel["last"], held_out.get("first"), held_out.get("last"))
         text = f"{held_out['tokens']:,} tokens of {held_out['documents']:,} documents" if held_out.get("tokens") else ""
-        grid.add_row(name, f"{channel['tokens']:,}", *("" if loss is None else f"{loss:.3f}" for loss in losses), text)
-    console().print(grid)
+        both = channel["first"], channel["last"], held_out.get("first"), held_out.get("last")
+        rows.append([name, channel["tokens"], *both, text])
+    header = ["channel", "tokens", "first step", "last step", "held out first", "held out last", "evaluated on"]
+    return header, rows
+
+
+def shares(plan: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Channel -> target and realised share of tokens over all phases of a plan."""
+    rows = sum(phase["rows"] for phase in plan["phases"])
+    total = sum(plan["channel_tokens"].values())
+    return {
+        name: {
+            "target": sum(phase["weights"].get(name, 0.0) * phase["rows"] for phase in plan["phases"]) / max(1, rows),
+            "realised": plan["channel_tokens"].get(name, 0) / max(1, total),
+        }
+        for name in plan["channels"]
+    }

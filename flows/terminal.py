@@ -34,6 +34,13 @@ def line(value: Any, longest: int = 200) -> str:
     return clean(text if len(text) <= longest else text[:longest] + " ...")
 
 
+def cell(value: Any) -> str:
+    """A value in a table: thousands' separators or three decimals; empty for None."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def clean(text: str) -> str:
     """The text with every control character but newline and tab replaced."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
