@@ -23,7 +23,7 @@ from data_specs.sources import WarcSource
 from data_specs.stages import Extract
 from tasks import http
 from tasks.child import Child
-from tasks.html import depth, extract, metadata, names_author
+from tasks.html import extract, metadata, names_author
 from tasks.sources import reader
 
 ARTICLE = "<html><head><title>Gold</title>{}</head><body><article>{}</article></body></html>"
@@ -168,6 +168,13 @@ def test_no_page_was_published_after_it_was_crawled_and_the_clock_is_not_asked()
     assert facts("", url="http://www.example.org/2019/04/05/a.html")["date"] == "2019-04-05"
 
 
+@pytest.mark.parametrize("stamp", ["2020-02-03T10:00:00+24:00", "2020-02-03T10:00:00+99:99", "2020-02-03T10:00-25:00"])
+def test_a_date_that_is_none_costs_a_page_nothing_else(stamp: str) -> None:
+    found = facts(f'<meta property="article:published_time" content="{stamp}">')
+    assert found["date"] in (None, "2020-02-03")
+    assert (found["title"], found["site"]) == ("Gold", "example.org")
+
+
 def test_authors_are_sought_where_a_tag_speaks_of_one() -> None:
     assert not names_author("<p>the author of a writer's byline</p>")
     assert names_author("<p>author</p><span class='by author'>")
@@ -176,18 +183,41 @@ def test_authors_are_sought_where_a_tag_speaks_of_one() -> None:
 # -- guards and reasons ------------------------------------------------------------------------------------------------
 
 
-def test_nesting_is_counted_without_what_only_looks_like_it() -> None:
-    assert depth("<div><p>a<p>b<ul><li>c<li>d</ul><br><img></div>" * 300) == 2
-    assert depth("<div>" * 90 + "</div>" * 90) == 90
-    assert (
-        depth("<script>" + "'<div>'" * 500 + "</script><!--" + "<b>" * 500 + "--><svg>" + "<path/>" * 400 + "</svg>")
-        < 3
-    )
-    for levels, reason in ((150, None), (201, "too_deep"), (5000, "too_deep")):
-        page = ARTICLE.format("", "<div>" * levels + TEXT + "</div>" * levels)
-        assert extract(page, None, None, fast=True, deepest=200).get("reason") == reason
-    lists = ARTICLE.format("", "<ul><li>" * 140 + TEXT)  # 280 levels, of which the scan sees half
-    assert extract(lists, None, None, fast=True, deepest=200) == {"reason": "too_deep"}
+def levels(element: Any) -> int:
+    """Deepest nesting of a parsed page."""
+    return 1 + max(map(levels, element), default=0)
+
+
+@pytest.mark.parametrize("unit", ["<div>", "<span>", "<ul><li>", "<i>", "<table><tr><td>"])
+def test_elements_nested_deeper_than_the_limit_drop_a_page_and_none_that_is_less_deep(unit: str) -> None:
+    outcomes = set()
+    for number in range(70, 200, 25):
+        page = ARTICLE.format("", unit * number + TEXT)
+        deepest = levels(load_html(page))
+        for limit in {deepest - 1, min(deepest, 255), 200}:
+            wanted = "too_deep" if deepest > limit else None
+            assert extract(page, None, None, fast=True, deepest=limit).get("reason") == wanted
+            outcomes.add(wanted)
+    assert outcomes == {"too_deep", None}
+    assert extract(ARTICLE.format("", unit * 10_000 + TEXT), None, None, fast=True, deepest=255)["reason"] == "too_deep"
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        *("<a name=x{}>{}", "<p><b>{}</p>", "<h2>Section {}{}", "<table><tr><td><font size=2>{}</td></tr></table>"),
+        *(
+            '{}<i data-t="<div class=x>">{}</i>',
+            "<script>'<div>'</script>{}",
+            "{}<!-- <b> -->",
+            "<svg><path d=''></svg>{}",
+        ),
+    ],
+)
+def test_pages_whose_tags_only_look_nested_are_kept(unit: str) -> None:
+    page = ARTICLE.format("", "".join(unit.format(TEXT, number) for number in range(300)))
+    assert levels(load_html(page)) < 20
+    assert "A sluice box washes gravel" in extract(page, None, None, fast=True, deepest=200)["text"]
 
 
 def archive(*responses: tuple[str, str, bytes]) -> bytes:
