@@ -183,7 +183,10 @@ class _Reader:
             return self.word(node)
         if isinstance(node, ScalarNode) and node.tag in _NUMBERS:
             try:
-                return self.yaml.constructor.construct_object(node)
+                value = self.yaml.constructor.construct_object(node)
+                if isinstance(value, int) and abs(value) >= 2**62:
+                    raise ValueError("it has more than 62 bits")
+                return value
             except ValueError as error:
                 raise self.mistake(node, f"`{node.value[:40]}` is not a number: {error}") from None
         raise self.mistake(node, f"the tag {str(node.tag).removeprefix(_CORE)} is not allowed")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs.base import Bytes, Expression, Name, Settings
 from data_specs.expressions import parse, suggestion
 from data_specs.sources import Source
 from data_specs.stages import Gates, Stages
-from data_specs.training import Mixture, Model, Phase, Tokenizer, Training
+from data_specs.training import Mixture, Model, Tokenizer, Training
 
 READING = frozenset(
     """status not_html not_text empty too_large too_deep cpu_limit memory_limit parser_error no_text""".split()
@@ -54,7 +56,7 @@ class Spec(Settings):
 
     name: Name
     """Names the lineage: pins, runs and plans belong to it."""
-    store: str = "./store"
+    store: Annotated[str, Field(min_length=1)] = "./store"
     """A folder, or a URL that fsspec writes (s3://bucket/prefix)."""
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 20260101
     """Every random stream derives from it."""
@@ -72,6 +74,13 @@ class Spec(Settings):
     cluster: Cluster = Cluster()
     _places: dict[tuple[str | int, ...], str] = PrivateAttr(default_factory=dict)
     """Keys from the top -> `file:line` where they were written; see `data_specs.load`."""
+
+    @field_validator("store")
+    @classmethod
+    def _url(cls, store: str) -> str:
+        if re.match(r"[a-z][a-z0-9+]+:/(?!/)", store):
+            raise ValueError(f"{store} is neither a folder nor a URL, which has `://`")
+        return store
 
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
@@ -112,6 +121,12 @@ class Spec(Settings):
                 yield f"{key}.until is {phase.until:.6g}, not after the phase before it"
         if ends and ends[-1] != 1:
             yield f"mixture.phases.{len(ends) - 1}.until is {ends[-1]:.6g}, but the last phase ends at 100%"
+        if not self.steps:
+            batch = self.training.batch.tokens
+            yield f"mixture.tokens is {self.mixture.tokens:,}, less than training.batch.tokens, a step's {batch:,}"
+        for number, (first, end) in enumerate(pairwise([0, *ends])):
+            if self.steps and first < end and round(first * self.steps) == round(end * self.steps):
+                yield f"mixture.phases.{number} has none of the {self.steps} steps: it is too short or they too few"
 
     def _epochs(self) -> Iterator[str]:
         known = {*self.channels, "default"}
@@ -120,5 +135,6 @@ class Spec(Settings):
                 yield f"mixture.epochs.{channel} is no channel{suggestion(channel, known, mark='')}"
 
     @property
-    def phases(self) -> tuple[Phase, ...]:
-        return self.mixture.phases
+    def steps(self) -> int:
+        """Optimizer steps of the training."""
+        return self.training.steps or self.mixture.tokens // self.training.batch.tokens

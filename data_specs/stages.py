@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Name, Settings, Share
 
@@ -43,10 +43,14 @@ class Language(Settings):
         return self
 
 
+Code = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+"""A language as the stage `language` writes it: ISO 639-1, else 639-3."""
+
+
 class Signals(Settings):
     """The numbers that the Gopher, C4 and FineWeb rules need, from one tokenisation."""
 
-    words: dict[str, Literal["jieba", "characters", "spaces", "datatrove"]] = {}
+    words: dict[Code, Literal["jieba", "characters", "spaces", "datatrove"]] = {}
     """Word splitter per language. Where none is named: datatrove's tokenizer for ar, de, en, es, fr, it, pt and ru,
     which the rules' counts are of; jieba for zh; else Unicode's word boundaries (`spaces`: three times as fast, but
     `/etc/apt` is four words)."""
@@ -58,8 +62,8 @@ class Domain(Settings):
     """A fastText classifier of the kind of text, learned from labelled documents, pinned."""
 
     labels: dict[Name, Expression] = {}
-    """Label -> expression over documents' columns; the first that is true. Empty: no domain."""
-    sample: Count = 20_000
+    """Label -> expression over documents' columns; the first that is true. Two or more; empty: no domain."""
+    sample: Annotated[Count, Field(ge=2)] = 20_000
     """Documents learned from, at most."""
     dimensions: Annotated[int, Field(ge=2, le=300)] = 32
     """Size of the embedding."""
@@ -67,6 +71,13 @@ class Domain(Settings):
     """Passes over the sample."""
     where: Expression | None = None
     """Gate: rows for which this is not true are skipped (their columns are null)."""
+
+    @field_validator("labels")
+    @classmethod
+    def _several(cls, labels: dict[str, str]) -> dict[str, str]:
+        if len(labels) == 1:
+            raise ValueError("a classifier needs two labels or more")
+        return labels
 
 
 class Quality(Settings):
@@ -76,7 +87,7 @@ class Quality(Settings):
     """Documents to be like; null: no quality stage."""
     per: Literal["language", "corpus"] = "language"
     """Percentiles are taken per language or over the corpus."""
-    sample: Count = 20_000
+    sample: Annotated[Count, Field(ge=2)] = 20_000
     """Documents learned from, at most, half reference and half raw."""
     dimensions: Annotated[int, Field(ge=2, le=300)] = 32
     """Size of the embedding."""
@@ -105,6 +116,13 @@ class Duplicates(Settings):
     """Partitions of the corpus stages: more need less memory each."""
     where: Expression | None = None
     """Gate: rows for which this is not true take no part."""
+
+    @field_validator("keep")
+    @classmethod
+    def _once(cls, keep: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(keep)) < len(keep):
+            raise ValueError("a preference is named twice")
+        return keep
 
 
 class Stages(Settings):

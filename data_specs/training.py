@@ -21,8 +21,8 @@ class Tokenizer(Settings):
     """`tokenizer.json` to load; for kind `file`."""
     vocabulary: Annotated[int, Field(ge=300, le=2**24)] = 8192
     """Entries, special tokens included."""
-    sample: Bytes = 64 * 2**20
-    """Bytes of text learned from, at most."""
+    sample: Annotated[Bytes, Field(ge=1, le=2**30)] = 64 * 2**20
+    """Bytes of text learned from, at most; one process holds them."""
     reserved: Annotated[int, Field(ge=0, le=1024)] = 16
     """Special tokens kept free for later use."""
 
@@ -30,6 +30,8 @@ class Tokenizer(Settings):
     def _consistent(self) -> Tokenizer:
         if (self.kind == "file") != (self.path is not None):
             raise ValueError("path is for kind `file`, and kind `file` needs a path")
+        if self.kind == "file" and (idle := self.model_fields_set & {"vocabulary", "sample", "reserved"}):
+            raise ValueError(f"{', '.join(sorted(idle))} is for a tokenizer that is learned; a file has its own")
         if self.vocabulary < (fewest := 256 + SPECIAL + self.reserved):
             parts = f"256 bytes, {SPECIAL} special tokens and {self.reserved} reserved ones"
             raise ValueError(f"vocabulary is {self.vocabulary}, but {parts} are {fewest}")
@@ -114,7 +116,7 @@ class Evaluate(Settings):
 
     every: Steps = 50
     """Steps between evaluations; also before the first and after the last step."""
-    held_out: Share = 0.005
+    held_out: Annotated[Share, Field(lt=1)] = 0.005
     """Share of documents that is never trained on; frozen at the first run."""
     tokens: Count = 65_536
     """Tokens per channel evaluated, at most."""
@@ -139,13 +141,15 @@ class Training(Settings):
     """Ranks: one process and one accelerator (or CPU core) each."""
     zero: Annotated[int, Field(ge=0, le=3)] = 1
     """ZeRO stage."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """auto: GPUs where Ray has one for each worker, else processors, which is said where there are some."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 on CUDA and on processors with a bf16 unit, else fp32."""
     sequence: Annotated[int, Field(ge=8)] = 256
     """Supervised positions of a row (T); a row holds T+1 tokens."""
     batch: Batch = Batch()
-    steps: Annotated[int, Field(ge=1)] | None = None
-    """Optimizer steps; null: the token budget over the tokens of a step."""
+    steps: Annotated[int, Field(ge=1, lt=2**40)] | None = None
+    """Optimizer steps, whatever the token budget; null: the budget over the tokens of a step."""
     learning_rate: LearningRate = LearningRate()
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.1

@@ -190,21 +190,22 @@ def _training(run: Run, planned: str | None) -> dict[str, Any]:
     reports, where the plan exists, with the epochs per channel; before, they are the positions, of which a few will be
     no targets."""
     spec = run.spec
-    steps = spec.training.steps or spec.mixture.tokens // spec.training.batch.tokens
-    positions = tokens = steps * spec.training.batch.tokens
-    parameters = model.parameters(spec.model, spec.tokenizer.vocabulary)
+    positions = tokens = spec.steps * spec.training.batch.tokens
+    pin = run.pipeline.pins.get("tokenizer")
+    vocabulary = int(pin["facts"]["size"]) if pin else spec.tokenizer.vocabulary
+    parameters = model.parameters(spec.model, vocabulary)
     later: dict[str, Any] = {}
     if planned is not None:
         made = run.plan_facts
         tokens = made["supervised"]
         later = {"plan": planned, "epochs": {name: round(used["epochs"], 2) for name, used in made["usage"].items()}}
     return {
-        "steps": steps,
+        "steps": spec.steps,
         "positions": positions,
         "tokens": tokens,
         "parameters": parameters,
         "tokens_per_parameter": round(tokens / parameters, 2),
-        "flops": model.flops(spec.model, spec.tokenizer.vocabulary, spec.training.sequence) * positions,
+        "flops": model.flops(spec.model, vocabulary, spec.training.sequence) * positions,
         **later,
     }
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from importlib.metadata import version as installed
 from typing import Any
 
 import orjson
@@ -53,6 +52,17 @@ STOPS = (
     PlanError,
 )
 """Errors that tell the user what to mend; all others are bugs and keep their traceback."""
+
+
+SPREAD: dict[str, Any] = {
+    "workers": True,
+    "zero": True,
+    "batch": {"micro"},
+    "device": True,
+    "evaluate": True,
+    "checkpoint": True,
+}
+"""Settings of training that are not in its identity."""
 
 
 def exit_code(error: BaseException) -> int:
@@ -95,7 +105,7 @@ class Run:
         retrain: Sequence[str] = (),
     ) -> Run:
         """Load a spec and make its run. Raises SpecError."""
-        loaded = load(spec, (*settings, *([f"store={store}"] if store else [])))
+        loaded = load(spec, (*settings, *([f"store={store}"] if store is not None else [])))
         run = cls(loaded, name or cls.new_name(spec), retrain)
         known = {node.stage.name for node in run.pipeline.nodes if node.name.startswith("learn_")}
         if unknown := sorted(set(retrain) - known):
@@ -211,20 +221,31 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """The digest that names the training: of its plan, settings and libraries."""
+        """The digest that names the training: of its plan and of the settings that shape the model. What only spreads
+        the work or looks at it (ranks, ZeRO stage, micro-batches, evaluations, checkpoints) may change on the way."""
         return digest(
             {
                 "plan": self.plan_facts["digest"],
                 "model": self.spec.model.model_dump(mode="json"),
-                "training": self.spec.training.model_dump(mode="json", exclude={"checkpoint"}),
+                "training": self.spec.training.model_dump(mode="json", exclude=SPREAD),
                 "seed": self.spec.seed,
-                "libraries": {library: installed(library) for library in ("torch", "transformers", "deepspeed")},
             }
         )
 
     def trained(self) -> bool:
-        """Whether the training on the plan was done to its end."""
-        return self.store.exists(f"runs/{self.spec.name}-{self.identity[:12]}/summary.json")
+        """Whether the training on the plan was done to its end, and its export is whole."""
+        run = f"runs/{self.spec.name}-{self.identity[:12]}"
+        if not self.store.exists(f"{run}/summary.json"):
+            return False
+        summary = orjson.loads(self.store.read(f"{run}/summary.json"))
+        if summary["exported"].items() <= self.store.list(summary["export"]).items():
+            return True
+        if checkpoint.steps(self.store, run.removeprefix("runs/")):
+            return False
+        raise TrainingError(
+            f"{run} was trained, but its export and checkpoints are gone: bring one back, or remove {run}/summary.json "
+            "to train it again"
+        )
 
     def train(self, progress: Callable[[str, int, int], None]) -> StageResult:
         """Train on the plan: continue where checkpoints are, do nothing where it is done."""

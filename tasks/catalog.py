@@ -24,7 +24,7 @@ from tasks.quality import Quality, QualityLearned
 from tasks.signals import Signals
 from tasks.sql import mistaken
 from tasks.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, ordered
-from tasks.tokenizer import TokenizerLearned
+from tasks.tokenizer import TokenizerLearned, provided
 from tasks.tokens import TokenEstimate, Tokens
 from tasks.verdict import Verdict
 
@@ -60,14 +60,16 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
     found += [node(stage(stages.duplicates)) for stage in (Exact, Candidates, Alike, Clusters)]
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
     keep = tuple(name for name in stages.duplicates.keep if name != "quality" or stages.quality.reference)
-    facts = (pins.get("tokenizer") or {"facts": {}})["facts"]
+    pinned = pins.get("tokenizer")
+    file = provided(spec.tokenizer.path) if spec.tokenizer.path is not None and not pinned else None
+    facts = pinned["facts"] if pinned else {}
     found += [
         node(Channel(channels), *thresholds_of(spec.channels.values())),
         node(
             Verdict(rules(spec, pins), keep, stages.duplicates.partitions, gates(spec)),
             *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
         ),
-        learn(TokenizerLearned(spec.tokenizer, seed, weights(spec)), "held_out"),
+        learn(TokenizerLearned(spec.tokenizer, seed, weights(spec), file), "held_out"),
         node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
         node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]

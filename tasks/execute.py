@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from data_specs.spec import READING
 from tasks import fanout
 from tasks.ledger import funnel, removed_share
 from tasks.manifest import QUARANTINED
@@ -71,7 +72,7 @@ class Execution:
         self.results: list[StageResult] = []
 
     def documents(self) -> StageResult:
-        """List the sources and read what is new."""
+        """List the sources and read what is new. Raises GateError where a source has not one document."""
         started = time.perf_counter()
         self.pipeline.list_sources()
         did = self._waves("documents", self.pipeline.documents)
@@ -79,6 +80,7 @@ class Execution:
         result = self._result("documents", recipes, did, started)
         said = [f"{name}: {reader.regrouped}" for name, reader in self.pipeline.readers.items() if reader.regrouped]
         result.note = "; ".join([*said, *filter(None, [result.note])])
+        self._check_read()
         return result
 
     def stage(self, name: str) -> StageResult:
@@ -172,6 +174,16 @@ class Execution:
                 f"= {limit:.0%}: {note}"
             )
         return result
+
+    def _check_read(self) -> None:
+        for source, counts in funnel(self.pipeline)["sources"].items():
+            never = {name: n for name, n in counts["dropped"].items() if name in READING} | counts["quarantined"]
+            if counts["in"] == sum(never.values()):
+                why = ", ".join(f"{n:,} {name}" for name, n in never.items()) or "there is none"
+                raise GateError(
+                    f"documents: none of the {counts['in']:,} records of source {source} is a document ({why}); mend "
+                    "its settings, or leave it out"
+                )
 
     def _check_removed(self) -> None:
         limit = self.pipeline.spec.gates.removed_per_source

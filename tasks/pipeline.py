@@ -150,7 +150,11 @@ class Pipeline:
     def _replace(self, path: str) -> None:
         """Commit a file that was computed beside in its place; a segment of a manifest after those that are there."""
         folder, _, name = self._in_place(path).rpartition("/")
-        name = Manifest.segment_name() if folder.endswith("/manifest") else name
+        name = (
+            Manifest(self.store, folder.removesuffix("/manifest")).segment_name()
+            if folder.endswith("/manifest")
+            else name
+        )
         self.store.commit(f"{folder}/{name}", self.store.read(path))
 
     def resolve_all(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_specs.expressions import parse
+from data_specs.expressions import ExpressionError, parse
 from tasks import columns
 from tasks.catalog import bound
 from tasks.pipeline import Pipeline
@@ -55,7 +55,10 @@ class PlanInputs:
             length = pc.list_value_length(table["tokens"]).cast(pa.int32())
             result = table.select(["id", "channel", "held_out"]).append_column("length", length)
             if self.wheres:
-                judged = evaluate(self.wheres, table)
+                try:
+                    judged = evaluate(self.wheres, table)
+                except ExpressionError as error:
+                    raise ExpressionError(f"mixture.phases: {error}") from None
                 for name in self.wheres:
                     result = result.append_column(name, judged[name])
             yield self.pipeline.outputs[self.pipeline.provider["tokens"]].path(place), result

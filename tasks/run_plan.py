@@ -42,9 +42,8 @@ def plan_key(spec: Spec, vocabulary: int, shards: Iterable[tuple[str, str]]) -> 
     state = hashlib.blake2b(digest_size=16)
     for path, found in shards:
         state.update(f"{path}\0{found}\n".encode())
-    mixture = spec.mixture.model_dump(mode="json", exclude={"shards"})
-    training = spec.training
-    batch = [training.sequence, training.rows, training.steps, training.evaluate.tokens]
+    mixture = spec.mixture.model_dump(mode="json", exclude={"shards", "tokens"})
+    batch = [spec.training.sequence, spec.training.rows, spec.steps, spec.training.evaluate.tokens]
     return digest([VERSION, spec.seed, vocabulary, list(spec.channels), mixture, batch, state.hexdigest()])
 
 
@@ -76,7 +75,7 @@ def _collect(
 ) -> tuple[list[str], dict[str, Documents], dict[str, Documents]]:
     """Token files, then the documents to train on and those to evaluate on, by channel. Documents of one token (no
     text) have no target and are left out. Raises ValueError where a document to train on has no channel."""
-    phases = [number for number, phase in enumerate(spec.phases) if phase.where]
+    phases = [number for number, phase in enumerate(spec.mixture.phases) if phase.where]
     train = {name: _Gathered(phases) for name in spec.channels}
     held_out = {name: _Gathered(()) for name in spec.channels}
     files: list[str] = []

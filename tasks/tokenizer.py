@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Encoder
 
+from data_specs.document import SpecError
 from data_specs.training import Tokenizer
 from tasks.hashing import mixed, words
 from tasks.stage import Learned
@@ -120,9 +121,11 @@ class TokenizerLearned(Learned):
     suffix = ".json"
     settings: Tokenizer
 
-    def __init__(self, settings: Tokenizer, seed: int, weights: Mapping[str, float]) -> None:
-        """`weights`: mixture weights averaged over the phases; empty: every channel by its size."""
+    def __init__(self, settings: Tokenizer, seed: int, weights: Mapping[str, float], file: bytes | None = None) -> None:
+        """`weights`: mixture weights averaged over the phases; empty: every channel by its size. `file`: the
+        tokenizer.json to take instead of learning one."""
         super().__init__(settings, seed)
+        self.file = file
         total = sum(weights.values())
         self.weights = {name: weight / total for name, weight in weights.items() if weight}
 
@@ -179,8 +182,8 @@ class TokenizerLearned(Learned):
         rows = rows.take(np.argsort(self._rank(rows), kind="stable"))
         repeats = self._repeats(rows)
         used = rows.filter(pa.array(repeats > 0))
-        if self.settings.path is not None:
-            data = Path(self.settings.path).read_bytes()
+        if self.file is not None:
+            data = self.file
         elif used.num_rows:
             texts = used["text"].to_pylist()
             data = learn(list(chain.from_iterable(map(repeat, texts, repeats[repeats > 0].tolist()))), self.settings)
@@ -202,6 +205,16 @@ class TokenizerLearned(Learned):
             "compression": compression(loaded, used),
         }
         return data, facts
+
+
+def provided(path: str) -> bytes:
+    """What is in a tokenizer.json. Raises SpecError where it cannot be used."""
+    try:
+        data = Path(path).expanduser().read_bytes()
+        load(data, path)
+    except (OSError, TokenizerError) as error:
+        raise SpecError(f"tokenizer.path: {error}") from None
+    return data
 
 
 def learn(texts: Sequence[str], settings: Tokenizer) -> bytes:

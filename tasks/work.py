@@ -30,7 +30,7 @@ Slices = tuple[list[pa.Table], pa.Schema]
 BATCH = 2048
 """Rows given to a shard stage at once."""
 THIN = 100_000
-"""Sampled rows in memory from which a fit lets go of what it would not use."""
+"""Sampled rows in memory from which a fit lets go of what it would not use; again whenever they have doubled."""
 
 
 class ContractError(TypeError):
@@ -255,11 +255,13 @@ def _sample(learned: Learned, job: Job, store: Store, entry: Entry) -> pa.Table:
 
 
 def _fit(learned: Learned, job: Job, store: Store, entry: Entry) -> bytes:
-    tables = [columns.read(store, path) for path, _ in job.inputs[:1]]
-    for path, _ in job.inputs[1:]:
+    tables: list[pa.Table] = []
+    most = THIN
+    for path, _ in job.inputs:
         tables.append(columns.read(store, path))
-        if sum(table.num_rows for table in tables) > THIN:
+        if sum(table.num_rows for table in tables) > most:
             tables = [learned.thin(pa.concat_tables(tables))]
+            most = max(THIN, 2 * tables[0].num_rows)
     rows = pa.concat_tables(tables)
     data, facts = learned.fit(rows.sort_by("id"))
     entry |= {"rows": rows.num_rows, "columns": {}, "facts": facts, "sha256": hashlib.sha256(data).hexdigest()}

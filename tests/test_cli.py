@@ -49,6 +49,8 @@ def test_a_plan_of_a_complete_corpus_has_everything_cached_but_the_training(comp
     training, usage = found["training"], run.plan_facts["usage"]
     assert training["steps"] == run.plan_facts["steps"] == 8
     assert training["positions"] == 8 * 1024
+    larger = told("plan", spec, "--set", "tokenizer.vocabulary=9000")["training"]
+    assert larger["parameters"] == training["parameters"]  # those of the pinned tokenizer
     assert training["tokens_per_parameter"] == round(training["tokens"] / training["parameters"], 2)
     assert training["flops"] > 6 * training["positions"] * (training["parameters"] - 400 * 32)
     assert training["epochs"] == {name: round(used["epochs"], 2) for name, used in usage.items()}

@@ -62,6 +62,40 @@ def test_bodies_are_decoded_also_when_they_already_were_or_break_off(coding: str
     assert web.decoded(response(encoded, Content_Encoding=coding, Transfer_Encoding="chunked"), LIMIT) == data
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_body_with_a_wrong_checksum_is_kept_and_of_a_damaged_one_what_comes_before(coding: str) -> None:
+    for size in (20, 2000, 200_000):
+        data = b"<html>" + random.Random(1).randbytes(size).hex().encode()
+        encoded = bytearray(CODINGS[coding](data))
+        encoded[-6] ^= 1
+        for body in (encoded, encoded[:-3], encoded + b"more"):
+            assert web.decoded(response(bytes(body), Content_Encoding=coding), LIMIT) == data
+        encoded[len(encoded) // 2 :] = b"\xff" * 999
+        found = web.decoded(response(bytes(encoded), Content_Encoding=coding), LIMIT)
+        assert found[: len(data) // 3] == data[: len(data) // 3]
+
+
+def test_repeated_headers_of_codings_are_all_undone() -> None:
+    page = b"<html>gold"
+    twice = b"Content-Encoding: gzip\r\nX: y\r\ncontent-encoding: br\r\nContent-Type: text/html\r\n"
+    for body in (CODINGS["gzip, br"](page), brotli.compress(page), gzip.compress(page), page):
+        parsed = web.parse(b"HTTP/1.1 200 OK\r\n" + twice + b"Content-Type: text/plain\r\n\r\n" + body)
+        assert parsed
+        assert web.decoded(parsed, LIMIT) == page
+        assert parsed.declares_html
+
+
+@pytest.mark.parametrize(
+    ("said", "html"),
+    [
+        *(("text/html, text/html", True), ('"text/html"; charset=x', True), (" TEXT/HTML ;q", True)),
+        *(("'application/xhtml+xml'", True), ("text/plain, text/html", False), ("text/html5", False), ("html", None)),
+    ],
+)
+def test_media_types_are_read_repeated_and_quoted(said: str, html: bool | None) -> None:
+    assert response(b"", Content_Type=said).declares_html is html
+
+
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
 def test_a_bomb_is_refused_before_it_takes_memory(coding: str) -> None:
     bomb = CODINGS[coding](bytes(2**25))
@@ -133,6 +167,21 @@ def test_characters_are_found_without_or_against_what_is_said() -> None:
     assert web.text("café ".encode("cp1252") * 9, "text/html; charset=utf-8") == "café " * 9
     cut = ("中文网页" * 99).encode()[:-1]
     assert web.text(cut, "text/html; charset=utf-8") == "中文网页" * 98 + "中文网\ufffd"
+
+
+@pytest.mark.parametrize("label", TEXTS)
+def test_a_page_in_utf_8_survives_a_broken_character_whatever_is_declared(label: str) -> None:
+    text = "".join(text for _, text in TEXTS.values()) * 3
+    for at in (0, 100, len(text) - 1):
+        body = text[:at].encode() + "水".encode()[:2] + text[at:].encode()
+        assert web.text(body, f"text/html; charset={label}") == f"{text[:at]}\ufffd{text[at:]}"
+
+
+@pytest.mark.parametrize("label", TEXTS)
+def test_a_page_in_another_charset_is_not_taken_for_utf_8(label: str) -> None:
+    codec, text = TEXTS[label]
+    body = (text * 50).encode(codec) + "水".encode() * (label != "iso-2022-jp")
+    assert web.text(body, f"text/html; charset={label}").startswith(text * 50)
 
 
 @given(st.binary(max_size=300), st.text(max_size=20), st.sampled_from([*CODINGS, "nonsense"]))

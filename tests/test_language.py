@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pytest
 
 from data_specs import stages
+from data_specs.document import SpecError
 from tasks.language import PACKAGED_SHA256, Language, model_file
 from tests.golden import check_golden
 
@@ -123,7 +124,7 @@ def test_a_model_by_path_is_the_same_stage_wherever_it_lies(tmp_path: Path, lang
 
 def test_a_wrong_model_is_refused_saying_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
-    with pytest.raises(FileNotFoundError, match=r"model\.bin does not exist"):
+    with pytest.raises(SpecError, match=r"stages\.language\.model: .*model\.bin is no file"):
         Language(stages.Language(model=str(path), sha256=PACKAGED_SHA256))
     path.write_bytes(b"no model")
     with pytest.raises(ValueError, match="needs its digest"):

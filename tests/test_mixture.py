@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -58,22 +57,9 @@ def test_steps_of_the_training_come_before_the_budget() -> None:
     assert [phase.steps for phase in schedule(spec, {})] == [8, 2]
 
 
-@pytest.mark.parametrize(
-    ("tokens", "phases", "sizes", "message"),
-    [
-        (5000, PHASES, {}, "a budget of 5,000 tokens is less than one step of 8,192"),
-        (
-            8192,
-            PHASES,
-            {},
-            "phase 2 ends at step 1 of 1, before it begins; raise mixture.tokens, or leave the phase out",
-        ),
-        (8192, (), {"zh": 0}, "no channel has any weight in phase 1, or no document was kept"),
-    ],
-)
-def test_a_budget_that_makes_no_steps_is_refused(tokens: int, phases: Any, sizes: dict[str, int], message: str) -> None:
-    with pytest.raises(MixtureError, match=re.escape(message)):
-        schedule(make_spec(tokens, phases), sizes)
+def test_no_weight_in_any_channel_is_refused() -> None:
+    with pytest.raises(MixtureError, match="no channel has any weight in phase 1, or no document was kept"):
+        schedule(make_spec(8192), {"zh": 0})
 
 
 @given(st.lists(st.floats(0.001, 1), min_size=1, max_size=8), st.integers(1, 5000))

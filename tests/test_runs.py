@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 
 from flows.run import Run
+from tasks import cleaning
 from tasks.domain import DomainLearned
 from tasks.execute import ChangedError, DiskFullError, GateError, StageError
 from tasks.language import Language
@@ -25,6 +26,7 @@ from tasks.store import Store
 from tasks.tokens import Tokens
 from tests import small
 from tests.whole import content, go, states
+from training.launch import TrainingError
 
 ROOT = Path(__file__).parents[1]
 AFTER_VERDICT = {"verdict", "learn_tokenizer", "tokens", "plan"}
@@ -188,6 +190,75 @@ def test_what_cannot_be_learned_from_any_shard_is_said_with_the_reason(
 def test_duplicates_above_the_limit_stop_the_run(first: Any, tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"copies of held-out documents take .*% of source web"):
         go(copy(first, tmp_path), ["gates.removed_per_source=1%"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (["sources.web.text=body"], "180 no_text"),
+        (["sources.code.paths={}/web/*.gz"], "3 not_text"),
+    ],
+)
+def test_a_source_without_one_document_stops_the_run_with_the_reasons(
+    first: Any, tmp_path: Path, settings: list[str], reason: str
+) -> None:
+    settings = [setting.format(tmp_path) for setting in settings]
+    source = settings[0].split(".")[1]
+    with pytest.raises(GateError, match=rf"^documents: none of the \d+ records of source {source} is .*{reason}"):
+        go(copy(first, tmp_path), settings)
+
+
+def test_a_manifest_of_a_clock_that_was_ahead_is_still_added_to(first: Any, tmp_path: Path) -> None:
+    spec = copy(first, tmp_path)
+    [folder] = (tmp_path / "store" / "columns").glob("language@*/manifest")
+    for number, segment in enumerate(sorted(folder.iterdir())):
+        segment.rename(folder / f"{8 * 10**18 + number:020d}-abcdef.jsonl")
+    run = Run.of(str(spec))
+    run.resolve()
+    cleaning.invalidate(run.pipeline, "language")
+    again = go(spec)
+    assert [name for name, state in states(again).items() if state == "computed"] == ["language"]
+    assert content(again) == content(first[1])
+
+
+def test_what_only_spreads_the_work_or_looks_at_it_leaves_a_training_what_it_is(first: Any) -> None:
+    def identity(*settings: str) -> str:
+        run = Run.of(str(first[0]), settings=settings)
+        run.resolve()
+        assert run.planned()
+        return run.identity
+
+    same = identity()
+    for setting in (
+        "training.workers=2",
+        "training.zero=3",
+        "training.batch.micro=2",
+        "training.device=cpu",
+        "training.evaluate.every=3",
+        "training.checkpoint.keep=9",
+        "mixture.shards=rows",
+        "cluster.cpus=1",
+    ):
+        assert identity(setting) == same, setting
+    assert identity("training.learning_rate.peak=2e-3") != same
+
+
+def test_a_training_whose_export_is_gone_is_not_called_done(first: Any, tmp_path: Path) -> None:
+    run = Run.of(str(copy(first, tmp_path)))
+    run.resolve()
+    assert run.planned()
+    assert not run.trained()
+    folder = f"runs/small-{run.identity[:12]}"
+    summary = {"export": f"{folder}/export", "exported": {"model.safetensors": 3}}
+    run.store.commit(f"{folder}/summary.json", json.dumps(summary).encode())
+    run.store.commit(f"{folder}/checkpoints/00000008.json", b"{}")
+    run.store.commit(f"{folder}/export/model.safetensors", b"123")
+    assert run.trained()
+    run.store.remove(f"{folder}/export/model.safetensors")
+    assert not run.trained()  # it is exported again
+    run.store.remove(f"{folder}/checkpoints/00000008.json")
+    with pytest.raises(TrainingError, match=r"export and checkpoints are gone: bring one back, or remove runs/small-"):
+        run.trained()
 
 
 def test_a_full_disk_stops_the_run_before_the_stage(

@@ -77,7 +77,7 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
     assert loaded.sources["code"].patterns == ("a/**/*.py", "b/*.py")
     assert loaded.stages.duplicates.threshold == 0.7
     assert loaded.mixture.tokens == 1_600_000
-    assert [phase.until for phase in loaded.phases] == [0.8, 1]
+    assert [phase.until for phase in loaded.mixture.phases] == [0.8, 1]
     assert loaded.training.checkpoint.every == 5
     assert [(rule.name, rule.drop, rule.where, rule.origin) for rule in loaded.rules] == [
         ("foreign", "language <> 'zh'", None, "spec.yaml:8"),
@@ -252,7 +252,7 @@ def test_aliases_that_multiply_are_refused(spec: Path) -> None:
 
 def test_an_alias_is_its_value(spec: Path) -> None:
     spec.write_text(SMALL.replace("{zh: 1, en: 2}", "&w {zh: 1, en: 2}").replace("{zh: 1}", "*w"))
-    assert load(spec).phases[1].weights == {"zh": 1, "en": 2}
+    assert load(spec).mixture.phases[1].weights == {"zh": 1, "en": 2}
 
 
 def test_a_missing_file_and_a_folder_say_so(spec: Path) -> None:
@@ -361,7 +361,7 @@ def test_a_value_is_changed_by_its_key(spec: Path) -> None:
     assert (loaded.training.steps, loaded.stages.duplicates.threshold, loaded.cluster.cpus) == (20, 0.75, 2)
     assert loaded.stages.extract.memory == 2 * 2**30
     assert loaded.sources["pages"].patterns == ("x/*.gz", "y/*.gz")
-    assert loaded.phases[0].until == 0.5
+    assert loaded.mixture.phases[0].until == 0.5
     assert loaded.store == "s3://bucket/sluice"
     assert (loaded.rules[0].drop, loaded.rules[0].where) == ("language not in ('zh', 'en')", "source = 'pages'")
     assert loaded.rules[1] == load(spec).rules[1]
@@ -395,6 +395,36 @@ def test_a_wrong_override_is_named(spec: Path, override: str, mistake: str) -> N
     assert mistakes(spec, override)[0].startswith(mistake)
 
 
+@pytest.mark.parametrize(
+    ("setting", "mistake"),
+    [
+        ("mixture={tokens: 5000}", "mixture.tokens is 5,000, less than training.batch.tokens, a step's 8,192"),
+        ("mixture.phases.0.until=0.1%", "mixture.phases.0 has none of the 195 steps"),
+        ("training.steps=99999999999999999999", "is not YAML; put it in quotes (it has more than 62 bits)"),
+        ("training.betas=[0.9, 1]", "training.betas.1 is `1`, but should be less than 1"),
+        ("training.evaluate.held_out=100%", "training.evaluate.held_out is `100%`, but should be less than 1"),
+        ("stages.duplicates.keep=[length, length]", "stages.duplicates.keep: a preference is named twice"),
+        ("stages.domain.labels={code: 'true'}", "stages.domain.labels: a classifier needs two labels or more"),
+        ("stages.domain.sample=1", "stages.domain.sample"),
+        ("stages.quality.sample=0", "stages.quality.sample"),
+        ("stages.signals.words={english: spaces}", "stages.signals.words.english"),
+        ("tokenizer={kind: file, path: t.json, vocabulary: 500}", "tokenizer: vocabulary is for a tokenizer that is"),
+        (
+            "tokenizer={vocabulary: 300, reserved: 100}",
+            "tokenizer: vocabulary is 300, but 256 bytes, 2 special tokens and",
+        ),
+        ("tokenizer.sample=2GiB", "tokenizer.sample"),
+        ("model.heads=7", "model: hidden must be an even multiple of heads"),
+        ("store=''", "store"),
+        ("store=s3:/bucket/corpus", "store: s3:/bucket/corpus is neither a folder nor a URL, which has `://`"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_read(spec: Path, setting: str, mistake: str) -> None:
+    [found] = mistakes(spec, "training.steps=null", setting)
+    assert found.startswith(f"--set {setting.partition('=')[0]}")
+    assert mistake in found
+
+
 # -- columns -----------------------------------------------------------------------------------------------------------
 
 
@@ -426,7 +456,8 @@ def test_unknown_columns_are_named_where_they_are_read(including: Path) -> None:
 def test_an_expression_that_is_neither_true_nor_false_is_named_before_anything_runs(
     spec: Path, tmp_path: Path, setting: str, mistake: str
 ) -> None:
-    settings = ["stages.quality.reference=length(text) > 1500", "stages.domain.labels.code=source = 'code'", setting]
+    settings = ["stages.quality.reference=length(text) > 1500"]
+    settings += ["stages.domain.labels={code: \"source = 'code'\", prose: 'true'}", setting]
     with pytest.raises(SpecError) as caught:
         catalog.nodes(load(spec, settings), Pins(Store(str(tmp_path)), "small"))
     [found] = caught.value.mistakes

@@ -25,9 +25,10 @@ from tokenizers import Tokenizer as Encoder
 from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
+from data_specs.document import SpecError
 from data_specs.training import Tokenizer
 from tasks.hashing import mixed, words
-from tasks.tokenizer import END, REPEATS, SPLIT, TokenizerError, TokenizerLearned, learn, load
+from tasks.tokenizer import END, REPEATS, SPLIT, TokenizerError, TokenizerLearned, learn, load, provided
 from tasks.tokens import TokenEstimate, Tokens
 from tests.golden import check_golden
 
@@ -60,8 +61,10 @@ def rows(documents: list[str], channels: Sequence[str | None], kept: bool = True
     )
 
 
-def fit(options: Tokenizer, table: pa.Table, weights: dict[str, float] | None = None) -> tuple[bytes, dict[str, Any]]:
-    learner = TokenizerLearned(options, 1, weights or {})
+def fit(
+    options: Tokenizer, table: pa.Table, weights: dict[str, float] | None = None, file: bytes | None = None
+) -> tuple[bytes, dict[str, Any]]:
+    learner = TokenizerLearned(options, 1, weights or {}, file)
     return learner.fit(learner.sample(table))
 
 
@@ -278,7 +281,7 @@ def test_a_file_is_taken_as_it_is_with_its_own_ids(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     Encoder(models.BPE(vocabulary, [("a", "b")])).save(str(path))
     settings = Tokenizer(kind="file", path=str(path))
-    data, facts = fit(settings, rows(["abab"], ["x"]))
+    data, facts = fit(settings, rows(["abab"], ["x"]), file=provided(str(path)))
     assert data == path.read_bytes()
     assert (facts["size"], facts["end"], facts["pad"]) == (4, 2, 2)
     assert facts["compression"] == {"x": {"characters": 1.3333, "bytes": 1.3333}}
@@ -296,9 +299,11 @@ def test_a_file_is_taken_as_it_is_with_its_own_ids(tmp_path: Path) -> None:
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "my.json"
+    with pytest.raises(SpecError, match=r"tokenizer\.path: .* No such file or directory: .*my\.json"):
+        provided(str(path))
     path.write_bytes(content)
-    with pytest.raises(TokenizerError, match=message):
-        fit(Tokenizer(kind="file", path=str(path)), rows(["a"], ["x"]))
+    with pytest.raises(SpecError, match=rf"tokenizer\.path: .*{message}"):
+        provided(str(path))
 
 
 def stage(learned: bytes, folder: Path, size: int | None = None) -> Tokens:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from data_specs.spec import Spec
+from data_specs.spec import Cluster, Spec
 from tasks.store import Store
 from tests import training_plan
 from tests.training_plan import PLAN, SHORT, TOKENIZER, spec
@@ -159,14 +158,29 @@ def test_a_disk_too_full_for_the_checkpoints_is_said_before_training(
         launch.train(spec(), str(folder), PLAN, "full", TOKENIZER, False)
 
 
-def test_more_workers_than_gpus_are_refused_instead_of_training_on_processors(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("device", "workers", "gpus", "address", "expected"),
+    [
+        ("auto", 2, 0, None, False),
+        ("auto", 2, 1, None, False),
+        ("auto", 2, 2, None, True),
+        ("cpu", 2, 8, None, False),
+        ("cuda", 2, 2, None, True),
+        ("cuda", 2, 0, "auto", True),  # a cluster may grow
+    ],
+)
+def test_training_is_on_gpus_where_there_is_one_for_each_worker_or_they_are_asked_for(
+    device: str, workers: int, gpus: int, address: str | None, expected: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = spec(workers=workers, device=device).model_copy(update={"cluster": Cluster(address=address)})
+    assert launch._on_gpus(chosen, gpus) == expected
+    assert ("training on processors" in caplog.text) == (device == "auto" and gpus == 1)
+
+
+def test_gpus_that_are_asked_for_and_are_not_there_are_an_error_before_training(tmp_path: Path) -> None:
     training_plan.write(Store(str(tmp_path)), phases=(6,))
-    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False)
-    try:
-        with pytest.raises(launch.TrainingError, match=r"training\.workers is 2, but Ray has 1 GPUs"):
-            launch.train(spec(workers=2), str(tmp_path), PLAN, "ray", TOKENIZER, False)
-    finally:
-        ray.shutdown()
+    with pytest.raises(launch.TrainingError, match=r"training\.workers is 2, but Ray has 0 GPUs: lower it, or set"):
+        launch.train(spec(workers=2, device="cuda"), str(tmp_path), PLAN, "ray", TOKENIZER, False)
 
 
 def test_ray_trains_and_the_export_loads_generates_and_has_the_loss_of_the_log(tmp_path: Path) -> None:

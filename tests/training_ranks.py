@@ -55,7 +55,7 @@ def _rank(rank: int, world: int, meeting: str, folder: str, jobs: list[Job], err
     os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(os.cpu_count())}
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    loop.join()
+    loop.join("cpu")
     for spec, plan, run, resume in jobs:
         try:
             store = Store(folder)

@@ -30,8 +30,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def initialize(model: torch.nn.Module, training: Training, low_precision: bool) -> Any:
     """A DeepSpeed engine over `model` on the running process group. The caller says which micro-batch is the last of a
     step (`set_gradient_accumulation_boundary`), sets the learning rate, and takes its steps with `step`."""
-    if not torch.cuda.is_available():
-        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ["DS_ACCELERATOR"] = next(model.parameters()).device.type
     os.environ["TORCHDYNAMO_DISABLE"] = "1"  # DeepSpeed decorates optimizers we do not use: 2.5 s of imports saved
     import deepspeed
     from deepspeed.ops import __compatible_ops__

@@ -18,8 +18,14 @@ from training.checkpoint import Reader
 from training.rows import Plan
 
 
-def export(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: str) -> str:
-    """Write `runs/<run>/export/` from the checkpoint of a step -> its path. The same checkpoint, the same bytes."""
+def folder(run: str) -> str:
+    """Where a run is exported to."""
+    return f"runs/{run}/export"
+
+
+def write(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: str) -> dict[str, int]:
+    """Write `runs/<run>/export/` from the checkpoint of a step -> size in bytes of each file, by name. The same
+    checkpoint, the same bytes."""
     import torch
     from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
@@ -38,7 +44,7 @@ def export(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer:
         name: torch.from_numpy(weights.read(name, 0, parameter.numel())["weight"]).view(parameter.shape)
         for name, parameter in model.named_parameters()
     }
-    folder = f"runs/{run}/export"
+    sizes = {}
     with tempfile.TemporaryDirectory() as temporary:
         model = LlamaForCausalLM.from_pretrained(None, config=config, state_dict=state)
         model.generation_config = GenerationConfig(**ids)
@@ -52,5 +58,6 @@ def export(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer:
         ).save_pretrained(temporary)
         (Path(temporary) / "vocabulary.json").unlink()
         for path in sorted(Path(temporary).iterdir()):
-            store.commit(f"{folder}/{path.name}", path.read_bytes())
-    return folder
+            store.commit(f"{folder(run)}/{path.name}", path.read_bytes())
+            sizes[path.name] = path.stat().st_size
+    return sizes

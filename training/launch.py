@@ -6,6 +6,7 @@ Importing it imports neither torch nor Ray, and what the user got wrong is refus
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import tempfile
 import threading
@@ -31,7 +32,7 @@ class TrainingError(RuntimeError):
 def train(
     spec: Spec, store_url: str, plan: str, run: str, tokenizer: str, resume: bool, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Train the plan in folder `plan` with `spec.training.workers` workers, one core or one GPU each.
+    """Train the plan in folder `plan` with `spec.training.workers` workers, one GPU each or a share of the cores.
 
     `run` names the folder `runs/<run>/` of everything written: `run.json` (spec, versions), `log/`, `checkpoints/`,
     `export/`, `summary.json`. `tokenizer` is the path of its tokenizer.json in the store. `resume` goes on from the
@@ -84,15 +85,14 @@ def _fit(spec: Spec, work: dict[str, Any]) -> None:
     started = not ray.is_initialized()
     fanout.start(spec.cluster)
     have, workers = ray.cluster_resources(), spec.training.workers
-    gpus, cpus = have.get("GPU", 0), min(1.0, have.get("CPU", 1) / workers)
-    if 0 < gpus < workers:
-        raise TrainingError(f"training.workers is {workers}, but Ray has {gpus:.0f} GPUs: lower it, or add some")
+    cpus = min(1.0, have.get("CPU", 1) / workers)
+    use_gpu = _on_gpus(spec, have.get("GPU", 0))
     try:
         with tempfile.TemporaryDirectory() as scratch:
             TorchTrainer(
                 _worker,
                 train_loop_config=work,
-                scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker={"CPU": cpus}),
+                scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}),
                 run_config=RunConfig(name="sluice", storage_path=scratch),
             ).fit()
     except TrainingFailedError as error:
@@ -102,6 +102,17 @@ def _fit(spec: Spec, work: dict[str, Any]) -> None:
     finally:
         if started:
             fanout.stop()
+
+
+def _on_gpus(spec: Spec, gpus: float) -> bool:
+    """Whether to train on GPUs. Raises TrainingError where they are asked for, and this Ray will not have them."""
+    workers, device = spec.training.workers, spec.training.device
+    few = f"training.workers is {workers}, but Ray has {gpus:.0f} GPUs"
+    if device == "auto" and 0 < gpus < workers:
+        logging.getLogger("sluice").warning("%s: training on processors; one GPU for each worker is needed", few)
+    if device == "cuda" and gpus < workers and not spec.cluster.address:
+        raise TrainingError(f"{few}: lower it, or set training.device to auto or cpu")
+    return device == "cuda" or (device == "auto" and gpus >= workers)
 
 
 def _worker(work: dict[str, Any]) -> None:

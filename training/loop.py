@@ -23,11 +23,10 @@ import torch.distributed as dist
 
 from data_specs.spec import Spec
 from tasks.store import Store
-from training import checkpoint, engine, log
+from training import checkpoint, engine, export, log
 from training import model as architecture
 from training.checkpoint import CheckpointError
 from training.evaluate import HeldOut
-from training.export import export
 from training.loss import ChannelLoss, token_losses
 from training.rows import Batch, Cursor, Plan, PlanError, Rows
 from training.schedule import learning_rate
@@ -44,9 +43,8 @@ class Trainer:
         self.spec, self.store, self.plan, self.run = spec, store, plan, run
         self.settings = spec.training
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        cuda = torch.cuda.is_available()
-        self.device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
-        self.bf16 = _agreed(architecture.bf16(spec.training))
+        self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu() else torch.device("cpu")
+        self.bf16 = _agreed(architecture.bf16(spec.training, self.device))
         model: torch.nn.Module = architecture.build(spec.model, plan.vocabulary, plan.sequence, spec.seed)
         self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16)
         self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
@@ -211,7 +209,7 @@ def due(step: int, every: int) -> bool:
 def fit(spec: Spec, store_url: str, plan: str, run: str, tokenizer: str, resume: bool) -> dict[str, Any] | None:
     """Train a run plan, on the process group that runs or alone -> on rank 0 the summary, also at
     `runs/<run>/summary.json`. A run that was complete is only exported again. See `training.launch.train`."""
-    join()
+    join(spec.training.device)
     store = Store(store_url)
     read = Plan.read(store, plan, spec.mixture.shards == "rows")
     read.check(spec.training)
@@ -225,20 +223,27 @@ def fit(spec: Spec, store_url: str, plan: str, run: str, tokenizer: str, resume:
     step = trainer.cursor.step
     summary = log.summarize(store, run) | {
         "checkpoint": f"{checkpoint.folder(run)}/{step:08d}.json",
-        "export": export(store, spec, read, run, step, tokenizer),
+        "export": export.folder(run),
+        "exported": export.write(store, spec, read, run, step, tokenizer),
     }
     store.commit(f"runs/{run}/summary.json", orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     return summary
 
 
-def join() -> None:
-    """Make a process group of this process alone where none runs; take this process's share of the cores."""
+def on_gpu() -> bool:
+    """Whether the process group was made for GPUs; that a machine has some is not enough."""
+    return dist.get_backend() == "nccl"
+
+
+def join(device: str) -> None:
+    """Make a process group of this process alone where none runs, on a GPU where `device` allows and there is one; take
+    this process's share of the cores."""
     if not dist.is_initialized():
         for key, value in {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
             os.environ.setdefault(key, value)
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        backend = "nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    if torch.cuda.is_available():
+    if on_gpu():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
