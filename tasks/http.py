@@ -19,7 +19,7 @@ HEAD = 64 * 2**10
 """Bytes in which the header has to end."""
 _STEP = 64 * 2**10
 _SIP = 2**10
-"""Bytes inflated at a time: of what follows a member in them, only the next is told, so they are few."""
+"""Bytes inflated at a time. They are few, because those after the end of a member are given once more."""
 _CODINGS = 4
 """Content codings on top of each other that are undone; more is an attack."""
 _CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
@@ -30,6 +30,7 @@ _META = re.compile(
 )
 _HTML = re.compile(rb"<(?:!doctype\s+html|html|head|body|title|meta|div|p|h1|table)\b", re.IGNORECASE)
 _BINARY = re.compile(rb"%PDF-|\x89PNG|GIF8[79]a|\xff\xd8\xff|PK\x03\x04|\x1f\x8b|RIFF|wOF[F2]|\x7fELF|\x00\x00\x01\x00")
+_LISTS = ("content-encoding", "transfer-encoding")
 _SILENT = ("application/octet-stream", "text/xml", "application/xml", "unknown/unknown")
 _SUPERSETS = {
     "gbk": "gb18030",
@@ -52,7 +53,7 @@ class TooLargeError(ValueError):
 class Response(NamedTuple):
     status: int
     headers: dict[str, str]
-    """Lower-case names; of a repeated header the first value."""
+    """Lower-case names; of a repeated header the first value, of codings all."""
     payload: bytes
     """The body as stored, transfer and content codings not undone."""
 
@@ -63,7 +64,7 @@ class Response(NamedTuple):
     @property
     def declares_html(self) -> bool | None:
         """What the Content-Type says; None where it says nothing that helps."""
-        media = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        media = re.split("[;,]", self.headers.get("content-type", ""))[0].strip(" \t\"'").lower()
         if media in ("text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml"):
             return True
         return None if "/" not in media or media in _SILENT else False
@@ -80,8 +81,11 @@ def parse(block: bytes) -> Response | None:
     headers: dict[str, str] = {}
     for line in head[status.end() : stop].decode("latin-1").splitlines():
         name, colon, value = line.partition(":")
-        if colon:
-            headers.setdefault(name.strip().lower(), value.strip())
+        name, value = name.strip().lower(), value.strip()
+        if name in headers and name in _LISTS:
+            headers[name] += f", {value}"
+        elif colon:
+            headers.setdefault(name, value)
     return Response(int(status[1]), headers, block[start:])
 
 
@@ -143,8 +147,12 @@ def _inflated(body: bytes, limit: int) -> bytes:
             stream = zlib.decompressobj(window)
             try:
                 while position < len(body) and not stream.eof:
-                    fed = body[position : position + _SIP]
-                    found.add(stream.decompress(fed, limit + 1), limit)
+                    fed, before = body[position : position + _SIP], stream.copy()
+                    try:
+                        found.add(stream.decompress(fed, limit + 1), limit)
+                    except zlib.error:  # with it goes what these bytes gave before the damage
+                        for at in range(len(fed)):
+                            found.add(before.decompress(fed[at : at + 1]), limit)
                     position += len(fed) - len(stream.unconsumed_tail) - len(stream.unused_data)
             except zlib.error:
                 break
@@ -182,10 +190,11 @@ def _unzstd(body: bytes, limit: int) -> bytes:
 def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
     """The characters of a body, never an error: U+FFFD stands for what no character set explains.
 
-    In this order: byte order mark; UTF-8 where the bytes are valid UTF-8, whatever is said of them (other text never
-    is by chance); the charset of the Content-Type; with `meta`, that of a meta element or an XML declaration in the
-    first 4 kB; detection (resiliparse). Labels mean what the WHATWG Encoding Standard says (gb2312 is gb18030). A
-    charset is believed when less than a tenth of the bytes beyond ASCII contradict it.
+    In this order: byte order mark; UTF-8 where the bytes are that, whatever is said of them (other text never is by
+    chance), but for broken ones, at most a hundredth of those beyond ASCII; the charset of the Content-Type; with
+    `meta`, that of a meta element or an XML declaration in the first 4 kB; detection (resiliparse). Labels mean what
+    the WHATWG Encoding Standard says (gb2312 is gb18030). A charset is believed when less than a tenth of the bytes
+    beyond ASCII contradict it.
     """
     for mark, codec in _MARKS:
         if body.startswith(mark):
@@ -193,13 +202,15 @@ def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
     labels = _CHARSET.findall(content_type)[:1]
     if meta:
         labels += [(match[1] or match[2]).decode("ascii") for match in _META.finditer(body, 0, 4096)][:1]
+    beyond = len(body.translate(None, _ASCII))
     codecs = [known for label in labels if (known := _codec(label))]
     if "iso2022_jp" not in codecs and not (codecs and codecs[0].startswith("utf-16") and b"\0" in body):
         try:
             return body.decode("utf-8")
         except UnicodeDecodeError:
-            pass
-    beyond = len(body.translate(None, _ASCII))
+            found = body.decode("utf-8", "replace")
+            if found.count("\ufffd") * 100 <= beyond:
+                return found
     for candidate in [*codecs, "utf-8", _codec(detect_encoding(body) or "") or "cp1252"]:
         found = body.decode(candidate, "replace")
         if found.count("\ufffd") * 10 <= beyond:

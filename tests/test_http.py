@@ -67,8 +67,8 @@ def test_a_body_with_a_wrong_checksum_is_kept_and_of_a_damaged_one_what_comes_be
     for size in (20, 2000, 200_000):
         data = b"<html>" + random.Random(1).randbytes(size).hex().encode()
         encoded = bytearray(CODINGS[coding](data))
-        encoded[-6] ^= 1
-        for body in (encoded, encoded[:-3], encoded + b"more"):
+        encoded[-2] ^= 1
+        for body in (encoded, encoded[:-1], encoded + b"more"):
             assert web.decoded(response(bytes(body), Content_Encoding=coding), LIMIT) == data
         encoded[len(encoded) // 2 :] = b"\xff" * 999
         found = web.decoded(response(bytes(encoded), Content_Encoding=coding), LIMIT)
