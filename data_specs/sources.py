@@ -49,7 +49,7 @@ class WarcSource(SourceSettings):
 
 
 class JsonlSource(SourceSettings):
-    """JSON lines, plain or compressed (.gz, .zst); one document a line."""
+    """JSON lines, plain or compressed (.gz, .zst, .bz2, .xz); one document a line."""
 
     kind: Literal["jsonl"]
     text: str = "text"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import math
+import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -91,6 +96,35 @@ def test_only_large_plain_files_are_cut_and_the_others_are_grouped(tmp_path: Pat
     rows, ledger = outcome(source)
     assert ledger["in"] == 3011
     assert len({row["id"] for row in rows}) == len(rows) == 3010
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    **{"gz": gzip.compress, "zst": zstandard.compress, "zstd": zstandard.compress},
+    **{"bz2": bz2.compress, "xz": lzma.compress, "GZ": gzip.compress},
+}
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+def test_compressed_files_are_read_in_members_with_padding_and_up_to_their_damage(tmp_path: Path, suffix: str) -> None:
+    rows = [{"text": f"gold {random.Random(number).randbytes(200).hex()}"} for number in range(400)]
+    written = [json.dumps(row).encode() + b"\n" for row in rows]
+    path = tmp_path / f"a.jsonl.{suffix}"
+    pack = PACKED[suffix]
+    halves = pack(b"".join(written[:150])), pack(b"".join(written[150:]))
+    for body in (b"".join(halves), halves[0] + b"\0\0" + halves[1] + b"\n", b"".join(halves) + b"\0" * 5000):
+        path.write_bytes(body)
+        source = lines(path, 1000)
+        documents, ledger = outcome(source)
+        assert [row["text"] for row in documents] == [row["text"] for row in rows]
+        assert ledger == {"in": 400, "dropped": {}, "quarantined": {}}
+        assert source.reread(documents[-1]) == written[-1].rstrip()
+    hurt = halves[0] + b"\x93" + halves[1]
+    for body, reason in ((halves[0] + halves[1][:-9], "truncated"), (hurt, "unreadable")):
+        path.write_bytes(body)
+        documents, ledger = outcome(lines(path))
+        assert ledger["quarantined"][reason] == 1
+        assert [row["text"] for row in documents] == [row["text"] for row in rows[: len(documents)]]
+        assert len(documents) >= 150
 
 
 def test_a_new_file_leaves_the_ranges_of_another_as_they_are(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Documents from JSON lines, plain or compressed (.gz, .zst): one document a line.
+"""Documents from JSON lines, plain or compressed (.gz, .zst, .bz2, .xz): one document a line.
 
 Plain files above the size of a shard are cut into byte ranges; a line belongs to the range that it begins in. Every
 line that is not blank is accounted for. JSON is also what Python writes beyond the standard: NaN and Infinity, numbers
@@ -10,9 +10,11 @@ says (`unreadable`).
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import io
 import json
+import lzma
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -31,17 +33,25 @@ _STEP = 2**10
 _PACKED: dict[str, Callable[[], Any]] = {
     "gz": lambda: zlib.decompressobj(31),
     "zst": lambda: zstandard.ZstdDecompressor().decompressobj(),
+    "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
+    "bz2": bz2.BZ2Decompressor,
+    "xz": lambda: lzma.LZMADecompressor(memlimit=2**28),
 }
 """Decompressors by the end of a file's name."""
 LONGEST = 64 * 2**20
 """Bytes of a line, at most."""
 
 
-class Inflated(io.RawIOBase):
-    """The decompressed bytes of a file of gzip members or zstd frames.
+class DamageError(ValueError):
+    """Bytes that cannot be decompressed."""
 
-    Reading raises EOFError where the last one breaks off: the libraries' own streams pass over that (zstandard), or
-    notice it before they have given what came before (gzip).
+
+class Inflated(io.RawIOBase):
+    """The decompressed bytes of a file of gzip members, zstd frames and the like; white space and zeros after one are
+    passed over.
+
+    Reading raises DamageError, or EOFError where the last one breaks off: the libraries' own streams pass over that
+    (zstandard), or notice it before they have given what came before (gzip).
     """
 
     def __init__(self, file: IO[bytes], fresh: Callable[[], Any]) -> None:
@@ -60,8 +70,14 @@ class Inflated(io.RawIOBase):
                 if self._stream is not None:
                     raise EOFError
                 return 0
-            self._stream = self._stream or self._fresh()
-            self._ready, self._rest = self._stream.decompress(data), b""
+            if self._stream is None:
+                self._rest = data.lstrip(b"\0\t\n\r ")
+                self._stream = self._fresh() if self._rest else None
+                continue
+            try:
+                self._ready, self._rest = self._stream.decompress(data), b""
+            except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError) as error:  # bz2 raises OSError
+                raise DamageError(str(error)) from error
             if self._stream.eof:
                 self._stream, self._rest = None, self._stream.unused_data
         size = min(len(buffer), len(self._ready))
@@ -112,7 +128,7 @@ def _parsed(line: bytes) -> Any:
 class JsonlReader(Reader):
     """Reads JSON lines."""
 
-    version = 3  # lines that Python's json writes beyond the standard are read
+    version = 3  # lines that Python's json writes beyond the standard are read, and more compressions
     libraries: ClassVar[tuple[str, ...]] = ("orjson",)
     settings: JsonlSource
 
@@ -131,7 +147,7 @@ class JsonlReader(Reader):
                 self._lines(part, records)
             except EOFError:
                 records.quarantine("truncated")
-            except (zlib.error, zstandard.ZstdError):
+            except DamageError:
                 records.quarantine("unreadable")
         return records.read()
 
@@ -162,7 +178,7 @@ class JsonlReader(Reader):
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         line, path = b"", self.listing.path(row["file"])
-        with suppress(EOFError, zlib.error, zstandard.ZstdError), lines(path, row["offset"]) as stream:
+        with suppress(EOFError, DamageError), lines(path, row["offset"]) as stream:
             line = stream.read(row["length"])
         if hashlib.sha256(line).hexdigest() != row["payload"]:
             raise self.changed(row)
