@@ -50,6 +50,7 @@ SMALLER = [
     *("model={hidden: 32, layers: 2, heads: 2, kv_heads: 1, intermediate: 64}", "training.sequence=64"),
     *(
         "training.workers=1",
+        "training.device=cpu",
         "training.batch={tokens: 1024, micro: 4}",
         "training.evaluate={held_out: 10%, tokens: 1024}",
     ),
