@@ -78,7 +78,7 @@ def test_full_runs_as_a_deployment_and_a_second_run_is_cached(tmp_path: Path) ->
     with process(server, environment, tmp_path / "server.log"):
         wait_for(f"{api}/health", tmp_path / "server.log")
         assert prefect(environment, "work-pool", "create", "sluice", "--type", "process").returncode == 0
-        deployed = prefect(environment, "deploy", "--prefect-file", "deployment.yaml", "--all")
+        deployed = prefect(environment, "--no-prompt", "deploy", "--prefect-file", "deployment.yaml", "--all")
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
         deployments = get(f"{api}/deployments/filter", {})
         assert {d["name"] for d in deployments} == {"full", "nightly", "rerun"}
