@@ -181,6 +181,6 @@ def _pace(store: Store, folder: str) -> tuple[int, float]:
 
 def _json(store: Store, path: str) -> dict[str, Any]:
     try:
-        return orjson.loads(store.read(path))
+        return store.json(path)
     except FileNotFoundError:
         return {}

@@ -133,7 +133,7 @@ def _train(run: Run, planned: str | None, training: dict[str, Any]) -> dict[str,
 def _because(store: Store, folder: str, recipe: Any) -> str:
     """What differs from the recipe that a folder was written with."""
     try:
-        before = orjson.loads(store.read(f"{folder}/recipe.json"))
+        before = store.json(f"{folder}/recipe.json")
     except FileNotFoundError:  # a run was killed before it wrote it
         before = {}
     because = "; ".join(_differences("", before, recipe.ingredients()) if before else ())

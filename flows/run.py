@@ -88,7 +88,7 @@ class Run:
         self.record_path = f"{self.folder}/run.json"
         self.record: dict[str, Any] = {"run": name, "spec": spec.name, "status": "running", "stages": []}
         if self.store.exists(self.record_path):
-            self.record |= orjson.loads(self.store.read(self.record_path))
+            self.record |= self.store.json(self.record_path)
 
     @staticmethod
     def new_name(spec: str) -> str:
@@ -217,7 +217,7 @@ class Run:
 
     @property
     def plan_facts(self) -> dict[str, Any]:
-        return orjson.loads(self.store.read(f"{self.record['plan']}/plan.json"))
+        return self.store.json(f"{self.record['plan']}/plan.json")
 
     @property
     def identity(self) -> str:
@@ -237,7 +237,7 @@ class Run:
         run = f"runs/{self.spec.name}-{self.identity[:12]}"
         if not self.store.exists(f"{run}/summary.json"):
             return False
-        summary = orjson.loads(self.store.read(f"{run}/summary.json"))
+        summary = self.store.json(f"{run}/summary.json")
         if summary["exported"].items() <= self.store.list(summary["export"]).items():
             return True
         if checkpoint.steps(self.store, run.removeprefix("runs/")):
@@ -258,7 +258,7 @@ class Run:
                 if not self.trained():
                     state = "computed"
                     self._train(run, progress)
-        summary = orjson.loads(self.store.read(f"runs/{run}/summary.json"))
+        summary = self.store.json(f"runs/{run}/summary.json")
         facts = self.plan_facts
         for name, losses in summary["held_out"].items():
             losses["documents"] = facts["held_out"]["documents"][name]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from flows.terminal import cell, console, line, pairs, table
 from tasks.store import Store
 
@@ -24,7 +22,7 @@ def show(record: dict[str, Any], store: Store) -> None:
     if "funnel" in record:
         show_funnel(record["funnel"])
     if "plan" in record:
-        _show("Mixture", *mixture(orjson.loads(store.read(f"{record['plan']}/plan.json"))))
+        _show("Mixture", *mixture(store.json(f"{record['plan']}/plan.json")))
     if training := record.get("training"):
         title = f"Training: {training['steps']:,} steps, {training['tokens']:,} tokens; losses in nats per token"
         _show(title, *losses(training))

@@ -144,13 +144,13 @@ def _current(pipeline: Pipeline) -> set[str]:
 
 
 def _pinned(pipeline: Pipeline, files: Collection[str]) -> set[str]:
-    histories = (_json(pipeline, path) for path in files if path.startswith("pins/"))
+    histories = (pipeline.store.json(path) for path in files if path.startswith("pins/"))
     return {pin["path"] for history in histories for pins in history.values() for pin in pins if "path" in pin}
 
 
 def _planned(pipeline: Pipeline, files: Collection[str]) -> set[str]:
     """Token files that a run plan reads."""
-    plans = (_json(pipeline, path) for path in files if path.startswith("plans/") and path.endswith("/plan.json"))
+    plans = (pipeline.store.json(path) for path in files if path.startswith("plans/") and path.endswith("/plan.json"))
     return {file for plan in plans for file in plan["files"]}
 
 
@@ -178,8 +178,4 @@ def _records(pipeline: Pipeline, files: Collection[str]) -> Iterator[dict[str, A
     """Records of runs, oldest first."""
     for path in sorted(files):
         if path.startswith("runs/records/") and path.endswith("/run.json"):
-            yield _json(pipeline, path)
-
-
-def _json(pipeline: Pipeline, path: str) -> Any:
-    return orjson.loads(pipeline.store.read(path))
+            yield pipeline.store.json(path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.store import Store
+from tasks.store import DamagedError, Store
 
 ROW_GROUP = 8192
 """Rows of a Parquet row group."""
@@ -26,10 +26,6 @@ _WHOLE = 4 * 2**20
 """Bytes up to which a file of an object store is fetched whole: its parts would cost more requests than bytes."""
 _AHEAD = 2**18
 """Bytes fetched beyond each part of a larger one."""
-
-
-class MisalignedError(RuntimeError):
-    """A column file does not belong to the shard it was opened for."""
 
 
 def value_digest(column: pa.ChunkedArray | pa.Array) -> str:
@@ -121,9 +117,24 @@ def _source(store: Store, path: str) -> Any:
     return pa.BufferReader(file.read()) if file.size <= _WHOLE else pa.PythonFile(file, "r")
 
 
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """What Arrow cannot read becomes a DamagedError."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: str, why: object) -> DamagedError:
+    """What to say of a file that a stage or the plan wrote."""
+    folder = path.rpartition("/")[0]
+    return DamagedError(f"{path} is missing or damaged; remove {folder}, and the next run makes it again ({why})")
+
+
 def read_slices(store: Store, path: str, numbers: Sequence[int]) -> list[pa.RecordBatch]:
-    """Record batches of an Arrow IPC file by number."""
-    with _source(store, path) as source:
+    """Record batches of an Arrow IPC file by number. Raises DamagedError."""
+    with _readable(path), _source(store, path) as source:
         reader = pa.ipc.open_file(source)
         return [reader.get_batch(number) for number in numbers]
 
@@ -134,29 +145,31 @@ Part = Callable[[Sequence[str], int, int], pa.Table]
 
 @contextmanager
 def opened(store: Store, path: str, expect: str) -> Iterator[Part]:
-    """A column file to read parts of, by row groups. Raises MisalignedError for ids other than `expect`."""
-    with _source(store, path) as source:
-        if path.endswith(".arrow"):
-            table = pa.ipc.open_file(source).read_all()
-            _check(path, table.schema, expect)
-            yield lambda columns, begin, end: table.select(list(columns)).slice(begin, end - begin)
-            return
-        file = pq.ParquetFile(source, pre_buffer=True)
-        _check(path, file.schema_arrow, expect)
-        groups = range(file.metadata.num_row_groups)
+    """A column file to read parts of, by row groups. Raises DamagedError, also for ids other than `expect`."""
+    with ExitStack() as files:
+        with _readable(path):
+            source = files.enter_context(_source(store, path))
+            whole: Any = pa.ipc.open_file(source).read_all() if path.endswith(".arrow") else None
+            file: Any = pq.ParquetFile(source, pre_buffer=True) if whole is None else None
+        schema = file.schema_arrow if file else whole.schema
+        _check(path, schema, expect)
+        groups = range(file.metadata.num_row_groups) if file else range(0)
         starts = np.cumsum([0, *(file.metadata.row_group(number).num_rows for number in groups)])
 
         def part(columns: Sequence[str], begin: int, end: int) -> pa.Table:
+            if whole is not None:
+                return whole.select(list(columns)).slice(begin, end - begin)
             first, last = starts.searchsorted(begin, "right") - 1, starts.searchsorted(end)
-            wanted = file.read_row_groups(list(groups[first:last]), columns=list(columns))
+            with _readable(path):
+                wanted = file.read_row_groups(list(groups[first:last]), columns=list(columns))
             return wanted.slice(begin - starts[first], end - begin)
 
         yield part
 
 
 def read(store: Store, path: str, columns: Sequence[str] = (), expect: str | None = None) -> pa.Table:
-    """Some columns of a column file, all by default. Raises MisalignedError for ids other than `expect`."""
-    with _source(store, path) as source:
+    """Some columns of a column file, all by default. Raises DamagedError, also for ids other than `expect`."""
+    with _readable(path), _source(store, path) as source:
         if path.endswith(".arrow"):
             table = pa.ipc.open_file(source).read_all()
             table = table.select(list(columns)) if columns else table
@@ -170,11 +183,11 @@ def read(store: Store, path: str, columns: Sequence[str] = (), expect: str | Non
 def _check(path: str, schema: pa.Schema, expect: str) -> None:
     ids = orjson.loads(schema.metadata[FOOTER]).get("ids")
     if ids != expect:
-        raise MisalignedError(f"{path} belongs to the shard with ids {ids}, not {expect}; remove it and run again")
+        raise damaged(path, f"it is of the shard with ids {ids}, not {expect}")
 
 
 def footer(store: Store, path: str) -> dict[str, Any]:
-    """The manifest entry in a column file's footer."""
-    with store.open(path) as file:
+    """The manifest entry in a column file's footer. Raises DamagedError."""
+    with _readable(path), _source(store, path) as file:
         schema = pa.ipc.open_file(file).schema if path.endswith(".arrow") else pq.read_schema(file)
     return orjson.loads(schema.metadata[FOOTER])

@@ -10,6 +10,7 @@ import io
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import orjson
 
 from tasks import columns
-from tasks.store import Store
+from tasks.store import DamagedError, Store
 
 Entry = dict[str, Any]
 """{"key", "shard", "ids", "rows", "bytes", "seconds", "run", "columns": {name: digest}}, and as the case may be
@@ -40,8 +41,13 @@ class Manifest:
         while True:
             names = [f"{self.folder}/manifest/{name}" for name in self.store.list(f"{self.folder}/manifest")]
             try:
-                for segment in self.store.read_each(names):
-                    yield from map(orjson.loads, io.BytesIO(segment))
+                for name, segment in zip(names, self.store.read_each(names), strict=True):
+                    try:
+                        yield from map(orjson.loads, io.BytesIO(segment))
+                    except orjson.JSONDecodeError as error:
+                        raise DamagedError(
+                            f"{name} is damaged; remove it, and the next run makes it again from the files ({error})"
+                        ) from error
                 return
             except FileNotFoundError:
                 continue
@@ -67,12 +73,16 @@ class Manifest:
         self.store.remove(*(f"{self.folder}/manifest/{segment}" for segment in old))
 
     def recover(self, keys: Iterable[str], suffix: str) -> int:
-        """Write entries for files that exist without one; returns how many."""
+        """Write entries for files that exist whole and without one; returns how many."""
         wanted = set(keys)
         sizes = self.store.list(self.folder)
         present = [name for name in sizes if name.removesuffix(suffix) in wanted]
-        self.append([columns.footer(self.store, f"{self.folder}/{name}") | {"bytes": sizes[name]} for name in present])
-        return len(present)
+        found = []
+        for name in present:
+            with suppress(DamagedError):
+                found.append(columns.footer(self.store, f"{self.folder}/{name}") | {"bytes": sizes[name]})
+        self.append(found)
+        return len(found)
 
 
 class Index:

@@ -37,7 +37,7 @@ class Pins:
 
     def _committed(self) -> dict[str, list[Pin]]:
         try:
-            return orjson.loads(self.store.read(self.path))
+            return self.store.json(self.path)
         except FileNotFoundError:
             return {}
 

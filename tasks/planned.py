@@ -19,7 +19,7 @@ def step_documents(store: Store, folder: str, step: int) -> pa.Table:
     `position` (int64, the document's row in its shard), `offset` (int64), `length` (int32); in order.
 
     Raises ValueError where the plan has no such step."""
-    plan = orjson.loads(store.read(f"{folder}/plan.json"))
+    plan = store.json(f"{folder}/plan.json")
     found = [n for n, p in enumerate(plan["phases"]) if p["first_step"] <= step < p["first_step"] + p["steps"]]
     if not found:
         raise ValueError(f"{folder} has steps 0 to {plan['steps'] - 1}, not {step}")
@@ -53,7 +53,7 @@ def materialise(store: Store, folder: str) -> None:
     Each token file is opened once per row file that names it; on an object store it is then read whole."""
     if store.exists(f"{folder}/tokens.json"):
         return
-    plan = orjson.loads(store.read(f"{folder}/plan.json"))
+    plan = store.json(f"{folder}/plan.json")
     written = Folder(store, folder)
     for name in (name for name in plan["content"] if name.startswith("rows-")):
         rows = _open(store, f"{folder}/{name}")

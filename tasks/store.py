@@ -9,6 +9,7 @@ there, is a StoreError; requests that are worth it were then tried five times.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import fsspec
+import orjson
 
 _AT_ONCE = 32
 """Requests to an object store at a time."""
@@ -27,6 +29,10 @@ _AT_ONCE = 32
 
 class StoreError(RuntimeError):
     """The store cannot be read or written; the message says where and why."""
+
+
+class DamagedError(StoreError):
+    """A file of the store is not what was written; the message says which, and what to do."""
 
 
 class BusyError(StoreError):
@@ -66,9 +72,12 @@ class Store:
             if self.folder and not isinstance(error, OSError):
                 raise
             where = f"{str(self.folder or self.url).rstrip('/')}/{path}".rstrip("/")
-            remedy = "its access rights" if self.folder else "`store`, the bucket, the endpoint and its credentials"
-            reason = f"{type(error).__name__}: {error}"
-            raise StoreError(f"{where} cannot be {verb}: {reason}; check {remedy}") from error
+            remedy = "check its access rights"
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                remedy = "free some space, or move the store"
+            elif not self.folder:
+                remedy = "check `store`, the bucket, the endpoint and its credentials"
+            raise StoreError(f"{where} cannot be {verb}: {type(error).__name__}: {error}; {remedy}") from error
 
     def local(self, path: str) -> Path | None:
         """The file's path where the store is a folder, for memory maps; None on an object store."""
@@ -90,6 +99,13 @@ class Store:
                 return (self.folder / path).read_bytes()
             fs, root = self._object_store()
             return fs.cat_file(f"{root}/{path}")
+
+    def json(self, path: str) -> Any:
+        """A file of JSON. Raises FileNotFoundError, and DamagedError where it is none."""
+        try:
+            return orjson.loads(self.read(path))
+        except orjson.JSONDecodeError as error:
+            raise DamagedError(f"{path} is damaged; bring it back, or remove it ({error})") from error
 
     def read_each(self, paths: Sequence[str]) -> Iterator[bytes]:
         """Whole files in order, one after the other; of an object store several at a time. Raises FileNotFoundError."""

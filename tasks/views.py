@@ -23,7 +23,6 @@ from tasks.columns import ROW_GROUP, Part
 from tasks.execute import StageError
 from tasks.pipeline import Pipeline
 from tasks.stage import DOCUMENTS
-from tasks.store import StoreError
 
 BASE = ("id", "source", "url", "text", "kept", "reason")
 """Columns that `corpus` begins with."""
@@ -138,15 +137,11 @@ class Shard:
 
     def _part(self, provider: str, names: Sequence[str], begin: int, end: int) -> pa.Table:
         path = self.pipeline.outputs[provider].path(self.place)
-        try:
-            if provider not in self.parts:
-                self.parts[provider] = self.files.enter_context(columns.opened(self.pipeline.store, path, self.ids))
-            table = self.parts[provider](names, begin, end)
-            if table.num_rows != end - begin:
-                raise columns.MisalignedError(f"it has no rows {begin} to {end}")
-        except (OSError, pa.ArrowException, columns.MisalignedError) as error:
-            remedy = f"`sluice invalidate {provider}`, then `sluice run`, computes it anew"
-            raise StoreError(f"{path} cannot be read: {type(error).__name__}: {error}; {remedy}") from error
+        if provider not in self.parts:
+            self.parts[provider] = self.files.enter_context(columns.opened(self.pipeline.store, path, self.ids))
+        table = self.parts[provider](names, begin, end)
+        if table.num_rows != end - begin:
+            raise columns.damaged(path, f"it has no rows {begin} to {end}")
         return table
 
 

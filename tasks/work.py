@@ -82,7 +82,7 @@ def prepare(stage: Any, store: Store) -> Any:
 
 
 def run(stage: Any, job: Job, store: Store) -> Entry:
-    """Do the job. Raises ContractError, columns.MisalignedError, or whatever the stage raises."""
+    """Do the job. Raises ContractError, DamagedError, or whatever the stage raises."""
     started = time.perf_counter()
     entry: Entry = {"key": job.key, "shard": job.shard, "ids": job.ids, "run": job.run}
     write = _WORK[job.kind](stage, job, store, entry)
@@ -104,7 +104,7 @@ def _inputs(job: Job, store: Store) -> pa.Table:
     for path, names in job.inputs:
         part = columns.read(store, path, names, job.ids)
         if part.num_rows != job.rows:
-            raise columns.MisalignedError(f"{path} has {part.num_rows} rows, its shard {job.shard} has {job.rows}")
+            raise columns.damaged(path, f"it has {part.num_rows} rows, its shard {job.shard} has {job.rows}")
         table |= {name: part[name] for name in names}
     return pa.table(table)
 

@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from tasks.domain import DomainLearned
 from tasks.execute import ChangedError, DiskFullError, GateError, StageError
 from tasks.language import Language
 from tasks.stage import Stage
-from tasks.store import Store
+from tasks.store import DamagedError, Store
 from tasks.tokens import Tokens
 from tests import small
 from tests.whole import content, go, states
@@ -259,6 +261,29 @@ def test_a_training_whose_export_is_gone_is_not_called_done(first: Any, tmp_path
     run.store.remove(f"{folder}/checkpoints/00000008.json")
     with pytest.raises(TrainingError, match=r"export and checkpoints are gone: bring one back, or remove runs/small-"):
         run.trained()
+
+
+@pytest.mark.parametrize("pattern", ["columns/language@*/*.parquet", "columns/language@*/manifest/*.jsonl"])
+@pytest.mark.parametrize("harm", ["cut", "empty", "gone"])
+def test_a_damaged_file_is_named_with_a_remedy_that_works(first: Any, tmp_path: Path, pattern: str, harm: str) -> None:
+    spec = copy(first, tmp_path)
+    store = tmp_path / "store"
+    [victim, *_] = sorted(store.glob(pattern))
+    if harm == "gone":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[: 0 if harm == "empty" else 50])
+    [verdict] = store.glob("columns/verdict@*")
+    shutil.rmtree(verdict)
+    if harm == "cut" or victim.suffix == ".parquet":
+        with pytest.raises((GateError, DamagedError)) as caught:
+            go(spec)
+        found = re.search(r"(\S+) is (?:missing or )?damaged; remove (\S+),", str(caught.value))
+        assert found
+        assert store / found[1] == victim
+        remedy = victim if found[2] == "it" else store / found[2]
+        shutil.rmtree(remedy) if remedy.is_dir() else remedy.unlink()
+    assert content(go(spec)) == content(first[1])
 
 
 def test_a_full_disk_stops_the_run_before_the_stage(

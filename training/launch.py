@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import orjson
-
 from data_specs.spec import Spec
 from tasks.store import Store
 from training import checkpoint, log, model
@@ -48,7 +46,7 @@ def train(
     work |= {"tokenizer": tokenizer, "resume": resume}
     with _following(store, run, progress):
         _fit(spec, work)
-    return orjson.loads(store.read(f"runs/{run}/summary.json"))
+    return store.json(f"runs/{run}/summary.json")
 
 
 def check(spec: Spec, store: Store, plan: str, run: str, resume: bool) -> None:

@@ -95,7 +95,7 @@ class Trainer:
             broken.append(problems[0])
         else:
             why = "; ".join(broken) or f"runs/{self.run} has no checkpoint"
-            raise CheckpointError(f"there is nothing to resume: {why}; start the run anew under another name")
+            raise CheckpointError(f"there is nothing to resume: {why}; remove runs/{self.run} to train from the start")
         if (found.plan, found.model) != (self.plan.digest, self.spec.model.model_dump(mode="json")):
             raise CheckpointError(f"{found.path} was trained on another plan or model; start a new run for this spec")
         self.cursor = found.cursor

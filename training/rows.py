@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.training import Training
+from tasks.columns import damaged
 from tasks.store import Store
 
 IGNORED = -100
 """Label of an unsupervised target."""
+AGAIN = "remove this folder, and the next run plans again"
+"""What to do about a damaged plan."""
 
 
 class PlanError(ValueError):
@@ -58,9 +60,9 @@ class Plan:
     def read(cls, store: Store, path: str, written: bool = False) -> Plan:
         """`written`: read rows that were written out. Raises PlanError when the plan is missing or inconsistent."""
         try:
-            raw = orjson.loads(store.read(f"{path}/plan.json"))
+            raw = store.json(f"{path}/plan.json")
         except FileNotFoundError as error:
-            raise PlanError(f"{path}: no run plan here (plan.json is missing); plan first") from error
+            raise PlanError(f"{path}: no run plan here (plan.json is missing); run the spec up to its plan") from error
         phases = tuple(Phase(**{key: phase[key] for key in Phase.__dataclass_fields__}) for phase in raw["phases"])
         plan = cls(
             path=path,
@@ -76,7 +78,7 @@ class Plan:
             steps=raw["steps"],
         )
         if written and not store.exists(f"{path}/tokens.json"):
-            raise PlanError(f"{path}: its rows were not written out (tokens.json is missing); plan again")
+            raise PlanError(f"{path}: its rows were not written out (tokens.json is missing); {AGAIN}")
         first = 0
         for phase in phases:
             if phase.first_step != first or phase.steps * phase.rows_per_step > phase.rows:
@@ -190,14 +192,14 @@ class Rows:
         if self.phase is None:
             tokens, lengths = _fill(tokens, lengths, segments.to_numpy(), self.plan.sequence + 1)
         if len(tokens) != count * (self.plan.sequence + 1):
-            raise PlanError(f"{self.plan.path}: rows {first} to {first + count} do not have T+1 tokens; plan again")
+            raise PlanError(f"{self.plan.path}: rows {first} to {first + count} do not have T+1 tokens; {AGAIN}")
         inputs, positions, labels = pack(tokens, lengths, count)
         found, stated = (labels != IGNORED).sum(axis=1), table["supervised"].to_numpy()
         if not np.array_equal(found, stated):
             row = int(np.flatnonzero(found != stated)[0])
             raise PlanError(
                 f"{self.plan.path}: row {first + row} of phase {self.phase} supervises {found[row]} tokens, the plan "
-                f"says {stated[row]}; plan again"
+                f"says {stated[row]}; {AGAIN}"
             )
         return Batch(inputs, positions, labels, table["channel"].to_numpy().astype(np.int64))
 
@@ -226,7 +228,7 @@ def open_arrow(store: Store, path: str) -> pa.Table:
         source = pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path))
         return pa.ipc.open_file(source).read_all()
     except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise PlanError(f"{path}: no readable Arrow file ({error}); plan again") from error
+        raise PlanError(str(damaged(path, error))) from error
 
 
 def _fill(tokens: np.ndarray, lengths: np.ndarray, segments: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
