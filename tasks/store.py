@@ -209,6 +209,12 @@ class Store:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(self._remove, paths))
 
+    def sweep(self, folder: str) -> None:
+        """Remove what writers that were killed left directly in a folder; nobody may be writing there."""
+        if self.folder:
+            for left in (self.folder / folder).glob(".*.*-*"):
+                left.unlink(missing_ok=True)
+
     def _remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError), self._explained(path, "removed"):
             if self.folder:

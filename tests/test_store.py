@@ -58,6 +58,9 @@ def test_a_writer_killed_in_the_middle_leaves_the_old_file_and_nothing_that_is_l
         assert child.stdout is not None
         child.stdout.readline()
         child.kill()
+    assert len(os.listdir(tmp_path)) == 2
+    store.sweep("")
+    assert os.listdir(tmp_path) == ["shard"]
     assert store.read("shard") == b"old"
     assert store.list("") == {"shard": 3}
 

@@ -65,6 +65,7 @@ class Trainer:
         if self.rank:
             return
         checkpoint.remove(self.store, self.run, self.cursor.step + 1, self.plan.steps)
+        self.store.sweep(checkpoint.folder(self.run))
         about = {"workers": self.world, "zero": self.settings.zero, "bf16": self.bf16, "skipped": self.cursor.skipped}
         self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, **about)
         for problem in broken:
