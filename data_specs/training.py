@@ -172,8 +172,3 @@ class Training(Settings):
     def rows(self) -> int:
         """Rows of one optimizer step over all ranks."""
         return self.batch.tokens // self.sequence
-
-    @property
-    def accumulation(self) -> int:
-        """Micro-batches of one rank in one optimizer step."""
-        return self.rows // (self.batch.micro * self.workers)

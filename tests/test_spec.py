@@ -421,7 +421,6 @@ def test_a_wrong_override_is_named(spec: Path, override: str, mistake: str) -> N
 )
 def test_what_cannot_work_is_refused_when_it_is_read(spec: Path, setting: str, mistake: str) -> None:
     [found] = mistakes(spec, "training.steps=null", setting)
-    assert found.startswith(f"--set {setting.partition('=')[0]}")
     assert mistake in found
 
 

@@ -1,10 +1,10 @@
 """The response records of WARC files (ISO 28500), gzip member by gzip member, or uncompressed.
 
-A record's place is known exactly, a broken member costs itself alone, and a file gives the same records however it is
-cut: a range holds the members that start in it. A member that does not begin with a record goes on with the one before,
-so all records of a file that was compressed as a whole, or in blocks (bgzip), are those of the first range. Names and
-types in headers are compared without their case; between records and members, white space, zeros and byte order marks
-are passed over.
+fastwarc parses the records' headers; where records and members begin and end is found here, since a record's place must
+be known exactly, a broken member costs itself alone, and a file gives the same records however it is cut: a range holds
+the members that start in it. A member that does not begin with a record goes on with the one before, so all records of
+a file that was compressed as a whole, or in blocks (bgzip), are those of the first range. Names and types in headers
+are compared without their case; between records and members, white space, zeros and byte order marks are passed over.
 
 What is no whole record is a fault: `truncated` where the file ends in the middle of one, `no_length` and `no_type`
 where its header does not tell its length or its type, `unreadable` for bytes that are none. A fault costs no record of
@@ -15,6 +15,7 @@ that begins with text or metadata that others extracted from responses (`no_page
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import zlib
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 from typing import IO, Any
+
+from fastwarc.warc import ArchiveIterator, WarcRecord
 
 _LOOK_BACK = 2**20
 """Bytes before a range from which its first member is sought, so that a WARC stored inside a record of a WARC is not
@@ -34,9 +37,9 @@ _HEAD = 2**18
 _GZIP = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")
 _WARC = b"WARC/"
 _PADDING = b"\0\t\n\r \xef\xbb\xbf"
-_VERSION = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n")
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
-_FIELD = re.compile(rb"^([^\s:]+)[ \t]*:[ \t]*([^\r\n]*(?:\r?\n[ \t]+[^\r\n]*)*)", re.MULTILINE)
+_NAMES = {name.lower(): name for name in (b"Content-Length", b"WARC-Type", b"WARC-Target-URI", b"WARC-Date")}
+_NAME = re.compile(rb"^(?:" + b"|".join(_NAMES) + rb")(?=[ \t]*:)", re.MULTILINE | re.IGNORECASE)
 _DERIVED = {"warcinfo", "metadata", "conversion"}
 _FEW = 8
 """Records at the beginning of a file that tell what kind of file it is."""
@@ -214,24 +217,21 @@ class Scan:
         if not end:
             return Fault("truncated" if len(self._ready) < _HEAD else "unreadable")
         head, _ = self._take(end.end(), end.end())
-        if not _VERSION.match(head):
+        parsed = _parsed(head)
+        if parsed is None:
             return Fault("unreadable")
-        fields: dict[str, str] = {}
-        for name, value in _FIELD.findall(head):
-            unfolded = b" ".join(map(bytes.strip, value.splitlines()))
-            fields.setdefault(name.decode("latin-1").lower(), unfolded.decode(errors="replace"))
-        declared, kind = fields.get("content-length", ""), fields.get("warc-type", "").lower()
+        declared, kind, url, stamp = (parsed.headers.get(name.decode()) or "" for name in _NAMES.values())
         if not re.fullmatch("[0-9]{1,18}", declared):
             return Fault("no_length")
         length = int(declared)
+        kind = kind.lower()
         block, there = self._take(length, min(length, limit) if kind == "response" else 0)
         if there != length:
             return Fault("truncated")
         if not kind:
             return Fault("no_type")
-        url = fields.get("warc-target-uri", "").removeprefix("<").removesuffix(">")
-        day = _day(fields.get("warc-date", ""))
-        return Record(kind, url, day, block, length, self.start, span=self.end - self.start)
+        url = url.removeprefix("<").removesuffix(">")
+        return Record(kind, url, _day(stamp), block, length, self.start, span=self.end - self.start)
 
     def _reaches_record(self) -> bool:
         """Pass over padding; False at the end of the stream."""
@@ -372,6 +372,15 @@ def _next_plain(source: Input, position: int) -> int:
             return position + at + 1
         position += max(1, len(block) - len(_WARC))
     return -1
+
+
+def _parsed(head: bytes) -> WarcRecord | None:
+    """A record of a header alone; None where it is none. fastwarc wants CRLF, and compares names with their case."""
+    cased = _NAME.sub(lambda name: _NAMES[name[0].lower()], head.replace(b"\r\n", b"\n")).replace(b"\n", b"\r\n")
+    try:
+        return next(ArchiveIterator(io.BytesIO(cased), parse_http=False, stream_detect=False), None)
+    except OSError:
+        return None
 
 
 def _day(stamp: str) -> str | None:
