@@ -28,7 +28,7 @@ class WarcReader(Reader):
 
     version = 3  # more layouts of WARC and damaged bodies are read; depth is that of the parsed tree
     libraries: ClassVar[tuple[str, ...]] = (
-        *("Resiliparse", "brotli", "zstandard"),
+        *("FastWARC", "Resiliparse", "brotli", "zstandard"),
         *("trafilatura", "htmldate", "lxml", "python-dateutil", "jusText"),
     )
     settings: WarcSource
