@@ -1,7 +1,8 @@
 """The demo from a fresh store: seconds in all and in training, peak memory (PSS over all processes), the second run.
 
 Limits on two cores: 8 minutes, of which training 4; 6 GiB; and 25 s for a second run, which computes nothing. Arguments
-are handed to `sluice run`, such as `--set training.precision=fp32` for a processor without a bf16 unit.
+are handed to `sluice run`. As on a processor without a bf16 unit, nor AVX-512: `--set training.precision=fp32` with
+ATEN_CPU_CAPABILITY=avx2, ONEDNN_MAX_CPU_ISA=AVX2 and MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment.
 """
 
 from __future__ import annotations
