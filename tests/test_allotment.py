@@ -126,14 +126,8 @@ def mixtures(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Documents]]:
 
 
 def small(mixture: dict[str, Any]) -> Spec:
-    spec = make_spec(**mixture)
-    return spec.model_copy(
-        update={
-            "training": spec.training.model_copy(
-                update={"sequence": 8, "batch": spec.training.batch.model_copy(update={"tokens": 32})}
-            )
-        }
-    )
+    training = {"workers": 1, "sequence": 8, "batch": {"tokens": 32, "micro": 4}}
+    return Spec.model_validate(make_spec().model_dump(mode="json") | {"mixture": mixture, "training": training})
 
 
 def weights_told(message: str, phases: list[dict[str, Any]]) -> list[dict[str, Any]]:

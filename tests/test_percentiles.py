@@ -154,7 +154,7 @@ def test_percentiles_are_of_numbers(column: str, kind: str, tmp_path: Path) -> N
     ("key", "stages"),
     [
         ("signals.where", {"signals": {"where": "length > percentile(length, 5)"}}),
-        ("domain.labels.a", {"domain": {"labels": {"a": "length > percentile(length, 5)"}}}),
+        ("domain.labels.a", {"domain": {"labels": {"a": "length > percentile(length, 5)", "b": "true"}}}),
         ("quality.reference", {"quality": {"reference": "length > percentile(length, 5)"}}),
     ],
 )
