@@ -40,11 +40,13 @@ class PhaseRows:
 def schedule(spec: Spec, sizes: Mapping[str, int]) -> tuple[PhaseRows, ...]:
     """The phases of a run. `sizes`: tokens per channel, the weights where the spec has no phases.
 
-    Raises MixtureError when no channel has weight."""
+    Raises MixtureError when no channel has weight or, of fewer steps than the spec has, a phase would have none."""
     plain = [(phase.until, phase.where, phase.weights) for phase in spec.mixture.phases] or [(1.0, None, {})]
     phases, first = [], 0
     for number, (until, where, written) in enumerate(plain):
         end = round(until * spec.steps)
+        if end <= first:
+            raise MixtureError(f"mixture: phase {number + 1} has none of the {spec.steps:,} steps")
         weights = shares(written or sizes, spec.channels)
         if not weights:
             raise MixtureError(f"mixture: no channel has any weight in phase {number + 1}, or no document was kept")
