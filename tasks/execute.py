@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from data_specs.spec import READING
 from tasks import fanout
 from tasks.ledger import funnel, removed_share
 from tasks.manifest import QUARANTINED
@@ -176,10 +175,12 @@ class Execution:
         return result
 
     def _check_read(self) -> None:
+        rows = self.pipeline.outputs["documents"].index.rows
+        read = {shard.source for shard, count in zip(self.pipeline.shards, rows, strict=True) if count}
         for source, counts in funnel(self.pipeline)["sources"].items():
-            never = {name: n for name, n in counts["dropped"].items() if name in READING} | counts["quarantined"]
-            if counts["in"] == sum(never.values()):
-                why = ", ".join(f"{n:,} {name}" for name, n in never.items()) or "there is none"
+            if source not in read:
+                lost = [*counts["dropped"].items(), *counts["quarantined"].items()]
+                why = ", ".join(f"{count:,} {reason}" for reason, count in lost) or "there is none"
                 raise GateError(
                     f"documents: none of the {counts['in']:,} records of source {source} is a document ({why}); mend "
                     "its settings, or leave it out"
