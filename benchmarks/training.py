@@ -54,7 +54,7 @@ def rank(number: int, folder: str, zero: int, rounds: int, steps: int) -> None:
     from training.rows import Plan
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=WORKERS)
-    loop.join()
+    loop.join("cpu")
     torch.set_num_threads(1)
     spec, store = demo(zero), Store(folder)
     trainer = loop.Trainer(spec, store, Plan.read(store, PLAN), "ours")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from training.checkpoint import CheckpointError
 from training.loop import NonFiniteError
 from training.rows import IGNORED, Plan, Rows
 
+ROOT = Path(__file__).parents[1]
 STEPS = 100
 
 
@@ -99,6 +102,12 @@ def test_a_killed_run_goes_on_to_the_last_bit_and_a_damaged_checkpoint_is_left_o
     assert f"{newest:08d}.00001.safetensors" in warning["message"]
     assert checkpoint.steps(store, "killed") == [30, 27]
     assert len(log.read(store, "killed", "start")) == 2
+
+
+def test_the_first_call_of_a_vector_function_is_as_exact_as_later_ones() -> None:
+    command = [sys.executable, "-m", "tests.first_calls", "600"]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(3)]
+    assert [process.communicate()[0] for process in running] == [b"0\n"] * 3
 
 
 def test_a_run_resumes_at_another_size_and_stage(runs: tuple[Path, Store]) -> None:
