@@ -66,7 +66,7 @@ def chinese(count: int) -> list[str]:
 
 def ours(texts: list[str], language: str, kind: str) -> Callable[[], object]:
     """A stage set up anew, which knows no word yet."""
-    stage = Signals(stages.Signals(words={language: kind}))
+    stage = Signals(stages.Signals.model_validate({"words": {language: kind}}))
     stage.setup()
     batch = pa.table({"text": texts, "language": [language] * len(texts)})
     return lambda: stage(batch)

@@ -21,14 +21,15 @@ WORKERS = 2
 
 def demo(zero: int) -> Any:
     """The demo's model and batch: 1.74M parameters, 8,192 tokens a step."""
+    from data_specs.training import Model
     from tests.training_plan import spec
 
     made = spec(workers=WORKERS, micro=8, rows=32, sequence=256, zero=zero, precision="auto")
-    model = {"hidden": 128, "layers": 4, "heads": 4, "kv_heads": 2, "intermediate": 320}
-    return made.model_copy(update={"model": type(made.model)(**model)})
+    model = Model(hidden=128, layers=4, heads=4, kv_heads=2, intermediate=320)
+    return made.model_copy(update={"model": model})
 
 
-def bare_step(trainer: Any, engine: Any, batches: list[tuple[Any, Any, Any]]) -> None:
+def bare_step(trainer: Any, engine: Any, batches: list[tuple[Any, ...]]) -> None:
     """One optimizer step of a plain DeepSpeed loop over micro-batches in memory."""
     import torch
 
@@ -65,7 +66,9 @@ def rank(number: int, folder: str, zero: int, rounds: int, steps: int) -> None:
         group["lr"] = 1e-3
 
     def ours() -> None:
-        trainer.cursor = trainer.cursor.seek(trainer.plan)
+        place = trainer.cursor.seek(trainer.plan)
+        assert place, "the plan has too few steps"
+        trainer.cursor = place
         trainer.step()
 
     seen = [0]
