@@ -16,22 +16,17 @@ Losses = Callable[[Batch], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 class HeldOut:
-    """This rank's share of the held-out rows: at most `tokens` tokens of each channel, at least one row of it."""
+    """This rank's share of the held-out rows."""
 
-    def __init__(self, rows: Rows, tokens: int, micro: int, rank: int, world: int) -> None:
+    def __init__(self, rows: Rows, micro: int, rank: int, world: int) -> None:
         self.batches: list[Batch] = []
-        if not len(rows):
-            return
-        channel = rows.columns(0, len(rows))["channel"].to_numpy()
-        most = max(1, tokens // rows.plan.sequence)
-        chosen = [int(row) for k in np.unique(channel) for row in np.flatnonzero(channel == k)[:most]]
-        each = -(-len(chosen) // world)  # every rank runs as many: ZeRO 3 gathers weights in each forward pass
-        share = chosen[rank::world]
-        share += chosen[:1] * (each - len(share))
+        own = range(rank, len(rows), world)
+        each = -(-len(rows) // world)  # every rank runs as many: ZeRO 3 gathers weights in each forward pass
+        share = [*own, *[0] * (each - len(own))]
         for first in range(0, each, micro):
             parts = [rows.batch(row, 1) for row in share[first : first + micro]]
             batch = Batch(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Batch)))
-            spare = first + len(parts) - len(chosen[rank::world])
+            spare = first + len(parts) - len(own)
             if spare > 0:
                 batch.labels[-spare:] = IGNORED
             self.batches.append(batch)

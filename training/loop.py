@@ -48,8 +48,7 @@ class Trainer:
         model: torch.nn.Module = architecture.build(spec.model, plan.vocabulary, plan.sequence, spec.seed)
         self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16)
         self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
-        micro, evaluate = spec.training.batch.micro, spec.training.evaluate
-        self.held_out = HeldOut(Rows(store, plan, None), evaluate.tokens, micro, self.rank, self.world)
+        self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, self.rank, self.world)
         self.cursor = Cursor()
         self.log: log.Log | None = None
 
