@@ -14,10 +14,7 @@ from typing import Any
 from data_specs.spec import COPIES, READING
 from tasks.manifest import QUARANTINED
 from tasks.pipeline import Pipeline
-
-
-class LedgerError(RuntimeError):
-    """The ledger does not balance: records were lost, which is a bug."""
+from tasks.sources import LedgerError
 
 
 class Tally:

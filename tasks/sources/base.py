@@ -51,7 +51,7 @@ class InputShard:
 
 
 class LedgerError(RuntimeError):
-    """A reader did not account for every record: a bug of that reader."""
+    """Not every record is accounted for: a bug, as none may be lost."""
 
 
 @dataclass(frozen=True)
