@@ -14,9 +14,9 @@ from flows.terminal import cell
 from training import checkpoint, log
 
 
-def key(name: str) -> str:
-    """A name as Prefect's artifact keys must be: lower-case letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+def key(spec: str, name: str) -> str:
+    """What an artifact of a spec is found by, as Prefect's keys must be: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{spec}-{name}".lower()).strip("-")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -28,7 +28,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def _publish(run: Run, name: str, title: str, svg: str | None, body: str) -> None:
     picture = f"![{title}]({pictures.data_uri(svg)})\n\n" if svg else ""
     markdown = f"# {title}\n\n{picture}{body}\n"
-    create_markdown_artifact(markdown, key=key(name), description=f"{title}, run {run.name}")
+    about = f"{title} of {run.spec.name}, run {run.name}"
+    create_markdown_artifact(markdown, key=key(run.spec.name, name), description=about)
     if svg:
         run.store.commit(f"{run.folder}/{name}.svg", svg.encode())
     run.store.commit(
@@ -47,8 +48,8 @@ def corpus(run: Run) -> None:
         }
         rows = [[name, *found.values()] for name, found in compression.items()]
         own = pin["ingredients"]["settings"]["kind"] != "file"
-        where = ", on the sample it was learned from" if own else ""
-        body = table(["channel", "characters per token", f"bytes per token{where}"], rows)
+        body = table(["channel", "characters per token", "bytes per token"], rows)
+        body += "\n\nOn the sample it was learned from." if own else ""
         _publish(run, "tokenizer", "Tokenizer", pictures.compression(compression), body)
 
 
@@ -72,7 +73,8 @@ def training(run: Run) -> None:
         body = "Losses in nats per token:\n\n" + table(*summary.losses(trained))
         _publish(run, "channel_losses", "Channel losses", pictures.channel_losses(steps, held_out), body)
         kept = ", ".join(f"{step:,}" for step in sorted(checkpoint.steps(run.store, folder)))
-        rows = [["newest", trained["checkpoint"]], ["kept, by step", kept], ["exported model", trained["export"]]]
+        newest, export = (summary.place(run.store, trained[what]) for what in ("checkpoint", "export"))
+        rows = [["newest", newest], ["kept, by step", kept], ["exported model", export]]
         _publish(run, "checkpoints", "Checkpoints", None, table(["what", "where"], rows))
 
 

@@ -1,6 +1,6 @@
 """The command line. Every command reads or runs one spec; `--json` prints one JSON object as the last line of output.
 
-Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate stopped the run.
+Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate stopped the run; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Commands(click.Group):
 def cli() -> None:
     """From a web crawl to a pretrained language model, in one orchestrated run.
 
-    Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate of the spec stopped the run.
+    Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate of the spec stopped the run; 130 interrupted.
     """
     embedded.prepare()
 
@@ -154,7 +154,12 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 @cli.command()
 @SPEC
 @STORE
-@click.option("--from", "start", metavar="STAGE", help="Compute STAGE again beside what exists, compare, then go on.")
+@click.option(
+    "--from",
+    "start",
+    metavar="STAGE",
+    help="Compute STAGE (`sluice plan` names them) again beside what exists, compare, go on.",
+)
 @click.option("--until", metavar="STAGE", help="Stop after STAGE.")
 @click.option("--replace", is_flag=True, help="With --from: take the new values where they differ.")
 @SET
@@ -219,11 +224,13 @@ def plan(current: Run, as_json: bool) -> None:
 @cli.command()
 @reading
 def funnel(current: Run, as_json: bool) -> None:
-    """Say where every record of SPEC went, from manifests alone."""
+    """Say where every record of SPEC went, from the store's manifests; of the sources only the files are listed."""
     from flows import summary
     from tasks.ledger import funnel as count
 
     found = count(current.pipeline)
+    if not found["in"]:
+        warned(f"the store {current.store.url} holds no documents of this spec yet")
     if as_json:
         said(found)
     else:

@@ -141,7 +141,8 @@ def _because(store: Store, folder: str, recipe: Any) -> str:
 
 
 def _differences(where: str, before: Any, now: Any) -> list[str]:
-    """`settings.threshold: 0.8 -> 0.7`, one per changed leaf; what has a name is told by it, not by its place."""
+    """`settings.threshold: 0.8 -> 0.7`, one per changed leaf; what has a name is told by it, not by its place; of a
+    list of texts what came (+) and what went (-)."""
     now = orjson.loads(orjson.dumps(now))
     if (named := _named(before)) and (also := _named(now)):
         order = [[name for name in each if name in named and name in also] for each in (named, also)]
@@ -152,7 +153,14 @@ def _differences(where: str, before: Any, now: Any) -> list[str]:
         for name in sorted(before.keys() | now.keys()):
             found += _differences(f"{where}.{name}".lstrip("."), before.get(name), now.get(name))
         return found
+    if _texts(before) and _texts(now) and set(before) != set(now):
+        came, went = ([each for each in a if each not in b] for a, b in ((now, before), (before, now)))
+        return [f"{where}: {', '.join([*(f'+ {each}' for each in came), *(f'- {each}' for each in went)])}"]
     return [] if before == now else [f"{where}: {before} -> {now}"]
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
 def _named(value: Any) -> dict[str, Any]:

@@ -44,19 +44,18 @@ MEANING = {
 class Progress:
     """Progress of one task run: an artifact, and a log line at most every ten seconds."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.said = name, 0.0
+    def __init__(self, key: str) -> None:
+        self.key, self.said = key, 0.0
         self.artifact: Any = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        share = 100.0 * done / max(1, total)
+        share, about = 100.0 * done / max(1, total), f"{stage}: {done:,} of {total:,}"
         if self.artifact is None:
-            key = artifacts.key(f"progress-{self.name}")
-            self.artifact = create_progress_artifact(share, key=key, description=f"{stage}: {total} jobs")
+            self.artifact = create_progress_artifact(share, key=self.key, description=about)
         elif time.monotonic() - self.said > 10 or done == total:
-            update_progress_artifact(self.artifact, share)
+            update_progress_artifact(self.artifact, share, about)
         if time.monotonic() - self.said > 10 and done < total:
-            get_run_logger().info("%s: %d of %d", stage, done, total)
+            get_run_logger().info(about)
             self.said = time.monotonic()
 
 
@@ -71,10 +70,10 @@ def _ended(result: StageResult) -> State:
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False, retries=0)
-def run_stage(name: str, work: Callable[[Progress], StageResult]) -> State:
+def run_stage(name: str, spec: str, work: Callable[[Progress], StageResult]) -> State:
     """One stage of a run. What the user can mend ends in a failed state with its message, without a traceback."""
     try:
-        return _ended(work(Progress(name)))
+        return _ended(work(Progress(artifacts.key(spec, f"progress-{name}"))))
     except STOPS as error:
         get_run_logger().error("%s", error)
         return Failed(
@@ -87,7 +86,7 @@ def run_stage(name: str, work: Callable[[Progress], StageResult]) -> State:
 def _steps(current: Run, names: Sequence[str], work: Callable[[str, Progress], StageResult]) -> State | None:
     """Run stages as tasks until one fails; its state, or None."""
     for name in names:
-        state = run_stage(name, partial(work, name), return_state=True)
+        state = run_stage(name, current.spec.name, partial(work, name), return_state=True)
         if state.is_failed() or state.is_crashed():
             error = state.result(raise_on_failure=False)
             current.fail(name, error if isinstance(error, BaseException) else RuntimeError(str(state.message)))

@@ -181,4 +181,4 @@ def document(pipeline: Pipeline, doc_id: str) -> dict[str, Any]:
     corpus.places = [place]
     [(_, table)] = corpus.scan(corpus.schema.names, dataset.field("id") == name)
     [values] = table.to_pylist()
-    return {name: _plain(value) for name, value in values.items()} | {"shard": pipeline.shards[place].name}
+    return {column: _plain(value) for column, value in values.items()}

@@ -27,15 +27,16 @@ def show(record: dict[str, Any], store: Store) -> None:
         title = f"Training: {training['steps']:,} steps, {training['tokens']:,} tokens; losses in nats per token"
         _show(title, *losses(training))
         where = {
-            "checkpoint": _place(store, training["checkpoint"]),
-            "exported model": _place(store, training["export"]),
-            "artifacts": _place(store, f"runs/records/{record['run']}"),
+            "checkpoint": place(store, training["checkpoint"]),
+            "exported model": place(store, training["export"]),
+            "artifacts": place(store, f"runs/records/{record['run']}"),
             "user interface": "`prefect server start`, then http://127.0.0.1:4200",
         }
         pairs(where.items(), "Where things are")
 
 
-def _place(store: Store, path: str) -> str:
+def place(store: Store, path: str) -> str:
+    """Where something of the store is, as people reach it: below the working directory where it is there."""
     local = store.local(path)
     if local is None:
         return f"{store.url.rstrip('/')}/{path}"

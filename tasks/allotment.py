@@ -68,7 +68,7 @@ class Demand:
         lines = [self._lack(name, number, usage) for name, (number, usage) in lacking.items()]
         epochs = [self._epochs(name, number, usage) for name, (number, usage) in lacking.items()]
         less = self._less([(name, number) for name, (number, _) in lacking.items()])
-        more = [f"raise epochs.{n} to {math.ceil(e)}" for n, e in zip(lacking, epochs, strict=True) if e]
+        more = [f"raise mixture.epochs.{n} to {math.ceil(e)}" for n, e in zip(lacking, epochs, strict=True) if e]
         if len(more) < len(lines):  # epochs alone cannot help
             more, less = [], less or "find more documents, or leave the channel out"
         if len(lines) == 1:

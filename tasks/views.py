@@ -23,9 +23,12 @@ from tasks.columns import ROW_GROUP, Part
 from tasks.execute import StageError
 from tasks.pipeline import Pipeline
 from tasks.stage import DOCUMENTS
+from tasks.work import shard_uid
 
 BASE = ("id", "source", "url", "text", "kept", "reason")
 """Columns that `corpus` begins with."""
+ADDRESS = pa.schema([("shard", pa.uint64()), ("position", pa.uint32())])
+"""What `copy_of`, `alike` and `duplicate_of` name a document by."""
 _ROW = ""
 """A column that no stage writes: numbers of the rows that a condition leaves."""
 
@@ -37,6 +40,7 @@ def views(pipeline: Pipeline) -> dict[str, View]:
     if not documents.any():
         raise StageError(f"the store {pipeline.store.url} holds no documents of this spec yet: `sluice run` reads them")
     kinds = {field.name: field for field in DOCUMENTS} | {"id": pa.field("id", pa.string())}
+    kinds |= {field.name: field for field in ADDRESS}
     stages = {"documents": (tuple(kinds), documents)}
     for node in pipeline.nodes:
         if node.writes and pipeline.outputs[node.name].index.done.any():
@@ -123,8 +127,12 @@ class Shard:
         end = min(begin + ROW_GROUP, self.rows)
         providers: dict[str, list[str]] = {}
         for name in names:
-            providers.setdefault(self.pipeline.provider[name], []).append(name)
-        found: dict[str, Any] = {}
+            if name not in ADDRESS.names:
+                providers.setdefault(self.pipeline.provider[name], []).append(name)
+        found: dict[str, Any] = {
+            "shard": pa.array(np.full(end - begin, shard_uid(self.ids), np.uint64)),
+            "position": pa.array(np.arange(begin, end, dtype=np.uint32)),
+        }
         for provider, wanted in providers.items():
             if self.pipeline.outputs[provider].index.done[self.place]:
                 table = self._part(provider, wanted, begin, end)

@@ -48,7 +48,7 @@ def test_a_shortage_reads_like_the_spec() -> None:
     train = {"zh": PLENTY, "en": PLENTY, "code": documents([30_602])}
     assert lack(make_spec(phases=ONE, epochs={"default": 4, "code": 2}), train) == (
         "mixture: code needs 159,745 tokens at weight .10 but has 61,204 under 2 epochs; "
-        "raise epochs.code to 6, or lower the weight to .0358"
+        "raise mixture.epochs.code to 6, or lower the weight to .0358"
     )
 
 
@@ -56,7 +56,7 @@ def test_a_shortage_names_its_phase_and_what_the_earlier_ones_used() -> None:
     train = {"zh": PLENTY, "en": PLENTY, "code": documents([20_000, 300_000], [True, False])}
     assert lack(make_spec(phases=PHASES, epochs={"default": 1.5}), train) == (
         "mixture: code needs 32,001 tokens at weight .10 but has 10,000 under 1.5 epochs "
-        "in phase 2 where quality > 0.5; raise epochs.code to 3, or lower the weight to .029"
+        "in phase 2 where quality > 0.5; raise mixture.epochs.code to 3, or lower the weight to .029"
     )
 
 
@@ -65,8 +65,9 @@ def test_several_shortages_are_told_with_what_helps_all_of_them() -> None:
     message = lack(make_spec(phases=ONE), train)
     assert message is not None
     assert message.splitlines() == [
-        "mixture: zh needs 798,721 tokens at weight .50 but has 400,000 under 4 epochs; raise epochs.zh to 8",
-        "mixture: code needs 159,745 tokens at weight .10 but has 120,000 under 4 epochs; raise epochs.code to 6",
+        "mixture: zh needs 798,721 tokens at weight .50 but has 400,000 under 4 epochs; raise mixture.epochs.zh to 8",
+        "mixture: code needs 159,745 tokens at weight .10 but has 120,000 under 4 epochs; "
+        "raise mixture.epochs.code to 6",
         "mixture: or, without more epochs, lower the weights to zh .148, code .0444",
     ]
 
@@ -75,9 +76,9 @@ def test_several_shortages_are_told_with_what_helps_all_of_them() -> None:
     ("few", "weight", "told"),
     [
         ([], 0.5, "zh needs 443,649 tokens at weight .50 but has 0 under 4 epochs; leave it out of the weights"),
-        ([90], 0.5, "under 4 epochs; raise epochs.zh to 4930, or lower the weight to .000208"),
-        ([60], 0.5, "under 4 epochs; raise epochs.zh to 7395, or leave it out of the weights"),
-        ([60], 0.0012, "zh needs 1,537 tokens at weight .0012 but has 240 under 4 epochs; raise epochs.zh to 26, or"),
+        ([90], 0.5, "under 4 epochs; raise mixture.epochs.zh to 4930, or lower the weight to .000208"),
+        ([60], 0.5, "under 4 epochs; raise mixture.epochs.zh to 7395, or leave it out of the weights"),
+        ([60], 0.0012, "needs 1,537 tokens at weight .0012 but has 240 under 4 epochs; raise mixture.epochs.zh to 26"),
     ],
 )
 def test_a_channel_with_next_to_nothing_is_told_a_weight_that_can_be_written(
@@ -94,10 +95,11 @@ def test_where_weights_cannot_help_the_budget_is_lowered_and_without_documents_n
     spec = make_spec(phases=alone, epochs={"default": 0.5})
     told = "mixture: zh needs 1,597,441 tokens at weight 1.00 but has 50,000 under 0.5 epochs; "
     assert lack(spec, {"zh": documents([100_000])}) == (
-        f"{told}raise epochs.zh to 16, or lower mixture.tokens to 49,152 (6 steps)"
+        f"{told}raise mixture.epochs.zh to 16, or lower mixture.tokens to 49,152 (6 steps)"
     )
     steps = spec.model_copy(update={"training": spec.training.model_copy(update={"steps": 195})})
-    assert lack(steps, {"zh": documents([100_000])}) == (f"{told}raise epochs.zh to 16, or lower training.steps to 6")
+    told += "raise mixture.epochs.zh to 16, or lower training.steps to 6"
+    assert lack(steps, {"zh": documents([100_000])}) == told
     assert str(lack(spec, {})).endswith("has 0 under 0.5 epochs; find more documents, or leave the channel out")
 
 
@@ -159,7 +161,7 @@ def test_following_what_is_said_to_the_letter_makes_the_mixture_possible(
     if message is None or "needs" not in message:
         return
     followed = 0
-    if raised := re.findall(r"raise epochs\.(\w+) to (\d+)", message):
+    if raised := re.findall(r"raise mixture\.epochs\.(\w+) to (\d+)", message):
         epochs = mixture["epochs"] | {name: int(number) for name, number in raised}
         assert lack(small(mixture | {"epochs": epochs}), train) is None
         for name, number in raised:

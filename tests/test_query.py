@@ -25,7 +25,7 @@ def test_a_document_is_shown_whole_by_the_beginning_of_its_id(computed: Any) -> 
     found = told("inspect", spec, whole[:9].upper())
     assert {name: found[name] for name in row} == row | {"id": whole}
     assert found["kept"] == columns.read(run.store, verdict.path(place), ("kept",))["kept"][3].as_py()
-    assert found["shard"] == run.pipeline.shards[place].name
+    assert (found["shard"], found["position"]) == (run.pipeline.uids()[place], 3)
     assert set(found) >= {"language", "words", "quality", "domain", "channel", "fails_short", "tokens", "cluster"}
     assert list(found)[:5] == ["id", "source", "url", "text", "kept"]
     shown = ask("inspect", spec, whole).output
@@ -126,6 +126,15 @@ def test_joins_subqueries_and_names_work_as_in_sql(computed: Any, sql: str, answ
     assert told("query", computed[0], sql)["rows"] == answer
 
 
+def test_a_duplicate_is_followed_to_the_document_that_stays(computed: Any) -> None:
+    on = "on (b.shard, b.position) = (a.duplicate_of.shard, a.duplicate_of.position)"
+    counts = "count(*), count(b.id), count(b.id) filter (b.kept), count(b.id) filter (b.source = a.source)"
+    sql = f"select {counts} from corpus a left join documents d using (id) left join corpus b {on}"
+    [[number, *found]] = told("query", computed[0], f"{sql} where a.reason = 'duplicate'")["rows"]
+    assert number > 9
+    assert found == [number] * 3
+
+
 def test_values_are_json_whatever_their_type(computed: Any) -> None:
     sql = """select 12345678901234567890.12::decimal(38, 2), 0.1::decimal(5, 2), [1, 2]::int[2], 'a'::enum('a', 'b'),
              map([[1]], [2]), interval 3 days, timestamp '2024-05-01 10:00:00',
@@ -202,6 +211,8 @@ def test_before_anything_is_computed_questions_end_in_a_plain_error(computed: An
     for question in (("query", computed[0], "select count(*) from corpus"), ("inspect", computed[0], "0")):
         assert "holds no documents of this spec yet" in ask(*question, "--store", tmp_path / "empty", code=1).stderr
     assert told("funnel", computed[0], "--store", tmp_path / "empty")["in"] == 0
+    asked = ask("funnel", computed[0], "--store", tmp_path / "empty")
+    assert "holds no documents of this spec yet" in asked.stderr
 
 
 def test_what_is_not_computed_is_null_or_told(computed: Any, copied: Path) -> None:
