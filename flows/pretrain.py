@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial, wraps
 from inspect import signature
 from typing import Any, ParamSpec
@@ -130,7 +131,7 @@ def corpus(
     """The data half: from sources to tokens."""
     current = Run.of(spec, store, settings or (), run, retrain or ())
     names = current.corpus_stages(start, until)
-    with current.working():
+    with current.working(alone=replace):  # another run may have read what is replaced
         current.begin()
         failed = _steps(current, names, lambda name, progress: current.stage(name, progress, name == start, replace))
         current.save(ended=run is None or until not in (None, "plan", "train"))
@@ -174,7 +175,7 @@ def pretrain(
 ) -> Ended:
     """From sources to a trained model."""
     current = Run.of(spec, store, settings or (), run)
-    with current.store.shared():
+    with nullcontext() if replace else current.store.shared():
         state = corpus(spec, store, settings, current.name, start, until, replace, retrain, return_state=True)
         if state.is_completed() and until in (None, "plan", "train"):
             state = training(spec, store, settings, current.name, until, return_state=True)

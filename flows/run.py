@@ -29,7 +29,7 @@ from tasks.manifest import MISSING
 from tasks.mixture import MixtureError
 from tasks.pipeline import Pipeline
 from tasks.plan_inputs import PlanInputs
-from tasks.sources import SourceError
+from tasks.sources import InputShard, SourceError
 from tasks.stage import digest
 from tasks.store import Store, StoreError
 from training import checkpoint, launch, log
@@ -74,6 +74,10 @@ def exit_code(error: BaseException) -> int:
         if isinstance(error, SpecError | ExpressionError | SourceError | MixtureError)
         else 1
     )
+
+
+_listed: dict[str, list[InputShard]] = {}
+"""What the runs of this process found when they listed their sources."""
 
 
 class Run:
@@ -152,16 +156,22 @@ class Run:
         if again:
             if name == "documents":
                 self.pipeline.list_sources()
-            return self.execution.recompute(name, replace)
-        return self.execution.documents() if name == "documents" else self.execution.stage(name)
+            result = self.execution.recompute(name, replace)
+        else:
+            result = self.execution.documents() if name == "documents" else self.execution.stage(name)
+        _listed[self.name] = self.pipeline.shards
+        return result
 
     def resolve(self) -> None:
-        """Find what exists, without computing anything."""
-        self.pipeline.resolve_all()
+        """Find what exists, without computing anything. Files that came after this run had listed its sources, in this
+        process, are left to the next run."""
+        self.pipeline.resolve_all(_listed.get(self.name))
 
     def plan(self, progress: Callable[[str, int, int], None]) -> StageResult:
         """Write the run plan, where it does not exist. Raises MixtureError where the mixture cannot be met."""
         started = time.perf_counter()
+        if (self.pipeline.outputs["documents"].index.state == MISSING).any():
+            raise StageError("plan: files of a source came or changed since the corpus was made; run again")
         if lacking := self._lacking():
             raise StageError(
                 f"plan: {', '.join(lacking)}: not complete for the pins as they stand, which another run of "
@@ -206,12 +216,11 @@ class Run:
         return folder
 
     def _lacking(self) -> list[str]:
-        """Stages of columns that have something to do, or wait for something that is not quarantined."""
+        """Stages of columns that have something to do, but to try again what is quarantined, or wait for that."""
         found = []
         for node in self.pipeline.nodes:
             output = self.pipeline.outputs[node.name]
-            waiting = (output.index.state == MISSING) & ~self.pipeline.lost(node.writes) if node.writes else None
-            if waiting is not None and (output.waves or waiting.any()):
+            if node.writes and ((output.index.state == MISSING) & ~self.pipeline.lost(node.writes)).any():
                 found.append(node.name)
         return found
 
@@ -290,10 +299,10 @@ class Run:
         self.save(ended=False)
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """Nothing is removed from the store while the block runs. What stops it beside the failure of a step, such as
-        Ctrl-C or a bug, is noted in the record."""
-        with self.store.shared():
+    def working(self, alone: bool = False) -> Iterator[None]:
+        """Nothing is removed from the store while the block runs; with `alone` no other run works on it, either, else
+        BusyError. What stops it beside the failure of a step, such as Ctrl-C or a bug, is noted in the record."""
+        with cleaning.alone(self.store) if alone else self.store.shared():
             try:
                 yield
             except BaseException as error:

@@ -16,7 +16,7 @@ import numpy as np
 from tasks import fanout
 from tasks.ledger import funnel, removed_share
 from tasks.manifest import QUARANTINED
-from tasks.pipeline import Pipeline, Wave
+from tasks.pipeline import Output, Pipeline, Wave
 from tasks.stage import Learned, Node, digest
 
 SPARE = 64 * 2**20
@@ -218,10 +218,18 @@ class Execution:
         if name != "documents" and isinstance(pipeline.node(name).stage, Learned):
             raise StageError(f"{name} is learned and pinned; `--retrain {name}` learns it anew")
         before = resolve()
-        if before.waves:
-            return self.documents() if name == "documents" else self.stage(name)
+        with pipeline.store.alone(before.folders[0]):
+            return self._beside(name, replace, resolve, before, started)
+
+    def _beside(
+        self, name: str, replace: bool, resolve: Callable[[], Output], before: Output, started: float
+    ) -> StageResult:
+        """Compute a stage again in a folder beside what exists, which no other process does meanwhile."""
+        pipeline = self.pipeline
         pipeline.beside = name
         pipeline.end_beside(name, keep=False)  # what a killed run left
+        if before.waves:
+            return self.documents() if name == "documents" else self.stage(name)
         pipeline.beside, pipeline.tried = name, set()
         try:
             did = self._waves(name, resolve)

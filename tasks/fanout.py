@@ -181,6 +181,8 @@ def run(
                 else:
                     finished.append(error_entry(job, cause, errors[job.key]))
                     failed += 1
+            except ray.exceptions.RayError as error:
+                raise ClusterError(f"Ray failed: {_first_line(error)}; run again to go on from here") from None
         if finished and (time.monotonic() - flushed > flush_seconds or not (waiting or alone or running)):
             take(finished)
             finished, flushed = [], time.monotonic()

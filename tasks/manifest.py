@@ -73,12 +73,16 @@ class Manifest:
         self.store.remove(*(f"{self.folder}/manifest/{segment}" for segment in old))
 
     def recover(self, keys: Iterable[str], suffix: str) -> int:
-        """Write entries for files that exist whole and without one; returns how many."""
+        """Write entries for files that exist whole and without one; returns how many. One that was removed from the
+        manifest is not taken back: its values may be those that a killed replacement was about to write over."""
         wanted = set(keys)
         sizes = self.store.list(self.folder)
-        present = [name for name in sizes if name.removesuffix(suffix) in wanted]
+        present = {name: key for name in sizes if (key := name.removesuffix(suffix)) in wanted}
+        latest = {entry["key"]: entry for entry in self.entries()} if present else {}
         found = []
-        for name in present:
+        for name, key in present.items():
+            if latest.get(key, {}).get("removed"):
+                continue
             with suppress(DamagedError):
                 found.append(columns.footer(self.store, f"{self.folder}/{name}") | {"bytes": sizes[name]})
         self.append(found)

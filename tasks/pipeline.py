@@ -157,9 +157,13 @@ class Pipeline:
         )
         self.store.commit(f"{folder}/{name}", self.store.read(path))
 
-    def resolve_all(self) -> None:
-        """Find what exists of every output, without computing or committing anything."""
-        self.list_sources(pin=False)
+    def resolve_all(self, shards: list[InputShard] | None = None) -> None:
+        """Find what exists of every output, of the sources as they are or of `shards`, without computing or committing
+        anything."""
+        if shards is None:
+            self.list_sources(pin=False)
+        else:
+            self.shards = shards
         self.documents()
         for node in self.nodes:
             self.resolve(node)

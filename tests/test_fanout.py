@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+import ray
 from ray.cluster_utils import Cluster as Nodes
 
 from data_specs.base import Settings
@@ -101,6 +103,17 @@ def test_an_error_and_a_death_are_tried_again_as_often_as_the_spec_says_and_the_
     assert all("error" not in entry and entry["rows"] == 1 for entry in done)
     with pytest.raises(fanout.ClusterError, match=r"is 1,073,741,824 MiB, but the largest node of Ray has"):
         fan(tmp_path / "more", Cluster(shard_memory=2**50), ["good"])
+
+
+def test_the_death_of_ray_itself_is_one_plain_error(
+    local: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(_: Any) -> None:
+        raise ray.exceptions.LocalRayletDiedError
+
+    monkeypatch.setattr(ray, "get", get)  # the raylet's real death may end this process, too
+    with pytest.raises(fanout.ClusterError, match=r"Ray failed: LocalRayletDiedError.*; run again to go on from here"):
+        fan(tmp_path, local, ["good"])
 
 
 def test_a_dead_node_costs_a_job_no_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

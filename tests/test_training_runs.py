@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray.exceptions import RayActorError
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data_specs.spec import Cluster, Spec
@@ -104,6 +106,21 @@ def test_a_killed_run_goes_on_to_the_last_bit_and_a_damaged_checkpoint_is_left_o
     assert len(log.read(store, "killed", "start")) == 2
 
 
+def test_a_run_whose_log_lost_steps_is_refused_and_a_damaged_log_is_named(runs: tuple[Path, Store]) -> None:
+    folder, store = runs
+    chosen = settings(1, 1, 4, checkpoint={"every": 3, "keep": 2})
+    assert Ranks(folder, 1, [(chosen, SHORT, "gap", False)]).wait() == []
+    segment = f"runs/gap/log/{sorted(store.list('runs/gap/log'))[3]}"
+    whole = store.read(segment)
+    told = {"has no record of step": None, f"{segment} is damaged; bring it back": whole[:-9]}
+    for message, left in told.items():
+        store.remove(segment) if left is None else store.commit(segment, left)
+        (error,) = Ranks(folder, 1, [(chosen, SHORT, "gap", True)]).wait()
+        assert message in str(error)
+        store.commit(segment, whole)
+    assert Ranks(folder, 1, [(chosen, SHORT, "gap", True)]).wait() == []
+
+
 def test_the_first_call_of_a_vector_function_is_as_exact_as_later_ones() -> None:
     command = [sys.executable, "-m", "tests.first_calls", "600"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) for _ in range(3)]
@@ -184,6 +201,16 @@ def test_training_is_on_gpus_where_there_is_one_for_each_worker_or_they_are_aske
     chosen = spec(workers=workers, device=device).model_copy(update={"cluster": Cluster(address=address)})
     assert launch._on_gpus(chosen, gpus) == expected
     assert ("training on processors" in caplog.text) == (device == "auto" and gpus == 1)
+
+
+def test_of_workers_errors_ours_is_told_else_the_death_before_the_lost_connection_and_that_the_run_goes_on() -> None:
+    lost, ours = (
+        UserExceptionWithTraceback(error, "") for error in (OSError("reset\nby peer"), CheckpointError("broken"))
+    )
+    assert launch._why([lost, ours]) == "broken"
+    died = RayActorError()
+    assert launch._why([lost, died]).startswith("a worker failed (The actor experienced an error before")
+    assert launch._why([lost]) == "a worker failed (reset); run again to go on from the newest checkpoint"
 
 
 def test_gpus_that_are_asked_for_and_are_not_there_are_an_error_before_training(tmp_path: Path) -> None:

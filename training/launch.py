@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,12 +94,21 @@ def _fit(spec: Spec, work: dict[str, Any]) -> None:
                 run_config=RunConfig(name="sluice", storage_path=scratch),
             ).fit()
     except TrainingFailedError as error:
-        failures = getattr(error, "worker_failures", {})
-        cause = next(iter(failures.values()), error)
-        raise TrainingError(str(cause)) from error
+        raise TrainingError(_why([*getattr(error, "worker_failures", {}).values()] or [error])) from error
     finally:
         if started:
             fanout.stop()
+
+
+def _why(failures: Sequence[BaseException]) -> str:
+    """What stopped the workers: an error of ours, else what is not just another worker's lost connection."""
+    causes = [getattr(failure, "_base_exc", failure) for failure in failures]
+    for cause in causes:
+        if type(cause).__module__.startswith(("training.", "tasks.")):
+            return str(cause)
+    died = [failure for failure in failures if failure in causes]
+    line = str((died or causes)[0]).strip().partition("\n")[0]
+    return f"a worker failed ({line}); run again to go on from the newest checkpoint"
 
 
 def _on_gpus(spec: Spec, gpus: float) -> bool:

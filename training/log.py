@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from tasks.store import Store
+from tasks.store import DamagedError, Store
 
 Record = dict[str, Any]
 FLUSH_SECONDS = 5.0, 60.0
@@ -59,10 +59,16 @@ class Log:
 
 
 def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Record]:
-    """Every record as written, superseded ones too; only from segments not in `seen`, which are added to it."""
+    """Every record as written, superseded ones too; only from segments not in `seen`, which are added to it. Raises
+    DamagedError."""
     for name in store.list(_folder(run)):
         if seen is None or name not in seen:
-            yield from map(orjson.loads, store.read(f"{_folder(run)}/{name}").splitlines())
+            path = f"{_folder(run)}/{name}"
+            try:
+                yield from map(orjson.loads, store.read(path).splitlines())
+            except orjson.JSONDecodeError as error:
+                why = f"bring it back, or remove runs/{run} to train from the start ({error})"
+                raise DamagedError(f"{path} is damaged; {why}") from error
             if seen is not None:
                 seen.add(name)
 
@@ -80,6 +86,11 @@ def surviving(records: Iterable[Record]) -> list[Record]:
 def read(store: Store, run: str, kind: str = "step") -> list[Record]:
     """The run's records of one kind, by step; a step and an evaluation appear once however often they were run."""
     return [record for record in surviving(records(store, run)) if record["kind"] == kind]
+
+
+def lost(store: Store, run: str, step: int) -> list[int]:
+    """Steps up to `step` that have no record, though a run that went so far committed one of each."""
+    return sorted(set(range(1, step + 1)) - {record["step"] for record in read(store, run)})
 
 
 def summarize(store: Store, run: str) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class Trainer:
         if steps and not resume:
             raise CheckpointError(f"runs/{self.run} has checkpoints: resume it, or choose another name for this run")
         broken = self._restore(steps) if resume else []
+        if lost := _agreed(log.lost(self.store, self.run, self.cursor.step)):
+            raise CheckpointError(
+                f"the log of runs/{self.run} has no record of step {lost[0]} ({len(lost)} steps lack theirs): bring "
+                f"its segments back, or remove runs/{self.run} to train from the start"
+            )
         diverged = _agreed([(r["phase"], r["row"], r["rows"]) for r in log.read(self.store, self.run, "non_finite")])
         self.cursor = replace(self.cursor, skipped=tuple(sorted({*self.cursor.skipped, *diverged})))
         if self.rank:

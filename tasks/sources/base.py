@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from data_specs.sources import SourceSettings
 from data_specs.stages import Extract
-from tasks.sources.files import File, Listing, SourceError
+from tasks.sources.files import File, Listing, SourceError, written
 from tasks.sources.text import line, normalise
 from tasks.stage import DOCUMENTS, Recipe, digest
 
@@ -34,6 +34,8 @@ class Part:
     key: str
     start: int
     end: int
+    written: str = ""
+    """Of a local file: `files.written` when it was listed."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,14 @@ class InputShard:
     name: str
     digest: str
     parts: tuple[Part, ...]
+
+    def check(self) -> None:
+        """Raises SourceError where a local file was written to since it was listed, as `digest` was of what it held."""
+        for part in self.parts:
+            if part.written and written(part.path) != part.written:
+                raise SourceError(
+                    f"{part.path} was written to since it was listed; the next run reads what it holds then"
+                )
 
 
 class LedgerError(RuntimeError):
@@ -203,7 +213,7 @@ def grouped(source: str, files: Sequence[File], groups: int) -> list[InputShard]
             source,
             f"{source}-{number:05d}",
             digest([[file.key, file.digest] for file in members[number]]),
-            tuple(Part(file.path, file.key, 0, file.size) for file in members[number]),
+            tuple(Part(file.path, file.key, 0, file.size, file.written) for file in members[number]),
         )
         for number in sorted(members)
     ]
@@ -220,7 +230,7 @@ def ranged(source: str, file: File, size: int) -> list[InputShard]:
             source,
             f"{name}-{number:04d}",
             digest([file.key, file.digest, start, end]),
-            (Part(file.path, file.key, start, end),),
+            (Part(file.path, file.key, start, end, file.written),),
         )
         for number, (start, end) in enumerate(pairwise(bounds))
     ]

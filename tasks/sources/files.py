@@ -59,6 +59,15 @@ class File:
     size: int
     digest: str
     """Hexadecimal: of the content where the file is local, of size and validators (etag, ...) where it is remote."""
+    written: str = ""
+    """Of a local file: `written` when it was listed."""
+
+
+def written(path: str) -> str:
+    """What tells that a local file was written to: its size in bytes and its time of change in seconds, which all nodes
+    of a shared folder see alike. Raises OSError."""
+    found = os.stat(path)
+    return f"{found.st_size} {int(found.st_mtime)}"
 
 
 @contextmanager
@@ -162,7 +171,8 @@ class Listing:
         path = self.path(key)
         with self._explained(path):
             if path.startswith("/"):
-                return File(key, path, *digests.of(key, path))
+                before = written(path)
+                return File(key, path, *digests.of(key, path), before)
             fs, plain = fsspec.core.url_to_fs(path, **far.options(path))
             info = fs.info(plain)
             if info["size"] is None:
