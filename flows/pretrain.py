@@ -152,7 +152,7 @@ def training(
     """The training half: the run plan, then training on it."""
     current = Run.of(spec, store, settings or (), run)
     with current.working():
-        current.resolve()
+        current.resolve(anew=False)
         names = ["plan"] if until == "plan" else ["plan", "train"]
         failed = _steps(current, names, lambda name, progress: getattr(current, name)(progress))
         current.save(ended=True)

@@ -162,10 +162,10 @@ class Run:
         _listed[self.name] = self.pipeline.shards
         return result
 
-    def resolve(self) -> None:
-        """Find what exists, without computing anything. Files that came after this run had listed its sources, in this
-        process, are left to the next run."""
-        self.pipeline.resolve_all(_listed.get(self.name))
+    def resolve(self, anew: bool = True) -> None:
+        """Find what exists, without computing anything. Sources are listed `anew`, or as this run listed them in this
+        process: files that came since are left to the next run."""
+        self.pipeline.resolve_all(None if anew else _listed.get(self.name))
 
     def plan(self, progress: Callable[[str, int, int], None]) -> StageResult:
         """Write the run plan, where it does not exist. Raises MixtureError where the mixture cannot be met."""

@@ -218,7 +218,7 @@ class Execution:
         if name != "documents" and isinstance(pipeline.node(name).stage, Learned):
             raise StageError(f"{name} is learned and pinned; `--retrain {name}` learns it anew")
         before = resolve()
-        with pipeline.store.alone(before.folders[0]):
+        with pipeline.store.alone(f"again/{name}"):
             return self._beside(name, replace, resolve, before, started)
 
     def _beside(
