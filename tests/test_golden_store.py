@@ -1,0 +1,15 @@
+"""A store of an earlier version is read: nothing of it is extracted, learned or trained again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests import golden_store, whole
+
+
+def test_the_store_of_an_earlier_version_is_read_without_computing_anything(tmp_path: Path) -> None:
+    spec = golden_store.unpacked(tmp_path)
+    run = whole.go(spec, golden_store.SETTINGS, train=True)
+    assert {name for name, state in whole.states(run).items() if state != "cached"} == set()
+    assert json.loads(json.dumps(whole.content(run))) == golden_store.content()
