@@ -19,14 +19,15 @@ import pyarrow as pa
 
 from data_specs.spec import Spec
 from data_specs.stages import Duplicates
-from tasks import columns, work
-from tasks.duplicates import ALIKE, Alike, Clusters, Exact
-from tasks.execute import Execution
-from tasks.manifest import Entry, Manifest
-from tasks.pipeline import Pipeline
+from tasks.dedup.duplicates import ALIKE, Alike, Clusters, Exact
+from tasks.engine import worker
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.runner import Execution
+from tasks.engine.stage import DOCUMENTS, Node, Stage
 from tasks.sources import InputShard
-from tasks.stage import DOCUMENTS, Node, Stage
-from tasks.store import Store
+from tasks.storage import columns
+from tasks.storage.manifest import Entry, Manifest
+from tasks.storage.store import Store
 
 SHARDS = 100
 
@@ -110,13 +111,15 @@ class Watched:
         self.jobs: list[tuple[str, int, float]] = []
         self.waves: list[str] = []
 
-    def __call__(self, stage: Any, token: str, jobs: Sequence[work.Job], store: Store, cluster: Any, take: Any) -> int:
+    def __call__(
+        self, stage: Any, token: str, jobs: Sequence[worker.Job], store: Store, cluster: Any, take: Any
+    ) -> int:
         del token, cluster
         self.waves.append(jobs[0].kind)
         nothing = alone(lambda: None)[1]
         entries = []
         for job in jobs:
-            found, peak = alone(lambda job=job: work.run(stage, job, store))  # type: ignore[misc]
+            found, peak = alone(lambda job=job: worker.run(stage, job, store))  # type: ignore[misc]
             self.jobs.append((job.kind, peak - nothing, found["seconds"]))
             entries.append(found)
         take(entries)
@@ -157,10 +160,10 @@ def memory(documents: int) -> None:
 def rounds() -> None:
     waves: list[str] = []
 
-    def fan(stage: Any, token: str, jobs: Sequence[work.Job], store: Store, cluster: Any, take: Any) -> int:
+    def fan(stage: Any, token: str, jobs: Sequence[worker.Job], store: Store, cluster: Any, take: Any) -> int:
         del token, cluster
         waves.append(jobs[0].kind)
-        take([work.run(stage, job, store) for job in jobs])
+        take([worker.run(stage, job, store) for job in jobs])
         return 0
 
     for name, graph in graphs().items():

@@ -29,9 +29,9 @@ from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignatur
 from scipy.sparse import csr_array, triu
 
 from data_specs.stages import Duplicates
-from tasks import minhash
-from tasks.duplicates import Alike, Candidates, Exact
-from tasks.stage import CorpusStage
+from tasks.dedup import minhash
+from tasks.dedup.duplicates import Alike, Candidates, Exact
+from tasks.engine.stage import CorpusStage
 
 ROUNDS = 5
 SETTINGS = Duplicates()

@@ -3,8 +3,8 @@
 `python -m benchmarks.extraction trafilatura_eval_990.tar.xz`: an archive of trafilatura's evaluation, pages and
 `evaldata.json` with segments that belong to the text of a page (`with`) and that do not (`without`). Each is looked for
 in the extracted text, both normalised as documents are, runs of space made one: F1 over all segments, .92 or more
-wanted. Every page goes through two children in turn, one with `tasks.html`, one with trafilatura untouched, so that a
-busy machine slows both alike; what is compared is their CPU time.
+wanted. Every page goes through two children in turn, one with `tasks.extraction.html`, one with trafilatura
+untouched, so that a busy machine slows both alike; what is compared is their CPU time.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from data_specs.stages import Extract
-from tasks import http
-from tasks.child import Child
+from tasks.extraction import http
+from tasks.extraction.child import Child
 from tasks.sources.text import normalise
 
 FLOOR = 0.92
@@ -27,7 +27,7 @@ Page = tuple[str, str, list[str], list[str]]
 
 def ours(html: str, url: str) -> dict[str, Any]:
     """What a document gets: text, title, date, author, site."""
-    from tasks.html import extract
+    from tasks.extraction.html import extract
 
     started = time.process_time()
     found = extract(html, url, "2024-12-31", fast=True, deepest=200)

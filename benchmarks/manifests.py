@@ -19,13 +19,13 @@ import pyarrow as pa
 from data_specs.base import Settings
 from data_specs.spec import Spec
 from flows.forecast import corpus
-from tasks.ledger import funnel
-from tasks.manifest import Manifest
-from tasks.pins import Pins
-from tasks.pipeline import Pipeline
+from tasks.engine.ledger import funnel
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Node, Stage
 from tasks.sources import InputShard
-from tasks.stage import DOCUMENTS, CorpusStage, Node, Stage
-from tasks.store import Store
+from tasks.storage.manifest import Manifest
+from tasks.storage.pins import Pins
+from tasks.storage.store import Store
 
 SHARDS, STAGES, PARTITIONS = 100_000, 15, 16
 

@@ -28,13 +28,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from data_specs import stages
-from tasks.domain import Domain, DomainLearned
-from tasks.fasttext_model import CHARACTERS
-from tasks.kind import KINDS, recognised
-from tasks.language import Language
-from tasks.quality import Quality, QualityLearned
-from tasks.stage import Learned, Stage
-from tests.test_language import UDHR
+from tasks.engine.stage import Learned, Stage
+from tasks.filters.language import Language
+from tasks.scoring.domain import Domain, DomainLearned
+from tasks.scoring.kind import KINDS, recognised
+from tasks.scoring.quality import Quality, QualityLearned
+from tasks.text.fasttext_model import CHARACTERS
+from tests.tasks.filters.test_language import UDHR
 
 SEED = 20260101
 PROSE = ("en_brown_15genres", "en_wikitext2_valid_test", "zh_wiki_cmrc2018", "zh_hant_wiki_drcd", "zh_classical_5M")

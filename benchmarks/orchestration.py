@@ -23,28 +23,29 @@ from data_specs.base import Settings
 from data_specs.spec import Cluster
 from flows import embedded
 from flows.run import Run
-from tasks import columns, fanout, work
-from tasks.manifest import Entry, Manifest
-from tasks.stage import Stage
-from tasks.store import Store
+from tasks.engine import fanout, worker
+from tasks.engine.stage import Stage
+from tasks.storage import columns
+from tasks.storage.manifest import Entry, Manifest
+from tasks.storage.store import Store
 
 SHARDS, SHARD_SECONDS = 10_000, 60.0
 _held: tuple[str, Any] = ("", None)
 
 
-def _job(token: str, stage: Any, job: work.Job, store: Store) -> Entry:
+def _job(token: str, stage: Any, job: worker.Job, store: Store) -> Entry:
     global _held
     if _held[0] != token:
         if hasattr(_held[1], "close"):
             _held[1].close()
-        _held = (token, work.prepare(stage, store))
-    return work.run(_held[1], job, store)
+        _held = (token, worker.prepare(stage, store))
+    return worker.run(_held[1], job, store)
 
 
 def directly(pool: Any) -> Callable[..., int]:
     """A fan-out that is a plain pool of processes."""
 
-    def fan(stage: Any, token: str, jobs: Sequence[work.Job], store: Store, cluster: Cluster, take: Any) -> int:
+    def fan(stage: Any, token: str, jobs: Sequence[worker.Job], store: Store, cluster: Cluster, take: Any) -> int:
         del cluster
         ordered = sorted(jobs, key=lambda job: -job.cost)
         take(pool.starmap(_job, [(token, stage, job, store) for job in ordered], chunksize=1))
@@ -90,7 +91,7 @@ def trivial_shards() -> float:
         columns.write(store, "documents.parquet", pa.table({"text": ["one", "two"]}), {"ids": ids})
         inputs = (("documents.parquet", ("text",)),)
         keys = [f"{number:032x}" for number in range(SHARDS)]
-        jobs = [work.Job("shard", k, f"columns/trivial/{k}.parquet", k, "b", ids, 2, inputs) for k in keys]
+        jobs = [worker.Job("shard", k, f"columns/trivial/{k}.parquet", k, "b", ids, 2, inputs) for k in keys]
         manifest, stage = Manifest(store, "columns/trivial"), Trivial(Settings())
         with fanout.running(Cluster()):
             started = time.perf_counter()

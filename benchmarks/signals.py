@@ -31,7 +31,7 @@ from datatrove.pipeline.filters import (
 )
 
 from data_specs import stages
-from tasks.signals import Signals
+from tasks.filters.signals import Signals
 
 ROUNDS = 5
 DATATROVE = {"en": "eng_Latn", "zh": "cmn_Hani"}

@@ -49,7 +49,7 @@ def rank(number: int, folder: str, zero: int, rounds: int, steps: int) -> None:
     import torch
     import torch.distributed as dist
 
-    from tasks.store import Store
+    from tasks.storage.store import Store
     from tests.training_plan import PLAN
     from training import engine, loop, model
     from training.rows import Plan
@@ -119,7 +119,7 @@ def main() -> None:
     options = parser.parse_args()
     from torch.multiprocessing import spawn
 
-    from tasks.store import Store
+    from tasks.storage.store import Store
     from tests import training_plan
 
     with tempfile.TemporaryDirectory() as folder:

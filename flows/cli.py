@@ -180,7 +180,7 @@ def run(
     from data_specs.load import SpecError
     from flows import summary
     from flows.run import Run
-    from tasks import fanout
+    from tasks.engine import fanout
 
     begun = Run.of(spec, store, settings, None, retrain)
     begun.corpus_stages(start, until)
@@ -226,7 +226,7 @@ def plan(current: Run, as_json: bool) -> None:
 def funnel(current: Run, as_json: bool) -> None:
     """Say where every record of SPEC went, from the store's manifests; of the sources only the files are listed."""
     from flows import summary
-    from tasks.ledger import funnel as count
+    from tasks.engine.ledger import funnel as count
 
     found = count(current.pipeline)
     if not found["in"]:
@@ -287,13 +287,13 @@ def invalidate(current: Run, stage: str, as_json: bool) -> None:
     What is pinned stays: `sluice run --retrain` learns it anew. While a run is working on the store this is refused; an
     object store has no lock, so there you are only warned of runs of other machines whose records have no end.
     """
-    from tasks import cleaning
+    from tasks.engine import garbage_collection
 
-    with cleaning.alone(current.store) as warning:
+    with garbage_collection.alone(current.store) as warning:
         warned(warning)
         current = current.again()
         current.resolve()
-        removed = cleaning.invalidate(current.pipeline, stage)
+        removed = garbage_collection.invalidate(current.pipeline, stage)
     if as_json:
         said({"stage": stage, "removed": removed})
     else:
@@ -310,15 +310,15 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
     by a run plan, nor another lineage's. While a run is working on the store, --yes is refused; an object store has no
     lock, so there you are only warned of runs of other machines whose records have no end.
     """
-    from tasks import cleaning
+    from tasks.engine import garbage_collection
 
-    with cleaning.alone(current.store) if yes else nullcontext("") as warning:
+    with garbage_collection.alone(current.store) if yes else nullcontext("") as warning:
         warned(warning)
         current = current.again()
         current.resolve()
-        found = cleaning.unreferenced(current.pipeline)
+        found = garbage_collection.unreferenced(current.pipeline)
         if yes:
-            cleaning.remove(current.pipeline, found)
+            garbage_collection.remove(current.pipeline, found)
     if as_json:
         said({"files": found, "bytes": sum(found.values()), "removed": yes})
         return

@@ -15,10 +15,10 @@ import numpy as np
 import orjson
 
 from flows.run import Run
-from tasks.manifest import Entry, Index, Manifest
-from tasks.pipeline import Output, Pipeline
-from tasks.stage import CorpusStage, Learned
-from tasks.store import Store
+from tasks.engine.pipeline import Output, Pipeline
+from tasks.engine.stage import CorpusStage, Learned
+from tasks.storage.manifest import Entry, Index, Manifest
+from tasks.storage.store import Store
 
 _STEPS = 1000
 """Steps of a training from which the seconds of one are taken, at least, where it has so many: its newest."""

@@ -18,9 +18,9 @@ from flows import costs
 from flows.costs import Cost
 from flows.run import Run
 from flows.terminal import console, line, pairs, table
-from tasks.pipeline import Pipeline
-from tasks.stage import CorpusStage, Learned, Node
-from tasks.store import Store
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.stage import CorpusStage, Learned, Node
+from tasks.storage.store import Store
 from training import checkpoint, model
 
 _COST = "expected_core_hours"

@@ -21,7 +21,7 @@ from prefect.states import Completed, Failed, State
 
 from flows import artifacts
 from flows.run import STOPS, Run
-from tasks.execute import GateError, StageResult
+from tasks.engine.runner import GateError, StageResult
 
 DEMO = "data_specs/demo.yaml"
 

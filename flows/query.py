@@ -22,9 +22,9 @@ from pyarrow import compute, dataset
 from data_specs.expressions import locked, suggestion
 from data_specs.load import SpecError
 from flows.terminal import line
-from tasks.execute import StageError
-from tasks.pipeline import Pipeline
-from tasks.views import View, views
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.runner import StageError
+from tasks.engine.views import View, views
 
 MEMORY = "50%"
 """Of this machine's memory, what DuckDB holds before it spills."""

@@ -22,16 +22,18 @@ from data_specs.expressions import ExpressionError, suggestion
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
 from flows.embedded import ServerError
-from tasks import catalog, cleaning, fanout, planned, run_plan
-from tasks.execute import Execution, GateError, StageError, StageResult
-from tasks.ledger import funnel
-from tasks.manifest import MISSING
-from tasks.mixture import MixtureError
-from tasks.pipeline import Pipeline
-from tasks.plan_inputs import PlanInputs
+from tasks import registry
+from tasks.engine import fanout, garbage_collection
+from tasks.engine.ledger import funnel
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.runner import Execution, GateError, StageError, StageResult
+from tasks.engine.stage import digest
+from tasks.planning import run_plan, trace
+from tasks.planning.inputs import PlanInputs
+from tasks.planning.mixture import MixtureError
 from tasks.sources import InputShard, SourceError
-from tasks.stage import digest
-from tasks.store import Store, StoreError
+from tasks.storage.manifest import MISSING
+from tasks.storage.store import Store, StoreError
 from training import checkpoint, launch, log
 from training.checkpoint import CheckpointError
 from training.launch import TrainingError
@@ -86,7 +88,7 @@ class Run:
     def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = ()) -> None:
         self.spec, self.name = spec, name
         self.store = Store(spec.store)
-        self.pipeline = Pipeline(spec, self.store, name, catalog.nodes, retrain)
+        self.pipeline = Pipeline(spec, self.store, name, registry.nodes, retrain)
         self.execution = Execution(self.pipeline)
         self.folder = f"runs/records/{name}"
         self.record_path = f"{self.folder}/run.json"
@@ -184,7 +186,7 @@ class Run:
         if not cached:
             run_plan.build(self.spec, self.vocabulary, key, inputs.tables(), self.store)
             if rows_too:
-                planned.materialise(self.store, folder)
+                trace.materialise(self.store, folder)
         self.record["plan"] = folder
         rows = sum(phase["rows"] for phase in self.plan_facts["phases"])
         seconds = round(time.perf_counter() - started, 3)
@@ -302,7 +304,7 @@ class Run:
     def working(self, alone: bool = False) -> Iterator[None]:
         """Nothing is removed from the store while the block runs; with `alone` no other run works on it, either, else
         BusyError. What stops it beside the failure of a step, such as Ctrl-C or a bug, is noted in the record."""
-        with cleaning.alone(self.store) if alone else self.store.shared():
+        with garbage_collection.alone(self.store) if alone else self.store.shared():
             try:
                 yield
             except BaseException as error:
@@ -327,7 +329,7 @@ class Run:
         done = {result.name: result.json() for result in self.execution.results}
         earlier = [done.pop(stage["name"], stage) for stage in self.record["stages"]]
         self.record["stages"] = [*earlier, *done.values()]
-        self.record["folders"] = cleaning.folders(self.pipeline)
+        self.record["folders"] = garbage_collection.folders(self.pipeline)
         if "documents" in self.pipeline.outputs:
             for node in self.pipeline.nodes:
                 if node.name not in self.pipeline.outputs:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.terminal import cell, console, line, pairs, table
-from tasks.store import Store
+from tasks.storage.store import Store
 
 Rows = list[list[Any]]
 

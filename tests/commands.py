@@ -9,7 +9,7 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from flows.cli import cli
-from tasks.store import Store
+from tasks.storage.store import Store
 
 HOSTILE = "https://example.org/[/bold]\x1b[2J[red]"
 """The address of one document of the fixture `computed`."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tasks.stage import CorpusStage, RepeatedStage
+from tasks.engine.stage import CorpusStage, RepeatedStage
 
 ABOUT = [("shard", pa.uint64()), ("position", pa.uint32())]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tasks.columns import digests
+from tasks.storage.columns import digests
 
 
 def check_golden(name: str, version: int, table: pa.Table) -> None:

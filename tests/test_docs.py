@@ -13,10 +13,10 @@ import pytest
 
 from data_specs.load import SpecError, load
 from data_specs.spec import OWN_REASONS
-from tasks import catalog
-from tasks.pins import Pins
-from tasks.stage import DOCUMENTS, Node
-from tasks.store import Store
+from tasks import registry
+from tasks.engine.stage import DOCUMENTS, Node
+from tasks.storage.pins import Pins
+from tasks.storage.store import Store
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = (ROOT / "docs" / "columns.md").read_text()
@@ -54,7 +54,7 @@ def nodes(module: ModuleType, spec: Path, folder: Path) -> list[Node]:
 def test_every_column_that_is_written_is_described_and_no_other(name: str, tmp_path: Path) -> None:
     found = described(COLUMNS)
     del found["Reasons"]
-    assert found == written(nodes(catalog, ROOT / "data_specs" / f"{name}.yaml", tmp_path))
+    assert found == written(nodes(registry, ROOT / "data_specs" / f"{name}.yaml", tmp_path))
 
 
 def test_every_reason_is_described() -> None:
@@ -73,32 +73,32 @@ def imported(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleTy
 
 
 def test_a_filter_is_added_to_the_letter_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if Path(catalog.__file__).with_name("capitals.py").exists():
+    if Path(registry.__file__).with_name("filters").joinpath("capitals.py").exists():
         pytest.skip("the page's filter was added here")
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", FILTER, re.MULTILINE | re.DOTALL)
     stage, imports, line, test = [text for language, text in blocks if language == "python"]
     known, own = [text for language, text in blocks if language == "yaml"]
     [table] = [text for language, text in blocks if language == "markdown"]
 
-    lines = Path(catalog.__file__).read_text()
+    lines = Path(registry.__file__).read_text()
     for place, text in (("from data_specs.expressions", imports), ("    check_columns(", line)):
         assert lines.count(place) == 1
         lines = lines.replace(place, text + place)
-    for name, text in (("stage", stage), ("catalog", lines), ("test", test)):
+    for name, text in (("stage", stage), ("registry", lines), ("test", test)):
         (tmp_path / f"{name}.py").write_text(text)
     for name, text in (("known", known), ("own", own)):
         (tmp_path / f"{name}.yaml").write_text(SPEC + text)
 
-    nodes(catalog, tmp_path / "known.yaml", tmp_path)
+    nodes(registry, tmp_path / "known.yaml", tmp_path)
     with pytest.raises(SpecError, match="upper_share"):
-        nodes(catalog, tmp_path / "own.yaml", tmp_path)
+        nodes(registry, tmp_path / "own.yaml", tmp_path)
 
-    imported("tasks.capitals", tmp_path / "stage.py", monkeypatch)
-    found = nodes(imported("tasks.catalog", tmp_path / "catalog.py", monkeypatch), tmp_path / "own.yaml", tmp_path)
+    imported("tasks.filters.capitals", tmp_path / "stage.py", monkeypatch)
+    found = nodes(imported("tasks.registry", tmp_path / "registry.py", monkeypatch), tmp_path / "own.yaml", tmp_path)
     assert "capitals" in [node.name for node in found]
     assert written(found)["capitals"] == described(table)["capitals"]
 
-    tests = imported("tests.test_capitals", tmp_path / "test.py", monkeypatch)
+    tests = imported("tests.tasks.filters.test_capitals", tmp_path / "test.py", monkeypatch)
     tried = [value for name, value in vars(tests).items() if name.startswith("test_")]
     assert tried
     for each in tried:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from data_specs.spec import Spec
-from tasks.store import Store
+from tasks.storage.store import Store
 
 CHANNELS = ("zh", "en", "code")
 PLAN, SHORT, TOKENIZER = "plans/tiny@0", "plans/short@0", "models/tokenizer.json"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.spec import Spec
-from tasks.store import Store
+from tasks.storage.store import Store
 
 Job = tuple[Spec, str, str, bool]
 """Spec, plan, run, resume."""

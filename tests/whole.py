@@ -11,21 +11,21 @@ import orjson
 
 from flows import embedded
 from flows.run import Run
-from tasks import fanout, work
-from tasks.manifest import Entry
-from tasks.store import Store
+from tasks.engine import fanout, worker
+from tasks.storage.manifest import Entry
+from tasks.storage.store import Store
 
 
 def direct(
-    stage: Any, token: str, jobs: Sequence[work.Job], store: Store, cluster: Any, take: Callable[[list[Entry]], None]
+    stage: Any, token: str, jobs: Sequence[worker.Job], store: Store, cluster: Any, take: Callable[[list[Entry]], None]
 ) -> int:
     """The fan-out without Ray: one job after the other, each tried once."""
     del token, cluster
     failed = 0
-    stage = work.prepare(stage, store)
+    stage = worker.prepare(stage, store)
     for job in jobs:
         try:
-            entry = work.run(stage, job, store)
+            entry = worker.run(stage, job, store)
         except Exception as error:
             entry = fanout.error_entry(job, error, 1)
             failed += 1

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from tasks.store import Store
+from tasks.storage.store import Store
 from training.rows import Cursor
 
 CHUNK = 16 * 2**20

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from data_specs.spec import Spec
-from tasks.store import Store
-from tasks.tokenizer import load
+from tasks.storage.store import Store
+from tasks.tokenization.tokenizer import load
 from training import checkpoint
 from training import model as architecture
 from training.checkpoint import Reader

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from data_specs.spec import Spec
-from tasks.store import Store
+from tasks.storage.store import Store
 from training import checkpoint, log, model
 from training.rows import Plan
 
@@ -78,7 +78,7 @@ def _fit(spec: Spec, work: dict[str, Any]) -> None:
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    from tasks import fanout
+    from tasks.engine import fanout
 
     started = not ray.is_initialized()
     fanout.start(spec.cluster)

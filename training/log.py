@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from tasks.store import DamagedError, Store
+from tasks.storage.store import DamagedError, Store
 
 Record = dict[str, Any]
 FLUSH_SECONDS = 5.0, 60.0

@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 
 from data_specs.spec import Spec
-from tasks.store import Store
+from tasks.storage.store import Store
 from training import checkpoint, engine, export, log
 from training import model as architecture
 from training.checkpoint import CheckpointError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_specs.training import Model, Training
-from tasks.stage import digest
+from tasks.engine.stage import digest
 
 if TYPE_CHECKING:
     import torch

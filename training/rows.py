@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.training import Training
-from tasks.columns import damaged
-from tasks.store import Store
+from tasks.storage.columns import damaged
+from tasks.storage.store import Store
 
 IGNORED = -100
 """Label of an unsupervised target."""

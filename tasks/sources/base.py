@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from data_specs.sources import SourceSettings
 from data_specs.stages import Extract
+from tasks.engine.stage import DOCUMENTS, Recipe, digest
 from tasks.sources.files import File, Listing, SourceError, written
 from tasks.sources.text import line, normalise
-from tasks.stage import DOCUMENTS, Recipe, digest
 
 LARGEST = 2**31 - 1
 """Bytes of text that a shard can hold: an Arrow column of strings addresses them with 32 bits."""

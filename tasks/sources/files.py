@@ -24,9 +24,9 @@ from typing import IO
 import fsspec
 
 from data_specs.sources import SourceSettings, WarcSource
+from tasks.engine.stage import digest
 from tasks.sources import far
 from tasks.sources.digests import Digests, remembered
-from tasks.stage import digest
 
 _VALIDATORS = (
     *("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "crc32c", "content_settings", "checksum"),

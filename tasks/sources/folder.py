@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from data_specs.sources import FolderSource
-from tasks import http
+from tasks.extraction import http
 from tasks.sources.base import InputShard, Part, Read, Reader, Records, grouped
 from tasks.sources.files import opened
 

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 
 from data_specs.sources import WarcSource
 from data_specs.stages import Extract
-from tasks import http
-from tasks.child import Child
+from tasks.extraction import http
+from tasks.extraction.child import Child
 from tasks.sources.archive import Fault, Record, blocks, records
 from tasks.sources.base import InputShard, Part, Read, Reader, Records, ranged
 from tasks.sources.files import opened
@@ -35,7 +35,7 @@ class WarcReader(Reader):
 
     def __init__(self, source: str, settings: WarcSource, extract: Extract) -> None:
         super().__init__(source, settings, extract)
-        self._child = Child("tasks.html:extract", extract.cpu_seconds, extract.memory, extract.wall_seconds)
+        self._child = Child("tasks.extraction.html:extract", extract.cpu_seconds, extract.memory, extract.wall_seconds)
 
     def declared(self) -> dict[str, Any]:
         return {**super().declared(), "extract": self.extract.model_dump(mode="json", exclude={"wall_seconds"})}

@@ -1,0 +1,206 @@
+"""The fan-out: jobs as plain Ray tasks in a bounded window. The only module of tasks/ that knows Ray.
+
+Ray's own retries are off; ours tell three things apart. A job's own error spends one of its attempts. A worker that
+dies spends one of its crashes (an out-of-memory kill and a crash look alike), and the job's next attempt runs alone.
+A dead node spends nothing. A job that has spent its attempts is returned as an error entry, never raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from data_specs.spec import Cluster
+from tasks.engine import worker
+from tasks.storage.manifest import Entry
+from tasks.storage.store import Store
+
+log = logging.getLogger("sluice")
+
+OBJECT_STORE = 200 * 2**20
+"""Bytes of a local Ray's object store: only stages and entries pass through it."""
+_held: tuple[str, Any] | None = None
+
+
+def _run(token: str, ref: list[Any], job: worker.Job, store: Store) -> Entry:
+    """In a worker: keep one stage set up, and do the job with it."""
+    import ray
+
+    global _held
+    if _held is None or _held[0] != token:
+        close = getattr(_held[1], "close", None) if _held else None
+        if close:
+            close()
+        _held = None
+        _held = (token, worker.prepare(ray.get(ref[0]), store))
+    return worker.run(_held[1], job, store)
+
+
+class ClusterError(RuntimeError):
+    """Ray cannot be had as the spec asks for it; the message says why."""
+
+
+def start(cluster: Cluster) -> None:
+    """Connect to Ray, or start a local one; nothing where it runs already. Raises ClusterError where none answers."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not cluster.address:
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # a local one that is gone stays so
+    ray._private.utils.set_sigterm_handler = lambda _: None  # Ray would exit; ours and Prefect's end the run in order
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # a token by default is no warning
+    local = {
+        "address": "local",  # also beside a Ray that runs here already
+        "num_cpus": cluster.cpus,
+        "object_store_memory": OBJECT_STORE,
+        "include_dashboard": False,
+        "log_to_driver": False,
+    }
+    where = {"address": cluster.address} if cluster.address else local
+    try:
+        _answers(cluster.address)
+        ray.init(**where, logging_level=logging.WARNING)
+    except (OSError, ValueError) as error:
+        if not cluster.address:
+            raise
+        raise ClusterError(
+            f"cluster.address: no Ray answers at {cluster.address}; `ray start --head` starts one, and null is a local "
+            f"one ({_first_line(error)})"
+        ) from None
+
+
+def _answers(address: str | None) -> None:
+    """Raise OSError where nothing listens at an address with a port; Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def stop() -> None:
+    """Leave Ray, and end a local one."""
+    import sys
+
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+def _fits(cluster: Cluster, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raise ClusterError where a job would wait for ever, or warn that it waits for another node."""
+    largest = max((node.get("memory", 0) for node in nodes), default=0)
+    if largest < cluster.shard_memory:
+        told = (
+            f"cluster.shard_memory is {cluster.shard_memory / 2**20:,.0f} MiB, but the largest node of Ray has "
+            f"{largest / 2**20:,.0f} MiB for tasks"
+        )
+        if not cluster.address:
+            raise ClusterError(f"{told}: lower it, or free memory")
+        log.warning("%s: waiting for a larger one", told)
+
+
+@contextmanager
+def running(cluster: Cluster) -> Iterator[None]:
+    """Ray for the length of a block."""
+    start(cluster)
+    try:
+        yield
+    finally:
+        stop()
+
+
+def run(
+    stage: Any,
+    token: str,
+    jobs: Sequence[worker.Job],
+    store: Store,
+    cluster: Cluster,
+    take: Callable[[list[Entry]], None],
+    *,
+    flush_seconds: float = 2.0,
+) -> int:
+    """Do all jobs; give finished entries to `take` every `flush_seconds`. Returns how many ended in an error entry.
+    Raises ClusterError where a local Ray has not the memory that one job reserves; a cluster may grow yet."""
+    import ray
+
+    start(cluster)
+    _fits(cluster, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+    remote = ray.remote(num_cpus=1, memory=cluster.shard_memory, max_retries=0)(_run)
+    ref = [ray.put(stage)]
+    waiting = deque(sorted(jobs, key=lambda job: -job.cost))
+    alone: deque[worker.Job] = deque()
+    running: dict[Any, worker.Job] = {}
+    errors: dict[str, int] = {}
+    crashes: dict[str, int] = {}
+    finished: list[Entry] = []
+    failed, solitary, flushed = 0, False, time.monotonic()
+    window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    while waiting or alone or running:
+        if alone and not running:
+            job = alone.popleft()
+            running[remote.remote(token, ref, job, store)] = job
+            solitary = True
+        while waiting and not alone and not solitary and len(running) < window:
+            job = waiting.popleft()
+            running[remote.remote(token, ref, job, store)] = job
+        try:
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=flush_seconds)
+        except SystemError as error:  # what a signal raises inside Ray's C code
+            raise error.__cause__ or error from None
+        for done in ready:
+            job = running.pop(done)
+            solitary = False
+            try:
+                finished.append(ray.get(done))
+            except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError):
+                waiting.append(job)
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+                crashes[job.key] = crashes.get(job.key, 0) + 1
+                log.warning("%s: its worker died, attempt %d of %d", job.shard, crashes[job.key], cluster.crashes)
+                if crashes[job.key] < cluster.crashes:
+                    alone.append(job)
+                else:
+                    finished.append(error_entry(job, error, crashes[job.key]))
+                    failed += 1
+            except ray.exceptions.RayTaskError as error:
+                errors[job.key] = errors.get(job.key, 0) + 1
+                cause = error.cause if isinstance(error.cause, BaseException) else error
+                log.warning(
+                    "%s: %s, attempt %d of %d", job.shard, _first_line(cause), errors[job.key], cluster.attempts
+                )
+                if errors[job.key] < cluster.attempts:
+                    waiting.append(job)
+                else:
+                    finished.append(error_entry(job, cause, errors[job.key]))
+                    failed += 1
+            except ray.exceptions.RayError as error:
+                raise ClusterError(f"Ray failed: {_first_line(error)}; run again to go on from here") from None
+        if finished and (time.monotonic() - flushed > flush_seconds or not (waiting or alone or running)):
+            take(finished)
+            finished, flushed = [], time.monotonic()
+    if finished:
+        take(finished)
+    return failed
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+def error_entry(job: worker.Job, error: BaseException, attempts: int) -> Entry:
+    return {
+        "key": job.key,
+        "shard": job.shard,
+        "ids": job.ids,
+        "run": job.run,
+        "error": _first_line(error),
+        "attempts": attempts,
+    }

@@ -1,0 +1,181 @@
+"""Taking things out of a store: forgetting a stage's outputs, and finding what nothing refers to.
+
+What is removed is first taken out of the manifests, so a command that is killed leaves files that are found again,
+never entries without files. Both are for a store that is had `alone`: of a run that works on it they would take what it
+is about to read.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import orjson
+import psutil
+
+from data_specs.expressions import suggestion
+from data_specs.load import SpecError
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.stage import CorpusStage, Learned
+from tasks.storage.manifest import Manifest
+from tasks.storage.store import BusyError, Store
+
+
+@contextmanager
+def alone(store: Store) -> Iterator[str]:
+    """No run works on the store while the block runs, and one that starts waits for its end. Raises BusyError where one
+    does. An object store has no lock: there the records of runs are asked, and what they leave open is given as a
+    warning, else ""."""
+    folder = store.local("")
+    with ExitStack() as lock:
+        if folder is None or folder.exists():
+            try:
+                lock.enter_context(store.alone())
+                busy = folder is None and any(_unended(store).values())
+            except BusyError:
+                busy = True
+            if busy:
+                runs = ", ".join(_unended(store)) or "another process"
+                raise BusyError(f"{store.url}: {runs} is working on it; wait for its end, or stop it")
+        unsure = ", ".join(_unended(store)) if folder is None else ""
+        yield f"{store.url} has no lock; by their records these runs may be working on it: {unsure}" if unsure else ""
+
+
+def _unended(store: Store) -> dict[str, bool]:
+    """Runs that by their records have not ended -> whether that is certain, since their process is on this machine.
+    Those that were killed on it are left out."""
+    found = {}
+    paths = [path for path in store.walk("runs/records") if path.endswith("/run.json")]
+    for record in map(orjson.loads, store.read_each(paths)):
+        process = record.get("process", {})
+        here = process.get("host") == socket.gethostname()
+        if record["status"] == "running" and not (here and not psutil.pid_exists(process["pid"])):
+            found[record["run"]] = here
+    return found
+
+
+def invalidate(pipeline: Pipeline, stage: str) -> int:
+    """Forget the outputs of one stage, maps and reductions of a corpus stage with them; returns how many. Raises
+    SpecError for a name that is no stage of columns."""
+    known = ["documents", *(node.name for node in pipeline.nodes if node.writes)]
+    if stage in {node.name for node in pipeline.nodes} - set(known):
+        pin = stage.removeprefix("learn_")
+        raise SpecError([f"invalidate: {stage} is learned and pinned; `sluice run --retrain {pin}` learns it anew"])
+    if stage not in known:
+        hint = suggestion(stage, known, mark="")
+        raise SpecError([f"invalidate: {stage} is no stage of columns{hint}; those are {', '.join(known)}"])
+    count = 0
+    for folder in folders(pipeline, stage):
+        entries = {entry["key"]: entry for entry in Manifest(pipeline.store, folder).entries()}
+        present = [key for key, entry in entries.items() if not entry.get("removed")]
+        names = [name for name in pipeline.store.list(folder) if name != "recipe.json"]
+        _forget(pipeline, folder, present)
+        pipeline.store.remove(*(f"{folder}/{name}" for name in names))
+        count += len(present)
+    return count
+
+
+def folders(pipeline: Pipeline, stage: str | None = None) -> list[str]:
+    """The folders of one stage's outputs, or of all whose recipe is known, sorted."""
+    found = {f"documents/{name}@{reader.recipe}" for name, reader in pipeline.readers.items()}
+    if stage != "documents":
+        found = found if stage is None else set()
+        for node in pipeline.nodes:
+            if stage not in (None, node.name) or not node.ready:
+                continue
+            top = _samples(node.stage) if isinstance(node.stage, Learned) else pipeline.folder(node.stage)
+            steps = ("", "/map", "/round", "/reduce") if isinstance(node.stage, CorpusStage) else ("",)
+            found |= {top + step for step in steps}
+    return sorted(found)
+
+
+def _samples(learned: Learned) -> str:
+    return f"models/{learned.name}/samples@{learned.recipe}"
+
+
+def unreferenced(pipeline: Pipeline) -> dict[str, int]:
+    """Path -> bytes of documents, columns, tokens and models that nothing refers to: neither this spec's outputs as
+    they stand, nor a pin, a plan, or another lineage (whose folders its records name). The folder of a stage that is
+    still to be computed is kept whole. Samples that a model was learned from are not needed once it is pinned."""
+    files = pipeline.store.walk()
+    current = _current(pipeline) | _pinned(pipeline, files) | _planned(pipeline, files)
+    kept = {path.rpartition("/")[0] for path in current}
+    whole = tuple(f"{folder}/" for folder in _others(pipeline, files) | _unfinished(pipeline))
+    return {
+        path: size
+        for path, size in files.items()
+        if path.startswith(("documents/", "columns/", "tokens/", "models/"))
+        and path not in current
+        and not path.startswith(whole)
+        and not (path.endswith("/recipe.json") and path.removesuffix("/recipe.json") in kept)
+        and not ("/manifest/" in path and path.partition("/manifest/")[0] in kept)
+    }
+
+
+def remove(pipeline: Pipeline, paths: Collection[str]) -> None:
+    """Remove files that `unreferenced` found."""
+    by_folder: dict[str, list[str]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        by_folder.setdefault(folder, []).append(name)
+    for folder in sorted(by_folder, key=lambda folder: not folder.endswith("/manifest")):
+        if not folder.endswith("/manifest"):
+            _forget(pipeline, folder, {name.partition(".")[0] for name in by_folder[folder]})
+        pipeline.store.remove(*(f"{folder}/{name}" for name in by_folder[folder]))
+
+
+def _forget(pipeline: Pipeline, folder: str, keys: Collection[str]) -> None:
+    """Take keys out of a folder's manifest, where it has any of them."""
+    manifest = Manifest(pipeline.store, folder)
+    present = {entry["key"] for entry in manifest.entries()} & set(keys)
+    manifest.append([{"key": key, "removed": True} for key in sorted(present)])
+
+
+def _current(pipeline: Pipeline) -> set[str]:
+    """Files of this spec's outputs as they stand."""
+    found: set[str] = set()
+    for output in pipeline.outputs.values():
+        found.update(output.behind)
+        if output.folders:
+            found.update(output.path(place) for place, key in enumerate(output.index.keys) if key)
+    return found
+
+
+def _pinned(pipeline: Pipeline, files: Collection[str]) -> set[str]:
+    histories = (pipeline.store.json(path) for path in files if path.startswith("pins/"))
+    return {pin["path"] for history in histories for pins in history.values() for pin in pins if "path" in pin}
+
+
+def _planned(pipeline: Pipeline, files: Collection[str]) -> set[str]:
+    """Token files that a run plan reads."""
+    plans = (pipeline.store.json(path) for path in files if path.startswith("plans/") and path.endswith("/plan.json"))
+    return {file for plan in plans for file in plan["files"]}
+
+
+def _unfinished(pipeline: Pipeline) -> set[str]:
+    """Folders of stages that have something to compute, and of samples that something is to be learned from."""
+    learned = (node.stage for node in pipeline.nodes if isinstance(node.stage, Learned))
+    found = {_samples(each) for each in learned if pipeline.pins.get(each.name) is None}
+    for name in ("documents", *(node.name for node in pipeline.nodes if node.writes)):
+        if pipeline.state(name) not in ("cached", "partial"):
+            found.update(folders(pipeline, name))
+    return found
+
+
+def _others(pipeline: Pipeline, files: Collection[str]) -> set[str]:
+    """Folders of other lineages: those that the newest complete run of each names, and the runs after it."""
+    found: dict[str, set[str]] = {}
+    for record in _records(pipeline, files):
+        if record["spec"] != pipeline.spec.name:
+            earlier = set() if "plan" in record else found.get(record["spec"], set())
+            found[record["spec"]] = earlier | set(record.get("folders", ()))
+    return set().union(*found.values())
+
+
+def _records(pipeline: Pipeline, files: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Records of runs, oldest first."""
+    for path in sorted(files):
+        if path.startswith("runs/records/") and path.endswith("/run.json"):
+            yield pipeline.store.json(path)

@@ -1,0 +1,105 @@
+"""The ledger: where every record went, from manifests alone.
+
+in = kept + dropped per reason + quarantined per reason + pending, at every commit. Reading counts records in and out,
+the verdict counts documents kept and dropped; documents of a shard that was quarantined in between, and kept ones that
+could not be tokenised, are quarantined under the stage's name; documents that no verdict has reached yet are pending.
+A shard whose reading failed counts as one record.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from data_specs.spec import COPIES, READING
+from tasks.engine.pipeline import Pipeline
+from tasks.sources import LedgerError
+from tasks.storage.manifest import QUARANTINED
+
+
+class Tally:
+    """Counts of one source."""
+
+    def __init__(self) -> None:
+        self.total = self.kept = self.pending = 0
+        self.dropped: Counter[str] = Counter()
+        self.quarantined: Counter[str] = Counter()
+
+    def add(self, other: Tally) -> None:
+        self.total += other.total
+        self.kept += other.kept
+        self.pending += other.pending
+        self.dropped.update(other.dropped)
+        self.quarantined.update(other.quarantined)
+
+    def balanced(self, name: str) -> dict[str, Any]:
+        """As JSON. Raises LedgerError where the sums differ."""
+        out = self.kept + self.pending + self.dropped.total() + self.quarantined.total()
+        if out != self.total:
+            raise LedgerError(f"{name}: {self.total:,} records in, {out:,} accounted for")
+        return {
+            "in": self.total,
+            "kept": self.kept,
+            "dropped": dict(self.dropped.most_common()),
+            "quarantined": dict(self.quarantined.most_common()),
+            "pending": self.pending,
+        }
+
+
+def funnel(pipeline: Pipeline) -> dict[str, Any]:
+    """{"in", "kept", "dropped": {reason: n}, "quarantined": {reason: n}, "pending", "sources": {source: the same}}.
+
+    Raises LedgerError where the sums differ."""
+    documents = pipeline.outputs["documents"].index
+    verdict = pipeline.outputs["verdict"].index if "verdict" in pipeline.outputs else None
+    stopped = _stopped_at(pipeline)
+    tallies: dict[str, Tally] = {name: Tally() for name in pipeline.spec.sources}
+    for place, shard in enumerate(pipeline.shards):
+        tally = tallies[shard.source]
+        read = documents.ledger(place)
+        if read is None:
+            if documents.state[place] == QUARANTINED:
+                tally.total += 1
+                tally.quarantined["reading"] += 1
+            continue
+        tally.total += read["in"]
+        tally.dropped.update(read["dropped"])
+        tally.quarantined.update(read["quarantined"])
+        judged = verdict.ledger(place) if verdict else None
+        if judged is not None:
+            reasons = Counter(judged.get(shard.source, {}))
+            kept = reasons.pop("kept", 0)
+            if stopped.get(place) == "tokens":
+                tally.quarantined["tokens"] += kept
+            else:
+                tally.kept += kept
+            tally.dropped.update(reasons)
+        elif place in stopped:
+            tally.quarantined[stopped[place]] += int(documents.rows[place])
+        else:
+            tally.pending += int(documents.rows[place])
+    whole = Tally()
+    for tally in tallies.values():
+        whole.add(tally)
+    return whole.balanced("all sources") | {"sources": {name: t.balanced(name) for name, t in tallies.items()}}
+
+
+def _stopped_at(pipeline: Pipeline) -> dict[int, str]:
+    """Shard -> the first stage that quarantined it."""
+    found: dict[int, str] = {}
+    for node in pipeline.nodes:
+        if node.name in pipeline.outputs and node.writes:
+            for place in pipeline.outputs[node.name].index.errors:
+                found.setdefault(place, node.name)
+    return found
+
+
+def removed_share(counts: dict[str, Any]) -> dict[str, float]:
+    """Per source: the share of its documents (records that became text) that went as copies of others."""
+    shares = {}
+    for name, source in counts["sources"].items():
+        never = sum(source["dropped"].get(reason, 0) for reason in READING)
+        documents = source["in"] - never - sum(source["quarantined"].values())
+        copies = sum(source["dropped"].get(reason, 0) for reason in COPIES)
+        shares[name] = copies / documents if documents else 0.0
+    return shares

@@ -1,0 +1,419 @@
+"""The pipeline: which outputs a spec asks for, which of them exist, and the jobs that make the others.
+
+Everything here is known from manifests; no column file is opened. An output's key is the digest of its recipe and of
+the values it reads, so what exists is never computed again, even where an ancestor ran and wrote the same values. A
+key is None as long as something it depends on is not computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+
+from data_specs.spec import Spec
+from tasks.engine.shuffle import Shuffle
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Learned, Node, RepeatedStage, Stage, digest
+from tasks.engine.worker import Job, inputs_by_file, shard_uid
+from tasks.sources import InputShard, reader
+from tasks.storage.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
+from tasks.storage.pins import Pins
+from tasks.storage.store import Store
+
+Catalog = Callable[[Spec, Pins], list[Node]]
+"""Makes the stages that a spec asks for, in order."""
+
+
+@dataclass
+class Wave:
+    """Jobs of one kind for one stage object, and where their entries go."""
+
+    stage: Any
+    token: str
+    folders: list[str]
+    index: Index
+    jobs: list[Job] = field(default_factory=list)
+
+
+@dataclass
+class Output:
+    """A node's output over all document shards: where it lies, what is known of it, what can be computed next."""
+
+    folders: list[str]
+    suffix: str
+    index: Index
+    waves: list[Wave] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
+    """Paths of the maps, rounds and reductions that a corpus stage's output comes from."""
+
+    def path(self, place: int) -> str:
+        return f"{self.folders[place]}/{self.index.keys[place]}{self.suffix}"
+
+
+class Pipeline:
+    """One spec's corpus. `run` names the run in manifest entries; `catalog` makes the stages from spec and pins."""
+
+    def __init__(self, spec: Spec, store: Store, run: str, catalog: Catalog, retrain: Collection[str] = ()) -> None:
+        self.spec, self.store, self.run, self.catalog = spec, store, run, catalog
+        self.pins = Pins(store, spec.name, retrain)
+        self.outputs: dict[str, Output] = {}
+        self.provider: dict[str, str] = dict.fromkeys(DOCUMENTS.names, "documents")
+        self.tried: set[str] = set()
+        self.beside: str | None = None
+        """The stage that is being computed again, beside what exists."""
+        self.readers = {name: reader(name, source, spec.stages.extract) for name, source in spec.sources.items()}
+        self.shards: list[InputShard] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Build the stages anew, after a pin was set."""
+        self.nodes = self.catalog(self.spec, self.pins)
+        for node in self.nodes:
+            self.provider |= dict.fromkeys(node.writes, node.name)
+
+    def node(self, name: str) -> Node:
+        return next(node for node in self.nodes if node.name == name)
+
+    # -- documents ---------------------------------------------------------------------------------------------------
+
+    def list_sources(self, pin: bool = True) -> None:
+        """Find the input shards of every source, and `pin` how files are grouped, anew where they have outgrown what is
+        pinned. Raises SourceError for a source that cannot be listed."""
+        self.shards = []
+        for name, source_reader in self.readers.items():
+            found = self.pins.get(f"groups_{name}")
+            pinned = found["value"] if found else None
+            shards, groups = source_reader.shards(pinned)
+            if pin and groups and groups != pinned:
+                self.pins.set(f"groups_{name}", {"value": groups, "run": self.run})
+            self.shards += shards
+
+    def documents(self) -> Output:
+        """Resolve the documents: the only output whose keys come from files outside the store."""
+        recipes = {name: found.recipe for name, found in self.readers.items()}
+        folder = {name: self._documents_folder(name) for name in self.readers}
+        folders = [folder[shard.source] for shard in self.shards]
+        keys = [digest([recipes[shard.source], shard.source, shard.name, shard.digest]) for shard in self.shards]
+        entries = (entry for folder in dict.fromkeys(folders) for entry in Manifest(self.store, folder).entries())
+        output = Output(folders, ".parquet", Index(entries, keys, DOCUMENTS.names))
+        for name in self.readers:
+            places = [place for place, shard in enumerate(self.shards) if shard.source == name]
+            wave = Wave(self.readers[name], f"{name}@{recipes[name]}", folders, output.index)
+            for place in self._due(output.index, places):
+                shard = self.shards[place]
+                size = sum((part.end or 0) - part.start for part in shard.parts)
+                wave.jobs.append(
+                    Job("read", keys[place], output.path(place), shard.name, self.run, read=shard, cost=max(size, 0))
+                )
+            if wave.jobs:
+                output.waves.append(wave)
+        self.outputs["documents"] = output
+        return output
+
+    def _documents_folder(self, source: str) -> str:
+        return self._beside("documents", f"documents/{source}@{self.readers[source].recipe}")
+
+    def _beside(self, name: str, folder: str) -> str:
+        return f"{folder}/again" if self.beside == name else folder
+
+    @staticmethod
+    def _in_place(path: str) -> str:
+        return path.replace("/again", "", 1)
+
+    def end_beside(self, name: str, keep: bool) -> None:
+        """Leave the mode in which `name` is computed again; its new files replace the old ones, or go. The old entries
+        go first and the new ones come last, so that no entry ever describes another file's values."""
+        if self.beside is None:
+            return
+        documents = {self._documents_folder(source) for source in self.readers}
+        folders = documents if name == "documents" else {self.folder(self.node(name).stage)}
+        self.beside = None
+        for folder in folders:
+            paths = sorted(self.store.walk(folder), key=lambda path: "/manifest/" in path)
+            if keep:
+                self._forget_replaced({path.partition("/manifest/")[0] for path in paths if "/manifest/" in path})
+            for path in paths:
+                if keep:
+                    self._replace(path)
+                self.store.remove(path)
+
+    def _forget_replaced(self, folders: Iterable[str]) -> None:
+        """Take what was computed beside out of the manifests of what it replaces."""
+        for folder in sorted(folders):
+            keys = sorted({entry["key"] for entry in Manifest(self.store, folder).entries()})
+            Manifest(self.store, self._in_place(folder)).append([{"key": key, "removed": True} for key in keys])
+
+    def _replace(self, path: str) -> None:
+        """Commit a file that was computed beside in its place; a segment of a manifest after those that are there."""
+        folder, _, name = self._in_place(path).rpartition("/")
+        name = (
+            Manifest(self.store, folder.removesuffix("/manifest")).segment_name()
+            if folder.endswith("/manifest")
+            else name
+        )
+        self.store.commit(f"{folder}/{name}", self.store.read(path))
+
+    def resolve_all(self, shards: list[InputShard] | None = None) -> None:
+        """Find what exists of every output, of the sources as they are or of `shards`, without computing or committing
+        anything."""
+        if shards is None:
+            self.list_sources(pin=False)
+        else:
+            self.shards = shards
+        self.documents()
+        for node in self.nodes:
+            self.resolve(node)
+
+    # -- what every stage needs --------------------------------------------------------------------------------------
+
+    def _due(self, index: Index, places: Sequence[int] | None = None) -> list[int]:
+        """Places to compute now: known keys without output, not already tried in this run."""
+        chosen = index.pending() if places is None else [p for p in places if index.keys[p] and index.state[p] != DONE]
+        return [place for place in chosen if index.keys[place] not in self.tried]
+
+    def lost(self, names: Sequence[str]) -> np.ndarray:
+        """Shards whose `names` will not be computed in this run: quarantined there or further up."""
+        result = np.zeros(len(self.shards), bool)
+        for provider in {self.provider[name] for name in names} | {"documents"}:
+            output = self.outputs[provider]
+            result |= output.index.state == QUARANTINED
+            if provider != "documents":
+                result |= self.lost(self.node(provider).stage.inputs)
+        return result
+
+    def _keys(self, recipe: str, names: Sequence[str], extra: list[bytes] | None = None) -> list[str | None]:
+        """Per shard: the digest of recipe, ids, values of the columns read, and `extra`."""
+        documents = self.outputs["documents"].index
+        ready = documents.done.copy()
+        parts = [documents.digests["id"]]
+        for name in names:
+            index = self.outputs[self.provider[name]].index
+            ready &= index.done
+            parts.append(index.digests[name])
+        joined, prefix = np.hstack(parts), recipe.encode()
+        keys: list[str | None] = [None] * len(ready)
+        for place in np.flatnonzero(ready).tolist():
+            state = hashlib.blake2b(prefix + joined[place].tobytes(), digest_size=16)
+            if extra:
+                state.update(extra[place])
+            keys[place] = state.hexdigest()
+        return keys
+
+    def _job(self, kind: Any, key: str, path: str, place: int, names: Sequence[str], **more: Any) -> Job:
+        documents = self.outputs["documents"].index
+        wanted = [(name, self.outputs[self.provider[name]].path(place)) for name in dict.fromkeys(names)]
+        ids = documents.digests["id"][place].tobytes().hex()
+        cost = int(documents.bytes[place])
+        rows = int(documents.rows[place])
+        name = self.shards[place].name
+        return Job(kind, key, path, name, self.run, ids, rows, inputs_by_file(wanted), cost=cost, **more)
+
+    # -- the kinds of nodes ------------------------------------------------------------------------------------------
+
+    def resolve(self, node: Node) -> Output:
+        """What is known of a node's output, and the next jobs for it."""
+        if isinstance(node.stage, Learned):
+            output = self._learned(node.stage)
+        elif not node.ready:
+            output = Output([], ".parquet", Index((), [None] * len(self.shards), node.writes))
+        elif isinstance(node.stage, CorpusStage):
+            output = self._corpus(node.stage)
+        else:
+            output = self._shard_stage(node.stage)
+        self.outputs[node.name] = output
+        return output
+
+    def _shard_stage(self, stage: Stage) -> Output:
+        folder = self.folder(stage)
+        names = stage.inputs
+        keys = self._keys(stage.recipe, names)
+        index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
+        output = Output([folder] * len(keys), f".{stage.format}", index)
+        wave = Wave(stage, f"{stage.name}@{stage.recipe}", output.folders, index)
+        wave.jobs = [
+            self._job("shard", str(keys[place]), output.path(place), place, names) for place in self._due(index)
+        ]
+        output.waves = [wave] if wave.jobs else []
+        return output
+
+    def folder(self, stage: Stage | CorpusStage) -> str:
+        return self._beside(stage.name, f"{stage.folder or f'columns/{stage.name}'}@{stage.recipe}")
+
+    def _corpus(self, stage: CorpusStage) -> Output:
+        folder, count = self.folder(stage), len(self.shards)
+        token = f"{stage.name}@{stage.recipe}"
+        unknown = Output([folder] * count, ".parquet", Index((), [None] * count, stage.writes.names))
+        names = stage.gated
+        keys = self._keys(f"{stage.recipe}:map:{stage.partitions}", names)
+        maps = Index(Manifest(self.store, f"{folder}/map").entries(), keys)
+        unknown.behind = [f"{folder}/map/{key}.arrow" for key in keys if key]
+        wave = Wave(stage, token, [f"{folder}/map"] * count, maps)
+        for place in self._due(maps):
+            path = f"{folder}/map/{keys[place]}.arrow"
+            wave.jobs.append(self._job("map", str(keys[place]), path, place, names))
+        lost = self.lost(stage.inputs) | (maps.state == QUARANTINED)
+        if wave.jobs or not (maps.done | lost).all():
+            unknown.waves = [wave] if wave.jobs else []
+            unknown.index.state[maps.state == QUARANTINED] = QUARANTINED
+            unknown.index.errors = maps.errors
+            return unknown
+        uids = self.uids()
+        order = sorted(np.flatnonzero(maps.done & ~lost).tolist(), key=lambda place: uids[place])
+        reduced = self._reduced(stage, Shuffle(f"{folder}/map", maps, order, uids), unknown)
+        if reduced is None:
+            return unknown
+        output = self._scatter(stage, reduced, uids, lost)
+        output.index.errors |= maps.errors
+        output.behind = unknown.behind
+        return output
+
+    def _reduced(self, stage: CorpusStage, mapped: Shuffle, output: Output) -> Shuffle | None:
+        """The reductions of what was mapped, after as many rounds as it takes; None while there are jobs to do, which
+        `output` is told."""
+        meeting = stage.meeting(int(mapped.index.rows[mapped.order].sum()))
+        read: Shuffle | None = mapped
+        if isinstance(stage, RepeatedStage) and len(meeting) > 1:
+            entries = list(Manifest(self.store, f"{self.folder(stage)}/round").entries())
+            last = None
+            while read and read.index.keys != last:
+                last = read.index.keys
+                read = self._step(stage, "round", read, meeting, entries, output)
+        if read:
+            reductions = Manifest(self.store, f"{self.folder(stage)}/reduce").entries()
+            read = self._step(stage, "reduce", read, meeting, reductions, output)
+        return read
+
+    def _step(
+        self,
+        stage: CorpusStage,
+        kind: Literal["round", "reduce"],
+        read: Shuffle,
+        meeting: Sequence[range],
+        entries: Iterable[Entry],
+        output: Output,
+    ) -> Shuffle | None:
+        """What reads a shuffle, partition by partition, itself in slices; None while there are jobs to do."""
+        folder, own = f"{self.folder(stage)}/{kind}", {str(each.start): each for each in meeting}
+        into = {str(each): start for start, partitions in own.items() for each in partitions}
+        dealt = f":{stage.partitions}:{len(meeting)}" if kind == "round" else ""
+        gathered = read.gathered(f"{stage.recipe}:{kind}{dealt}", into)
+        starts = sorted(gathered, key=int)
+        index = Index(entries, [gathered[start].key for start in starts])
+        wave = Wave(stage, f"{stage.name}@{stage.recipe}", [folder] * len(starts), index)
+        for place in self._due(index):
+            start, key = starts[place], str(index.keys[place])
+            path, name = f"{folder}/{key}.arrow", f"{stage.name} partition {start}"
+            slices = read.slices(gathered[start])
+            job = Job(kind, key, path, name, self.run, slices=slices, own=own[start], cost=len(slices))
+            wave.jobs.append(job)
+        output.behind += [f"{folder}/{key}.arrow" for key in index.keys]
+        output.waves = [wave] if wave.jobs else []
+        return Shuffle(folder, index, range(len(starts)), [0] * len(starts)) if index.done.all() else None
+
+    def _scatter(self, stage: CorpusStage, reduced: Shuffle, uids: list[int], lost: np.ndarray) -> Output:
+        folder = self.folder(stage)
+        gathered = reduced.gathered("")
+        extra = [gathered[str(uid)].key.encode() if str(uid) in gathered else b"" for uid in uids]
+        keys = self._keys(f"{stage.recipe}:scatter", stage.scatters, extra)
+        keys = [None if gone else key for key, gone in zip(keys, lost.tolist(), strict=True)]
+        index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
+        index.state[lost] = QUARANTINED
+        output = Output([folder] * len(keys), ".parquet", index)
+        wave = Wave(stage, f"{stage.name}@{stage.recipe}", output.folders, index)
+        for place in self._due(index):
+            uid = str(uids[place])
+            slices = reduced.slices(gathered[uid]) if uid in gathered else ()
+            job = self._job("scatter", str(keys[place]), output.path(place), place, stage.scatters, slices=slices)
+            wave.jobs.append(job)
+        output.waves = [wave] if wave.jobs else []
+        return output
+
+    def uids(self) -> list[int]:
+        ids = self.outputs["documents"].index.digests["id"]
+        return [shard_uid(row.tobytes().hex()) for row in ids]
+
+    def _learned(self, learned: Learned) -> Output:
+        """Samples of every shard, then one fit; nothing where a pin exists."""
+        folder, count = f"models/{learned.name}/samples@{learned.recipe}", len(self.shards)
+        none = Output([], "", Index((), [None] * count))
+        if self.pins.get(learned.name):
+            return none
+        names = learned.inputs
+        if not all(name in self.provider and self.provider[name] in self.outputs for name in names):
+            return none
+        keys = self._keys(f"{learned.recipe}:sample", names)
+        samples = Index(Manifest(self.store, folder).entries(), keys)
+        wave = Wave(learned, f"{learned.name}@{learned.recipe}", [folder] * count, samples)
+        for place in self._due(samples):
+            path = f"{folder}/{keys[place]}.parquet"
+            wave.jobs.append(self._job("sample", str(keys[place]), path, place, names))
+        lost = self.lost(names) | (samples.state == QUARANTINED)
+        none.index.errors = samples.errors
+        if wave.jobs or not (samples.done | lost).all() or not samples.done.any():
+            none.waves = [wave] if wave.jobs else []
+            return none
+        key = digest([learned.recipe, [key for key, done in zip(keys, samples.done, strict=True) if done]])
+        if key in self.tried:
+            return none
+        wave = Wave(learned, f"{learned.name}@{learned.recipe}", [f"models/{learned.name}"], Index((), [key]))
+        inputs = tuple((f"{folder}/{k}.parquet", ()) for k, done in zip(keys, samples.done, strict=True) if done)
+        path = f"models/{learned.name}/{key}{learned.suffix}"
+        wave.jobs = [Job("fit", key, path, learned.name, self.run, inputs=inputs)]
+        none.waves = [wave]
+        return none
+
+    # -- committing --------------------------------------------------------------------------------------------------
+
+    def recover(self, wave: Wave) -> bool:
+        """Take in outputs that a killed driver left without a manifest entry. True where there were any."""
+        found = 0
+        for folder in dict.fromkeys(wave.folders):
+            suffix = "." + wave.jobs[0].path.rsplit(".", 1)[-1]
+            if wave.jobs[0].kind != "fit":
+                keys = [job.key for job in wave.jobs if job.path.startswith(f"{folder}/")]
+                found += Manifest(self.store, folder).recover(keys, suffix)
+        return found > 0
+
+    def take(self, wave: Wave, entries: list[Entry]) -> None:
+        """Commit entries to their manifests."""
+        paths = {job.key: job.path for job in wave.jobs}
+        wave.index.add(entries)
+        by_folder: dict[str, list[Entry]] = {}
+        for entry in entries:
+            self.tried.add(entry["key"])
+            by_folder.setdefault(paths[entry["key"]].rsplit("/", 1)[0], []).append(entry)
+            if "facts" in entry:
+                self._pin(wave.stage, paths[entry["key"]], entry)
+        for folder, found in by_folder.items():
+            Manifest(self.store, folder).append(found)
+            if not self.store.exists(f"{folder}/recipe.json"):
+                ingredients = wave.stage.ingredients()
+                self.store.commit(f"{folder}/recipe.json", orjson.dumps(ingredients, option=orjson.OPT_INDENT_2))
+
+    def _pin(self, learned: Learned, path: str, entry: Entry) -> None:
+        """Hold fast what was learned."""
+        pin = {"path": path, "sha256": entry["sha256"], "run": entry["run"], "ingredients": learned.ingredients()}
+        self.pins.set(learned.name, pin | {"facts": {"rows": entry["rows"], **entry["facts"]}})
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def state(self, name: str) -> str:
+        """cached (nothing to do), stale (jobs to do), waiting (for something above), partial (shards quarantined)."""
+        index = self.outputs[name].index
+        if self.outputs[name].waves:
+            return "stale"
+        if (index.state == MISSING).any():
+            return "waiting"
+        return "partial" if (index.state == QUARANTINED).any() else "cached"
+
+    def files(self, names: Sequence[str]) -> Iterator[tuple[int, tuple[tuple[str, tuple[str, ...]], ...]]]:
+        """Shards for which all of `names` exist: (place, files with columns)."""
+        providers = {self.provider[name] for name in names}
+        ready = np.logical_and.reduce([self.outputs[provider].index.done for provider in providers])
+        for place in np.flatnonzero(ready).tolist():
+            wanted = [(name, self.outputs[self.provider[name]].path(place)) for name in names]
+            yield place, inputs_by_file(wanted)

@@ -1,0 +1,56 @@
+"""What is shuffled between the steps of a corpus stage: outputs in slices, one for each partition or shard.
+
+A step's key is made of the digests of the slices that it reads, which stand in manifests. So what would be read again
+as it was is not done again, and rounds are at an end where one has the keys of the one before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tasks.storage.manifest import Index
+
+
+class Gathered:
+    """The slices that one reduction or scatter reads: a key made of their digests, and where they lie."""
+
+    def __init__(self, name: str) -> None:
+        self.state = hashlib.blake2b(name.encode(), digest_size=16)
+        self.places, self.numbers = array("q"), array("q")
+
+    @property
+    def key(self) -> str:
+        return self.state.hexdigest()
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """Outputs in slices, and the order in which they are read."""
+
+    folder: str
+    index: Index
+    order: Sequence[int]
+    uids: Sequence[int]
+    """What each output is called in the keys of what reads it."""
+
+    def gathered(self, name: str, into: Mapping[str, str] | None = None) -> dict[str, Gathered]:
+        """All slices by the partition or shard that they are for, or by what that goes `into`."""
+        result: dict[str, Gathered] = {}
+        for place in self.order:
+            for number, (target, found) in enumerate(self.index.sliced(place)):
+                group = into[target] if into else target
+                if group not in result:
+                    result[group] = Gathered(f"{name}:{group}")
+                gathered = result[group]
+                gathered.state.update(f"{self.uids[place]}:{found};".encode())
+                gathered.places.append(place)
+                gathered.numbers.append(number)
+        return result
+
+    def slices(self, gathered: Gathered) -> tuple[tuple[str, int], ...]:
+        """(file, number of the slice in it)."""
+        parts = zip(gathered.places, gathered.numbers, strict=True)
+        return tuple((f"{self.folder}/{self.index.keys[place]}.arrow", number) for place, number in parts)

@@ -1,0 +1,290 @@
+"""What a worker does with one job: read the columns, call the stage, check what it returned, commit it.
+
+Knows no Ray: the fan-out calls `run` in its workers, tests and benchmarks call it directly. A job whose output is
+committed returns the manifest entry that also stands in the file's footer; running it twice writes the same values.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.engine.stage import CorpusStage, Learned, RepeatedStage, Stage
+from tasks.sources import InputShard
+from tasks.storage import columns
+from tasks.storage.manifest import Entry
+from tasks.storage.pins import fetched
+from tasks.storage.store import Store
+
+Slices = tuple[list[pa.Table], pa.Schema]
+"""A file's record batches, and their schema."""
+BATCH = 2048
+"""Rows given to a shard stage at once."""
+THIN = 100_000
+"""Sampled rows in memory from which a fit lets go of what it would not use; again whenever they have doubled."""
+
+
+class ContractError(TypeError):
+    """A stage returned something else than it declared."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard's or one partition's work. `inputs` are column files with the columns wanted of each."""
+
+    kind: Literal["read", "shard", "map", "round", "reduce", "scatter", "sample", "fit"]
+    key: str
+    path: str
+    shard: str
+    run: str
+    ids: str | None = None
+    rows: int = 0
+    inputs: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    slices: tuple[tuple[str, int], ...] = ()
+    """(file, number of the record batch) for round, reduce and scatter."""
+    own: range = range(0)
+    """The partitions that meet in a round."""
+    read: InputShard | None = None
+    cost: int = field(default=0, compare=False)
+    """Bytes read, as a guess of the work: large jobs go first."""
+
+    @property
+    def uid(self) -> int:
+        """The shard's number inside shuffles: the first 64 bits of its ids' digest."""
+        return shard_uid(self.ids or "0")
+
+
+def shard_uid(ids: str) -> int:
+    return int(ids[:16], 16)
+
+
+def prepare(stage: Any, store: Store) -> Any:
+    """Set a stage up in this process: its pinned files are fetched and verified, its models loaded."""
+    files = getattr(stage, "files", {})
+    if any(not Path(path).is_absolute() for path in files):
+        stage = copy.copy(stage)
+        stage.files = {
+            path if Path(path).is_absolute() else str(fetched(store, path, sha256)): sha256
+            for path, sha256 in files.items()
+        }
+    if hasattr(stage, "setup"):
+        stage.setup()
+    return stage
+
+
+def run(stage: Any, job: Job, store: Store) -> Entry:
+    """Do the job. Raises ContractError, DamagedError, or whatever the stage raises."""
+    started = time.perf_counter()
+    entry: Entry = {"key": job.key, "shard": job.shard, "ids": job.ids, "run": job.run}
+    write = _WORK[job.kind](stage, job, store, entry)
+    entry["seconds"] = round(time.perf_counter() - started, 4)
+    if isinstance(write, bytes):
+        store.commit(job.path, write)
+        size = len(write)
+    elif isinstance(write, pa.Table):
+        size = columns.write(store, job.path, write, entry)
+    else:
+        parts, schema = write
+        size = columns.write_slices(store, job.path, parts, schema, entry)
+    return entry | {"bytes": size}
+
+
+def _inputs(job: Job, store: Store) -> pa.Table:
+    """The columns of one shard, joined by position."""
+    table: dict[str, pa.ChunkedArray] = {}
+    for path, names in job.inputs:
+        part = columns.read(store, path, names, job.ids)
+        if part.num_rows != job.rows:
+            raise columns.damaged(path, f"it has {part.num_rows} rows, its shard {job.shard} has {job.rows}")
+        table |= {name: part[name] for name in names}
+    return pa.table(table)
+
+
+def _gate(where: str | None, table: pa.Table) -> np.ndarray | None:
+    """Positions of the rows for which the gate is true; None without a gate."""
+    if where is None:
+        return None
+    from tasks.engine.sql import evaluate
+
+    mask = evaluate({"gate": where}, table)["gate"]
+    return np.flatnonzero(pc.fill_null(mask, False).to_numpy())
+
+
+def _checked(result: pa.Table, schema: pa.Schema, rows: int, who: str) -> pa.Table:
+    if result.num_rows != rows:
+        raise ContractError(f"{who} returned {result.num_rows} rows for {rows}")
+    if result.schema.names != schema.names:
+        raise ContractError(f"{who} returned columns {result.schema.names}, declared {schema.names}")
+    result = result.cast(schema)
+    for name, kind in zip(schema.names, schema.types, strict=True):
+        if pa.types.is_floating(kind) and pc.any(pc.is_nan(result[name])).as_py():
+            raise ContractError(f"{who} wrote NaN into {name}; undefined is null")
+    return result
+
+
+def _keep(entry: Entry, table: pa.Table) -> pa.Table:
+    entry |= {"rows": table.num_rows, "columns": columns.digests(table)}
+    return table
+
+
+def _read(reader: Any, job: Job, _: Store, entry: Entry) -> pa.Table:
+    read = reader.read(job.read)
+    if job.read:
+        job.read.check()
+    table = _keep(entry, read.documents.combine_chunks())
+    entry["ids"] = entry["columns"]["id"]
+    entry["ledger"] = read.ledger
+    return table
+
+
+def _shard(stage: Stage, job: Job, store: Store, entry: Entry) -> pa.Table:
+    table = _inputs(job, store)
+    chosen = _gate(stage.where, table)
+    wanted = table.select(list(stage.reads)) if chosen is None else table.select(list(stage.reads)).take(chosen)
+    parts = []
+    for start in range(0, wanted.num_rows, BATCH):
+        batch = wanted.slice(start, BATCH)
+        parts.append(_checked(stage(batch), stage.writes, batch.num_rows, stage.name))
+    result = pa.concat_tables(parts) if parts else stage.writes.empty_table()
+    if chosen is not None:
+        places = np.full(table.num_rows, -1, np.int64)
+        places[chosen] = np.arange(len(chosen))
+        result = result.combine_chunks().take(pa.array(places, mask=places < 0))
+    _keep(entry, result)
+    if ledger := stage.ledger(result, table):
+        entry["ledger"] = ledger
+    return result
+
+
+def _map(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
+    table = _inputs(job, store)
+    chosen = _gate(stage.where, table)
+    table = table.select(list(stage.reads))
+    rows = stage.map(table if chosen is None else table.take(chosen))
+    if chosen is not None:
+        position = pa.array(chosen[rows["position"].to_numpy()].astype(np.uint32))
+        rows = rows.set_column(rows.schema.get_field_index("position"), "position", position)
+    rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, job.uid, np.uint64)))
+    if isinstance(stage, RepeatedStage):
+        rows = stage.round(rows, job.own)
+    return _dealt(stage, rows, "map", entry)
+
+
+def _round(stage: RepeatedStage, job: Job, store: Store, entry: Entry) -> Slices:
+    rows = _gathered(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())]))
+    return _dealt(stage, stage.round(rows, job.own), "round", entry)
+
+
+def _dealt(stage: CorpusStage, rows: pa.Table, step: str, entry: Entry) -> Slices:
+    """A slice for each partition, its rows in the order in which they were returned."""
+    schema = pa.schema([*stage.shuffled, ("shard", pa.uint64()), ("partition", pa.int32())])
+    rows = _checked(rows.select(schema.names), schema, rows.num_rows, f"{stage.name}.{step}")
+    partitions = rows["partition"].to_numpy()
+    if len(partitions) and not (partitions.min() >= 0 and partitions.max() < stage.partitions):
+        raise ContractError(f"{stage.name}.{step} returned a partition outside 0..{stage.partitions - 1}")
+    order = np.argsort(partitions, kind="stable")
+    rows = rows.combine_chunks().drop_columns(["partition"]).take(order)
+    return _slices(rows, partitions[order], entry), rows.schema
+
+
+def _slices(rows: pa.Table, groups: np.ndarray, entry: Entry) -> list[pa.Table]:
+    """Cut at each change of the sorted `groups`, and note every slice's digest."""
+    starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]]) if len(groups) else np.empty(0, np.int64)
+    ends = np.append(starts, len(groups))[1:]
+    parts = [rows.slice(int(a), int(b - a)).combine_chunks() for a, b in zip(starts, ends, strict=True)]
+    entry["rows"] = rows.num_rows
+    entry["columns"] = {}
+    entry["slices"] = {
+        str(groups[start]): slice_digest(part) for start, part in zip(starts.tolist(), parts, strict=True)
+    }
+    return parts
+
+
+def slice_digest(part: pa.Table) -> str:
+    joined = "".join(f"{name}{digest}" for name, digest in columns.digests(part).items())
+    return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
+
+
+def _gathered(job: Job, store: Store, schema: pa.Schema) -> pa.Table:
+    batches: list[pa.RecordBatch] = []
+    by_file: dict[str, list[int]] = {}
+    for path, number in job.slices:
+        by_file.setdefault(path, []).append(number)
+    for path, numbers in by_file.items():
+        batches += columns.read_slices(store, path, numbers)
+    plain = [batch.replace_schema_metadata(None).select(schema.names) for batch in batches]
+    return pa.Table.from_batches(plain, schema) if plain else schema.empty_table()
+
+
+def _reduce(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
+    rows = _gathered(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())]))
+    schema = pa.schema([*stage.reduced, ("shard", pa.uint64()), ("position", pa.uint32())])
+    result = stage.reduce(rows)
+    result = _checked(result.select(schema.names), schema, result.num_rows, f"{stage.name}.reduce").combine_chunks()
+    order = np.lexsort((result["position"].to_numpy(), result["shard"].to_numpy()))
+    result = result.take(order)
+    return _slices(result, result["shard"].to_numpy(), entry), result.schema
+
+
+def _scatter(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> pa.Table:
+    table = _inputs(job, store)
+    rows = _gathered(job, store, pa.schema([*stage.reduced, ("shard", pa.uint64()), ("position", pa.uint32())]))
+    rows = rows.take(np.argsort(rows["position"].to_numpy(), kind="stable"))
+    batch = table.select(list(stage.scatters))
+    result = stage.scatter(batch, rows)
+    _keep(entry, _checked(result, stage.writes, job.rows, f"{stage.name}.scatter"))
+    if ledger := stage.ledger(result, batch):
+        entry["ledger"] = ledger
+    return result.cast(stage.writes)
+
+
+def _sample(learned: Learned, job: Job, store: Store, entry: Entry) -> pa.Table:
+    table = _inputs(job, store)
+    if (chosen := _gate(learned.where, table)) is not None:
+        table = table.take(chosen)
+    if "held_out" in table.column_names:
+        table = table.filter(pc.invert(pc.fill_null(table["held_out"], False)))
+    return _keep(entry, learned.sample(table.select(list(learned.reads))).combine_chunks())
+
+
+def _fit(learned: Learned, job: Job, store: Store, entry: Entry) -> bytes:
+    tables: list[pa.Table] = []
+    most = THIN
+    for path, _ in job.inputs:
+        tables.append(columns.read(store, path))
+        if sum(table.num_rows for table in tables) > most:
+            tables = [learned.thin(pa.concat_tables(tables))]
+            most = max(THIN, 2 * tables[0].num_rows)
+    rows = pa.concat_tables(tables)
+    data, facts = learned.fit(rows.sort_by("id"))
+    entry |= {"rows": rows.num_rows, "columns": {}, "facts": facts, "sha256": hashlib.sha256(data).hexdigest()}
+    return data
+
+
+_WORK: dict[str, Callable[[Any, Job, Store, Entry], pa.Table | Slices | bytes]] = {
+    "read": _read,
+    "shard": _shard,
+    "map": _map,
+    "round": _round,
+    "reduce": _reduce,
+    "scatter": _scatter,
+    "sample": _sample,
+    "fit": _fit,
+}
+
+
+def inputs_by_file(wanted: Sequence[tuple[str, str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(column, file) pairs -> each file with its columns, files in order of first mention."""
+    files: dict[str, list[str]] = {}
+    for name, path in wanted:
+        files.setdefault(path, []).append(name)
+    return tuple((path, tuple(names)) for path, names in files.items())

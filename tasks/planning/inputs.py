@@ -1,0 +1,64 @@
+"""From a pipeline's outputs to what a run plan is made of: one table of numbers per document shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_specs.expressions import ExpressionError, parse
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.sql import evaluate
+from tasks.engine.stage import digest
+from tasks.registry import bound
+from tasks.storage import columns
+
+
+@dataclass(frozen=True)
+class PlanInputs:
+    """The shards of a pipeline, as `run_plan` wants them."""
+
+    pipeline: Pipeline
+
+    @property
+    def wheres(self) -> dict[str, str]:
+        """Column `where_<number>` -> the condition of that phase."""
+        phases = self.pipeline.spec.mixture.phases
+        pins = self.pipeline.pins
+        return {f"where_{number}": bound(phase.where, pins) for number, phase in enumerate(phases) if phase.where}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns that are read."""
+        asked = sorted(frozenset[str]().union(*(parse(text).columns for text in self.wheres.values())))
+        return tuple(dict.fromkeys(("id", "channel", "held_out", "tokens", *asked)))
+
+    def digests(self) -> Iterator[tuple[str, str]]:
+        """(token file, digest of the values read), per shard, from manifests."""
+        outputs, provider = self.pipeline.outputs, self.pipeline.provider
+        for place, _ in self.pipeline.files(self.names):
+            found = [outputs[provider[name]].index.digests[name][place].tobytes().hex() for name in self.names]
+            yield outputs[provider["tokens"]].path(place), digest([found, self.wheres])
+
+    def tables(self) -> Iterator[tuple[str, pa.Table]]:
+        """(token file, its `run_plan.INPUT` table), per shard."""
+        documents = self.pipeline.outputs["documents"].index
+        for place, files in self.pipeline.files(self.names):
+            ids = documents.digests["id"][place].tobytes().hex()
+            found: dict[str, pa.ChunkedArray] = {}
+            for path, wanted in files:
+                table = columns.read(self.pipeline.store, path, wanted, ids)
+                found |= {name: table[name] for name in wanted}
+            table = pa.table(found)
+            length = pc.list_value_length(table["tokens"]).cast(pa.int32())
+            result = table.select(["id", "channel", "held_out"]).append_column("length", length)
+            if self.wheres:
+                try:
+                    judged = evaluate(self.wheres, table)
+                except ExpressionError as error:
+                    raise ExpressionError(f"mixture.phases: {error}") from None
+                for name in self.wheres:
+                    result = result.append_column(name, judged[name])
+            yield self.pipeline.outputs[self.pipeline.provider["tokens"]].path(place), result

@@ -1,0 +1,180 @@
+"""The mixture's arithmetic: from a budget and weights to whole rows per phase and channel, and which tokens come next.
+
+A channel's documents form a stream: in each epoch every document once, in the order of a hash of (seed, id, epoch). A
+phase reads on where the last one stopped; with a `where` it takes, of the documents that pass, always those used least.
+So inside a channel usage counts differ by at most one (inside the documents that pass the same phases, where phases
+have a `where`), nothing is used beyond its epoch cap, and all of it is known before training
+(tasks/planning/allocation.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_specs.spec import Spec
+from tasks.arrays.hashing import mixed
+
+
+class MixtureError(ValueError):
+    """The mixture cannot be met by the corpus; the message says by how much, and what to change."""
+
+
+@dataclass(frozen=True)
+class PhaseRows:
+    """A phase in whole steps and rows."""
+
+    first_step: int
+    steps: int
+    where: str | None
+    weights: dict[str, float]
+    """Share of the phase's tokens per channel; sums to 1, zeros left out."""
+    written: dict[str, float]
+    """The weights as the spec has them; empty where the spec leaves them to the channels' sizes."""
+    rows: dict[str, int]
+    """Rows per channel; within one of the exact share (largest remainder)."""
+
+
+def schedule(spec: Spec, sizes: Mapping[str, int]) -> tuple[PhaseRows, ...]:
+    """The phases of a run. `sizes`: tokens per channel, the weights where the spec has no phases.
+
+    Raises MixtureError when no channel has weight or, of fewer steps than the spec has, a phase would have none."""
+    plain = [(phase.until, phase.where, phase.weights) for phase in spec.mixture.phases] or [(1.0, None, {})]
+    phases, first = [], 0
+    for number, (until, where, written) in enumerate(plain):
+        end = round(until * spec.steps)
+        if end <= first:
+            raise MixtureError(f"mixture: phase {number + 1} has none of the {spec.steps:,} steps")
+        weights = shares(written or sizes, spec.channels)
+        if not weights:
+            raise MixtureError(f"mixture: no channel has any weight in phase {number + 1}, or no document was kept")
+        rows = largest_remainder(weights, (end - first) * spec.training.rows)
+        phases.append(PhaseRows(first, end - first, where, weights, dict(written), rows))
+        first = end
+    return tuple(phases)
+
+
+def shares(weights: Mapping[str, float], channels: Iterable[str]) -> dict[str, float]:
+    """Weights made to sum to 1, in the order of `channels`, zeros left out."""
+    total = sum(weights.values())
+    return {name: weights[name] / total for name in channels if weights.get(name)}
+
+
+def largest_remainder(weights: Mapping[str, float], total: int) -> dict[str, int]:
+    """Whole numbers that sum to `total`, each within one of its weight's share (Hamilton's method); ties by order."""
+    exact = {name: weight * total for name, weight in weights.items()}
+    whole = {name: math.floor(share) for name, share in exact.items()}
+    spare = total - sum(whole.values())
+    for name in sorted(exact, key=lambda name: whole[name] - exact[name])[:spare]:
+        whole[name] += 1
+    return whole
+
+
+def interleave(rows: np.ndarray, steps: int) -> np.ndarray:
+    """Rows per channel of a phase (int64 [K], summing to a multiple of `steps`) -> rows per step and channel (int64
+    [steps, K]); after every step each channel's sum is less than one from its exact share.
+
+    The j-th row of a channel must come after step floor(j/a) and by step ceil((j+1)/a), a its rows per step; taking the
+    earliest deadline first meets all of them (unit jobs with integer windows; Jackson 1955, Baruah et al. 1996)."""
+    batch = int(rows.sum()) // steps
+    done = np.zeros(len(rows), np.int64)
+    result = np.empty((steps, len(rows)), np.int64)
+    for step in range(1, steps + 1):
+        count = np.maximum(step * rows // steps - done, 0)
+        spare = batch - int(count.sum())
+        if spare:
+            following = done + count + 1
+            deadline = -(-following * steps // np.maximum(rows, 1))
+            deadline[following > -(-step * rows // steps)] = np.iinfo(np.int64).max
+            count[np.argsort(deadline, kind="stable")[:spare]] += 1
+        done += count
+        result[step - 1] = count
+    return result
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Parts of documents, end to end: index into the channel's documents (int64), first token, tokens (int64)."""
+
+    document: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+
+class Usage:
+    """How often each document of a channel is used, and which come next.
+
+    `lengths` (int32 [n], tokens, each at least 2) and `hashes` (uint64 [n]) of its documents; `cap` in epochs. `mask`
+    below (bool [n]) says which documents pass a phase's `where`."""
+
+    def __init__(self, lengths: np.ndarray, hashes: np.ndarray, cap: float, seed: int) -> None:
+        self.lengths, self.hashes, self.cap, self.seed = lengths, hashes, cap, seed
+        self.counts = np.zeros(len(lengths), np.int32)
+        self.begun: list[tuple[int, int]] = []
+        """Documents cut where a phase ended: (index, first token to read, which was the last one read)."""
+
+    def tokens(self, mask: np.ndarray) -> int:
+        """Tokens of the documents, once."""
+        return int(self.lengths[mask].sum(dtype=np.int64))
+
+    def taken(self, mask: np.ndarray) -> int:
+        """Tokens of the documents that earlier phases have used up."""
+        used = int(self.counts[mask] @ self.lengths[mask].astype(np.int64))
+        return used - sum(int(self.lengths[index]) - start for index, start in self.begun if mask[index])
+
+    def available(self, mask: np.ndarray) -> int:
+        """Tokens of the documents that may still be read under the cap."""
+        return math.floor(self.cap * self.tokens(mask)) - self.taken(mask)
+
+    @property
+    def leftover(self) -> int:
+        """Tokens of documents counted as used that are no row's target."""
+        return sum(int(self.lengths[index]) - start - 1 for index, start in self.begun)
+
+    def take(self, mask: np.ndarray, tokens: int) -> Stream:
+        """The next `tokens` tokens of the documents, which must be `available`."""
+        first = [entry for entry in self.begun if mask[entry[0]]]
+        parts = [np.array([index for index, _ in first], np.int64)]
+        starts = np.array([start for _, start in first], np.int64)
+        filled = int((self.lengths[parts[0]] - starts).sum())
+        while filled < tokens:
+            level = int(self.counts[mask].min())
+            order = np.flatnonzero(mask & (self.counts == level))
+            order = order[np.argsort(mixed(self.hashes[order], self.seed, "epoch", level), kind="stable")]
+            ends = filled + np.cumsum(self.lengths[order], dtype=np.int64)
+            order = order[: np.searchsorted(ends, tokens) + 1]
+            self.counts[order] += 1
+            filled = int(ends[len(order) - 1])
+            parts.append(order)
+        document = np.concatenate(parts)
+        start = np.zeros(len(document), np.int64)
+        start[: len(starts)] = starts
+        self.begun = [entry for entry in self.begun if not mask[entry[0]]]
+        return self._cut(document, start, tokens)
+
+    def skip(self, mask: np.ndarray, tokens: int) -> None:
+        """Use the next `tokens` tokens as `take` does, without saying which; whole epochs cost nothing."""
+        counts, once = self.counts[mask], self.tokens(mask)
+        level = (int(counts.max()) - counts) @ self.lengths[mask].astype(np.int64)
+        level += sum(int(self.lengths[index]) - start for index, start in self.begun if mask[index])
+        if tokens >= level + once:
+            if level:
+                self.take(mask, int(level))
+            self.counts[mask] += (tokens - level) // once
+            tokens = (tokens - level) % once
+        if tokens:
+            self.take(mask, tokens)
+
+    def _cut(self, document: np.ndarray, start: np.ndarray, tokens: int) -> Stream:
+        """The first `tokens` tokens; documents not read to their end are noted in `begun`."""
+        length = self.lengths[document] - start
+        ends = np.cumsum(length)
+        whole = int(np.searchsorted(ends, tokens)) + 1
+        if excess := int(ends[whole - 1]) - tokens:
+            length[whole - 1] -= excess
+            self.begun.append((int(document[whole - 1]), int(start[whole - 1] + length[whole - 1]) - 1))
+        self.begun += zip(document[whole:].tolist(), start[whole:].tolist(), strict=True)
+        return Stream(document[:whole], start[:whole], length[:whole])

@@ -1,0 +1,113 @@
+"""Packing: documents of one channel, end to end, cut into rows of T+1 tokens, and the order of a phase's rows.
+
+Row i of a channel is tokens i*T to i*T+T of its stream, so consecutive rows overlap by one token and each token of a
+document but the first is a target exactly once per use. Rows, not documents, are put in the order of training: every
+step has each channel's share, and the seed says which rows these are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.arrays.hashing import mixed
+from tasks.planning.mixture import PhaseRows, Stream, interleave
+
+ROWS = pa.schema(
+    [
+        ("channel", pa.int16()),
+        ("file", pa.list_(pa.int32())),
+        ("offset", pa.list_(pa.int64())),
+        ("length", pa.list_(pa.int32())),
+        ("supervised", pa.int32()),
+    ]
+)
+"""Columns of a row file (docs/run_plan.md)."""
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents of one channel: token file (int32 [n]), first token in it (int64), tokens (int32), hash (uint64)."""
+
+    TYPES: ClassVar = (np.int32, np.int64, np.int32, np.uint64)
+    file: np.ndarray
+    offset: np.ndarray
+    length: np.ndarray
+    hash: np.ndarray
+    where: dict[int, np.ndarray]
+    """Phase -> which documents pass its `where`; bool [n]."""
+
+    def passing(self, number: int, phase: PhaseRows) -> np.ndarray:
+        return np.ones(len(self.length), bool) if phase.where is None else self.where[number]
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Rows cut from streams: `count` segments each (int64 [rows]); then, end to end, int32, int64 and int32 arrays."""
+
+    count: np.ndarray
+    file: np.ndarray
+    offset: np.ndarray
+    length: np.ndarray
+
+
+def cut(stream: Stream, documents: Documents, rows: np.ndarray, sequence: int) -> Segments:
+    """Rows (int64, by number) of a stream: row i is its tokens i*T to i*T+T, as far as there are any."""
+    ends = np.cumsum(stream.length)
+    first = np.searchsorted(ends, rows * sequence, "right")
+    last = np.searchsorted(ends, np.minimum(rows * sequence + sequence, ends[-1] - 1), "right")
+    count = last - first + 1
+    part = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
+    row = np.repeat(rows, count)
+    before = ends[part] - stream.length[part]
+    begin = np.maximum(before, row * sequence)
+    end = np.minimum(ends[part], row * sequence + sequence + 1)
+    document = stream.document[part]
+    offset = documents.offset[document] + stream.start[part] + begin - before
+    return Segments(count, documents.file[document], offset, (end - begin).astype(np.int32))
+
+
+def woven(channels: np.ndarray, parts: list[Segments]) -> Segments:
+    """Segments of several channels in one order of rows; `channels` (int64 [rows]) says whose row comes next."""
+    count = np.empty(len(channels), np.int64)
+    for number, part in enumerate(parts):
+        count[channels == number] = part.count
+    starts = np.cumsum(count) - count
+    result = Segments(
+        count, np.empty(count.sum(), np.int32), np.empty(count.sum(), np.int64), np.empty(count.sum(), np.int32)
+    )
+    for number, part in enumerate(parts):
+        into = np.repeat(starts[channels == number] - np.cumsum(part.count) + part.count, part.count)
+        into += np.arange(len(into))
+        result.file[into], result.offset[into], result.length[into] = part.file, part.offset, part.length
+    return result
+
+
+def row_table(channels: np.ndarray, rows: Segments) -> pa.Table:
+    """The columns of a row file."""
+    ends = np.cumsum(rows.count)
+    splits = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+    tokens = np.diff(np.cumsum(rows.length, dtype=np.int64)[ends - 1], prepend=0)
+    lists = [pa.ListArray.from_arrays(splits, values) for values in (rows.file, rows.offset, rows.length)]
+    columns = [channels.astype(np.int16), *lists, (tokens - rows.count).astype(np.int32)]
+    return pa.table(dict(zip(ROWS.names, columns, strict=True)), ROWS)
+
+
+def training_order(phase: PhaseRows, channels: list[str], number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A phase's rows in training order: channel (int16 [rows]) and number within the channel's stream (int64 [rows]).
+
+    How many rows of each channel a step has is `interleave`'s; which ones, and their places in the step, the seed's."""
+    totals = np.array([phase.rows.get(name, 0) for name in channels], np.int64)
+    counts = interleave(totals, phase.steps)
+    channel = np.repeat(np.tile(np.arange(len(channels), dtype=np.int16), phase.steps), counts.ravel())
+    places = np.arange(len(channel), dtype=np.uint64)
+    step = places // np.uint64(len(channel) // phase.steps)
+    channel = channel[np.lexsort((mixed(places, seed, "step", number), step))]
+    row = np.empty(len(channel), np.int64)
+    for index, total in enumerate(totals.tolist()):
+        shuffled = np.argsort(mixed(np.arange(total, dtype=np.uint64), seed, "rows", number, index), kind="stable")
+        row[channel == index] = shuffled
+    return channel, row

@@ -1,0 +1,94 @@
+"""Rows of a written plan: traced back to their documents, or written out as tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.planning.run_plan import Folder
+from tasks.storage.store import Store
+from tasks.tokenization.tokens import token_type
+
+
+def step_documents(store: Store, folder: str, step: int) -> pa.Table:
+    """What a step reads, for tracing it back: `row` (int32, within the step), `channel` (string), `file` (string),
+    `position` (int64, the document's row in its shard), `offset` (int64), `length` (int32); in order.
+
+    Raises ValueError where the plan has no such step."""
+    plan = store.json(f"{folder}/plan.json")
+    found = [n for n, p in enumerate(plan["phases"]) if p["first_step"] <= step < p["first_step"] + p["steps"]]
+    if not found:
+        raise ValueError(f"{folder} has steps 0 to {plan['steps'] - 1}, not {step}")
+    phase, size = plan["phases"][found[0]], plan["rows_per_file"]
+    first = (step - phase["first_step"]) * phase["rows_per_step"]
+    last = first + phase["rows_per_step"] - 1
+    names = [f"{folder}/rows-{found[0]}-{number:05d}.arrow" for number in range(first // size, last // size + 1)]
+    rows = pa.concat_tables([_open(store, name) for name in names])
+    rows = rows.slice(first - first // size * size, phase["rows_per_step"])
+    counts = pc.list_value_length(rows["length"]).to_numpy()
+    file, offset = pc.list_flatten(rows["file"]).to_numpy(), pc.list_flatten(rows["offset"]).to_numpy()
+    position = np.empty(len(file), np.int64)
+    for index in np.unique(file):
+        ends = _tokens(store, plan["files"][index]).offsets.to_numpy()
+        position[file == index] = np.searchsorted(ends, offset[file == index], "right") - 1
+    return pa.table(
+        {
+            "row": np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+            "channel": pa.array(plan["channels"]).take(np.repeat(rows["channel"].to_numpy(), counts)),
+            "file": pa.array(plan["files"]).take(file),
+            "position": position,
+            "offset": offset,
+            "length": pc.list_flatten(rows["length"]).combine_chunks(),
+        }
+    )
+
+
+def materialise(store: Store, folder: str) -> None:
+    """Write every row's tokens in order (`mixture.shards: rows`), `tokens.json` last; nothing where that exists.
+
+    Each token file is opened once per row file that names it; on an object store it is then read whole."""
+    if store.exists(f"{folder}/tokens.json"):
+        return
+    plan = store.json(f"{folder}/plan.json")
+    written = Folder(store, folder)
+    for name in (name for name in plan["content"] if name.startswith("rows-")):
+        rows = _open(store, f"{folder}/{name}")
+        tokens = _gather(store, plan, rows)
+        table = pa.table(
+            {
+                "channel": rows["channel"],
+                "tokens": pa.FixedSizeListArray.from_arrays(tokens, plan["sequence"] + 1),
+                "length": rows["length"],
+                "supervised": rows["supervised"],
+            }
+        )
+        written.write(name.replace("rows-", "tokens-", 1), table)
+    store.commit(f"{folder}/tokens.json", orjson.dumps({"digest": plan["digest"], "content": written.content}))
+
+
+def _gather(store: Store, plan: dict[str, Any], rows: pa.Table) -> np.ndarray:
+    """The tokens of all segments of some rows, end to end; uint16 or uint32."""
+    file = pc.list_flatten(rows["file"]).to_numpy()
+    offset = pc.list_flatten(rows["offset"]).to_numpy()
+    length = pc.list_flatten(rows["length"]).to_numpy().astype(np.int64)
+    into = np.cumsum(length) - length
+    result = np.empty(int(length.sum()), token_type(plan["vocabulary"]).to_pandas_dtype())
+    for index in np.unique(file):
+        values = _tokens(store, plan["files"][index]).values.to_numpy()
+        for segment in np.flatnonzero(file == index).tolist():
+            begin, count = offset[segment], length[segment]
+            result[into[segment] : into[segment] + count] = values[begin : begin + count]
+    return result
+
+
+def _open(store: Store, path: str) -> pa.Table:
+    local = store.local(path)
+    return pa.ipc.open_file(pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path))).read_all()
+
+
+def _tokens(store: Store, path: str) -> pa.ListArray:
+    return _open(store, path)["tokens"].chunk(0)

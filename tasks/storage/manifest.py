@@ -1,0 +1,169 @@
+"""Manifests: what a folder of the store holds, known without opening a column file.
+
+A manifest is a row of append-only segments of JSON lines (`<folder>/manifest/<time>.jsonl`), one entry a shard; the
+last entry of a key counts. An entry that a killed driver did not write is rebuilt from its file's footer.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import orjson
+
+from tasks.storage import columns
+from tasks.storage.store import DamagedError, Store
+
+Entry = dict[str, Any]
+"""{"key", "shard", "ids", "rows", "bytes", "seconds", "run", "columns": {name: digest}}, and as the case may be
+"ledger" (counts), "slices" ({partition or shard: digest}, in file order), or instead "error" with "attempts"."""
+
+MISSING, DONE, QUARANTINED = 0, 1, 2
+_SEGMENTS = 64
+_CHUNK = 4096
+
+
+class Manifest:
+    """The entries of one folder."""
+
+    def __init__(self, store: Store, folder: str) -> None:
+        self.store = store
+        self.folder = folder
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, oldest first; once more from the beginning where a run made one segment of many meanwhile."""
+        while True:
+            names = [f"{self.folder}/manifest/{name}" for name in self.store.list(f"{self.folder}/manifest")]
+            try:
+                for name, segment in zip(names, self.store.read_each(names), strict=True):
+                    try:
+                        yield from map(orjson.loads, io.BytesIO(segment))
+                    except orjson.JSONDecodeError as error:
+                        raise DamagedError(
+                            f"{name} is damaged; remove it, and the next run makes it again from the files ({error})"
+                        ) from error
+                return
+            except FileNotFoundError:
+                continue
+
+    def segment_name(self) -> str:
+        """A name after those of all segments so far, also where the clock is behind the one that named them."""
+        newest = max(self.store.list(f"{self.folder}/manifest"), default="0-")
+        return f"{max(time.time_ns(), int(newest.partition('-')[0]) + 1):020d}-{secrets.token_hex(3)}.jsonl"
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Commit a segment; many small segments are first made one."""
+        if not entries:
+            return
+        old = list(self.store.list(f"{self.folder}/manifest"))
+        latest: dict[str, Entry] = {}
+        if len(old) >= _SEGMENTS:
+            latest = {entry["key"]: entry for entry in self.entries()}
+        else:
+            old = []
+        latest |= {entry["key"]: entry for entry in entries}
+        name = self.segment_name()
+        self.store.commit(f"{self.folder}/manifest/{name}", b"".join(orjson.dumps(e) + b"\n" for e in latest.values()))
+        self.store.remove(*(f"{self.folder}/manifest/{segment}" for segment in old))
+
+    def recover(self, keys: Iterable[str], suffix: str) -> int:
+        """Write entries for files that exist whole and without one; returns how many. One that was removed from the
+        manifest is not taken back: its values may be those that a killed replacement was about to write over."""
+        wanted = set(keys)
+        sizes = self.store.list(self.folder)
+        present = {name: key for name in sizes if (key := name.removesuffix(suffix)) in wanted}
+        latest = {entry["key"]: entry for entry in self.entries()} if present else {}
+        found = []
+        for name, key in present.items():
+            if latest.get(key, {}).get("removed"):
+                continue
+            with suppress(DamagedError):
+                found.append(columns.footer(self.store, f"{self.folder}/{name}") | {"bytes": sizes[name]})
+        self.append(found)
+        return len(found)
+
+
+class Index:
+    """What is known of a stage's output over the shards of a run, as arrays: 100,000 shards cost tens of MB.
+
+    `keys[i]` is the key of shard i's output, or None while it depends on something not yet computed.
+    """
+
+    def __init__(self, entries: Iterable[Entry], keys: Sequence[str | None], names: Sequence[str] = ()) -> None:
+        self.keys = list(keys)
+        count = len(self.keys)
+        self.state = np.zeros(count, np.int8)
+        self.rows = np.zeros(count, np.int64)
+        self.bytes = np.zeros(count, np.int64)
+        self.seconds = np.zeros(count, np.float64)
+        self.digests = {name: np.zeros((count, 16), np.uint8) for name in names}
+        self._ledgers: dict[int, str] = {}
+        self.slices: dict[int, tuple[tuple[str, ...], str]] = {}
+        self.errors: dict[int, str] = {}
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        if any(key is not None for key in self.keys):
+            self.add(entries)
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Take entries in; the last of a key counts, those of other keys are ignored. 10 us an entry."""
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(self.keys):
+            if key is not None:
+                places.setdefault(key, []).append(place)
+        known = (entry for entry in entries if entry["key"] in places)
+        while chunk := {entry["key"]: entry for entry in islice(known, _CHUNK)}:
+            self._take([(place, entry) for key, entry in chunk.items() for place in places[key]])
+
+    def _take(self, found: list[tuple[int, Entry]]) -> None:
+        """The newest entries of some places."""
+        done: list[tuple[int, Entry]] = []
+        for place, entry in found:
+            self.errors.pop(place, None)
+            if "error" in entry:
+                self.state[place] = QUARANTINED
+                self.errors[place] = entry["error"]
+            elif entry.get("removed"):
+                self.state[place] = MISSING
+            else:
+                done.append((place, entry))
+        if not done:
+            return
+        places = np.array([place for place, _ in done])
+        self.state[places] = DONE
+        self.rows[places] = [entry["rows"] for _, entry in done]
+        self.bytes[places] = [entry["bytes"] for _, entry in done]
+        self.seconds[places] = [entry["seconds"] for _, entry in done]
+        for name, digests in self.digests.items():
+            joined = bytes.fromhex("".join([entry["columns"][name] for _, entry in done]))
+            digests[places] = np.frombuffer(joined, np.uint8).reshape(-1, 16)
+        for place, entry in done:
+            if ledger := entry.get("ledger"):
+                self._ledgers[place] = orjson.dumps(ledger).decode()  # as text: orjson's bytes keep a 4 KB buffer
+            if (slices := entry.get("slices")) is not None:
+                names = tuple(slices)
+                self.slices[place] = self._names.setdefault(names, names), "".join(slices.values())
+
+    def ledger(self, place: int) -> dict[str, Any] | None:
+        """The counts of an output; None where it has none."""
+        found = self._ledgers.get(place)
+        return orjson.loads(found) if found else None
+
+    def sliced(self, place: int) -> Iterator[tuple[str, str]]:
+        """(partition or shard, digest) of each slice of an output, in file order."""
+        names, joined = self.slices[place]
+        for number, name in enumerate(names):
+            yield name, joined[16 * number : 16 * number + 16]
+
+    @property
+    def done(self) -> np.ndarray:
+        return self.state == DONE
+
+    def pending(self) -> list[int]:
+        """Shards that can be computed now: their key is known, and they are missing or quarantined."""
+        return [place for place, key in enumerate(self.keys) if key is not None and self.state[place] != DONE]

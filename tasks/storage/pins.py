@@ -1,0 +1,95 @@
+"""Pins: what was learned from the corpus, held fast.
+
+`pins/<lineage>.json` maps each learned thing (a classifier, the tokenizer, thresholds, the held-out table, the number
+of groups of a folder source) to a file in the store and its digest. A run learns only what has no pin, so a night's
+new pages never change a model, and with it everything below; only an explicit retrain moves a pin, and with it those
+that were learned from its values (thresholds of a scorer's scores, and of a held-out table all that must not have seen
+its documents), in whichever run comes to them. Older pins are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Collection
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tasks.storage.store import Store, StoreError
+
+Pin = dict[str, Any]
+"""{"path", "sha256", "facts", "run", "time", "ingredients"}; for a number instead of a file: {"value", ...}."""
+
+
+class Pins:
+    """The pins of one lineage (the spec's name)."""
+
+    def __init__(self, store: Store, lineage: str, retrain: Collection[str] = ()) -> None:
+        """`retrain`: what is to be learned anew; without a pin until then."""
+        self.store = store
+        self.retrain = set(retrain)
+        self.path = f"pins/{lineage}.json"
+        self.history = self._committed()
+
+    def _committed(self) -> dict[str, list[Pin]]:
+        try:
+            return self.store.json(self.path)
+        except FileNotFoundError:
+            return {}
+
+    def get(self, name: str) -> Pin | None:
+        """The newest pin of a name; None where there is none, or it is to be learned anew."""
+        found = self.history.get(name)
+        return found[-1] if found and name not in self.retrain and not self.moved(name) else None
+
+    def moved(self, name: str) -> list[str]:
+        """The pins whose values the newest pin of a name was learned from (`ingredients.models`) and that are others
+        now, so that it is to be learned anew."""
+        found = self.history.get(name)
+        models = found[-1].get("ingredients", {}).get("models", {}) if found else {}
+        now = {model: self.get(model) for model in models}
+        return [model for model, pin in now.items() if pin is None or pin["sha256"] != models[model]]
+
+    def set(self, name: str, pin: Pin) -> None:
+        """Commit a new pin; what another run pinned meanwhile stays, and this run goes on with its own."""
+        pin = pin | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
+        self.retrain.discard(name)
+        committed = self._committed()
+        for history in (self.history, committed):
+            history.setdefault(name, []).append(pin)
+        self.store.commit(self.path, orjson.dumps(committed, option=orjson.OPT_INDENT_2))
+
+    def files(self, name: str) -> dict[str, str]:
+        """{path in the store: sha256} of a pinned file; {} without a pin."""
+        pin = self.get(name)
+        return {pin["path"]: pin["sha256"]} if pin else {}
+
+
+def fetched(store: Store, path: str, sha256: str) -> Path:
+    """A pinned file on this machine, its digest verified; files of an object store are copied to a cache once.
+
+    Raises StoreError where the file is missing or is not what was pinned."""
+    local = store.local(path)
+    try:
+        if local is None:
+            local = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}" / sha256[:16] / Path(path).name
+            if not local.exists() or _digest(local) != sha256:
+                local.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                part = local.with_suffix(f".{os.getpid()}")
+                part.write_bytes(store.read(path))
+                os.replace(part, local)
+        found = _digest(local)
+    except FileNotFoundError:
+        raise StoreError(f"{path} is pinned but gone from the store; learn it anew with --retrain") from None
+    if found != sha256:
+        raise StoreError(f"{path} has sha256 {found[:16]}..., pinned was {sha256[:16]}...; restore it or retrain")
+    return local
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,556 @@
+"""Specs: what is written is what is loaded, and every mistake is named by file, line, key and nearest name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import jsonschema
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from data_specs import schema
+from data_specs.load import SpecError, check_columns, load
+from data_specs.spec import Spec
+from tasks import registry
+from tasks.engine.sql import mistaken
+from tasks.storage.pins import Pins
+from tasks.storage.store import Store
+
+SPECS = Path(__file__).parents[2] / "data_specs"
+
+SMALL = """\
+name: small
+sources:
+  pages: {kind: warc, paths: "crawl/*.warc.gz"}
+  code: {kind: code, paths: ["a/**/*.py", "b/*.py"]}
+stages:
+  duplicates: {threshold: 0.7}
+rules:
+  - foreign: "language <> 'zh'"
+  - low_quality: "quality < percentile(quality, 20)"
+    where: "source = 'pages'"
+channels:
+  zh: "language = 'zh'"
+  en: "language = 'en'"
+mixture:
+  tokens: 1.6M
+  phases:
+    - {until: 80%, weights: {zh: 1, en: 2}}
+    - {until: 100%, weights: {zh: 1}, where: "quality > 0.5"}
+training:
+  steps: 10
+  checkpoint: {every: 5 steps}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small spec, `spec.yaml`, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Path("spec.yaml").write_text(SMALL)
+    return Path("spec.yaml")
+
+
+def mistakes(path: Path | str, *overrides: str) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        load(path, overrides)
+    assert str(caught.value) == "\n".join(caught.value.mistakes)
+    return list(caught.value.mistakes)
+
+
+def changed(path: Path, old: str, new: str) -> list[str]:
+    """Mistakes of the small spec with one text changed."""
+    assert old in SMALL
+    path.write_text(SMALL.replace(old, new, 1))
+    return mistakes(path)
+
+
+def test_what_is_written_is_loaded(spec: Path) -> None:
+    loaded = load(spec)
+    assert loaded.name == "small"
+    assert loaded.sources["code"].patterns == ("a/**/*.py", "b/*.py")
+    assert loaded.stages.duplicates.threshold == 0.7
+    assert loaded.mixture.tokens == 1_600_000
+    assert [phase.until for phase in loaded.mixture.phases] == [0.8, 1]
+    assert loaded.training.checkpoint.every == 5
+    assert [(rule.name, rule.drop, rule.where, rule.origin) for rule in loaded.rules] == [
+        ("foreign", "language <> 'zh'", None, "spec.yaml:8"),
+        ("low_quality", "quality < percentile(quality, 20)", "source = 'pages'", "spec.yaml:9"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        ("training:", "trainng:", "spec.yaml:19: trainng is unknown; did you mean training?"),
+        ("steps: 10", "stepz: 10", "spec.yaml:20: training.stepz is unknown; did you mean steps?"),
+        ("steps: 10", "xyzzy: 10", "spec.yaml:20: training.xyzzy is unknown"),
+        ("{threshold:", "{treshold:", "spec.yaml:6: stages.duplicates.treshold is unknown; did you mean threshold?"),
+        ('paths: "crawl', 'path: "crawl', "spec.yaml:3: sources.pages.path is unknown; did you mean paths?"),
+        ("kind: warc, ", "", "spec.yaml:3: sources.pages.kind is missing"),
+        ("kind: warc, ", "kind: warc, shrad: 1, ", "spec.yaml:3: sources.pages.shrad is unknown; did you mean shard?"),
+        (
+            "kind: warc",
+            "kind: wrac",
+            "spec.yaml:3: sources.pages.kind is `wrac`, but should be one of warc, jsonl, text, code; "
+            "did you mean `warc`?",
+        ),
+        (
+            "pages:",
+            "Pages:",
+            "spec.yaml:3: sources.Pages: a name has lower-case letters, digits and underscores, a letter first",
+        ),
+        ("name: small\n", "", "spec.yaml:1: name is missing"),
+        ("0.7", "1.7", "spec.yaml:6: stages.duplicates.threshold is `1.7`, but should be less than 1"),
+        ("0.7", ".nan", "spec.yaml:6: stages.duplicates.threshold is `nan`, but should be a finite number"),
+        ("0.7", "high", "spec.yaml:6: stages.duplicates.threshold is `high`, but should be a number"),
+        ("0.7", "true", "spec.yaml:6: stages.duplicates.threshold is `true`, but should be a number"),
+        ("{threshold: 0.7}", "", "spec.yaml:6: stages.duplicates is empty, but should be keys and values"),
+        ("{threshold: 0.7}", "[0.7]", "spec.yaml:6: stages.duplicates is a list, but should be keys and values"),
+        (
+            "{threshold: 0.7}",
+            "{keep: [length, qualty]}",
+            "spec.yaml:6: stages.duplicates.keep.1 is `qualty`, but should be `quality`, `length` or `date`; "
+            "did you mean `quality`?",
+        ),
+        ("steps: 10", "steps: 1.5", "spec.yaml:20: training.steps is `1.5`, but should be a whole number"),
+        ("steps: 10", "workers: 0", "spec.yaml:20: training.workers is `0`, but should be greater than or equal to 1"),
+        (
+            "1.6M",
+            "1.6Q",
+            "spec.yaml:15: mixture.tokens: '1.6Q' is not a number with an optional unit "
+            "(K, M, G, T, KiB, MiB, GiB, TiB)",
+        ),
+        (
+            "5 steps",
+            "5 minutes",
+            "spec.yaml:21: training.checkpoint.every: '5 minutes' is not a number of steps such as `20 steps`",
+        ),
+        ("80%", "180%", "spec.yaml:17: mixture.phases.0.until is `180%`, but should be less than or equal to 1"),
+        ("80%", "100%", "spec.yaml:18: mixture.phases.1.until is 1, not after the phase before it"),
+        ("100%", "99%", "spec.yaml:18: mixture.phases.1.until is 0.99, but the last phase ends at 100%"),
+        ("en: 2", "eng: 2", "spec.yaml:17: mixture.phases.0.weights.eng is no channel; did you mean en?"),
+        ("{zh: 1}", "{zh: 0}", "spec.yaml:18: mixture.phases.1.weights: no channel has a weight above 0"),
+        ("tokens: 1.6M", "epochs: {zhh: 3}", "spec.yaml:15: mixture.epochs.zhh is no channel; did you mean zh?"),
+        ("low_quality:", "foreign:", "spec.yaml:9: rules.1: foreign is defined twice"),
+        (
+            "low_quality:",
+            "held_out:",
+            "spec.yaml:9: rules.1: held_out is a reason of Sluice's own; name the rule otherwise",
+        ),
+        (
+            "checkpoint: {every: 5 steps}",
+            "batch: {tokens: 1000}",
+            "spec.yaml:19: training: batch.tokens is 1,000, not a multiple of sequence x micro x workers = 4,096",
+        ),
+        (
+            "language <> 'zh'",
+            "lenght(text) > 1",
+            "spec.yaml:8: rule foreign: function `lenght` is not allowed; did you mean `length`?",
+        ),
+        (
+            "source = 'pages'",
+            "1) or (1",
+            'spec.yaml:10: where: `1) or (1` is not one expression: syntax error at or near ")"',
+        ),
+        (
+            "language = 'en'",
+            "language = ",
+            'spec.yaml:13: channels.en: `language = ` is not one expression: syntax error at or near ")"',
+        ),
+        ("quality > 0.5", "random() > 0.5", "spec.yaml:18: mixture.phases.1.where: function `random` is not allowed"),
+        ("\"language = 'en'\"", "5", "spec.yaml:13: channels.en is `5`, but should be text"),
+        (
+            "  - foreign: \"language <> 'zh'\"\n",
+            "  - foreign\n",
+            "spec.yaml:8: rules.0 is `foreign`, but should be "
+            "`- name: expression` or `- include: file`, with a `where` if need be",
+        ),
+        (
+            '    where: "source',
+            '    wher: "source',
+            "spec.yaml:9: rules.1 has the keys low_quality, wher, but should be "
+            "`- name: expression` or `- include: file`, with a `where` if need be",
+        ),
+        (
+            "  - foreign:",
+            "  - Foreign:",
+            "spec.yaml:8: rule Foreign: a name has lower-case letters, digits and underscores, a letter first",
+        ),
+        (
+            "rules:\n",
+            "rules: {}\nseed: 1\nstore: x\ncluster:\n",
+            "spec.yaml:7: rules is keys and values, but should be a list of rules",
+        ),
+        ("name: small", "name: small\nname: large", "spec.yaml:2: name is given twice, first at spec.yaml:1"),
+        (
+            "steps: 10",
+            "\tsteps: 10",
+            "spec.yaml:20: is not YAML: found character '\\t' that cannot start any token; "
+            "indent with spaces, not tabs",
+        ),
+        ('["a/**/*.py"', '{"a/**/*.py"', "spec.yaml:4: is not YAML: expected ',' or '}', but got ']'"),
+        ("steps: 10", "steps: !!python/name:os.system x", "spec.yaml:20: the tag python/name:os.system is not allowed"),
+        ("name: small", 'name: "\\ud800"', "spec.yaml:1: a word has half of a surrogate pair, which is no character"),
+        ("steps: 10", "1: 10", "spec.yaml:20: a key is not a word"),
+        ("steps: 10", "steps: &x [*x]", "spec.yaml:20: an alias contains itself"),
+        ("steps: 10", "steps: *x", "spec.yaml:20: is not YAML: found undefined alias 'x'"),
+        ("steps: 10", "steps: 10\n---\na: b", "spec.yaml:21: is not YAML: but found another document"),
+        ("steps: 10", "steps: \x07", "spec.yaml:20: has a character that YAML does not allow: U+0007"),
+        (
+            "steps: 10",
+            f"steps: {'9' * 5000}",
+            "spec.yaml:20: `9999999999999999999999999999999999999999` is not a number",
+        ),
+    ],
+)
+def test_a_mistake_is_named_by_file_line_key_and_nearest_name(spec: Path, old: str, new: str, mistake: str) -> None:
+    found = changed(spec, old, new)
+    assert mistake in found or (found[0].startswith(mistake) and "not a number" in mistake)
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_lines(spec: Path) -> None:
+    spec.write_text(SMALL.replace("0.7", "7").replace("language <> 'zh'", "a +").replace("steps: 10", "stepz: 1"))
+    assert [line.split(":")[1] for line in mistakes(spec, "store=5")] == [
+        " store is `5`, but should be text",
+        "6",
+        "8",
+        "20",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "mistake"),
+    [
+        (b"", "spec.yaml: is empty, but should be keys and values such as `name: demo`"),
+        (b"# nothing\n", "spec.yaml: is empty, but should be keys and values such as `name: demo`"),
+        (b"- a\n- b\n", "spec.yaml:1: is a list, but should be keys and values such as `name: demo`"),
+        (b"hello", "spec.yaml:1: is `hello`, but should be keys and values such as `name: demo`"),
+        (b"a: b\nc: \xff\xfe", "spec.yaml:2: is not UTF-8 text; is this a spec?"),
+        (b"a: b\n\x00", "spec.yaml:2: has a character that YAML does not allow: U+0000"),
+        (b"# " + b"x" * 2**20, "spec.yaml: is larger than 1,048,576 bytes; is this a spec?"),
+        (b"a: " + b"[" * 5000, "spec.yaml: is nested too deep"),
+    ],
+)
+def test_a_file_that_is_no_spec_says_so(spec: Path, content: bytes, mistake: str) -> None:
+    spec.write_bytes(content)
+    assert mistakes(spec) == [mistake]
+
+
+def test_aliases_that_multiply_are_refused(spec: Path) -> None:
+    bomb = ["a0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]"]
+    bomb += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    spec.write_text("\n".join(bomb))
+    assert "the file has more than 50,000 values, aliases counted" in mistakes(spec)[0]
+
+
+def test_an_alias_is_its_value(spec: Path) -> None:
+    spec.write_text(SMALL.replace("{zh: 1, en: 2}", "&w {zh: 1, en: 2}").replace("{zh: 1}", "*w"))
+    assert load(spec).mixture.phases[1].weights == {"zh": 1, "en": 2}
+
+
+def test_a_missing_file_and_a_folder_say_so(spec: Path) -> None:
+    assert mistakes("nope.yaml") == ["nope.yaml: there is no such file"]
+    Path("folder").mkdir()
+    assert mistakes("folder") == ["folder: cannot be read: is a directory"]
+
+
+# -- included rules ----------------------------------------------------------------------------------------------------
+
+GOPHER = """\
+origin: Rae et al. 2021
+where: "domain <> 'code'"
+rules:
+  - few_words: "words < 50"
+  - short_words: "mean_word < 3"
+    where: "language = 'en'"
+"""
+
+
+@pytest.fixture
+def including(spec: Path) -> Path:
+    Path("rules").mkdir()
+    Path("rules/gopher.yaml").write_text(GOPHER)
+    spec.write_text(
+        SMALL.replace("rules:\n", "rules:\n  - include: rules/gopher.yaml\n    where: \"source = 'pages'\"\n")
+    )
+    return spec
+
+
+def test_included_rules_stand_in_their_place_with_every_where_and_their_origin(including: Path) -> None:
+    rules = load(including).rules
+    assert [rule.name for rule in rules] == ["few_words", "short_words", "foreign", "low_quality"]
+    assert rules[0].where == "(source = 'pages') and (domain <> 'code')"
+    assert rules[1].where == "(source = 'pages') and (domain <> 'code') and (language = 'en')"
+    assert rules[1].origin == "Rae et al. 2021 (rules/gopher.yaml:5)"
+    assert rules[2].where is None
+
+
+def test_a_spec_in_another_folder_finds_its_rules(including: Path, tmp_path: Path) -> None:
+    Path("specs").mkdir()
+    shutil.move("rules", "specs/rules")
+    shutil.move("spec.yaml", "specs/spec.yaml")
+    assert load("specs/spec.yaml").rules[0].origin == "Rae et al. 2021 (specs/rules/gopher.yaml:4)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        (
+            "words < 50",
+            "words <",
+            'rules/gopher.yaml:4: rule few_words: `words <` is not one expression: syntax error at or near ")"',
+        ),
+        (
+            "domain <> 'code'",
+            "domain = ) or (1",
+            "rules/gopher.yaml:2: where: `domain = ) or (1` is not one expression",
+        ),
+        (
+            "origin: Rae et al. 2021\n",
+            "",
+            "rules/gopher.yaml:1: is no file of rules: it has `rules`, and `origin`, the paper they are from",
+        ),
+        ('where: "domain', 'were: "domain', "rules/gopher.yaml:2: were is unknown; did you mean where?"),
+        (
+            'few_words: "words < 50"',
+            "include: other.yaml",
+            "rules/gopher.yaml:4: an included file includes no other; include both in the spec",
+        ),
+        ("few_words", "foreign", "spec.yaml:10: rules.2: foreign is defined twice"),
+        (
+            'few_words: "words < 50"',
+            "few_words: [1]",
+            "rules/gopher.yaml:4: rule few_words is a list, but should be text",
+        ),
+    ],
+)
+def test_a_mistake_in_an_included_file_is_named_there(including: Path, old: str, new: str, mistake: str) -> None:
+    assert old in GOPHER
+    Path("rules/gopher.yaml").write_text(GOPHER.replace(old, new, 1))
+    assert mistakes(including)[0].startswith(mistake)
+
+
+def test_a_missing_include_is_named_where_it_is_asked_for(including: Path) -> None:
+    Path("rules/gopher.yaml").unlink()
+    assert mistakes(including) == ["spec.yaml:8: include: rules/gopher.yaml: there is no such file"]
+
+
+# -- overrides ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_value_is_changed_by_its_key(spec: Path) -> None:
+    overrides = (
+        "training.steps=20",
+        "stages.duplicates.threshold=0.75",
+        "stages.extract.memory=2GiB",
+        "sources.pages.paths=[x/*.gz, y/*.gz]",
+        "mixture.phases.0.until=50%",
+        "rules.foreign=language not in ('zh', 'en')",
+        "rules.foreign.where=source = 'pages'",
+        "store=s3://bucket/sluice",
+        "cluster.cpus=2",
+    )
+    loaded = load(spec, overrides)
+    assert (loaded.training.steps, loaded.stages.duplicates.threshold, loaded.cluster.cpus) == (20, 0.75, 2)
+    assert loaded.stages.extract.memory == 2 * 2**30
+    assert loaded.sources["pages"].patterns == ("x/*.gz", "y/*.gz")
+    assert loaded.mixture.phases[0].until == 0.5
+    assert loaded.store == "s3://bucket/sluice"
+    assert (loaded.rules[0].drop, loaded.rules[0].where) == ("language not in ('zh', 'en')", "source = 'pages'")
+    assert loaded.rules[1] == load(spec).rules[1]
+
+
+@pytest.mark.parametrize(
+    ("override", "mistake"),
+    [
+        ("training.stepz=20", "--set training.stepz: training.stepz is unknown; did you mean steps?"),
+        ("trainng.steps=20", "--set trainng.steps: trainng is unknown; did you mean training?"),
+        ("rules.low_qualty=true", "--set rules.low_qualty: rules.low_qualty is unknown; did you mean low_quality?"),
+        ("rules.foreign.were=true", "--set rules.foreign.were: rules.foreign.were is unknown; did you mean foreign?"),
+        ("rules=[]", "--set rules: rules are changed one by one, by name, such as rules.foreign"),
+        (
+            "rules.foreign=lenght(text)",
+            "--set rules.foreign: rule foreign: function `lenght` is not allowed; did you mean `length`?",
+        ),
+        ("training.steps=many", "--set training.steps: training.steps is `many`, but should be a whole number"),
+        ("training.steps", "--set training.steps: is not `key=value`, such as training.steps=20"),
+        ("=5", "--set =5: is not `key=value`, such as training.steps=20"),
+        ("training.steps=[1", "--set training.steps: the value `[1` is not YAML; put it in quotes"),
+        ("name.x=1", "--set name.x: name is `small` and has no keys"),
+        (
+            "mixture.phases.7.until=1",
+            "--set mixture.phases.7.until: mixture.phases is a list of 2, and 7 is no position in it",
+        ),
+        ("mixture.phases.x=1", "--set mixture.phases.x: mixture.phases is a list of 2, and x is no position in it"),
+    ],
+)
+def test_a_wrong_override_is_named(spec: Path, override: str, mistake: str) -> None:
+    assert mistakes(spec, override)[0].startswith(mistake)
+
+
+@pytest.mark.parametrize(
+    ("setting", "mistake"),
+    [
+        ("mixture={tokens: 5000}", "mixture.tokens is 5,000, less than training.batch.tokens, a step's 8,192"),
+        ("mixture.phases.0.until=0.1%", "mixture.phases.0 has none of the 195 steps"),
+        ("training.steps=99999999999999999999", "is not YAML; put it in quotes (it has more than 62 bits)"),
+        ("training.betas=[0.9, 1]", "training.betas.1 is `1`, but should be less than 1"),
+        ("training.evaluate.held_out=100%", "training.evaluate.held_out is `100%`, but should be less than 1"),
+        ("stages.duplicates.keep=[length, length]", "stages.duplicates.keep: a preference is named twice"),
+        ("stages.domain.labels={code: 'true'}", "stages.domain.labels: a classifier needs two labels or more"),
+        ("stages.domain.sample=1", "stages.domain.sample"),
+        ("stages.quality.sample=0", "stages.quality.sample"),
+        ("stages.signals.words={english: spaces}", "stages.signals.words.english"),
+        ("tokenizer={kind: file, path: t.json, vocabulary: 500}", "tokenizer: vocabulary is for a tokenizer that is"),
+        (
+            "tokenizer={vocabulary: 300, reserved: 100}",
+            "tokenizer: vocabulary is 300, but 256 bytes, 2 special tokens and",
+        ),
+        ("tokenizer.sample=2GiB", "tokenizer.sample"),
+        ("model.heads=7", "model: hidden must be an even multiple of heads"),
+        ("store=''", "store"),
+        ("store=s3:/bucket/corpus", "store: s3:/bucket/corpus is neither a folder nor a URL, which has `://`"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_read(spec: Path, setting: str, mistake: str) -> None:
+    [found] = mistakes(spec, "training.steps=null", setting)
+    assert mistake in found
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_columns_are_named_where_they_are_read(including: Path) -> None:
+    loaded = load(including, ["channels.en=langauge = 'en'"])
+    columns = {"source": pa.string(), "domain": pa.string(), "language": pa.string(), "text": pa.string()}
+    columns |= {"words": pa.uint32(), "quality": pa.float32()}
+    with pytest.raises(SpecError) as caught:
+        check_columns(loaded, partial(mistaken, columns=pa.schema(columns)))
+    assert caught.value.mistakes == (
+        "rules/gopher.yaml:5: rule short_words: column `mean_word` is written by no stage",
+        "--set channels.en: channels.en: column `langauge` is written by no stage; did you mean `language`?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "mistake"),
+    [
+        ("rules.foreign=words", "rule foreign: is int64, not true or false"),
+        ("rules.foreign=words > 'many'", "rule foreign: `(words > 'many')` fails: Conversion Error"),
+        ("rules.foreign=title + 1 > words", "rule foreign: `((title + 1) > words)` fails: Binder Error"),
+        ("rules.low_quality.where='domain'", "rule low_quality where: is string, not true or false"),
+        ("channels.en=length(text)", "channels.en: is int64, not true or false"),
+        ("stages.quality.reference=url", "stages.quality.reference: is string, not true or false"),
+        ("mixture.phases.0.where=1 + 1", "mixture.phases.0.where: is int32, not true or false"),
+        ("rules.foreign=words < percentile(language, 20)", "rule foreign: percentile(language, 20) needs"),
+    ],
+)
+def test_an_expression_that_is_neither_true_nor_false_is_named_before_anything_runs(
+    spec: Path, tmp_path: Path, setting: str, mistake: str
+) -> None:
+    settings = ["stages.quality.reference=length(text) > 1500"]
+    settings += ["stages.domain.labels={code: \"source = 'code'\", prose: 'true'}", setting]
+    with pytest.raises(SpecError) as caught:
+        registry.nodes(load(spec, settings), Pins(Store(str(tmp_path)), "small"))
+    [found] = caught.value.mistakes
+    assert found.startswith(f"--set {setting.partition('=')[0]}: {mistake}")
+
+
+def test_every_place_for_an_expression_is_checked() -> None:
+    """Independently of the walk: each expression of the demo is replaced in turn, and found."""
+    values = load(SPECS / "demo.yaml").model_dump(mode="json")
+    values["stages"]["quality"]["where"] = values["stages"]["domain"]["where"] = "true"
+    values["stages"]["signals"]["where"] = values["stages"]["duplicates"]["where"] = "true"
+    places = [("rules", 0, "drop"), ("rules", 0, "where"), ("channels", "zh"), ("mixture", "phases", 1, "where")]
+    places += [("stages", "domain", "labels", "help"), ("stages", "quality", "reference")]
+    places += [("stages", stage, "where") for stage in ("signals", "domain", "quality", "duplicates")]
+    for place in places:
+        changed = json.loads(json.dumps(values))
+        inner = changed
+        for part in place[:-1]:
+            inner = inner[part]
+        inner[place[-1]] = "nowhere = 1"
+        found = [at for at, text in schema.expressions(Spec.model_validate(changed)) if text == "nowhere = 1"]
+        assert found == [place]
+
+
+# -- the specs that come with it ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["demo", "full"])
+def test_the_specs_that_come_with_it_load_and_fit_the_schema(name: str, tmp_path: Path) -> None:
+    loaded = load(SPECS / f"{name}.yaml")
+    assert loaded.name == name
+    first, *_ = (SPECS / f"{name}.yaml").read_text().splitlines()
+    assert first == "# yaml-language-server: $schema=schema.json"
+    jsonschema.validate(YAML(typ="safe").load(SPECS / f"{name}.yaml"), json.loads(schema.FILE.read_text()))
+    assert registry.nodes(loaded, Pins(Store(str(tmp_path)), name))
+
+
+def test_every_file_of_rules_is_included_by_the_demo() -> None:
+    origins = {rule.origin.rpartition("(")[2].rpartition(":")[0] for rule in load(SPECS / "demo.yaml").rules}
+    assert {str(path) for path in (SPECS / "rules").glob("*.yaml")} <= origins
+
+
+def test_the_committed_schema_is_current() -> None:
+    assert json.loads(schema.FILE.read_text()) == schema.written(), "run python -m data_specs.schema"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("training:", "trainng:"),
+        ("threshold:", "treshold:"),
+        ("kind: warc", "kind: wrac"),
+        ("0.7", "high"),
+        ("pages:", "Pages:"),
+        ("    where:", "    also: x\n    where:"),
+        ("\"language = 'en'\"", "5"),
+    ],
+)
+def test_the_schema_refuses_what_loading_refuses(spec: Path, old: str, new: str) -> None:
+    written = json.loads(schema.FILE.read_text())
+    jsonschema.validate(YAML(typ="safe").load(SMALL), written)
+    assert changed(spec, old, new)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(YAML(typ="safe").load(spec.read_text()), written)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, len(SMALL)),
+            st.integers(0, 12),
+            st.one_of(
+                st.sampled_from(
+                    ["&a ", "*a", "- ", ": ", "{", "}", "[", "\n", "  ", "!!set ", "|", ">", "'", '"', "%", "null"]
+                ),
+                st.text(max_size=4),
+            ),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_a_spoilt_spec_loads_or_names_its_mistakes(tmp_path_factory: pytest.TempPathFactory, cuts: list) -> None:
+    text = SMALL
+    for start, length, new in cuts:
+        text = text[:start] + new + text[start + length :]
+    path = tmp_path_factory.getbasetemp() / "spoilt.yaml"
+    path.write_text(text, errors="replace")
+    found: tuple[str, ...] = ()
+    try:
+        load(path)
+    except SpecError as error:
+        found = error.mistakes
+        if not found:
+            raise
+    assert all(mistake.startswith(f"{path}:") for mistake in found)

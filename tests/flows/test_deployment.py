@@ -1,0 +1,178 @@
+"""The README's deployment commands, against a real Prefect server on loopback with SQLite."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import small
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A background process in a session of its own, ended with all its children."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            yield child
+        finally:
+            for sign in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+                if child.poll() is None:
+                    os.killpg(child.pid, sign)
+                    try:
+                        child.wait(10)
+                    except subprocess.TimeoutExpired:
+                        continue
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def prefect(environment: dict[str, str], *arguments: str, seconds: int = 120) -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / "prefect"), *arguments]
+    return subprocess.run(
+        command, env=environment, cwd=ROOT, text=True, capture_output=True, timeout=seconds, check=False
+    )
+
+
+def get(url: str, body: object = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_full_runs_as_a_deployment_and_a_second_run_is_cached(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=60)
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": api,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "SLUICE_HOME": str(ROOT),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+    }
+    server = [str(BIN / "prefect"), "server", "start", "--port", str(port)]
+    with process(server, environment, tmp_path / "server.log"):
+        wait_for(f"{api}/health", tmp_path / "server.log")
+        assert prefect(environment, "work-pool", "create", "sluice", "--type", "process").returncode == 0
+        deployed = prefect(environment, "--no-prompt", "deploy", "--prefect-file", "deployment.yaml", "--all")
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        deployments = get(f"{api}/deployments/filter", {})
+        assert {d["name"] for d in deployments} == {"full", "nightly", "rerun"}
+        [nightly] = [d for d in deployments if d["name"] == "nightly"]
+        assert nightly["schedules"][0]["schedule"]["cron"] == "30 2 * * *"
+        check_schedule(api, nightly["id"])
+        worker = [str(BIN / "prefect"), "worker", "start", "--pool", "sluice"]
+        with process(worker, environment, tmp_path / "worker.log"):
+            run = ("deployment", "run", "pretrain/full", "--watch", "-p", f"spec={spec}")
+            for expected in ("Completed", "Cached"):
+                ended = prefect(environment, *run, seconds=300)
+                worker_log = (tmp_path / "worker.log").read_text()[-4000:]
+                assert ended.returncode == 0, ended.stdout + ended.stderr + worker_log
+                names = [
+                    r["state"]["name"] for r in get(f"{api}/task_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"})
+                ]
+                assert names[0] == expected, names
+            rerun = ("deployment", "run", "stage/rerun", "--watch", "-p", f"spec={spec}", "-p", "stage=language")
+            ended = prefect(environment, *rerun, seconds=300)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            check_stages(api)
+            check_retry(environment, api, spec)
+        artifacts = get(f"{api}/artifacts/filter", {"artifacts": {"type": {"any_": ["markdown"]}}})
+        drawn = {"small-funnel", "small-mixture", "small-tokenizer", "small-channel-losses"}
+        assert {a["key"] for a in artifacts} >= drawn | {"small-checkpoints"}
+        assert {a["key"] for a in artifacts if "](data:image/svg+xml;base64," in a["data"]} >= drawn
+
+
+def check_schedule(api: str, deployment: str) -> None:
+    """The server makes the runs of the coming nights (with SQLAlchemy 2.1, Prefect 3.8.8 makes none)."""
+    deadline = time.monotonic() + 60
+    while not (runs := get(f"{api}/flow_runs/filter", {"deployments": {"id": {"any_": [deployment]}}})):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert all("T02:30:00" in run["expected_start_time"] for run in runs)
+
+
+def task_runs(api: str) -> list[tuple[str, str]]:
+    """(stage, name of its state) of all task runs, subflows left out, oldest first."""
+    runs = get(f"{api}/task_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
+    return [(run["name"], run["state"]["name"]) for run in runs if not run["name"].endswith("-0")]
+
+
+def check_stages(api: str) -> None:
+    """The first run computed everything, the second nothing, the rerun the stage that was named."""
+    stages = task_runs(api)
+    count = [name for name, _ in stages].index("train") + 1
+    assert {state for _, state in stages[:count]} == {"Completed"}
+    assert {state for _, state in stages[count : 2 * count]} == {"Cached"}
+    assert [name for name, state in stages[2 * count :] if state != "Cached"] == ["language"]
+
+
+def check_retry(environment: dict[str, str], api: str, spec: Path) -> None:
+    """What the UI's Retry does: a run that a gate stopped goes on where it stopped, once the gate is mended."""
+    whole = spec.read_text()
+    spec.write_text(whole.replace("words < 40", "words < 300") + "gates: {removed_per_source: 0%}\n")
+    run = ("deployment", "run", "pretrain/full", "--watch", "-p", f"spec={spec}")
+    assert prefect(environment, *run, seconds=300).returncode == 1
+    [failed] = [
+        run for run in get(f"{api}/flow_runs/filter", {}) if run["state"]["name"] == "Failed" and run["deployment_id"]
+    ]
+    assert "copies of held-out documents take" in failed["state"]["message"]
+    before = len(task_runs(api))
+    spec.write_text(whole.replace("words < 40", "words < 300"))
+    retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
+    get(f"{api}/flow_runs/{failed['id']}/set_state", retry)
+    deadline = time.monotonic() + 200
+    while (state := get(f"{api}/flow_runs/{failed['id']}")["state"]["name"]) != "Completed":
+        assert time.monotonic() < deadline, state
+        time.sleep(1)
+    stages = task_runs(api)[before:]
+    assert ("language", "Cached") in stages
+    assert ("train", "Completed") in stages
+
+
+def wait_for(url: str, log: Path) -> None:
+    """Until the server answers; its log is shown where it does not."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            get(url)
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"no answer from {url}: {log.read_text()[-2000:]}")
+
+
+def test_the_form_of_a_run_explains_every_parameter() -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.pretrain import corpus, pretrain, stage
+
+    for flow in (pretrain, corpus, stage):
+        properties = parameter_schema(flow).properties
+        assert {"spec", "store", "replace"} <= set(properties)
+        assert all(each["description"] for each in properties.values())
+        assert properties["spec"]["default"] == "data_specs/demo.yaml"

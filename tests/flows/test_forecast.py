@@ -1,0 +1,161 @@
+"""What `plan` expects of a run, against what the run's manifests, logs and records then say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from data_specs.load import load
+from flows import costs
+from tasks.dedup.duplicates import Clusters
+from tasks.storage.manifest import Entry, Manifest
+from tasks.storage.store import Store
+from tests.commands import ask, told
+from tests.whole import direct, go
+from training import log
+
+
+def entries(store: Store) -> Iterator[tuple[str, str, Entry]]:
+    """(stage, kind of step, entry) of every job that any run did."""
+    for folder in sorted({path.split("/manifest/")[0] for path in store.walk() if "/manifest/" in path}):
+        top, stage, *rest = folder.split("/")
+        if top == "models":
+            name, kind = f"learn_{stage}", "sample" if rest else "fit"
+        else:
+            name = stage.split("@")[0] if top == "columns" else top
+            kind = rest[0] if rest else "scatter"
+        yield from ((name, kind, entry) for entry in Manifest(store, folder).entries() if "rows" in entry)
+
+
+CHANGED = ("name=other", "seed=8", "stages.duplicates.threshold=0.7", "stages.language.characters=900")
+"""Another lineage learns everything anew, and every stage but signals and exact has another recipe or other input."""
+
+
+def asked(spec: Path, *settings: str) -> dict[str, Any]:
+    return told("plan", spec, *(part for each in settings for part in ("--set", each)))
+
+
+def test_what_is_expected_of_a_stage_is_what_all_its_steps_then_cost(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clusters, "together", 8)  # so that there are rounds
+    first = go(copied, ["stages.duplicates.threshold=0.75"])
+    before = [(kind, entry) for name, kind, entry in entries(first.store) if name == "clusters"]
+    expected = {stage["name"]: stage for stage in asked(copied, *CHANGED)["stages"] if "expected_jobs" in stage}
+    run = go(copied, CHANGED)
+    did: dict[str, list[tuple[str, Entry]]] = {}
+    for name, kind, entry in entries(run.store):
+        if entry["run"] == run.name:
+            did.setdefault(name, []).append((kind, entry))
+    assert {"language", "candidates", "alike", "verdict", "tokens", "learn_tokenizer"} <= did.keys() <= expected.keys()
+    for name, jobs in did.items():
+        if name != "clusters":
+            assert expected[name]["expected_jobs"] == len(jobs), name
+            size = sum(entry["bytes"] for _, entry in jobs)
+            assert expected[name]["expected_bytes"] == pytest.approx(size, rel=0.25), name
+    assert {kind for kind, _ in did["candidates"]} == {"map", "reduce", "scatter"}
+    assert {kind for kind, _ in did["learn_quality"]} == {"sample", "fit"}
+    assert len(did["clusters"]) <= expected["clusters"]["expected_jobs"]  # some shards' pairs were as before
+    rounds = [entry for kind, entry in before if kind == "round" and entry["run"] == first.name]
+    assert rounds
+    assert expected["clusters"]["expected_jobs"] == 4 + len(rounds) + 2 + 4
+    seconds = sum(entry["seconds"] for jobs in did.values() for _, entry in jobs)
+    predicted = 3600 * sum(expected[name]["expected_core_hours"] for name in did)
+    assert seconds / 10 < predicted < seconds * 10
+
+
+def test_a_step_is_expected_to_take_what_it_took_when_it_last_ran() -> None:
+    def entry(run: str, shard: str, seconds: float) -> Entry:
+        return {"run": run, "shard": shard, "seconds": seconds, "bytes": 10, "rows": 1}
+
+    old = [entry("a", "0", 9.0), entry("a", "1", 2.0), {"run": "b", "shard": "1", "error": "no"}]
+    new = [entry("b", "0", 3.0), entry("b", "0", 1.0)]  # two rounds of one partition
+    assert costs.past([*old, *new]) == costs.Cost(3, 6.0, 30)
+
+
+def test_only_the_steps_that_are_left_are_expected(copied: Path) -> None:
+    change = ["stages.duplicates.threshold=0.7"]
+    run = go(copied, change, until="signals")
+    pipeline = run.pipeline
+    whole = {stage["name"]: stage for stage in asked(copied, *change)["stages"]}
+    node = pipeline.node("candidates")
+    wave = pipeline.resolve(node).waves[0]
+    assert wave.jobs[0].kind == "map"
+    direct(wave.stage, wave.token, wave.jobs[:3], pipeline.store, None, lambda found: pipeline.take(wave, found))
+    left = {stage["name"]: stage for stage in asked(copied, *change)["stages"]}
+    assert left["candidates"]["expected_jobs"] == whole["candidates"]["expected_jobs"] - 3 == 7
+    assert left["candidates"]["expected_bytes"] < whole["candidates"]["expected_bytes"]
+    pipeline.tried.clear()
+    while (wave := pipeline.resolve(node).waves[0]).jobs[0].kind != "scatter":
+        direct(wave.stage, wave.token, wave.jobs, pipeline.store, None, lambda found: pipeline.take(wave, found))
+    assert {s["name"]: s for s in asked(copied, *change)["stages"]}["candidates"]["expected_jobs"] == 4
+
+
+def trained(store: Store, spec: Path, run: str, seconds: list[float], workers: int = 1) -> None:
+    """What a training leaves of its pace."""
+    written = log.Log(store, run, -1)
+    for step, each in enumerate(seconds, 1):
+        written.write("step", step, seconds=each)
+    written.write("held_out", len(seconds), losses={}, seconds=1.0)
+    written.flush()
+    said = load(str(spec), ()).model_dump(mode="json")
+    said["training"]["workers"] = workers
+    parameters = asked(spec)["training"]["parameters"]
+    store.commit(f"runs/{run}/run.json", orjson.dumps({"spec": said, "parameters": parameters}))
+
+
+def test_the_training_is_expected_at_the_pace_of_the_last_one(copied: Path) -> None:
+    store = Store(str(copied.parent / "store"))
+    train = asked(copied)["stages"][-1]
+    assert train["because"] == "no training of this lineage ran"
+    assert "expected_core_hours" not in train
+    trained(store, copied, "small-0123456789ab", [9.0] * 8)
+    trained(store, copied, "small-ba9876543210", [2.0, 3.0, 4.0, 2.0], workers=2)
+    trained(store, copied, "small-er-0123456789ab", [70.0])  # another lineage
+    found = asked(copied)
+    train = found["stages"][-1]
+    assert train["because"] == "8 steps, as in runs/small-ba9876543210: 3 s a step x 2 workers"
+    assert 3600 * train["expected_core_hours"] == pytest.approx(8 * (11 + 1) / 4 * 2, abs=0.01)
+    assert train["expected_bytes"] == found["training"]["parameters"] * (2 * 12 + 4)
+    assert found["expected"] == {
+        "core_hours": train["expected_core_hours"],
+        "bytes": train["expected_bytes"],
+        "unknown": [],
+    }
+    larger = asked(copied, "training.batch.tokens=2048", "training.steps=16")["stages"][-1]
+    assert 3600 * larger["expected_core_hours"] == pytest.approx(16 * 3 * 2 * 2, abs=0.01)
+    assert larger["because"].endswith("x 2 for another model or batch")
+
+
+def test_of_what_a_stage_reads_only_the_difference_is_told(copied: Path) -> None:
+    copied.write_text(copied.read_text().replace("\nrules:\n", '\nrules:\n  - few_lines: "lines < 3"\n'))
+    [verdict] = [stage for stage in asked(copied)["stages"] if stage["name"] == "verdict"]
+    assert verdict["because"].startswith("reads: + lines; settings.rules.few_lines: None -> ")
+
+
+def test_the_run_plan_is_expected_as_it_was_last_written(copied: Path) -> None:
+    run = go(copied)
+    written = run.execution.results[-1]
+    written.state, written.seconds = "computed", 36.0
+    run.save(ended=True)
+    found = asked(copied, "mixture.tokens=4096")
+    plan, train = found["stages"][-2:]
+    assert plan["because"] == f"as in run {run.name}"
+    assert plan["expected_core_hours"] == 0.01
+    assert plan["expected_bytes"] == sum(run.store.walk(run.record["plan"]).values())
+    assert found["expected"]["unknown"] == ["train"]
+    assert train["state"] == "waiting"
+    shown = ask("plan", copied, "--set", "mixture.tokens=4096").output
+    assert "without train, of unknown cost" in shown
+    assert "one core each" in shown
+
+
+def test_targets_are_not_called_positions(computed: Any) -> None:
+    spec, run = computed
+    training = asked(spec)["training"]
+    assert training["positions"] == 8 * 1024 > training["tokens"] == run.plan_facts["supervised"]
+    assert "supervised_tokens" not in asked(spec, "mixture.tokens=4096")["training"]

@@ -1,0 +1,169 @@
+"""Pictures: valid SVG of bounded size, the same bytes always, whose bars and lines are as long as what they count."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows import pictures
+
+FUNNEL = {
+    "in": 5000,
+    "kept": 1900,
+    "dropped": {"no_text": 200, "foreign": 1500, "short": 300, "duplicate": 1000},
+    "quarantined": {"language": 100},
+}
+COMPRESSION = {
+    "zh": {"characters_per_token": 1.32, "bytes_per_token": 3.5},
+    "en": {"characters_per_token": 3.9, "bytes_per_token": 3.93},
+}
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def losses(steps: int, channels: int) -> tuple[list[dict], dict[str, list[tuple[int, float]]]]:
+    rng = random.Random(5)
+    names = [f"channel_{number}" for number in range(channels)]
+    entries = [
+        {"step": step, "channels": {n: 3 + 6 * math.exp(-4 * step / steps) + rng.gauss(0, 0.1) for n in names}}
+        for step in range(steps)
+    ]
+    return entries, {name: [(step, 4.0) for step in range(0, steps, max(steps // 1000, 1))] for name in names}
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(element.itertext()) for element in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def bars(svg: str, colour: str) -> list[tuple[float, float]]:
+    """(start, end) of each filled rectangle of a colour, in units of the picture, from top to bottom."""
+    found = []
+    for path in ET.fromstring(svg).iter(f"{SVG}path"):
+        if f"fill: {colour}" in path.get("style", ""):
+            xs = [float(x) for x in re.findall(r"[ML] (\S+) ", path.get("d", ""))]
+            found.append((min(xs), max(xs)))
+    return found
+
+
+def test_the_same_numbers_give_the_same_bytes_in_every_process() -> None:
+    program = (
+        "import sys; from flows import pictures as p; from tests import test_pictures as t;"
+        "sys.stdout.write(p.funnel(t.FUNNEL) + p.compression(t.COMPRESSION) + p.channel_losses(*t.losses(50, 3)))"
+    )
+    found = []
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": f"UTC+{seed}"}
+        ran = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            check=True,
+            env=environment,
+            cwd=Path(__file__).parents[2],
+        )
+        found.append(ran.stdout.decode())
+    here = pictures.funnel(FUNNEL) + pictures.compression(COMPRESSION) + pictures.channel_losses(*losses(50, 3))
+    assert found == [here, here]
+
+
+def test_a_funnels_bars_lead_from_all_records_to_those_kept() -> None:
+    svg = pictures.funnel(FUNNEL)
+    [(start, end)], [kept] = bars(svg, pictures.SLATE), bars(svg, pictures.TEAL)
+    unit = (end - start) / FUNNEL["in"]
+    dropped, [quarantined] = bars(svg, pictures.SAND), bars(svg, pictures.BRICK)
+    lengths = [(right - left) / unit for left, right in dropped]
+    assert lengths == pytest.approx([1500, 1000, 300, 200], abs=1)
+    for above, below in pairwise([(end, end), *dropped, quarantined, (kept[1], kept[1])]):
+        assert below[1] == pytest.approx(above[0], abs=0.01)
+    assert (kept[1] - start) / unit == pytest.approx(1900, abs=1)
+    assert {"1,500 (30.0 %)", "100 (2.0 %)", "1,900 (38.0 %)", "language (quarantined)", "5,000"} <= set(texts(svg))
+
+
+def test_a_funnel_of_many_reasons_loses_none_of_them() -> None:
+    dropped = {f"rule_{n}": n * 10 for n in range(33)}
+    svg = pictures.funnel({"in": 10_000, "kept": 4755, "dropped": dropped, "quarantined": {}})
+    counts = [re.fullmatch(r"([\d,]+) \(.*%\)", text) for text in texts(svg)]
+    numbers = [int(count[1].replace(",", "")) for count in counts if count]
+    assert len(numbers) == pictures.REASONS + 1
+    assert sum(numbers[:-1]) == sum(dropped.values())
+
+
+def test_mixture_and_compression_state_every_number() -> None:
+    svg = pictures.mixture({"zh": {"target": 0.37, "realised": 0.368}, "code": {"target": 0.22, "realised": 0.11}})
+    wide, narrow = bars(svg, pictures.PALE_TEAL), bars(svg, pictures.TEAL)
+    ratios = [(n[1] - n[0]) / (w[1] - w[0]) for w, n in zip(wide, narrow, strict=True)]
+    assert ratios == pytest.approx([0.368 / 0.37, 0.5], rel=1e-3)
+    assert {"37.0 % asked, 36.8 % realised", "22.0 % asked, 11.0 % realised", "zh", "code"} <= set(texts(svg))
+    assert {"1.32 characters", "3.93 bytes", "zh", "en"} <= set(texts(pictures.compression(COMPRESSION)))
+
+
+def test_a_line_of_losses_is_an_affine_picture_of_the_values() -> None:
+    entries, _ = losses(60, 1)
+    svg = pictures.channel_losses(entries)
+    [line] = [p for p in ET.fromstring(svg).iter(f"{SVG}path") if f"stroke: {pictures.LINES[0]}" in p.get("style", "")]
+    points = np.array(re.findall(r"[ML] (\S+) (\S+)", line.get("d", "")), float)
+    steps = np.array([entry["step"] for entry in entries], float)
+    values = np.array([entry["channels"]["channel_0"] for entry in entries])
+    scale = np.polyfit(points[[0, -1], 0], steps[[0, -1]], 1)
+    expected = np.interp(np.polyval(scale, points[:, 0]), steps, values)
+    assert np.corrcoef(points[:, 1], expected)[0, 1] < -0.9999
+    assert len(points) > 50
+
+
+def test_unknown_losses_leave_gaps_and_names_do_not_overlap() -> None:
+    entries, held_out = losses(40, 12)
+    for entry in entries[::3]:
+        entry["channels"]["channel_1"] = None
+    svg = pictures.channel_losses(entries, held_out)
+    heights = sorted(
+        float(re.search(r"[ ,](-?[\d.]+)\)", element.get("transform", ""))[1])
+        for element in ET.fromstring(svg).iter(f"{SVG}text")
+        if "".join(element.itertext()).startswith("channel_")
+    )
+    assert len(heights) == 12
+    assert min(below - above for above, below in pairwise(heights)) > 10
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # only measured with a font that lacks it
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "a & b", "$x^{2$", "中文频道", "x" * 500])
+def test_any_name_is_shown_as_text(name: str) -> None:
+    drawn = [
+        pictures.funnel({"in": 3, "kept": 2, "dropped": {name: 1}, "quarantined": {}}),
+        pictures.mixture({name: {"target": 1.0, "realised": 1.0}}),
+        pictures.compression({name: COMPRESSION["zh"]}),
+        pictures.channel_losses([{"step": 1, "channels": {name: 2.0}}], {name: [(1, 2.0)]}),
+    ]
+    for svg in drawn:
+        assert any(text.startswith(name[:10]) for text in texts(svg))
+        assert not list(ET.fromstring(svg).iter(f"{SVG}script"))
+
+
+def test_pictures_of_nothing_and_of_very_much_are_small() -> None:
+    many = {f"a_rule_with_a_rather_long_name_{n}": n * 1000 for n in range(1, 60)}
+    drawn = [
+        pictures.funnel({"in": 0, "kept": 0, "dropped": {}, "quarantined": {}}),
+        pictures.mixture({}),
+        pictures.compression({}),
+        pictures.channel_losses([], {}),
+        pictures.channel_losses([{"step": 1, "channels": {"zh": None}}]),
+        pictures.funnel({"in": 10**9, "kept": 10**8, "dropped": many, "quarantined": many}),
+        pictures.channel_losses(*losses(20_000, 17)),
+    ]
+    for svg in drawn:
+        ET.fromstring(svg)
+        assert len(svg) < 60_000
+
+
+def test_a_data_uri_holds_the_picture() -> None:
+    kind, content = pictures.data_uri(pictures.funnel(FUNNEL)).split(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert base64.b64decode(content).decode() == pictures.funnel(FUNNEL)

@@ -1,0 +1,356 @@
+"""Exact and near duplicates against brute force, datasketch, and real documents."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import itertools
+import json
+import random
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from datasketch import MinHash, MinHashLSH
+from datasketch.lsh import _optimal_param
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_specs.stages import Duplicates
+from tasks.dedup import minhash
+from tasks.dedup.duplicates import Alike, Candidates, Clusters, Exact
+from tests.corpus_runner import number, run
+
+STAGES = (Exact, Candidates, Alike, Clusters)
+HAN = ("CJK", "HIRAGANA", "KATAKANA", "COMBINING KATAKANA", "THAI")
+
+
+def table(texts: list[str]) -> pa.Table:
+    return pa.table({"text": pa.array(texts, pa.string())})
+
+
+def dealt(texts: list[str], seed: int, count: int) -> tuple[list[list[int]], list[pa.Table]]:
+    """Documents dealt into shards at random: numbers and tables."""
+    chance = random.Random(seed)
+    order = chance.sample(range(len(texts)), len(texts))
+    hands = [order[start::count] for start in range(count)]
+    return hands, [table([texts[each] for each in hand]) for hand in hands]
+
+
+def found(texts: list[str], settings: Duplicates, seed: int = 0, shards: int = 3) -> list[dict]:
+    """Each document's columns, addresses replaced by the documents' numbers."""
+    hands, tables = dealt(texts, seed, shards)
+    for stage in STAGES:
+        tables = run(stage(settings), tables)
+    names = {(number(shard), row): each for shard, hand in enumerate(hands) for row, each in enumerate(hand)}
+    rows: dict[int, dict] = {}
+    for hand, result in zip(hands, tables, strict=True):
+        for each, row in zip(hand, result.drop_columns(["text"]).to_pylist(), strict=True):
+            row["copy_of"] = row["copy_of"] and names[row["copy_of"]["shard"], row["copy_of"]["position"]]
+            row["alike"] = {names[pair["shard"], pair["position"]]: pair["similarity"] for pair in row["alike"] or ()}
+            rows[each] = row
+    return [rows[each] for each in range(len(texts))]
+
+
+def reference_units(text: str) -> list[str]:
+    """Units by a loop over characters and their Unicode names."""
+    units, open_word = [], False
+    for character in text:
+        compatible = unicodedata.normalize("NFKC", character)
+        folded = next(f for f in (compatible.casefold(), compatible.lower(), compatible, character) if len(f) == 1)
+        if unicodedata.category(folded)[0] not in "LMN":
+            open_word = False
+        elif unicodedata.name(folded, "").startswith(HAN):
+            units.append(folded)
+            open_word = False
+        elif open_word:
+            units[-1] += folded
+        else:
+            units.append(folded)
+            open_word = True
+    return units
+
+
+def reference_shingles(text: str, words: int = 5, characters: int = 5) -> set[tuple[str, ...]]:
+    units = reference_units(text)
+    single = sum(unicodedata.name(unit[0], "").startswith(HAN) for unit in units)
+    size = characters if 2 * single > len(units) else words
+    return {tuple(units[at : at + size]) for at in range(max(len(units) - size + 1, min(len(units), 1)))}
+
+
+def jaccard(one: set, other: set) -> float:
+    return len(one & other) / len(one | other) if one or other else 0.0
+
+
+def edited(text: str, share: float, chance: random.Random) -> str:
+    """A text with a share of its words, or characters where there are no words, replaced."""
+    parts, glue = (text.split(), " ") if text.count(" ") > len(text) / 12 else (list(text), "")
+    for at in chance.sample(range(len(parts)), max(1, round(share * len(parts)))):
+        parts[at] = chance.choice(parts)
+    return glue.join(parts)
+
+
+def pages(path: Path, count: int, longest: int = 4000) -> list[str]:
+    with gzip.open(path, "rt") as lines:
+        return [json.loads(line)["text"][:longest] for line in itertools.islice(lines, count)]
+
+
+TEXTS = st.text(st.sampled_from("abcdé ßｅＥ²½ﬁ\u0301\u00ad.,!\n\t日本語中文かナﾊﾟไทย한국어עִבְ𠀀🙂_-'’０"), max_size=60)
+
+
+@settings(deadline=None)
+@given(st.lists(TEXTS, min_size=1, max_size=8))
+def test_units_and_shingles_are_those_of_a_loop_over_characters(texts):
+    pairs = set()
+    [(hashes, offsets, single)] = minhash.units(texts)
+    for text, (start, end), characters in zip(texts, itertools.pairwise(offsets), single, strict=True):
+        units = reference_units(text)
+        pairs |= set(zip(hashes[start:end].tolist(), units, strict=True))
+        assert characters == sum(unicodedata.name(unit[0], "").startswith(HAN) for unit in units)
+    assert len(pairs) == len({mark for mark, _ in pairs}) == len({unit for _, unit in pairs})
+    [(hashes, offsets)] = minhash.shingles(texts, 3, 4)
+    sets = [set(hashes[start:end].tolist()) for start, end in itertools.pairwise(offsets)]
+    references = [reference_shingles(text, 3, 4) for text in texts]
+    for (mine, reference), (other, other_reference) in itertools.product(zip(sets, references, strict=True), repeat=2):
+        assert len(mine) == len(reference)
+        assert len(mine & other) == len(reference & other_reference)
+
+
+def test_blocks_do_not_change_hashes(monkeypatch):
+    chance = random.Random(1)
+    texts = [
+        " ".join(chance.choices(["alpha", "beta", "gamma", "语言", ""], k=chance.randrange(60))) for _ in range(200)
+    ]
+    whole = minhash.sketches(texts, 5, 5, 4, 3)
+    monkeypatch.setattr(minhash, "BLOCK", 64)
+    for one, other in zip(whole, minhash.sketches(texts, 5, 5, 4, 3), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("hashes", [16, 64, 128, 200])
+def test_bands_and_rows_are_datasketchs_optimum(hashes):
+    for threshold in (0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99):
+        assert minhash.bands_and_rows(threshold, hashes) == _optimal_param(
+            threshold, hashes, 1 - minhash.MISSED, minhash.MISSED
+        )
+
+
+def random_sets(similarity: float, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` pairs of sets of random 64-bit hashes with a given Jaccard similarity: hashes, offsets."""
+    random_bits = np.random.default_rng(7)
+    common = round(similarity * size)
+    own = (size - common) // 2
+    pool = random_bits.integers(0, 2**64, (count, common + 2 * own), dtype=np.uint64)
+    sets = [part for row in pool for part in (row[: common + own], np.r_[row[:common], row[common + own :]])]
+    return np.concatenate(sets), np.cumsum([0, *map(len, sets)])
+
+
+@pytest.mark.parametrize("size", [20, 400])
+@pytest.mark.parametrize("similarity", [0.2, 0.5, 0.8, 0.9])
+def test_signatures_estimate_jaccard_without_bias_and_with_binomial_variance(similarity, size):
+    pairs, hashes = 600, 128
+    values, offsets = random_sets(similarity, size, pairs)
+    signature = minhash.signatures(values, offsets, hashes)
+    estimate = (signature[::2] == signature[1::2]).mean(axis=1)
+    sigma = np.sqrt(similarity * (1 - similarity) / hashes)
+    assert abs(estimate.mean() - similarity) < 3 * sigma / np.sqrt(pairs)
+    assert 0.8 < estimate.std() / sigma < 1.2
+
+
+@pytest.mark.parametrize("similarity", [0.6, 0.7, 0.8, 0.9])
+def test_pairs_share_a_band_as_often_as_theory_says(similarity):
+    pairs = 1500
+    bands, rows = minhash.bands_and_rows(0.8, 128)
+    values, offsets = random_sets(similarity, 300, pairs)
+    keys = minhash.band_keys(minhash.signatures(values, offsets, bands * rows), bands, rows)
+    recall = (keys[::2] == keys[1::2]).any(axis=1).mean()
+    theory = 1 - (1 - similarity**rows) ** bands
+    assert abs(recall - theory) < 4 * np.sqrt(theory * (1 - theory) / pairs)
+
+
+def test_our_candidates_are_as_good_as_datasketchs(shared):
+    """Same documents and shingles, same bands: the pairs that both find, and the errors each makes alone."""
+    chance = random.Random(3)
+    originals = pages(shared / "labels" / "weborganizer_dclm_pages.jsonl.gz", 150, 2000)
+    texts = originals + [edited(text, chance.choice([0.005, 0.01, 0.02, 0.05]), chance) for text in originals]
+    sets = [reference_shingles(text) for text in texts]
+    bands, rows = minhash.bands_and_rows(0.8, 128)
+    lsh = MinHashLSH(params=(bands, rows), num_perm=128)
+    sketches = []
+    for index, shingles in enumerate(sets):
+        sketch = MinHash(128)
+        sketch.update_batch([" ".join(shingle).encode() for shingle in shingles])
+        lsh.insert(index, sketch)
+        sketches.append(sketch)
+    theirs = {(index, other) for index, sketch in enumerate(sketches) for other in lsh.query(sketch) if index < other}
+
+    hands, tables = dealt(texts, 0, 2)
+    buckets: dict[int, set[int]] = {}
+    for hand, result in zip(hands, run(Candidates(Duplicates()), run(Exact(Duplicates()), tables)), strict=True):
+        for each, leaders in zip(hand, result["candidates"].to_pylist(), strict=True):
+            for leader in leaders or ():
+                buckets.setdefault(leader, set()).add(each)
+    ours = {pair for bucket in buckets.values() for pair in itertools.combinations(sorted(bucket), 2)}
+    true = {pair for pair in ours | theirs if jaccard(sets[pair[0]], sets[pair[1]]) >= 0.8}
+    pairs = [(index, index + len(originals)) for index in range(len(originals))]
+    expected = sum(1 - (1 - jaccard(sets[a], sets[b]) ** rows) ** bands for a, b in pairs)
+    assert abs(len(ours.intersection(pairs)) - expected) < 3 * np.sqrt(len(pairs) / 4)
+    assert len(true & ours) >= len(true & theirs) - 3 * np.sqrt(len(true))
+    assert len(ours - true) <= len(theirs - true) + 3 * np.sqrt(len(true))
+
+
+@pytest.mark.parametrize("file", ["labels/weborganizer_dclm_pages.jsonl.gz", "text/zh_tech_news_lctt.jsonl.gz"])
+def test_alike_pairs_are_true_and_nearly_all_that_brute_force_finds(shared, file):
+    chance = random.Random(4)
+    originals = pages(shared / file, 120, 1500)
+    texts = originals + [edited(text, chance.choice([0.002, 0.005, 0.01]), chance) for text in originals]
+    sets = [reference_shingles(text) for text in texts]
+    true = {
+        (a, b): similarity
+        for a, b in itertools.combinations(range(len(texts)), 2)
+        if (similarity := jaccard(sets[a], sets[b])) >= 0.8
+    }
+    rows = found(texts, Duplicates())
+    mine = {}
+    for index, row in enumerate(rows):
+        assert [*row["alike"].values()] == sorted(row["alike"].values(), reverse=True)
+        for other, similarity in row["alike"].items():
+            assert rows[other]["alike"][index] == similarity
+            mine[min(index, other), max(index, other)] = similarity
+    copies = {index for index, row in enumerate(rows) if row["copy_of"] is not None}
+    for index in copies:
+        assert sets[index] == sets[rows[index]["copy_of"]]
+    assert mine == {pair: np.float32(true[pair]) for pair in mine}
+    wanted = {pair for pair in true if not copies.intersection(pair)}
+    recall = len(mine) / len(wanted)
+    theory = np.mean([1 - (1 - true[pair] ** 13) ** 9 for pair in wanted])
+    assert len(wanted) > 60
+    assert recall > theory - 3 * np.sqrt(theory * (1 - theory) / len(wanted))
+
+
+def test_shared_pairs_are_found(shared):
+    """Real near duplicates by their published Jaccard similarity, copied pages among them."""
+    with (shared / "near_duplicates" / "weborganizer_natural_pairs.tsv").open() as lines:
+        known = [(float(similarity), *urls) for similarity, *urls in list(csv.reader(lines, delimiter="\t"))[1:]]
+    wanted = {url for _, *urls in known for url in urls}
+    with gzip.open(shared / "labels" / "weborganizer_dclm_pages.jsonl.gz", "rt") as lines:
+        documents = [json.loads(line) for line in itertools.islice(lines, 6000)]
+    chosen = {doc["url"]: doc["text"][:6000] for doc in documents if doc["url"] in wanted}
+    urls = sorted(chosen)
+    rows = found([chosen[url] for url in urls], Duplicates(threshold=0.5))
+    cluster = {url: row["cluster"] for url, row in zip(urls, rows, strict=True)}
+    high = [(a, b) for similarity, a, b in known if similarity >= 0.85]
+    assert len(high) >= 8
+    for a, b in high:
+        assert cluster[a] is not None
+        assert cluster[a] == cluster[b]
+
+
+def test_copies_differ_in_case_spacing_and_punctuation_only():
+    texts = [
+        "One, two: THREE!",
+        "one two three",
+        "one\ntwo -- three",
+        "one two three four",
+        "中 文",
+        "中文。",
+        "…",
+        "!!",
+    ]
+    rows = found(texts, Duplicates(), shards=2)
+    groups = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(row["cluster"], set()).add(index)
+    assert groups == {rows[0]["cluster"]: {0, 1, 2}, rows[4]["cluster"]: {4, 5}, None: {3, 6, 7}}
+    assert [row["text_length"] for row in rows] == [len(text) for text in texts]
+    assert sum(row["copy_of"] is None for row in rows[:3]) == 1
+    assert all(row["candidates"] is None for row in rows)
+
+
+def test_copies_agree_in_all_128_bits():
+    rows = pa.table(
+        {
+            "low": pa.array([5, 5, 5, 6], pa.uint64()),
+            "high": pa.array([1, 2, 1, 1], pa.uint64()),
+            "shard": pa.array([number(0), number(1), number(2), number(3)], pa.uint64()),
+            "position": pa.array([0, 0, 0, 0], pa.uint32()),
+        }
+    )
+    [copy] = Exact(Duplicates()).reduce(rows).to_pylist()
+    assert {copy["shard"], copy["copy_of"]["shard"]} == {number(0), number(2)}
+    assert copy["copy_of"]["shard"] < copy["shard"]
+
+
+def test_many_copies_make_no_pairs():
+    rows = found(["the same words on every page of this site"] * 2000 + ["another page"], Duplicates())
+    assert sum(row["copy_of"] is None for row in rows) == 2
+    assert all(row["candidates"] is None and not row["alike"] for row in rows)
+    assert len({row["cluster"] for row in rows[:2000]}) == 1
+    assert rows[2000]["cluster"] is None
+
+
+def test_a_popular_text_is_compared_with_hubs_only(monkeypatch):
+    monkeypatch.setattr("tasks.dedup.duplicates.HUBS", 4)
+    chance = random.Random(5)
+    common = [f"word{number}" for number in range(400)]
+    texts = [" ".join([*common, *(str(chance.random()) for _ in range(2))]) for _ in range(60)]
+    rows = found(texts, Duplicates())
+    hubs = {index for index, row in enumerate(rows) if row["hub"]}
+    assert 4 <= len(hubs) < 30
+    assert len({row["cluster"] for row in rows}) == 1
+    for index, row in enumerate(rows):
+        assert hubs & row["alike"].keys() - {index}
+        assert row["alike"].keys() <= hubs or index in hubs
+
+
+def test_gates_leave_documents_out():
+    stage = Exact(Duplicates(where="language = 'en'"))
+    assert stage.where == "language = 'en'"
+    assert Candidates(Duplicates(where="language = 'en'")).where == "language = 'en'"
+    assert Alike(Duplicates(where="language = 'en'")).where is None
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 40), st.integers(0, 3))
+def test_shards_and_partitions_change_nothing(seed, shards, partitions, family):
+    chance = random.Random(family)
+    base = [" ".join(chance.choices(list("abcdefghijklmnop"), k=40)) for _ in range(6)]
+    texts = [
+        *base,
+        *base[:2],
+        *(edited(text, 0.02, chance) for text in base),
+        *(edited(base[0], 0.05, chance) for _ in "1234"),
+    ]
+    straight = found(texts, Duplicates(threshold=0.6), shards=1)
+    other = found(texts, Duplicates(threshold=0.6, partitions=partitions), seed, shards)
+
+    def canonical(rows):
+        """Copies stand for one another: what is alike, and what is in one cluster, up to copies."""
+        text = [min([i for i, t in enumerate(texts) if t == texts[index]]) for index in range(len(texts))]
+        alike = {(text[a], text[b], s) for a, row in enumerate(rows) for b, s in row["alike"].items()}
+        clusters: dict = {}
+        for index, row in enumerate(rows):
+            clusters.setdefault(row["cluster"] or -index, set()).add(index)
+        return (
+            alike,
+            {frozenset(members) for members in clusters.values()},
+            {row["candidates"] and tuple(row["candidates"]) for row in rows},
+        )
+
+    assert canonical(straight) == canonical(other)
+
+
+def test_only_settings_that_matter_make_a_stage_stale():
+    def recipes(**changed):
+        return [stage(Duplicates(**changed)).recipe for stage in STAGES]
+
+    def stale(**changed):
+        return [a != b for a, b in zip(recipes(), recipes(**changed), strict=True)]
+
+    assert stale(partitions=3, keep=("date",)) == [False] * 4
+    assert stale(threshold=0.7) == [False, True, True, False]
+    assert stale(hashes=64) == [False, True, False, False]
+    assert stale(words=4) == [False, True, True, False]
+    assert stale(where="language = 'en'") == [True, True, False, False]

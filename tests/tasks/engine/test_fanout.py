@@ -1,0 +1,147 @@
+"""The fan-out on a real Ray: what is tried again, how often, and what it costs a job when its error, its worker or its
+node ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray
+from ray.cluster_utils import Cluster as Nodes
+
+from data_specs.base import Settings
+from data_specs.spec import Cluster
+from tasks.engine import fanout, worker
+from tasks.engine.stage import Stage
+from tasks.storage import columns
+from tasks.storage.manifest import Entry
+from tasks.storage.store import Store
+
+
+class Settled(Settings):
+    """No settings."""
+
+
+class Odd(Stage):
+    """Does what the text of a shard says, and notes each attempt as a file."""
+
+    name, version = "odd", 1
+    reads = ("text",)
+    writes = pa.schema([("length", pa.int64())])
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(Settled())
+        self.folder = folder
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        [text] = batch["text"].to_pylist()
+        first = not list(self.folder.glob(f"{text}.*"))
+        (self.folder / f"{text}.{time.time_ns()}").touch()
+        match text.split():
+            case ["error", "always"]:
+                raise RuntimeError("this page is cursed")
+            case ["error", "once"] if first:
+                raise RuntimeError("the network blinked")
+            case ["dies", when] if first or when == "always":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["waits", *_] if first:
+                time.sleep(600)
+        return pa.table({"length": [len(text)]}, self.writes)
+
+
+def jobs(store: Store, texts: list[str]) -> list[worker.Job]:
+    result = []
+    for text in texts:
+        path = f"{text}.parquet"
+        columns.write(store, path, pa.table({"text": [text]}), {"ids": "ab" * 16})
+        result.append(
+            worker.Job(
+                "shard", f"key of {text}", f"out/{text}.parquet", text, "run", "ab" * 16, 1, ((path, ("text",)),)
+            )
+        )
+    return result
+
+
+def fan(folder: Path, cluster: Cluster, texts: list[str]) -> tuple[int, dict[str, Entry]]:
+    """Jobs that failed, and the entry of each."""
+    store = Store(str(folder / "store"))
+    (folder / "attempts").mkdir(parents=True)
+    entries: list[Entry] = []
+    failed = fanout.run(Odd(folder / "attempts"), "odd@1", jobs(store, texts), store, cluster, entries.extend)
+    return failed, {entry["shard"]: entry for entry in entries}
+
+
+def attempts(folder: Path, text: str) -> int:
+    return len([*(folder / "attempts").glob(f"{text}.*")])
+
+
+@pytest.fixture
+def local() -> Iterator[Cluster]:
+    cluster = Cluster(cpus=2, shard_memory=2**26, attempts=3, crashes=2)
+    with fanout.running(cluster):
+        yield cluster
+
+
+def test_an_error_and_a_death_are_tried_again_as_often_as_the_spec_says_and_the_rest_goes_on(
+    local: Cluster, tmp_path: Path
+) -> None:
+    good = [f"good {number}" for number in range(9)]
+    odd = {"error always": 3, "error once": 2, "dies always": 2, "dies once": 2}
+    failed, taken = fan(tmp_path, local, [*good[:4], *odd, *good[4:]])
+    assert failed == 2
+    assert {text: attempts(tmp_path, text) for text in odd} == odd
+    assert taken.keys() == {*good, *odd}
+    assert taken["error always"]["error"] == "RuntimeError: this page is cursed"
+    assert taken["error always"]["attempts"] == 3
+    assert "died" in taken["dies always"]["error"]
+    done = [entry for shard, entry in taken.items() if shard not in ("error always", "dies always")]
+    assert all("error" not in entry and entry["rows"] == 1 for entry in done)
+    with pytest.raises(fanout.ClusterError, match=r"is 1,073,741,824 MiB, but the largest node of Ray has"):
+        fan(tmp_path / "more", Cluster(shard_memory=2**50), ["good"])
+
+
+def test_the_death_of_ray_itself_is_one_plain_error(
+    local: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(_: Any) -> None:
+        raise ray.exceptions.LocalRayletDiedError
+
+    monkeypatch.setattr(ray, "get", get)  # the raylet's real death may end this process, too
+    with pytest.raises(fanout.ClusterError, match=r"Ray failed: LocalRayletDiedError.*; run again to go on from here"):
+        fan(tmp_path, local, ["good"])
+
+
+def test_a_dead_node_costs_a_job_no_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))  # for workers of nodes that Ray did not start here
+    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
+    doomed = nodes.add_node(num_cpus=1)
+    cluster = Cluster(address=nodes.address, shard_memory=2**26, attempts=1, crashes=1)
+    try:
+        with fanout.running(cluster), ThreadPoolExecutor() as pool:
+            done = pool.submit(fan, tmp_path, cluster, ["waits"])
+            while not attempts(tmp_path, "waits"):
+                assert not done.done()
+                time.sleep(0.1)
+            nodes.remove_node(doomed, allow_graceful=False)
+            nodes.add_node(num_cpus=1)
+            failed, taken = done.result(timeout=120)
+    finally:
+        nodes.shutdown()
+    assert (failed, taken["waits"].get("error"), attempts(tmp_path, "waits")) == (0, None, 2)
+
+
+def test_a_ray_that_does_not_answer_is_told_with_the_key_and_what_starts_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(
+        fanout.ClusterError, match=rf"cluster\.address: no Ray answers at {address}; `ray start --head`"
+    ):
+        fanout.start(Cluster(address=address))

@@ -1,0 +1,195 @@
+"""HTTP responses as crawls stored them: codings undone under a limit, characters found, nothing raised."""
+
+from __future__ import annotations
+
+import gzip
+import random
+import tracemalloc
+import zlib
+from typing import Any
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.extraction import http as web
+
+LIMIT = 2**24
+
+
+def response(body: bytes, **headers: str) -> web.Response:
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    parsed = web.parse(b"HTTP/1.1 200 OK\r\n" + lines.encode("latin-1") + b"\r\n" + body)
+    assert parsed
+    return parsed
+
+
+def deflated(data: bytes) -> bytes:
+    stream = zlib.compressobj(wbits=-15)
+    return stream.compress(data) + stream.flush()
+
+
+CODINGS = {
+    "gzip": gzip.compress,
+    "x-gzip": lambda data: gzip.compress(data[:100]) + gzip.compress(data[100:]),
+    "deflate": zlib.compress,
+    "Deflate": deflated,
+    "br": lambda data: brotli.compress(data, quality=1),
+    "zstd": zstandard.compress,
+    "gzip, br": lambda data: brotli.compress(gzip.compress(data)),
+    "identity": bytes,
+}
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_bodies_are_decoded_also_when_they_already_were_or_break_off(coding: str) -> None:
+    data = b"<html>" + random.Random(1).randbytes(300_000).hex().encode()
+    encoded = CODINGS[coding](data)
+    assert web.decoded(response(encoded, Content_Encoding=coding), LIMIT) == data
+    assert web.decoded(response(data, Content_Encoding=coding), LIMIT) == data
+    cut = web.decoded(response(encoded[: len(encoded) // 2], Content_Encoding=coding), LIMIT)
+    assert data.startswith(cut) or coding == "gzip, br"
+    chunks = b"".join(
+        b"%x;ext=1\r\n%s\r\n" % (len(encoded[at : at + 777]), encoded[at : at + 777])
+        for at in range(0, len(encoded), 777)
+    )
+    assert (
+        web.decoded(response(chunks + b"0\r\n\r\n", Content_Encoding=coding, Transfer_Encoding="chunked"), LIMIT)
+        == data
+    )
+    assert web.decoded(response(encoded, Content_Encoding=coding, Transfer_Encoding="chunked"), LIMIT) == data
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_body_with_a_wrong_checksum_is_kept_and_of_a_damaged_one_what_comes_before(coding: str) -> None:
+    for size in (20, 2000, 200_000):
+        data = b"<html>" + random.Random(1).randbytes(size).hex().encode()
+        encoded = bytearray(CODINGS[coding](data))
+        encoded[-2] ^= 1
+        for body in (encoded, encoded[:-1], encoded + b"more"):
+            assert web.decoded(response(bytes(body), Content_Encoding=coding), LIMIT) == data
+        encoded[len(encoded) // 2 :] = b"\xff" * 999
+        found = web.decoded(response(bytes(encoded), Content_Encoding=coding), LIMIT)
+        assert found[: len(data) // 3] == data[: len(data) // 3]
+
+
+def test_repeated_headers_of_codings_are_all_undone() -> None:
+    page = b"<html>gold"
+    twice = b"Content-Encoding: gzip\r\nX: y\r\ncontent-encoding: br\r\nContent-Type: text/html\r\n"
+    for body in (CODINGS["gzip, br"](page), brotli.compress(page), gzip.compress(page), page):
+        parsed = web.parse(b"HTTP/1.1 200 OK\r\n" + twice + b"Content-Type: text/plain\r\n\r\n" + body)
+        assert parsed
+        assert web.decoded(parsed, LIMIT) == page
+        assert parsed.declares_html
+
+
+@pytest.mark.parametrize(
+    ("said", "html"),
+    [
+        *(("text/html, text/html", True), ('"text/html"; charset=x', True), (" TEXT/HTML ;q", True)),
+        *(("'application/xhtml+xml'", True), ("text/plain, text/html", False), ("text/html5", False), ("html", None)),
+    ],
+)
+def test_media_types_are_read_repeated_and_quoted(said: str, html: bool | None) -> None:
+    assert response(b"", Content_Type=said).declares_html is html
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+def test_a_bomb_is_refused_before_it_takes_memory(coding: str) -> None:
+    bomb = CODINGS[coding](bytes(2**25))
+    tracemalloc.start()
+    with pytest.raises(web.TooLargeError):
+        web.decoded(response(bomb, Content_Encoding=coding), 2**20)
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+
+
+class Counted:
+    """zlib, with the bytes counted that its decompressors are given."""
+
+    error, given = zlib.error, 0
+
+    @classmethod
+    def decompressobj(cls, window: int) -> Any:
+        stream = zlib.decompressobj(window)
+
+        class Stream:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(stream, name)
+
+            def decompress(self, data: bytes, most: int) -> bytes:
+                cls.given += len(data)
+                return stream.decompress(data, most)
+
+        return Stream()
+
+
+def test_many_small_members_cost_no_more_than_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "zlib", Counted)
+    members = 20_000
+    body = gzip.compress(b"gold") * members
+    assert web.decoded(response(body, Content_Encoding="gzip"), LIMIT) == b"gold" * members
+    assert Counted.given <= members * 2**10
+    monkeypatch.undo()
+    members = 500_000  # copying the rest for each of them takes minutes
+    body = gzip.compress(b"gold") * members
+    assert web.decoded(response(body, Content_Encoding="gzip"), LIMIT) == b"gold" * members
+
+
+TEXTS = {
+    "gb2312": ("gb18030", "中文网页测试，内容很多，包括㐀和€。"),
+    "shift_jis": ("cp932", "日本語のページです。①～㈱"),
+    "euc-kr": ("cp949", "한국어 페이지 똠방각하"),
+    "big5": ("big5hkscs", "繁體中文網頁測試"),
+    "windows-1251": ("cp1251", "Русский текст страницы"),
+    "iso-8859-1": ("cp1252", "café “déjà vu” – 5 €"),
+    "tis-620": ("cp874", "ภาษาไทย"),
+    "iso-2022-jp": ("iso2022_jp", "日本語のページ"),
+    "utf-8": ("utf-8", "żółw, 水"),
+}
+
+
+@pytest.mark.parametrize("label", TEXTS)
+def test_characters_are_found_by_header_and_by_meta_element(label: str) -> None:
+    codec, text = TEXTS[label]
+    body = (text * 20).encode(codec)
+    assert web.text(body, f"text/html; Charset='{label}'") == text * 20
+    assert web.text(f'<meta http-equiv=x content="text/html; charset={label}">'.encode() + body).endswith(text * 20)
+
+
+def test_characters_are_found_without_or_against_what_is_said() -> None:
+    assert web.text("水".encode("utf-8-sig") * 9, "text/html; charset=gbk")[0] == "水"
+    assert web.text("water, 水".encode("utf-16")) == "water, 水"
+    assert web.text("naïve水".encode(), "text/html; charset=iso-8859-1") == "naïve水"
+    assert web.text(("Русский текст " * 9).encode("cp1251")) == "Русский текст " * 9
+    assert web.text("café ".encode("cp1252") * 9, "text/html; charset=utf-8") == "café " * 9
+    cut = ("中文网页" * 99).encode()[:-1]
+    assert web.text(cut, "text/html; charset=utf-8") == "中文网页" * 98 + "中文网\ufffd"
+
+
+@pytest.mark.parametrize("label", TEXTS)
+def test_a_page_in_utf_8_survives_a_broken_character_whatever_is_declared(label: str) -> None:
+    text = "".join(text for _, text in TEXTS.values()) * 3
+    for at in (0, 100, len(text) - 1):
+        body = text[:at].encode() + "水".encode()[:2] + text[at:].encode()
+        assert web.text(body, f"text/html; charset={label}") == f"{text[:at]}\ufffd{text[at:]}"
+
+
+@pytest.mark.parametrize("label", TEXTS)
+def test_a_page_in_another_charset_is_not_taken_for_utf_8(label: str) -> None:
+    codec, text = TEXTS[label]
+    body = (text * 50).encode(codec) + "水".encode() * (label != "iso-2022-jp")
+    assert web.text(body, f"text/html; charset={label}").startswith(text * 50)
+
+
+@given(st.binary(max_size=300), st.text(max_size=20), st.sampled_from([*CODINGS, "nonsense"]))
+def test_no_bytes_make_http_raise(body: bytes, said: str, coding: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset={said}\r\nContent-Encoding: {coding}\r\n".encode()
+    web.parse(body)
+    parsed = web.parse(head + b"Transfer-Encoding: chunked\r\n" + body)
+    assert parsed
+    decoded = web.decoded(parsed, LIMIT)
+    assert isinstance(web.text(decoded, parsed.headers.get("content-type", "")), str)
+    web.is_html(parsed, decoded)

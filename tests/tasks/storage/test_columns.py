@@ -1,0 +1,66 @@
+"""Column files: value digests and footers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+
+from tasks.storage import columns
+from tasks.storage.store import DamagedError, Store
+
+TYPES = st.sampled_from(
+    [
+        (pa.string(), st.text(max_size=5)),
+        (pa.binary(), st.binary(max_size=5)),
+        (pa.binary(3), st.binary(min_size=3, max_size=3)),
+        (pa.int32(), st.integers(-5, 5)),
+        (pa.float32(), st.floats(-2, 2, width=32).map(lambda value: value + 0.0)),
+        (pa.bool_(), st.booleans()),
+        (pa.list_(pa.uint16()), st.lists(st.integers(0, 9), max_size=3)),
+        (
+            pa.list_(pa.struct([("shard", pa.uint64()), ("similarity", pa.float32())])),
+            st.lists(st.fixed_dictionaries({"shard": st.integers(0, 3), "similarity": st.just(0.5) | st.none()})),
+        ),
+    ]
+)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_value_digest_depends_on_values_alone(data: st.DataObject) -> None:
+    kind, values = data.draw(TYPES)
+    one = data.draw(st.lists(values | st.none(), max_size=8))
+    other = data.draw(st.lists(values | st.none(), max_size=8))
+    cut = data.draw(st.integers(0, len(one)))
+    padded = pa.array([*other, *one, *other], kind).slice(len(other), len(one))
+    whole = columns.value_digest(pa.array(one, kind))
+    assert columns.value_digest(pa.chunked_array([one[:cut], [], one[cut:]], kind)) == whole
+    assert columns.value_digest(padded) == whole
+    assert (columns.value_digest(pa.array(other, kind)) == whole) == (pa.array(one, kind) == pa.array(other, kind))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_file_carries_its_entry_and_refuses_another_shards_ids(tmp_path: Path, suffix: str) -> None:
+    store = Store(str(tmp_path))
+    table = pa.table({"language": ["zh", None], "score": pa.array([0.5, 0.25], pa.float32())})
+    entry = {"key": "k", "ids": "aa", "rows": 2, "columns": columns.digests(table)}
+    size = columns.write(store, f"x.{suffix}", table, entry)
+    assert size == store.list("")[f"x.{suffix}"]
+    assert columns.footer(store, f"x.{suffix}") == entry
+    assert columns.read(store, f"x.{suffix}", ("score",), "aa").equals(table.select(["score"]))
+    assert columns.read(store, f"x.{suffix}").equals(table)
+    with pytest.raises(DamagedError, match=r"; remove .*, and the next run .* ids aa, not bb\)"):
+        columns.read(store, f"x.{suffix}", ("score",), "bb")
+
+
+def test_slices_are_read_by_number(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    parts = [pa.table({"x": [1, 2]}), pa.table({"x": [3]})]
+    columns.write_slices(store, "s.arrow", parts, parts[0].schema, {"key": "k"})
+    [second] = columns.read_slices(store, "s.arrow", [1])
+    assert second.to_pydict() == {"x": [3]}
+    assert columns.footer(store, "s.arrow") == {"key": "k"}

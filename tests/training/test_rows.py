@@ -1,0 +1,163 @@
+"""Reading a run plan: batches, cursors, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from subprocess import run as process
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+
+from tasks.planning.run_plan import plan_folder
+from tasks.planning.trace import materialise
+from tasks.storage.store import Store
+from tests import training_plan
+from tests.tasks.planning.test_run_plan import Corpus, make_spec
+from tests.training_plan import CHANNELS, PLAN, spec
+from training.rows import IGNORED, Cursor, Plan, PlanError, Rows
+
+T = 16
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(str(tmp_path_factory.mktemp("plan")))
+    training_plan.write(store, phases=(10, 5))
+    return store
+
+
+def documents(store: Store, channel: int) -> list[list[int]]:
+    file = pa.ipc.open_file(pa.BufferReader(store.read(f"tokens/tiny@0/{CHANNELS[channel]}.arrow")))
+    return [document for document in file.read_all()["tokens"].to_pylist() if document]
+
+
+def read_rows(store: Store, name: str) -> list[dict]:
+    return pa.ipc.open_file(pa.BufferReader(store.read(f"{PLAN}/{name}.arrow"))).read_all().to_pylist()
+
+
+def test_a_batch_is_what_the_plan_says_token_by_token(store: Store) -> None:
+    rows = Rows(store, Plan.read(store, PLAN), 0)
+    records = read_rows(store, "rows-0-00000") + read_rows(store, "rows-0-00001")
+    flat = [[token for document in documents(store, channel) for token in document] for channel in range(3)]
+    batch = rows.batch(30, 12)  # over the boundary of two row files
+    for row, record in enumerate(records[30:42]):
+        inputs, positions, labels = [], [], []
+        for file, offset, length in zip(record["file"], record["offset"], record["length"], strict=True):
+            inputs += flat[file][offset : offset + length]
+            positions += range(length)
+            labels += [IGNORED, *flat[file][offset + 1 : offset + length]]
+        assert batch.inputs[row].tolist() == inputs[:-1]
+        assert batch.positions[row].tolist() == positions[:-1]
+        assert batch.labels[row].tolist() == labels[1:]
+        assert batch.channels[row] == record["channel"]
+
+
+def test_rows_written_out_give_the_same_batches(store: Store) -> None:
+    tokens, written = (Rows(store, Plan.read(store, PLAN, w), 1) for w in (False, True))
+    for name in ("inputs", "positions", "labels", "channels"):
+        assert np.array_equal(getattr(tokens.batch(3, 36), name), getattr(written.batch(3, 36), name))
+
+
+def test_every_token_but_a_documents_first_is_a_target_once(store: Store) -> None:
+    plan = Plan.read(store, PLAN)
+    targets: dict[int, list[int]] = {channel: [] for channel in range(3)}
+    for number, phase in enumerate(plan.phases):
+        batch = Rows(store, plan, number).batch(0, phase.rows)
+        for labels, channel in zip(batch.labels, batch.channels, strict=True):
+            targets[int(channel)] += labels[labels != IGNORED].tolist()
+    for channel, found in targets.items():
+        expected = [token for document in documents(store, channel) for token in document[1:]]
+        assert found == expected[: len(found)]
+        assert len(found) > 300
+
+
+def test_a_short_held_out_row_is_filled_and_unsupervised(store: Store) -> None:
+    rows = Rows(store, Plan.read(store, PLAN), None)
+    batch, records = rows.batch(0, 9), read_rows(store, "held_out")
+    assert [sum(record["length"]) for record in records[:3]] == [T + 1, T + 1, 5]
+    assert (batch.labels != IGNORED).sum(1).tolist() == [record["supervised"] for record in records]
+    assert (batch.labels[2, 4:] == IGNORED).all()
+    assert (batch.positions[2, 5:] == 0).all()
+
+
+def test_the_cursor_visits_every_step_of_every_phase_and_leaves_out_skipped_ranges(store: Store) -> None:
+    plan = Plan.read(store, PLAN)
+
+    def visit(cursor: Cursor) -> list[tuple[int, int, int]]:
+        seen = []
+        while place := cursor.seek(plan):
+            seen.append((place.step, place.phase, place.row))
+            cursor = place.after(plan)
+        return seen
+
+    straight = visit(Cursor())
+    assert straight == [(s, int(s >= 10), 8 * (s if s < 10 else s - 10)) for s in range(15)]
+    skipping = visit(Cursor(skipped=((0, 8, 8), (0, 16, 8), (1, 32, 8))))
+    assert [place[1:] for place in skipping] == [p[1:] for p in straight if p[1:] not in [(0, 8), (0, 16), (1, 32)]]
+    assert [place[0] for place in skipping] == list(range(12))
+    middle = Cursor(4, 0, 32)
+    assert visit(middle) == straight[4:]
+
+
+def test_a_plan_that_does_not_fit_is_refused(store: Store, tmp_path: Path) -> None:
+    plan = Plan.read(store, PLAN)
+    with pytest.raises(PlanError, match=r"T is 16, but training\.sequence is 32"):
+        plan.check(spec(sequence=32).training)
+    with pytest.raises(PlanError, match="not a multiple of micro x workers = 12"):
+        plan.check(spec(workers=3, micro=4, rows=12).training)
+    with pytest.raises(PlanError, match="no run plan here"):
+        Plan.read(store, "plans/other@0")
+    with pytest.raises(PlanError, match="missing"):
+        Rows(store, plan, 0).batch(78, 8)
+    damaged = Store(str(tmp_path))
+    training_plan.write(damaged, phases=(4,))
+    table = pa.ipc.open_file(pa.BufferReader(damaged.read(f"{PLAN}/rows-0-00000.arrow"))).read_all()
+    wrong = pa.array([n + (row == 5) for row, n in enumerate(table["supervised"].to_pylist())], pa.int32())
+    with damaged.writer(f"{PLAN}/rows-0-00000.arrow") as file, pa.ipc.new_file(file, table.schema) as out:
+        out.write_table(table.set_column(4, "supervised", wrong))
+    with pytest.raises(PlanError, match="row 5 of phase 0 supervises"):
+        Rows(damaged, Plan.read(damaged, PLAN), 0).batch(4, 4)
+    raw = orjson.loads(damaged.read(f"{PLAN}/plan.json"))
+    damaged.commit(f"{PLAN}/plan.json", orjson.dumps(raw | {"steps": 5}))
+    with pytest.raises(PlanError, match="4 steps, not 5"):
+        Plan.read(damaged, PLAN)
+
+
+def test_importing_the_launcher_imports_neither_torch_nor_ray() -> None:
+    heavy = "{'torch', 'ray', 'deepspeed', 'transformers', 'prefect'}"
+    code = f"import sys, training.launch; print(sorted({heavy} & set(sys.modules)))"
+    assert process([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_what_the_planner_writes_is_what_the_loader_reads() -> None:
+    rng = np.random.default_rng(11)
+    shards = [
+        [("ab"[int(rng.integers(2))], int(rng.integers(1, 60)), bool(rng.random() < 0.1)) for _ in range(30)]
+        for _ in range(4)
+    ]
+    corpus = Corpus([[("a", 50, True), ("b", 61, True), *shards[0]], *shards[1:]])
+    phases = [{"until": 0.4, "weights": {"a": 1, "b": 2}}, {"until": 1, "weights": {"a": 3, "b": 1}}]
+    made = make_spec(("a", "b"), 1600, phases=phases)
+    written = corpus.build(made)
+    folder = plan_folder(made, written["digest"])
+    materialise(corpus.store, folder)
+    plan = Plan.read(corpus.store, folder)
+    plan.check(made.training)
+    supervised = 0
+    for number, phase in enumerate(plan.phases):
+        expected = corpus.rows(written, made, f"rows-{number}-")
+        for rows in (Rows(corpus.store, Plan.read(corpus.store, folder, w), number) for w in (False, True)):
+            batch = rows.batch(0, phase.rows)
+            assert [plan.channels[channel] for channel in batch.channels] == [channel for channel, _ in expected]
+            for inputs, labels, (_, segments) in zip(batch.inputs, batch.labels, expected, strict=True):
+                tokens = [token for segment in segments for token in segment]
+                targets = [token for segment in segments for token in [IGNORED, *segment[1:]]]
+                assert inputs.tolist() == tokens[:-1]
+                assert labels.tolist() == targets[1:]
+        supervised += int((batch.labels[: phase.steps * phase.rows_per_step] != IGNORED).sum())
+    assert supervised == written["supervised"]
+    held_out = Rows(corpus.store, plan, None)
+    assert (held_out.batch(0, len(held_out)).labels != IGNORED).sum() == sum(written["held_out"]["supervised"].values())

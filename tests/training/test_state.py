@@ -1,0 +1,138 @@
+"""What a run keeps in the store: its learning rate's schedule, log and checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load
+from transformers import get_cosine_schedule_with_warmup, get_wsd_schedule
+
+from data_specs.training import LearningRate
+from tasks.storage.store import Store
+from training import checkpoint, log
+from training.checkpoint import CheckpointError
+from training.rows import Cursor
+from training.schedule import learning_rate
+
+
+def oracle(make, steps: int, **settings) -> list[float]:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=2.0)
+    schedule = make(optimizer, num_training_steps=steps, **settings)
+    rates = []
+    for _ in range(steps):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_cosine_is_that_of_transformers_after_warm_up() -> None:
+    settings = LearningRate(peak=2.0, schedule="cosine", warmup=10)
+    expected = oracle(get_cosine_schedule_with_warmup, 100, num_warmup_steps=10)
+    assert np.allclose([learning_rate(s, 100, settings) for s in range(10, 100)], expected[10:], rtol=1e-12)
+
+
+def test_wsd_is_that_of_transformers_after_warm_up() -> None:
+    settings = LearningRate(peak=2.0, schedule="wsd", warmup=10, decay=0.25)
+    expected = oracle(get_wsd_schedule, 100, num_warmup_steps=10, num_decay_steps=25, decay_type="linear")
+    assert np.allclose([learning_rate(s, 100, settings) for s in range(10, 100)], expected[10:], rtol=1e-12)
+
+
+def test_warm_up_is_linear_to_the_peak_and_decay_ends_above_the_floor() -> None:
+    for schedule in ("wsd", "cosine", "constant"):
+        settings = LearningRate(peak=3.0, schedule=schedule, warmup=6, floor=0.1)
+        rates = [learning_rate(step, 60, settings) for step in range(60)]
+        assert np.allclose(rates[:6], 3.0 * np.arange(1, 7) / 6)
+        assert max(rates) == 3.0
+        assert min(rates[6:]) == 3.0 if schedule == "constant" else 0.3 < rates[-1] < 0.6
+
+
+def test_the_log_has_each_step_once_after_kills_and_resumes(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+
+    def attempt(start: int, stop: int, flushed: int, value: str) -> None:
+        writer = log.Log(store, "r", start)
+        for step in range(max(start, 0) + 1, stop + 1):
+            writer.write("step", step, value=value)
+            if step == flushed:
+                writer.flush()
+
+    attempt(-1, 7, 5, "first")  # killed: 6 and 7 are lost
+    attempt(3, 12, 9, "second")  # from the checkpoint of step 3
+    attempt(8, 10, 10, "third")
+    found = [(record["step"], record["value"]) for record in log.read(store, "r")]
+    expected = [(s, "first") for s in (1, 2, 3)] + [(s, "second") for s in range(4, 9)] + [(9, "third"), (10, "third")]
+    assert found == expected
+    attempt(-1, 2, 2, "anew")
+    assert [record["value"] for record in log.read(store, "r")] == ["anew", "anew"]
+
+
+def test_followers_see_each_record_once_and_stops_are_never_superseded(tmp_path: Path) -> None:
+    store, seen = Store(str(tmp_path)), set()
+    writer = log.Log(store, "r", -1)
+    writer.write("non_finite", 4, phase=0, row=24, rows=8)
+    writer.flush()
+    assert [record["kind"] for record in log.records(store, "r", seen)] == ["start", "non_finite"]
+    writer = log.Log(store, "r", 2)
+    writer.write("step", 3, loss=float("nan"))
+    writer.flush()
+    assert [record["kind"] for record in log.records(store, "r", seen)] == ["start", "step"]
+    assert log.read(store, "r", "non_finite")[0]["row"] == 24
+    assert log.read(store, "r")[0]["loss"] is None
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Store, dict[str, np.ndarray]]:
+    """Checkpoints at steps 10, 20, 30, 40 of two ranks, of which three are kept; the arrays of the last, whole."""
+    store, rng = Store(str(tmp_path)), np.random.default_rng(0)
+    for step in (10, 20, 30, 40):
+        whole = {kind: rng.normal(size=1000).astype(np.float32) for kind in ("weight", "exp_avg", "exp_avg_sq")}
+        for rank, (start, stop) in enumerate([(0, 617), (617, 1000)]):
+            part = {kind: array[start:stop] for kind, array in whole.items()}
+            checkpoint.write_shard(store, "r", step, rank, [("layer.w", start, part)])
+        checkpoint.commit(store, "r", Cursor(step, 1, 8 * step, ((0, 8, 8),)), "plan", {"hidden": 4}, 2, keep=3)
+    return store, whole
+
+
+def test_the_newest_checkpoints_are_kept_and_state_comes_back(saved: tuple[Store, dict[str, np.ndarray]]) -> None:
+    store, whole = saved
+    assert checkpoint.steps(store, "r") == [40, 30, 20]
+    assert not [name for name in store.list(checkpoint.folder("r")) if name.startswith("00000010")]
+    found = checkpoint.load(store, "r", 40)
+    assert found.cursor == Cursor(40, 1, 320, ((0, 8, 8),))
+    assert (found.plan, found.model) == ("plan", {"hidden": 4})
+    checkpoint.verify(store, "r", found.shards)
+    reader = checkpoint.Reader(store, "r", found)
+    for start, numel in [(0, 1000), (600, 100), (0, 617), (999, 1)]:
+        arrays = reader.read("layer.w", start, numel)
+        assert all(np.array_equal(arrays[kind], whole[kind][start : start + numel]) for kind in whole)
+    with pytest.raises(CheckpointError, match=r"holds 10 of 20 elements of layer\.w"):
+        reader.read("layer.w", 990, 20)
+
+
+def test_shards_are_safetensors(saved: tuple[Store, dict[str, np.ndarray]]) -> None:
+    store, whole = saved
+    tensors = load(store.read(f"{checkpoint.folder('r')}/00000040.00001.safetensors"))
+    assert np.array_equal(tensors["exp_avg:layer.w"], whole["exp_avg"][617:])
+
+
+def test_any_damage_is_found(saved: tuple[Store, dict[str, np.ndarray]]) -> None:
+    store, _ = saved
+    rng, folder = np.random.default_rng(1), checkpoint.folder("r")
+    for name in ("00000040.json", "00000040.00000.safetensors", "00000040.00001.safetensors"):
+        whole = store.read(f"{folder}/{name}")
+        flips = [bytearray(whole) for _ in range(20)]
+        for flipped, position in zip(flips, rng.choice(len(whole), 20, replace=False), strict=True):
+            flipped[position] ^= 1 << rng.integers(8)
+        for damaged in [*flips, whole[:-1], b"", None]:
+            if damaged is None:
+                store.remove(f"{folder}/{name}")
+            else:
+                store.commit(f"{folder}/{name}", bytes(damaged))
+            with pytest.raises(CheckpointError):
+                checkpoint.verify(store, "r", checkpoint.load(store, "r", 40).shards)
+        store.commit(f"{folder}/{name}", whole)
+    checkpoint.verify(store, "r", checkpoint.load(store, "r", 40).shards)
