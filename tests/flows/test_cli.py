@@ -185,6 +185,15 @@ def test_usage_errors_exit_with_two_and_help_tells_each_command() -> None:
         assert "--store URL" in shown
 
 
+@pytest.mark.parametrize("module", ["flows", "flows.cli"])
+def test_the_package_runs_as_the_command_does(module: str) -> None:
+    command = [sys.executable, "-m", module, "plan", "none.yaml", "--json"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2, ended.stderr
+    assert json.loads(ended.stdout)["status"] == "failed"
+    assert "none.yaml" in ended.stderr
+
+
 # -- run ---------------------------------------------------------------------------------------------------------------
 
 DRIVER = """

@@ -237,7 +237,7 @@ def test_an_answer_is_written_as_it_is_read(grouped: Any, monkeypatch: pytest.Mo
             assert len(written) == number + 1
             yield [number]
 
-    from flows import cli as commands
+    from flows.cli import command as commands
 
     write: Callable[[str], None] = written.append
     monkeypatch.setattr(commands.sys.stdout, "write", write)

@@ -1,0 +1,9 @@
+"""The command line. Every command reads or runs one spec; `--json` prints one JSON object as the last line of output.
+
+Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate stopped the run; 130 interrupted.
+"""
+
+from flows.cli import funnel, gc, inspect, invalidate, plan, query, run  # noqa: F401 (each adds its command)
+from flows.cli.command import cli, main
+
+__all__ = ["cli", "main"]

@@ -1,0 +1,167 @@
+"""What the commands share: their group, the options of a spec, JSON, errors with their exit codes, and signals."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from flows import embedded
+
+if TYPE_CHECKING:
+    from flows.run import Run
+
+SPEC = click.argument("spec", type=click.Path())
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on the last line of standard output."
+)
+STORE = click.option("--store", metavar="URL", help="Another store than the spec's.")
+SET = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as training.steps=20."
+)
+
+
+class Commands(click.Group):
+    """Commands of which a mistaken usage, too, ends in a JSON object where one was asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["arguments"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if "--json" in ctx.meta["arguments"]:
+                said({"status": "failed", "error": error.format_message(), "exit": error.exit_code})
+            raise
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """From a web crawl to a pretrained language model, in one orchestrated run.
+
+    Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate of the spec stopped the run; 130 interrupted.
+    """
+    embedded.prepare()
+
+
+def said(value: Any) -> None:
+    """Print JSON as the last line; in ASCII, so that no character of a text ends it."""
+    click.echo(json.dumps(value, default=str, allow_nan=False))
+
+
+def said_rows(columns: list[str], rows: Iterator[list[Any]]) -> None:
+    """Print {"columns", "rows"} as the last line, row by row; what stops the rows ends that line."""
+    sys.stdout.write(f'{{"columns": {json.dumps(columns)}, "rows": [')
+    try:
+        for number, row in enumerate(rows):
+            sys.stdout.write((", " if number else "") + json.dumps(row, allow_nan=False))
+    except BaseException:
+        click.echo()
+        raise
+    click.echo("]}")
+
+
+def warned(warning: str) -> None:
+    """Print a warning, where there is one."""
+    if warning:
+        click.echo(f"sluice: {warning}", err=True)
+
+
+stopped = False
+"""Whether a signal asked the process to end; libraries may have made another exception of it."""
+
+
+def stop(*_: Any) -> NoReturn:
+    """What SIGINT, SIGTERM and SIGHUP do."""
+    global stopped
+    stopped = True
+    raise KeyboardInterrupt
+
+
+def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What the user can mend is one message and an exit code, without a traceback; so is Ctrl-C."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            from flows.run import STOPS, exit_code
+
+            try:
+                return command(*args, **kwargs)
+            except STOPS as error:
+                message, code = str(error), exit_code(error)
+        except (KeyboardInterrupt, Exception) as error:
+            if not (stopped or isinstance(error, KeyboardInterrupt)):
+                raise
+            message, code = "interrupted", 130
+        failed(message, code, kwargs["as_json"])
+
+    return wrapped
+
+
+def failed(message: str, code: int, as_json: bool, record: dict[str, Any] | None = None) -> NoReturn:
+    """Say what failed, and end with an exit code."""
+    from flows.terminal import clean
+
+    if as_json:
+        said((record or {"exit": code}) | {"status": "failed", "error": message})
+    click.echo(f"sluice: {clean(message)}", err=True)
+    sys.exit(code)
+
+
+def of_spec(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that gets the run of a spec, and whether to answer in JSON."""
+
+    @SPEC
+    @STORE
+    @SET
+    @JSON
+    @plain_errors
+    @functools.wraps(command)
+    def begun(spec: str, store: str | None, settings: tuple[str, ...], **given: Any) -> None:
+        from flows.run import Run
+
+        command(Run.of(spec, store, settings), **given)
+
+    return begun
+
+
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """The same, with all that exists found."""
+
+    @of_spec
+    @functools.wraps(command)
+    def resolved(current: Run, **given: Any) -> None:
+        current.resolve()
+        command(current, **given)
+
+    return resolved
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) != signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(ending, stop)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (it was closed by who called)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        cli()
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"sluice: standard output cannot be written: {error.strerror}", err=True)
+        sys.exit(1)

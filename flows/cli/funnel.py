@@ -1,0 +1,26 @@
+"""`sluice funnel`: where every record went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flows.cli.command import cli, reading, said, warned
+
+if TYPE_CHECKING:
+    from flows.run import Run
+
+
+@cli.command()
+@reading
+def funnel(current: Run, as_json: bool) -> None:
+    """Say where every record of SPEC went, from the store's manifests; of the sources only the files are listed."""
+    from flows import summary
+    from tasks.engine.ledger import funnel as count
+
+    found = count(current.pipeline)
+    if not found["in"]:
+        warned(f"the store {current.store.url} holds no documents of this spec yet")
+    if as_json:
+        said(found)
+    else:
+        summary.show_funnel(found)

@@ -1,0 +1,41 @@
+"""`sluice gc`: the files that nothing refers to."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.cli.command import cli, of_spec, said, warned
+
+if TYPE_CHECKING:
+    from flows.run import Run
+
+
+@cli.command()
+@of_spec
+@click.option("--yes", is_flag=True, help="Remove what is listed.")
+def gc(current: Run, yes: bool, as_json: bool) -> None:
+    """List the files of SPEC's store that nothing refers to; with --yes, remove them.
+
+    Those are documents, columns, tokens and models that are neither outputs of SPEC as it stands, nor pinned, nor read
+    by a run plan, nor another lineage's. While a run is working on the store, --yes is refused; an object store has no
+    lock, so there you are only warned of runs of other machines whose records have no end.
+    """
+    from tasks.engine import garbage_collection
+
+    with garbage_collection.alone(current.store) if yes else nullcontext("") as warning:
+        warned(warning)
+        current = current.again()
+        current.resolve()
+        found = garbage_collection.unreferenced(current.pipeline)
+        if yes:
+            garbage_collection.remove(current.pipeline, found)
+    if as_json:
+        said({"files": found, "bytes": sum(found.values()), "removed": yes})
+        return
+    for path, size in found.items():
+        click.echo(f"{size:>14,}  {path}")
+    verb = "removed" if yes else "nothing refers to them; `--yes` removes them"
+    click.echo(f"{len(found)} files, {sum(found.values()):,} bytes: {verb}")

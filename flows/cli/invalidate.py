@@ -1,0 +1,34 @@
+"""`sluice invalidate`: forget the outputs of a stage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.cli.command import cli, of_spec, said, warned
+
+if TYPE_CHECKING:
+    from flows.run import Run
+
+
+@cli.command()
+@of_spec
+@click.argument("stage")
+def invalidate(current: Run, stage: str, as_json: bool) -> None:
+    """Forget the outputs of STAGE (documents, or a stage of columns), so that the next run computes them again.
+
+    What is pinned stays: `sluice run --retrain` learns it anew. While a run is working on the store this is refused; an
+    object store has no lock, so there you are only warned of runs of other machines whose records have no end.
+    """
+    from tasks.engine import garbage_collection
+
+    with garbage_collection.alone(current.store) as warning:
+        warned(warning)
+        current = current.again()
+        current.resolve()
+        removed = garbage_collection.invalidate(current.pipeline, stage)
+    if as_json:
+        said({"stage": stage, "removed": removed})
+    else:
+        click.echo(f"{stage}: {removed} outputs forgotten")

@@ -1,0 +1,35 @@
+"""`sluice query`: the columns, asked in SQL."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.cli.command import cli, reading, said_rows
+
+if TYPE_CHECKING:
+    from flows.run import Run
+
+
+@cli.command()
+@reading
+@click.argument("sql")
+def query(current: Run, sql: str, as_json: bool) -> None:
+    """Ask the columns of SPEC with one SELECT, in DuckDB's SQL.
+
+    There is a view per stage by its name, with `id`, and `corpus`: every column of every stage. `describe corpus` tells
+    their names and types. Such as:
+
+    \b
+    sluice query SPEC "select reason, count(*) from corpus group by 1 order by 2 desc"
+    sluice query SPEC "select id, url, words from corpus where kept and language = 'zh' order by quality limit 9"
+    """
+    from flows import query as queries
+    from flows import terminal
+
+    with queries.select(current.pipeline, sql) as answer:
+        if as_json:
+            said_rows(answer.columns, answer.rows)
+        else:
+            terminal.rows(answer.columns, answer.rows)

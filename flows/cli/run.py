@@ -1,0 +1,66 @@
+"""`sluice run`: compute what is missing."""
+
+from __future__ import annotations
+
+import click
+
+from flows import embedded
+from flows.cli import command
+from flows.cli.command import JSON, SET, SPEC, STORE, cli, failed, plain_errors, said
+
+
+@cli.command()
+@SPEC
+@STORE
+@click.option(
+    "--from",
+    "start",
+    metavar="STAGE",
+    help="Compute STAGE (`sluice plan` names them) again beside what exists, compare, go on.",
+)
+@click.option("--until", metavar="STAGE", help="Stop after STAGE.")
+@click.option("--replace", is_flag=True, help="With --from: take the new values where they differ.")
+@SET
+@click.option("--retrain", multiple=True, metavar="NAME", help="Learn a pin anew: domain, quality, tokenizer, ...")
+@JSON
+@plain_errors
+def run(
+    spec: str,
+    store: str | None,
+    start: str | None,
+    until: str | None,
+    replace: bool,
+    settings: tuple[str, ...],
+    retrain: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Run SPEC: compute what is missing, from sources to a trained model."""
+    from data_specs.load import SpecError
+    from flows import summary
+    from flows.run import Run
+    from tasks.engine import fanout
+
+    begun = Run.of(spec, store, settings, None, retrain)
+    begun.corpus_stages(start, until)
+    if replace and start is None:
+        raise SpecError(["--replace: says what to do with the other values of --from STAGE, which is missing"])
+    reads = begun.reads()
+    with embedded.server():
+        if reads:
+            fanout.start(begun.spec.cluster)
+        from flows.pretrain import pretrain
+
+    name = begun.name
+    state = pretrain(spec, store, list(settings), name, start, until, replace, list(retrain), return_state=True)
+    fanout.stop()
+    if command.stopped:
+        raise KeyboardInterrupt
+    record = Run.of(spec, store, settings, name).record
+    if not as_json:
+        summary.show(record, begun.store)
+    if state.is_completed():
+        if as_json:
+            said(record)
+        return
+    error = record.get("error") or state.message or "the run failed; see the log above"
+    failed(error, record.get("exit", 1), as_json, record)
