@@ -98,7 +98,7 @@ class Batch(Settings):
 
 
 class LearningRate(Settings):
-    """A pure function of the step."""
+    """A pure function of the place in the plan."""
 
     peak: Annotated[float, Field(gt=0)] = 4e-3
     schedule: Literal["wsd", "cosine", "constant"] = "wsd"

@@ -1,10 +1,11 @@
 """The training loop, on one rank of a process group: plan, loader, loss, steps, evaluations, checkpoints, log.
 
-Guarantees: what a step reads and its learning rate are functions of the cursor alone; an interrupted run resumed at the
-same world size gives the losses of a straight one to the last bit, at another size the same up to rounding. A loss that
-is not finite on any rank is seen on all of them, in the one all-reduce of channel loss after the step's last forward
-pass and before the backward pass that ends it, so it never reaches the weights: the run stops, with a `non_finite`
-record of the step's rows in its log. Resumed, it goes on from its newest checkpoint and never reads those rows again.
+Guarantees: what a step reads and its learning rate are functions of the place in the plan alone; an interrupted run
+resumed at the same world size gives the losses of a straight one to the last bit, at another size the same up to
+rounding. A loss that is not finite on any rank is seen on all of them, in the one all-reduce of channel loss after the
+step's last forward pass and before the backward pass that ends it, so it never reaches the weights: the run stops, with
+a `non_finite` record of its rows in the log. Resumed, it goes on from its newest checkpoint and never reads those
+rows again.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class Trainer:
         began = time.perf_counter()
         phase, rows = self.plan.phases[self.cursor.phase], self.phases[self.cursor.phase]
         supervised = rows.supervised(self.cursor.row, phase.rows_per_step)
-        rate = learning_rate(self.cursor.step, self.plan.steps, self.settings.learning_rate)
+        rate = learning_rate(self.cursor.planned(self.plan), self.plan.steps, self.settings.learning_rate)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         total = ChannelLoss(self.plan.channels, self.device)

@@ -128,6 +128,12 @@ class Cursor:
                 number, row = number + 1, 0
         return None
 
+    def planned(self, plan: Plan) -> int:
+        """Which step of the plan (0-based) this one is: `step` where nothing was skipped. Of one that begins in the
+        middle of a step, as what was skipped ended there, the step that it ends in."""
+        phase = plan.phases[self.phase]
+        return phase.first_step - (-self.row // phase.rows_per_step)
+
     def after(self, plan: Plan) -> Cursor:
         """The cursor once the step that begins here is done."""
         return Cursor(self.step + 1, self.phase, self.row + plan.phases[self.phase].rows_per_step, self.skipped)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from subprocess import run as process
+from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
 
+from data_specs.training import LearningRate
 from tasks.planning.run_plan import plan_folder
 from tasks.planning.trace import materialise
 from tasks.storage.store import Store
@@ -18,6 +21,7 @@ from tests import training_plan
 from tests.tasks.planning.test_run_plan import Corpus, make_spec
 from tests.training_plan import CHANNELS, PLAN, spec
 from training.rows import IGNORED, Cursor, Plan, PlanError, Rows
+from training.schedule import learning_rate
 
 T = 16
 
@@ -100,6 +104,28 @@ def test_the_cursor_visits_every_step_of_every_phase_and_leaves_out_skipped_rang
     assert [place[0] for place in skipping] == list(range(12))
     middle = Cursor(4, 0, 32)
     assert visit(middle) == straight[4:]
+
+
+@pytest.mark.parametrize("schedule", ["wsd", "cosine"])
+@pytest.mark.parametrize("skipped", [((0, 8, 8), (1, 0, 16)), ((0, 4, 8), (1, 8, 4)), ((0, 72, 8), (1, 8, 16))])
+def test_the_learning_rate_follows_the_plan_past_what_is_skipped_and_ends_where_it_ends(
+    store: Store, schedule: Any, skipped: tuple[tuple[int, int, int], ...]
+) -> None:
+    plan, settings = Plan.read(store, PLAN), LearningRate(schedule=schedule, warmup=2, decay=0.6)
+
+    def rates(cursor: Cursor) -> list[tuple[int, float]]:
+        found = []
+        while place := cursor.seek(plan):
+            found.append((place.planned(plan), learning_rate(place.planned(plan), plan.steps, settings)))
+            cursor = place.after(plan)
+        return found
+
+    straight, skipping = rates(Cursor()), rates(Cursor(skipped=skipped))
+    assert straight == [(step, learning_rate(step, plan.steps, settings)) for step in range(plan.steps)]
+    assert len(skipping) < len(straight)
+    assert [rate for _, rate in skipping] == [straight[step][1] for step, _ in skipping]
+    assert skipping[-1] == straight[-1]
+    assert all(one < other for (one, _), (other, _) in pairwise(skipping))
 
 
 def test_a_plan_that_does_not_fit_is_refused(store: Store, tmp_path: Path) -> None:

@@ -163,6 +163,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_which_resumes_without_those_row
     assert log.read(store, "wild", "start")[-1]["skipped"] == [[0, stop["row"], 8]]
 
 
+def test_after_skipped_rows_the_learning_rate_is_that_of_the_plan_to_its_end(runs: tuple[Path, Store]) -> None:
+    folder, store = runs
+    chosen = settings(1, 1, 4, checkpoint={"every": 5, "keep": 9})
+    assert Ranks(folder, 1, [(chosen, SHORT, "skips", False)]).wait() == []
+    straight = {(r["phase"], r["row"]): r["lr"] for r in log.read(store, "skips")}
+    checkpoint.remove(store, "skips", 6, 30)
+    attempt = log.Log(store, "skips", 5)
+    for row in (48, 56):  # as two stops at a loss that was not finite leave them
+        attempt.write("non_finite", 7, reason="", phase=0, row=row, rows=8)
+    attempt.flush()
+    assert Ranks(folder, 1, [(chosen, SHORT, "skips", True)]).wait() == []
+    steps = log.read(store, "skips")
+    assert [record["step"] for record in steps] == list(range(1, 29))
+    assert all(record["lr"] == straight[record["phase"], record["row"]] for record in steps)
+    assert (steps[-1]["phase"], steps[-1]["row"]) == max(straight)
+
+
 def test_resuming_nothing_and_starting_over_a_run_are_errors(runs: tuple[Path, Store]) -> None:
     folder, store = runs
     with pytest.raises(CheckpointError, match="no checkpoint to resume"):
