@@ -125,8 +125,8 @@ def _checked(result: pa.Table, schema: pa.Schema, rows: int, who: str) -> pa.Tab
     if result.schema.names != schema.names:
         raise ContractError(f"{who} returned columns {result.schema.names}, declared {schema.names}")
     result = result.cast(schema)
-    for name, kind in zip(schema.names, schema.types, strict=True):
-        if pa.types.is_floating(kind) and pc.any(pc.is_nan(result[name])).as_py():
+    for name in schema.names:
+        if columns.has_nan(result[name]):
             raise ContractError(f"{who} wrote NaN into {name}; undefined is null")
     return result
 

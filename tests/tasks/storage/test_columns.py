@@ -64,3 +64,33 @@ def test_slices_are_read_by_number(tmp_path: Path) -> None:
     [second] = columns.read_slices(store, "s.arrow", [1])
     assert second.to_pydict() == {"x": [3]}
     assert columns.footer(store, "s.arrow") == {"key": "k"}
+
+
+NESTED = [
+    (pa.list_(pa.uint16()), [[1, 2], None, []]),
+    (pa.large_list(pa.string()), [["a"], None, [None]]),
+    (pa.list_(pa.float32(), 2), [[1.0, 2.0], None, [0.5, None]]),
+    (pa.struct([("scores", pa.list_(pa.list_(pa.float32())))]), [{"scores": [[1.0], None]}, None]),
+]
+
+
+@pytest.mark.parametrize(("kind", "values"), NESTED)
+def test_a_digest_does_not_depend_on_what_parquet_calls_the_child_of_a_list(
+    tmp_path: Path, kind: pa.DataType, values: list[object]
+) -> None:
+    store, table = Store(str(tmp_path)), pa.table({"nested": pa.array(values, kind)})
+    columns.write(store, "x.parquet", table, {})
+    back = columns.read(store, "x.parquet")
+    assert columns.digests(back) == columns.digests(table)
+
+
+def test_a_digest_does_not_depend_on_whether_the_child_of_a_list_could_be_null() -> None:
+    kind = pa.list_(pa.field("element", pa.int32(), nullable=False))
+    assert columns.value_digest(pa.array([[1]], kind)) == columns.value_digest(pa.array([[1]], pa.list_(pa.int32())))
+
+
+@pytest.mark.parametrize(("kind", "values"), NESTED[2:])
+def test_nan_is_found_at_any_depth(kind: pa.DataType, values: list[object]) -> None:
+    assert not columns.has_nan(pa.chunked_array([pa.array(values, kind)]))
+    worse = {"scores": [[1.0], [float("nan")]]} if pa.types.is_struct(kind) else [float("nan"), None]
+    assert columns.has_nan(pa.chunked_array([pa.array([*values, worse], kind)]))
