@@ -9,23 +9,30 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 GROUND, INK, FAINT, GRID = "#fbfaf7", "#26303a", "#7b8590", "#e6e3dc"
 TEAL, PALE_TEAL, SAND, BRICK, SLATE = "#0f766e", "#a7d3cc", "#d9a860", "#b5523b", "#8d99a6"
 LINES = ("#2563a8", "#d07c1f", "#2a8a5f", "#8a56b0", "#c2413b", "#2b97a8", "#7f8f2a", "#c05a93", "#5b6470")
+DASHES = ("-", "--", ":", "-.")
+"""One after the other, where there are more channels than colours."""
 FONTS = "system-ui, 'Segoe UI', 'Helvetica Neue', 'Noto Sans', 'DejaVu Sans', Arial, sans-serif"
+FAMILY, SIZE = "DejaVu Sans", 10
+"""What text is measured with: as wide as any font a reader may have, and its points."""
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",  # what text is measured with: as wide as any font a reader may have
-    "font.size": 10,
+    "font.family": FAMILY,
+    "font.size": SIZE,
     "text.color": INK,
     "text.parse_math": False,
     "axes.edgecolor": GRID,
@@ -37,10 +44,12 @@ STYLE: dict[Any, Any] = {
 }
 WIDTH = 8.0
 """Inches, of 72 units each."""
-LONGEST = 30
-"""Characters of a label; the rest is cut off."""
+LONGEST = 2.7
+"""Inches of a label, at most; longer ones lose their middle."""
 REASONS = 14
 """Reasons a funnel names; the smaller ones are put together."""
+NAMED = 0.2
+"""Inches between the names at the ends of lines, at least."""
 POINTS, RINGS = 1000, 100
 """Points of all lines of losses together, at most: longer runs are shown by means over equal stretches of steps. And
 rings of all channels: of more evaluations some are left out."""
@@ -74,9 +83,10 @@ def _bar(axes: Axes, row: int, span: tuple[int, int], total: int, colour: str, t
     """A bar from span[0] to span[1], its text behind it, or before or inside it where there is no room."""
     start, end = span
     axes.barh(row, end - start, left=start, height=0.72, color=colour, edgecolor=colour, linewidth=0.8)
-    if end < 0.75 * total:
+    room = (_inches(text, **style) + 0.12) / _width(axes) * total
+    if end + room < total:
         _note(axes, text, (end, row), 7, **style)
-    elif start > 0.25 * total:
+    elif start > room:
         _note(axes, text, (start, row), -7, ha="right", **style)
     else:
         _note(axes, text, (end, row), -8, ha="right", color=GROUND, **style)
@@ -86,12 +96,12 @@ def _bar(axes: Axes, row: int, span: tuple[int, int], total: int, colour: str, t
 def mixture(shares: Mapping[str, Mapping[str, float]]) -> str:
     """`{channel: {"target": share, "realised": share}}` -> a wide bar for what was asked, a narrow one for what is."""
     figure, axes = _rows("Shares of the tokens: asked (wide), realised (narrow)", list(shares), 0.5)
+    ends = []
     for row, (target, realised) in enumerate((share["target"], share["realised"]) for share in shares.values()):
         axes.barh(row, target, height=0.72, color=PALE_TEAL)
         axes.barh(row, realised, height=0.28, color=TEAL)
-        text = f"{_percent(target)} asked, {_percent(realised)} realised"
-        _note(axes, text, (max(target, realised), row), 8)
-    axes.set_xlim(0, 1.7 * max((value for share in shares.values() for value in share.values()), default=1) or 1)
+        ends.append((max(target, realised), f"{_percent(target)} asked, {_percent(realised)} realised"))
+    _note_ends(axes, ends)
     return _svg(figure)
 
 
@@ -104,24 +114,37 @@ def channel_losses(
     held_out = held_out or {}
     names = sorted({name for entry in entries for name in entry["channels"]} | set(held_out))
     steps = np.array([entry["step"] for entry in entries], float)
-    ends = []
-    figure, axes = _figure("Loss per channel, nats per token (rings: held out)", 3.6, 0.07, 0.77, bottom=0.55)
+    lines = []
     for number, name in enumerate(names):
-        colour = LINES[number % len(LINES)]
         losses = np.array([entry["channels"].get(name) for entry in entries], float)
         x, y = _means(steps, losses, max(POINTS // len(names), 2))
-        axes.plot(x, y, color=colour, linewidth=1.6, solid_joinstyle="round")
         rings = np.array(held_out.get(name, ()), float).reshape(-1, 2)
-        shown = np.linspace(0, max(len(rings) - 1, 0), min(len(rings), max(RINGS // len(names), 2))).astype(int)
-        axes.plot(*rings[shown].T, "o", color=colour, markerfacecolor=GROUND, markersize=6, markeredgewidth=1.5)
-        ends += [(value, name, colour) for value in [*rings[-1:, 1], *y[-1:]][-1:]]
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_xlabel("optimizer step")
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        rings = rings[np.isfinite(rings[:, 1])]
+        some = np.linspace(0, max(len(rings) - 1, 0), min(len(rings), max(RINGS // len(names), 2))).astype(int)
+        if len(x) or len(rings):
+            end = y[-1] if len(y) else rings[-1, 1]
+            colour, dashes = LINES[number % len(LINES)], DASHES[number // len(LINES) % len(DASHES)]
+            lines.append(((x, y), rings[some].T, dashes, (end, f"{_cut(name)} {end:.2f}", colour)))
+    ends = [end for *_, end in lines]
+    right = 1 - (0.4 + max((_inches(text, weight="bold") for _, text, _ in ends), default=0)) / WIDTH
+    shown = " (rings: held out)" if any(rings.size for _, rings, *_ in lines) else ""
+    inches = max(3.6, NAMED * len(ends))
+    figure, axes = _figure(f"Loss per channel, nats per token{shown}", inches, 0.07, right, bottom=0.55)
+    for line, rings, dashes, (*_, colour) in lines:
+        marker = "." if len(line[0]) == 1 else ""
+        axes.plot(*line, dashes, marker=marker, color=colour, linewidth=1.6, solid_joinstyle="round")
+        axes.plot(*rings, "o", color=colour, markerfacecolor=GROUND, markersize=6, markeredgewidth=1.5)
     axes.spines[["top", "left", "right"]].set_visible(False)
     axes.tick_params(length=0, labelcolor=FAINT)
-    _name_ends(axes, ends)
+    if not lines:
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "no losses yet", ha="center", color=FAINT, transform=axes.transAxes)
+        return _svg(figure)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_xlabel("optimizer step")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    _name_ends(axes, ends, NAMED / inches)
     return _svg(figure)
 
 
@@ -137,8 +160,7 @@ def compression(channels: Mapping[str, Mapping[str, float]]) -> str:
         axes.tick_params(left=False, labelleft=False)
         for row, found in enumerate(channels.values()):
             axes.barh(row, found[key], height=0.62, color=colour)
-            _note(axes, f"{found[key]:.2f} {key.split('_')[0]}", (found[key], row), 7)
-        axes.set_xlim(0, 1.7 * max((found[key] for found in channels.values()), default=1))
+        _note_ends(axes, [(found[key], f"{found[key]:.2f} {key.split('_')[0]}") for found in channels.values()])
     return _svg(figure)
 
 
@@ -170,7 +192,7 @@ def _figure(title: str, inches: float, left: float, right: float, bottom: float 
 def _rows(title: str, labels: Sequence[str], inches: float) -> tuple[Figure, Axes]:
     """A card with a row of so many inches for each label."""
     labels = [_cut(label) for label in labels]
-    left = (0.35 + 0.088 * max(map(len, labels), default=0)) / WIDTH
+    left = (0.4 + max(map(_inches, labels), default=0)) / WIDTH
     figure, axes = _figure(title, inches * max(len(labels), 1), left, 1 - 0.3 / WIDTH)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(max(len(labels), 1) - 0.5, -0.5)
@@ -184,8 +206,43 @@ def _note(axes: Axes, text: str, place: tuple[float, float], points: float, **st
     axes.annotate(text, place, (points, 0), textcoords="offset points", va="center_baseline", **style)
 
 
+def _note_ends(axes: Axes, ends: Sequence[tuple[float, str]]) -> None:
+    """(end of a row's bar, text behind it) of every row, with as much room as the texts need."""
+    width, longest = _width(axes), 1e-9
+    for row, (end, text) in enumerate(ends):
+        _note(axes, text, (end, row), 8)
+        longest = max(longest, end * width / (width - _inches(text) - 0.15))
+    axes.set_xlim(0, longest)
+
+
+def _width(axes: Axes) -> float:
+    """Inches."""
+    return axes.get_position().width * WIDTH
+
+
+@cache
+def _advance(character: str, weight: str) -> float:
+    """How far one character leads, in units of the font's size; one that the font lacks, as Chinese ones, is square."""
+    font = get_font(findfont(FontProperties(family=FAMILY, weight=weight)))
+    if not font.get_char_index(ord(character)):
+        return 1.0
+    font.set_size(SIZE, 72)
+    return font.load_char(ord(character)).linearHoriAdvance / 65536 / SIZE
+
+
+def _inches(text: str, weight: str = "normal") -> float:
+    """How long a text is."""
+    return sum(_advance(character, weight) for character in text) * SIZE / 72
+
+
 def _cut(label: str) -> str:
-    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
+    """The label, or its beginning and its end where it is too long: what tells names apart may stand in either."""
+    kept = len(label)
+    short = label
+    while _inches(short) > LONGEST:
+        kept -= 1
+        short = f"{label[: kept - kept // 2]}…{label[len(label) - kept // 2 :]}"
+    return short
 
 
 def _percent(share: float) -> str:
@@ -203,19 +260,24 @@ def _means(x: np.ndarray, y: np.ndarray, points: int) -> tuple[np.ndarray, np.nd
     return np.bincount(stretch, x)[filled] / counts[filled], np.bincount(stretch, y)[filled] / counts[filled]
 
 
-def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """(value, name, colour) beside the ends of lines, pushed apart where they would overlap."""
+def _name_ends(axes: Axes, ends: Iterable[tuple[float, str, str]], gap: float) -> None:
+    """(value, text, colour) beside the ends of lines, pushed a share `gap` of the height apart where they would
+    overlap: upwards, and down again as far as they would leave the axes."""
     low, high = axes.get_ylim()
-    gap = 0.065 * (high - low)
-    place = low - gap
-    for value, name, colour in sorted(ends):
-        place = max(value, place + gap)
+    ends = sorted(ends)
+    places = np.array([value for value, *_ in ends])
+    order = np.arange(len(places)) * gap * (high - low)
+    places = np.maximum.accumulate(places - order) + order
+    places = np.minimum.accumulate(np.minimum(places, high)[::-1] + order)[::-1] - order[::-1]
+    for place, (_, text, colour) in zip(places, ends, strict=True):
         style = {"xycoords": ("axes fraction", "data"), "annotation_clip": False, "color": colour, "weight": "bold"}
-        _note(axes, f"{name[:14]} {value:.2f}", (1, place), 8, **style)
-    axes.set_ylim(low, max(high, place))
+        _note(axes, text, (1, place), 8, **style)
+    axes.set_ylim(low, high)
 
 
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue().replace("'DejaVu Sans'", FONTS)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's font draws it
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return text.getvalue().replace(f"'{FAMILY}'", FONTS)
