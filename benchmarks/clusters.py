@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from data_specs.spec import Spec
 from data_specs.stages import Duplicates
+from tasks import registry
 from tasks.dedup.duplicates import ALIKE, Alike, Clusters, Exact
 from tasks.engine import worker
 from tasks.engine.pipeline import Pipeline
@@ -47,7 +48,8 @@ def pipeline(folder: str, stage: Clusters) -> Pipeline:
     settings = {"name": "synthetic", "store": folder, "channels": {"all": "true"}}
     spec = Spec.model_validate(settings | {"sources": {"web": {"kind": "text", "paths": "x"}}})
     given = Given(spec.stages)
-    made = Pipeline(spec, Store(folder), "benchmark", lambda *_: [Node("given", given), Node("clusters", stage)])
+    nodes = [Node("given", given), Node("clusters", stage)]
+    made = Pipeline(spec, Store(folder), "benchmark", lambda *_: nodes, registry.readers(spec))
     made.shards = [InputShard("web", f"web-{n:06d}", f"{n:032x}", ()) for n in range(SHARDS)]
     return made
 

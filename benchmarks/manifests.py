@@ -19,6 +19,7 @@ import pyarrow as pa
 from data_specs.base import Settings
 from data_specs.spec import Spec
 from flows.forecast import corpus
+from tasks import registry
 from tasks.engine.ledger import funnel
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Node, Stage
@@ -80,7 +81,7 @@ def pipeline(folder: str) -> Pipeline:
             "channels": {"all": "true"},
         }
     )
-    made = Pipeline(spec, Store(folder), "benchmark", catalog)
+    made = Pipeline(spec, Store(folder), "benchmark", catalog, registry.readers(spec))
     made.shards = [InputShard("web", f"web-{n:06d}", f"{n:032x}", ()) for n in range(SHARDS)]
     return made
 

@@ -88,7 +88,7 @@ class Run:
     def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = ()) -> None:
         self.spec, self.name = spec, name
         self.store = Store(spec.store)
-        self.pipeline = Pipeline(spec, self.store, name, registry.nodes, retrain)
+        self.pipeline = Pipeline(spec, self.store, name, registry.nodes, registry.readers(spec), retrain)
         self.execution = Execution(self.pipeline)
         self.folder = f"runs/records/{name}"
         self.record_path = f"{self.folder}/run.json"

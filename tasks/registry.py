@@ -1,4 +1,4 @@
-"""The registry: which stages a spec asks for, in the order that their columns ask for.
+"""The registry: the readers of a spec's sources, and the stages it asks for, in the order that their columns ask for.
 
 Adding a stage is one module and one line here.
 """
@@ -24,9 +24,15 @@ from tasks.filters.language import Language
 from tasks.filters.signals import Signals
 from tasks.scoring.domain import Domain, DomainLearned
 from tasks.scoring.quality import Quality, QualityLearned
+from tasks.sources import Reader, reader
 from tasks.storage.pins import Pins, fetched
 from tasks.tokenization.tokenizer import TokenizerLearned, provided
 from tasks.tokenization.tokens import TokenEstimate, Tokens
+
+
+def readers(spec: Spec) -> dict[str, Reader]:
+    """The reader of each source of a spec, by the source's name."""
+    return {name: reader(name, source, spec.stages.extract) for name, source in spec.sources.items()}
 
 
 def nodes(spec: Spec, pins: Pins) -> list[Node]:

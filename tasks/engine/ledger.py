@@ -13,7 +13,7 @@ from typing import Any
 
 from data_specs.spec import COPIES, READING
 from tasks.engine.pipeline import Pipeline
-from tasks.sources import LedgerError
+from tasks.engine.reading import LedgerError
 from tasks.storage.manifest import QUARANTINED
 
 

@@ -8,7 +8,7 @@ key is None as long as something it depends on is not computed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,10 +16,10 @@ import numpy as np
 import orjson
 
 from data_specs.spec import Spec
+from tasks.engine.reading import InputShard, Reader
 from tasks.engine.shuffle import Shuffle
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Learned, Node, RepeatedStage, Stage, digest
 from tasks.engine.worker import Job, inputs_by_file, shard_uid
-from tasks.sources import InputShard, reader
 from tasks.storage.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
 from tasks.storage.pins import Pins
 from tasks.storage.store import Store
@@ -55,17 +55,25 @@ class Output:
 
 
 class Pipeline:
-    """One spec's corpus. `run` names the run in manifest entries; `catalog` makes the stages from spec and pins."""
+    """One spec's corpus. `run` names the run in manifest entries; `catalog` makes the stages from spec and pins;
+    `readers` read the sources, by name."""
 
-    def __init__(self, spec: Spec, store: Store, run: str, catalog: Catalog, retrain: Collection[str] = ()) -> None:
-        self.spec, self.store, self.run, self.catalog = spec, store, run, catalog
+    def __init__(
+        self,
+        spec: Spec,
+        store: Store,
+        run: str,
+        catalog: Catalog,
+        readers: Mapping[str, Reader],
+        retrain: Collection[str] = (),
+    ) -> None:
+        self.spec, self.store, self.run, self.catalog, self.readers = spec, store, run, catalog, readers
         self.pins = Pins(store, spec.name, retrain)
         self.outputs: dict[str, Output] = {}
         self.provider: dict[str, str] = dict.fromkeys(DOCUMENTS.names, "documents")
         self.tried: set[str] = set()
         self.beside: str | None = None
         """The stage that is being computed again, beside what exists."""
-        self.readers = {name: reader(name, source, spec.stages.extract) for name, source in spec.sources.items()}
         self.shards: list[InputShard] = []
         self.refresh()
 

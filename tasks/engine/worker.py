@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.engine.reading import InputShard
 from tasks.engine.stage import CorpusStage, Learned, RepeatedStage, Stage
-from tasks.sources import InputShard
 from tasks.storage import columns
 from tasks.storage.manifest import Entry
 from tasks.storage.pins import fetched

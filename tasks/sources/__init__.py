@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from data_specs.sources import FolderSource, JsonlSource, SourceSettings, WarcSource
 from data_specs.stages import Extract
-from tasks.sources.base import InputShard, LedgerError, Part, Read, Reader
-from tasks.sources.files import SourceError
+from tasks.engine.reading import InputShard, LedgerError, Part, Read, SourceError
+from tasks.sources.base import Reader
 from tasks.sources.folder import FolderReader
 from tasks.sources.jsonl import JsonlReader
 from tasks.sources.warc import WarcReader

@@ -1,4 +1,4 @@
-"""What the readers of all kinds of sources share: the shard they are given, what they return, and the balance of it."""
+"""What the readers of all kinds of sources share: how files become shards, and records documents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -15,8 +14,9 @@ import pyarrow as pa
 
 from data_specs.sources import SourceSettings
 from data_specs.stages import Extract
+from tasks.engine.reading import InputShard, Part, Read, SourceError
 from tasks.engine.stage import DOCUMENTS, Recipe, digest
-from tasks.sources.files import File, Listing, SourceError, written
+from tasks.sources.files import File, Listing
 from tasks.sources.text import line, normalise
 
 LARGEST = 2**31 - 1
@@ -24,60 +24,6 @@ LARGEST = 2**31 - 1
 _OUTGROWN = 4
 """Files are grouped anew where the mean group is so many times as large as it should be. Until then a new file changes
 one shard."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A range of a file's bytes, `end` excluded. `key` names the file within its source, wherever it lies."""
-
-    path: str
-    key: str
-    start: int
-    end: int
-    written: str = ""
-    """Of a local file: `files.written` when it was listed."""
-
-
-@dataclass(frozen=True)
-class InputShard:
-    """The unit of work of reading a source.
-
-    `name` is stable (it follows from the file, or from the number of the group) and has no slash. `digest` is of the
-    input: of names, ranges and contents of local files, of names, ranges, sizes and validators of remote ones.
-    """
-
-    source: str
-    name: str
-    digest: str
-    parts: tuple[Part, ...]
-
-    def check(self) -> None:
-        """Raises SourceError where a local file was written to since it was listed, as `digest` was of what it held."""
-        for part in self.parts:
-            if part.written and written(part.path) != part.written:
-                raise SourceError(
-                    f"{part.path} was written to since it was listed; the next run reads what it holds then"
-                )
-
-
-class LedgerError(RuntimeError):
-    """Not every record is accounted for: a bug, as none may be lost."""
-
-
-@dataclass(frozen=True)
-class Read:
-    """The documents of a shard (schema DOCUMENTS, in source order), and where every record went:
-    `{"in": n, "dropped": {reason: n}, "quarantined": {reason: n}}`. Raises LedgerError where they do not add up."""
-
-    documents: pa.Table
-    ledger: dict[str, Any]
-
-    def __post_init__(self) -> None:
-        gone = sum(self.ledger["dropped"].values()) + sum(self.ledger["quarantined"].values())
-        if self.ledger["in"] != self.documents.num_rows + gone:
-            raise LedgerError(
-                f"{self.ledger['in']} records in, {self.documents.num_rows} documents, {gone} counted out"
-            )
 
 
 class Records:

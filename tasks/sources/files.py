@@ -24,6 +24,7 @@ from typing import IO
 import fsspec
 
 from data_specs.sources import SourceSettings, WarcSource
+from tasks.engine.reading import FOREIGN, SourceError, written
 from tasks.engine.stage import digest
 from tasks.sources import far
 from tasks.sources.digests import Digests, remembered
@@ -38,18 +39,7 @@ _AT_ONCE = 16
 _TASKS = 2000
 """Batches of files at most: a task costs more than a question about a local file."""
 _MAGIC = re.compile(r"[*?\[]")
-_FOREIGN = re.compile("[\udc80-\udcff]")
-"""What Python makes of the bytes of a name that are no UTF-8 (PEP 383)."""
 _ESCAPED = re.compile("//([89a-f][0-9a-f])")
-
-
-class SourceError(ValueError):
-    """A source cannot be read; the message names the source, the pattern and what to do. In names of files, bytes that
-    are no UTF-8, and what a terminal would act on, are shown as escapes."""
-
-    def __init__(self, message: str) -> None:
-        text = _FOREIGN.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:x}", message)
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
 @dataclass(frozen=True)
@@ -61,13 +51,6 @@ class File:
     """Hexadecimal: of the content where the file is local, of size and validators (etag, ...) where it is remote."""
     written: str = ""
     """Of a local file: `written` when it was listed."""
-
-
-def written(path: str) -> str:
-    """What tells that a local file was written to: its size in bytes and its time of change in seconds, which all nodes
-    of a shared folder see alike. Raises OSError."""
-    found = os.stat(path)
-    return f"{found.st_size} {int(found.st_mtime)}"
 
 
 @contextmanager
@@ -125,7 +108,7 @@ class Listing:
                     f"{self.settings.match!r}; correct `match`, or leave it out"
                 )
         chosen = names[: self.settings.count]
-        keys = [_FOREIGN.sub(lambda byte: f"//{ord(byte[0]) - 0xDC00:x}", name) for name in chosen]
+        keys = [FOREIGN.sub(lambda byte: f"//{ord(byte[0]) - 0xDC00:x}", name) for name in chosen]
         step = -(-len(keys) // _TASKS)
         batches = [keys[start : start + step] for start in range(0, len(keys), step)]
         with remembered(self.root) as digests, ThreadPoolExecutor(_AT_ONCE) as pool:

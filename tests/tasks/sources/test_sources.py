@@ -27,10 +27,11 @@ from warcio.warcwriter import WARCWriter
 
 from data_specs.sources import JsonlSource, WarcSource
 from data_specs.stages import Extract
+from tasks.engine.reading import LedgerError
 from tasks.extraction import http as web
 from tasks.sources import Part, Read, Reader, SourceError, reader
 from tasks.sources.archive import Fault, Record, records
-from tasks.sources.base import LedgerError, Records
+from tasks.sources.base import Records
 from tasks.sources.text import normalise
 
 LIMIT = 2**24

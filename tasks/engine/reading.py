@@ -1,0 +1,108 @@
+"""What the engine needs of a source: the shards of its input, what reading one returns, and what lists and reads them.
+
+The readers themselves, a kind of source each, are in `tasks.sources`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+FOREIGN = re.compile("[\udc80-\udcff]")
+"""What Python makes of the bytes of a name that are no UTF-8 (PEP 383)."""
+
+
+class SourceError(ValueError):
+    """A source cannot be read; the message names the source, the pattern and what to do. In names of files, bytes that
+    are no UTF-8, and what a terminal would act on, are shown as escapes."""
+
+    def __init__(self, message: str) -> None:
+        text = FOREIGN.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:x}", message)
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+
+
+def written(path: str) -> str:
+    """What tells that a local file was written to: its size in bytes and its time of change in seconds, which all nodes
+    of a shared folder see alike. Raises OSError."""
+    found = os.stat(path)
+    return f"{found.st_size} {int(found.st_mtime)}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of a file's bytes, `end` excluded. `key` names the file within its source, wherever it lies."""
+
+    path: str
+    key: str
+    start: int
+    end: int
+    written: str = ""
+    """Of a local file: `written` when it was listed."""
+
+
+@dataclass(frozen=True)
+class InputShard:
+    """The unit of work of reading a source.
+
+    `name` is stable (it follows from the file, or from the number of the group) and has no slash. `digest` is of the
+    input: of names, ranges and contents of local files, of names, ranges, sizes and validators of remote ones.
+    """
+
+    source: str
+    name: str
+    digest: str
+    parts: tuple[Part, ...]
+
+    def check(self) -> None:
+        """Raises SourceError where a local file was written to since it was listed, as `digest` was of what it held."""
+        for part in self.parts:
+            if part.written and written(part.path) != part.written:
+                raise SourceError(
+                    f"{part.path} was written to since it was listed; the next run reads what it holds then"
+                )
+
+
+class LedgerError(RuntimeError):
+    """Not every record is accounted for: a bug, as none may be lost."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """The documents of a shard (schema DOCUMENTS, in source order), and where every record went:
+    `{"in": n, "dropped": {reason: n}, "quarantined": {reason: n}}`. Raises LedgerError where they do not add up."""
+
+    documents: pa.Table
+    ledger: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        gone = sum(self.ledger["dropped"].values()) + sum(self.ledger["quarantined"].values())
+        if self.ledger["in"] != self.documents.num_rows + gone:
+            raise LedgerError(
+                f"{self.ledger['in']} records in, {self.documents.num_rows} documents, {gone} counted out"
+            )
+
+
+class Reader(Protocol):
+    """Reads one source."""
+
+    regrouped: str
+    """Why files were put into other groups than were pinned, so that all are read again; for people."""
+
+    @property
+    def recipe(self) -> str:
+        """16 hexadecimal digits that name the source's documents."""
+
+    def ingredients(self) -> dict[str, Any]:
+        """The recipe in the clear."""
+
+    def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
+        """The shards of the source, in order, and the number of groups its files are put into: 0 where they are not
+        grouped, else `groups`, the pinned number, as long as it fits. Raises SourceError where the source cannot be
+        listed."""
+
+    def read(self, shard: InputShard) -> Read:
+        """Read a shard. Raises OSError where a file can no longer be read: that is not the record's fault."""
