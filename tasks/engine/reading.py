@@ -73,7 +73,8 @@ class LedgerError(RuntimeError):
 @dataclass(frozen=True)
 class Read:
     """The documents of a shard (schema DOCUMENTS, in source order), and where every record went:
-    `{"in": n, "dropped": {reason: n}, "quarantined": {reason: n}}`. Raises LedgerError where they do not add up."""
+    `{"in": n, "dropped": {reason: n}, "quarantined": {reason: n}}`, and where any are quarantined `"files": {key:
+    {reason: n}}`, which of the shard's files they are of. Raises LedgerError where they do not add up."""
 
     documents: pa.Table
     ledger: dict[str, Any]

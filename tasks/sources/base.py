@@ -25,6 +25,9 @@ _OUTGROWN = 4
 """Files are grouped anew where the mean group is so many times as large as it should be. Until then a new file changes
 one shard."""
 
+_NAMED = 100
+"""Files of a shard, at most, whose quarantined records are counted by name: a ledger is kept in memory."""
+
 
 class Records:
     """The records of one shard on their way: each becomes a document, or is dropped or quarantined for a reason."""
@@ -34,6 +37,7 @@ class Records:
         self._rows: list[dict[str, Any]] = []
         self._dropped: Counter[str] = Counter()
         self._quarantined: Counter[str] = Counter()
+        self._files: dict[str, Counter[str]] = {}
         self._in = self._size = 0
 
     def drop(self, reason: str) -> None:
@@ -41,10 +45,12 @@ class Records:
         self._in += 1
         self._dropped[reason] += 1
 
-    def quarantine(self, reason: str) -> None:
-        """Count out a record that could not be worked on."""
+    def quarantine(self, reason: str, part: Part) -> None:
+        """Count out a record of a file that could not be worked on."""
         self._in += 1
         self._quarantined[reason] += 1
+        if part.key in self._files or len(self._files) < _NAMED:
+            self._files.setdefault(part.key, Counter())[reason] += 1
 
     def keep(self, part: Part, offset: int, length: int, payload: bytes, kind: str, text: str, **more: Any) -> None:
         """Make a document of a record, or drop it as `no_text`. `payload` is as stored.
@@ -83,7 +89,10 @@ class Records:
 
     def read(self) -> Read:
         """The shard's documents and ledger."""
-        ledger = {"in": self._in, "dropped": _sorted(self._dropped), "quarantined": _sorted(self._quarantined)}
+        ledger: dict[str, Any] = {"in": self._in, "dropped": _sorted(self._dropped)}
+        ledger["quarantined"] = _sorted(self._quarantined)
+        if self._files:
+            ledger["files"] = {key: _sorted(reasons) for key, reasons in self._files.items()}
         return Read(pa.Table.from_pylist(self._rows, DOCUMENTS), ledger)
 
 

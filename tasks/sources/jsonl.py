@@ -4,8 +4,8 @@ Plain files above the size of a shard are cut into byte ranges; a line belongs t
 line that is not blank is accounted for. JSON is also what Python writes beyond the standard: NaN and Infinity, numbers
 of any size, and lone surrogates, which text and address are kept without. Dropped are lines whose text is missing,
 empty or no string (`no_text`) and lines above 64 MiB (`too_large`); quarantined are lines that are no JSON object
-(`not_json`), and one record for the rest of a compressed file that breaks off (`truncated`) or is not what its name
-says (`unreadable`).
+(`not_json`), and one record for the rest of a compressed file that breaks off (`truncated`) or for a file that is not
+what its name says (`unreadable`): plain, or compressed otherwise or once more.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import lzma
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,8 @@ _PACKED: dict[str, Callable[[], Any]] = {
     "xz": lambda: lzma.LZMADecompressor(memlimit=2**28),
 }
 """Decompressors by the end of a file's name."""
+_MAGIC = re.compile(rb"\x1f\x8b\x08|\x28\xb5\x2f\xfd|BZh[1-9]1AY&SY|\xfd7zXZ\x00")
+"""How compressed files begin."""
 LONGEST = 64 * 2**20
 """Bytes of a line, at most."""
 
@@ -91,7 +94,7 @@ def packed(path: str) -> Callable[[], Any] | None:
 
 
 @contextmanager
-def lines(path: str, start: int = 0) -> Iterator[IO[bytes]]:
+def lines(path: str, start: int = 0) -> Iterator[io.BufferedReader]:
     """A file's decompressed bytes from `start` on; offsets and lengths of documents count in them."""
     with opened(path) as file:
         fresh = packed(path)
@@ -146,15 +149,17 @@ class JsonlReader(Reader):
             try:
                 self._lines(part, records)
             except EOFError:
-                records.quarantine("truncated")
+                records.quarantine("truncated", part)
             except DamageError:
-                records.quarantine("unreadable")
+                records.quarantine("unreadable", part)
         return records.read()
 
     def _lines(self, part: Part, records: Records) -> None:
         end = sys.maxsize if packed(part.path) else part.end
         offset = max(0, part.start - 1)
         with lines(part.path, offset) as stream:
+            if offset == 0 and _MAGIC.match(stream.peek(16)):
+                raise DamageError("compressed once more than the file's name says")
             if part.start:  # the line of the byte before the range is another's
                 offset += _pass(stream, end - offset)
             while offset < end and (line := stream.readline(LONGEST)):
@@ -169,7 +174,7 @@ class JsonlReader(Reader):
     def _document(self, line: bytes, part: Part, offset: int, records: Records) -> None:
         row = _parsed(line.removeprefix(b"\xef\xbb\xbf"))
         if not isinstance(row, dict):
-            return records.quarantine("not_json")
+            return records.quarantine("not_json", part)
         text, url = row.get(self.settings.text), row.get(self.settings.url)
         if not isinstance(text, str):
             return records.drop("no_text")

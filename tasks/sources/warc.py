@@ -54,7 +54,7 @@ class WarcReader(Reader):
             with opened(part.path) as file:
                 for found in records(file, part.start, part.end, self.settings.payload + http.HEAD):
                     if isinstance(found, Fault):
-                        pages.quarantine(found.reason)
+                        pages.quarantine(found.reason, part)
                     else:
                         self._page(found, part, pages)
         return pages.read()
@@ -85,7 +85,7 @@ class WarcReader(Reader):
             found |= {"url": record.url, "index": record.index}
             pages.keep(part, record.offset, record.span, payload, "html", **found)
         elif reason in ("cpu_limit", "memory_limit", "parser_error"):
-            pages.quarantine(reason)
+            pages.quarantine(reason, part)
         else:
             pages.drop(reason)
 

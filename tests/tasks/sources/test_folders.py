@@ -27,7 +27,10 @@ def test_every_line_is_a_document_or_counted_out(tmp_path: Path, suffix: str, pa
     (tmp_path / f"a.jsonl{suffix}").write_bytes(pack(LINES))
     source = reader("lines", JsonlSource(kind="jsonl", paths=str(tmp_path / "*")), Extract())
     (read,) = read_all(source)
-    assert read.ledger == {"in": 6, "dropped": {"no_text": 2}, "quarantined": {"not_json": 2}}
+    assert read.ledger == {
+        **{"in": 6, "dropped": {"no_text": 2}, "quarantined": {"not_json": 2}},
+        "files": {f"a.jsonl{suffix}": {"not_json": 2}},
+    }
     rows = read.documents.to_pylist()
     assert [(row["text"], row["url"], row["kind"]) for row in rows] == [
         ("one gold", "http://a", "text"),

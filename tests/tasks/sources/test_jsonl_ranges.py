@@ -127,6 +127,28 @@ def test_compressed_files_are_read_in_members_with_padding_and_up_to_their_damag
         assert len(documents) >= 150
 
 
+def test_a_file_that_is_not_what_its_name_says_is_one_record_and_named(tmp_path: Path) -> None:
+    body = b'{"text": "gold"}\n' * 50
+    wrong = {"plain.json.gz": body, "named.jsonl": gzip.compress(body)}
+    for suffix, pack in PACKED.items():
+        wrong[f"twice.{suffix}.json.{suffix}"] = pack(pack(body))
+        wrong[f"inside.{suffix}.json.gz"] = gzip.compress(pack(body))
+    for name, data in {**wrong, "right.jsonl": body, "lines.jsonl": b"{}}\n" * 3 + body}.items():
+        (tmp_path / name).write_bytes(data)
+    reads = read_all(lines(tmp_path / "*"))
+    files = dict(entry for read in reads for entry in read.ledger.get("files", {}).items())
+    assert files == {**{name: {"unreadable": 1} for name in wrong}, "lines.jsonl": {"not_json": 3}}
+    assert sum(read.ledger["in"] for read in reads) == 100 + 3 + len(wrong)
+
+
+def test_files_with_quarantined_records_are_named_up_to_a_bound(tmp_path: Path) -> None:
+    for number in range(500):
+        (tmp_path / f"{number}.jsonl").write_bytes(b"no\nno\n")
+    reads = read_all(lines(tmp_path / "*"))
+    assert sum(read.ledger["quarantined"]["not_json"] for read in reads) == 1000
+    assert {len(read.ledger["files"]) for read in reads} == {100}
+
+
 def test_a_new_file_leaves_the_ranges_of_another_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "gold"}\n' * 500)
     before, _ = lines(tmp_path / "*", 1000).shards(None)
