@@ -81,7 +81,8 @@ Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(parse_share, json_sc
 """A share between 0 and 1, or a percentage."""
 Steps = Annotated[int, Field(ge=0, lt=2**62), BeforeValidator(parse_steps, json_schema_input_type=_WHOLE)]
 """A number of optimizer steps, with an optional word `steps`."""
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-"""A name: lower-case letters, digits and underscores, as a SQL identifier."""
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,99}$")]
+"""A name: lower-case letters, digits and underscores, as a SQL identifier; at most 100, since names of files hold it,
+and without capitals, as not all file systems tell them apart."""
 Expression = Annotated[str, AfterValidator(checked), Field(json_schema_extra={"format": "sql"})]
 """One scalar SQL expression over columns, as written; see `data_specs.expressions`."""

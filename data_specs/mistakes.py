@@ -66,7 +66,8 @@ def _texts(error: Any, place: Place, document: Document) -> Iterator[Mistake]:
                 place, f"{key}.kind is {kind(context['tag'])}, but should be one of {', '.join(kinds)}{hint}"
             )
         case "string_pattern_mismatch":
-            yield document.wrong(place, f"{key}: a name has lower-case letters, digits and underscores, a letter first")
+            rule = "a name is at most 100 lower-case letters, digits and underscores, a letter first"
+            yield document.wrong(place, f"{key if len(key) <= 60 else key[:57] + '...'}: {rule}")
         case "value_error":
             for text in str(context["error"]).splitlines():
                 about = place if place else undotted(re.split(r":? ", text, maxsplit=1)[0])

@@ -29,7 +29,7 @@ RULES = {
             "where": {"type": "string", "format": "sql", "description": "Judge only documents for which this is true."},
         },
         "patternProperties": {
-            "^(?!include$|where$)[a-z][a-z0-9_]*$": {
+            "^(?!include$|where$)[a-z][a-z0-9_]{0,99}$": {
                 "type": "string",
                 "format": "sql",
                 "description": "drop: true drops a document, false and null do not.",

@@ -96,6 +96,8 @@ class Spec(Settings):
                 yield f"rules.{number}: {name} is defined twice"
             if name in OWN_REASONS:
                 yield f"rules.{number}: {name} is a reason of Sluice's own; name the rule otherwise"
+        if "default" in self.channels:
+            yield "channels.default: default is what mixture.epochs says of all others; name the channel otherwise"
 
     def _percentiles(self) -> Iterator[str]:
         """Percentiles are known once the stages' columns are."""

@@ -31,7 +31,7 @@ from tasks.engine.stage import digest
 from tasks.planning import run_plan, trace
 from tasks.planning.inputs import PlanInputs
 from tasks.planning.mixture import MixtureError
-from tasks.sources import InputShard, SourceError
+from tasks.sources import InputShard, LedgerError, SourceError
 from tasks.storage.manifest import MISSING
 from tasks.storage.store import Store, StoreError
 from training import checkpoint, launch, log
@@ -43,6 +43,7 @@ STOPS = (
     SpecError,
     ExpressionError,
     SourceError,
+    LedgerError,
     StoreError,
     StageError,
     GateError,

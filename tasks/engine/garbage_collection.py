@@ -17,7 +17,7 @@ import psutil
 
 from data_specs.expressions import suggestion
 from data_specs.load import SpecError
-from tasks.engine.pipeline import Pipeline
+from tasks.engine.pipeline import STAGING, Pipeline
 from tasks.engine.stage import CorpusStage, Learned
 from tasks.storage.manifest import Manifest
 from tasks.storage.store import BusyError, Store
@@ -106,7 +106,7 @@ def unreferenced(pipeline: Pipeline) -> dict[str, int]:
     return {
         path: size
         for path, size in files.items()
-        if path.startswith(("documents/", "columns/", "tokens/", "models/"))
+        if path.startswith(("documents/", "columns/", "tokens/", "models/", STAGING))
         and path not in current
         and not path.startswith(whole)
         and not (path.endswith("/recipe.json") and path.removesuffix("/recipe.json") in kept)

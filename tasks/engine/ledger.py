@@ -36,7 +36,11 @@ class Tally:
         """As JSON. Raises LedgerError where the sums differ."""
         out = self.kept + self.pending + self.dropped.total() + self.quarantined.total()
         if out != self.total:
-            raise LedgerError(f"{name}: {self.total:,} records in, {out:,} accounted for")
+            raise LedgerError(
+                f"{name}: {self.total:,} records in, {out:,} accounted for: the manifests of documents and of verdicts "
+                "count differently; `sluice invalidate SPEC verdict`, else `documents`, has the next run "
+                "count anew, and if it then says the same it is a bug: report it with the store's runs/records"
+            )
         return {
             "in": self.total,
             "kept": self.kept,

@@ -24,6 +24,9 @@ from tasks.storage.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Man
 from tasks.storage.pins import Pins
 from tasks.storage.store import Store
 
+STAGING = "again/"
+"""Goes before the paths of what is computed again beside what exists: no folder of the store's own has this name."""
+
 Catalog = Callable[[Spec, Pins], list[Node]]
 """Makes the stages that a spec asks for, in order."""
 
@@ -126,11 +129,7 @@ class Pipeline:
         return self._beside("documents", f"documents/{source}@{self.readers[source].recipe}")
 
     def _beside(self, name: str, folder: str) -> str:
-        return f"{folder}/again" if self.beside == name else folder
-
-    @staticmethod
-    def _in_place(path: str) -> str:
-        return path.replace("/again", "", 1)
+        return STAGING + folder if self.beside == name else folder
 
     def end_beside(self, name: str, keep: bool) -> None:
         """Leave the mode in which `name` is computed again; its new files replace the old ones, or go. The old entries
@@ -153,11 +152,11 @@ class Pipeline:
         """Take what was computed beside out of the manifests of what it replaces."""
         for folder in sorted(folders):
             keys = sorted({entry["key"] for entry in Manifest(self.store, folder).entries()})
-            Manifest(self.store, self._in_place(folder)).append([{"key": key, "removed": True} for key in keys])
+            Manifest(self.store, folder.removeprefix(STAGING)).append([{"key": key, "removed": True} for key in keys])
 
     def _replace(self, path: str) -> None:
         """Commit a file that was computed beside in its place; a segment of a manifest after those that are there."""
-        folder, _, name = self._in_place(path).rpartition("/")
+        folder, _, name = path.removeprefix(STAGING).rpartition("/")
         name = (
             Manifest(self.store, folder.removesuffix("/manifest")).segment_name()
             if folder.endswith("/manifest")

@@ -67,7 +67,7 @@ class InputShard:
 
 
 class LedgerError(RuntimeError):
-    """Not every record is accounted for: a bug, as none may be lost."""
+    """Not every record is accounted for, though none may be lost; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Read:
         gone = sum(self.ledger["dropped"].values()) + sum(self.ledger["quarantined"].values())
         if self.ledger["in"] != self.documents.num_rows + gone:
             raise LedgerError(
-                f"{self.ledger['in']} records in, {self.documents.num_rows} documents, {gone} counted out"
+                f"{self.ledger['in']} records in, {self.documents.num_rows} documents, {gone} counted out: "
+                "a bug in the reader, report it with the file"
             )
 
 

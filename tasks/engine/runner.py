@@ -15,7 +15,7 @@ import numpy as np
 
 from tasks.engine import fanout
 from tasks.engine.ledger import funnel, removed_share
-from tasks.engine.pipeline import Output, Pipeline, Wave
+from tasks.engine.pipeline import STAGING, Output, Pipeline, Wave
 from tasks.engine.stage import Learned, Node, digest
 from tasks.storage.manifest import QUARANTINED
 
@@ -218,7 +218,7 @@ class Execution:
         if name != "documents" and isinstance(pipeline.node(name).stage, Learned):
             raise StageError(f"{name} is learned and pinned; `--retrain {name}` learns it anew")
         before = resolve()
-        with pipeline.store.alone(f"again/{name}"):
+        with pipeline.store.alone(f"{STAGING}{name}"):
             return self._beside(name, replace, resolve, before, started)
 
     def _beside(

@@ -104,7 +104,25 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         (
             "pages:",
             "Pages:",
-            "spec.yaml:3: sources.Pages: a name has lower-case letters, digits and underscores, a letter first",
+            "spec.yaml:3: sources.Pages: a name is at most 100 lower-case letters, digits and underscores, "
+            "a letter first",
+        ),
+        (
+            "name: small",
+            f"name: {'a' * 101}",
+            "spec.yaml:1: name: a name is at most 100 lower-case letters, digits and underscores, a letter first",
+        ),
+        (
+            "pages:",
+            f"{'a' * 101}:",
+            f"spec.yaml:3: sources.{'a' * 49}...: a name is at most 100 lower-case letters, digits and underscores, "
+            "a letter first",
+        ),
+        (
+            "channels:\n",
+            "channels:\n  default: source = 'pages'\n",
+            "spec.yaml:12: channels.default: default is what mixture.epochs says of all others; name the channel "
+            "otherwise",
         ),
         ("name: small\n", "", "spec.yaml:1: name is missing"),
         ("0.7", "1.7", "spec.yaml:6: stages.duplicates.threshold is `1.7`, but should be less than 1"),
@@ -181,7 +199,8 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         (
             "  - foreign:",
             "  - Foreign:",
-            "spec.yaml:8: rule Foreign: a name has lower-case letters, digits and underscores, a letter first",
+            "spec.yaml:8: rule Foreign: a name is at most 100 lower-case letters, digits and underscores, "
+            "a letter first",
         ),
         (
             "rules:\n",

@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli import cli
+from tasks.storage.manifest import Manifest
+from tasks.storage.store import Store
 from tests import small
 from tests.commands import ask, files, told
 from tests.whole import go
@@ -107,6 +109,19 @@ def test_the_funnel_is_the_runs_and_balances(computed: Any) -> None:
     assert counts["in"] == counts["kept"] + sum(counts["dropped"].values()) + sum(counts["quarantined"].values())
     shown = ask("funnel", spec).output
     assert all(reason in shown for reason in counts["dropped"])
+
+
+def test_counts_that_do_not_add_up_are_said_with_what_mends_them(computed: Any, copied: Path) -> None:
+    [folder] = [name for name in Store(str(copied.parent / "store")).folders("columns") if name.startswith("verdict@")]
+    manifest = Manifest(Store(str(copied.parent / "store")), f"columns/{folder}")
+    [*_, entry] = manifest.entries()
+    [source, *_] = entry["ledger"]
+    manifest.append([entry | {"ledger": {**entry["ledger"], source: entry["ledger"][source] | {"kept": 1_000}}}])
+    shown = ask("funnel", copied, code=1).output
+    assert "accounted for" in shown
+    assert "`sluice invalidate SPEC verdict`" in shown
+    ask("invalidate", copied, "verdict")
+    assert go(copied).record["funnel"] == computed[1].record["funnel"]
 
 
 def test_questions_commit_nothing(computed: Any, tmp_path: Path) -> None:

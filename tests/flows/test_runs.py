@@ -20,10 +20,12 @@ import pytest
 
 from flows.run import Run
 from tasks.engine import garbage_collection
+from tasks.engine.reading import InputShard, Read
 from tasks.engine.runner import ChangedError, DiskFullError, GateError, StageError
 from tasks.engine.stage import Stage
 from tasks.filters.language import Language
 from tasks.scoring.domain import DomainLearned
+from tasks.sources.folder import FolderReader
 from tasks.storage.store import BusyError, DamagedError, Store
 from tasks.tokenization.tokens import Tokens
 from tests import small
@@ -64,7 +66,7 @@ def test_the_first_run_computes_everything_and_every_record_is_accounted_for(fir
 def test_a_second_run_computes_nothing_and_starts_neither_ray_nor_torch(first: Any) -> None:
     spec, _ = first
     code = (
-        "import sys\nfrom pathlib import Path\nfrom tests.whole import go, states\nfrom tasks import fanout\n"
+        "import sys\nfrom pathlib import Path\nfrom tests.whole import go, states\nfrom tasks.engine import fanout\n"
         f"run = go(Path({str(spec)!r}), fan=fanout.run)\n"
         "print(sorted(set(states(run).values())), 'ray' in sys.modules, 'torch' in sys.modules)\n"
     )
@@ -111,7 +113,7 @@ def test_a_recomputed_stage_with_the_same_values_lets_nothing_below_run(first: A
         others = {state for stage, state in states(again).items() if stage != name}
         assert states(again)[name] == "computed"
         assert others == {"cached"}
-    assert not [path for path in Store(str(tmp_path / "store")).walk() if "/again/" in path]
+    assert not [path for path in Store(str(tmp_path / "store")).walk("again") if ".lock" not in path]
 
 
 def test_a_recomputed_stage_with_other_values_stops_the_run_unless_told_to_replace(
@@ -131,6 +133,37 @@ def test_a_recomputed_stage_with_other_values_stops_the_run_unless_told_to_repla
     assert content(go(spec)) == before
     replaced = go(spec, start="language", replace=True, until="verdict")
     assert replaced.record["funnel"]["dropped"]["foreign"] > 0
+
+
+@pytest.mark.parametrize("source", ["again", "again_and_again", "manifest", "map", "tokens"])
+def test_a_source_may_be_called_like_what_the_store_names_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    (tmp_path / "one.txt").write_text(small.english(random.Random(1), 30))
+    (tmp_path / "spec.yaml").write_text(
+        f"{{name: named, store: {tmp_path}/store, channels: {{all: 'true'}}, "
+        f"sources: {{{source}: {{kind: text, paths: '{tmp_path}/*.txt'}}}}}}"
+    )
+    go(tmp_path / "spec.yaml", until="documents")
+    real = FolderReader.read
+
+    def other(self: FolderReader, shard: InputShard) -> Read:
+        read = real(self, shard)
+        texts = pa.array(["another text"] * len(read.documents))
+        return Read(read.documents.set_column(3, "text", texts), read.ledger)
+
+    monkeypatch.setattr(FolderReader, "read", other)
+    with pytest.raises(ChangedError, match="1 of 1 shards have other values"):
+        go(tmp_path / "spec.yaml", until="documents", start="documents")
+    replaced = go(tmp_path / "spec.yaml", until="documents", start="documents", replace=True)
+    assert replaced.record["stages"][0]["note"] == "recomputed: 1 shards replaced"
+    read = Run.of(str(tmp_path / "spec.yaml"))
+    read.resolve()
+    assert [place for place, _ in read.pipeline.files(["text"])] == [0]
+    assert read.pipeline.state("documents") == "cached"
+    again = go(tmp_path / "spec.yaml", until="documents", start="documents")
+    assert again.record["stages"][0]["note"] == "recomputed: same values"
+    assert not [path for path in Store(str(tmp_path / "store")).walk("again") if ".lock" not in path]
 
 
 def test_unreadable_and_truncated_files_are_counted_and_the_run_goes_on(first: Any, tmp_path: Path) -> None:
@@ -417,7 +450,7 @@ def test_a_replacement_that_is_killed_leaves_no_shard_with_values_of_other_code(
         left = [survived]
 
         def dying(self: Store, path: str, data: bytes) -> None:
-            if "/language@" in path and "/again/" not in path and b'"removed"' not in data:
+            if "/language@" in path and not path.startswith("again/") and b'"removed"' not in data:
                 if not left[0]:
                     os._exit(9)
                 left[0] -= 1
@@ -430,7 +463,7 @@ def test_a_replacement_that_is_killed_leaves_no_shard_with_values_of_other_code(
     after = go(spec, start="language")
     assert states(after)["language"] == "computed"
     assert content(after) == before
-    assert not [path for path in Store(str(tmp_path / "store")).walk() if "/again/" in path]
+    assert not [path for path in Store(str(tmp_path / "store")).walk("again") if ".lock" not in path]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -55,6 +55,13 @@ def test_gc_lists_nothing_that_stands_and_removes_what_a_change_left(copied: Pat
     assert told("gc", copied, "--set", settings[0])["files"] == {}
 
 
+def test_gc_finds_what_a_recomputation_that_was_killed_has_left(copied: Path) -> None:
+    left = "again/columns/language@0123456789abcdef/manifest/1-2.jsonl"
+    Store(str(copied.parent / "store")).commit(left, b"")
+    assert left in told("gc", copied, "--yes")["files"]
+    assert left not in files(copied)
+
+
 def test_what_gc_took_is_computed_again_when_it_is_asked_for(computed: Any, copied: Path) -> None:
     old = {path for path in files(copied) if path.startswith(("documents/web@", "columns/", "tokens/"))}
     changed = copied.parent / "web" / "web-01.jsonl.gz"
