@@ -59,7 +59,7 @@ locked: $(LOCKED)
 setup: $(LOCKED) $(INSTALLED)
 
 demo-data: setup
-	@$(BIN)/python -m tasks.demo
+	@$(BIN)/python -m tasks.sources.demo
 
 run: demo-data
 	@$(BIN)/sluice run $(SPEC)

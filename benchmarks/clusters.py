@@ -20,7 +20,8 @@ import pyarrow as pa
 from data_specs.spec import Spec
 from data_specs.stages import Duplicates
 from tasks import registry
-from tasks.dedup.duplicates import ALIKE, Alike, Clusters, Exact
+from tasks.arrays.addresses import ALIKE
+from tasks.dedup.duplicates import Alike, Clusters, Exact
 from tasks.engine import worker
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution

@@ -180,12 +180,12 @@ class Run:
                 f"plan: {', '.join(lacking)}: not complete for the pins as they stand, which another run of "
                 f"{self.spec.name} has moved meanwhile; run again"
             )
-        inputs, key = PlanInputs(self.pipeline), self.plan_key()
+        key = self.plan_key()
         folder = run_plan.plan_folder(self.spec, key)
         rows_too = self.spec.mixture.shards == "rows"
         cached = self.store.exists(f"{folder}/{'tokens' if rows_too else 'plan'}.json")
         if not cached:
-            run_plan.build(self.spec, self.vocabulary, key, inputs.tables(), self.store)
+            run_plan.build(self.spec, self.vocabulary, key, self.plan_inputs().tables(), self.store)
             if rows_too:
                 trace.materialise(self.store, folder)
         self.record["plan"] = folder
@@ -196,9 +196,12 @@ class Run:
         self.execution.results.append(result)
         return result
 
+    def plan_inputs(self) -> PlanInputs:
+        return PlanInputs(self.pipeline, registry.phase_conditions(self.spec, self.pipeline.pins))
+
     def plan_key(self) -> str:
         """The digest of the run plan that the corpus as it stands would give."""
-        return run_plan.plan_key(self.spec, self.vocabulary, PlanInputs(self.pipeline).digests())
+        return run_plan.plan_key(self.spec, self.vocabulary, self.plan_inputs().digests())
 
     @property
     def vocabulary(self) -> int:

@@ -124,6 +124,12 @@ def bound(text: str, pins: Pins) -> str:
     return bind(text, known) if asked else text
 
 
+def phase_conditions(spec: Spec, pins: Pins) -> dict[str, str]:
+    """`where_<number>` -> the `where` of that phase of the mixture in plain SQL; of the phases that have one."""
+    phases = enumerate(spec.mixture.phases)
+    return {f"where_{number}": bound(phase.where, pins) for number, phase in phases if phase.where}
+
+
 def rules(spec: Spec, pins: Pins) -> tuple[Rule, ...]:
     """The spec's rules in plain SQL."""
     return tuple(

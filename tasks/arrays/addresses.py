@@ -14,6 +14,8 @@ U64 = NDArray[np.uint64]
 
 ADDRESS = pa.struct([("shard", pa.uint64()), ("position", pa.uint32())])
 """Where a document is: its shard's number in shuffles, and its row there."""
+ALIKE = pa.struct([*ADDRESS, ("similarity", pa.float32())])
+"""A document's address, and its Jaccard similarity to the document that this stands with."""
 
 
 def arrays(rows: pa.Table, *names: str) -> tuple[NDArray[Any], ...]:

@@ -6,23 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_specs.base import Settings
 from data_specs.expressions import normalised, parse
-from tasks.engine.sql import evaluate
+from tasks.engine.sql import first_true
 from tasks.engine.stage import Stage
-
-
-def first_true(expressions: Mapping[str, str], batch: pa.Table) -> pa.Array:
-    """string [n]: for each row the name of the first expression that is TRUE; null where none is.
-
-    Raises data_specs.expressions.ExpressionError for an expression that is not allowed."""
-    truths = evaluate(expressions, batch)
-    result = pa.nulls(batch.num_rows, pa.string())
-    for name in reversed(truths.column_names):
-        result = pc.if_else(pc.fill_null(truths[name].combine_chunks(), False), name, result)
-    return result
 
 
 class Channel(Stage):

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from data_specs.base import Settings
 from data_specs.expressions import normalised, parse
 from data_specs.spec import Rule
-from tasks.arrays.addresses import ADDRESS, I64, addresses, arrays, flattened, numbered, placed, true
-from tasks.dedup.duplicates import ALIKE
+from tasks.arrays.addresses import ADDRESS, ALIKE, I64, addresses, arrays, flattened, numbered, placed, true
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import CorpusStage
 

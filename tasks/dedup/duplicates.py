@@ -29,6 +29,7 @@ from scipy.sparse.csgraph import connected_components
 from data_specs.stages import Duplicates
 from tasks.arrays.addresses import (
     ADDRESS,
+    ALIKE,
     I64,
     U64,
     addresses,
@@ -43,9 +44,6 @@ from tasks.arrays.addresses import (
 from tasks.arrays.hashing import mixed
 from tasks.dedup import minhash
 from tasks.engine.stage import CorpusStage, RepeatedStage
-
-ALIKE = pa.struct([*ADDRESS, ("similarity", pa.float32())])
-"""A document's address, and its Jaccard similarity to the document that this stands with."""
 
 HUBS = 64
 """Of the texts that meet at one leader, as many (the first by a hash of their content) are compared with all others;

@@ -15,6 +15,7 @@ from functools import cache
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_specs.expressions import ExpressionError, bind, locked, parse
 
@@ -47,6 +48,17 @@ def evaluate(
         _blame(texts, given)
         raise
     return _typed(result, types or {})
+
+
+def first_true(expressions: Mapping[str, str], table: pa.Table) -> pa.Array:
+    """string [n]: for each row the name of the first expression that is TRUE; null where none is.
+
+    Raises ExpressionError as `evaluate` does."""
+    truths = evaluate(expressions, table)
+    result = pa.nulls(table.num_rows, pa.string())
+    for name in reversed(truths.column_names):
+        result = pc.if_else(pc.fill_null(truths[name].combine_chunks(), False), name, result)
+    return result
 
 
 @cache

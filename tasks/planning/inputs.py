@@ -12,7 +12,6 @@ from data_specs.expressions import ExpressionError, parse
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
-from tasks.registry import bound
 from tasks.storage import columns
 
 
@@ -21,13 +20,8 @@ class PlanInputs:
     """The shards of a pipeline, as `run_plan` wants them."""
 
     pipeline: Pipeline
-
-    @property
-    def wheres(self) -> dict[str, str]:
-        """Column `where_<number>` -> the condition of that phase."""
-        phases = self.pipeline.spec.mixture.phases
-        pins = self.pipeline.pins
-        return {f"where_{number}": bound(phase.where, pins) for number, phase in enumerate(phases) if phase.where}
+    wheres: dict[str, str]
+    """Column `where_<number>` -> the condition of that phase, percentiles bound; of the phases that have one."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from tasks.planning.run_plan import Folder
 from tasks.storage.store import Store
-from tasks.tokenization.tokens import token_type
 
 
 def step_documents(store: Store, folder: str, step: int) -> pa.Table:
@@ -71,14 +70,16 @@ def materialise(store: Store, folder: str) -> None:
 
 
 def _gather(store: Store, plan: dict[str, Any], rows: pa.Table) -> np.ndarray:
-    """The tokens of all segments of some rows, end to end; uint16 or uint32."""
+    """The tokens of all segments of some rows, end to end, as the token files hold them: uint16 or uint32."""
     file = pc.list_flatten(rows["file"]).to_numpy()
     offset = pc.list_flatten(rows["offset"]).to_numpy()
     length = pc.list_flatten(rows["length"]).to_numpy().astype(np.int64)
     into = np.cumsum(length) - length
-    result = np.empty(int(length.sum()), token_type(plan["vocabulary"]).to_pandas_dtype())
+    result = np.empty(0, np.uint16)
     for index in np.unique(file):
         values = _tokens(store, plan["files"][index]).values.to_numpy()
+        if not len(result):
+            result = np.empty(int(length.sum()), values.dtype)
         for segment in np.flatnonzero(file == index).tolist():
             begin, count = offset[segment], length[segment]
             result[into[segment] : into[segment] + count] = values[begin : begin + count]

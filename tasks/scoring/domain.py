@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from data_specs import stages
 from data_specs.expressions import normalised, parse
 from tasks.arrays.sampling import smallest
-from tasks.decision.channel import first_true
+from tasks.engine.sql import first_true
 from tasks.scoring.kind import recognised
 from tasks.text.fasttext_model import Classified, Classifier, features, predict
 

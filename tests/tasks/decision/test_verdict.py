@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from data_specs.spec import Rule
 from data_specs.stages import Duplicates
-from tasks.arrays.addresses import ADDRESS
+from tasks.arrays.addresses import ADDRESS, ALIKE
 from tasks.decision.verdict import Verdict
-from tasks.dedup.duplicates import ALIKE, Alike, Candidates, Clusters, Exact
+from tasks.dedup.duplicates import Alike, Candidates, Clusters, Exact
 from tasks.engine.ledger import removed_share
 from tests.corpus_runner import number, run
 from tests.golden import check_golden

@@ -1,9 +1,9 @@
 """The demo's sources: real pages from documentation packages as WARC files, and code from Python's standard library.
 
-`python -m tasks.demo` fetches the packages by name with apt-get, as any user and without root, reads them with dpkg-deb
-and writes `demo/crawl/*.warc.gz` and `demo/python-stdlib/`. Which pages and files are taken follows from their paths
-alone, dates are those in the package, record ids come from digests: the same packages give the same bytes (with the
-same zlib). Each folder appears whole or not at all, and carries a stamp by which the next call finds it complete.
+`python -m tasks.sources.demo` fetches the packages by name with apt-get, as any user and without root, reads them with
+dpkg-deb and writes `demo/crawl/*.warc.gz` and `demo/python-stdlib/`. Which pages and files are taken follows from their
+paths alone, dates are those in the package, record ids come from digests: the same packages give the same bytes (with
+the same zlib). Each folder appears whole or not at all, and carries a stamp by which the next call finds it complete.
 """
 
 from __future__ import annotations

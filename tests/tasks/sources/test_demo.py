@@ -16,7 +16,7 @@ from fastwarc.warc import ArchiveIterator as FastIterator
 from fastwarc.warc import WarcRecordType
 from warcio.archiveiterator import ArchiveIterator
 
-from tasks import demo
+from tasks.sources import demo
 
 WRITTEN = datetime(2023, 5, 8, 12, 30, 59, tzinfo=UTC)
 KOREAN = '<html lang="ko"><meta charset="euc-kr"><p>데비안 문서'.encode("euc-kr")
