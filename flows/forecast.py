@@ -17,7 +17,7 @@ import orjson
 from flows import costs
 from flows.costs import Cost
 from flows.run import Run
-from flows.terminal import console, line, pairs, table
+from flows.terminal import Notes, console, pairs, table
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Learned, Node
 from tasks.storage.store import Store
@@ -223,21 +223,26 @@ def show(found: dict[str, Any]) -> None:
     grid = table("stage", "state", "to do", "of", "core-hours", "bytes", "because", title=f"Plan of {found['spec']}")
     expected = found["expected"]
     names = expected["unknown"]
+    notes = Notes()
     for stage in found["stages"]:
         hours, size = stage.get(_COST), stage.get("expected_bytes")
         none = "unknown" if stage["name"] in names else ""
         cells = (none if hours is None else f"{hours:.4f}", none if size is None else f"{size:,}")
         to_do, of = (f"{stage[key]:,}" if stage[key] else "" for key in ("to_do", "shards"))
-        grid.add_row(stage["name"], stage["state"], to_do, of, *cells, line(stage.get("because")))
+        because = notes.cell(stage["name"], stage.get("because"))
+        grid.add_row(stage["name"], stage["state"], to_do, of, *cells, because)
     unknown = f"without {', '.join(names[:3])}{', ...' if names[3:] else ''}, of unknown cost" if names else ""
     grid.add_section()
     grid.add_row("expected", "", "", "", f"{expected['core_hours']:.4f}", f"{expected['bytes']:,}", unknown)
     console().print(grid)
+    notes.show()
     console().print("core-hours: hours of worker processes by the clock, one core each; as the same steps last took")
     pins = table("pin", "sha256", "age in days", "run", "", title="Pins")
+    notes = Notes()
     for pin in found["pins"]:
-        changed = pin.get("settings_since_changed", pin.get("moved", ""))
-        pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], line(changed))
+        changed = notes.cell(pin["name"], pin.get("settings_since_changed", pin.get("moved", "")))
+        pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], changed)
     console().print(pins)
+    notes.show()
     training = {name.replace("_", " "): value for name, value in found["training"].items()}
     pairs(((name, f"{each:,}" if isinstance(each, int) else each) for name, each in training.items()), "Training")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flows.terminal import cell, console, line, pairs, table
+from flows.terminal import Notes, cell, console, pairs, table
 from tasks.storage.store import Store
 
 Rows = list[list[Any]]
@@ -14,11 +14,13 @@ Rows = list[list[Any]]
 def show(record: dict[str, Any], store: Store) -> None:
     """Print a run's record."""
     stages = table("stage", "state", "shards", "rows", "seconds", "", title=f"Run {record['run']}: {record['status']}")
+    notes = Notes()
     for stage in record["stages"]:
         shards = f"{stage['shards']:,}" if stage["shards"] else ""
         row = (stage["name"], stage["state"], shards, f"{stage['rows']:,}", f"{stage['seconds']:.1f}")
-        stages.add_row(*row, line(stage.get("note")))
+        stages.add_row(*row, notes.cell(stage["name"], stage.get("note")))
     console().print(stages)
+    notes.show()
     if "funnel" in record:
         show_funnel(record["funnel"])
     if "plan" in record:
@@ -44,14 +46,29 @@ def place(store: Store, path: str) -> str:
 
 
 def show_funnel(found: dict[str, Any]) -> None:
-    """Print where every record went, per source."""
+    """Print where every record went, per source; of many sources one table below the other, as many as fit a line."""
     header, rows = funnel(found)
-    grid = table(*header, title="Funnel (records)")
-    for row in rows:
-        grid.add_row(*map(cell, row), end_section=row is rows[-2])
-    for column in grid.columns[1:]:
-        column.justify = "right"
-    console().print(grid)
+    cells = [header, *([cell(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) + 3 for column in zip(*cells, strict=True)]
+    first = 1
+    while first < len(header):
+        last, room = first + 1, console().width - 1 - widths[0] - widths[first]
+        while last < len(header) and room >= widths[last]:
+            room -= widths[last]
+            last += 1
+        which = (
+            f", sources {max(first - 1, 1)} to {last - 2} of {len(header) - 2}"
+            if last - first < len(header) - 1
+            else ""
+        )
+        grid = table("", *header[first:last], title=f"Funnel (records{which})")
+        for label, *counts in cells[1:]:
+            if any(counts[first - 1 : last - 1]):
+                grid.add_row(label, *counts[first - 1 : last - 1], end_section=label == rows[-2][0])
+        for column in grid.columns[1:]:
+            column.justify = "right"
+        console().print(grid)
+        first = last
 
 
 def _show(title: str, header: list[str], rows: Rows) -> None:

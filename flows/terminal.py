@@ -11,8 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+_WIDTH = 120
+"""Characters of a line of a table where no terminal says how many."""
 _WIDE = 2000
-"""Columns where no terminal cuts the lines."""
+"""The same where a row is one line: of what is piped on, such as the answer of a query."""
+_NOTE = 160
+"""Characters of a note inside a table, at most; longer ones stand below it."""
 _SIDE_BY_SIDE = 8
 """Columns of a table, at most; rows with more are printed one below the other."""
 _NARROW = 12
@@ -21,17 +25,18 @@ _LONGEST = 1000
 """Rows that are printed, at most."""
 
 
-def console() -> Console:
+def console(wide: bool = False) -> Console:
     """Standard output as it is now."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _WIDE)
+    width = None if sys.stdout.isatty() else _WIDE if wide else _WIDTH
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
-def line(value: Any, longest: int = 200) -> str:
+def line(value: Any, longest: int | None = 200) -> str:
     """A value in one line, cut at `longest` characters; empty for None."""
     if value is None:
         return ""
     text = " ".join(str(value).split())
-    return clean(text if len(text) <= longest else text[:longest] + " ...")
+    return clean(text if longest is None or len(text) <= longest else text[:longest] + " ...")
 
 
 def cell(value: Any) -> str:
@@ -51,26 +56,46 @@ def table(*columns: str, title: str | None = None) -> Table:
     return Table(*(Column(clean(name), overflow="fold") for name in columns), title=title)
 
 
+class Notes:
+    """Notes to the rows of a table; those too long for a cell are said below it."""
+
+    def __init__(self) -> None:
+        self.long: list[str] = []
+
+    def cell(self, name: str, note: Any) -> str:
+        """What stands in the row of `name`."""
+        text = line(note, None)
+        if len(text) <= _NOTE:
+            return text
+        self.long.append(f"{clean(name)}: {text}")
+        return "(below)"
+
+    def show(self) -> None:
+        """Print the long ones."""
+        for text in self.long:
+            console().print(text)
+
+
 def pairs(values: Iterable[tuple[str, Any]], title: str | None = None) -> None:
     """Print names and values, one pair a line."""
     grid = table("", "", title=title)
     grid.show_header = False
     for name, value in values:
         grid.add_row(clean(name), line(value))
-    console().print(grid)
+    console(wide=True).print(grid)
 
 
 def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
     """Print rows, of many only the first, and how many there are."""
     shown = list(islice(found, _LONGEST))
-    if len(columns) > min(_SIDE_BY_SIDE, console().width // _NARROW):
+    if len(columns) > min(_SIDE_BY_SIDE, console(wide=True).width // _NARROW):
         for number, row in enumerate(shown, 1):
             pairs(zip(columns, row, strict=True), f"row {number:,}")
     else:
         grid = table(*columns)
         for row in shown:
             grid.add_row(*(line(value) for value in row))
-        console().print(grid)
+        console(wide=True).print(grid)
     count = f"{len(shown):,} {'row' if len(shown) == 1 else 'rows'}"
     more = next(found, None) is not None
     console().print(f"the first {count}; `--json` gives all, a `limit` fewer" if more else count)

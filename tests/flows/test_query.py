@@ -242,6 +242,7 @@ def test_a_narrow_terminal_folds_and_cuts_nothing(computed: Any, monkeypatch: py
     [[name]] = told("query", spec, "select id from corpus limit 1")["rows"]
     for width in (30, 60, 2000):
         monkeypatch.setattr("flows.terminal._WIDE", width)
+        monkeypatch.setattr("flows.terminal._WIDTH", width)
         for command in (("inspect", spec, name), ("query", spec, "select *, 1 as x from corpus limit 1")):
             shown = ask(*command).output
             assert "…" not in shown

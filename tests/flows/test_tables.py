@@ -1,0 +1,77 @@
+"""Tables in a pipe: no line is longer than 120 characters, and nothing of them is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flows import summary
+from tests.commands import ask, told
+
+WIDTH = 120
+NAMES = [f"source_{number:02d}" for number in range(19)] + ["a_source_of_" + "quite_" * 10 + "some_length"]
+
+
+def funnel(names: list[str]) -> dict[str, Any]:
+    """A ledger of sources of which each loses documents to a few of forty rules."""
+    sources = {}
+    for number, name in enumerate(names):
+        dropped = {f"rule_{rule}": 1_000_003 * rule + number for rule in range(1 + number % 7, 40, 7)}
+        sources[name] = {"in": 10**9 + number, "kept": 10**6 + number, "pending": 0, "dropped": dropped}
+        sources[name]["quarantined"] = {"language": 5} if number == 11 else {}
+    every = {name: sum(source[name] for source in sources.values()) for name in ("in", "kept", "pending")}
+    for group in ("dropped", "quarantined"):
+        reasons = sorted({reason for source in sources.values() for reason in source[group]})
+        every[group] = {reason: sum(source[group].get(reason, 0) for source in sources.values()) for reason in reasons}
+    return every | {"sources": sources}
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 20])
+def test_a_funnel_of_many_sources_fits_a_line_and_shows_every_number(
+    count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = NAMES[-count:]
+    found = funnel(names)
+    summary.show_funnel(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    shown: dict[str, dict[str, str]] = {}
+    heads: list[str] = []
+    for line in lines:
+        cells = [cell.strip() for cell in line.strip("┃│").replace("┃", "│").split("│")]
+        if "┃" in line:
+            heads = cells
+        elif "│" in line:
+            for name, value in zip(heads, cells, strict=True):
+                shown.setdefault(name, {})[cells[0]] = value
+    assert list(shown)[:2] == ["", "all"]
+    assert [name for name in shown if name not in ("", "all")] == names
+    for name, counts in {"all": found, **found["sources"]}.items():
+        rows = {"in": counts["in"], "kept": counts["kept"]}
+        rows |= {f"{group}: {why}": n for group in ("dropped", "quarantined") for why, n in counts[group].items()}
+        assert {row: value for row, value in shown[name].items() if value} == {row: f"{n:,}" for row, n in rows.items()}
+
+
+def test_a_plan_fits_a_line_and_long_reasons_stand_below_it(computed: Any) -> None:
+    spec, _ = computed
+    rules = [f"--set=rules.short=domain <> 'code' and words < 41 and words not in ({', '.join(map(str, range(99)))})"]
+    shown = ask("plan", spec, *rules).stdout
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    because = {stage["name"]: stage.get("because", "") for stage in told("plan", spec, *rules)["stages"]}
+    assert len(because["verdict"]) > 300
+    assert f"verdict: {because['verdict']}" in " ".join(shown.split())
+
+
+def test_what_a_run_says_at_its_end_fits_a_line(computed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    _, run = computed
+    note = "shard 7 of web was quarantined: " + " ".join(["the file ended too early"] * 20)
+    record = run.record | {"stages": [stage | {"note": note} for stage in run.record["stages"][:1]]}
+    losses = {name: {"tokens": 10**10, "first": 9.0, "last": 3.0} for name in ("zh", "encyclopaedia_of_alchemy")}
+    held_out = {name: {"first": 9.0, "last": 3.0, "tokens": 10**6, "documents": 10**4} for name in losses}
+    training = {"steps": 9, "tokens": 10**10, "channels": losses, "held_out": held_out}
+    summary.show(record | {"training": training | {"checkpoint": "c", "export": "e"}}, run.store)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= WIDTH
+    assert f"documents: {note}" in " ".join(shown.split())
+    assert "encyclopaedia_of_alchemy" in shown
