@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,17 @@ from transformers import PreTrainedTokenizerFast
 from data_specs.document import SpecError
 from data_specs.training import Tokenizer
 from tasks.arrays.hashing import mixed, words
-from tasks.tokenization.tokenizer import END, REPEATS, SPLIT, TokenizerError, TokenizerLearned, learn, load, provided
+from tasks.tokenization.tokenizer import (
+    CUT,
+    END,
+    REPEATS,
+    SPLIT,
+    TokenizerError,
+    TokenizerLearned,
+    learn,
+    load,
+    provided,
+)
 from tasks.tokenization.tokens import TokenEstimate, Tokens
 from tests.golden import check_golden
 
@@ -151,6 +162,48 @@ def test_encoding_equals_a_plain_bpe_over_the_same_split(learned: bytes) -> None
 def test_a_long_token_is_not_learned() -> None:
     loaded = load(learn(["-" * 500 + "\n" + "=" * 300] * 50, SETTINGS), "learned")
     assert max(len(loaded.encoder.id_to_token(number)) for number in range(6, loaded.size)) <= 32
+
+
+RUNS = {
+    "Han": lambda rng, n: "".join(chr(rng.randint(0x4E00, 0x9000)) for _ in range(n)),
+    "kana": lambda rng, n: "".join(chr(rng.randint(0x3041, 0x3096)) for _ in range(n)),
+    "Thai": lambda rng, n: "".join(chr(rng.randint(0xE01, 0xE2E)) for _ in range(n)),
+    "Hangul": lambda rng, n: "".join(chr(rng.randint(0xAC00, 0xD7A3)) for _ in range(n)),
+    "emoji": lambda rng, n: "".join(chr(rng.randint(0x1F600, 0x1F64F)) for _ in range(n)),
+    "Latin": lambda rng, n: "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=n)),
+    "digits": lambda rng, n: "".join(rng.choices("0123456789", k=n)),
+    "marks": lambda rng, n: "".join(rng.choices("!?.,;:-_()[]{}", k=n)),
+    "dashes": lambda _, n: "-" * n,
+    "spaces": lambda _, n: " " * n + "x",
+    "lines": lambda _, n: " \t\n" * (n // 3),
+}
+
+
+@pytest.mark.parametrize("script", RUNS)
+def test_a_run_without_end_costs_time_in_proportion_to_its_length(script: str) -> None:
+    def seconds(work: Any) -> tuple[float, Any]:
+        started = time.process_time()
+        result = work()
+        return time.process_time() - started, result
+
+    rng, costs = random.Random(3), []
+    for length in (20_000, 160_000):
+        run = RUNS[script](rng, length)
+        learning, data = seconds(lambda run=run: learn([*texts(count=30), run], SETTINGS))
+        loaded = load(data, "learned")
+        encoding, [ids] = seconds(lambda run=run, loaded=loaded: loaded.encode([run]))
+        assert loaded.encoder.decode(ids.tolist()) == run
+        costs.append((learning, encoding))
+    for short, long in zip(*costs, strict=True):
+        assert long < 0.5 + 8 * 4 * short  # in proportion; 193 s were learned from 150,000 ideographs without a cut
+
+
+def test_a_tokenizer_learned_without_such_runs_is_what_it_is_without_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [*texts(), "-" * CUT + "\n" + "我" * CUT, " " * CUT + "x"]
+    data = learn(samples, SETTINGS)
+    monkeypatch.setattr("tasks.tokenization.tokenizer.CUT", 10**9)
+    assert learn(samples, SETTINGS) == data
+    assert "FixedLength" not in data.decode()
 
 
 def test_a_vocabulary_too_small_for_bytes_and_special_tokens_is_refused() -> None:
