@@ -72,9 +72,13 @@ def show_funnel(found: dict[str, Any]) -> None:
 
 
 def _show(title: str, header: list[str], rows: Rows) -> None:
-    grid = table(*header, title=title)
-    for row in rows:
-        grid.add_row(*map(cell, row))
+    """Print a table; the words of its header one below the other, where it is too wide otherwise."""
+    for names in (header, [name.replace(" ", "\n") for name in header]):
+        grid = table(*names, title=title)
+        for row in rows:
+            grid.add_row(*map(cell, row))
+        if console(wide=True).measure(grid).maximum <= console().width:
+            break
     console().print(grid)
 
 
