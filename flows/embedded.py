@@ -6,12 +6,11 @@ Set before those libraries are imported; what the user has set already stays.
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
+
+from flows import prefect_patches
 
 DEFAULTS = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
@@ -35,22 +34,6 @@ class ServerError(RuntimeError):
     """Prefect's server cannot be had; the message says why."""
 
 
-SERVE = """
-import ctypes, runpy, signal
-ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)
-"""
-"""`python -m uvicorn` that ends when the thread which started it does."""
-
-
-def _apart(args: list[str], **options: Any) -> subprocess.Popen[Any]:
-    """Prefect's temporary server in a session of its own: Ctrl-C in a terminal reaches it through us alone, once the
-    flow has said how it ended, and it does not outlive a process that is killed."""
-    if args[1:3] == ["-m", "uvicorn"]:
-        args = [args[0], "-c", SERVE, *args[3:]]
-    return subprocess.Popen(args, start_new_session=True, **options)
-
-
 @contextmanager
 def server() -> Iterator[None]:
     """Prefect's server answers when the block ends: a temporary one, where none is configured, starts beside it. (Both
@@ -66,9 +49,7 @@ def server() -> Iterator[None]:
     def start() -> None:
         try:
             if url is None:
-                from prefect.server.api import server as api
-
-                vars(api)["subprocess"] = SimpleNamespace(**{**vars(subprocess), "Popen": _apart})
+                prefect_patches.apply()
             failed.extend(filter(None, [get_client(sync_client=True).api_healthcheck()]))
         except Exception as error:
             failed.append(error)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from data_specs.spec import Cluster
-from tasks.engine import worker
+from tasks.engine import ray_patches, worker
 from tasks.storage.manifest import Entry
 from tasks.storage.store import Store
 
@@ -57,8 +57,7 @@ def start(cluster: Cluster) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if not cluster.address:
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # a local one that is gone stays so
-    ray._private.utils.set_sigterm_handler = lambda _: None  # Ray would exit; ours and Prefect's end the run in order
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # a token by default is no warning
+    ray_patches.apply(ray)
     local = {
         "address": "local",  # also beside a Ray that runs here already
         "num_cpus": cluster.cpus,

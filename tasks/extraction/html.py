@@ -10,19 +10,15 @@ Same page, same result, in whatever process and order: nothing here reads the cl
 from __future__ import annotations
 
 import re
-import sys
 from contextlib import suppress
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 from html import unescape
 from typing import Any
 
-import dateutil.parser
-import htmldate.extractors
-import trafilatura.xpaths
 from htmldate import find_date
-from lxml.etree import ElementDefaultClassLookup, XPath
-from lxml.html import HtmlComment, HtmlElement, HtmlEntity, HtmlProcessingInstruction
+from lxml.etree import XPath
+from lxml.html import HtmlElement
 from trafilatura import bare_extraction
 from trafilatura.metadata import (
     examine_meta,
@@ -33,26 +29,9 @@ from trafilatura.metadata import (
 )
 from trafilatura.utils import HTML_PARSER, load_html
 
-# dateutil completes "May 2014" with today's day; the first of the month is as good a guess and always the same one.
-htmldate.extractors.dateutil_parse = partial(dateutil.parser.parse, default=datetime(1970, 1, 1))
+from tasks.extraction import trafilatura_patches
 
-
-def _quicker(rule: XPath) -> XPath:
-    """The same rule, with a regular expression tried only on an attribute that is there."""
-    path = re.sub(r"re:test\((@[\w@|-]+),", r"\1 and re:test(\1,", rule.path)
-    return XPath(path, namespaces={"re": trafilatura.xpaths.REGEXP_NS})
-
-
-# Half of an extraction goes into rules tried on elements without attributes, and into asking Python for the class of
-# every element. Without both, a page costs 14 % less; the tests hold its text to that of trafilatura left as it is.
-for _rules in vars(trafilatura.xpaths).values():
-    if isinstance(_rules, list):
-        _rules[:] = map(_quicker, _rules)
-_baseline = sys.modules["trafilatura.baseline"]  # the package's attribute of this name is a function
-setattr(_baseline, "BASIC_CLEAN_XPATH", _quicker(_baseline.BASIC_CLEAN_XPATH))  # noqa: B010
-HTML_PARSER.set_element_class_lookup(
-    ElementDefaultClassLookup(element=HtmlElement, comment=HtmlComment, pi=HtmlProcessingInstruction, entity=HtmlEntity)
-)
+trafilatura_patches.apply()
 
 _AUTHOR_CUES = (
     *("author", "Author", "byl", "Byl", "BBL", "username", "screenname", "writer", "channel-name"),

@@ -1,0 +1,33 @@
+"""What is changed inside Prefect 3.8.8: how it starts the temporary server of a run.
+
+A test fails where Prefect has another version or other insides than this change was made for.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from types import SimpleNamespace
+from typing import Any
+
+VERSION = "3.8.8"
+
+SERVE = """
+import ctypes, runpy, signal
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)
+"""
+"""`python -m uvicorn` that ends when the thread which started it does."""
+
+
+def apply() -> None:
+    """Start the temporary server in a session of its own: Ctrl-C in a terminal reaches it through us alone, once the
+    flow has said how it ended, and it does not outlive a process that is killed."""
+    from prefect.server.api import server
+
+    vars(server)["subprocess"] = SimpleNamespace(**{**vars(subprocess), "Popen": _apart})
+
+
+def _apart(args: list[str], **options: Any) -> subprocess.Popen[Any]:
+    if args[1:3] == ["-m", "uvicorn"]:
+        args = [args[0], "-c", SERVE, *args[3:]]
+    return subprocess.Popen(args, start_new_session=True, **options)

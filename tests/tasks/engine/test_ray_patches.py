@@ -1,0 +1,30 @@
+"""What is changed inside Ray is there to be changed, and is what Ray uses."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import signal
+
+import ray
+from ray._private import utils, worker
+from ray._private.authentication import authentication_token_setup
+
+from tasks.engine import ray_patches
+
+
+def test_the_changes_were_made_for_the_version_that_is_installed() -> None:
+    assert ray.__version__ == ray_patches.VERSION, "read what it changed, then raise this"
+
+
+def test_ray_asks_the_function_that_was_changed_to_handle_sigterm_and_it_does_nothing() -> None:
+    assert "ray._private.utils.set_sigterm_handler(sigterm_handler)" in inspect.getsource(worker.init)
+    before = signal.getsignal(signal.SIGTERM)
+    ray_patches.apply(ray)
+    utils.set_sigterm_handler(print)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_rays_token_is_no_warning() -> None:
+    ray_patches.apply(ray)
+    assert not authentication_token_setup.logger.isEnabledFor(logging.WARNING)
