@@ -18,9 +18,10 @@ every CUT characters. `tokenizer.json` knows nothing of that: the pairs across a
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, islice, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ JUDGED = 2**22
 REPEATS = 8
 """How often a document is learned from, at most: each time it counts as another document with the same phrases, so that
 a channel of a few would fill the vocabulary with what only they say."""
+SPACES = 2**20
+"""Characters of a run of white space that are given to the library at once: it steps back through a run, and panics
+after ten million steps."""
 BATCH = 2**19
 """Characters of text encoded at once: an encoding costs some 100 bytes a token until its ids are taken."""
 
@@ -84,10 +88,22 @@ class Loaded:
         for stop, text in enumerate(texts, 1):
             size += len(text)
             if size >= BATCH or stop == len(texts):
-                encodings = self.encoder.encode_batch_fast(texts[start:stop], add_special_tokens=False)
-                found += [np.array([*encoding.ids, self.end], np.uint32) for encoding in encodings]
+                parts = list(map(pieces, texts[start:stop]))
+                encodings = iter(self.encoder.encode_batch_fast([*chain(*parts)], add_special_tokens=False))
+                for part in parts:
+                    ids = chain.from_iterable(encoding.ids for encoding in islice(encodings, len(part)))
+                    found.append(np.array([*ids, self.end], np.uint32))
                 start, size = stop, 0
         return found
+
+
+def pieces(text: str) -> list[str]:
+    """The text, but for runs of white space above SPACES characters, which are cut."""
+    if len(text) <= SPACES:
+        return [text]
+    runs = (run.span() for run in re.finditer(r"\s+", text))
+    cuts = [0, *(cut for first, end in runs for cut in range(first + SPACES, end, SPACES)), len(text)]
+    return [text[first:end] for first, end in pairwise(cuts)]
 
 
 def load(data: bytes, name: str) -> Loaded:
@@ -239,7 +255,7 @@ def learn(texts: Sequence[str], settings: Tokenizer) -> bytes:
         max_token_length=LONGEST,
         show_progress=False,
     )
-    encoder.train_from_iterator(iter(texts), trainer)
+    encoder.train_from_iterator(chain.from_iterable(map(pieces, texts)), trainer)
     encoder.pre_tokenizer = pre_tokenizers.Sequence([split, spelled])
     return encoder.to_str(pretty=True).encode()
 
