@@ -3,12 +3,16 @@
 Everything here is given bytes that anyone may have written, and returns something for all of them: crawlers store
 bodies already decoded under headers that say otherwise, servers lie about lengths, codings and character sets, and
 records are cut off. What can be decoded is kept; only a body that grows past its limit is refused, and while it grows.
+Time is linear in the bytes: patterns give nothing back (possessive quantifiers) where a run can be long.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 import zlib
+from functools import cache
+from importlib import import_module
 from typing import NamedTuple
 
 import brotli
@@ -22,12 +26,20 @@ _SIP = 2**10
 """Bytes inflated at a time. They are few, because those after the end of a member are given once more."""
 _CODINGS = 4
 """Content codings on top of each other that are undone; more is an attack."""
-_CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
-_CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s;\"',>]+)", re.IGNORECASE)
+_PIECES = 2**20
+"""Chunks, or members of gzip or zlib, that a body may be made of; each takes a microsecond or more, whatever it
+holds."""
+_CHUNK = re.compile(rb"[ \t]*+([0-9a-fA-F]{1,15})[ \t]*+(?:;[^\r\n]*+)?\r?\n")
+_CHARSET = re.compile(r"charset\s*+=\s*+[\"']?\s*+([^\s;\"',>]+)", re.IGNORECASE)
 _META = re.compile(
-    rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]{2,40})|<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]{2,40})",
+    rb"<meta[^>]{0,500}?charset\s*+=\s*+[\"']?\s*+([\w.:-]{2,40})"
+    rb"|<\?xml[^>]{0,200}?encoding\s*+=\s*+[\"']([\w.:-]{2,40})",
     re.IGNORECASE,
 )
+_STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]++(\d{3})\b[^\n]*+\n")
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_INTERIM = (100, 102, 103)
+"""Statuses after which the response to the same request follows (RFC 9110, 15.2); 101 ends the HTTP."""
 _HTML = re.compile(rb"<(?:!doctype\s+html|html|head|body|title|meta|div|p|h1|table)\b", re.IGNORECASE)
 _BINARY = re.compile(rb"%PDF-|\x89PNG|GIF8[79]a|\xff\xd8\xff|PK\x03\x04|\x1f\x8b|RIFF|wOF[F2]|\x7fELF|\x00\x00\x01\x00")
 _LISTS = ("content-encoding", "transfer-encoding")
@@ -71,21 +83,27 @@ class Response(NamedTuple):
 
 
 def parse(block: bytes) -> Response | None:
-    """A stored response, or None where the bytes are none."""
+    """A stored response, or None where the bytes are none; that of the server where it sent interim ones before."""
     head = block[:HEAD]
-    status = re.match(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})\b[^\n]*\n", head)
+    status = _STATUS.match(head)
     if not status:
         return None
-    end = re.compile(rb"\r?\n\r?\n").search(head, status.end() - 2)
+    while (end := _BLANK_LINE.search(head, status.end() - 2)) and int(status[1]) in _INTERIM:
+        following = _STATUS.match(head, end.end())
+        if not following:
+            break
+        status = following
     stop, start = end.span() if end else (len(head), len(head))
     headers: dict[str, str] = {}
+    lists: dict[str, list[str]] = {name: [] for name in _LISTS}
     for line in head[status.end() : stop].decode("latin-1").splitlines():
         name, colon, value = line.partition(":")
         name, value = name.strip().lower(), value.strip()
-        if name in headers and name in _LISTS:
-            headers[name] += f", {value}"
+        if colon and name in _LISTS:
+            lists[name].append(value)
         elif colon:
             headers.setdefault(name, value)
+    headers |= {name: ", ".join(values) for name, values in lists.items() if values}
     return Response(int(status[1]), headers, block[start:])
 
 
@@ -116,7 +134,7 @@ def decoded(response: Response, limit: int) -> bytes:
 
 
 def _unchunked(body: bytes) -> bytes:
-    parts: list[bytes] = []
+    found, pieces = bytearray(), _Pieces()
     position = 0
     while match := _CHUNK.match(body, position):
         size, start = int(match[1], 16), match.end()
@@ -124,10 +142,22 @@ def _unchunked(body: bytes) -> bytes:
         if size and body[position : position + 1] not in (b"\r", b"\n", b""):
             break
         if size == 0:
-            return b"".join(parts)
-        parts.append(body[start:position])
+            return bytes(found)
+        pieces.count()
+        found += body[start:position]
         position += 2 if body.startswith(b"\r\n", position) else 1
-    return b"".join(parts) or body  # no chunk at all: stored already joined
+    return bytes(found) or body  # no chunk at all: stored already joined
+
+
+class _Pieces:
+    """How many pieces a body was found to be made of."""
+
+    number = 0
+
+    def count(self) -> None:
+        self.number += 1
+        if self.number > _PIECES:
+            raise TooLargeError(f"the body is made of more than {_PIECES:,} chunks or members")
 
 
 class _Output(bytearray):
@@ -142,8 +172,9 @@ class _Output(bytearray):
 def _inflated(body: bytes, limit: int) -> bytes:
     """Members of gzip or zlib, or a bare deflate stream; the body itself where it is none of them."""
     for window in (47, -15):
-        found, position = _Output(), 0
+        found, pieces, position = _Output(), _Pieces(), 0
         while position < len(body):
+            pieces.count()
             stream = zlib.decompressobj(window)
             try:
                 while position < len(body) and not stream.eof:
@@ -199,23 +230,39 @@ def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
     for mark, codec in _MARKS:
         if body.startswith(mark):
             return body.decode(codec, "replace")
-    labels = _CHARSET.findall(content_type)[:1]
-    if meta:
-        labels += [(match[1] or match[2]).decode("ascii") for match in _META.finditer(body, 0, 4096)][:1]
+    said, written = _CHARSET.search(content_type), _META.search(body, 0, 4096) if meta else None
+    labels = [said[1]] if said else []
+    if written:
+        labels.append((written[1] or written[2]).decode("ascii"))
     beyond = len(body.translate(None, _ASCII))
-    codecs = [known for label in labels if (known := _codec(label))]
-    if "iso2022_jp" not in codecs and not (codecs and codecs[0].startswith("utf-16") and b"\0" in body):
+    known = [codec for codec in map(_codec, labels) if codec]
+    if "iso2022_jp" not in known and not (known and known[0].startswith("utf-16") and b"\0" in body):
         try:
             return body.decode("utf-8")
         except UnicodeDecodeError:
             found = body.decode("utf-8", "replace")
             if found.count("\ufffd") * 100 <= beyond:
                 return found
-    for candidate in [*codecs, "utf-8", _codec(detect_encoding(body) or "") or "cp1252"]:
-        found = body.decode(candidate, "replace")
+    for candidate in [*known, "utf-8", _codec(detect_encoding(body) or "") or "cp1252"]:
+        found = _characters(body, candidate)
         if found.count("\ufffd") * 10 <= beyond:
             return found
-    return body.decode("cp1252", "replace")
+    return _characters(body, "cp1252")
+
+
+def _characters(body: bytes, codec: str) -> str:
+    """What `body.decode(codec, "replace")` returns, which takes ten times as long for bytes that a single-byte charset
+    leaves undefined."""
+    table = _table(codec)
+    return codecs.charmap_decode(body, "strict", table)[0] if table else body.decode(codec, "replace")
+
+
+@cache
+def _table(codec: str) -> str | None:
+    """The characters of the 256 bytes of a single-byte charset, U+FFFD for undefined ones; None of others."""
+    name = codecs.lookup(codec).name.replace("-", "_")
+    table: str | None = getattr(import_module(f"encodings.{name}"), "decoding_table", None)
+    return table.replace("\ufffe", "\ufffd").ljust(256, "\ufffd") if table else None
 
 
 def _codec(label: str) -> str | None:

@@ -23,7 +23,7 @@ _KINDS = {
     **dict.fromkeys((".md", ".markdown", ".mdown", ".mdx", ".mkd"), "markdown"),
     **dict.fromkeys((".tex", ".latex", ".ltx", ".sty", ".cls", ".bib"), "latex"),
 }
-_LATEX = re.compile(r"\A(?:\s|%.*\n)*\\(?:documentclass|documentstyle|begin\{|usepackage|section\{|chapter\{)")
+_LATEX = re.compile(r"\A(?:\s++|%.*+\n)*+\\(?:documentclass|documentstyle|begin\{|usepackage|section\{|chapter\{)")
 
 
 def kind(key: str, text: str, default: str) -> str:

@@ -26,7 +26,7 @@ from tasks.sources.files import opened
 class WarcReader(Reader):
     """Reads WARC files, and extracts the pages in them in a child process of its own."""
 
-    version = 3  # more layouts of WARC and damaged bodies are read; depth is that of the parsed tree
+    version = 4  # responses after interim ones (100 Continue) are read, and `resource` records
     libraries: ClassVar[tuple[str, ...]] = (
         *("FastWARC", "Resiliparse", "brotli", "zstandard"),
         *("trafilatura", "htmldate", "lxml", "python-dateutil", "jusText"),

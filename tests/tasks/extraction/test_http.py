@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import time
 import tracemalloc
 import zlib
 from typing import Any
@@ -136,6 +137,88 @@ def test_many_small_members_cost_no_more_than_their_bytes(monkeypatch: pytest.Mo
     members = 500_000  # copying the rest for each of them takes minutes
     body = gzip.compress(b"gold") * members
     assert web.decoded(response(body, Content_Encoding="gzip"), LIMIT) == b"gold" * members
+
+
+def test_interim_responses_before_the_response_are_passed_over() -> None:
+    final = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<p>gold"
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nContent-Type: image/png\r\n\r\n"
+    for before in (b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 102 Processing\n\n", hints, hints * 9):
+        parsed = web.parse(before + final)
+        assert parsed == web.Response(200, {"content-type": "text/html"}, b"<p>gold")
+    for alone in (b"HTTP/1.1 100 Continue\r\n\r\n", hints, hints + b"garbage\r\n\r\n", hints[:-2], hints * 2000):
+        parsed = web.parse(alone)
+        assert parsed
+        assert parsed.status in (100, 103)
+    switched = web.parse(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + final)
+    assert switched == web.Response(101, {"upgrade": "x"}, final)
+
+
+SPACES = " " * 60_000
+HOSTILE = {
+    **{
+        f"content type {part!r}": (f"text/html; {part}{SPACES}", b"<p>")
+        for part in ("charset", "charset=", "charset='")
+    },
+    **{f"media {part!r}": (part * 60_000, b"<p>") for part in (";", ",", "charset=", '"', "\t", "charset= ")},
+    **{
+        f"meta {part!r}": ("text/html", part + SPACES.encode() + b"x")
+        for part in (
+            b"<meta charset",
+            b"<meta charset=",
+            b"<meta " * 90 + b"charset=" * 9,
+            b"<?xml encoding =",
+            b"<?xml ",
+        )
+    },
+    **{f"doctype {part!r}": ("", part * 9000) for part in (b"<!doctype ", b"<!doctype" + b"\n" * 99)},
+    **{f"bytes {byte!r}": ("text/html; charset=windows-1252", byte * 2**22) for byte in (b"\x81", b"a\x81", b"\x1b$B")},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_is_said_of_a_page_costs_time_linear_in_its_bytes(name: str) -> None:
+    said, body = HOSTILE[name]
+    start = time.process_time()
+    parsed = response(body, Content_Type=said)
+    web.is_html(parsed, web.decoded(parsed, LIMIT))
+    web.text(body, said)
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    "line", ["A: b", "Content-Encoding: gzip", "Content-Encoding:", "a", ":", "Transfer-Encoding: chunked,", "\x85"]
+)
+def test_thousands_of_headers_cost_no_more_than_their_bytes(line: str) -> None:
+    start = time.process_time()
+    parsed = web.parse(b"HTTP/1.1 200 OK\r\n" + (f"{line}\r\n" * 60_000).encode("latin-1") + b"\r\n<p>gold")
+    assert parsed
+    assert len(web.decoded(parsed, LIMIT)) < 2**21
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("pieces", [b"1\nx\n", b"2\r\nxx\r\n", zlib.compress(b"a"), gzip.compress(b"a")])
+def test_a_body_in_tiny_pieces_takes_the_memory_of_its_bytes_and_is_refused_where_there_are_too_many(
+    monkeypatch: pytest.MonkeyPatch, pieces: bytes
+) -> None:
+    coded = {"Content-Encoding": "deflate"} if pieces[0] in (0x78, 0x1F) else {"Transfer-Encoding": "chunked"}
+    number = 2**17 // len(pieces)
+    parsed = response(pieces * number)._replace(headers={name.lower(): value for name, value in coded.items()})
+    tracemalloc.start()
+    found = web.decoded(parsed, LIMIT)
+    assert tracemalloc.get_traced_memory()[1] < 2**19
+    tracemalloc.stop()
+    assert len(found) in (number, 2 * number)
+    monkeypatch.setattr(web, "_PIECES", 9)
+    with pytest.raises(web.TooLargeError, match="more than 9 chunks or members"):
+        web.decoded(parsed, LIMIT)
+    few = response(pieces * 9)._replace(headers=parsed.headers)
+    assert len(web.decoded(few, LIMIT)) in (9, 18)
+
+
+@pytest.mark.parametrize("codec", ["cp1252", "cp1255", "cp874", "koi8-u", "mac-roman", "iso8859-8", "gb18030", "utf-8"])
+def test_undefined_bytes_are_replaced_as_python_replaces_them(codec: str) -> None:
+    body = bytes(range(256)) * 3
+    assert web._characters(body, codec) == body.decode(codec, "replace")
 
 
 TEXTS = {

@@ -8,6 +8,8 @@ import io
 import random
 import re
 import threading
+import time
+import tracemalloc
 import unicodedata
 import zlib
 from collections.abc import Iterator
@@ -443,6 +445,20 @@ def test_text_is_normalised_as_stated() -> None:
     assert normalise(persian) == persian
     assert normalise("pass\u200dword\u200c") == "password"
     assert normalise("a\ud800b\ufffe") == "ab"
+
+
+@pytest.mark.parametrize(
+    "part", [" \n", " ", "\r\n", "a\x01", "e" + "\u0301" * 29, "\u200d", "a\u200d", "\ufb2c", "\x85 "]
+)
+def test_text_of_one_thing_repeated_costs_time_and_memory_linear_in_it(part: str) -> None:
+    text = part * (2**20 // len(part)) + "x"
+    start = time.process_time()
+    normalise(text)
+    assert time.process_time() - start < 2
+    tracemalloc.start()
+    normalise(text[: 2**16])
+    assert tracemalloc.get_traced_memory()[1] < 40 * 2**16
+    tracemalloc.stop()
 
 
 def test_of_the_marks_on_a_character_thirty_are_kept_however_many_there_are() -> None:
