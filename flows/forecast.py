@@ -20,6 +20,7 @@ from flows.run import Run
 from flows.terminal import Notes, console, pairs, table
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Learned, Node
+from tasks.storage.pins import without
 from tasks.storage.store import Store
 from training import checkpoint, model
 
@@ -185,6 +186,8 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
         }
         if "sha256" in pin:
             entry["sha256"] = pin["sha256"]
+        if left_out := without(pin):
+            entry["without"] = f"{left_out} (--retrain {name} learns it of all)"
         if moved := pipeline.pins.moved(name):
             entry["moved"] = f"learned anew by the next run, as {', '.join(moved)} moved"
         elif name in learned and (changed := _differences("", pin["ingredients"], learned[name].ingredients())):
@@ -240,7 +243,8 @@ def show(found: dict[str, Any]) -> None:
     pins = table("pin", "sha256", "age in days", "run", "", title="Pins")
     notes = Notes()
     for pin in found["pins"]:
-        changed = notes.cell(pin["name"], pin.get("settings_since_changed", pin.get("moved", "")))
+        told = (pin.get("settings_since_changed", pin.get("moved", "")), pin.get("without", ""))
+        changed = notes.cell(pin["name"], "; ".join(filter(None, told)))
         pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], changed)
     console().print(pins)
     notes.show()

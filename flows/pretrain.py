@@ -21,7 +21,8 @@ from prefect.states import Completed, Failed, State
 
 from flows import artifacts
 from flows.run import STOPS, Run
-from tasks.engine.runner import GateError, StageResult
+from tasks.engine.gates import GateError
+from tasks.engine.runner import StageResult
 
 DEMO = "data_specs/demo.yaml"
 

@@ -24,9 +24,10 @@ from data_specs.spec import Spec
 from flows.embedded import ServerError
 from tasks import registry
 from tasks.engine import fanout, garbage_collection
+from tasks.engine.gates import GateError
 from tasks.engine.ledger import funnel
 from tasks.engine.pipeline import Pipeline
-from tasks.engine.runner import Execution, GateError, StageError, StageResult
+from tasks.engine.runner import Execution, StageError, StageResult
 from tasks.engine.stage import digest
 from tasks.planning import run_plan, trace
 from tasks.planning.inputs import PlanInputs

@@ -27,6 +27,8 @@ def direct(
         try:
             entry = worker.run(stage, job, store)
         except Exception as error:
+            if fanout.passing(error):
+                raise
             entry = fanout.error_entry(job, error, 1)
             failed += 1
         take([entry])

@@ -2,7 +2,9 @@
 
 Ray's own retries are off; ours tell three things apart. A job's own error spends one of its attempts. A worker that
 dies spends one of its crashes (an out-of-memory kill and a crash look alike), and the job's next attempt runs alone.
-A dead node spends nothing. A job that has spent its attempts is returned as an error entry, never raised.
+A dead node spends nothing. Nor does a failure of the storage: the job is tried again a few times, ever later, and then
+the run stops with it, as it would go on to fail shard after shard. A job that has spent its attempts is returned as an
+error entry, never raised.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from typing import Any
 from data_specs.spec import Cluster
 from tasks.engine import ray_patches, worker
 from tasks.storage.manifest import Entry
-from tasks.storage.store import Store
+from tasks.storage.store import DamagedError, Store, StoreError
 
 log = logging.getLogger("sluice")
 
 OBJECT_STORE = 200 * 2**20
 """Bytes of a local Ray's object store: only stages and entries pass through it."""
+WAITS = (1.0, 2.0, 4.0, 8.0)
+"""Seconds after which a job is tried again whose storage failed; nothing is begun meanwhile."""
 _held: tuple[str, Any] | None = None
 
 
@@ -127,7 +131,8 @@ def run(
     flush_seconds: float = 2.0,
 ) -> int:
     """Do all jobs; give finished entries to `take` every `flush_seconds`. Returns how many ended in an error entry.
-    Raises ClusterError where a local Ray has not the memory that one job reserves; a cluster may grow yet."""
+    Raises ClusterError where a local Ray has not the memory that one job reserves; a cluster may grow yet; StoreError
+    where the storage keeps failing."""
     import ray
 
     start(cluster)
@@ -139,15 +144,20 @@ def run(
     running: dict[Any, worker.Job] = {}
     errors: dict[str, int] = {}
     crashes: dict[str, int] = {}
+    stalls: dict[str, int] = {}
+    resume = 0.0
     finished: list[Entry] = []
     failed, solitary, flushed = 0, False, time.monotonic()
     window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
     while waiting or alone or running:
+        if not running:
+            time.sleep(max(0.0, resume - time.monotonic()))
+        held = time.monotonic() < resume
         if alone and not running:
             job = alone.popleft()
             running[remote.remote(token, ref, job, store)] = job
             solitary = True
-        while waiting and not alone and not solitary and len(running) < window:
+        while waiting and not (alone or solitary or held) and len(running) < window:
             job = waiting.popleft()
             running[remote.remote(token, ref, job, store)] = job
         try:
@@ -170,8 +180,17 @@ def run(
                     finished.append(error_entry(job, error, crashes[job.key]))
                     failed += 1
             except ray.exceptions.RayTaskError as error:
-                errors[job.key] = errors.get(job.key, 0) + 1
                 cause = error.cause if isinstance(error.cause, BaseException) else error
+                if passing(cause):
+                    stalls[job.key] = stalls.get(job.key, 0) + 1
+                    if stalls[job.key] > len(WAITS):
+                        raise cause from None
+                    wait = WAITS[stalls[job.key] - 1]
+                    log.warning("%s: %s; tried again in %.0f s", job.shard, _first_line(cause), wait)
+                    waiting.appendleft(job)
+                    resume = time.monotonic() + wait
+                    continue
+                errors[job.key] = errors.get(job.key, 0) + 1
                 log.warning(
                     "%s: %s, attempt %d of %d", job.shard, _first_line(cause), errors[job.key], cluster.attempts
                 )
@@ -188,6 +207,11 @@ def run(
     if finished:
         take(finished)
     return failed
+
+
+def passing(error: BaseException) -> bool:
+    """Whether it is the storage that failed, not the job: what it could not read or write it may in a while."""
+    return isinstance(error, StoreError) and not isinstance(error, DamagedError)
 
 
 def _first_line(error: BaseException) -> str:

@@ -27,6 +27,9 @@ from tasks.storage.store import Store
 STAGING = "again/"
 """Goes before the paths of what is computed again beside what exists: no folder of the store's own has this name."""
 
+NAMED = 20
+"""Shards or files, at most, that a pin, a funnel or an error names."""
+
 Catalog = Callable[[Spec, Pins], list[Node]]
 """Makes the stages that a spec asks for, in order."""
 
@@ -40,6 +43,8 @@ class Wave:
     folders: list[str]
     index: Index
     jobs: list[Job] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
+    """Of a fit: the shards whose samples are missing, as they are quarantined."""
 
 
 @dataclass
@@ -360,7 +365,8 @@ class Pipeline:
             wave.jobs.append(self._job("sample", str(keys[place]), path, place, names))
         lost = self.lost(names) | (samples.state == QUARANTINED)
         none.index.errors = samples.errors
-        if wave.jobs or not (samples.done | lost).all() or not samples.done.any():
+        failed = len(samples.errors) > self.spec.gates.quarantined * count
+        if wave.jobs or failed or not (samples.done | lost).all() or not samples.done.any():
             none.waves = [wave] if wave.jobs else []
             return none
         key = digest([learned.recipe, [key for key, done in zip(keys, samples.done, strict=True) if done]])
@@ -369,6 +375,7 @@ class Pipeline:
         wave = Wave(learned, f"{learned.name}@{learned.recipe}", [f"models/{learned.name}"], Index((), [key]))
         inputs = tuple((f"{folder}/{k}.parquet", ()) for k, done in zip(keys, samples.done, strict=True) if done)
         path = f"models/{learned.name}/{key}{learned.suffix}"
+        wave.without = [self.shards[place].name for place in np.flatnonzero(~samples.done).tolist()]
         wave.jobs = [Job("fit", key, path, learned.name, self.run, inputs=inputs)]
         none.waves = [wave]
         return none
@@ -394,17 +401,20 @@ class Pipeline:
             self.tried.add(entry["key"])
             by_folder.setdefault(paths[entry["key"]].rsplit("/", 1)[0], []).append(entry)
             if "facts" in entry:
-                self._pin(wave.stage, paths[entry["key"]], entry)
+                self._pin(wave, paths[entry["key"]], entry)
         for folder, found in by_folder.items():
             Manifest(self.store, folder).append(found)
             if not self.store.exists(f"{folder}/recipe.json"):
                 ingredients = wave.stage.ingredients()
                 self.store.commit(f"{folder}/recipe.json", orjson.dumps(ingredients, option=orjson.OPT_INDENT_2))
 
-    def _pin(self, learned: Learned, path: str, entry: Entry) -> None:
-        """Hold fast what was learned."""
-        pin = {"path": path, "sha256": entry["sha256"], "run": entry["run"], "ingredients": learned.ingredients()}
-        self.pins.set(learned.name, pin | {"facts": {"rows": entry["rows"], **entry["facts"]}})
+    def _pin(self, wave: Wave, path: str, entry: Entry) -> None:
+        """Hold fast what was learned, and of which shards it was not."""
+        pin = {"path": path, "sha256": entry["sha256"], "run": entry["run"], "ingredients": wave.stage.ingredients()}
+        facts = {"rows": entry["rows"], **entry["facts"]}
+        if wave.without:
+            facts["without"] = {"count": len(wave.without), "shards": wave.without[:NAMED]}
+        self.pins.set(wave.stage.name, pin | {"facts": facts})
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from tasks.engine import fanout
-from tasks.engine.ledger import funnel, removed_share
+from tasks.engine import fanout, gates
 from tasks.engine.pipeline import STAGING, Output, Pipeline, Wave
 from tasks.engine.stage import Learned, Node, digest
 from tasks.storage.manifest import QUARANTINED
+from tasks.storage.pins import without
 
 SPARE = 64 * 2**20
 """Bytes that must stay free on the store's disk beside what a wave may write."""
@@ -25,10 +25,6 @@ SPARE = 64 * 2**20
 
 class StageError(RuntimeError):
     """A stage could not be computed."""
-
-
-class GateError(RuntimeError):
-    """A gate of the spec stopped the run (exit code 3)."""
 
 
 class ChangedError(StageError):
@@ -79,7 +75,7 @@ class Execution:
         result = self._result("documents", recipes, did, started)
         said = [f"{name}: {reader.regrouped}" for name, reader in self.pipeline.readers.items() if reader.regrouped]
         result.note = "; ".join([*said, *filter(None, [result.note])])
-        self._check_read()
+        gates.read(self.pipeline)
         return result
 
     def stage(self, name: str) -> StageResult:
@@ -91,8 +87,8 @@ class Execution:
         did = self._waves(name, lambda: self.pipeline.resolve(self.pipeline.node(name)))
         result = self._result(name, node.stage.recipe, did, started)
         if name == "verdict":
-            self._check_removed()
-            self._check_skipped()
+            gates.removed(self.pipeline)
+            gates.skipped(self.pipeline)
         return result
 
     def _learn(self, node: Node, started: float) -> StageResult:
@@ -100,6 +96,7 @@ class Execution:
         did = self._waves(node.name, lambda: self.pipeline.resolve(node))
         pin = self.pipeline.pins.get(node.stage.name)
         if pin is None:
+            gates.sampled(self.pipeline, node.name)
             errors = self.pipeline.outputs[node.name].index.errors.values()
             raise StageError(f"{node.name}: nothing was learned. {'; '.join(sorted(set(errors))[:3])}")
         if did:
@@ -108,6 +105,8 @@ class Execution:
         note = f"pinned {pin['sha256'][:8]} by {pin['run']}"
         if did and moved:
             note += f"; learned anew, as {', '.join(moved)} moved"
+        if left_out := without(pin):
+            note += f"; {left_out}: --retrain {node.stage.name} learns it of all"
         if not did and digest(pin["ingredients"]) != digest(node.stage.ingredients()):
             note += f"; its settings have changed since: --retrain {node.stage.name} learns it anew"
         seconds = round(time.perf_counter() - started, 3)
@@ -159,55 +158,14 @@ class Execution:
     def _result(self, name: str, recipe: str, did: int, started: float) -> StageResult:
         index = self.pipeline.outputs[name].index
         lost = int(np.count_nonzero(index.state == QUARANTINED))
-        share = lost / max(1, len(index.keys))
-        limit = self.pipeline.spec.gates.quarantined
         state = "partial" if lost else "computed" if did else "cached"
         seconds = round(time.perf_counter() - started, 3)
         rows = int(index.rows[index.done].sum())
         note = "; ".join(sorted(set(index.errors.values()))[:3])
         result = StageResult(name, recipe, state, len(index.keys), rows, seconds, note, did)
         self.results.append(result)
-        if share > limit:
-            raise GateError(
-                f"{name}: {lost} of {len(index.keys)} shards are quarantined, more than gates.quarantined "
-                f"= {limit:.0%}: {note}"
-            )
+        gates.quarantined(self.pipeline, name)
         return result
-
-    def _check_read(self) -> None:
-        rows = self.pipeline.outputs["documents"].index.rows
-        read = {shard.source for shard, count in zip(self.pipeline.shards, rows, strict=True) if count}
-        for source, counts in funnel(self.pipeline)["sources"].items():
-            if source not in read:
-                lost = [*counts["dropped"].items(), *counts["quarantined"].items()]
-                why = ", ".join(f"{count:,} {reason}" for reason, count in lost) or "there is none"
-                raise GateError(
-                    f"documents: none of the {counts['in']:,} records of source {source} is a document ({why}); mend "
-                    "its settings, or leave it out"
-                )
-
-    def _check_removed(self) -> None:
-        limit = self.pipeline.spec.gates.removed_per_source
-        for source, share in removed_share(funnel(self.pipeline)).items():
-            if share > limit:
-                raise GateError(
-                    f"verdict: duplicates and copies of held-out documents take {share:.1%} of source {source}, more "
-                    f"than gates.removed_per_source = {limit:.0%}; look at them with `sluice query`, or raise the gate"
-                )
-
-    def _check_skipped(self) -> None:
-        if self.pipeline.spec.gates.skipped:
-            return
-        index = self.pipeline.outputs["verdict"].index
-        for place in range(len(index.keys)):
-            for group, skipped in (index.ledger(place) or {}).items():
-                if group.endswith(".skipped"):
-                    stage, count = next(iter(skipped.items()))
-                    source = group.removesuffix(".skipped")
-                    raise GateError(
-                        f"verdict: {count:,} documents of one shard of {source} are kept although stages.{stage}.where "
-                        "skipped them; add a rule that drops them, or set gates.skipped: true"
-                    )
 
     def recompute(self, name: str, replace: bool = False) -> StageResult:
         """Compute a stage again beside what exists and compare values. Equal: nothing below has to run. Raises

@@ -69,6 +69,15 @@ class Pins:
         return {pin["path"]: pin["sha256"]} if pin else {}
 
 
+def without(pin: Pin) -> str:
+    """The shards that a pin was not learned from, as they were quarantined then; "" where there were none."""
+    left_out = pin["facts"].get("without") if "facts" in pin else None
+    if not left_out:
+        return ""
+    more = ", ..." if left_out["count"] > len(left_out["shards"]) else ""
+    return f"learned without {left_out['count']:,} shards ({', '.join(left_out['shards'])}{more})"
+
+
 def fetched(store: Store, path: str, sha256: str) -> Path:
     """A pinned file on this machine, its digest verified; files of an object store are copied to a cache once.
 

@@ -18,15 +18,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from flows import forecast
 from flows.run import Run
+from tasks.decision.held_out import HeldOut
 from tasks.engine import garbage_collection
+from tasks.engine.gates import GateError
 from tasks.engine.reading import InputShard, Read
-from tasks.engine.runner import ChangedError, DiskFullError, GateError, StageError
+from tasks.engine.runner import ChangedError, DiskFullError, StageError
 from tasks.engine.stage import Stage
 from tasks.filters.language import Language
 from tasks.scoring.domain import DomainLearned
 from tasks.sources.folder import FolderReader
-from tasks.storage.store import BusyError, DamagedError, Store
+from tasks.storage.store import BusyError, DamagedError, Store, StoreError
 from tasks.tokenization.tokens import Tokens
 from tests import small
 from tests.whole import content, direct, go, states
@@ -34,6 +37,13 @@ from training.launch import TrainingError
 
 ROOT = Path(__file__).parents[2]
 AFTER_VERDICT = {"verdict", "learn_tokenizer", "tokens", "plan"}
+
+
+def resolved(spec: Path) -> Run:
+    """What a question is asked of."""
+    run = Run.of(str(spec))
+    run.resolve()
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +233,55 @@ def test_what_cannot_be_learned_from_any_shard_is_said_with_the_reason(
     monkeypatch.setattr(DomainLearned, "sample", failing)
     with pytest.raises(StageError, match=r"learn_domain: nothing was learned\. RuntimeError: the disk"):
         go(small.corpus(tmp_path), until="learn_domain")
+
+
+def test_nothing_is_pinned_that_shards_are_missing_from_unless_they_are_quarantined_within_the_gate(
+    first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = copy(first, tmp_path)
+    before = Run.of(str(spec)).pipeline.pins.get("held_out")
+    real, sampled = HeldOut.sample, list[int]()
+
+    def failing(self: HeldOut, batch: pa.Table) -> pa.Table:
+        sampled.append(batch.num_rows)
+        if len(sampled) == 1:
+            raise RuntimeError("this page is cursed")
+        return real(self, batch)
+
+    monkeypatch.setattr(HeldOut, "sample", failing)
+    changed = "seed=8"
+    with pytest.raises(GateError, match=r"learn_held_out: 1 of 4 shards could not be sampled.*: this page is cursed"):
+        go(spec, [changed], retrain=["held_out"], until="learn_held_out")
+    assert Run.of(str(spec)).pipeline.pins.get("held_out") == before
+    del sampled[:]
+    within = [changed, "gates.quarantined=25%"]
+    run = go(spec, within, retrain=["held_out"], until="learn_held_out")
+    pin = Run.of(str(spec)).pipeline.pins.get("held_out")
+    assert pin is not None
+    assert pin["facts"]["without"] == {"count": 1, "shards": [run.pipeline.shards[0].name]}
+    told = f"learned without 1 shards ({run.pipeline.shards[0].name})"
+    assert told in run.record["stages"][-1]["note"]
+    assert (
+        told in {pin["name"]: pin.get("without", "") for pin in forecast.forecast(resolved(spec))["pins"]}["held_out"]
+    )
+    assert told in go(spec, within, until="learn_held_out").record["stages"][-1]["note"]
+    whole = go(spec, within, retrain=["held_out"], until="learn_held_out")
+    assert "without" not in whole.record["stages"][-1]["note"]
+
+
+def test_a_storage_that_fails_stops_the_run_and_leaves_nothing_quarantined_or_pinned(
+    first: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = copy(first, tmp_path)
+
+    def failing(self: HeldOut, batch: pa.Table) -> pa.Table:
+        raise StoreError("s3://bucket cannot be read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HeldOut, "sample", failing)
+        with pytest.raises(StoreError, match="s3://bucket cannot be read"):
+            go(spec, ["seed=8", "gates.quarantined=100%"], retrain=["held_out"], until="learn_held_out")
+    assert content(go(spec)) == content(first[1])
 
 
 def test_duplicates_above_the_limit_stop_the_run(first: Any, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tasks.engine import fanout, worker
 from tasks.engine.stage import Stage
 from tasks.storage import columns
 from tasks.storage.manifest import Entry
-from tasks.storage.store import Store
+from tasks.storage.store import Store, StoreError
 
 
 class Settled(Settings):
@@ -43,13 +43,16 @@ class Odd(Stage):
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         [text] = batch["text"].to_pylist()
-        first = not list(self.folder.glob(f"{text}.*"))
+        tries = len(list(self.folder.glob(f"{text}.*")))
+        first = not tries
         (self.folder / f"{text}.{time.time_ns()}").touch()
         match text.split():
             case ["error", "always"]:
                 raise RuntimeError("this page is cursed")
             case ["error", "once"] if first:
                 raise RuntimeError("the network blinked")
+            case ["storage", failures] if tries < int(failures):
+                raise StoreError("s3://bucket cannot be read")
             case ["dies", when] if first or when == "always":
                 os.kill(os.getpid(), signal.SIGKILL)
             case ["waits", *_] if first:
@@ -75,7 +78,7 @@ def fan(folder: Path, cluster: Cluster, texts: list[str]) -> tuple[int, dict[str
     store = Store(str(folder / "store"))
     (folder / "attempts").mkdir(parents=True)
     entries: list[Entry] = []
-    failed = fanout.run(Odd(folder / "attempts"), "odd@1", jobs(store, texts), store, cluster, entries.extend)
+    failed = fanout.run(Odd(folder / "attempts"), f"odd@{folder}", jobs(store, texts), store, cluster, entries.extend)
     return failed, {entry["shard"]: entry for entry in entries}
 
 
@@ -106,6 +109,18 @@ def test_an_error_and_a_death_are_tried_again_as_often_as_the_spec_says_and_the_
     assert all("error" not in entry and entry["rows"] == 1 for entry in done)
     with pytest.raises(fanout.ClusterError, match=r"is 1,073,741,824 MiB, but the largest node of Ray has"):
         fan(tmp_path / "more", Cluster(shard_memory=2**50), ["good"])
+
+
+def test_a_storage_that_fails_costs_no_attempt_and_one_that_keeps_failing_stops_the_run(
+    local: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, "WAITS", (0.1,) * 4)
+    failed, taken = fan(tmp_path / "passing", local, ["storage 4", *(f"good {number}" for number in range(5))])
+    assert (failed, taken["storage 4"]["rows"], attempts(tmp_path / "passing", "storage 4")) == (0, 1, 5)
+    stopped = tmp_path / "stopped"
+    with pytest.raises(StoreError, match="s3://bucket cannot be read"):
+        fan(stopped, local, [f"storage {number}" for number in range(90, 99)])
+    assert 5 <= sum(attempts(stopped, f"storage {number}") for number in range(90, 99)) < 9 * 5
 
 
 def test_the_death_of_ray_itself_is_one_plain_error(

@@ -23,7 +23,7 @@ from warcio.warcwriter import WARCWriter
 
 from flows.cli import cli
 from flows.run import Run
-from tasks.engine.runner import GateError
+from tasks.engine.gates import GateError
 from tasks.sources import far
 from tests import small
 from tests.whole import content, go, states
