@@ -1,11 +1,13 @@
-"""The documents for readers, held against the code: the columns and reasons, and how a filter is added."""
+"""The documents for readers, held against the code: columns and reasons, the house, and how a filter is added."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import sys
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +22,7 @@ from tasks.storage.store import Store
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = (ROOT / "docs" / "columns.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 FILTER = (ROOT / "docs" / "adding_a_filter.md").read_text()
 SPEC = "name: docs\nsources: {web: {kind: jsonl, paths: none.jsonl}}\nchannels: {all: 'true'}\n"
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
@@ -59,6 +62,21 @@ def test_every_column_that_is_written_is_described_and_no_other(name: str, tmp_p
 
 def test_every_reason_is_described() -> None:
     assert {reason for reason, _ in described(COLUMNS)["Reasons"]} >= OWN_REASONS
+
+
+def test_every_function_on_the_walk_of_a_page_exists() -> None:
+    named = re.findall(r"`([\w/]+)\.py:([\w.]+)`", ARCHITECTURE)
+    assert len(named) > 30
+    for file, name in named:
+        assert callable(attrgetter(name)(importlib.import_module(file.replace("/", ".")))), f"{file}.py:{name}"
+
+
+def test_every_room_is_on_the_plan_of_the_house() -> None:
+    found = {path.name for path in (ROOT / "tasks").iterdir() if (path / "__init__.py").exists()}
+    assert (
+        set(re.findall(r"^\| `(\w+)/` \| [^|]+ \|$", ARCHITECTURE.partition("room of `tasks/`")[2], re.MULTILINE))
+        == found
+    )
 
 
 def imported(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
