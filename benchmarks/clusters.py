@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from data_specs.base import Settings
 from data_specs.spec import Spec
 from data_specs.stages import Duplicates
 from tasks import registry
@@ -48,7 +49,7 @@ class Given(Stage):
 def pipeline(folder: str, stage: Clusters) -> Pipeline:
     settings = {"name": "synthetic", "store": folder, "channels": {"all": "true"}}
     spec = Spec.model_validate(settings | {"sources": {"web": {"kind": "text", "paths": "x"}}})
-    given = Given(spec.stages)
+    given = Given(Settings())
     nodes = [Node("given", given), Node("clusters", stage)]
     made = Pipeline(spec, Store(folder), "benchmark", lambda *_: nodes, registry.readers(spec))
     made.shards = [InputShard("web", f"web-{n:06d}", f"{n:032x}", ()) for n in range(SHARDS)]

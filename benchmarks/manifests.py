@@ -36,7 +36,7 @@ class Synthetic(Stage):
 
     def __init__(self, number: int) -> None:
         super().__init__(Settings())
-        self.name = f"stage{number}"  # type: ignore[misc]
+        self.name = f"stage{number}"
         self.reads = ("text",) if number == 0 else (f"column{number - 1}", "text")
         self.writes = pa.schema([(f"column{number}", pa.int32())])
 

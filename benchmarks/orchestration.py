@@ -89,7 +89,7 @@ def trivial_shards() -> float:
     with tempfile.TemporaryDirectory() as folder:
         store, ids = Store(folder), "0" * 32
         columns.write(store, "documents.parquet", pa.table({"text": ["one", "two"]}), {"ids": ids})
-        inputs = (("documents.parquet", ("text",)),)
+        inputs = (("documents.parquet", (("text", "text"),)),)
         keys = [f"{number:032x}" for number in range(SHARDS)]
         jobs = [worker.Job("shard", k, f"columns/trivial/{k}.parquet", k, "b", ids, 2, inputs) for k in keys]
         manifest, stage = Manifest(store, "columns/trivial"), Trivial(Settings())

@@ -150,6 +150,21 @@ def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] |
     return _written(bound(tree))
 
 
+def renamed(text: str, columns: Mapping[str, str]) -> str:
+    """The same expression over columns of other names; the text itself where it names none of them."""
+    if not any(columns.get(name, name) != name for name in _parse(text).columns):
+        return text
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, dict):
+            if value.get("class") == "COLUMN_REF":
+                return value | {"column_names": [columns.get(name, name) for name in value["column_names"]]}
+            return {key: changed(child) for key, child in value.items()}
+        return [changed(child) for child in value] if isinstance(value, list) else value
+
+    return _written(changed(_tree(text)))
+
+
 def suggestion(name: str, known: Collection[str], mark: str = "`") -> str:
     """`; did you mean ...?` with the nearest known name, or nothing when none is near."""
     near = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.6)

@@ -19,6 +19,7 @@ from data_specs.expressions import suggestion
 from data_specs.mistakes import explained, shown
 from data_specs.ruleset import Ruleset
 from data_specs.spec import Spec
+from data_specs.stages import with_kinds
 
 __all__ = ["SpecError", "check_columns", "load"]
 
@@ -32,6 +33,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     mistakes = _rules(document)
     for override in overrides:
         mistakes += _override(document, override)
+    if "stages" in document.value:
+        document.value["stages"] = with_kinds(document.value["stages"])
     try:
         spec = Spec.model_validate_json(json.dumps(document.value), strict=True)
     except ValidationError as error:

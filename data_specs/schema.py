@@ -48,7 +48,16 @@ def written() -> Node:
     schema = _pruned(_settings())
     schema["properties"]["rules"] = RULES
     del schema["$defs"]["Rule"]
+    schema["properties"]["stages"] |= _stages(schema["properties"]["stages"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _stages(node: Node) -> Node:
+    """Stages as they are written: one that is named as a kind need not say it."""
+    [choice] = node["patternProperties"].values()
+    kinds = {kind: {"$ref": place} for kind, place in choice["discriminator"]["mapping"].items()}
+    others = {"oneOf": [each | {"required": ["kind"]} for each in kinds.values()]}
+    return {"properties": kinds, "patternProperties": {rf"^(?!({'|'.join(kinds)})$)[a-z][a-z0-9_]*$": others}}
 
 
 def names(place: Place, values: Any) -> list[str]:

@@ -5,14 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs.base import Bytes, Expression, Name, Settings
 from data_specs.expressions import parse, suggestion
 from data_specs.sources import Source
-from data_specs.stages import Gates, Stages
+from data_specs.stages import (
+    ALWAYS,
+    KINDS,
+    SINGLE,
+    Duplicates,
+    Ensemble,
+    Extract,
+    Gates,
+    Kind,
+    Normalise,
+    Quality,
+    Stage,
+    column,
+)
 from data_specs.training import Mixture, Model, Tokenizer, Training
 
 READING = frozenset(
@@ -21,8 +34,10 @@ READING = frozenset(
 """Reasons of reading: such a record never was a document."""
 COPIES = frozenset({"duplicate", "held_out_copy"})
 """Reasons of documents that are alike to another: one that stays, or one that is held out."""
-OWN_REASONS = READING | COPIES | {"kept", "no_channel", "held_out", "quarantined"}
+OWN_REASONS = READING | COPIES | {"kept", "emptied", "no_channel", "held_out", "quarantined"}
 """What the funnel counts beside the rules."""
+
+AnyStage = TypeVar("AnyStage", bound=Stage)
 
 
 class Rule(Settings):
@@ -61,7 +76,12 @@ class Spec(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 20260101
     """Every random stream derives from it."""
     sources: Annotated[dict[Name, Source], Field(min_length=1)]
-    stages: Stages = Stages()
+    stages: dict[Name, Kind] = {}
+    """Stage by name; of the kinds `extract`, `language`, `signals` and `duplicates` there is one of that name, also
+    where it is not named here. In the order people think of them; columns decide what runs when."""
+    text: Name = "text"
+    """The column of text that stages read and the model is trained on: the source's, or that of a stage which rewrites
+    it."""
     rules: tuple[Rule, ...] = ()
     """In order; the first that is true is the reason."""
     gates: Gates = Gates()
@@ -82,12 +102,65 @@ class Spec(Settings):
             raise ValueError(f"{store} is neither a folder nor a URL, which has `://`")
         return store
 
+    @field_validator("stages")
+    @classmethod
+    def _whole(cls, stages: dict[str, Kind]) -> dict[str, Kind]:
+        return {name: each for name, each in ALWAYS.items() if name not in stages} | stages
+
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
         """One line per mistake, each beginning with its dotted key."""
-        if mistakes := [*self._names(), *self._percentiles(), *self._phases(), *self._epochs()]:
+        mistakes = [*self._names(), *self._stages(), *self._percentiles(), *self._phases(), *self._epochs()]
+        if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
+
+    @property
+    def extract(self) -> Extract:
+        """The settings of extraction."""
+        found = self.stages["extract"]
+        assert isinstance(found, Extract)  # a name that is a kind is of that kind
+        return found
+
+    @property
+    def duplicates(self) -> Duplicates:
+        """The settings of duplicates."""
+        found = self.stages["duplicates"]
+        assert isinstance(found, Duplicates)  # a name that is a kind is of that kind
+        return found
+
+    def of_kind(self, kind: type[AnyStage]) -> dict[str, AnyStage]:
+        """The stages of a kind by name, in the order in which they are written."""
+        return {name: stage for name, stage in self.stages.items() if isinstance(stage, kind)}
+
+    @property
+    def texts(self) -> list[str]:
+        """Columns of text: the source's, and those of stages that rewrite it."""
+        return ["text", *(column(name, "normalise", "normalise") for name in self.of_kind(Normalise))]
+
+    @property
+    def preferences(self) -> list[str]:
+        """What may say which of several duplicates stays."""
+        return list(dict.fromkeys(["quality", "length", "date", *self.of_kind(Quality), *self.of_kind(Ensemble)]))
+
+    def _stages(self) -> Iterator[str]:
+        for name, stage in self.stages.items():
+            if name in KINDS and stage.kind != name:
+                yield f"stages.{name}: {name} is a kind, so a stage of this name is of it, not of {stage.kind}"
+            if stage.kind in SINGLE and name != stage.kind:
+                yield f"stages.{name}: there is one stage of the kind {stage.kind}; call it so"
+            chosen = stage.text if isinstance(stage, Stage) else None
+            if chosen is not None and chosen not in self.texts:
+                yield f"stages.{name}.text is {chosen}, which is no text{suggestion(chosen, self.texts, mark='')}"
+            if isinstance(stage, Ensemble) and name in stage.of:
+                yield f"stages.{name}.of: an ensemble is not of itself"
+            for number, wanted in enumerate(stage.keep if isinstance(stage, Duplicates) else ()):
+                if wanted not in self.preferences:
+                    hint = suggestion(wanted, self.preferences)
+                    *some, last = (f"`{each}`" for each in self.preferences)
+                    yield f"stages.{name}.keep.{number} is `{wanted}`, but should be {', '.join(some)} or {last}{hint}"
+        if self.text not in self.texts:
+            yield f"text is {self.text}, which is no text{suggestion(self.text, self.texts, mark='')}"
 
     def _names(self) -> Iterator[str]:
         names = [rule.name for rule in self.rules]
@@ -101,12 +174,12 @@ class Spec(Settings):
 
     def _percentiles(self) -> Iterator[str]:
         """Percentiles are known once the stages' columns are."""
-        stages = self.stages
-        texts = {
-            f"{name}.where": getattr(stages, name).where for name in ("signals", "domain", "quality", "duplicates")
-        }
-        texts |= {f"domain.labels.{label}": text for label, text in stages.domain.labels.items()}
-        for key, text in (texts | {"quality.reference": stages.quality.reference}).items():
+        texts: dict[str, str | None] = {}
+        for name, stage in self.stages.items():
+            texts[f"{name}.where"] = stage.where if isinstance(stage, Stage) else None
+            texts |= {f"{name}.labels.{label}": text for label, text in getattr(stage, "labels", {}).items()}
+            texts[f"{name}.reference"] = getattr(stage, "reference", None)
+        for key, text in texts.items():
             if text and parse(text).percentiles:
                 yield f"stages.{key}: percentile is for rules, channels and phases; a stage needs a number here"
 

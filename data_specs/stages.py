@@ -1,17 +1,46 @@
-"""Settings of the stages between a source and the verdict. What is here belongs to a stage's recipe."""
+"""Settings of the stages between a source and the verdict: a spec names its stages, and each is of a kind.
+
+What is here belongs to a stage's recipe, but for what `Stage` says. Stages of one kind have names of their own:
+`edu: {kind: quality, reference: ...}`. Where a name is a kind's, `kind` may be left out.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Name, Settings, Share
 
 
+class Stage(Settings):
+    """What stages of every kind have."""
+
+    kind: str
+    """What the stage does; its name, where that is a kind."""
+    text: Name | None = None
+    """The column of text that is read: null is the spec's `text`, and for a stage that rewrites text, the source's."""
+    reads: dict[Name, Name] = {}
+    """Columns that are read in the place of others, such as `language: second` where a stage `second` identifies
+    languages, too."""
+    where: Expression | None = None
+    """Gate: rows for which this is not true are skipped (their columns are null)."""
+    cores: Annotated[float, Field(gt=0)] = 1
+    """Cores that Ray reserves for one shard's task."""
+    memory: Bytes | None = None
+    """Bytes that Ray reserves for one shard's task; null: `cluster.shard_memory`."""
+    gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs that Ray reserves for one shard's task."""
+
+    UNHASHED: ClassVar[frozenset[str]] = frozenset({"kind", "text", "reads", "cores", "memory", "gpus"})
+    """What shapes no value, or is in a stage's keys by the values it reads."""
+
+
 class Extract(Settings):
     """Main text and metadata of HTML pages, with trafilatura (Barbaresi 2021) in a watched child process."""
 
+    kind: Literal["extract"] = "extract"
     cpu_seconds: Annotated[float, Field(gt=0)] = 5.0
     """CPU seconds one document may cost."""
     memory: Bytes = 2**30
@@ -26,9 +55,10 @@ class Extract(Settings):
     """Without trafilatura's fallback extractors: a fifth faster, F1 .920 instead of .926 on its evaluation pages."""
 
 
-class Language(Settings):
+class Language(Stage):
     """Language identification with a fastText model (Joulin et al. 2016)."""
 
+    kind: Literal["language"] = "language"
     model: str = "lid.176.ftz"
     """`lid.176.ftz` (from the locked package), or the path of a fastText model."""
     sha256: str | None = None
@@ -47,20 +77,20 @@ Code = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 """A language as the stage `language` writes it: ISO 639-1, else 639-3."""
 
 
-class Signals(Settings):
+class Signals(Stage):
     """The numbers that the Gopher, C4 and FineWeb rules need, from one tokenisation."""
 
+    kind: Literal["signals"] = "signals"
     words: dict[Code, Literal["jieba", "characters", "spaces", "datatrove"]] = {}
     """Word splitter per language. Where none is named: datatrove's tokenizer for ar, de, en, es, fr, it, pt and ru,
     which the rules' counts are of; jieba for zh; else Unicode's word boundaries (`spaces`: three times as fast, but
     `/etc/apt` is four words)."""
-    where: Expression | None = None
-    """Gate: rows for which this is not true are skipped (their columns are null)."""
 
 
-class Domain(Settings):
+class Domain(Stage):
     """A fastText classifier of the kind of text, learned from labelled documents, pinned."""
 
+    kind: Literal["domain"] = "domain"
     labels: dict[Name, Expression] = {}
     """Label -> expression over documents' columns; the first that is true. Two or more; empty: no domain."""
     sample: Annotated[Count, Field(ge=2)] = 20_000
@@ -69,8 +99,6 @@ class Domain(Settings):
     """Size of the embedding."""
     epochs: Annotated[int, Field(ge=1, le=100)] = 10
     """Passes over the sample."""
-    where: Expression | None = None
-    """Gate: rows for which this is not true are skipped (their columns are null)."""
 
     @field_validator("labels")
     @classmethod
@@ -80,9 +108,10 @@ class Domain(Settings):
         return labels
 
 
-class Quality(Settings):
+class Quality(Stage):
     """A fastText scorer learned from reference against raw documents (DCLM; Li et al. 2024), pinned."""
 
+    kind: Literal["quality"] = "quality"
     reference: Expression | None = None
     """Documents to be like; null: no quality stage."""
     per: Literal["language", "corpus"] = "language"
@@ -93,13 +122,12 @@ class Quality(Settings):
     """Size of the embedding."""
     epochs: Annotated[int, Field(ge=1, le=100)] = 5
     """Passes over the sample."""
-    where: Expression | None = None
-    """Gate: rows for which this is not true are skipped (their columns are null)."""
 
 
-class Duplicates(Settings):
+class Duplicates(Stage):
     """Exact and near duplicates: MinHash-LSH (Broder 1997; Leskovec et al. ch. 3), candidates verified."""
 
+    kind: Literal["duplicates"] = "duplicates"
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """True Jaccard similarity of the shingle sets from which two documents are alike. With 128 hashes, 87 % of the
     pairs right at .8 are found, 97 % of those at .85."""
@@ -110,12 +138,11 @@ class Duplicates(Settings):
     """Words in a shingle of spaced scripts."""
     characters: Annotated[int, Field(ge=1, le=64)] = 5
     """Characters in a shingle of Chinese, Japanese, Thai and other scripts without spaces."""
-    keep: tuple[Literal["quality", "length", "date"], ...] = ("quality", "length")
-    """Which member of a cluster survives: the best by these, in order; then the smallest id."""
+    keep: tuple[Name, ...] = ("quality", "length")
+    """Which member of a cluster survives: the best by these, in order; then the smallest id. `length` is the longest,
+    `date` the earliest, the name of a column of numbers its highest."""
     partitions: Annotated[int, Field(ge=1, le=4096)] = 16
     """Partitions of the corpus stages: more need less memory each."""
-    where: Expression | None = None
-    """Gate: rows for which this is not true take no part."""
 
     @field_validator("keep")
     @classmethod
@@ -125,15 +152,76 @@ class Duplicates(Settings):
         return keep
 
 
-class Stages(Settings):
-    """In the order people think of them; columns decide what runs when."""
+class Normalise(Stage):
+    """A new text, named as the stage: broken characters mended, forms of characters made one. Every step is a choice;
+    what is not chosen stays as it is."""
 
-    extract: Extract = Extract()
-    language: Language = Language()
-    signals: Signals = Signals()
-    domain: Domain = Domain()
-    quality: Quality = Quality()
-    duplicates: Duplicates = Duplicates()
+    kind: Literal["normalise"] = "normalise"
+    repair: bool = True
+    """Mend what a wrong encoding made of characters, such as `cafÃ©`, with ftfy (Speer 2019)."""
+    width: bool = True
+    """Full-width Latin letters, digits and spaces become plain ones; Chinese punctuation stays."""
+    blank_lines: bool = True
+    """Of blank lines in a row, one is kept."""
+    chinese: Literal["simplified", "traditional"] | None = None
+    """Script of Chinese, by OpenCC's tables of phrases; null: as it is."""
+
+
+class Ensemble(Stage):
+    """Scores of several columns as one, named as the stage: each value by its percentile rank, then the highest or the
+    mean (FineWeb-HQ and Ultra-FineWeb combine scorers so). Ranks are of the corpus as it was first seen, pinned."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    of: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Columns of numbers."""
+    take: Literal["max", "mean"] = "mean"
+    """Of the ranks of one document, the highest, or the mean of those there are; null where there is none."""
+    per: Literal["language", "corpus"] = "language"
+    """Ranks are among the documents of the same language, or of the whole corpus."""
+
+    @field_validator("of")
+    @classmethod
+    def _once(cls, of: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(of)) < len(of):
+            raise ValueError("a column is named twice")
+        return of
+
+
+Kind = Annotated[
+    Extract | Language | Signals | Domain | Quality | Duplicates | Normalise | Ensemble, Field(discriminator="kind")
+]
+"""A stage of any kind."""
+
+KINDS = ("extract", "language", "signals", "domain", "quality", "duplicates", "normalise", "ensemble")
+ALWAYS: dict[str, Kind] = {
+    "extract": Extract(),
+    "language": Language(),
+    "signals": Signals(),
+    "duplicates": Duplicates(),
+}
+"""Stages that every spec has, whether it names them or not."""
+SINGLE = frozenset({"extract", "duplicates"})
+"""Kinds of which a spec has one stage."""
+
+
+def with_kinds(stages: Any) -> Any:
+    """Stages as they are written, each with its kind where its name is one."""
+    if not isinstance(stages, Mapping):
+        return stages
+    return {
+        name: {"kind": name, **settings} if name in KINDS and isinstance(settings, Mapping) else settings
+        for name, settings in stages.items()
+    }
+
+
+def column(stage: str, kind: str, role: str) -> str:
+    """What a column is called that a kind of stage calls `role`: of the stage `edu` of the kind `quality`, `quality` is
+    `edu` and `quality_score` would be `edu_score`; of the stage `raw` of the kind `signals`, `words` is `raw_words`."""
+    if stage == kind:
+        return role
+    if role == kind or role.startswith(f"{kind}_"):
+        return stage + role.removeprefix(kind)
+    return f"{stage}_{role}"
 
 
 class Gates(Settings):

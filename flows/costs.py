@@ -16,7 +16,7 @@ import orjson
 
 from flows.run import Run
 from tasks.engine.pipeline import Output, Pipeline
-from tasks.engine.stage import CorpusStage, Learned
+from tasks.engine.stage import CorpusStage, Instance, Learned
 from tasks.storage.manifest import Entry, Index, Manifest
 from tasks.storage.store import Store
 
@@ -83,7 +83,7 @@ def corpus(pipeline: Pipeline, stage: CorpusStage, output: Output, ready: bool, 
     if kind == "reduce":
         cost += step["/reduce"].of(len(due))
     if kind == "map":
-        maps = len(due) + _waiting(pipeline, stage.gated) if ready else len(pipeline.shards)
+        maps = len(due) + _waiting(pipeline, stage, stage.gated) if ready else len(pipeline.shards)
         cost += step["/map"].of(maps)
     return cost
 
@@ -97,7 +97,7 @@ def learned(pipeline: Pipeline, stage: Learned, output: Output) -> Cost | None:
     if not fits.jobs or not sampled.jobs:
         return None
     due = output.waves[0].jobs if output.waves else []
-    left = 0 if due and due[0].kind == "fit" else len(due) + _waiting(pipeline, stage.inputs)
+    left = 0 if due and due[0].kind == "fit" else len(due) + _waiting(pipeline, stage, stage.inputs)
     return sampled.of(left) + fits
 
 
@@ -113,8 +113,9 @@ def newest(store: Store, parent: str, stem: str, recipe: str) -> str | None:
     return best[2] if best else None
 
 
-def _waiting(pipeline: Pipeline, names: tuple[str, ...]) -> int:
-    """Shards that wait for one of the columns `names`, and do not wait in vain."""
+def _waiting(pipeline: Pipeline, stage: Instance, roles: tuple[str, ...]) -> int:
+    """Shards that wait for one of the columns that a stage reads in some roles, and do not wait in vain."""
+    names = [stage.read_from(role) for role in roles]
     ready = pipeline.outputs["documents"].index.done.copy()
     for name in names:
         ready &= pipeline.outputs[pipeline.provider[name]].index.done

@@ -62,7 +62,7 @@ def _stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
     node = None if name == "documents" else pipeline.node(name)
     if node and isinstance(node.stage, Learned):
         entry: dict[str, Any] = {"name": name, "recipe": node.stage.recipe, "state": "cached", "shards": 0, "to_do": 0}
-        if pipeline.pins.get(node.stage.name):
+        if pipeline.pins.get(node.stage.label):
             return entry
         return entry | {"state": "to learn"} | _expected(costs.learned(pipeline, node.stage, pipeline.outputs[name]))
     index, total = pipeline.outputs[name].index, len(pipeline.shards)
@@ -174,7 +174,7 @@ def _named(value: Any) -> dict[str, Any]:
 def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
     """Every pin with its age in days, and whether the spec would now learn it differently."""
     found = []
-    learned = {node.stage.name: node.stage for node in pipeline.nodes if isinstance(node.stage, Learned)}
+    learned = {node.stage.label: node.stage for node in pipeline.nodes if isinstance(node.stage, Learned)}
     for name, history in pipeline.pins.history.items():
         pin = history[-1]
         age = datetime.now(UTC) - datetime.fromisoformat(pin["time"])

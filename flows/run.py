@@ -115,7 +115,7 @@ class Run:
         """Load a spec and make its run. Raises SpecError."""
         loaded = load(spec, (*settings, *([f"store={store}"] if store is not None else [])))
         run = cls(loaded, name or cls.new_name(spec), retrain)
-        known = {node.stage.name for node in run.pipeline.nodes if node.name.startswith("learn_")}
+        known = {node.stage.label for node in run.pipeline.nodes if node.name.startswith("learn_")}
         if unknown := sorted(set(retrain) - known):
             raise SpecError(
                 f"--retrain: {', '.join(unknown)} is not learned by this spec; {', '.join(sorted(known))} are"

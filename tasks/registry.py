@@ -5,14 +5,17 @@ Adding a stage is one module and one line here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
-from data_specs.expressions import bind, parse
+from data_specs import stages
+from data_specs.expressions import bind, parse, renamed
 from data_specs.load import SpecError, check_columns
 from data_specs.spec import Rule, Spec
+from data_specs.stages import Kind
 from tasks.decision.channel import Channel
 from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.percentiles import PercentilesLearned, Threshold, pin_of, thresholds
@@ -21,8 +24,10 @@ from tasks.dedup.duplicates import Alike, Candidates, Clusters, Exact
 from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, ordered
 from tasks.filters.language import Language
+from tasks.filters.normalise import Normalise
 from tasks.filters.signals import Signals
 from tasks.scoring.domain import Domain, DomainLearned
+from tasks.scoring.ensemble import Ensemble, EnsembleLearned
 from tasks.scoring.quality import Quality, QualityLearned
 from tasks.sources import Reader, reader
 from tasks.storage.pins import Pins, fetched
@@ -32,65 +37,108 @@ from tasks.tokenization.tokens import TokenEstimate, Tokens
 
 def readers(spec: Spec) -> dict[str, Reader]:
     """The reader of each source of a spec, by the source's name."""
-    return {name: reader(name, source, spec.stages.extract) for name, source in spec.sources.items()}
+    return {name: reader(name, source, spec.extract) for name, source in spec.sources.items()}
 
 
 def nodes(spec: Spec, pins: Pins) -> list[Node]:
     """The stages of a spec, with what is pinned. Raises SpecError where an expression reads a column that no stage
     writes, or one that comes of what it decides, or is neither true nor false."""
-    stages, seed = spec.stages, spec.seed
-
-    def node(stage: Stage | CorpusStage, *needs: str) -> Node:
-        return Node(stage.name, stage, needs, all(pins.get(name) for name in needs))
-
-    def learn(learned: Learned, *models: str) -> Node:
-        learned.models = {name: pin["sha256"] for name in models if (pin := pins.get(name))}
-        return Node(f"learn_{learned.name}", learned)
-
-    found = [
-        learn(HeldOut(spec.training.evaluate, seed)),
-        node(HeldOutColumn(pins.files("held_out")), "held_out"),
-        node(Language(stages.language)),
-        node(Signals(stages.signals)),
-    ]
-    if stages.domain.labels:
-        found += [
-            learn(DomainLearned(stages.domain, seed), "held_out"),
-            node(Domain(stages.domain, pins.files("domain")), "domain"),
-        ]
-    if stages.quality.reference:
-        found += [
-            learn(QualityLearned(stages.quality, seed), "held_out"),
-            node(Quality(stages.quality, pins.files("quality")), "quality"),
-        ]
-    found += [node(stage(stages.duplicates)) for stage in (Exact, Candidates, Alike, Clusters)]
+    make = _Maker(spec, pins)
+    found = [make.learn(HeldOut(spec.training.evaluate, spec.seed), bound={}), make.node(_held_out(pins), "held_out")]
+    found += [node for name, settings in spec.stages.items() for node in make.of_spec(name, settings)]
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
-    keep = tuple(name for name in stages.duplicates.keep if name != "quality" or stages.quality.reference)
     pinned = pins.get("tokenizer")
     file = provided(spec.tokenizer.path) if spec.tokenizer.path is not None and not pinned else None
     facts = pinned["facts"] if pinned else {}
+    written = columns(found)
+    keep = [name for name in spec.duplicates.keep if name in ("length", "date") or name in written.names]
     found += [
-        node(Channel(channels), *thresholds_of(spec.channels.values())),
-        node(
-            Verdict(rules(spec, pins), keep, stages.duplicates.partitions, gates(spec)),
+        make.node(Channel(channels), *thresholds_of(spec.channels.values())),
+        make.node(
+            Verdict(rules(spec, pins), keep, spec.duplicates.partitions, gates(spec), _emptied(spec)),
             *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
         ),
-        learn(TokenizerLearned(spec.tokenizer, seed, weights(spec), file), "held_out"),
-        node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
-        node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
+        make.learn(TokenizerLearned(spec.tokenizer, spec.seed, weights(spec), file), "held_out"),
+        make.node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
+        make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
     check_columns(spec, partial(mistaken, columns=columns(found)))
     scorers = {column: each.pins for each in found for column in each.writes}
-    found += [learn(each, "held_out", *scorers.get(each.column, ())) for each in percentiles(spec)]
+    found += [make.learn(each, "held_out", *scorers.get(each.column, ())) for each in percentiles(spec)]
     try:
         return ordered(found)
     except ValueError as error:
         raise SpecError([f"{spec.name}: {error}"]) from None
 
 
+class _Maker:
+    """Makes the nodes of a spec."""
+
+    def __init__(self, spec: Spec, pins: Pins) -> None:
+        self.spec, self.pins = spec, pins
+        self.text = {"text": spec.text}
+
+    def node(self, stage: Stage | CorpusStage, *needs: str) -> Node:
+        """A stage, and the pins that it needs."""
+        if not stage.bound:
+            stage.bound = self.text
+        return Node(stage.label, stage, needs, all(self.pins.get(name) for name in needs))
+
+    def learn(self, learned: Learned, *models: str, bound: Mapping[str, str] | None = None) -> Node:
+        """Something to learn, and the pins that shape what it is learned from."""
+        if not learned.bound:
+            learned.bound = self.text if bound is None else bound
+        learned.models = {name: pin["sha256"] for name in models if (pin := self.pins.get(name))}
+        return Node(f"learn_{learned.label}", learned)
+
+    def of_spec(self, name: str, settings: Kind) -> list[Node]:
+        """The nodes of a stage as the spec names it."""
+        seed, files = self.spec.seed, self.pins.files(name)
+        match settings:
+            case stages.Normalise():
+                return [self.node(self._called(Normalise(settings), name, settings))]
+            case stages.Language():
+                return [self.node(self._called(Language(settings), name, settings))]
+            case stages.Signals():
+                return [self.node(self._called(Signals(settings), name, settings))]
+            case stages.Domain() if settings.labels:
+                return self._scored(DomainLearned(settings, seed), Domain(settings, files), name, settings)
+            case stages.Quality() if settings.reference:
+                return self._scored(QualityLearned(settings, seed), Quality(settings, files), name, settings)
+            case stages.Ensemble():
+                models = [node for of in settings.of for node in self._scorers(of)]
+                return self._scored(EnsembleLearned(settings, seed), Ensemble(settings, files), name, settings, *models)
+            case stages.Duplicates():
+                found = [stage(settings) for stage in (Exact, Candidates, Alike, Clusters)]
+                return [self.node(self._called(each, each.name, settings)) for each in found]
+        return []
+
+    def _scored(self, learned: Learned, stage: Stage, name: str, settings: stages.Stage, *models: str) -> list[Node]:
+        """What a scorer is learned by, and the stage that scores with it."""
+        learn = self.learn(self._called(learned, name, settings), "held_out", *models)
+        return [learn, self.node(self._called(stage, name, settings), name)]
+
+    def _scorers(self, column: str) -> list[str]:
+        """The pin that shapes a column of scores."""
+        return [column] if isinstance(self.spec.stages.get(column), stages.Quality | stages.Ensemble) else []
+
+    def _called(self, stage: Any, name: str, settings: stages.Stage) -> Any:
+        text = settings.text or ("text" if isinstance(settings, stages.Normalise) else self.spec.text)
+        return stage.called(name, settings.kind if name != stage.name else name, {"text": text, **settings.reads})
+
+
+def _held_out(pins: Pins) -> HeldOutColumn:
+    return HeldOutColumn(pins.files("held_out"))
+
+
+def _emptied(spec: Spec) -> str | None:
+    """The column that says of a document whether rewriting left nothing of the text that is trained on."""
+    return None if spec.text == "text" else f"{spec.text}_emptied"
+
+
 def columns(found: Iterable[Node]) -> pa.Schema:
     """Every column of documents and stages."""
-    written = {field.name: field for node in found if node.writes for field in node.stage.writes}
+    written = {field.name: field for node in found if node.writes for field in node.schema}
     return pa.schema([*DOCUMENTS, *written.values()])
 
 
@@ -101,7 +149,11 @@ def percentiles(spec: Spec) -> list[PercentilesLearned]:
     asked: dict[str, set[float]] = {}
     for column, p in asked_of(texts):
         asked.setdefault(column, set()).add(p)
-    return [PercentilesLearned(spec.stages.quality, spec.seed, column, ps) for column, ps in sorted(asked.items())]
+    scorers = spec.of_kind(stages.Quality) | spec.of_kind(stages.Ensemble)
+    default = scorers.get("quality", stages.Quality())
+    return [
+        PercentilesLearned(scorers.get(column, default), spec.seed, column, ps) for column, ps in sorted(asked.items())
+    ]
 
 
 def asked_of(texts: Iterable[str | None]) -> set[Threshold]:
@@ -140,8 +192,12 @@ def rules(spec: Spec, pins: Pins) -> tuple[Rule, ...]:
 
 def gates(spec: Spec) -> dict[str, str]:
     """The `where` of each stage that has one."""
-    settings = {name: getattr(spec.stages, name) for name in ("signals", "domain", "quality", "duplicates")}
-    return {name: each.where for name, each in settings.items() if each.where}
+    found = {}
+    for name, stage in spec.stages.items():
+        if isinstance(stage, stages.Stage) and stage.where:
+            text = stage.text or spec.text
+            found[name] = renamed(stage.where, {"text": text, **stage.reads})
+    return found
 
 
 def weights(spec: Spec) -> dict[str, float]:

@@ -37,7 +37,7 @@ def described(text: str) -> dict[str, Columns]:
 
 def written(nodes: Sequence[Node]) -> dict[str, Columns]:
     """Stage -> the columns it writes and their types; those of the rules are one."""
-    stages = {"documents": DOCUMENTS} | {node.name: node.stage.writes for node in nodes if node.writes}
+    stages = {"documents": DOCUMENTS} | {node.name: node.schema for node in nodes if node.writes}
     return {
         stage: list(
             dict.fromkeys(

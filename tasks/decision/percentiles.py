@@ -46,13 +46,15 @@ class PercentilesLearned(Learned):
 
     version = 1
     suffix = ".json"
-    settings: stages.Quality
+    settings: stages.Quality | stages.Ensemble
 
-    def __init__(self, settings: stages.Quality, seed: int, column: str, asked: Collection[float]) -> None:
+    def __init__(
+        self, settings: stages.Quality | stages.Ensemble, seed: int, column: str, asked: Collection[float]
+    ) -> None:
         """`settings.per` says whether languages have thresholds of their own; `asked`: the percentiles that facts
         name."""
         super().__init__(settings, seed)
-        self.name = pin_of(column)  # type: ignore[misc]
+        self.name = pin_of(column)
         self.column, self.asked = column, sorted(asked)
         self.reads = tuple(sorted({"id", "language", column}))
 

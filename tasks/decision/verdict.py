@@ -9,8 +9,8 @@ touches a held-out document is out of training altogether: its other members are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,14 +24,17 @@ from tasks.arrays.addresses import ADDRESS, ALIKE, I64, addresses, arrays, flatt
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import CorpusStage
 
-Preference = Literal["quality", "length", "date"]
 
-PREFERENCES: dict[Preference, tuple[pa.Field, str]] = {
-    "quality": (pa.field("quality", pa.float32()), "descending"),
-    "length": (pa.field("text_length", pa.uint32()), "descending"),
-    "date": (pa.field("date", pa.string()), "ascending"),
-}
-"""Column of each preference and how it is sorted: the best, the longest, the earliest; what is unknown comes last."""
+def preference(name: str) -> tuple[pa.Field, str]:
+    """The column that says which of several duplicates stays, and how it is sorted: the longest, the earliest, or the
+    highest score of a column; what is unknown comes last."""
+    match name:
+        case "length":
+            return pa.field("text_length", pa.uint32()), "descending"
+        case "date":
+            return pa.field("date", pa.string()), "ascending"
+    return pa.field(name, pa.float32()), "descending"
+
 
 CANDIDATE = pa.schema(
     [
@@ -52,14 +55,15 @@ class Judgement(Settings):
     """What decides: rules with their thresholds bound, and the preferences of the election."""
 
     rules: tuple[Rule, ...] = ()
-    keep: tuple[Preference, ...] = ("quality", "length")
+    keep: tuple[str, ...] = ("quality", "length")
 
 
 class Verdict(CorpusStage):
     """Rules, then the election inside clusters.
 
-    `kept`; `reason`: null for a kept document, else the first of its reasons: a rule, by name, in order; `no_channel`;
-    `held_out`; `held_out_copy`; `duplicate`. `evaluated`: whether it is held out, and for nothing else not kept.
+    `kept`; `reason`: null for a kept document, else the first of its reasons: `emptied`, where rewriting left nothing
+    of its text; a rule, by name, in order; `no_channel`; `held_out`; `held_out_copy`; `duplicate`. `evaluated`: whether
+    it is held out, and for nothing else not kept.
     `duplicate_of`: for a duplicate, the address of the kept document it is alike to, and their similarity (1 for
     copies). `fails_<rule>`: whether the rule drops the document, whatever the others say.
     """
@@ -72,19 +76,23 @@ class Verdict(CorpusStage):
     def __init__(
         self,
         rules: tuple[Rule, ...],
-        keep: tuple[Preference, ...],
+        keep: Sequence[str],
         partitions: int = 16,
         gates: Mapping[str, str] | None = None,
+        emptied: str | None = None,
     ) -> None:
         """`rules`: in plain SQL, percentiles bound. `keep`: of those whose columns are written. `gates`: the `where` of
-        each stage that has one, for the ledger's count of kept documents that were skipped."""
-        super().__init__(Judgement(rules=rules, keep=keep))
+        each stage that has one, for the ledger's count of kept documents that were skipped. `emptied`: the column that
+        is true of a document of whose text rewriting left nothing."""
+        super().__init__(Judgement(rules=rules, keep=tuple(keep)))
+        self.emptied = emptied
         self.partitions = partitions
         self.gates = dict(gates or {})
         texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
         judged = frozenset[str]().union(*(parse(text).columns for text in texts))
-        chosen = [PREFERENCES[preference][0] for preference in keep]
+        chosen = [preference(name)[0] for name in keep]
         self.shuffled = pa.schema([*CANDIDATE, *chosen])
+        judged |= {emptied} if emptied else set()
         columns = {*judged, "channel", *self.shuffled.names} - {"position", "passes"}
         self.reads = tuple(sorted(columns))
         gating = frozenset[str]().union(*(parse(text).columns for text in self.gates.values()))
@@ -98,13 +106,14 @@ class Verdict(CorpusStage):
             {"name": rule.name, "drop": normalised(rule.drop), "where": rule.where and normalised(rule.where)}
             for rule in self.settings.rules
         ]
-        return {"rules": rules, "keep": self.settings.keep, "gates": self.gates}
+        own = {"emptied": True} if self.emptied else {}
+        return {"rules": rules, "keep": self.settings.keep, "gates": self.gates, **own}
 
     def map(self, batch: pa.Table) -> pa.Table:
         position = np.flatnonzero(batch["cluster"].is_valid())
         batch = batch.take(position)
         passes = batch["channel"].is_valid().to_numpy() & ~true(batch["held_out"])
-        for fails in self._fails(batch).values():
+        for fails in [*self._fails(batch).values(), *self._emptied(batch).values()]:
             passes &= ~fails
         partition = (batch["cluster"].to_numpy() % self.partitions).astype(np.int32)
         found = {"position": position.astype(np.uint32), "passes": passes, "partition": partition}
@@ -127,7 +136,7 @@ class Verdict(CorpusStage):
         """Rows of whole clusters, and which of them stand -> (row removed, row kept in its place, similarity)."""
         text, first, partner, similarity = _graph(rows)
         hub = np.isin(text, text[true(rows["hub"])])
-        preferred = [PREFERENCES[preference] for preference in self.settings.keep]
+        preferred = [preference(name) for name in self.settings.keep]
         keys = [("hub", "descending"), *((field.name, order) for field, order in preferred), ("id", "ascending")]
         ranked = rows.set_column(rows.schema.get_field_index("hub"), "hub", [hub])
         order = pc.sort_indices(ranked, sort_keys=keys).to_numpy()
@@ -147,6 +156,7 @@ class Verdict(CorpusStage):
         held_out_copy[rows["position"].filter(rows["duplicate_of"].is_null()).to_numpy()] = True
         fails = self._fails(batch)
         reasons: dict[Any, NDArray[np.bool_]] = {
+            **self._emptied(batch),
             **fails,
             "no_channel": ~batch["channel"].is_valid().to_numpy(),
             "held_out": true(batch["held_out"]),
@@ -175,6 +185,9 @@ class Verdict(CorpusStage):
             for row in skipped.value_counts().to_pylist():
                 counts.setdefault(f"{row['values']}.skipped", {})[stage] = row["counts"]
         return counts
+
+    def _emptied(self, batch: pa.Table) -> dict[str, NDArray[np.bool_]]:
+        return {"emptied": true(batch[self.emptied])} if self.emptied else {}
 
     def _fails(self, batch: pa.Table) -> dict[str, NDArray[np.bool_]]:
         """Rule -> whether it drops each document."""

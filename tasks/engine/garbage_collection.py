@@ -157,7 +157,7 @@ def _planned(pipeline: Pipeline, files: Collection[str]) -> set[str]:
 def _unfinished(pipeline: Pipeline) -> set[str]:
     """Folders of stages that have something to compute, and of samples that something is to be learned from."""
     learned = (node.stage for node in pipeline.nodes if isinstance(node.stage, Learned))
-    found = {_samples(each) for each in learned if pipeline.pins.get(each.name) is None}
+    found = {_samples(each) for each in learned if pipeline.pins.get(each.label) is None}
     for name in ("documents", *(node.name for node in pipeline.nodes if node.writes)):
         if pipeline.state(name) not in ("cached", "partial"):
             found.update(folders(pipeline, name))

@@ -18,8 +18,8 @@ import orjson
 from data_specs.spec import Spec
 from tasks.engine.reading import InputShard, Reader
 from tasks.engine.shuffle import Shuffle
-from tasks.engine.stage import DOCUMENTS, CorpusStage, Learned, Node, RepeatedStage, Stage, digest
-from tasks.engine.worker import Job, inputs_by_file, shard_uid
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Instance, Learned, Node, RepeatedStage, Stage, digest
+from tasks.engine.worker import Inputs, Job, inputs_by_file, shard_uid
 from tasks.storage.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
 from tasks.storage.pins import Pins
 from tasks.storage.store import Store
@@ -79,6 +79,9 @@ class Pipeline:
         self.pins = Pins(store, spec.name, retrain)
         self.outputs: dict[str, Output] = {}
         self.provider: dict[str, str] = dict.fromkeys(DOCUMENTS.names, "documents")
+        """Column -> the stage that writes it."""
+        self.role: dict[str, str] = {name: name for name in DOCUMENTS.names}
+        """Column -> what it is called in its stage's files and manifests."""
         self.tried: set[str] = set()
         self.beside: str | None = None
         """The stage that is being computed again, beside what exists."""
@@ -90,6 +93,8 @@ class Pipeline:
         self.nodes = self.catalog(self.spec, self.pins)
         for node in self.nodes:
             self.provider |= dict.fromkeys(node.writes, node.name)
+            if node.writes:
+                self.role |= zip(node.writes, node.stage.writes.names, strict=True)
 
     def node(self, name: str) -> Node:
         return next(node for node in self.nodes if node.name == name)
@@ -194,18 +199,18 @@ class Pipeline:
             output = self.outputs[provider]
             result |= output.index.state == QUARANTINED
             if provider != "documents":
-                result |= self.lost(self.node(provider).stage.inputs)
+                result |= self.lost(self.node(provider).inputs)
         return result
 
     def _keys(self, recipe: str, names: Sequence[str], extra: list[bytes] | None = None) -> list[str | None]:
-        """Per shard: the digest of recipe, ids, values of the columns read, and `extra`."""
+        """Per shard: the digest of recipe, ids, values of the columns `names`, and `extra`."""
         documents = self.outputs["documents"].index
         ready = documents.done.copy()
         parts = [documents.digests["id"]]
         for name in names:
             index = self.outputs[self.provider[name]].index
             ready &= index.done
-            parts.append(index.digests[name])
+            parts.append(index.digests[self.role[name]])
         joined, prefix = np.hstack(parts), recipe.encode()
         keys: list[str | None] = [None] * len(ready)
         for place in np.flatnonzero(ready).tolist():
@@ -215,14 +220,21 @@ class Pipeline:
             keys[place] = state.hexdigest()
         return keys
 
-    def _job(self, kind: Any, key: str, path: str, place: int, names: Sequence[str], **more: Any) -> Job:
+    def _job(
+        self, stage: Instance, kind: Any, key: str, path: str, place: int, roles: Sequence[str], **more: Any
+    ) -> Job:
+        """A job that reads some roles of a stage from one shard."""
         documents = self.outputs["documents"].index
-        wanted = [(name, self.outputs[self.provider[name]].path(place)) for name in dict.fromkeys(names)]
+        wanted = [(self._column(stage.read_from(role), place), role) for role in dict.fromkeys(roles)]
         ids = documents.digests["id"][place].tobytes().hex()
         cost = int(documents.bytes[place])
         rows = int(documents.rows[place])
         name = self.shards[place].name
         return Job(kind, key, path, name, self.run, ids, rows, inputs_by_file(wanted), cost=cost, **more)
+
+    def _column(self, name: str, place: int) -> tuple[str, str]:
+        """Where a column of a shard is: the file, and what it is called there."""
+        return self.outputs[self.provider[name]].path(place), self.role[name]
 
     # -- the kinds of nodes ------------------------------------------------------------------------------------------
 
@@ -241,33 +253,37 @@ class Pipeline:
 
     def _shard_stage(self, stage: Stage) -> Output:
         folder = self.folder(stage)
-        names = stage.inputs
-        keys = self._keys(stage.recipe, names)
+        keys = self._keys(stage.recipe, self._read(stage, stage.inputs))
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
         output = Output([folder] * len(keys), f".{stage.format}", index)
         wave = Wave(stage, f"{stage.name}@{stage.recipe}", output.folders, index)
         wave.jobs = [
-            self._job("shard", str(keys[place]), output.path(place), place, names) for place in self._due(index)
+            self._job(stage, "shard", str(keys[place]), output.path(place), place, stage.inputs)
+            for place in self._due(index)
         ]
         output.waves = [wave] if wave.jobs else []
         return output
 
     def folder(self, stage: Stage | CorpusStage) -> str:
-        return self._beside(stage.name, f"{stage.folder or f'columns/{stage.name}'}@{stage.recipe}")
+        return self._beside(stage.label, f"{stage.folder or f'columns/{stage.name}'}@{stage.recipe}")
+
+    @staticmethod
+    def _read(stage: Instance, roles: Sequence[str]) -> list[str]:
+        """The columns that a stage reads in some roles."""
+        return [stage.read_from(role) for role in roles]
 
     def _corpus(self, stage: CorpusStage) -> Output:
         folder, count = self.folder(stage), len(self.shards)
         token = f"{stage.name}@{stage.recipe}"
         unknown = Output([folder] * count, ".parquet", Index((), [None] * count, stage.writes.names))
-        names = stage.gated
-        keys = self._keys(f"{stage.recipe}:map:{stage.partitions}", names)
+        keys = self._keys(f"{stage.recipe}:map:{stage.partitions}", self._read(stage, stage.gated))
         maps = Index(Manifest(self.store, f"{folder}/map").entries(), keys)
         unknown.behind = [f"{folder}/map/{key}.arrow" for key in keys if key]
         wave = Wave(stage, token, [f"{folder}/map"] * count, maps)
         for place in self._due(maps):
             path = f"{folder}/map/{keys[place]}.arrow"
-            wave.jobs.append(self._job("map", str(keys[place]), path, place, names))
-        lost = self.lost(stage.inputs) | (maps.state == QUARANTINED)
+            wave.jobs.append(self._job(stage, "map", str(keys[place]), path, place, stage.gated))
+        lost = self.lost(self._read(stage, stage.inputs)) | (maps.state == QUARANTINED)
         if wave.jobs or not (maps.done | lost).all():
             unknown.waves = [wave] if wave.jobs else []
             unknown.index.state[maps.state == QUARANTINED] = QUARANTINED
@@ -330,7 +346,7 @@ class Pipeline:
         folder = self.folder(stage)
         gathered = reduced.gathered("")
         extra = [gathered[str(uid)].key.encode() if str(uid) in gathered else b"" for uid in uids]
-        keys = self._keys(f"{stage.recipe}:scatter", stage.scatters, extra)
+        keys = self._keys(f"{stage.recipe}:scatter", self._read(stage, stage.scatters), extra)
         keys = [None if gone else key for key, gone in zip(keys, lost.tolist(), strict=True)]
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
         index.state[lost] = QUARANTINED
@@ -339,8 +355,8 @@ class Pipeline:
         for place in self._due(index):
             uid = str(uids[place])
             slices = reduced.slices(gathered[uid]) if uid in gathered else ()
-            job = self._job("scatter", str(keys[place]), output.path(place), place, stage.scatters, slices=slices)
-            wave.jobs.append(job)
+            path, key = output.path(place), str(keys[place])
+            wave.jobs.append(self._job(stage, "scatter", key, path, place, stage.scatters, slices=slices))
         output.waves = [wave] if wave.jobs else []
         return output
 
@@ -352,9 +368,9 @@ class Pipeline:
         """Samples of every shard, then one fit; nothing where a pin exists."""
         folder, count = f"models/{learned.name}/samples@{learned.recipe}", len(self.shards)
         none = Output([], "", Index((), [None] * count))
-        if self.pins.get(learned.name):
+        if self.pins.get(learned.label):
             return none
-        names = learned.inputs
+        names = self._read(learned, learned.inputs)
         if not all(name in self.provider and self.provider[name] in self.outputs for name in names):
             return none
         keys = self._keys(f"{learned.recipe}:sample", names)
@@ -362,7 +378,7 @@ class Pipeline:
         wave = Wave(learned, f"{learned.name}@{learned.recipe}", [folder] * count, samples)
         for place in self._due(samples):
             path = f"{folder}/{keys[place]}.parquet"
-            wave.jobs.append(self._job("sample", str(keys[place]), path, place, names))
+            wave.jobs.append(self._job(learned, "sample", str(keys[place]), path, place, learned.inputs))
         lost = self.lost(names) | (samples.state == QUARANTINED)
         none.index.errors = samples.errors
         failed = len(samples.errors) > self.spec.gates.quarantined * count
@@ -414,7 +430,7 @@ class Pipeline:
         facts = {"rows": entry["rows"], **entry["facts"]}
         if wave.without:
             facts["without"] = {"count": len(wave.without), "shards": wave.without[:NAMED]}
-        self.pins.set(wave.stage.name, pin | {"facts": facts})
+        self.pins.set(wave.stage.label, pin | {"facts": facts})
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -427,10 +443,9 @@ class Pipeline:
             return "waiting"
         return "partial" if (index.state == QUARANTINED).any() else "cached"
 
-    def files(self, names: Sequence[str]) -> Iterator[tuple[int, tuple[tuple[str, tuple[str, ...]], ...]]]:
-        """Shards for which all of `names` exist: (place, files with columns)."""
+    def files(self, names: Sequence[str]) -> Iterator[tuple[int, Inputs]]:
+        """Shards for which all of the columns `names` exist: (place, files with columns)."""
         providers = {self.provider[name] for name in names}
         ready = np.logical_and.reduce([self.outputs[provider].index.done for provider in providers])
         for place in np.flatnonzero(ready).tolist():
-            wanted = [(name, self.outputs[self.provider[name]].path(place)) for name in names]
-            yield place, inputs_by_file(wanted)
+            yield place, inputs_by_file([(self._column(name, place), name) for name in names])

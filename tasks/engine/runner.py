@@ -92,9 +92,9 @@ class Execution:
         return result
 
     def _learn(self, node: Node, started: float) -> StageResult:
-        moved = self.pipeline.pins.moved(node.stage.name)
+        moved = self.pipeline.pins.moved(node.stage.label)
         did = self._waves(node.name, lambda: self.pipeline.resolve(node))
-        pin = self.pipeline.pins.get(node.stage.name)
+        pin = self.pipeline.pins.get(node.stage.label)
         if pin is None:
             gates.sampled(self.pipeline, node.name)
             errors = self.pipeline.outputs[node.name].index.errors.values()
@@ -108,7 +108,7 @@ class Execution:
         if left_out := without(pin):
             note += f"; {left_out}: --retrain {node.stage.name} learns it of all"
         if not did and digest(pin["ingredients"]) != digest(node.stage.ingredients()):
-            note += f"; its settings have changed since: --retrain {node.stage.name} learns it anew"
+            note += f"; its settings have changed since: --retrain {node.stage.label} learns it anew"
         seconds = round(time.perf_counter() - started, 3)
         state = "computed" if did else "cached"
         result = StageResult(node.name, node.stage.recipe, state, 0, rows, seconds, note, did)

@@ -3,6 +3,10 @@
 A shard stage maps a table of the columns it reads to a table of the columns it writes, same rows, same order. A corpus
 stage maps each shard to rows keyed into partitions, reduces each partition, and scatters the result back by shard; one
 that is repeated deals its rows into the partitions round after round before that.
+A stage names what it reads and writes by roles: `text`, `quality`. A spec may have several stages of one kind, which
+read and write columns of other names; only the pipeline knows these. Files and recipes have roles, so renaming costs
+nothing.
+
 What changes a stage's values is declared (settings, version, model files, libraries) and hashed into its recipe;
 the recipe names the folder of its output, so an undeclared input is a bug that `--from` finds.
 """
@@ -16,11 +20,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from itertools import pairwise
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from data_specs import stages
 from data_specs.base import Settings
 from data_specs.expressions import normalised, parse
 
@@ -55,10 +62,40 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
-class Recipe(ABC):
+class Instance:
+    """What a stage of a spec, or something learned, is called there, and what the columns are called that it reads and
+    writes. By default all is called as the code calls it."""
+
+    name: str
+    instance: str = ""
+    """Its name in the spec, where it has one of its own."""
+    kind: str = ""
+    """The kind that `instance` is of."""
+    bound: Mapping[str, str] = MappingProxyType({})
+    """Role -> the column that is read in it."""
+
+    def called(self, instance: str, kind: str, bound: Mapping[str, str]) -> Self:
+        """The same stage by another name, reading other columns."""
+        self.instance, self.kind, self.bound = instance if instance != kind else "", kind, dict(bound)
+        return self
+
+    @property
+    def label(self) -> str:
+        """What it is called in the spec."""
+        return self.instance or self.name
+
+    def read_from(self, role: str) -> str:
+        """The column that is read in a role."""
+        return self.bound.get(role, role)
+
+    def written_as(self, role: str) -> str:
+        """The column that a role becomes."""
+        return stages.column(self.instance, self.kind, role) if self.instance else role
+
+
+class Recipe(Instance, ABC):
     """What both kinds share: a name, and what shapes the values."""
 
-    name: ClassVar[str]
     version: ClassVar[int] = 1
     """Raised when values change, with the reason beside it."""
     libraries: ClassVar[tuple[str, ...]] = ()
@@ -81,7 +118,7 @@ class Recipe(ABC):
 
     def declared(self) -> dict[str, Any]:
         """What changes the values, beside version, files and libraries. JSON."""
-        return self.settings.model_dump(mode="json", exclude=set(self.unhashed))
+        return self.settings.model_dump(mode="json", exclude={*self.unhashed, *_unhashed(self.settings)})
 
     @property
     def recipe(self) -> str:
@@ -111,7 +148,7 @@ class Recipe(ABC):
         """Every column that is read."""
         return self.gated
 
-    def setup(self) -> None:  # noqa: B027 (most stages have nothing to load)
+    def setup(self) -> None:
         """Once per worker process: load models. `files` then names files of this machine."""
 
     def ledger(self, columns: pa.Table, batch: pa.Table) -> dict[str, dict[str, int]]:
@@ -126,6 +163,37 @@ class Stage(Recipe):
     @abstractmethod
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Columns `reads` of some rows of one shard -> columns `writes` of the same rows in the same order."""
+
+    def filled(self, columns: pa.Table, batch: pa.Table) -> pa.Table:
+        """Columns `writes` in which rows that the gate skipped are null, and what was read -> those columns: skipped
+        rows stay null, for most stages."""
+        return columns
+
+
+class Rewriting(Stage):
+    """A shard stage that writes a text: a column of its name, and `<name>_emptied`, whether that left nothing of a text
+    that had something. The verdict drops such documents where this is the text that is trained on."""
+
+    reads = ("text",)
+
+    def __init__(self, settings: Settings, files: dict[str, str] | None = None) -> None:
+        super().__init__(settings, files)
+        self.where = getattr(settings, "where", None)
+        self.writes = pa.schema([(self.name, pa.string()), (f"{self.name}_emptied", pa.bool_())])
+
+    @abstractmethod
+    def rewritten(self, texts: pa.ChunkedArray) -> pa.Array:
+        """Texts -> texts, none of them null."""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        made = pc.utf8_trim_whitespace(self.rewritten(batch["text"]))
+        emptied = pc.and_(pc.equal(made, ""), pc.not_equal(batch["text"], ""))
+        return pa.table([made, emptied], schema=self.writes)
+
+    def filled(self, columns: pa.Table, batch: pa.Table) -> pa.Table:
+        """The text of skipped rows stays as it is."""
+        made, emptied = columns.columns
+        return pa.table([pc.coalesce(made, batch["text"]), pc.fill_null(emptied, False)], schema=self.writes)
 
 
 class CorpusStage(Recipe):
@@ -182,10 +250,9 @@ class RepeatedStage(CorpusStage):
         number of rounds later they no longer change."""
 
 
-class Learned(ABC):
+class Learned(Instance, ABC):
     """How a model is learned from the corpus: sampled shard by shard, fitted once, pinned."""
 
-    name: ClassVar[str]
     version: ClassVar[int] = 1
     libraries: ClassVar[tuple[str, ...]] = ()
     reads: tuple[str, ...]
@@ -209,7 +276,7 @@ class Learned(ABC):
 
     def declared(self) -> dict[str, Any]:
         """What changes what is learned, beside version, seed and libraries. JSON."""
-        return self.settings.model_dump(mode="json")
+        return self.settings.model_dump(mode="json", exclude=_unhashed(self.settings))
 
     def ingredients(self) -> dict[str, Any]:
         """The recipe in the clear."""
@@ -245,6 +312,11 @@ class Learned(ABC):
         The same rows give the same bytes."""
 
 
+def _unhashed(settings: Settings) -> set[str]:
+    """Settings of every stage that shape no value."""
+    return set(stages.Stage.UNHASHED) if isinstance(settings, stages.Stage | stages.Extract) else set()
+
+
 @dataclass(frozen=True)
 class Node:
     """A stage, or something learned, in its place in a pipeline."""
@@ -259,7 +331,18 @@ class Node:
 
     @property
     def writes(self) -> tuple[str, ...]:
-        return () if isinstance(self.stage, Learned) else tuple(self.stage.writes.names)
+        """The columns that it writes."""
+        return () if isinstance(self.stage, Learned) else tuple(map(self.stage.written_as, self.stage.writes.names))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns that it writes, and their types."""
+        return pa.schema([field.with_name(self.stage.written_as(field.name)) for field in self.stage.writes])
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return tuple(map(self.stage.read_from, self.stage.inputs))
 
 
 def ordered(nodes: Sequence[Node]) -> list[Node]:
@@ -267,7 +350,7 @@ def ordered(nodes: Sequence[Node]) -> list[Node]:
     comes from nowhere or from two nodes, or where they need each other."""
     source: dict[str, str] = {}
     for node in nodes:
-        made = [f"pin {node.stage.name}"] if isinstance(node.stage, Learned) else node.writes
+        made = [f"pin {node.stage.label}"] if isinstance(node.stage, Learned) else node.writes
         for name in made:
             if name in source or name in DOCUMENTS.names:
                 raise ValueError(f"{name} is written by {source.get(name, 'documents')} and by {node.name}")
@@ -275,7 +358,7 @@ def ordered(nodes: Sequence[Node]) -> list[Node]:
     needs: dict[str, dict[str, str]] = {}
     for node in nodes:
         wanted = [
-            *(name for name in node.stage.inputs if name not in DOCUMENTS.names),
+            *(name for name in node.inputs if name not in DOCUMENTS.names),
             *(f"pin {p}" for p in node.pins),
         ]
         if missing := [name for name in wanted if name not in source]:

@@ -44,7 +44,7 @@ def views(pipeline: Pipeline) -> dict[str, View]:
     stages = {"documents": (tuple(kinds), documents)}
     for node in pipeline.nodes:
         if node.writes and pipeline.outputs[node.name].index.done.any():
-            kinds |= {field.name: field for field in node.stage.writes}
+            kinds |= {field.name: field for field in node.schema}
             stages[node.name] = (("id", *node.writes), pipeline.outputs[node.name].index.done)
     every = dict.fromkeys(name for name in (*BASE, *kinds) if name in kinds)
     return {
@@ -135,8 +135,9 @@ class Shard:
         }
         for provider, wanted in providers.items():
             if self.pipeline.outputs[provider].index.done[self.place]:
-                table = self._part(provider, wanted, begin, end)
-                found |= {name: table[name] for name in wanted}
+                role = self.pipeline.role
+                table = self._part(provider, [role[name] for name in wanted], begin, end)
+                found |= {name: table[role[name]] for name in wanted}
             else:
                 found |= {name: pa.nulls(end - begin, self.schema.field(name).type) for name in wanted}
         if "id" in found:

@@ -25,6 +25,8 @@ from tasks.storage.manifest import Entry
 from tasks.storage.pins import fetched
 from tasks.storage.store import Store
 
+Inputs = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+"""Column files of one shard, each with the columns to be read of it: (what it is called there, what it is read as)."""
 Slices = tuple[list[pa.Table], pa.Schema]
 """A file's record batches, and their schema."""
 BATCH = 2048
@@ -39,7 +41,7 @@ class ContractError(TypeError):
 
 @dataclass(frozen=True)
 class Job:
-    """One shard's or one partition's work. `inputs` are column files with the columns wanted of each."""
+    """One shard's or one partition's work, which reads the columns `inputs`."""
 
     kind: Literal["read", "shard", "map", "round", "reduce", "scatter", "sample", "fit"]
     key: str
@@ -48,7 +50,7 @@ class Job:
     run: str
     ids: str | None = None
     rows: int = 0
-    inputs: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    inputs: Inputs = ()
     slices: tuple[tuple[str, int], ...] = ()
     """(file, number of the record batch) for round, reduce and scatter."""
     own: range = range(0)
@@ -98,15 +100,20 @@ def run(stage: Any, job: Job, store: Store) -> Entry:
     return entry | {"bytes": size}
 
 
-def _inputs(job: Job, store: Store) -> pa.Table:
-    """The columns of one shard, joined by position."""
+def read(store: Store, inputs: Inputs, ids: str | None, rows: int | None = None) -> pa.Table:
+    """The columns of one shard, joined by position. Raises DamagedError, also for those of other ids or not so many
+    `rows`."""
     table: dict[str, pa.ChunkedArray] = {}
-    for path, names in job.inputs:
-        part = columns.read(store, path, names, job.ids)
-        if part.num_rows != job.rows:
-            raise columns.damaged(path, f"it has {part.num_rows} rows, its shard {job.shard} has {job.rows}")
-        table |= {name: part[name] for name in names}
+    for path, wanted in inputs:
+        part = columns.read(store, path, list(dict.fromkeys(name for name, _ in wanted)), ids)
+        if rows is not None and part.num_rows != rows:
+            raise columns.damaged(path, f"it has {part.num_rows} rows, its shard has {rows}")
+        table |= {role: part[name] for name, role in wanted}
     return pa.table(table)
+
+
+def _inputs(job: Job, store: Store) -> pa.Table:
+    return read(store, job.inputs, job.ids, job.rows)
 
 
 def _gate(where: str | None, table: pa.Table) -> np.ndarray | None:
@@ -158,7 +165,7 @@ def _shard(stage: Stage, job: Job, store: Store, entry: Entry) -> pa.Table:
     if chosen is not None:
         places = np.full(table.num_rows, -1, np.int64)
         places[chosen] = np.arange(len(chosen))
-        result = result.combine_chunks().take(pa.array(places, mask=places < 0))
+        result = stage.filled(result.combine_chunks().take(pa.array(places, mask=places < 0)), table)
     _keep(entry, result)
     if ledger := stage.ledger(result, table):
         entry["ledger"] = ledger
@@ -282,9 +289,9 @@ _WORK: dict[str, Callable[[Any, Job, Store, Entry], pa.Table | Slices | bytes]] 
 }
 
 
-def inputs_by_file(wanted: Sequence[tuple[str, str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(column, file) pairs -> each file with its columns, files in order of first mention."""
-    files: dict[str, list[str]] = {}
-    for name, path in wanted:
-        files.setdefault(path, []).append(name)
+def inputs_by_file(wanted: Sequence[tuple[tuple[str, str], str]]) -> Inputs:
+    """((file, column in it), what it is read as) -> each file with its columns, files in order of first mention."""
+    files: dict[str, list[tuple[str, str]]] = {}
+    for (path, name), role in wanted:
+        files.setdefault(path, []).append((name, role))
     return tuple((path, tuple(names)) for path, names in files.items())

@@ -28,7 +28,7 @@ class Language(Stage):
 
     name, version = "language", 1
     libraries = (LIBRARY,)
-    unhashed = frozenset({"model", "sha256"})  # its digest is in the recipe, wherever the file lies
+    unhashed = frozenset({"model", "sha256", "where"})  # the model's digest is in the recipe, and so is the gate
     reads = ("text",)
     writes = pa.schema([("language", pa.string()), ("language_score", pa.float32())])
     settings: stages.Language
@@ -37,6 +37,7 @@ class Language(Stage):
         """Raises SpecError where the model is missing."""
         path, sha256 = model_file(settings)
         super().__init__(settings, {str(path): sha256})
+        self.where = settings.where
 
     def setup(self) -> None:
         """Raises ValueError where the file is not the model whose digest was declared."""

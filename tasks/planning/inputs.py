@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.expressions import ExpressionError, parse
+from tasks.engine import worker
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
-from tasks.storage import columns
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class PlanInputs:
         """(token file, digest of the values read), per shard, from manifests."""
         outputs, provider = self.pipeline.outputs, self.pipeline.provider
         for place, _ in self.pipeline.files(self.names):
-            found = [outputs[provider[name]].index.digests[name][place].tobytes().hex() for name in self.names]
+            role = self.pipeline.role
+            found = [outputs[provider[name]].index.digests[role[name]][place].tobytes().hex() for name in self.names]
             yield outputs[provider["tokens"]].path(place), digest([found, self.wheres])
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
@@ -41,11 +42,7 @@ class PlanInputs:
         documents = self.pipeline.outputs["documents"].index
         for place, files in self.pipeline.files(self.names):
             ids = documents.digests["id"][place].tobytes().hex()
-            found: dict[str, pa.ChunkedArray] = {}
-            for path, wanted in files:
-                table = columns.read(self.pipeline.store, path, wanted, ids)
-                found |= {name: table[name] for name in wanted}
-            table = pa.table(found)
+            table = worker.read(self.pipeline.store, files, ids)
             length = pc.list_value_length(table["tokens"]).cast(pa.int32())
             result = table.select(["id", "channel", "held_out"]).append_column("length", length)
             if self.wheres:

@@ -38,7 +38,7 @@ class WarcReader(Reader):
         self._child = Child("tasks.extraction.html:extract", extract.cpu_seconds, extract.memory, extract.wall_seconds)
 
     def declared(self) -> dict[str, Any]:
-        return {**super().declared(), "extract": self.extract.model_dump(mode="json", exclude={"wall_seconds"})}
+        return {**super().declared(), "extract": self.extract.model_dump(mode="json", exclude={"kind", "wall_seconds"})}
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files = self.listing.files()

@@ -75,7 +75,7 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
     loaded = load(spec)
     assert loaded.name == "small"
     assert loaded.sources["code"].patterns == ("a/**/*.py", "b/*.py")
-    assert loaded.stages.duplicates.threshold == 0.7
+    assert loaded.stages["duplicates"].threshold == 0.7
     assert loaded.mixture.tokens == 1_600_000
     assert [phase.until for phase in loaded.mixture.phases] == [0.8, 1]
     assert loaded.training.checkpoint.every == 5
@@ -377,8 +377,8 @@ def test_a_value_is_changed_by_its_key(spec: Path) -> None:
         "cluster.cpus=2",
     )
     loaded = load(spec, overrides)
-    assert (loaded.training.steps, loaded.stages.duplicates.threshold, loaded.cluster.cpus) == (20, 0.75, 2)
-    assert loaded.stages.extract.memory == 2 * 2**30
+    assert (loaded.training.steps, loaded.stages["duplicates"].threshold, loaded.cluster.cpus) == (20, 0.75, 2)
+    assert loaded.extract.memory == 2 * 2**30
     assert loaded.sources["pages"].patterns == ("x/*.gz", "y/*.gz")
     assert loaded.mixture.phases[0].until == 0.5
     assert loaded.store == "s3://bucket/sluice"

@@ -67,7 +67,14 @@ def jobs(store: Store, texts: list[str]) -> list[worker.Job]:
         columns.write(store, path, pa.table({"text": [text]}), {"ids": "ab" * 16})
         result.append(
             worker.Job(
-                "shard", f"key of {text}", f"out/{text}.parquet", text, "run", "ab" * 16, 1, ((path, ("text",)),)
+                "shard",
+                f"key of {text}",
+                f"out/{text}.parquet",
+                text,
+                "run",
+                "ab" * 16,
+                1,
+                ((path, (("text", "text"),)),),
             )
         )
     return result

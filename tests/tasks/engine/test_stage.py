@@ -72,7 +72,7 @@ def test_stages_run_in_the_order_that_their_columns_ask_for() -> None:
 def shard(tmp_path: Path) -> tuple[Store, worker.Job]:
     store = Store(str(tmp_path))
     columns.write(store, "d.parquet", pa.table({"text": ["a", "bcd", "", "efghij"]}), {"ids": "ab" * 16})
-    inputs = (("d.parquet", ("text",)),)
+    inputs = (("d.parquet", (("text", "text"),)),)
     return store, worker.Job("shard", "k", "out.parquet", "d", "run", "ab" * 16, 4, inputs)
 
 
@@ -142,7 +142,7 @@ def test_a_corpus_stage_meets_every_row_of_a_key_in_one_partition(tmp_path: Path
     maps = {}
     for ids, texts in shards.items():
         columns.write(store, f"{ids}.parquet", pa.table({"text": texts}), {"ids": ids})
-        inputs = ((f"{ids}.parquet", ("text",)),)
+        inputs = ((f"{ids}.parquet", (("text", "text"),)),)
         job = worker.Job("map", ids, f"map/{ids}.arrow", ids, "run", ids, 3, inputs)
         maps[ids] = worker.run(stage, job, store)
     found: dict[str, list[bool]] = {}
@@ -162,7 +162,7 @@ def test_a_corpus_stage_meets_every_row_of_a_key_in_one_partition(tmp_path: Path
             for partition, entry in reduces.items()
             if uid in entry["slices"]
         )
-        inputs = ((f"{ids}.parquet", ("text",)),)
+        inputs = ((f"{ids}.parquet", (("text", "text"),)),)
         worker.run(stage, worker.Job("scatter", ids, f"{ids}.out.parquet", ids, "run", ids, 3, inputs, slices), store)
         found[ids] = columns.read(store, f"{ids}.out.parquet")["longest"].to_pylist()
     assert list(found.values()) == [[False, False, True], [True, False, True]]

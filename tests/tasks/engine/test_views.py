@@ -42,7 +42,7 @@ def joined(grouped: Any) -> duckdb.DuckDBPyConnection:
 
 def whole(pipeline: Pipeline) -> duckdb.DuckDBPyConnection:
     """A corpus as one table in memory, of files that were read whole, with null for those that are missing."""
-    kinds = {field.name: field.type for node in pipeline.nodes if node.writes for field in node.stage.writes}
+    kinds = {field.name: field.type for node in pipeline.nodes if node.writes for field in node.schema}
     tables = []
     for place in range(len(pipeline.shards)):
         found: dict[str, Any] = {}
