@@ -15,6 +15,7 @@ from data_specs import stages
 from data_specs.expressions import bind
 from data_specs.load import SpecError
 from data_specs.spec import Spec
+from data_specs.stages import with_kinds
 from tasks import registry
 from tasks.decision import percentiles
 from tasks.decision.percentiles import FEWEST, PercentilesLearned, thresholds
@@ -138,9 +139,8 @@ def test_a_column_without_values_is_an_error() -> None:
 
 def spec_of(text: str, **stages: Any) -> Spec:
     sources = {"web": {"kind": "jsonl", "paths": "x"}}
-    return Spec(
-        name="test", sources=sources, rules=[{"name": "low", "drop": text}], channels={"all": "true"}, stages=stages
-    )
+    rules = [{"name": "low", "drop": text}]
+    return Spec(name="test", sources=sources, rules=rules, channels={"all": "true"}, stages=with_kinds(stages))
 
 
 @pytest.mark.parametrize(("column", "kind"), [("language", "string"), ("hub", "bool"), ("url", "string")])
