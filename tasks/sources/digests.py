@@ -24,6 +24,8 @@ from pathlib import Path
 
 import orjson
 
+from tasks.storage import cache
+
 _RACY = 3 * 10**9
 """Nanoseconds; the coarsest file system in use (FAT) keeps times to two seconds."""
 _DAYS = 60
@@ -37,7 +39,7 @@ class Digests:
     """The digests of files below one folder."""
 
     def __init__(self, root: str) -> None:
-        self._path = _folder() / f"{_hexadecimal(os.fsencode(root))}.json"
+        self._path = (cache.place("digests") or Path(os.devnull)) / f"{_hexadecimal(os.fsencode(root))}.json"
         self._known = _read(self._path)
         self._fresh: dict[str, Entry] = {}
 
@@ -87,12 +89,6 @@ def remembered(root: str) -> Iterator[Digests]:
         yield digests
     finally:
         digests.save()
-
-
-def _folder() -> Path:
-    """In $XDG_CACHE_HOME or ~/.cache (XDG Base Directory Specification); where there is neither, nothing is kept."""
-    places = (os.environ.get("XDG_CACHE_HOME", ""), os.path.expanduser("~/.cache"), os.devnull)
-    return Path(next(filter(os.path.isabs, places))) / "sluice" / "digests"
 
 
 def _read(path: Path) -> dict[str, Entry]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from tasks.storage import cache
 from tasks.storage.store import Store, StoreError
 
 Pin = dict[str, Any]
@@ -79,18 +80,19 @@ def without(pin: Pin) -> str:
 
 
 def fetched(store: Store, path: str, sha256: str) -> Path:
-    """A pinned file on this machine, its digest verified; files of an object store are copied to a cache once.
-
-    Raises StoreError where the file is missing or is not what was pinned."""
+    """A pinned file on this machine, its digest verified; files of an object store are copied once to a folder of one's
+    own. Raises StoreError where the file is missing or is not what was pinned."""
     local = store.local(path)
     try:
         if local is None:
-            local = Path(tempfile.gettempdir()) / f"sluice-{os.getuid()}" / sha256[:16] / Path(path).name
+            local = cache.folder("models") / f"{sha256}{Path(path).suffix}"
             if not local.exists() or _digest(local) != sha256:
-                local.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                part = local.with_suffix(f".{os.getpid()}")
-                part.write_bytes(store.read(path))
-                os.replace(part, local)
+                part = local.with_suffix(f".{secrets.token_hex(4)}")
+                try:
+                    part.write_bytes(store.read(path))
+                    os.replace(part, local)
+                finally:
+                    part.unlink(missing_ok=True)
         found = _digest(local)
     except FileNotFoundError:
         raise StoreError(f"{path} is pinned but gone from the store; learn it anew with --retrain") from None

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import marshal
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -378,3 +382,14 @@ class TestSignals:
         ]
         languages = ["en", "en", "zh", "de", None]
         check_golden("signals", Signals.version, self.stage(pa.table({"text": texts, "language": languages})))
+
+
+@pytest.mark.parametrize("kind", ["jieba", "datatrove"])
+def test_words_do_not_come_from_a_dictionary_that_lies_in_the_temporary_folder(tmp_path: Path, kind: str) -> None:
+    text = "我们在河流的石头上学习语言模型"
+    (tmp_path / "jieba.cache").write_bytes(marshal.dumps(({text[:each]: 1 for each in range(1, 16)}, 16)))
+    program = f"from tasks.filters.words import splitter; print(*splitter({kind!r}, 'zh')([{text!r}])[0], sep='|')"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "我们|在|河流|的|石头|上|学习|语言|模型"
+    assert [file.name for file in tmp_path.iterdir()] == ["jieba.cache"]

@@ -251,7 +251,7 @@ def test_what_cannot_be_reached_is_told_with_url_and_remedy(s3: S3, tmp_path: Pa
 def test_a_pinned_file_is_fetched_once_and_again_when_its_copy_is_damaged(
     s3: S3, corpus: tuple[Path, list[str], Run, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     remote = corpus[3]
     [(path, sha256)] = remote.pipeline.pins.files("domain").items()
     local = fetched(remote.store, path, sha256)
@@ -260,6 +260,7 @@ def test_a_pinned_file_is_fetched_once_and_again_when_its_copy_is_damaged(
     assert s3.since() == []
     local.write_bytes(b"damaged")
     assert fetched(remote.store, path, sha256).read_bytes() == remote.store.read(path)
+    assert list((tmp_path / "sluice" / "models").iterdir()) == [local]
     with pytest.raises(StoreError, match="pinned was 0000"):
         fetched(remote.store, path, "0" * 64)
     with pytest.raises(StoreError, match="is pinned but gone from the store; learn it anew with --retrain"):
