@@ -12,9 +12,11 @@ import contextlib
 import errno
 import fcntl
 import io
+import logging
 import os
-import secrets
 import shutil
+import socket
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,8 +25,14 @@ from typing import IO, Any
 import fsspec
 import orjson
 
+from tasks.storage import leftovers
+
 _AT_ONCE = 32
 """Requests to an object store at a time."""
+_POLL_SECONDS = 0.2
+"""Seconds between two looks at a lock that another process has."""
+
+log = logging.getLogger("sluice")
 
 
 class StoreError(RuntimeError):
@@ -33,6 +41,10 @@ class StoreError(RuntimeError):
 
 class DamagedError(StoreError):
     """A file of the store is not what was written; the message says which, and what to do."""
+
+
+class DeniedError(StoreError):
+    """The store, or this file of it, may not be read or written by who asks."""
 
 
 class BusyError(StoreError):
@@ -77,7 +89,9 @@ class Store:
                 remedy = "free some space, or move the store"
             elif not self.folder:
                 remedy = "check `store`, the bucket, the endpoint and its credentials"
-            raise StoreError(f"{where} cannot be {verb}: {type(error).__name__}: {error}; {remedy}") from error
+            denied = isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS)
+            kind = DeniedError if denied else StoreError
+            raise kind(f"{where} cannot be {verb}: {type(error).__name__}: {error}; {remedy}") from error
 
     def local(self, path: str) -> Path | None:
         """The file's path where the store is a folder, for memory maps; None on an object store."""
@@ -156,23 +170,31 @@ class Store:
         """Path -> size in bytes of every file below `folder`, writes in progress included, sorted."""
         with contextlib.suppress(FileNotFoundError), self._explained(folder, "listed"):
             if self.folder:
-                sizes: dict[str, int] = {}
-                for file in sorted((self.folder / folder).rglob("*")):
-                    with contextlib.suppress(FileNotFoundError):
-                        if file.is_file():
-                            sizes[str(file.relative_to(self.folder))] = file.stat().st_size
-                return dict(sorted(sizes.items()))
+                return {path: found.st_size for path, found in _walk(self.folder, folder)}
             fs, root = self._object_store()
             found = fs.find(f"{root}/{folder}" if folder else root, detail=True)
             return dict(sorted((name[len(root) + 1 :], info["size"]) for name, info in found.items()))
         return {}
 
+    def leftovers(self) -> dict[str, int]:
+        """Path -> size in bytes of what writers that were killed left anywhere in a folder's store; never a file of a
+        writer that lives. An object store has none."""
+        if not self.folder:
+            return {}
+        with self._explained("", "listed"):
+            return {
+                path: found.st_size
+                for path, found in _walk(self.folder)
+                if leftovers.left(path.rpartition("/")[2], found.st_mtime)
+            }
+
     @contextlib.contextmanager
-    def writer(self, path: str, once: bool = False) -> Iterator[IO[bytes]]:
+    def writer(self, path: str, once: bool = False, private: bool = False) -> Iterator[IO[bytes]]:
         """A binary file, committed when the block ends well and gone when it raises.
 
         `once`: the path names what makes its values, so an object store keeps the file that it has already (a
-        conditional PUT); a worker that was taken for dead then changes nothing that others read."""
+        conditional PUT); a worker that was taken for dead then changes nothing that others read. `private`: its owner
+        alone may read it; so a folder that is made for it."""
         if not self.folder:
             buffer = io.BytesIO()
             yield buffer
@@ -181,11 +203,12 @@ class Store:
                 fs.pipe_file(f"{root}/{path}", buffer.getvalue(), mode="create" if once else "overwrite")
             return
         target = self.folder / path
-        temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}"
+        temporary = leftovers.temporary(target)
         with self._explained(path, "written", missing=False):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
             try:
-                with open(temporary, "wb") as file:
+                with open(temporary, "wb", opener=_private if private else None) as file:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
@@ -195,9 +218,9 @@ class Store:
                 raise
             _sync_folder(target.parent)
 
-    def commit(self, path: str, data: bytes) -> None:
-        """Write a whole file atomically."""
-        with self.writer(path) as file:
+    def commit(self, path: str, data: bytes, private: bool = False) -> None:
+        """Write a whole file atomically; `private`: for its owner alone."""
+        with self.writer(path, private=private) as file:
             file.write(data)
 
     def remove(self, *paths: str) -> None:
@@ -224,34 +247,59 @@ class Store:
                 fs.rm_file(f"{root}/{path}")
 
     @contextlib.contextmanager
-    def alone(self, folder: str = "") -> Iterator[None]:
-        """One process at a time in a folder; it is free again when the process ends, however it ends. Raises BusyError
-        where another is in it. An object store has no such lock."""
-        with self._locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    def alone(self, folder: str = "", who: str = "", wait: bool = False) -> Iterator[None]:
+        """One process at a time in a folder; it is free again when the process ends, however it ends. Where another is
+        in it, raises BusyError, or says so and waits. `who` tells the others who is in it. An object store has no such
+        lock."""
+        with self._locked(folder, fcntl.LOCK_EX, who, wait):
             yield
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[None]:
-        """Any number of processes in the store, but none that has it `alone`, whose end is waited for."""
-        with self._locked("", fcntl.LOCK_SH):
+        """Any number of processes in the store, but none that has it `alone`: its end is waited for, which is said. A
+        store that may not be written needs no lock: nobody takes anything from it."""
+        with self._locked("", fcntl.LOCK_SH, "", wait=True):
             yield
 
     @contextlib.contextmanager
-    def _locked(self, folder: str, how: int) -> Iterator[None]:
+    def _locked(self, folder: str, kind: int, who: str, wait: bool) -> Iterator[None]:
         if not self.folder:
             yield
             return
         path = f"{folder}/.lock".lstrip("/")
-        with self._explained(path, "locked", missing=False):
-            (self.folder / folder).mkdir(parents=True, exist_ok=True)
-            held = open(self.folder / path, "a")  # noqa: SIM115 (closed below, which gives the lock back)
-            try:
-                fcntl.flock(held, how)
-            except BlockingIOError:
-                held.close()
-                raise BusyError(f"{folder} is being written by another process; wait for it, or stop it") from None
-        with held:
+        with contextlib.ExitStack() as stack:
+            with self._explained(path, "locked", missing=False):
+                try:
+                    (self.folder / folder).mkdir(parents=True, exist_ok=True)
+                    held = stack.enter_context(open(self.folder / path, "a+"))
+                except OSError as error:
+                    if kind != fcntl.LOCK_SH or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                        raise
+                    held = None
+                if held:
+                    self._take(held, folder, kind, wait)
+                if held and kind == fcntl.LOCK_EX:
+                    held.truncate(0)
+                    held.write(f"{who}, process {os.getpid()} on {socket.gethostname()}".lstrip(", "))
+                    held.flush()
             yield
+
+    def _take(self, held: IO[str], folder: str, kind: int, wait: bool) -> None:
+        """Lock an open file. Raises BusyError where another has it, unless its end is to be waited for."""
+        said = False
+        while True:
+            try:
+                fcntl.flock(held, kind | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                held.seek(0)
+                other = held.read(200) or "another process"
+                if not wait:
+                    raise BusyError(f"{folder} is being written by {other}; wait for it, or stop it") from None
+            if not said:
+                log.warning("%s: waiting for %s, which works there alone", folder or self.url, other)
+                said = True
+            time.sleep(_POLL_SECONDS)
 
     def free(self) -> int | None:
         """Free bytes on the store's file system; None on an object store."""
@@ -261,6 +309,27 @@ class Store:
         while not folder.exists():
             folder = folder.parent
         return shutil.disk_usage(folder).free
+
+
+def _walk(root: Path, folder: str = "") -> Sequence[tuple[str, os.stat_result]]:
+    """Path below `root` and facts of every file below a folder of it, sorted. Raises OSError where one of its folders
+    may not be listed: what is not seen there could be taken for not there."""
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    found = []
+    for top, _, names in os.walk(root / folder, onerror=failed):
+        for path in (Path(top, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_file():
+                    found.append((str(path.relative_to(root)), path.stat()))
+    return sorted(found, key=lambda each: each[0])
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _sync_folder(folder: Path) -> None:

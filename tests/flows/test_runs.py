@@ -435,7 +435,7 @@ def test_values_are_replaced_only_where_no_other_run_may_have_read_them(first: A
     run = Run.of(str(copy(first, tmp_path)))
     with run.store.shared(), pytest.raises(BusyError, match="is working on it; wait"), run.working(alone=True):
         pass
-    with run.store.alone("again/language"), pytest.raises(BusyError, match="again/language is being written by anoth"):
+    with run.store.alone("again/language"), pytest.raises(BusyError, match="again/language is being written by proc"):
         go(tmp_path / "small.yaml", start="language", until="language")
 
 
