@@ -31,10 +31,8 @@ def _publish(run: Run, name: str, title: str, svg: str | None, body: str) -> Non
     about = f"{title} of {run.spec.name}, run {run.name}"
     create_markdown_artifact(markdown, key=key(run.spec.name, name), description=about)
     if svg:
-        run.store.commit(f"{run.folder}/{name}.svg", svg.encode())
-    run.store.commit(
-        f"{run.folder}/{name}.md", f"# {title}\n\n{f'![{title}]({name}.svg)' if svg else ''}\n\n{body}\n".encode()
-    )
+        run.keep(f"{name}.svg", svg.encode())
+    run.keep(f"{name}.md", f"# {title}\n\n{f'![{title}]({name}.svg)' if svg else ''}\n\n{body}\n".encode())
 
 
 def corpus(run: Run) -> None:

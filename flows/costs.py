@@ -19,6 +19,7 @@ from tasks.engine.pipeline import Output, Pipeline
 from tasks.engine.stage import CorpusStage, Instance, Learned
 from tasks.storage.manifest import Entry, Index, Manifest
 from tasks.storage.store import Store
+from training import log
 
 _STEPS = 1000
 """Steps of a training from which the seconds of one are taken, at least, where it has so many: its newest."""
@@ -147,7 +148,7 @@ def training(run: Run, steps: int, parameters: int) -> tuple[float, str] | None:
     export are in no step and are not counted."""
     lineage = re.compile(re.escape(run.spec.name) + "-[0-9a-f]{12}")
     names = [name for name in run.store.folders("runs") if lineage.fullmatch(name)]
-    for name in sorted(names, key=lambda name: _last_written(run.store, f"runs/{name}/log"), reverse=True):
+    for name in sorted(names, key=lambda name: log.last_written(run.store, name), reverse=True):
         then = _json(run.store, f"runs/{name}/run.json")
         count, seconds = _pace(run.store, f"runs/{name}/log")
         if not then or not count:
@@ -160,12 +161,6 @@ def training(run: Run, steps: int, parameters: int) -> tuple[float, str] | None:
             text += f" x {work:.3g} for another model or batch"
         return steps * pace * workers * work, text
     return None
-
-
-def _last_written(store: Store, folder: str) -> float:
-    """When the newest segment of a log was begun; 0 where there is none."""
-    last = max(store.list(folder), default=None)
-    return orjson.loads(store.read(f"{folder}/{last}").splitlines()[0])["time"] if last else 0.0
 
 
 def _pace(store: Store, folder: str) -> tuple[int, float]:

@@ -12,16 +12,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import orjson
 
 from flows import costs
 from flows.costs import Cost
+from flows.differences import differences
 from flows.run import Run
 from flows.terminal import Notes, console, pairs, table
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Learned, Node
 from tasks.storage.pins import without
 from tasks.storage.store import Store
+from tasks.text import redaction
 from training import checkpoint, model
 
 _COST = "expected_core_hours"
@@ -38,7 +39,8 @@ def forecast(run: Run) -> dict[str, Any]:
         "unknown": [s["name"] for s in stages if s["state"] not in ("cached", "partial") and _COST not in s],
     }
     pins = _pins(run.pipeline)
-    return {"spec": run.spec.name, "stages": stages, "expected": expected, "pins": pins, "training": training}
+    found = {"spec": run.spec.name, "stages": stages, "expected": expected, "pins": pins, "training": training}
+    return redaction.values(found)
 
 
 def corpus(pipeline: Pipeline) -> list[dict[str, Any]]:
@@ -137,38 +139,8 @@ def _because(store: Store, folder: str, recipe: Any) -> str:
         before = store.json(f"{folder}/recipe.json")
     except FileNotFoundError:  # a run was killed before it wrote it
         before = {}
-    because = "; ".join(_differences("", before, recipe.ingredients()) if before else ())
+    because = "; ".join(differences("", before, recipe.ingredients()) if before else ())
     return because or getattr(recipe, "regrouped", "") or "new input"
-
-
-def _differences(where: str, before: Any, now: Any) -> list[str]:
-    """`settings.threshold: 0.8 -> 0.7`, one per changed leaf; what has a name is told by it, not by its place; of a
-    list of texts what came (+) and what went (-)."""
-    now = orjson.loads(orjson.dumps(now))
-    if (named := _named(before)) and (also := _named(now)):
-        order = [[name for name in each if name in named and name in also] for each in (named, also)]
-        moved = [f"{where}: in another order"] if order[0] != order[1] else []
-        return moved + _differences(where, named, also)
-    if isinstance(before, dict) and isinstance(now, dict):
-        found = []
-        for name in sorted(before.keys() | now.keys()):
-            found += _differences(f"{where}.{name}".lstrip("."), before.get(name), now.get(name))
-        return found
-    if _texts(before) and _texts(now) and set(before) != set(now):
-        came, went = ([each for each in a if each not in b] for a, b in ((now, before), (before, now)))
-        return [f"{where}: {', '.join([*(f'+ {each}' for each in came), *(f'- {each}' for each in went)])}"]
-    return [] if before == now else [f"{where}: {before} -> {now}"]
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-def _named(value: Any) -> dict[str, Any]:
-    """A list of objects with names as a mapping; {} for anything else."""
-    if not (isinstance(value, list) and value and all(isinstance(each, dict) and "name" in each for each in value)):
-        return {}
-    return {each["name"]: {key: part for key, part in each.items() if key != "name"} for each in value}
 
 
 def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
@@ -190,7 +162,7 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
             entry["without"] = f"{left_out} (--retrain {name} learns it of all)"
         if moved := pipeline.pins.moved(name):
             entry["moved"] = f"learned anew by the next run, as {', '.join(moved)} moved"
-        elif name in learned and (changed := _differences("", pin["ingredients"], learned[name].ingredients())):
+        elif name in learned and (changed := differences("", pin["ingredients"], learned[name].ingredients())):
             entry["settings_since_changed"] = "; ".join(changed) + f" (--retrain {name} learns it anew)"
         found.append(entry)
     return found

@@ -23,6 +23,10 @@ from flows import artifacts
 from flows.run import STOPS, Run
 from tasks.engine.gates import GateError
 from tasks.engine.runner import StageResult
+from tasks.text import redaction
+from tasks.text.redaction import printable
+
+redaction.guard()
 
 DEMO = "data_specs/demo.yaml"
 
@@ -64,7 +68,7 @@ class Progress:
 def _ended(result: StageResult) -> State:
     """The state that the UI shows of a stage."""
     shards = f" in {result.shards:,} shards" if result.shards else ""
-    message = f"{result.rows:,} rows{shards}, {result.seconds:.1f} s. {result.note}".strip()
+    message = printable(f"{result.rows:,} rows{shards}, {result.seconds:.1f} s. {result.note}".strip())
     name = {"cached": "Cached", "partial": "Partial"}.get(result.state, "Completed")
     if result.state == "partial":
         get_run_logger().warning("%s: %s", result.name, message)
@@ -80,7 +84,7 @@ def run_stage(name: str, spec: str, work: Callable[[Progress], StageResult]) -> 
         get_run_logger().error("%s", error)
         return Failed(
             name="Gate" if isinstance(error, GateError) else "Failed",
-            message=str(error),
+            message=printable(error),
             data=error.with_traceback(None),
         )
 
@@ -111,7 +115,7 @@ def plainly(steps: Callable[P, Ended]) -> Callable[P, Ended]:
         try:
             return steps(*args, **given)
         except STOPS as error:
-            return Failed(message=str(error))
+            return Failed(message=printable(error))
 
     return ended
 

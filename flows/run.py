@@ -7,6 +7,7 @@ stopped is continued by the next one, and a training that is done is never done 
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -21,6 +22,7 @@ import orjson
 from data_specs.expressions import ExpressionError, suggestion
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
+from flows import parameters, trainings
 from flows.embedded import ServerError
 from tasks import registry
 from tasks.engine import fanout, garbage_collection
@@ -34,7 +36,8 @@ from tasks.planning.inputs import PlanInputs
 from tasks.planning.mixture import MixtureError
 from tasks.sources import InputShard, LedgerError, SourceError
 from tasks.storage.manifest import MISSING
-from tasks.storage.store import Store, StoreError
+from tasks.storage.store import DeniedError, Store, StoreError
+from tasks.text import redaction
 from training import checkpoint, launch, log
 from training.checkpoint import CheckpointError
 from training.launch import TrainingError
@@ -58,17 +61,6 @@ STOPS = (
 """Errors that tell the user what to mend; all others are bugs and keep their traceback."""
 
 
-SPREAD: dict[str, Any] = {
-    "workers": True,
-    "zero": True,
-    "batch": {"micro"},
-    "device": True,
-    "evaluate": True,
-    "checkpoint": True,
-}
-"""Settings of training that are not in its identity."""
-
-
 def exit_code(error: BaseException) -> int:
     """2 for a bad spec, 3 for a gate, 1 for any other failure."""
     return (
@@ -84,6 +76,12 @@ _listed: dict[str, list[InputShard]] = {}
 """What the runs of this process found when they listed their sources."""
 
 
+_unwritten: dict[str, dict[str, Any]] = {}
+"""Records of runs of this process whose store may not be written."""
+
+logger = logging.getLogger("sluice")
+
+
 class Run:
     """One run over one spec."""
 
@@ -95,7 +93,9 @@ class Run:
         self.folder = f"runs/records/{name}"
         self.record_path = f"{self.folder}/run.json"
         self.record: dict[str, Any] = {"run": name, "spec": spec.name, "status": "running", "stages": []}
-        if self.store.exists(self.record_path):
+        if name in _unwritten:
+            self.record |= _unwritten[name]
+        elif self.store.exists(self.record_path):
             self.record |= self.store.json(self.record_path)
 
     @staticmethod
@@ -113,7 +113,8 @@ class Run:
         retrain: Sequence[str] = (),
     ) -> Run:
         """Load a spec and make its run. Raises SpecError."""
-        loaded = load(spec, (*settings, *([f"store={store}"] if store is not None else [])))
+        given = (*settings, *([f"store={store}"] if store is not None else []))
+        loaded = load(spec, [parameters.whole(each) for each in given])
         run = cls(loaded, name or cls.new_name(spec), retrain)
         known = {node.stage.label for node in run.pipeline.nodes if node.name.startswith("learn_")}
         if unknown := sorted(set(retrain) - known):
@@ -243,14 +244,22 @@ class Run:
             {
                 "plan": self.plan_facts["digest"],
                 "model": self.spec.model.model_dump(mode="json"),
-                "training": self.spec.training.model_dump(mode="json", exclude=SPREAD),
+                "training": self.spec.training.model_dump(mode="json", exclude=trainings.SPREAD),
                 "seed": self.spec.seed,
             }
         )
 
+    @property
+    def training_name(self) -> str:
+        return f"{self.spec.name}-{self.identity[:12]}"
+
+    def training_folder(self) -> str | None:
+        """The folder of this spec's training; None while its plan is not known."""
+        return f"runs/{self.training_name}" if self.planned() else None
+
     def trained(self) -> bool:
         """Whether the training on the plan was done to its end, and its export is whole."""
-        run = f"runs/{self.spec.name}-{self.identity[:12]}"
+        run = f"runs/{self.training_name}"
         if not self.store.exists(f"{run}/summary.json"):
             return False
         summary = self.store.json(f"{run}/summary.json")
@@ -264,16 +273,15 @@ class Run:
         )
 
     def train(self, progress: Callable[[str, int, int], None]) -> StageResult:
-        """Train on the plan: continue where checkpoints are, do nothing where it is done."""
+        """Train on the plan: continue where checkpoints are, do nothing where it is done; where another run trains on
+        it, wait for that one's end."""
         started = time.perf_counter()
-        identity = self.identity
-        run = f"{self.spec.name}-{identity[:12]}"
-        state = "cached"
+        run = self.training_name
+        state, note = "cached", ""
         if not self.trained():
-            with self.store.alone(f"runs/{run}"):
+            with self.store.alone(f"runs/{run}", f"run {self.name}", wait=True):
                 if not self.trained():
-                    state = "computed"
-                    self._train(run, progress)
+                    state, note = "computed", self._train(run, progress)
         summary = self.store.json(f"runs/{run}/summary.json")
         facts = self.plan_facts
         for name, losses in summary["held_out"].items():
@@ -282,20 +290,32 @@ class Run:
         self.record["training"] = summary | {"run": run}
         seconds = round(time.perf_counter() - started, 3)
         rows = summary["steps"] * facts["rows_per_step"]
-        result = StageResult("train", identity[:16], state, 0, rows, seconds)
+        result = StageResult("train", self.identity[:16], state, 0, rows, seconds, note)
         self.execution.results.append(result)
         return result
 
-    def _train(self, run: str, progress: Callable[[str, int, int], None]) -> None:
-        steps = self.plan_facts["steps"]
+    def _train(self, run: str, progress: Callable[[str, int, int], None]) -> str:
+        """Train, and say where it went on from, or what it leaves behind."""
+        facts = self.plan_facts
+        steps = facts["steps"]
+        resume = bool(checkpoint.steps(self.store, run))
+        note = "" if resume else trainings.left_behind(self.pipeline, run, facts["digest"])
+        if note:
+            logger.warning("train: %s", note)
 
         def follow(record: log.Record) -> None:
+            nonlocal note
             if record["kind"] == "step":
                 progress(f"train: loss {record['loss']:.3f}", record["step"], steps)
+            elif record["kind"] == "start" and resume:
+                note = trainings.continues(run, record["step"], steps)
+                progress(f"train: {note}", record["step"], steps)
+            elif record["kind"] == "warning":
+                logger.warning("train: %s", record["message"])
 
         [tokenizer] = self.pipeline.pins.files("tokenizer")
-        resume = bool(checkpoint.steps(self.store, run))
         launch.train(self.spec, self.spec.store, self.record["plan"], run, tokenizer, resume, follow)
+        return note
 
     # -- what it says ------------------------------------------------------------------------------------------------
 
@@ -343,4 +363,14 @@ class Run:
         self._commit()
 
     def _commit(self) -> None:
-        self.store.commit(self.record_path, orjson.dumps(self.record, option=orjson.OPT_INDENT_2))
+        self.keep("run.json", orjson.dumps(redaction.values(self.record), option=orjson.OPT_INDENT_2))
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Commit a file of the run, for its owner alone. Where the store may not be written, the run goes on without,
+        which is said once; what then needs the store fails by itself."""
+        try:
+            self.store.commit(f"{self.folder}/{name}", data, private=True)
+        except DeniedError as error:
+            if self.name not in _unwritten:
+                logger.warning("the record of run %s cannot be written: %s", self.name, error)
+            _unwritten[self.name] = self.record

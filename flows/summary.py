@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.terminal import Notes, cell, console, pairs, table
 from tasks.storage.store import Store
+from tasks.text.redaction import redacted
 
 Rows = list[list[Any]]
 
@@ -41,7 +42,7 @@ def place(store: Store, path: str) -> str:
     """Where something of the store is, as people reach it: below the working directory where it is there."""
     local = store.local(path)
     if local is None:
-        return f"{store.url.rstrip('/')}/{path}"
+        return redacted(f"{store.url.rstrip('/')}/{path}")
     return str(local.relative_to(Path.cwd()) if local.is_relative_to(Path.cwd()) else local)
 
 

@@ -1,5 +1,5 @@
 """What commands print for a person. Crawled text is hostile here too: it is never taken for markup, and no control
-character of it reaches the terminal."""
+character of it reaches the terminal but as an escape."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
+
+from tasks.text.redaction import escaped
 
 _WIDTH = 120
 """Characters of a line of a table where no terminal says how many."""
@@ -36,24 +38,19 @@ def line(value: Any, longest: int | None = 200) -> str:
     if value is None:
         return ""
     text = " ".join(str(value).split())
-    return clean(text if longest is None or len(text) <= longest else text[:longest] + " ...")
+    return escaped(text if longest is None or len(text) <= longest else text[:longest] + " ...")
 
 
 def cell(value: Any) -> str:
     """A value in a table: thousands' separators or three decimals; empty for None."""
     if isinstance(value, float):
         return f"{value:.3f}"
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def clean(text: str) -> str:
-    """The text with every control character but newline and tab replaced."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else escaped(str(value))
 
 
 def table(*columns: str, title: str | None = None) -> Table:
     """An empty table, of which a narrow terminal folds the cells and cuts nothing."""
-    return Table(*(Column(clean(name), overflow="fold") for name in columns), title=title)
+    return Table(*(Column(escaped(name), overflow="fold") for name in columns), title=title)
 
 
 class Notes:
@@ -67,7 +64,7 @@ class Notes:
         text = line(note, None)
         if len(text) <= _NOTE:
             return text
-        self.long.append(f"{clean(name)}: {text}")
+        self.long.append(f"{escaped(name)}: {text}")
         return "(below)"
 
     def show(self) -> None:
@@ -81,7 +78,7 @@ def pairs(values: Iterable[tuple[str, Any]], title: str | None = None) -> None:
     grid = table("", "", title=title)
     grid.show_header = False
     for name, value in values:
-        grid.add_row(clean(name), line(value))
+        grid.add_row(escaped(name), line(value))
     console(wide=True).print(grid)
 
 
@@ -104,4 +101,4 @@ def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
 def document(found: dict[str, Any]) -> None:
     """Print one document, its text last."""
     pairs((name, value) for name, value in found.items() if name != "text")
-    console().print(clean(found["text"]), soft_wrap=True)
+    console().print(escaped(found["text"]), soft_wrap=True)

@@ -58,6 +58,12 @@ class Log:
             self.pending.clear()
 
 
+def last_written(store: Store, run: str) -> float:
+    """When the newest segment of a run's log was begun; 0 where there is none."""
+    last = max(store.list(_folder(run)), default=None)
+    return orjson.loads(store.read(f"{_folder(run)}/{last}").splitlines()[0])["time"] if last else 0.0
+
+
 def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Record]:
     """Every record as written, superseded ones too; only from segments not in `seen`, which are added to it. Raises
     DamagedError."""

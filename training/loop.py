@@ -24,6 +24,7 @@ import torch.distributed as dist
 
 from data_specs.spec import Spec
 from tasks.storage.store import Store
+from tasks.text import redaction
 from training import checkpoint, engine, export, log
 from training import model as architecture
 from training.checkpoint import CheckpointError
@@ -83,7 +84,8 @@ class Trainer:
             "precision": "bf16" if self.bf16 else "fp32",
             "versions": versions(),
         }
-        self.store.commit(f"runs/{self.run}/run.json", orjson.dumps(record, option=orjson.OPT_INDENT_2))
+        text = orjson.dumps(redaction.values(record), option=orjson.OPT_INDENT_2)
+        self.store.commit(f"runs/{self.run}/run.json", text, private=True)
 
     def _restore(self, steps: list[int]) -> list[str]:
         """Load the newest checkpoint that verifies -> what was wrong with newer ones."""

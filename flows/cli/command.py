@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from flows import embedded
+from tasks.text import redaction
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -51,6 +52,7 @@ def cli() -> None:
     Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate of the spec stopped the run; 130 interrupted.
     """
     embedded.prepare()
+    redaction.guard()
 
 
 def said(value: Any) -> None:
@@ -73,7 +75,7 @@ def said_rows(columns: list[str], rows: Iterator[list[Any]]) -> None:
 def warned(warning: str) -> None:
     """Print a warning, where there is one."""
     if warning:
-        click.echo(f"sluice: {warning}", err=True)
+        click.echo(f"sluice: {redaction.printable(warning)}", err=True)
 
 
 stopped = False
@@ -110,11 +112,9 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def failed(message: str, code: int, as_json: bool, record: dict[str, Any] | None = None) -> NoReturn:
     """Say what failed, and end with an exit code."""
-    from flows.terminal import clean
-
     if as_json:
-        said((record or {"exit": code}) | {"status": "failed", "error": message})
-    click.echo(f"sluice: {clean(message)}", err=True)
+        said((record or {"exit": code}) | {"status": "failed", "error": redaction.redacted(message)})
+    click.echo(f"sluice: {redaction.printable(message)}", err=True)
     sys.exit(code)
 
 

@@ -20,8 +20,9 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
     """List the files of SPEC's store that nothing refers to; with --yes, remove them.
 
     Those are documents, columns, tokens and models that are neither outputs of SPEC as it stands, nor pinned, nor read
-    by a run plan, nor another lineage's. While a run is working on the store, --yes is refused; an object store has no
-    lock, so there you are only warned of runs of other machines whose records have no end.
+    by a run plan, nor another lineage's; interrupted trainings that SPEC as it stands does not continue; and what
+    processes that were killed left half written. While a run is working on the store, --yes is refused; an object store
+    has no lock, so there you are only warned of runs of other machines whose records have no end.
     """
     from tasks.engine import garbage_collection
 
@@ -29,7 +30,7 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
         warned(warning)
         current = current.again()
         current.resolve()
-        found = garbage_collection.unreferenced(current.pipeline)
+        found = garbage_collection.unreferenced(current.pipeline, current.training_folder())
         if yes:
             garbage_collection.remove(current.pipeline, found)
     if as_json:

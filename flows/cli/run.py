@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Run SPEC: compute what is missing, from sources to a trained model."""
     from data_specs.load import SpecError
-    from flows import summary
+    from flows import parameters, summary
     from flows.run import Run
     from tasks.engine import fanout
 
@@ -51,7 +51,9 @@ def run(
         from flows.pretrain import pretrain
 
     name = begun.name
-    state = pretrain(spec, store, list(settings), name, start, until, replace, list(retrain), return_state=True)
+    where = None if store is None else parameters.masked(store)
+    given = [parameters.masked(setting) for setting in settings]
+    state = pretrain(spec, where, given, name, start, until, replace, list(retrain), return_state=True)
     fanout.stop()
     if command.stopped:
         raise KeyboardInterrupt

@@ -22,6 +22,7 @@ from data_specs.spec import Cluster
 from tasks.engine import ray_patches, worker
 from tasks.storage.manifest import Entry
 from tasks.storage.store import DamagedError, Store, StoreError
+from tasks.text.redaction import printable
 
 log = logging.getLogger("sluice")
 
@@ -215,7 +216,7 @@ def passing(error: BaseException) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return printable(f"{type(error).__name__}: {error}".splitlines()[0][:300])
 
 
 def error_entry(job: worker.Job, error: BaseException, attempts: int) -> Entry:

@@ -7,6 +7,7 @@ is about to read.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
@@ -95,23 +96,38 @@ def _samples(learned: Learned) -> str:
     return f"models/{learned.name}/samples@{learned.recipe}"
 
 
-def unreferenced(pipeline: Pipeline) -> dict[str, int]:
-    """Path -> bytes of documents, columns, tokens and models that nothing refers to: neither this spec's outputs as
-    they stand, nor a pin, a plan, or another lineage (whose folders its records name). The folder of a stage that is
-    still to be computed is kept whole. Samples that a model was learned from are not needed once it is pinned."""
-    files = pipeline.store.walk()
+def unreferenced(pipeline: Pipeline, training: str | None = None) -> dict[str, int]:
+    """Path -> bytes of what nothing refers to.
+
+    Documents, columns, tokens and models that are neither this spec's outputs as they stand, nor a pin's, a plan's, or
+    another lineage's (whose folders its records name). The folder of a stage that is still to be computed is kept
+    whole. Samples that a model was learned from are not needed once it is pinned. Where `training`, the folder of this
+    spec's training, is known: other trainings of this lineage that were not done to their end. Anywhere: what writers
+    that were killed left."""
+    left = pipeline.store.leftovers()
+    files = {path: size for path, size in pipeline.store.walk().items() if not path.rpartition("/")[2].startswith(".")}
     current = _current(pipeline) | _pinned(pipeline, files) | _planned(pipeline, files)
     kept = {path.rpartition("/")[0] for path in current}
     whole = tuple(f"{folder}/" for folder in _others(pipeline, files) | _unfinished(pipeline))
-    return {
-        path: size
-        for path, size in files.items()
-        if path.startswith(("documents/", "columns/", "tokens/", "models/", STAGING))
-        and path not in current
-        and not path.startswith(whole)
-        and not (path.endswith("/recipe.json") and path.removesuffix("/recipe.json") in kept)
-        and not ("/manifest/" in path and path.partition("/manifest/")[0] in kept)
-    }
+    stopped = tuple(f"{folder}/" for folder in interrupted(pipeline) if training is not None and folder != training)
+    found = left | {path: size for path, size in files.items() if path.startswith(stopped)}
+    for path, size in files.items():
+        if (
+            path.startswith(("documents/", "columns/", "tokens/", "models/", STAGING))
+            and path not in current
+            and not path.startswith(whole)
+            and not (path.endswith("/recipe.json") and path.removesuffix("/recipe.json") in kept)
+            and not ("/manifest/" in path and path.partition("/manifest/")[0] in kept)
+        ):
+            found[path] = size
+    return dict(sorted(found.items()))
+
+
+def interrupted(pipeline: Pipeline) -> list[str]:
+    """Folders of trainings of this lineage that were begun and not done to their end."""
+    store, lineage = pipeline.store, re.compile(re.escape(pipeline.spec.name) + "-[0-9a-f]{12}")
+    folders = [f"runs/{name}" for name in store.folders("runs") if lineage.fullmatch(name)]
+    return [folder for folder in folders if not store.exists(f"{folder}/summary.json")]
 
 
 def remove(pipeline: Pipeline, paths: Collection[str]) -> None:

@@ -209,6 +209,15 @@ def test_the_package_runs_as_the_command_does(module: str) -> None:
     assert "none.yaml" in ended.stderr
 
 
+@pytest.mark.parametrize("module", ["flows", "flows.cli"])
+def test_the_package_run_as_a_module_is_the_command_line(module: str) -> None:
+    command = [sys.executable, "-m", module, "plan", "nowhere.yaml", "--json"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == "sluice: nowhere.yaml: there is no such file\n"
+    assert json.loads(ended.stdout)["exit"] == 2
+
+
 # -- run ---------------------------------------------------------------------------------------------------------------
 
 DRIVER = """

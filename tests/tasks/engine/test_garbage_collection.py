@@ -62,6 +62,31 @@ def test_gc_finds_what_a_recomputation_that_was_killed_has_left(copied: Path) ->
     assert left not in files(copied)
 
 
+def test_gc_finds_what_killed_writers_left_anywhere_and_nothing_of_living_ones(copied: Path) -> None:
+    store = copied.parent / "store"
+    code = (
+        "import os, sys, time\nfrom contextlib import ExitStack\nfrom tasks.storage.store import Store\n"
+        f"store, stack = Store({str(store)!r}), ExitStack()\n"
+        "for path in sys.argv[1:]:\n"
+        "    stack.enter_context(store.writer(path)).write(b'half')\n"
+        "print('writing', flush=True)\ntime.sleep(60)\n"
+    )
+    folders = [*(path for path in store.rglob("*") if path.is_dir()), store / "again" / "language"]
+    paths = [f"{folder.relative_to(store)}/left" for folder in folders]
+    before = told("gc", copied)["files"]
+    command = [sys.executable, "-c", code, *paths]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert told("gc", copied)["files"] == before
+        child.kill()
+    found = told("gc", copied)["files"]
+    assert len(set(found) - set(before)) == len(paths) > 30
+    assert told("gc", copied, "--yes")["files"] == found
+    assert told("gc", copied)["files"] == {}
+    assert not list(store.rglob(".left.*"))
+
+
 def test_what_gc_took_is_computed_again_when_it_is_asked_for(computed: Any, copied: Path) -> None:
     old = {path for path in files(copied) if path.startswith(("documents/web@", "columns/", "tokens/"))}
     changed = copied.parent / "web" / "web-01.jsonl.gz"

@@ -193,7 +193,7 @@ def test_what_stops_an_answer_ends_its_line(grouped: Any, monkeypatch: pytest.Mo
     begun, last = result.stdout.splitlines()
     assert begun.startswith('{"columns": ["CASE ')
     assert json.loads(last) == {
-        "exit": 2, "status": "failed", "error": "query: Invalid Input Error: here\ufffd",
+        "exit": 2, "status": "failed", "error": "query: Invalid Input Error: here\\x1b",
     }  # fmt: skip
     assert result.exit_code == 2
     assert "\x1b" not in result.stderr

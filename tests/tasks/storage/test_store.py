@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tasks.storage.store import BusyError, Store, StoreError
+from tasks.storage import leftovers
+from tasks.storage.store import BusyError, DeniedError, Store, StoreError
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -93,7 +97,10 @@ def test_a_folder_is_one_processs_until_it_ends_however_it_ends(tmp_path: Path) 
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        with pytest.raises(StoreError, match="runs/one is being written by process [0-9]+ on"), store.alone("runs/one"):
+        with (
+            pytest.raises(StoreError, match=r"runs/one is being written by process \d+"),
+            store.alone("runs/one"),
+        ):
             pass
         with store.alone("runs/two"):
             child.kill()
@@ -123,3 +130,77 @@ def test_a_store_is_shared_by_many_and_had_alone_by_one_when_all_have_ended(tmp_
             child.kill()
     with store.alone():
         assert store.list("") == {}
+
+
+def test_a_run_that_waits_says_for_whom_and_goes_on_when_that_one_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(str(tmp_path))
+    lock = ExitStack()
+    lock.enter_context(store.alone(who="gc"))
+    timer = threading.Timer(0.5, lock.close)
+    timer.start()
+    with store.shared():
+        assert not timer.is_alive()
+    who = f"gc, process {os.getpid()} on {socket.gethostname()}"
+    assert caplog.messages == [f"{tmp_path}: waiting for {who}, which works there alone"]
+
+
+def test_what_is_private_is_its_owners_alone_and_data_keeps_the_umask(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    old = os.umask(0o022)
+    try:
+        store.commit("runs/records/one/run.json", b"{}", private=True)
+        store.commit("runs/training/run.json", b"{}")
+        store.commit("runs/training/run.json", b"{}", private=True)
+        store.commit("columns/a", b"1")
+    finally:
+        os.umask(old)
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {
+        "runs": 0o755,
+        "runs/records": 0o755,
+        "runs/records/one": 0o700,
+        "runs/records/one/run.json": 0o600,
+        "runs/training": 0o755,
+        "runs/training/run.json": 0o600,
+        "columns": 0o755,
+        "columns/a": 0o644,
+    }
+
+
+def test_leftovers_are_those_of_writers_that_are_dead(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    mine = leftovers.temporary(tmp_path / "models" / "a.b.c")
+    here = mine.name.rpartition(".")[2].partition("-")[0]
+    dead = [f".one.{here}-{2**22 + 7}-0123abcd", f".manifest.jsonl.{here}-{2**22 + 8}-0123abcd"]
+    elsewhere = [".two.fedcba98-1-0123abcd", ".three.1-0123abcd"]
+    alive = [mine.name, f".four.{here}-{os.getppid()}-0123abcd", ".lock", ".x.lock", "five.fedcba98-1-0123abcd"]
+    for folder in ("", "models", "runs/x/log", "plans/p", "pins"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for name in (*dead, *elsewhere, *alive):
+            (tmp_path / folder / name).write_bytes(b"half")
+    assert {Path(path).name for path in store.leftovers()} == set(dead)
+    assert len(store.leftovers()) == 5 * len(dead)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            os.utime(path, (time.time() - 2 * 86400,) * 2)
+    found = {Path(path).name for path in store.leftovers()}
+    assert found == {*dead, *elsewhere, *alive[:2]}  # that processes began long after their last write
+
+
+def test_a_folder_that_may_not_be_listed_is_not_taken_for_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    store.commit("runs/records/one/run.json", b"{}")
+    real = os.scandir
+
+    def denied(path: os.PathLike[str]) -> Any:
+        if str(path).endswith("one"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(DeniedError, match="cannot be listed: PermissionError"):
+        store.walk()
