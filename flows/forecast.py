@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from data_specs import redaction
 from flows import costs
 from flows.costs import Cost
 from flows.differences import differences
@@ -22,7 +23,6 @@ from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Learned, Node
 from tasks.storage.pins import without
 from tasks.storage.store import Store
-from tasks.text import redaction
 from training import checkpoint, model
 
 _COST = "expected_core_hours"

@@ -3,7 +3,7 @@ they were; another, which Prefect starts, gets them as they were given to Prefec
 
 from __future__ import annotations
 
-from tasks.text.redaction import redacted
+from data_specs.redaction import redacted
 
 _given: dict[str, str] = {}
 

@@ -19,12 +19,12 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
+from data_specs import redaction
+from data_specs.redaction import printable
 from flows import artifacts
 from flows.run import STOPS, Run
 from tasks.engine.gates import GateError
 from tasks.engine.runner import StageResult
-from tasks.text import redaction
-from tasks.text.redaction import printable
 
 redaction.guard()
 

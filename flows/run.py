@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from data_specs import redaction
 from data_specs.expressions import ExpressionError, suggestion
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
@@ -37,7 +38,6 @@ from tasks.planning.mixture import MixtureError
 from tasks.sources import InputShard, LedgerError, SourceError
 from tasks.storage.manifest import MISSING
 from tasks.storage.store import DeniedError, Store, StoreError
-from tasks.text import redaction
 from training import checkpoint, launch, log
 from training.checkpoint import CheckpointError
 from training.launch import TrainingError

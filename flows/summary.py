@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from data_specs.redaction import redacted
 from flows.terminal import Notes, cell, console, pairs, table
 from tasks.storage.store import Store
-from tasks.text.redaction import redacted
 
 Rows = list[list[Any]]
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from tasks.text.redaction import escaped
+from data_specs.redaction import escaped
 
 _WIDTH = 120
 """Characters of a line of a table where no terminal says how many."""

@@ -22,9 +22,9 @@ import orjson
 import torch
 import torch.distributed as dist
 
+from data_specs import redaction
 from data_specs.spec import Spec
 from tasks.storage.store import Store
-from tasks.text import redaction
 from training import checkpoint, engine, export, log
 from training import model as architecture
 from training.checkpoint import CheckpointError

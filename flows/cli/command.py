@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from data_specs import redaction
 from flows import embedded
-from tasks.text import redaction
 
 if TYPE_CHECKING:
     from flows.run import Run

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from data_specs.redaction import printable
 from data_specs.spec import Cluster
 from tasks.engine import ray_patches, worker
 from tasks.storage.manifest import Entry
 from tasks.storage.store import DamagedError, Store, StoreError
-from tasks.text.redaction import printable
 
 log = logging.getLogger("sluice")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.text import redaction
+from data_specs import redaction
 from tests.commands import HOSTILE
 
 SECRETS = [
@@ -68,13 +68,13 @@ def test_a_long_text_costs_time_in_proportion() -> None:
 
 def test_a_process_that_is_guarded_logs_and_ends_printable(tmp_path: Path) -> None:
     code = (
-        "import logging\nfrom tasks.text import redaction\nredaction.guard()\nredaction.guard()\n"
+        "import logging\nfrom data_specs import redaction\nredaction.guard()\nredaction.guard()\n"
         f"hostile = {HOSTILE!r}\n"
         "log = logging.getLogger('any')\nlog.warning('page %s of s3://me:hush@bucket', hostile)\n"
         "try:\n    raise ValueError(hostile)\nexcept ValueError:\n    log.exception('it failed')\n"
         "raise RuntimeError(hostile + '?sig=hush')\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert ended.returncode == 1
     assert "\x1b" not in ended.stderr
     assert "hush@" not in ended.stderr
