@@ -1,7 +1,7 @@
-"""Which tokens each channel gives to each phase, and what is said where a channel has too few.
+"""Which tokens each channel gives to each phase, and the advice where a channel has too few.
 
-What is said are numbers for the spec as they stand: with all epochs raised as told, or else weights or budget lowered
-as told, the mixture is possible.
+The advice are numbers for the spec as they stand: with all epochs raised as it says, or else weights or budget lowered
+as it says, the mixture is possible.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tasks.planning.mixture import MixtureError, PhaseRows, Stream, Usage, large
 from tasks.planning.packing import Documents
 
 DIGITS = range(3, 16)
-"""Significant digits of a weight that is told: as few as keep to what the channels have."""
+"""Significant digits of a weight in the advice: as few as keep to what the channels have."""
 
 
 def allot(
@@ -36,9 +36,9 @@ def allot(
             if usage.available(mask) < needed:
                 lacking[name] = number, usage
                 break
-            streams[number][name] = usage.take(mask, needed)
+            streams[number][name] = usage.read(mask, needed)
     if lacking:
-        raise MixtureError(demand.told(lacking))
+        raise MixtureError(demand.advice(lacking))
     return usages, streams
 
 
@@ -62,12 +62,12 @@ class Demand:
         rows = [(number, phase.rows.get(name, 0)) for number, phase in enumerate(self.phases)]
         return [(number, count * self.spec.training.sequence + 1) for number, count in rows[first:] if count]
 
-    def told(self, lacking: Mapping[str, tuple[int, Usage]]) -> str:
+    def advice(self, lacking: Mapping[str, tuple[int, Usage]]) -> str:
         """What is lacking, and what would help. `lacking`: channel -> the first phase for which it has too few tokens,
         and its usage until then."""
         lines = [self._lack(name, number, usage) for name, (number, usage) in lacking.items()]
         epochs = [self._epochs(name, number, usage) for name, (number, usage) in lacking.items()]
-        less = self._less([(name, number) for name, (number, _) in lacking.items()])
+        less = self._lower([(name, number) for name, (number, _) in lacking.items()])
         more = [f"raise mixture.epochs.{n} to {math.ceil(e)}" for n, e in zip(lacking, epochs, strict=True) if e]
         if len(more) < len(lines):  # epochs alone cannot help
             more, less = [], less or "find more documents, or leave the channel out"
@@ -103,22 +103,29 @@ class Demand:
             usage.skip(mask, needed)
         return most
 
-    def _less(self, lacking: Sequence[tuple[str, int]]) -> str | None:
+    def _lower(self, lacking: list[tuple[str, int]]) -> str | None:
         """The weights to lower or, where that cannot help, the budget; None where neither does."""
-        changes = self._lowered()
-        if changes is None:
-            steps = self._budget()
-            if steps is None:
-                return None
-            tokens = f"mixture.tokens to {steps * self.spec.training.batch.tokens:,} ({steps:,} steps)"
-            return f"lower {f'training.steps to {steps}' if self.spec.training.steps else tokens}"
-        if [(name, number) for number, found in enumerate(changes) for name in found] == lacking[:1] == lacking:
-            [weight] = changes[lacking[0][1]].values()
+        weights = self._lowered()
+        if weights is None:
+            return self._lower_budget()
+        changed = [(name, number) for number, found in enumerate(weights) for name in found]
+        if len(lacking) == 1 and changed == lacking:
+            [(name, number)] = lacking
+            weight = weights[number][name]
             return f"lower the weight to {_decimal(weight)}" if weight else "leave it out of the weights"
-        told = [", ".join(f"{name} {_decimal(weight)}" for name, weight in found.items()) for found in changes]
-        if len(told) > 1:
-            told = [f"{found} in phase {number}" for number, found in enumerate(told, 1) if found]
-        return f"lower the weights to {' and '.join(told)}"
+        lines = [", ".join(f"{name} {_decimal(weight)}" for name, weight in found.items()) for found in weights]
+        if len(lines) > 1:
+            lines = [f"{line} in phase {number}" for number, line in enumerate(lines, 1) if line]
+        return f"lower the weights to {' and '.join(lines)}"
+
+    def _lower_budget(self) -> str | None:
+        """The budget to lower, as the spec gives it: in steps or in tokens."""
+        steps = self._budget()
+        if steps is None:
+            return None
+        if self.spec.training.steps:
+            return f"lower training.steps to {steps}"
+        return f"lower mixture.tokens to {steps * self.spec.training.batch.tokens:,} ({steps:,} steps)"
 
     def _lowered(self) -> list[dict[str, float]] | None:
         """Per phase the weights that have to be lowered, so that in order each phase has enough; None where that cannot
@@ -171,21 +178,34 @@ def lowered(
     """Weights of a phase of `rows` rows under which no channel has more than `fits`: those that would are lowered, as
     little as may be, the others are as `written`. None where no channel is left to take more."""
     for digits in DIGITS if written else ():
-        weights, low = dict(written), set[str]()
-        while lacking := {
-            n for n, count in largest_remainder(shares(weights, channels), rows).items() if count > fits[n]
-        }:
-            left = rows - sum(fits[name] for name in low | lacking)
-            if lacking <= low or left <= 0:
-                break
-            low |= lacking
-            rest = sum(weight for name, weight in written.items() if name not in low)
-            if not rest:
-                return None
-            weights |= {name: _floor(fits[name] * rest / left, digits) for name in low}
-        else:
+        weights = _lowered_to(digits, written, fits, rows, channels)
+        if weights is not None:
             return weights
     return None
+
+
+def _lowered_to(
+    digits: int, written: Mapping[str, float], fits: Mapping[str, int], rows: int, channels: Sequence[str]
+) -> dict[str, float] | None:
+    """The same, with weights of so many digits; None where they are too few.
+
+    Of 100 rows at zh .5, en .4, code .1, where zh fits into 20: the other two share 80 rows at a weight of .5 together,
+    so zh is lowered to 20/80 of that, .125, and has 20 of the rows. Then en has 64: where it fits into 60, both are
+    lowered, to 20/20 and 60/20 of code's .1, and so on until every channel fits."""
+    weights, low = dict(written), set[str]()
+    while True:
+        given = largest_remainder(shares(weights, channels), rows)
+        over = {name for name, count in given.items() if count > fits[name]}
+        if not over:
+            return weights
+        if over <= low:  # by a cut-off digit
+            return None
+        low |= over
+        left = rows - sum(fits[name] for name in low)
+        rest = sum(weight for name, weight in written.items() if name not in low)
+        if left <= 0 or not rest:
+            return None
+        weights |= {name: _floor(fits[name] * rest / left, digits) for name in low}
 
 
 def _floor(value: float, digits: int) -> float:

@@ -113,8 +113,10 @@ class Usage:
     def __init__(self, lengths: np.ndarray, hashes: np.ndarray, cap: float, seed: int) -> None:
         self.lengths, self.hashes, self.cap, self.seed = lengths, hashes, cap, seed
         self.counts = np.zeros(len(lengths), np.int32)
-        self.begun: list[tuple[int, int]] = []
-        """Documents cut where a phase ended: (index, first token to read, which was the last one read)."""
+        """Times that each document was begun."""
+        self.partly_read: list[tuple[int, int]] = []
+        """Documents that were begun and not read to their end: (index, the token to go on from). That is the last one
+        that was read, since rows overlap by a token: of a document of 20 tokens, of which 15 were read, token 14."""
 
     def tokens(self, mask: np.ndarray) -> int:
         """Tokens of the documents, once."""
@@ -122,8 +124,7 @@ class Usage:
 
     def taken(self, mask: np.ndarray) -> int:
         """Tokens of the documents that earlier phases have used up."""
-        used = int(self.counts[mask] @ self.lengths[mask].astype(np.int64))
-        return used - sum(int(self.lengths[index]) - start for index, start in self.begun if mask[index])
+        return int(self.counts[mask] @ self.lengths[mask].astype(np.int64)) - self._unread(mask)
 
     def available(self, mask: np.ndarray) -> int:
         """Tokens of the documents that may still be read under the cap."""
@@ -132,49 +133,60 @@ class Usage:
     @property
     def leftover(self) -> int:
         """Tokens of documents counted as used that are no row's target."""
-        return sum(int(self.lengths[index]) - start - 1 for index, start in self.begun)
+        return sum(int(self.lengths[index]) - start - 1 for index, start in self.partly_read)
 
-    def take(self, mask: np.ndarray, tokens: int) -> Stream:
-        """The next `tokens` tokens of the documents, which must be `available`."""
-        first = [entry for entry in self.begun if mask[entry[0]]]
-        parts = [np.array([index for index, _ in first], np.int64)]
-        starts = np.array([start for _, start in first], np.int64)
-        filled = int((self.lengths[parts[0]] - starts).sum())
+    def read(self, mask: np.ndarray, tokens: int) -> Stream:
+        """The next `tokens` tokens of the documents, which must be `available`.
+
+        First what is partly read, then the documents that were used least, in the order of a hash. Of documents a, b
+        and c of 10, 20 and 30 tokens, in this order, the first 25 tokens are a and 15 of b; the next 50 are b from
+        token 14 on, which are 6, all of c, and 14 of the document that the next epoch begins with."""
+        going_on = [(index, start) for index, start in self.partly_read if mask[index]]
+        self.partly_read = [(index, start) for index, start in self.partly_read if not mask[index]]
+        chosen = [np.array([index for index, _ in going_on], np.int64)]
+        starts = np.array([start for _, start in going_on], np.int64)
+        filled = int((self.lengths[chosen[0]] - starts).sum())
         while filled < tokens:
-            level = int(self.counts[mask].min())
-            order = np.flatnonzero(mask & (self.counts == level))
-            order = order[np.argsort(mixed(self.hashes[order], self.seed, "epoch", level), kind="stable")]
-            ends = filled + np.cumsum(self.lengths[order], dtype=np.int64)
-            order = order[: np.searchsorted(ends, tokens) + 1]
-            self.counts[order] += 1
-            filled = int(ends[len(order) - 1])
-            parts.append(order)
-        document = np.concatenate(parts)
-        start = np.zeros(len(document), np.int64)
-        start[: len(starts)] = starts
-        self.begun = [entry for entry in self.begun if not mask[entry[0]]]
-        return self._cut(document, start, tokens)
+            epoch = int(self.counts[mask].min())
+            least = np.flatnonzero(mask & (self.counts == epoch))
+            least = least[np.argsort(mixed(self.hashes[least], self.seed, "epoch", epoch), kind="stable")]
+            ends = filled + np.cumsum(self.lengths[least], dtype=np.int64)
+            least = least[: np.searchsorted(ends, tokens) + 1]
+            self.counts[least] += 1
+            filled = int(ends[len(least) - 1])
+            chosen.append(least)
+        document = np.concatenate(chosen)
+        return self._first(tokens, document, np.append(starts, np.zeros(len(document) - len(starts), np.int64)))
 
     def skip(self, mask: np.ndarray, tokens: int) -> None:
-        """Use the next `tokens` tokens as `take` does, without saying which; whole epochs cost nothing."""
-        counts, once = self.counts[mask], self.tokens(mask)
-        level = (int(counts.max()) - counts) @ self.lengths[mask].astype(np.int64)
-        level += sum(int(self.lengths[index]) - start for index, start in self.begun if mask[index])
-        if tokens >= level + once:
-            if level:
-                self.take(mask, int(level))
-            self.counts[mask] += (tokens - level) // once
-            tokens = (tokens - level) % once
-        if tokens:
-            self.take(mask, tokens)
+        """Use the next `tokens` tokens as `read` does, without saying which; whole epochs cost nothing.
 
-    def _cut(self, document: np.ndarray, start: np.ndarray, tokens: int) -> Stream:
-        """The first `tokens` tokens; documents not read to their end are noted in `begun`."""
+        What is left until every document is used as often as the most used one, and to its end, is read; then whole
+        epochs are counted; then the rest is read. Of a, b and c as above, used twice, once and once: 50 tokens, then
+        epochs of 60."""
+        lengths, counts, once = self.lengths[mask].astype(np.int64), self.counts[mask], self.tokens(mask)
+        until_even = int((counts.max().astype(np.int64) - counts) @ lengths) + self._unread(mask)
+        if tokens >= until_even + once:
+            if until_even:
+                self.read(mask, until_even)
+            epochs, tokens = divmod(tokens - until_even, once)
+            self.counts[mask] += epochs
+        if tokens:
+            self.read(mask, tokens)
+
+    def _unread(self, mask: np.ndarray) -> int:
+        """Tokens still to be read of the documents that are partly read."""
+        return sum(int(self.lengths[index]) - start for index, start in self.partly_read if mask[index])
+
+    def _first(self, tokens: int, document: np.ndarray, start: np.ndarray) -> Stream:
+        """The first `tokens` tokens of documents, each from its `start`; notes those that this does not read to their
+        end."""
         length = self.lengths[document] - start
         ends = np.cumsum(length)
-        whole = int(np.searchsorted(ends, tokens)) + 1
-        if excess := int(ends[whole - 1]) - tokens:
-            length[whole - 1] -= excess
-            self.begun.append((int(document[whole - 1]), int(start[whole - 1] + length[whole - 1]) - 1))
-        self.begun += zip(document[whole:].tolist(), start[whole:].tolist(), strict=True)
-        return Stream(document[:whole], start[:whole], length[:whole])
+        count = int(np.searchsorted(ends, tokens)) + 1  # documents that are read
+        unread = int(ends[count - 1]) - tokens  # tokens of the last one that are not
+        if unread:
+            length[count - 1] -= unread
+            self.partly_read.append((int(document[count - 1]), int(start[count - 1] + length[count - 1]) - 1))
+        self.partly_read += zip(document[count:].tolist(), start[count:].tolist(), strict=True)
+        return Stream(document[:count], start[:count], length[:count])

@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
+from tasks.arrays.groups import numbers_within
 from tasks.arrays.hashing import mixed
 from tasks.planning.mixture import PhaseRows, Stream, interleave
 
@@ -54,34 +55,39 @@ class Segments:
     length: np.ndarray
 
 
-def cut(stream: Stream, documents: Documents, rows: np.ndarray, sequence: int) -> Segments:
-    """Rows (int64, by number) of a stream: row i is its tokens i*T to i*T+T, as far as there are any."""
-    ends = np.cumsum(stream.length)
-    first = np.searchsorted(ends, rows * sequence, "right")
-    last = np.searchsorted(ends, np.minimum(rows * sequence + sequence, ends[-1] - 1), "right")
-    count = last - first + 1
-    part = np.repeat(first - np.cumsum(count) + count, count) + np.arange(count.sum())
-    row = np.repeat(rows, count)
-    before = ends[part] - stream.length[part]
-    begin = np.maximum(before, row * sequence)
-    end = np.minimum(ends[part], row * sequence + sequence + 1)
+def cut_into_rows(stream: Stream, documents: Documents, rows: np.ndarray, sequence: int) -> Segments:
+    """Rows (int64, by number) of a stream: row i is its tokens i*T to i*T+T, as far as there are any.
+
+    Beside the steps: T = 4, rows 0 and 1 of documents of 3, 5 and 2 tokens, a a a b b b b b c c. Row 0 is a a a b b,
+    row 1 is b b b b c; the fifth token is in both."""
+    ends = np.cumsum(stream.length)  # 3 8 10
+    begins = ends - stream.length  # 0 3 8
+    row_begins = rows * sequence  # 0 4
+    row_ends = np.minimum(row_begins + sequence + 1, ends[-1])  # 5 9
+    first = np.searchsorted(ends, row_begins, "right")  # 0 1: the document that a row begins in
+    last = np.searchsorted(ends, row_ends - 1, "right")  # 1 2: and that of its last token
+    count = last - first + 1  # 2 2
+    row = np.repeat(np.arange(len(rows)), count)  # 0 0 1 1: the row of each segment
+    part = first[row] + numbers_within(count)  # 0 1 1 2: and its document
+    begin = np.maximum(begins[part], row_begins[row])  # 0 3 4 8
+    end = np.minimum(ends[part], row_ends[row])  # 3 5 8 9
     document = stream.document[part]
-    offset = documents.offset[document] + stream.start[part] + begin - before
+    offset = documents.offset[document] + stream.start[part] + begin - begins[part]
     return Segments(count, documents.file[document], offset, (end - begin).astype(np.int32))
 
 
-def woven(channels: np.ndarray, parts: list[Segments]) -> Segments:
-    """Segments of several channels in one order of rows; `channels` (int64 [rows]) says whose row comes next."""
+def interleave_rows(channels: np.ndarray, parts: list[Segments]) -> Segments:
+    """Rows of several channels in one order; `channels` (int64 [rows]) says whose row comes next.
+
+    Beside the steps: channels 0 1 0, where channel 0 has a row of 2 segments and one of 1, channel 1 a row of 3."""
     count = np.empty(len(channels), np.int64)
     for number, part in enumerate(parts):
-        count[channels == number] = part.count
-    starts = np.cumsum(count) - count
-    result = Segments(
-        count, np.empty(count.sum(), np.int32), np.empty(count.sum(), np.int64), np.empty(count.sum(), np.int32)
-    )
+        count[channels == number] = part.count  # 2 3 1
+    begins = np.cumsum(count) - count  # 0 2 5: the first segment of each row
+    total = int(count.sum())
+    result = Segments(count, np.empty(total, np.int32), np.empty(total, np.int64), np.empty(total, np.int32))
     for number, part in enumerate(parts):
-        into = np.repeat(starts[channels == number] - np.cumsum(part.count) + part.count, part.count)
-        into += np.arange(len(into))
+        into = np.repeat(begins[channels == number], part.count) + numbers_within(part.count)  # 0 1 5, then 2 3 4
         result.file[into], result.offset[into], result.length[into] = part.file, part.offset, part.length
     return result
 

@@ -24,7 +24,7 @@ from tasks.arrays.hashing import mixed, words
 from tasks.engine.stage import digest
 from tasks.planning.allocation import allot
 from tasks.planning.mixture import PhaseRows, Stream, Usage, schedule
-from tasks.planning.packing import ROWS, Documents, cut, row_table, training_order, woven
+from tasks.planning.packing import ROWS, Documents, cut_into_rows, interleave_rows, row_table, training_order
 from tasks.storage.store import Store
 
 VERSION = 2  # evaluated are windows of many held-out documents, not whole ones
@@ -168,8 +168,8 @@ def _write_phase(
     for place, start in enumerate(range(0, len(channel), size)):
         whose, rows = channel[start : start + size], row[start : start + size]
         present = np.unique(whose)
-        parts = [cut(streams[channels[k]], train[channels[k]], rows[whose == k], sequence) for k in present]
-        table = row_table(whose, woven(np.searchsorted(present, whose), parts))
+        parts = [cut_into_rows(streams[channels[k]], train[channels[k]], rows[whose == k], sequence) for k in present]
+        table = row_table(whose, interleave_rows(np.searchsorted(present, whose), parts))
         folder.write(f"rows-{number}-{place:05d}.arrow", table)
         targets = table["supervised"].to_numpy()
         for k in present:
@@ -189,7 +189,7 @@ def _write_held_out(folder: Folder, spec: Spec, held_out: dict[str, Documents]) 
         stream = windows(documents, sequence)
         ends = np.cumsum(stream.length)
         rows = np.arange(min(most, -(-int(ends[-1] - 1) // sequence)))
-        table = row_table(np.full(len(rows), index), cut(stream, documents, rows, sequence))
+        table = row_table(np.full(len(rows), index), cut_into_rows(stream, documents, rows, sequence))
         tables.append(table)
         read = ends - stream.length < len(rows) * sequence  # the last row's last token may begin one more: no target
         found["documents"][name] = len(np.unique(stream.document[read]))

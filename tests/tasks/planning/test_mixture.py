@@ -89,7 +89,7 @@ def test_a_stream_is_read_on_where_it_stopped_and_repeats_evenly() -> None:
     usage = usage_of([10, 20, 30], cap=3)
     read = [0] * 3
     for tokens in (25, 50, 40, 61):
-        stream = usage.take(everything(usage), tokens)
+        stream = usage.read(everything(usage), tokens)
         assert stream.length.sum() == tokens
         for document, start, length in zip(*map(np.ndarray.tolist, vars(stream).values()), strict=True):
             assert start in (0, read[document] % int(usage.lengths[document]) - 1)
@@ -109,13 +109,13 @@ def test_what_is_available_can_be_read_to_the_last_token_and_never_beyond_the_ca
     half = np.arange(len(lengths)) % 2 == 0
     for tokens in before:
         if usage.available(half) >= tokens:
-            usage.take(half, tokens)
+            usage.read(half, tokens)
     for mask in (half, everything(usage)):
         if left := usage.available(mask):
-            assert usage.take(mask, left).length.sum() == left
+            assert usage.read(mask, left).length.sum() == left
         assert usage.available(mask) == 0
         assert (usage.counts[mask] == cap).all()
-        assert not [entry for entry in usage.begun if mask[entry[0]]]
+        assert not [entry for entry in usage.partly_read if mask[entry[0]]]
 
 
 @settings(deadline=None, max_examples=200)
@@ -123,12 +123,12 @@ def test_what_is_available_can_be_read_to_the_last_token_and_never_beyond_the_ca
     st.lists(st.integers(2, 50), min_size=1, max_size=12),
     st.lists(st.tuples(st.booleans(), st.integers(2, 3000)), min_size=1, max_size=5),
 )
-def test_skipping_uses_what_taking_would(lengths: list[int], phases: list[tuple[bool, int]]) -> None:
-    taken, skipped = usage_of(lengths, 9), usage_of(lengths, 9)
+def test_skipping_uses_what_reading_would(lengths: list[int], phases: list[tuple[bool, int]]) -> None:
+    read, skipped = usage_of(lengths, 9), usage_of(lengths, 9)
     half = np.arange(len(lengths)) % 2 == 0
     for every, tokens in phases:
-        mask = everything(taken) if every else half
-        taken.take(mask, tokens)
+        mask = everything(read) if every else half
+        read.read(mask, tokens)
         skipped.skip(mask, tokens)
-        assert skipped.counts.tolist() == taken.counts.tolist()
-        assert sorted(skipped.begun) == sorted(taken.begun)
+        assert skipped.counts.tolist() == read.counts.tolist()
+        assert sorted(skipped.partly_read) == sorted(read.partly_read)
