@@ -21,8 +21,8 @@ from data_specs.base import Settings
 from data_specs.spec import Spec
 from data_specs.stages import Duplicates
 from tasks import registry
-from tasks.arrays.addresses import ALIKE
-from tasks.dedup.duplicates import Alike, Clusters, Exact
+from tasks.arrays.addresses import SIMILAR_ADDRESS
+from tasks.dedup.duplicates import Clusters, Exact, VerifiedPairs
 from tasks.engine import worker
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution
@@ -40,7 +40,7 @@ class Given(Stage):
 
     name = "given"
     reads = ("text",)
-    writes = pa.schema([Exact.writes.field("copy_of"), Alike.writes.field("alike")])
+    writes = pa.schema([Exact.writes.field("copy_of"), VerifiedPairs.writes.field("alike")])
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         raise AssertionError("nothing is computed here")
@@ -78,7 +78,7 @@ def write(folder: str, one: np.ndarray, other: np.ndarray, documents: int) -> No
         mine, others = one[ends[shard] : ends[shard + 1]], other[ends[shard] : ends[shard + 1]]
         similarity = np.ones(len(others), np.float32)
         place = (others // SHARDS).astype(np.uint32)
-        pairs = pa.StructArray.from_arrays([uids[others % SHARDS], place, similarity], fields=list(ALIKE))
+        pairs = pa.StructArray.from_arrays([uids[others % SHARDS], place, similarity], fields=list(SIMILAR_ADDRESS))
         offsets = np.searchsorted(mine // SHARDS, np.arange(rows[shard] + 1)).astype(np.int32)
         alike = pa.ListArray.from_arrays(offsets, pairs, mask=pa.array(np.diff(offsets) == 0))
         table = pa.table([pa.nulls(rows[shard], Given.writes.types[0]), alike], schema=Given.writes)

@@ -30,7 +30,7 @@ from scipy.sparse import csr_array, triu
 
 from data_specs.stages import Duplicates
 from tasks.dedup import minhash
-from tasks.dedup.duplicates import Alike, Candidates, Exact
+from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
 from tasks.engine.stage import CorpusStage
 
 ROUNDS = 5
@@ -126,7 +126,7 @@ def quality(documents: list[str]) -> None:
     everything = documents + edited
     started = time.perf_counter()
     table = pa.table({"text": everything})
-    for stage in (Exact(SETTINGS), Candidates(SETTINGS), Alike(SETTINGS)):
+    for stage in (Exact(SETTINGS), CandidateGroups(SETTINGS), VerifiedPairs(SETTINGS)):
         table = run(stage, table)
     ours = time.perf_counter() - started
     found = {

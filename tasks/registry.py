@@ -20,7 +20,7 @@ from tasks.decision.channel import Channel
 from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.percentiles import PercentilesLearned, Threshold, pin_of, thresholds
 from tasks.decision.verdict import Verdict
-from tasks.dedup.duplicates import Alike, Candidates, Clusters, Exact
+from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
 from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, ordered
 from tasks.filters.language import Language
@@ -109,7 +109,7 @@ class _Maker:
                 models = [node for of in settings.of for node in self._scorers(of)]
                 return self._scored(EnsembleLearned(settings, seed), Ensemble(settings, files), name, settings, *models)
             case stages.Duplicates():
-                found = [stage(settings) for stage in (Exact, Candidates, Alike, Clusters)]
+                found = [stage(settings) for stage in (Exact, CandidateGroups, VerifiedPairs, Clusters)]
                 return [self.node(self._called(each, each.name, settings)) for each in found]
         return []
 

@@ -9,7 +9,7 @@ touches a held-out document is out of training altogether: its other members are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from data_specs.base import Settings
 from data_specs.expressions import normalised, parse
 from data_specs.spec import Rule
-from tasks.arrays.addresses import ADDRESS, ALIKE, I64, addresses, arrays, flattened, numbered, placed, true
+from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, addresses, arrays, factorize, true
+from tasks.arrays.groups import I64, explode, scatter_by_position
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import CorpusStage
 
@@ -42,7 +43,7 @@ CANDIDATE = pa.schema(
         ("id", pa.binary(16)),
         ("cluster", pa.uint64()),
         ("copy_of", ADDRESS),
-        ("alike", pa.list_(ALIKE)),
+        ("alike", pa.list_(SIMILAR_ADDRESS)),
         ("hub", pa.bool_()),
         ("held_out", pa.bool_()),
         ("passes", pa.bool_()),
@@ -71,7 +72,7 @@ class Verdict(CorpusStage):
     name, version = "verdict", 2  # 2: copies of held-out documents have a reason of their own
     libraries = ("duckdb",)
     settings: Judgement
-    reduced = pa.schema([("duplicate_of", ALIKE)])
+    reduced = pa.schema([("duplicate_of", SIMILAR_ADDRESS)])
 
     def __init__(
         self,
@@ -98,7 +99,12 @@ class Verdict(CorpusStage):
         gating = frozenset[str]().union(*(parse(text).columns for text in self.gates.values()))
         self.scatters = tuple(sorted({*judged, *gating, "source", "channel", "held_out"}))
         fails = [pa.field(f"fails_{rule.name}", pa.bool_()) for rule in rules]
-        own = [("kept", pa.bool_()), ("reason", pa.string()), ("evaluated", pa.bool_()), ("duplicate_of", ALIKE)]
+        own = [
+            ("kept", pa.bool_()),
+            ("reason", pa.string()),
+            ("evaluated", pa.bool_()),
+            ("duplicate_of", SIMILAR_ADDRESS),
+        ]
         self.writes = pa.schema([*own, *fails])
 
     def declared(self) -> dict[str, Any]:
@@ -123,49 +129,59 @@ class Verdict(CorpusStage):
 
     def reduce(self, rows: pa.Table) -> pa.Table:
         shard, position, passes, cluster = arrays(rows, "shard", "position", "passes", "cluster")
-        touched = np.isin(cluster, cluster[true(rows["held_out"])])
-        excluded = np.flatnonzero(passes & touched)
-        found = np.array([*self._elected(rows, passes & ~touched)], "i8, i8, f4")
-        removed, keeper, similarity = found["f0"], found["f1"], found["f2"]
-        kept = pa.StructArray.from_arrays([shard[keeper], position[keeper], similarity], fields=list(ALIKE))
-        about = np.concatenate([removed, excluded])
-        duplicate_of = pa.concat_arrays([kept, pa.nulls(len(excluded), ALIKE)])
+        contaminated = np.isin(cluster, cluster[true(rows["held_out"])])
+        copies = np.flatnonzero(passes & contaminated)  # of what is evaluated on
+        removed, survivor, similarity = self._duplicates(rows, passes & ~contaminated)
+        kept = pa.StructArray.from_arrays(
+            [shard[survivor], position[survivor], similarity], fields=list(SIMILAR_ADDRESS)
+        )
+        about = np.concatenate([removed, copies])
+        duplicate_of = pa.concat_arrays([kept, pa.nulls(len(copies), SIMILAR_ADDRESS)])
         return pa.table({"shard": shard[about], "position": position[about], "duplicate_of": duplicate_of})
 
-    def _elected(self, rows: pa.Table, standing: NDArray[np.bool_]) -> Iterator[tuple[int, int, float]]:
-        """Rows of whole clusters, and which of them stand -> (row removed, row kept in its place, similarity)."""
+    def _duplicates(self, rows: pa.Table, eligible: NDArray[np.bool_]) -> tuple[I64, I64, NDArray[np.float32]]:
+        """The election: rows of whole clusters, and which may survive -> rows removed, for each of them the row that
+        survives in its place, and their similarity.
+
+        Rows are asked in the order of preference. One whose text no survivor is alike to survives, and removes what
+        comes later of its own text and of those that it is alike to. Where a is alike to b, and b to c, in this order:
+        a survives and removes b, and c survives."""
         text, first, partner, similarity = _graph(rows)
         hub = np.isin(text, text[true(rows["hub"])])
         preferred = [preference(name) for name in self.settings.keep]
         keys = [("hub", "descending"), *((field.name, order) for field, order in preferred), ("id", "ascending")]
         ranked = rows.set_column(rows.schema.get_field_index("hub"), "hub", [hub])
         order = pc.sort_indices(ranked, sort_keys=keys).to_numpy()
-        taken: dict[int, tuple[int, float]] = {}
-        for row in order[standing[order]].tolist():
-            mine = int(text[row])
-            if mine in taken:
-                yield row, *taken[mine]
+        survivor_of: dict[int, tuple[int, float]] = {}
+        """Text -> the survivor that removes it, and their similarity."""
+        removed, survivors, similarities = [], [], []
+        for row in order[eligible[order]].tolist():
+            own = int(text[row])
+            if own in survivor_of:
+                survivor, score = survivor_of[own]
+                removed.append(row)
+                survivors.append(survivor)
+                similarities.append(score)
                 continue
-            taken[mine] = row, 1.0
-            for edge in range(first[mine], first[mine + 1]):
-                taken.setdefault(int(partner[edge]), (row, float(similarity[edge])))
+            survivor_of[own] = row, 1.0
+            for edge in range(first[own], first[own + 1]):
+                survivor_of.setdefault(int(partner[edge]), (row, float(similarity[edge])))
+        return np.array(removed, np.int64), np.array(survivors, np.int64), np.array(similarities, np.float32)
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
-        duplicate_of = placed(rows, rows["duplicate_of"], batch.num_rows)
+        duplicate_of = scatter_by_position(rows, rows["duplicate_of"], batch.num_rows)
         held_out_copy = np.zeros(batch.num_rows, bool)
         held_out_copy[rows["position"].filter(rows["duplicate_of"].is_null()).to_numpy()] = True
         fails = self._fails(batch)
-        reasons: dict[Any, NDArray[np.bool_]] = {
+        reasons = {
             **self._emptied(batch),
             **fails,
             "no_channel": ~batch["channel"].is_valid().to_numpy(),
             "held_out": true(batch["held_out"]),
             "held_out_copy": held_out_copy,
             "duplicate": duplicate_of.is_valid().to_numpy(zero_copy_only=False),
-            None: np.ones(batch.num_rows, bool),
         }
-        first = np.argmax(np.array([*reasons.values()]), axis=0)
-        reason = pa.array(reasons, pa.string()).take(pa.array(first))
+        reason = _first_that_holds(reasons)
         evaluated = pc.fill_null(pc.equal(reason, "held_out"), False)
         return pa.table([reason.is_null(), reason, evaluated, duplicate_of, *fails.values()], schema=self.writes)
 
@@ -199,12 +215,19 @@ class Verdict(CorpusStage):
         }
 
 
+def _first_that_holds(reasons: Mapping[str, NDArray[np.bool_]]) -> pa.Array:
+    """string [n]: for each document the name of the first reason that holds; null where none does."""
+    holds = np.array([*reasons.values()])
+    first = np.argmax(holds, axis=0)
+    return pa.array([*reasons], pa.string()).take(pa.array(first, mask=~holds.any(axis=0)))
+
+
 def _graph(rows: pa.Table) -> tuple[I64, I64, I64, NDArray[np.float32]]:
     """Documents -> (the number of each one's text, the same for copies; where the partners of each text begin; the
     partners, by number; how similar they are)."""
     own = addresses(*arrays(rows, "shard", "position"))
-    row, partners = flattened(rows["alike"])
-    texts, number = numbered(pc.coalesce(rows["copy_of"].combine_chunks(), own), partners)
+    row, partners = explode(rows["alike"])
+    texts, number = factorize(pc.coalesce(rows["copy_of"].combine_chunks(), own), partners)
     text, partner = np.split(number, [rows.num_rows])
     order = np.argsort(text[row], kind="stable")
     first = np.searchsorted(text[row][order], np.arange(len(texts) + 1))

@@ -27,20 +27,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from data_specs.stages import Duplicates
-from tasks.arrays.addresses import (
-    ADDRESS,
-    ALIKE,
-    I64,
-    U64,
-    addresses,
-    arrays,
-    changes,
-    flattened,
-    listed,
-    numbered,
-    placed,
-    runs,
-)
+from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, U64, addresses, arrays, factorize
+from tasks.arrays.groups import I64, changes, explode, lists_by_position, runs, scatter_by_position
 from tasks.arrays.hashing import mixed
 from tasks.dedup import minhash
 from tasks.engine.stage import CorpusStage, RepeatedStage
@@ -100,11 +88,11 @@ class Exact(_Stage):
         return _table(shard=shard[copy], position=position[copy], copy_of=addresses(shard[origin], position[origin]))
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
-        copy_of = placed(rows, rows["copy_of"], batch.num_rows)
+        copy_of = scatter_by_position(rows, rows["copy_of"], batch.num_rows)
         return pa.table([copy_of, pc.utf8_length(batch["text"]).cast(pa.uint32())], schema=self.writes)
 
 
-class Candidates(_Stage):
+class CandidateGroups(_Stage):
     """Documents that may be alike: MinHash-LSH (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3).
 
     Documents whose signatures agree in a band share a bucket; its leader is the member of the least content, a hash of
@@ -147,10 +135,10 @@ class Candidates(_Stage):
         position, leader = arrays(rows, "position", "leader")
         order = np.lexsort((leader, position))
         rows = rows.take(order[changes(position[order], leader[order])])
-        return pa.table([listed(rows, rows["leader"].combine_chunks(), batch.num_rows)], schema=self.writes)
+        return pa.table([lists_by_position(rows, rows["leader"].combine_chunks(), batch.num_rows)], schema=self.writes)
 
 
-class Alike(_Stage):
+class VerifiedPairs(_Stage):
     """Pairs of candidates whose shingle sets have a Jaccard similarity of at least the threshold.
 
     `alike` lists them with both documents, the most similar first, then by address; null without any. `hub` is true for
@@ -165,8 +153,8 @@ class Alike(_Stage):
     shuffled = pa.schema(
         [("position", pa.uint32()), ("leaders", pa.list_(pa.uint64())), ("shingles", pa.list_(pa.uint64()))]
     )
-    reduced = pa.schema([("other", ALIKE), ("hub", pa.bool_())])
-    writes = pa.schema([("alike", pa.list_(ALIKE)), ("hub", pa.bool_())])
+    reduced = pa.schema([("other", SIMILAR_ADDRESS), ("hub", pa.bool_())])
+    writes = pa.schema([("alike", pa.list_(SIMILAR_ADDRESS)), ("hub", pa.bool_())])
 
     def map(self, batch: pa.Table) -> pa.Table:
         chosen = np.flatnonzero(batch["candidates"].is_valid())
@@ -176,7 +164,7 @@ class Alike(_Stage):
             for hashes, offsets in minhash.shingles(_texts(batch), self.settings.words, self.settings.characters)
             for start, end in pairwise(offsets)
         ]
-        text, leaders = flattened(batch["candidates"])
+        text, leaders = explode(batch["candidates"])
         leader = leaders.to_numpy()
         partition = leader % self.partitions
         order = np.lexsort((partition, text))
@@ -192,7 +180,7 @@ class Alike(_Stage):
     def reduce(self, rows: pa.Table) -> pa.Table:
         sets = [each.values.to_numpy() for each in rows["shingles"]]
         content = mixed(np.array([each.sum() for each in sets], np.uint64), "content")
-        member, leaders = flattened(rows["leaders"])
+        member, leaders = explode(rows["leaders"])
         leader = leaders.to_numpy()
         order = np.lexsort((content[member], leader))
         found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, bool))]
@@ -200,26 +188,31 @@ class Alike(_Stage):
             found += self._pairs(member[order[start:end]], sets)
         one, other, similarity, hub = (np.concatenate(part) for part in zip(*found, strict=True))
         shard, position = arrays(rows, "shard", "position")
-        others = pa.StructArray.from_arrays([shard[other], position[other], similarity], fields=list(ALIKE))
+        others = pa.StructArray.from_arrays([shard[other], position[other], similarity], fields=list(SIMILAR_ADDRESS))
         return _table(shard=shard[one], position=position[one], other=others, hub=hub)
 
     def _pairs(self, group: I64, sets: list[U64]) -> Iterator[tuple[I64, I64, NDArray[np.float32], NDArray[np.bool_]]]:
         """Rows that share a leader, by content -> alike pairs in both directions: (row, other row, similarity, whether
-        the row is a hub to the other)."""
-        values, ends = _joined([sets[row] for row in group])
-        distinct, shingle = np.unique(values, return_inverse=True)
-        sizes = np.diff(ends, prepend=0)
+        the row is a hub to the other).
+
+        One row after another is compared with all behind it. Beside the steps: the sets {1 2 3}, {2 3 4} and {3 9}, and
+        the first of them compared with the others."""
+        values, ends = _joined([sets[row] for row in group])  # 1 2 3 2 3 4 3 9, and 3 6 8
+        distinct, shingle = np.unique(values, return_inverse=True)  # 1 2 3 4 9, and 0 1 2 1 2 3 2 4
+        sizes = np.diff(ends, prepend=0)  # 3 3 2
+        starts = ends - sizes  # 0 3 6
         crowded = len(group) > HUBS
         for rank in range(min(len(group) - 1, HUBS)):
             mine = np.zeros(len(distinct), bool)
-            mine[shingle[ends[rank] - sizes[rank] : ends[rank]]] = True
-            both = np.add.reduceat(mine[shingle[ends[rank] :]], ends[rank:-1] - ends[rank], dtype=np.int64)
-            jaccard = both / (sizes[rank] + sizes[rank + 1 :] - both)
-            ranks = rank + 1 + np.flatnonzero(jaccard >= self.settings.threshold)
-            similarity = jaccard[ranks - rank - 1].astype(np.float32)
-            one, others = np.full(len(ranks), group[rank]), group[ranks]
-            yield one, others, similarity, np.full(len(ranks), crowded)
-            yield others, one, similarity, np.zeros(len(ranks), bool)
+            mine[shingle[starts[rank] : ends[rank]]] = True  # 1 1 1 0 0
+            behind = shingle[ends[rank] :]  # 1 2 3 2 4: the shingles of those behind, which begin at 0 and 3
+            shared = np.add.reduceat(mine[behind], starts[rank + 1 :] - ends[rank], dtype=np.int64)  # 2 1
+            jaccard = shared / (sizes[rank] + sizes[rank + 1 :] - shared)  # 2/4 1/4
+            near = np.flatnonzero(jaccard >= self.settings.threshold)
+            similarity = jaccard[near].astype(np.float32)
+            one, others = np.full(len(near), group[rank]), group[rank + 1 + near]
+            yield one, others, similarity, np.full(len(near), crowded)
+            yield others, one, similarity, np.zeros(len(near), bool)
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         position, hub = arrays(rows, "position", "hub")
@@ -227,7 +220,7 @@ class Alike(_Stage):
         shard, other, similarity = (values.to_numpy() for values in others.flatten())
         order = np.lexsort((other, shard, -similarity, position))
         distinct = order[changes(position[order], shard[order], other[order])]
-        alike = listed(rows.take(distinct), others.take(distinct), batch.num_rows)
+        alike = lists_by_position(rows.take(distinct), others.take(distinct), batch.num_rows)
         hubs = np.bincount(position, weights=hub, minlength=batch.num_rows) > 0
         return pa.table([alike, hubs], schema=self.writes)
 
@@ -258,28 +251,35 @@ class Clusters(_Stage, RepeatedStage):
 
     def map(self, batch: pa.Table) -> pa.Table:
         copies = np.flatnonzero(batch["copy_of"].is_valid())
-        alike, partners = flattened(batch["alike"])
+        alike, partners = explode(batch["alike"])
         found = addresses(*(pc.struct_field(partners, field.name) for field in ADDRESS))
         others = pa.concat_arrays([batch["copy_of"].combine_chunks().take(copies), found])
         return _table(position=np.concatenate([copies, alike]), other=others)
 
     def round(self, rows: pa.Table, own: range) -> pa.Table:
+        """Edges dealt to the partitions `own` -> what is known of each of their documents after this round.
+
+        Documents 1 and 3 are of partition A, 4 is of B, with edges 3-1 (dealt to A) and 4-3 (to B). B connects 4 with
+        3, which is A's: it keeps 4-3 and asks A by sending it 4-3. A then connects 3 and 4 with 1: it keeps 3-1 and
+        answers B with 4-1. B keeps 4-1 and asks A again, which knows nothing earlier than 1 and does not answer; so
+        nothing changes any more."""
         documents, one, other, first = _connected(rows)
         partition = (_hashed(documents, "partition") % np.uint64(self.partitions)).astype(np.int32)
         mine = (partition >= own.start) & (partition < own.stop)
-        later = first != np.arange(len(first))
+        later = first != np.arange(len(first))  # documents that are connected with an earlier one
         known = np.zeros(len(first), bool)
-        known[one[other == first[one]]] = True
-        answered = known & ~mine & mine[first]  # the partition that asked knows it already
-        edge = np.flatnonzero(later & ~answered)
+        known[one[other == first[one]]] = True  # documents that came connected with that one
+        question = known & ~mine & mine[first]  # these are another partition's questions, to which there is no answer
+        kept = np.flatnonzero(later & ~question)
         asking = np.flatnonzero(later & mine & ~mine[first])
-        asking = asking[_first_of(first[asking])]
-        shard, position = (values.to_numpy()[np.append(edge, asking)] for values in documents.flatten())
+        asking = asking[_first_of(first[asking])]  # one question for each first of another partition
+        edge = np.append(kept, asking)
+        shard, position = (values.to_numpy()[edge] for values in documents.flatten())
         return _table(
             shard=shard,
             position=position,
-            other=documents.take(first[np.append(edge, asking)]),
-            partition=np.append(partition[edge], partition[first[asking]]),
+            other=documents.take(first[edge]),
+            partition=np.append(partition[kept], partition[first[asking]]),
         )
 
     def reduce(self, rows: pa.Table) -> pa.Table:
@@ -288,13 +288,13 @@ class Clusters(_Stage, RepeatedStage):
         return _table(shard=shard, position=position, cluster=_hashed(documents, "cluster")[first])
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
-        return pa.table([placed(rows, rows["cluster"], batch.num_rows)], schema=self.writes)
+        return pa.table([scatter_by_position(rows, rows["cluster"], batch.num_rows)], schema=self.writes)
 
 
 def _connected(rows: pa.Table) -> tuple[pa.StructArray, I64, I64, I64]:
     """Edges -> (the distinct documents, in order; both ends of each edge, by number; for each document, the first that
     edges connect it to)."""
-    documents, number = numbered(addresses(*arrays(rows, "shard", "position")), rows["other"].combine_chunks())
+    documents, number = factorize(addresses(*arrays(rows, "shard", "position")), rows["other"].combine_chunks())
     one, other = np.split(number, 2)
     label = _components(one, other, len(documents))
     return documents, one, other, _first_of(label)[label]

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.arrays.addresses import I64, U64, changes
+from tasks.arrays.addresses import U64
+from tasks.arrays.groups import I64, changes
 from tasks.arrays.hashing import mixed
 from tasks.filters.words import Words
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from data_specs.spec import Rule
 from data_specs.stages import Duplicates
-from tasks.arrays.addresses import ADDRESS, ALIKE
+from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS
 from tasks.decision.verdict import Verdict
-from tasks.dedup.duplicates import Alike, Candidates, Clusters, Exact
+from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
 from tasks.engine.ledger import removed_share
 from tests.corpus_runner import number, run
 from tests.golden import check_golden
@@ -31,7 +31,7 @@ COLUMNS = pa.schema(
         ("quality", pa.float32()),
         ("text_length", pa.uint32()),
         ("copy_of", ADDRESS),
-        ("alike", pa.list_(ALIKE)),
+        ("alike", pa.list_(SIMILAR_ADDRESS)),
         ("hub", pa.bool_()),
         ("cluster", pa.uint64()),
         ("held_out", pa.bool_()),
@@ -363,7 +363,7 @@ def test_from_texts_to_verdict_no_chains_and_no_text_lost(monkeypatch, hubs):
         known = {"copy_of", "alike", "hub", "cluster", "text_length"}
         schema = pa.schema([*(field for field in COLUMNS if field.name not in known), ("text", pa.string())])
         tables = [table.select(schema.names).cast(schema) for table in tables]
-        for stage in (Exact, Candidates, Alike, Clusters):
+        for stage in (Exact, CandidateGroups, VerifiedPairs, Clusters):
             tables = run(stage(Duplicates(threshold=0.8, partitions=shards + 1)), tables)
         tables = run(Verdict(RULES, ("quality", "length"), shards + 2), tables)
         names = {(number(shard), at): at * shards + shard for shard in range(shards) for at in range(len(texts))}

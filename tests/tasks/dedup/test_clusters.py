@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from data_specs.stages import Duplicates
 from tasks.arrays.hashing import mixed
-from tasks.dedup.duplicates import Alike, Clusters, Exact
+from tasks.dedup.duplicates import Clusters, Exact, VerifiedPairs
 from tests.corpus_runner import number, run
 
 
@@ -25,12 +25,12 @@ def edges(pairs: list[tuple[int, int]], nodes: int, shards: int) -> list[pa.Tabl
     shard = np.array([number(each) for each in range(shards)], np.uint64)[other % shards]
     found = pa.StructArray.from_arrays(
         [shard, (other // shards).astype(np.uint32), np.ones(len(other), np.float32)],
-        fields=list(Alike.writes.field("alike").type.value_type),
+        fields=list(VerifiedPairs.writes.field("alike").type.value_type),
     )
     order = np.lexsort((other, one))
     offsets = np.searchsorted(one[order], np.arange(nodes + 1)).astype(np.int32)
     alike = pa.ListArray.from_arrays(offsets, found.take(order), mask=pa.array(np.diff(offsets) == 0))
-    schema = pa.schema([Exact.writes.field("copy_of"), Alike.writes.field("alike")])
+    schema = pa.schema([Exact.writes.field("copy_of"), VerifiedPairs.writes.field("alike")])
     return [
         pa.table([pa.nulls(len(alike[each::shards]), schema.types[0]), alike[each::shards]], schema=schema)
         for each in range(shards)

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from data_specs.stages import Duplicates
 from tasks.dedup import minhash
-from tasks.dedup.duplicates import Alike, Candidates, Clusters, Exact
+from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
 from tests.corpus_runner import number, run
 
-STAGES = (Exact, Candidates, Alike, Clusters)
+STAGES = (Exact, CandidateGroups, VerifiedPairs, Clusters)
 HAN = ("CJK", "HIRAGANA", "KATAKANA", "COMBINING KATAKANA", "THAI")
 
 
@@ -188,7 +188,7 @@ def test_our_candidates_are_as_good_as_datasketchs(shared):
 
     hands, tables = dealt(texts, 0, 2)
     buckets: dict[int, set[int]] = {}
-    for hand, result in zip(hands, run(Candidates(Duplicates()), run(Exact(Duplicates()), tables)), strict=True):
+    for hand, result in zip(hands, run(CandidateGroups(Duplicates()), run(Exact(Duplicates()), tables)), strict=True):
         for each, leaders in zip(hand, result["candidates"].to_pylist(), strict=True):
             for leader in leaders or ():
                 buckets.setdefault(leader, set()).add(each)
@@ -308,8 +308,8 @@ def test_a_popular_text_is_compared_with_hubs_only(monkeypatch):
 def test_gates_leave_documents_out():
     stage = Exact(Duplicates(where="language = 'en'"))
     assert stage.where == "language = 'en'"
-    assert Candidates(Duplicates(where="language = 'en'")).where == "language = 'en'"
-    assert Alike(Duplicates(where="language = 'en'")).where is None
+    assert CandidateGroups(Duplicates(where="language = 'en'")).where == "language = 'en'"
+    assert VerifiedPairs(Duplicates(where="language = 'en'")).where is None
 
 
 @settings(max_examples=25, deadline=None)
