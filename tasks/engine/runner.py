@@ -106,7 +106,7 @@ class Execution:
         if did and moved:
             note += f"; learned anew, as {', '.join(moved)} moved"
         if left_out := without(pin):
-            note += f"; {left_out}: --retrain {node.stage.name} learns it of all"
+            note += f"; {left_out}: --retrain {node.stage.label} learns it of all"
         if not did and digest(pin["ingredients"]) != digest(node.stage.ingredients()):
             note += f"; its settings have changed since: --retrain {node.stage.label} learns it anew"
         seconds = round(time.perf_counter() - started, 3)
