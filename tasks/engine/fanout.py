@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from data_specs import stages
 from data_specs.redaction import printable
 from data_specs.spec import Cluster
 from tasks.engine import ray_patches, worker
@@ -28,6 +29,8 @@ log = logging.getLogger("sluice")
 
 OBJECT_STORE = 200 * 2**20
 """Bytes of a local Ray's object store: only stages and entries pass through it."""
+_GROWS = 300
+"""Seconds in which a cluster may get a node that is large enough for a stage's jobs."""
 WAITS = (1.0, 2.0, 4.0, 8.0)
 """Seconds after which a job is tried again whose storage failed; nothing is begun meanwhile."""
 _held: tuple[str, Any] | None = None
@@ -98,17 +101,38 @@ def stop() -> None:
         sys.modules["ray"].shutdown()
 
 
-def _fits(cluster: Cluster, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Raise ClusterError where a job would wait for ever, or warn that it waits for another node."""
-    largest = max((node.get("memory", 0) for node in nodes), default=0)
-    if largest < cluster.shard_memory:
-        told = (
-            f"cluster.shard_memory is {cluster.shard_memory / 2**20:,.0f} MiB, but the largest node of Ray has "
-            f"{largest / 2**20:,.0f} MiB for tasks"
-        )
-        if not cluster.address:
-            raise ClusterError(f"{told}: lower it, or free memory")
-        log.warning("%s: waiting for a larger one", told)
+def reserved(stage: Any, cluster: Cluster) -> dict[str, float]:
+    """What Ray reserves for one job of a stage, by Ray's names: cores, bytes of memory, GPUs."""
+    settings = getattr(stage, "settings", None)
+    asked = settings if isinstance(settings, stages.Stage) else stages.Stage(kind="")
+    memory = cluster.shard_memory if asked.memory is None else asked.memory
+    return {"CPU": asked.cores, "memory": memory, "GPU": asked.gpus}
+
+
+def _fit(name: str, needs: Mapping[str, float], cluster: Cluster, nodes: Callable[[], Sequence[Any]]) -> None:
+    """Raise ClusterError where a job would wait for ever: no node has what it reserves. A cluster may grow, so there a
+    larger node is waited for, with a warning, for `_GROWS` seconds."""
+    until = time.monotonic() + (_GROWS if cluster.address else 0)
+    warned = False
+    while True:
+        alive = [node["Resources"] for node in nodes() if node["Alive"]]
+        if any(all(node.get(kind, 0) >= need for kind, need in needs.items()) for node in alive):
+            return
+        largest = {kind: max((node.get(kind, 0) for node in alive), default=0) for kind in needs}
+        told = f"a job of {name} needs {_amounts(needs)}, but the largest node of Ray has {_amounts(largest)} for tasks"
+        if time.monotonic() >= until:
+            raise ClusterError(
+                f"{told}: lower `cores`, `memory` or `gpus` of the stage, or cluster.shard_memory, or add a node"
+            )
+        if not warned:
+            log.warning("%s: waiting for a larger one", told)
+        warned = True
+        time.sleep(5)
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    cores, memory, gpus = (resources[kind] for kind in ("CPU", "memory", "GPU"))
+    return f"{cores:g} cores, {memory / 2**20:,.0f} MiB" + (f" and {gpus:g} GPUs" if gpus else " and no GPU")
 
 
 @contextmanager
@@ -132,13 +156,13 @@ def run(
     flush_seconds: float = 2.0,
 ) -> int:
     """Do all jobs; give finished entries to `take` every `flush_seconds`. Returns how many ended in an error entry.
-    Raises ClusterError where a local Ray has not the memory that one job reserves; a cluster may grow yet; StoreError
-    where the storage keeps failing."""
+    Raises ClusterError where no node of Ray has what one job reserves, StoreError where the storage keeps failing."""
     import ray
 
     start(cluster)
-    _fits(cluster, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-    remote = ray.remote(num_cpus=1, memory=cluster.shard_memory, max_retries=0)(_run)
+    needs = reserved(stage, cluster)
+    _fit(getattr(stage, "label", "documents"), needs, cluster, ray.nodes)
+    remote = ray.remote(num_cpus=needs["CPU"], memory=needs["memory"], num_gpus=needs["GPU"], max_retries=0)(_run)
     ref = [ray.put(stage)]
     waiting = deque(sorted(jobs, key=lambda job: -job.cost))
     alone: deque[worker.Job] = deque()
@@ -149,7 +173,7 @@ def run(
     resume = 0.0
     finished: list[Entry] = []
     failed, solitary, flushed = 0, False, time.monotonic()
-    window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / max(needs["CPU"], 1)))
     while waiting or alone or running:
         if not running:
             time.sleep(max(0.0, resume - time.monotonic()))

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster as Nodes
 
+from data_specs import stages
 from data_specs.base import Settings
 from data_specs.spec import Cluster
 from tasks.engine import fanout, worker
 from tasks.engine.stage import Stage
+from tasks.filters.language import Language
 from tasks.storage import columns
 from tasks.storage.manifest import Entry
 from tasks.storage.store import Store, StoreError
@@ -114,8 +117,36 @@ def test_an_error_and_a_death_are_tried_again_as_often_as_the_spec_says_and_the_
     assert "died" in taken["dies always"]["error"]
     done = [entry for shard, entry in taken.items() if shard not in ("error always", "dies always")]
     assert all("error" not in entry and entry["rows"] == 1 for entry in done)
-    with pytest.raises(fanout.ClusterError, match=r"is 1,073,741,824 MiB, but the largest node of Ray has"):
+    with pytest.raises(fanout.ClusterError, match=r"needs 1 cores, 1,073,741,824 MiB and no GPU, but the"):
         fan(tmp_path / "more", Cluster(shard_memory=2**50), ["good"])
+
+
+def test_a_stage_reserves_what_its_settings_say() -> None:
+    cluster = Cluster(shard_memory=2**30)
+    plain, large = (Language(stages.Language(**asked)) for asked in ({}, {"cores": 2, "memory": "4GiB", "gpus": 0.5}))
+    assert fanout.reserved(plain, cluster) == {"CPU": 1, "memory": 2**30, "GPU": 0}
+    assert fanout.reserved(large, cluster) == {"CPU": 2, "memory": 2**32, "GPU": 0.5}
+    assert plain.recipe == large.recipe
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        ([{"CPU": 8, "memory": 2**33, "GPU": 1}], None),
+        ([{"CPU": 1, "memory": 2**33, "GPU": 1}, {"CPU": 8, "memory": 2**33}], "needs 2 cores, 4,096 MiB and 0.5 GPUs"),
+        ([{"CPU": 8, "memory": 2**31, "GPU": 4}], "but the largest node of Ray has 8 cores, 2,048 MiB and 4 GPUs"),
+        ([], "but the largest node of Ray has 0 cores, 0 MiB and no GPU"),
+    ],
+)
+def test_a_stage_that_asks_for_what_no_node_has_stops_with_that_said(
+    nodes: list[dict[str, float]], told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout, "_GROWS", 0)
+    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    for cluster in (Cluster(), Cluster(address="auto")):
+        needs = {"CPU": 2, "memory": 2**32, "GPU": 0.5}
+        with pytest.raises(fanout.ClusterError, match=told) if told else nullcontext():
+            fanout._fit("edu", needs, cluster, lambda: alive)
 
 
 def test_a_storage_that_fails_costs_no_attempt_and_one_that_keeps_failing_stops_the_run(
