@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 
 from flows.run import Run
 from tasks.engine.pipeline import Output, Pipeline
@@ -167,7 +166,7 @@ def _pace(store: Store, folder: str) -> tuple[int, float]:
     """Steps of the newest segments of a log, and seconds of them and of the evaluations between them."""
     count, seconds = 0, 0.0
     for name in reversed(store.list(folder)):
-        for record in map(orjson.loads, store.read(f"{folder}/{name}").splitlines()):
+        for record in log.segment(store, f"{folder}/{name}"):
             count += record["kind"] == "step"
             seconds += record["seconds"] if record["kind"] in ("step", "held_out") else 0
         if count >= _STEPS:

@@ -15,9 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
-
-import orjson
+from typing import Any, TypeVar
 
 from data_specs import redaction
 from data_specs.expressions import ExpressionError, suggestion
@@ -33,16 +31,20 @@ from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution, StageError, StageResult
 from tasks.engine.stage import digest
 from tasks.planning import run_plan, trace
+from tasks.planning.files import read_json
 from tasks.planning.inputs import PlanInputs
 from tasks.planning.mixture import MixtureError
 from tasks.sources import InputShard, LedgerError, SourceError
+from tasks.storage.checksums import sealed
 from tasks.storage.manifest import MISSING
-from tasks.storage.store import DeniedError, Store, StoreError
+from tasks.storage.pins import fetched
+from tasks.storage.store import DamagedError, DeniedError, Store, StoreError
 from training import checkpoint, launch, log
 from training.checkpoint import CheckpointError
 from training.launch import TrainingError
 from training.rows import PlanError
 
+T = TypeVar("T")
 STOPS = (
     SpecError,
     ExpressionError,
@@ -91,6 +93,7 @@ class Run:
         self.pipeline = Pipeline(spec, self.store, name, registry.nodes, registry.readers(spec), retrain)
         self.execution = Execution(self.pipeline)
         self.folder = f"runs/records/{name}"
+        self._replanned = False
         self.record_path = f"{self.folder}/run.json"
         self.record: dict[str, Any] = {"run": name, "spec": spec.name, "status": "running", "stages": []}
         if name in _unwritten:
@@ -184,19 +187,49 @@ class Run:
             )
         key = self.plan_key()
         folder = run_plan.plan_folder(self.spec, key)
-        rows_too = self.spec.mixture.shards == "rows"
-        cached = self.store.exists(f"{folder}/{'tokens' if rows_too else 'plan'}.json")
-        if not cached:
-            run_plan.build(self.spec, self.vocabulary, key, self.plan_inputs().tables(), self.store)
-            if rows_too:
-                trace.materialise(self.store, folder)
         self.record["plan"] = folder
+        cached = self._repairing(lambda: self._write_plan(key))
         rows = sum(phase["rows"] for phase in self.plan_facts["phases"])
         seconds = round(time.perf_counter() - started, 3)
-        state = "cached" if cached else "computed"
-        result = StageResult("plan", key[:16], state, len(self.pipeline.shards), rows, seconds)
+        state = "cached" if cached and not self._replanned else "computed"
+        note = "; ".join(self.execution.repaired())
+        result = StageResult("plan", key[:16], state, len(self.pipeline.shards), rows, seconds, note)
         self.execution.results.append(result)
         return result
+
+    def _write_plan(self, key: str) -> bool:
+        """Write the run plan where it does not exist; whether it did."""
+        folder, rows_too = run_plan.plan_folder(self.spec, key), self.spec.mixture.shards == "rows"
+        if self.store.exists(f"{folder}/{'tokens' if rows_too else 'plan'}.json"):
+            return bool(self.plan_facts)
+        inputs = self.plan_inputs()
+        run_plan.build(self.spec, self.vocabulary, key, inputs.tables(), self.store, inputs.checksums)
+        if rows_too:
+            trace.materialise(self.store, folder)
+        return False
+
+    def _repairing(self, work: Callable[[], T]) -> T:
+        """Do work that reads outputs and the run plan, again where some of it was damaged and could be made again."""
+        while True:
+            try:
+                return self.execution.repairing(work)
+            except DamagedError as damage:
+                self._plan_again(damage)
+
+    def _plan_again(self, damage: DamagedError) -> None:
+        """Write a damaged run plan again, once. Raises DamagedError for any other damage, and where it differs."""
+        folder = self.record["plan"]
+        if self._replanned or not damage.paths or not all(path.startswith(f"{folder}/") for path in damage.paths):
+            raise damage
+        self._replanned = True
+        before = None
+        with suppress(DamagedError):
+            before = self.plan_facts["content"]
+        self.store.remove(*damage.paths, f"{folder}/plan.json", f"{folder}/tokens.json")
+        self.execution.repairing(lambda: self._write_plan(self.plan_key()))
+        if before not in (None, self.plan_facts["content"]):
+            raise DamagedError(f"{damage.paths[0]} was damaged, and {folder}, made again, is another plan: run again")
+        self.execution.repair.notes += [f"{path} was damaged and is made again" for path in damage.paths]
 
     def plan_inputs(self) -> PlanInputs:
         return PlanInputs(self.pipeline, registry.phase_conditions(self.spec, self.pipeline.pins))
@@ -234,7 +267,7 @@ class Run:
 
     @property
     def plan_facts(self) -> dict[str, Any]:
-        return self.store.json(f"{self.record['plan']}/plan.json")
+        return read_json(self.store, f"{self.record['plan']}/plan.json")
 
     @property
     def identity(self) -> str:
@@ -262,7 +295,13 @@ class Run:
         run = f"runs/{self.training_name}"
         if not self.store.exists(f"{run}/summary.json"):
             return False
-        summary = self.store.json(f"{run}/summary.json")
+        try:
+            summary = self.store.json(f"{run}/summary.json")
+        except DamagedError as error:
+            if not checkpoint.steps(self.store, run.removeprefix("runs/")):
+                raise
+            logger.warning("%s; it is made again from the log and the checkpoint", error)
+            return False
         if summary["exported"].items() <= self.store.list(summary["export"]).items():
             return True
         if checkpoint.steps(self.store, run.removeprefix("runs/")):
@@ -281,7 +320,7 @@ class Run:
         if not self.trained():
             with self.store.alone(f"runs/{run}", f"run {self.name}", wait=True):
                 if not self.trained():
-                    state, note = "computed", self._train(run, progress)
+                    state, note = "computed", self._repairing(lambda: self._train(run, progress))
         summary = self.store.json(f"runs/{run}/summary.json")
         facts = self.plan_facts
         for name, losses in summary["held_out"].items():
@@ -290,6 +329,7 @@ class Run:
         self.record["training"] = summary | {"run": run}
         seconds = round(time.perf_counter() - started, 3)
         rows = summary["steps"] * facts["rows_per_step"]
+        note = "; ".join(filter(None, [*self.execution.repaired(), note]))
         result = StageResult("train", self.identity[:16], state, 0, rows, seconds, note)
         self.execution.results.append(result)
         return result
@@ -313,7 +353,10 @@ class Run:
             elif record["kind"] == "warning":
                 logger.warning("train: %s", record["message"])
 
-        [tokenizer] = self.pipeline.pins.files("tokenizer")
+        if not any(facts.get("checksums", ())):
+            self.plan_inputs().verify()
+        [(tokenizer, sha256)] = self.pipeline.pins.files("tokenizer").items()
+        fetched(self.store, tokenizer, sha256)
         launch.train(self.spec, self.spec.store, self.record["plan"], run, tokenizer, resume, follow)
         return note
 
@@ -363,7 +406,7 @@ class Run:
         self._commit()
 
     def _commit(self) -> None:
-        self.keep("run.json", orjson.dumps(redaction.values(self.record), option=orjson.OPT_INDENT_2))
+        self.keep("run.json", sealed(redaction.values(self.record)))
 
     def keep(self, name: str, data: bytes) -> None:
         """Commit a file of the run, for its owner alone. Where the store may not be written, the run goes on without,

@@ -13,7 +13,7 @@ from flows import embedded
 from flows.run import Run
 from tasks.engine import fanout, worker
 from tasks.storage.manifest import Entry
-from tasks.storage.store import Store
+from tasks.storage.store import DamagedError, Store
 
 
 def direct(
@@ -21,11 +21,14 @@ def direct(
 ) -> int:
     """The fan-out without Ray: one job after the other, each tried once."""
     del token, cluster
-    failed = 0
+    failed, damages = 0, list[DamagedError]()
     stage = worker.prepare(stage, store)
     for job in jobs:
         try:
             entry = worker.run(stage, job, store)
+        except DamagedError as error:
+            damages.append(error)
+            continue
         except Exception as error:
             if fanout.passing(error):
                 raise
@@ -34,6 +37,7 @@ def direct(
         take([entry])
     if hasattr(stage, "close"):
         stage.close()
+    fanout.stop_at(damages)
     return failed
 
 

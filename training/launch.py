@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from data_specs.spec import Spec
-from tasks.storage.store import Store
+from tasks.storage.store import DamagedError, Store
 from training import checkpoint, log, model
 from training.rows import Plan
 
@@ -94,7 +94,11 @@ def _fit(spec: Spec, work: dict[str, Any]) -> None:
                 run_config=RunConfig(name="sluice", storage_path=scratch),
             ).fit()
     except TrainingFailedError as error:
-        raise TrainingError(_why([*getattr(error, "worker_failures", {}).values()] or [error])) from error
+        failures = [*getattr(error, "worker_failures", {}).values()] or [error]
+        for cause in (getattr(failure, "_base_exc", failure) for failure in failures):
+            if isinstance(cause, DamagedError):
+                raise DamagedError(str(cause), *cause.paths) from error
+        raise TrainingError(_why(failures)) from error
     finally:
         if started:
             fanout.stop()

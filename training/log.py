@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from tasks.storage.checksums import sealed_lines, unsealed_lines
 from tasks.storage.store import DamagedError, Store
 
 Record = dict[str, Any]
@@ -53,7 +54,8 @@ class Log:
         """Commit what is pending as one segment."""
         self.flushed = time.monotonic()
         if self.pending:
-            self.store.commit(f"{self.folder}/{self.attempt:04d}-{self.number:06d}.jsonl", b"".join(self.pending))
+            name = f"{self.attempt:04d}-{self.number:06d}.jsonl"
+            self.store.commit(f"{self.folder}/{name}", sealed_lines(b"".join(self.pending)))
             self.number += 1
             self.pending.clear()
 
@@ -61,7 +63,7 @@ class Log:
 def last_written(store: Store, run: str) -> float:
     """When the newest segment of a run's log was begun; 0 where there is none."""
     last = max(store.list(_folder(run)), default=None)
-    return orjson.loads(store.read(f"{_folder(run)}/{last}").splitlines()[0])["time"] if last else 0.0
+    return segment(store, f"{_folder(run)}/{last}")[0]["time"] if last else 0.0
 
 
 def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Record]:
@@ -69,14 +71,19 @@ def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Re
     DamagedError."""
     for name in store.list(_folder(run)):
         if seen is None or name not in seen:
-            path = f"{_folder(run)}/{name}"
-            try:
-                yield from map(orjson.loads, store.read(path).splitlines())
-            except orjson.JSONDecodeError as error:
-                why = f"bring it back, or remove runs/{run} to train from the start ({error})"
-                raise DamagedError(f"{path} is damaged; {why}") from error
+            yield from segment(store, f"{_folder(run)}/{name}")
             if seen is not None:
                 seen.add(name)
+
+
+def segment(store: Store, path: str) -> list[Record]:
+    """The records of one segment. Raises DamagedError."""
+    try:
+        return [orjson.loads(line) for line in unsealed_lines(store.read(path))[0]]
+    except ValueError as error:
+        folder = path.rpartition("/log/")[0]
+        why = f"bring it back, or remove {folder} to train from the start"
+        raise DamagedError(f"{path} is damaged ({error}); {why}", path) from error
 
 
 def surviving(records: Iterable[Record]) -> list[Record]:

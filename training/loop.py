@@ -18,7 +18,6 @@ from dataclasses import replace
 from importlib.metadata import distributions
 from typing import Any
 
-import orjson
 import torch
 import torch.distributed as dist
 
@@ -84,8 +83,8 @@ class Trainer:
             "precision": "bf16" if self.bf16 else "fp32",
             "versions": versions(),
         }
-        text = orjson.dumps(redaction.values(record), option=orjson.OPT_INDENT_2)
-        self.store.commit(f"runs/{self.run}/run.json", text, private=True)
+        document = redaction.values(record)
+        self.store.commit_json(f"runs/{self.run}/run.json", document, private=True)
 
     def _restore(self, steps: list[int]) -> list[str]:
         """Load the newest checkpoint that verifies -> what was wrong with newer ones."""
@@ -234,7 +233,7 @@ def fit(spec: Spec, store_url: str, plan: str, run: str, tokenizer: str, resume:
         "export": export.folder(run),
         "exported": export.write(store, spec, read, run, step, tokenizer),
     }
-    store.commit(f"runs/{run}/summary.json", orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    store.commit_json(f"runs/{run}/summary.json", summary)
     return summary
 
 

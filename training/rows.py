@@ -7,6 +7,7 @@ in order where the plan says so; both give the same batches. On an object store 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.training import Training
-from tasks.storage.columns import damaged
+from tasks.planning.files import read_json, read_rows, read_tokens
 from tasks.storage.store import Store
 
 IGNORED = -100
@@ -50,6 +51,8 @@ class Plan:
     vocabulary: int
     channels: tuple[str, ...]
     files: tuple[str, ...]
+    checksums: tuple[str, ...]
+    content: Mapping[str, str]
     rows_per_file: int
     held_out: int
     written: bool
@@ -60,7 +63,7 @@ class Plan:
     def read(cls, store: Store, path: str, written: bool = False) -> Plan:
         """`written`: read rows that were written out. Raises PlanError when the plan is missing or inconsistent."""
         try:
-            raw = store.json(f"{path}/plan.json")
+            raw = read_json(store, f"{path}/plan.json")
         except FileNotFoundError as error:
             raise PlanError(f"{path}: no run plan here (plan.json is missing); run the spec up to its plan") from error
         phases = tuple(Phase(**{key: phase[key] for key in Phase.__dataclass_fields__}) for phase in raw["phases"])
@@ -71,14 +74,14 @@ class Plan:
             vocabulary=raw["vocabulary"],
             channels=tuple(raw["channels"]),
             files=tuple(raw["files"]),
+            checksums=tuple(raw.get("checksums", ())),
+            content=raw.get("content", {}) | _written(store, path, written),
             rows_per_file=raw["rows_per_file"],
             held_out=sum(raw["held_out"]["rows"].values()),
             written=written,
             phases=phases,
             steps=raw["steps"],
         )
-        if written and not store.exists(f"{path}/tokens.json"):
-            raise PlanError(f"{path}: its rows were not written out (tokens.json is missing); {AGAIN}")
         first = 0
         for phase in phases:
             if phase.first_step != first or phase.steps * phase.rows_per_step > phase.rows:
@@ -218,23 +221,21 @@ class Rows:
 
     def _open(self, number: int) -> pa.Table:
         kind = "tokens" if self.written else "rows"
-        name = "held_out" if self.phase is None else f"{kind}-{self.phase}-{number:05d}"
-        return open_arrow(self.store, f"{self.plan.path}/{name}.arrow")
+        name = "held_out.arrow" if self.phase is None else f"{kind}-{self.phase}-{number:05d}.arrow"
+        return read_rows(self.store, f"{self.plan.path}/{name}", self.plan.content.get(name))
 
     def _document_tokens(self, file: int) -> np.ndarray:
         """Flattened tokens of a token file (uint16 or uint32)."""
-        column = open_arrow(self.store, self.plan.files[file])["tokens"]
-        return column.chunk(0).values.to_numpy()
+        checksum = self.plan.checksums[file] if self.plan.checksums else ""
+        return read_tokens(self.store, self.plan.files[file], checksum).values.to_numpy()
 
 
-def open_arrow(store: Store, path: str) -> pa.Table:
-    """An Arrow IPC file: memory-mapped where the store is a folder, read whole otherwise. Raises PlanError."""
+def _written(store: Store, path: str, written: bool) -> dict[str, str]:
+    """Digests of the files of rows that were written out, where those are read."""
     try:
-        local = store.local(path)
-        source = pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path))
-        return pa.ipc.open_file(source).read_all()
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise PlanError(str(damaged(path, error))) from error
+        return read_json(store, f"{path}/tokens.json").get("content", {}) if written else {}
+    except FileNotFoundError as error:
+        raise PlanError(f"{path}: its rows were not written out (tokens.json is missing); {AGAIN}") from error
 
 
 def _fill(tokens: np.ndarray, lengths: np.ndarray, segments: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,8 +3,8 @@
 Ray's own retries are off; ours tell three things apart. A job's own error spends one of its attempts. A worker that
 dies spends one of its crashes (an out-of-memory kill and a crash look alike), and the job's next attempt runs alone.
 A dead node spends nothing. Nor does a failure of the storage: the job is tried again a few times, ever later, and then
-the run stops with it, as it would go on to fail shard after shard. A job that has spent its attempts is returned as an
-error entry, never raised.
+the run stops with it, as it would go on to fail shard after shard. Nor does a damaged file, which is raised once the
+other jobs are done. A job that has spent its attempts is returned as an error entry, never raised.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def run(
     flush_seconds: float = 2.0,
 ) -> int:
     """Do all jobs; give finished entries to `take` every `flush_seconds`. Returns how many ended in an error entry.
-    Raises ClusterError where no node of Ray has what one job reserves, StoreError where the storage keeps failing."""
+    Raises ClusterError where no node of Ray has what one job reserves, StoreError where the storage keeps failing, and
+    DamagedError, at last, where jobs met damaged files."""
     import ray
 
     start(cluster)
@@ -172,6 +173,7 @@ def run(
     stalls: dict[str, int] = {}
     resume = 0.0
     finished: list[Entry] = []
+    damages: list[DamagedError] = []
     failed, solitary, flushed = 0, False, time.monotonic()
     window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / max(needs["CPU"], 1)))
     while waiting or alone or running:
@@ -206,6 +208,9 @@ def run(
                     failed += 1
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause if isinstance(error.cause, BaseException) else error
+                if isinstance(cause, DamagedError):
+                    damages.append(cause)
+                    continue
                 if passing(cause):
                     stalls[job.key] = stalls.get(job.key, 0) + 1
                     if stalls[job.key] > len(WAITS):
@@ -231,12 +236,21 @@ def run(
             finished, flushed = [], time.monotonic()
     if finished:
         take(finished)
+    stop_at(damages)
     return failed
 
 
 def passing(error: BaseException) -> bool:
     """Whether it is the storage that failed, not the job: what it could not read or write it may in a while."""
     return isinstance(error, StoreError) and not isinstance(error, DamagedError)
+
+
+def stop_at(damages: Sequence[DamagedError]) -> None:
+    """Raise the first of the damages that jobs met, with the files of all."""
+    if damages:
+        more = f"; {len(damages) - 1} more jobs met damage" if damages[1:] else ""
+        paths = dict.fromkeys(path for damage in damages for path in damage.paths)
+        raise DamagedError(f"{damages[0]}{more}", *paths) from damages[0]
 
 
 def _first_line(error: BaseException) -> str:

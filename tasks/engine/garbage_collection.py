@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import orjson
 import psutil
 
 from data_specs.expressions import suggestion
@@ -49,7 +48,7 @@ def _unended(store: Store) -> dict[str, bool]:
     Those that were killed on it are left out."""
     found = {}
     paths = [path for path in store.walk("runs/records") if path.endswith("/run.json")]
-    for record in map(orjson.loads, store.read_each(paths)):
+    for record in store.json_each(paths):
         process = record.get("process", {})
         here = process.get("host") == socket.gethostname()
         if record["status"] == "running" and not (here and not psutil.pid_exists(process["pid"])):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,9 +21,10 @@ from tasks.engine.reading import InputShard, Reader
 from tasks.engine.shuffle import Shuffle
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Instance, Learned, Node, RepeatedStage, Stage, digest
 from tasks.engine.worker import Inputs, Job, inputs_by_file, shard_uid
+from tasks.storage.columns import Recorded
 from tasks.storage.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
 from tasks.storage.pins import Pins
-from tasks.storage.store import Store
+from tasks.storage.store import DamagedError, DeniedError, Store
 
 STAGING = "again/"
 """Goes before the paths of what is computed again beside what exists: no folder of the store's own has this name."""
@@ -83,6 +85,7 @@ class Pipeline:
         self.role: dict[str, str] = {name: name for name in DOCUMENTS.names}
         """Column -> what it is called in its stage's files and manifests."""
         self.tried: set[str] = set()
+        self._described: set[str] = set()
         self.beside: str | None = None
         """The stage that is being computed again, beside what exists."""
         self.shards: list[InputShard] = []
@@ -230,7 +233,19 @@ class Pipeline:
         cost = int(documents.bytes[place])
         rows = int(documents.rows[place])
         name = self.shards[place].name
-        return Job(kind, key, path, name, self.run, ids, rows, inputs_by_file(wanted), cost=cost, **more)
+        recorded = self.recorded(place, [stage.read_from(role) for role in roles])
+        return Job(
+            kind, key, path, name, self.run, ids, rows, inputs_by_file(wanted), recorded=recorded, cost=cost, **more
+        )
+
+    def recorded(self, place: int, names: Iterable[str]) -> dict[str, Recorded]:
+        """What is known of the files that hold the columns `names` of a shard, by path."""
+        ids = self.outputs["documents"].index.digests["id"][place].tobytes().hex()
+        roles: dict[str, list[str]] = {}
+        for name in names:
+            roles.setdefault(self.provider[name], []).append(self.role[name])
+        found = [(self.outputs[name], wanted) for name, wanted in roles.items()]
+        return {output.path(place): output.index.recorded(place, ids, wanted) for output, wanted in found}
 
     def _column(self, name: str, place: int) -> tuple[str, str]:
         """Where a column of a shard is: the file, and what it is called there."""
@@ -389,10 +404,12 @@ class Pipeline:
         if key in self.tried:
             return none
         wave = Wave(learned, f"{learned.name}@{learned.recipe}", [f"models/{learned.name}"], Index((), [key]))
-        inputs = tuple((f"{folder}/{k}.parquet", ()) for k, done in zip(keys, samples.done, strict=True) if done)
+        paths = {f"{folder}/{keys[place]}.parquet": place for place in np.flatnonzero(samples.done).tolist()}
+        recorded = {path: samples.recorded(place) for path, place in paths.items()}
+        inputs = tuple((path, ()) for path in paths)
         path = f"models/{learned.name}/{key}{learned.suffix}"
         wave.without = [self.shards[place].name for place in np.flatnonzero(~samples.done).tolist()]
-        wave.jobs = [Job("fit", key, path, learned.name, self.run, inputs=inputs)]
+        wave.jobs = [Job("fit", key, path, learned.name, self.run, inputs=inputs, recorded=recorded)]
         none.waves = [wave]
         return none
 
@@ -402,10 +419,9 @@ class Pipeline:
         """Take in outputs that a killed driver left without a manifest entry. True where there were any."""
         found = 0
         for folder in dict.fromkeys(wave.folders):
-            suffix = "." + wave.jobs[0].path.rsplit(".", 1)[-1]
             if wave.jobs[0].kind != "fit":
                 keys = [job.key for job in wave.jobs if job.path.startswith(f"{folder}/")]
-                found += Manifest(self.store, folder).recover(keys, suffix)
+                found += Manifest(self.store, folder).recover(keys)
         return found > 0
 
     def take(self, wave: Wave, entries: list[Entry]) -> None:
@@ -419,10 +435,25 @@ class Pipeline:
             if "facts" in entry:
                 self._pin(wave, paths[entry["key"]], entry)
         for folder, found in by_folder.items():
+            self.describe(folder, wave.stage)
             Manifest(self.store, folder).append(found)
-            if not self.store.exists(f"{folder}/recipe.json"):
-                ingredients = wave.stage.ingredients()
-                self.store.commit(f"{folder}/recipe.json", orjson.dumps(ingredients, option=orjson.OPT_INDENT_2))
+
+    def describe(self, folder: str, stage: Any) -> None:
+        """Say in recipe.json what a folder's files were made with, where it does not say so."""
+        ingredients = orjson.loads(orjson.dumps(stage.ingredients()))
+        with suppress(FileNotFoundError, DamagedError):
+            if folder in self._described or self.store.json(f"{folder}/recipe.json") == ingredients:
+                return self._described.add(folder)
+        with suppress(DeniedError):  # what a run needs of a store that may not be written, it has
+            self.store.commit_json(f"{folder}/recipe.json", ingredients)
+
+    def describe_all(self, name: str) -> None:
+        """The same of the folders that a stage's output lies in, as far as there is one."""
+        output = self.outputs[name]
+        present = {output.folders[place] for place in np.flatnonzero(output.index.done).tolist()}
+        made: dict[str, Any] = {self._documents_folder(source): found for source, found in self.readers.items()}
+        for folder in sorted(present):
+            self.describe(folder, made[folder] if name == "documents" else self.node(name).stage)
 
     def _pin(self, wave: Wave, path: str, entry: Entry) -> None:
         """Hold fast what was learned, and of which shards it was not."""

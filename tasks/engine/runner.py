@@ -7,18 +7,22 @@ checked before each wave. Nothing is started where nothing has to be done.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tasks.engine import fanout, gates
 from tasks.engine.pipeline import STAGING, Output, Pipeline, Wave
+from tasks.engine.repair import Repair
 from tasks.engine.stage import Learned, Node, digest
 from tasks.storage.manifest import QUARANTINED
 from tasks.storage.pins import without
+from tasks.storage.store import DamagedError
 
+T = TypeVar("T")
 SPARE = 64 * 2**20
 """Bytes that must stay free on the store's disk beside what a wave may write."""
 
@@ -65,12 +69,15 @@ class Execution:
     def __init__(self, pipeline: Pipeline, progress: Progress | None = None, fan: Fan = fanout.run) -> None:
         self.pipeline, self.progress, self.fan = pipeline, progress or (lambda *_: None), fan
         self.results: list[StageResult] = []
+        self.jobs: Counter[str] = Counter()
+        """Jobs done, by stage."""
+        self.repair = Repair(pipeline, self._compute)
 
     def documents(self) -> StageResult:
         """List the sources and read what is new. Raises GateError where a source has not one document."""
         started = time.perf_counter()
         self.pipeline.list_sources()
-        did = self._waves("documents", self.pipeline.documents)
+        did = self._compute("documents")
         recipes = "+".join(sorted({reader.recipe for reader in self.pipeline.readers.values()}))
         result = self._result("documents", recipes, did, started)
         said = [f"{name}: {reader.regrouped}" for name, reader in self.pipeline.readers.items() if reader.regrouped]
@@ -84,7 +91,7 @@ class Execution:
         node = self.pipeline.node(name)
         if isinstance(node.stage, Learned):
             return self._learn(node, started)
-        did = self._waves(name, lambda: self.pipeline.resolve(self.pipeline.node(name)))
+        did = self._compute(name)
         result = self._result(name, node.stage.recipe, did, started)
         if name == "verdict":
             gates.removed(self.pipeline)
@@ -93,7 +100,7 @@ class Execution:
 
     def _learn(self, node: Node, started: float) -> StageResult:
         moved = self.pipeline.pins.moved(node.stage.label)
-        did = self._waves(node.name, lambda: self.pipeline.resolve(node))
+        did = self._compute(node.name)
         pin = self.pipeline.pins.get(node.stage.label)
         if pin is None:
             gates.sampled(self.pipeline, node.name)
@@ -102,7 +109,7 @@ class Execution:
         if did:
             self.pipeline.refresh()
         rows = int(pin["facts"].get("rows", 0))
-        note = f"pinned {pin['sha256'][:8]} by {pin['run']}"
+        note = "; ".join([*self.repaired(), f"pinned {pin['sha256'][:8]} by {pin['run']}"])
         if did and moved:
             note += f"; learned anew, as {', '.join(moved)} moved"
         if left_out := without(pin):
@@ -115,36 +122,53 @@ class Execution:
         self.results.append(result)
         return result
 
-    def _waves(self, name: str, resolve: Callable[[], Any]) -> int:
+    def repairing(self, work: Callable[[], T]) -> T:
+        """Do work that reads outputs, again where some are damaged and could be made again. Raises DamagedError."""
+        while True:
+            try:
+                return work()
+            except DamagedError as damage:
+                self.repair(damage)
+
+    def _compute(self, name: str) -> int:
+        """Compute what is missing of a stage; returns how many jobs that took."""
+        if name == "documents":
+            return self._waves(name, self.pipeline.documents)
+        return self._waves(name, lambda: self.pipeline.resolve(self.pipeline.node(name)))
+
+    def _waves(self, name: str, resolve: Callable[[], Output]) -> int:
         """Run jobs until none is left; returns how many there were."""
-        done = 0
-        output = resolve()
-        while output.waves:
-            recovered = [self.pipeline.recover(wave) for wave in output.waves]
-            if any(recovered):
-                output = resolve()
-                continue
+        before = self.jobs[name]
+        while self.repairing(lambda: self._next(name, resolve())):
+            pass
+        return self.jobs[name] - before
+
+    def _next(self, name: str, output: Output) -> bool:
+        """Take in what was computed already, else do the next jobs; whether there was anything."""
+        if not any(self.pipeline.recover(wave) for wave in output.waves):
             for wave in output.waves:
                 self._check_space(name, wave)
-                done += self._one_wave(name, wave)
-            output = resolve()
-        return done
+                self._one_wave(name, wave)
+        return bool(output.waves)
 
-    def _one_wave(self, name: str, wave: Wave) -> int:
-        total, count = len(wave.jobs), 0
+    def _one_wave(self, name: str, wave: Wave) -> None:
+        total, count, errors = len(wave.jobs), 0, list[str]()
         self.progress(name, 0, total)
 
         def take(entries: list[Any]) -> None:
             nonlocal count
             self.pipeline.take(wave, entries)
             count += len(entries)
+            errors.extend(entry["error"] for entry in entries if "error" in entry)
+            self.jobs[name] += len(entries)
             self.progress(name, count, total)
 
         pipeline = self.pipeline
-        failed = self.fan(wave.stage, wave.token, wave.jobs, pipeline.store, pipeline.spec.cluster, take)
-        if failed and wave.jobs[0].kind in ("round", "reduce", "fit"):
-            raise StageError(f"{name}: {next(iter(wave.index.errors.values()))}")
-        return total
+        try:
+            self.fan(wave.stage, wave.token, wave.jobs, pipeline.store, pipeline.spec.cluster, take)
+        finally:
+            if errors and wave.jobs[0].kind in ("round", "reduce", "fit"):
+                raise StageError(f"{name}: {errors[0]}")
 
     def _check_space(self, name: str, wave: Wave) -> None:
         free = self.pipeline.store.free()
@@ -161,11 +185,17 @@ class Execution:
         state = "partial" if lost else "computed" if did else "cached"
         seconds = round(time.perf_counter() - started, 3)
         rows = int(index.rows[index.done].sum())
-        note = "; ".join(sorted(set(index.errors.values()))[:3])
+        note = "; ".join([*self.repaired(), *sorted(set(index.errors.values()))[:3]])
+        self.pipeline.describe_all(name)
         result = StageResult(name, recipe, state, len(index.keys), rows, seconds, note, did)
         self.results.append(result)
         gates.quarantined(self.pipeline, name)
         return result
+
+    def repaired(self) -> list[str]:
+        """What was made again since this was last asked."""
+        notes, self.repair.notes = self.repair.notes, []
+        return notes
 
     def recompute(self, name: str, replace: bool = False) -> StageResult:
         """Compute a stage again beside what exists and compare values. Equal: nothing below has to run. Raises
@@ -175,7 +205,7 @@ class Execution:
         resolve = pipeline.documents if name == "documents" else lambda: pipeline.resolve(pipeline.node(name))
         if name != "documents" and isinstance(pipeline.node(name).stage, Learned):
             raise StageError(f"{name} is learned and pinned; `--retrain {name}` learns it anew")
-        before = resolve()
+        before = self.repairing(resolve)
         with pipeline.store.alone(f"{STAGING}{name}"):
             return self._beside(name, replace, resolve, before, started)
 

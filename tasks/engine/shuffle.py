@@ -50,7 +50,10 @@ class Shuffle:
                 gathered.numbers.append(number)
         return result
 
-    def slices(self, gathered: Gathered) -> tuple[tuple[str, int], ...]:
-        """(file, number of the slice in it)."""
+    def slices(self, gathered: Gathered) -> tuple[tuple[str, int, str], ...]:
+        """(file, number of the slice in it, its digest)."""
         parts = zip(gathered.places, gathered.numbers, strict=True)
-        return tuple((f"{self.folder}/{self.index.keys[place]}.arrow", number) for place, number in parts)
+        return tuple(
+            (f"{self.folder}/{self.index.keys[place]}.arrow", number, self.index.slice_digest(place, number))
+            for place, number in parts
+        )

@@ -147,7 +147,9 @@ class Shard:
     def _part(self, provider: str, names: Sequence[str], begin: int, end: int) -> pa.Table:
         path = self.pipeline.outputs[provider].path(self.place)
         if provider not in self.parts:
-            self.parts[provider] = self.files.enter_context(columns.opened(self.pipeline.store, path, self.ids))
+            index = self.pipeline.outputs[provider].index
+            recorded = index.recorded(self.place, self.ids, index.digests)
+            self.parts[provider] = self.files.enter_context(columns.opened(self.pipeline.store, path, recorded))
         table = self.parts[provider](names, begin, end)
         if table.num_rows != end - begin:
             raise columns.damaged(path, f"it has no rows {begin} to {end}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from tasks.engine.reading import InputShard
 from tasks.engine.stage import CorpusStage, Learned, RepeatedStage, Stage
 from tasks.storage import columns
+from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Entry
 from tasks.storage.pins import fetched
 from tasks.storage.store import Store
@@ -51,11 +52,13 @@ class Job:
     ids: str | None = None
     rows: int = 0
     inputs: Inputs = ()
-    slices: tuple[tuple[str, int], ...] = ()
-    """(file, number of the record batch) for round, reduce and scatter."""
+    slices: tuple[tuple[str, int, str], ...] = ()
+    """(file, number of the record batch, its digest) for round, reduce and scatter."""
     own: range = range(0)
     """The partitions that meet in a round."""
     read: InputShard | None = None
+    recorded: Mapping[str, Recorded] = field(default_factory=dict, compare=False)
+    """What manifests say of the files of `inputs`, by path."""
     cost: int = field(default=0, compare=False)
     """Bytes read, as a guess of the work: large jobs go first."""
 
@@ -91,21 +94,26 @@ def run(stage: Any, job: Job, store: Store) -> Entry:
     entry["seconds"] = round(time.perf_counter() - started, 4)
     if isinstance(write, bytes):
         store.commit(job.path, write)
-        size = len(write)
-    elif isinstance(write, pa.Table):
-        size = columns.write(store, job.path, write, entry)
-    else:
-        parts, schema = write
-        size = columns.write_slices(store, job.path, parts, schema, entry)
-    return entry | {"bytes": size}
+        return entry | {"bytes": len(write)}
+    if isinstance(write, pa.Table):
+        return entry | columns.write(store, job.path, write, entry)
+    parts, schema = write
+    return entry | columns.write_slices(store, job.path, parts, schema, entry)
 
 
-def read(store: Store, inputs: Inputs, ids: str | None, rows: int | None = None) -> pa.Table:
+def read(
+    store: Store,
+    inputs: Inputs,
+    ids: str | None,
+    rows: int | None = None,
+    recorded: Mapping[str, Recorded] | None = None,
+) -> pa.Table:
     """The columns of one shard, joined by position. Raises DamagedError, also for those of other ids or not so many
-    `rows`."""
+    `rows`, or where a file is not what was `recorded`."""
     table: dict[str, pa.ChunkedArray] = {}
     for path, wanted in inputs:
-        part = columns.read(store, path, list(dict.fromkeys(name for name, _ in wanted)), ids)
+        names = list(dict.fromkeys(name for name, _ in wanted))
+        part = columns.read(store, path, names, (recorded or {}).get(path, Recorded(ids)))
         if rows is not None and part.num_rows != rows:
             raise columns.damaged(path, f"it has {part.num_rows} rows, its shard has {rows}")
         table |= {role: part[name] for name, role in wanted}
@@ -113,7 +121,7 @@ def read(store: Store, inputs: Inputs, ids: str | None, rows: int | None = None)
 
 
 def _inputs(job: Job, store: Store) -> pa.Table:
-    return read(store, job.inputs, job.ids, job.rows)
+    return read(store, job.inputs, job.ids, job.rows, job.recorded)
 
 
 def _gate(where: str | None, table: pa.Table) -> np.ndarray | None:
@@ -211,24 +219,19 @@ def _slices(rows: pa.Table, groups: np.ndarray, entry: Entry) -> list[pa.Table]:
     entry["rows"] = rows.num_rows
     entry["columns"] = {}
     entry["slices"] = {
-        str(groups[start]): slice_digest(part) for start, part in zip(starts.tolist(), parts, strict=True)
+        str(groups[start]): columns.slice_digest(part) for start, part in zip(starts.tolist(), parts, strict=True)
     }
     return parts
 
 
-def slice_digest(part: pa.Table) -> str:
-    joined = "".join(f"{name}{digest}" for name, digest in columns.digests(part).items())
-    return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
-
-
 def _gathered(job: Job, store: Store, schema: pa.Schema) -> pa.Table:
     batches: list[pa.RecordBatch] = []
-    by_file: dict[str, list[int]] = {}
-    for path, number in job.slices:
-        by_file.setdefault(path, []).append(number)
-    for path, numbers in by_file.items():
-        batches += columns.read_slices(store, path, numbers)
-    plain = [batch.replace_schema_metadata(None).select(schema.names) for batch in batches]
+    by_file: dict[str, dict[int, str]] = {}
+    for path, number, digest in job.slices:
+        by_file.setdefault(path, {})[number] = digest
+    for path, wanted in by_file.items():
+        batches += columns.read_slices(store, path, wanted)
+    plain = [batch.select(schema.names) for batch in batches]
     return pa.Table.from_batches(plain, schema) if plain else schema.empty_table()
 
 
@@ -267,7 +270,7 @@ def _fit(learned: Learned, job: Job, store: Store, entry: Entry) -> bytes:
     tables: list[pa.Table] = []
     most = THIN
     for path, _ in job.inputs:
-        tables.append(columns.read(store, path))
+        tables.append(columns.read(store, path, (), job.recorded.get(path, columns.NOTHING)))
         if sum(table.num_rows for table in tables) > most:
             tables = [learned.thin(pa.concat_tables(tables))]
             most = max(THIN, 2 * tables[0].num_rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +13,7 @@ from tasks.engine import worker
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
+from tasks.planning.files import token_checksum
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class PlanInputs:
     pipeline: Pipeline
     wheres: dict[str, str]
     """Column `where_<number>` -> the condition of that phase, percentiles bound; of the phases that have one."""
+    checksums: dict[str, str] = field(default_factory=dict)
+    """Of the token files whose tables were taken, by path."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,10 +42,10 @@ class PlanInputs:
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """(token file, its `run_plan.INPUT` table), per shard."""
-        documents = self.pipeline.outputs["documents"].index
         for place, files in self.pipeline.files(self.names):
-            ids = documents.digests["id"][place].tobytes().hex()
-            table = worker.read(self.pipeline.store, files, ids)
+            table = worker.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, self.names))
+            tokens = self.pipeline.outputs[self.pipeline.provider["tokens"]].path(place)
+            self.checksums[tokens] = token_checksum(table["tokens"])
             length = pc.list_value_length(table["tokens"]).cast(pa.int32())
             result = table.select(["id", "channel", "held_out"]).append_column("length", length)
             if self.wheres:
@@ -52,4 +55,10 @@ class PlanInputs:
                     raise ExpressionError(f"mixture.phases: {error}") from None
                 for name in self.wheres:
                     result = result.append_column(name, judged[name])
-            yield self.pipeline.outputs[self.pipeline.provider["tokens"]].path(place), result
+            yield tokens, result
+
+    def verify(self) -> None:
+        """Hold the token files against their manifests, for a plan that does not know their checksums. Raises
+        DamagedError."""
+        for place, files in self.pipeline.files(("tokens",)):
+            worker.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, ("tokens",)))

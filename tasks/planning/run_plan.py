@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,6 +22,7 @@ from data_specs.spec import Spec
 from tasks.arrays.hashing import mixed, words
 from tasks.engine.stage import digest
 from tasks.planning.allocation import allot
+from tasks.planning.files import content_digest
 from tasks.planning.mixture import PhaseRows, Stream, Usage, schedule
 from tasks.planning.packing import ROWS, Documents, cut_into_rows, interleave_rows, row_table, training_order
 from tasks.storage.store import Store
@@ -113,15 +113,21 @@ class Folder:
             writer.write_table(table.combine_chunks())
         data = buffer.getvalue()
         self.store.commit(f"{self.path}/{name}", data)
-        self.content[name] = hashlib.blake2b(data, digest_size=16).hexdigest()
+        self.content[name] = content_digest(data)
 
 
 def build(
-    spec: Spec, vocabulary: int, key: str, shards: Iterable[tuple[str, pa.Table]], store: Store
+    spec: Spec,
+    vocabulary: int,
+    key: str,
+    shards: Iterable[tuple[str, pa.Table]],
+    store: Store,
+    checksums: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write the plan into `plan_folder(spec, key)`, plan.json last, and return what plan.json says.
 
-    `shards`: (token file in the store, INPUT table), in a fixed order. Raises MixtureError, before anything is written,
+    `shards`: (token file in the store, INPUT table), in a fixed order; `checksums`, which may be filled while these are
+    taken: of each token file's values. Raises MixtureError, before anything is written,
     with one line for each thing that cannot be met."""
     files, train, held_out = _collect(spec, shards)
     sizes = {name: int(documents.length.sum(dtype=np.int64)) for name, documents in train.items()}
@@ -146,9 +152,10 @@ def build(
         "usage": {name: _usage_json(usage) for name, usage in usages.items()},
         "held_out": evaluated,
         "files": files,
+        "checksums": [(checksums or {}).get(path, "") for path in files],
         "content": folder.content,
     }
-    store.commit(f"{folder.path}/plan.json", orjson.dumps(plan, option=orjson.OPT_INDENT_2))
+    store.commit_json(f"{folder.path}/plan.json", plan)
     return plan
 
 

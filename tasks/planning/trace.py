@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.planning.files import read_json, read_rows, read_tokens
 from tasks.planning.run_plan import Folder
 from tasks.storage.store import Store
 
@@ -18,21 +18,21 @@ def step_documents(store: Store, folder: str, step: int) -> pa.Table:
     `position` (int64, the document's row in its shard), `offset` (int64), `length` (int32); in order.
 
     Raises ValueError where the plan has no such step."""
-    plan = store.json(f"{folder}/plan.json")
+    plan = read_json(store, f"{folder}/plan.json")
     found = [n for n, p in enumerate(plan["phases"]) if p["first_step"] <= step < p["first_step"] + p["steps"]]
     if not found:
         raise ValueError(f"{folder} has steps 0 to {plan['steps'] - 1}, not {step}")
     phase, size = plan["phases"][found[0]], plan["rows_per_file"]
     first = (step - phase["first_step"]) * phase["rows_per_step"]
     last = first + phase["rows_per_step"] - 1
-    names = [f"{folder}/rows-{found[0]}-{number:05d}.arrow" for number in range(first // size, last // size + 1)]
-    rows = pa.concat_tables([_open(store, name) for name in names])
+    names = [f"rows-{found[0]}-{number:05d}.arrow" for number in range(first // size, last // size + 1)]
+    rows = pa.concat_tables([_rows(store, folder, plan, name) for name in names])
     rows = rows.slice(first - first // size * size, phase["rows_per_step"])
     counts = pc.list_value_length(rows["length"]).to_numpy()
     file, offset = pc.list_flatten(rows["file"]).to_numpy(), pc.list_flatten(rows["offset"]).to_numpy()
     position = np.empty(len(file), np.int64)
     for index in np.unique(file):
-        ends = _tokens(store, plan["files"][index]).offsets.to_numpy()
+        ends = _tokens(store, plan, index).offsets.to_numpy()
         position[file == index] = np.searchsorted(ends, offset[file == index], "right") - 1
     return pa.table(
         {
@@ -52,10 +52,10 @@ def materialise(store: Store, folder: str) -> None:
     Each token file is opened once per row file that names it; on an object store it is then read whole."""
     if store.exists(f"{folder}/tokens.json"):
         return
-    plan = store.json(f"{folder}/plan.json")
+    plan = read_json(store, f"{folder}/plan.json")
     written = Folder(store, folder)
     for name in (name for name in plan["content"] if name.startswith("rows-")):
-        rows = _open(store, f"{folder}/{name}")
+        rows = _rows(store, folder, plan, name)
         tokens = _gather(store, plan, rows)
         table = pa.table(
             {
@@ -66,7 +66,7 @@ def materialise(store: Store, folder: str) -> None:
             }
         )
         written.write(name.replace("rows-", "tokens-", 1), table)
-    store.commit(f"{folder}/tokens.json", orjson.dumps({"digest": plan["digest"], "content": written.content}))
+    store.commit_json(f"{folder}/tokens.json", {"digest": plan["digest"], "content": written.content})
 
 
 def _gather(store: Store, plan: dict[str, Any], rows: pa.Table) -> np.ndarray:
@@ -77,7 +77,7 @@ def _gather(store: Store, plan: dict[str, Any], rows: pa.Table) -> np.ndarray:
     into = np.cumsum(length) - length
     result = np.empty(0, np.uint16)
     for index in np.unique(file):
-        values = _tokens(store, plan["files"][index]).values.to_numpy()
+        values = _tokens(store, plan, index).values.to_numpy()
         if not len(result):
             result = np.empty(int(length.sum()), values.dtype)
         for segment in np.flatnonzero(file == index).tolist():
@@ -86,10 +86,10 @@ def _gather(store: Store, plan: dict[str, Any], rows: pa.Table) -> np.ndarray:
     return result
 
 
-def _open(store: Store, path: str) -> pa.Table:
-    local = store.local(path)
-    return pa.ipc.open_file(pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path))).read_all()
+def _rows(store: Store, folder: str, plan: dict[str, Any], name: str) -> pa.Table:
+    return read_rows(store, f"{folder}/{name}", plan["content"][name])
 
 
-def _tokens(store: Store, path: str) -> pa.ListArray:
-    return _open(store, path)["tokens"].chunk(0)
+def _tokens(store: Store, plan: dict[str, Any], index: int) -> pa.ListArray:
+    checksums = plan.get("checksums", {})
+    return read_tokens(store, plan["files"][index], checksums[index] if checksums else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.storage.store import DamagedError, Store
+from tasks.storage.checksums import Summed, checksum, of_file
+from tasks.storage.store import DamagedError, Store, StoreError
 
 ROW_GROUP = 8192
 """Rows of a Parquet row group."""
@@ -110,29 +112,56 @@ def digests(table: pa.Table) -> dict[str, str]:
     return {name: value_digest(table[name]) for name in table.column_names}
 
 
-def write(store: Store, path: str, table: pa.Table, entry: Mapping[str, Any]) -> int:
+def write(store: Store, path: str, table: pa.Table, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Commit `table` as Parquet or, where the path ends in .arrow, as one Arrow IPC record batch; `entry` goes into
-    the footer. Returns the file's size in bytes."""
+    the footer. Returns what its manifest says of the file beside that: `bytes` and `checksum`."""
     table = table.replace_schema_metadata({FOOTER: orjson.dumps(dict(entry))})
-    with store.writer(path, once=True) as file:
+    with _written(store, path) as file:
         if path.endswith(".arrow"):
             with pa.ipc.new_file(file, table.schema) as writer:
                 writer.write_table(table.combine_chunks())
         else:
-            pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP)
-        return file.tell()
+            pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True)
+    return _facts(file)
 
 
 def write_slices(
     store: Store, path: str, slices: Sequence[pa.Table], schema: pa.Schema, entry: Mapping[str, Any]
-) -> int:
-    """Commit slices as an Arrow IPC file of one record batch each, so that a reader fetches only its own."""
+) -> dict[str, Any]:
+    """Commit slices as an Arrow IPC file of one record batch each, so that a reader fetches only its own. Returns what
+    `write` does."""
     schema = schema.with_metadata({FOOTER: orjson.dumps(dict(entry))})
+    with _written(store, path) as file, pa.ipc.new_file(file, schema) as writer:
+        for part in slices:
+            writer.write_batch(part.combine_chunks().to_batches()[0].cast(schema))
+    return _facts(file)
+
+
+@contextmanager
+def _written(store: Store, path: str) -> Iterator[Summed]:
     with store.writer(path, once=True) as file:
-        with pa.ipc.new_file(file, schema) as writer:
-            for part in slices:
-                writer.write_batch(part.combine_chunks().to_batches()[0].cast(schema))
-        return file.tell()
+        yield Summed(file)
+
+
+def _facts(file: Summed) -> dict[str, Any]:
+    return {"bytes": file.size, "checksum": file.checksum}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What manifests say of a column file, against which it is held when it is read."""
+
+    ids: str | None = None
+    """The digest of its shard's ids."""
+    checksum: str = ""
+    """Of the file; "" where an earlier version wrote it."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Value digests of its columns; what is read of a file without a checksum is held against them, and so is what is
+    read of a large file of an object store, which is not fetched whole."""
+
+
+NOTHING = Recorded()
+"""What is known of a file that no manifest names."""
 
 
 def _source(store: Store, path: str) -> Any:
@@ -143,26 +172,61 @@ def _source(store: Store, path: str) -> Any:
     return pa.BufferReader(file.read()) if file.size <= _WHOLE else pa.PythonFile(file, "r")
 
 
+def _known(store: Store, path: str, source: Any, recorded: Recorded) -> bool:
+    """Whether a file is known to be what was recorded before it is read; what earlier versions wrote, and what is
+    fetched part by part, is not. Raises DamagedError where it is something else."""
+    if not recorded.checksum or isinstance(source, pa.PythonFile):
+        return False
+    local = store.local(path)
+    found = of_file(local) if local else checksum(source.read_buffer())
+    source.seek(0)
+    if found != recorded.checksum:
+        raise damaged(path, f"its checksum is {found}, recorded was {recorded.checksum}")
+    return True
+
+
 @contextmanager
 def _readable(path: str) -> Iterator[None]:
-    """What Arrow cannot read becomes a DamagedError."""
+    """What Arrow cannot read becomes a DamagedError; a failure of the storage stays one."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except FileNotFoundError as error:
+        raise damaged(path, "it is missing") from error
+    except OSError as error:
+        if error.errno is None:  # Arrow's word for what it cannot decode
+            raise damaged(path, error) from error
+        raise StoreError(f"{path} cannot be read: {error}; run again to go on from here") from error
+    except (pa.ArrowException, ValueError, KeyError) as error:
         raise damaged(path, error) from error
 
 
 def damaged(path: str, why: object) -> DamagedError:
     """What to say of a file that a stage or the plan wrote."""
-    folder = path.rpartition("/")[0]
-    return DamagedError(f"{path} is missing or damaged; remove {folder}, and the next run makes it again ({why})")
+    return DamagedError(f"{path} is missing or damaged ({why}); `sluice run` makes it again", path)
 
 
-def read_slices(store: Store, path: str, numbers: Sequence[int]) -> list[pa.RecordBatch]:
-    """Record batches of an Arrow IPC file by number. Raises DamagedError."""
+def read_slices(store: Store, path: str, wanted: Mapping[int, str]) -> list[pa.RecordBatch]:
+    """Record batches of an Arrow IPC file, by number and recorded digest ("" where there is none). Raises
+    DamagedError."""
     with _readable(path), _source(store, path) as source:
         reader = pa.ipc.open_file(source)
-        return [reader.get_batch(number) for number in numbers]
+        batches = [reader.get_batch(number).replace_schema_metadata(None) for number in wanted]
+        _hold_slices(path, batches, wanted)
+    return batches
+
+
+def _hold_slices(path: str, batches: Sequence[pa.RecordBatch], wanted: Mapping[int, str]) -> None:
+    """Raise DamagedError where slices have other values than were recorded."""
+    for batch, (number, digest) in zip(batches, wanted.items(), strict=True):
+        batch.validate(full=True)
+        if digest and slice_digest(pa.Table.from_batches([batch])) != digest:
+            raise damaged(path, f"slice {number} has other values than were recorded")
+
+
+def slice_digest(part: pa.Table) -> str:
+    """64 bits over the value digests of a slice's columns, hexadecimal."""
+    joined = "".join(f"{name}{digest}" for name, digest in digests(part).items())
+    return hashlib.blake2b(joined.encode(), digest_size=8).hexdigest()
 
 
 Part = Callable[[Sequence[str], int, int], pa.Table]
@@ -170,50 +234,97 @@ Part = Callable[[Sequence[str], int, int], pa.Table]
 
 
 @contextmanager
-def opened(store: Store, path: str, expect: str) -> Iterator[Part]:
-    """A column file to read parts of, by row groups. Raises DamagedError, also for ids other than `expect`."""
+def opened(store: Store, path: str, recorded: Recorded) -> Iterator[Part]:
+    """A column file to read parts of, by row groups. Raises DamagedError where it is not what was recorded: known of
+    a file of a folder or a small one before it is used, of a large one of an object store by its pages' checksums, and
+    of one that an earlier version wrote by whole columns."""
     with ExitStack() as files:
         with _readable(path):
             source = files.enter_context(_source(store, path))
-            whole: Any = pa.ipc.open_file(source).read_all() if path.endswith(".arrow") else None
-            file: Any = pq.ParquetFile(source, pre_buffer=True) if whole is None else None
-        schema = file.schema_arrow if file else whole.schema
-        _check(path, schema, expect)
-        groups = range(file.metadata.num_row_groups) if file else range(0)
-        starts = np.cumsum([0, *(file.metadata.row_group(number).num_rows for number in groups)])
+            known = _known(store, path, source, recorded)
+            whole: Any = _table(source) if path.endswith(".arrow") else None
+            file: Any = None
+            if whole is None:
+                file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=not known)
+            schema = file.schema_arrow if file else whole.schema
+            _check(path, schema, recorded)
+            groups = range(file.metadata.num_row_groups) if file else range(0)
+            starts = np.cumsum([0, *(file.metadata.row_group(number).num_rows for number in groups)])
+        unread = {} if recorded.checksum else dict(recorded.digests)
 
         def part(columns: Sequence[str], begin: int, end: int) -> pa.Table:
-            if whole is not None:
-                return whole.select(list(columns)).slice(begin, end - begin)
             first, last = starts.searchsorted(begin, "right") - 1, starts.searchsorted(end)
             with _readable(path):
+                for name in unread.keys() & columns:
+                    _hold(path, whole.select([name]) if file is None else file.read([name]), {name: unread.pop(name)})
+                if file is None:
+                    return whole.select(list(columns)).slice(begin, end - begin)
                 wanted = file.read_row_groups(list(groups[first:last]), columns=list(columns))
             return wanted.slice(begin - starts[first], end - begin)
 
         yield part
 
 
-def read(store: Store, path: str, columns: Sequence[str] = (), expect: str | None = None) -> pa.Table:
-    """Some columns of a column file, all by default. Raises DamagedError, also for ids other than `expect`."""
+def read(store: Store, path: str, columns: Sequence[str] = (), recorded: Recorded = NOTHING) -> pa.Table:
+    """Some columns of a column file, all by default. Raises DamagedError where it is not what was recorded."""
     with _readable(path), _source(store, path) as source:
+        known = _known(store, path, source, recorded)
         if path.endswith(".arrow"):
-            table = pa.ipc.open_file(source).read_all()
+            table = _table(source)
             table = table.select(list(columns)) if columns else table
         else:
             table = pq.ParquetFile(source, pre_buffer=True).read(columns=list(columns) or None)
-    if expect is not None:
-        _check(path, table.schema, expect)
+        _check(path, table.schema, recorded)
+        if not known:
+            _hold(path, table, recorded.digests)
     return table.replace_schema_metadata(None)
 
 
-def _check(path: str, schema: pa.Schema, expect: str) -> None:
-    ids = orjson.loads(schema.metadata[FOOTER]).get("ids")
-    if ids != expect:
-        raise damaged(path, f"it is of the shard with ids {ids}, not {expect}")
+def _table(source: Any) -> pa.Table:
+    """All of an Arrow IPC file, whose buffers hold what its metadata says."""
+    table = pa.ipc.open_file(source).read_all()
+    table.validate()
+    return table
 
 
-def footer(store: Store, path: str) -> dict[str, Any]:
-    """The manifest entry in a column file's footer. Raises DamagedError."""
-    with _readable(path), _source(store, path) as file:
-        schema = pa.ipc.open_file(file).schema if path.endswith(".arrow") else pq.read_schema(file)
-    return orjson.loads(schema.metadata[FOOTER])
+def _hold(path: str, table: pa.Table, digests: Mapping[str, str]) -> None:
+    """Raise DamagedError where columns have other values than were recorded."""
+    table.validate(full=True)
+    for name in table.column_names:
+        if name in digests and value_digest(table[name]) != digests[name]:
+            raise damaged(path, f"column {name} has other values than were recorded")
+
+
+def _check(path: str, schema: pa.Schema, recorded: Recorded) -> None:
+    if recorded.ids is not None and (ids := _entry(schema).get("ids")) != recorded.ids:
+        raise damaged(path, f"it is of the shard with ids {ids}, not {recorded.ids}")
+
+
+def _entry(schema: pa.Schema) -> dict[str, Any]:
+    return orjson.loads((schema.metadata or {})[FOOTER])
+
+
+def recovered(store: Store, path: str) -> dict[str, Any]:
+    """The manifest entry of a file that none is known of, from its footer, once its values were held against that.
+    Raises DamagedError."""
+    with _readable(path):
+        data = store.read(path)
+        source = pa.BufferReader(data)
+        if path.endswith(".parquet"):
+            table = pq.ParquetFile(source).read()
+            entry = _entry(table.schema)
+        else:
+            reader = pa.ipc.open_file(source)
+            entry = _entry(reader.schema)
+            batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+            table = pa.Table.from_batches(batches, reader.schema)
+        table.validate(full=True)
+        if entry["rows"] != table.num_rows:
+            raise damaged(path, f"it has {table.num_rows} rows, not {entry['rows']}")
+        if "slices" in entry:
+            plain = (pa.Table.from_batches([batch.replace_schema_metadata(None)]) for batch in batches)
+            if [*map(slice_digest, plain)] != [*entry["slices"].values()]:
+                raise damaged(path, "its slices have other values than its footer says")
+        elif digests(table) != entry["columns"]:
+            raise damaged(path, "its columns have other values than its footer says")
+    return entry | {"bytes": len(data), "checksum": checksum(data)}

@@ -6,11 +6,9 @@ last entry of a key counts. An entry that a killed driver did not write is rebui
 
 from __future__ import annotations
 
-import io
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -18,15 +16,21 @@ import numpy as np
 import orjson
 
 from tasks.storage import columns
+from tasks.storage.checksums import sealed_lines, unsealed_lines
+from tasks.storage.columns import Recorded
 from tasks.storage.store import DamagedError, Store
 
 Entry = dict[str, Any]
 """{"key", "shard", "ids", "rows", "bytes", "seconds", "run", "columns": {name: digest}}, and as the case may be
-"ledger" (counts), "slices" ({partition or shard: digest}, in file order), or instead "error" with "attempts"."""
+"checksum" (of the file), "ledger" (counts), "slices" ({partition or shard: digest}, in file order), or instead "error"
+with "attempts"."""
 
 MISSING, DONE, QUARANTINED = 0, 1, 2
 _SEGMENTS = 64
 _CHUNK = 4096
+_DONE = {"rows", "bytes", "seconds", "columns"}
+_FORMS = _DONE | {"error", "removed"}
+_KINDS = (_DONE, {"error"}, {"removed"})
 
 
 class Manifest:
@@ -43,10 +47,11 @@ class Manifest:
             try:
                 for name, segment in zip(names, self.store.read_each(names), strict=True):
                     try:
-                        yield from map(orjson.loads, io.BytesIO(segment))
-                    except orjson.JSONDecodeError as error:
+                        lines, sealed = unsealed_lines(segment)
+                        yield from map(orjson.loads if sealed else _unvouched, lines)
+                    except ValueError as error:
                         raise DamagedError(
-                            f"{name} is damaged; remove it, and the next run makes it again from the files ({error})"
+                            f"{name} is damaged ({error}); `sluice run` makes it again from the files", name
                         ) from error
                 return
             except FileNotFoundError:
@@ -68,25 +73,48 @@ class Manifest:
         else:
             old = []
         latest |= {entry["key"]: entry for entry in entries}
-        name = self.segment_name()
-        self.store.commit(f"{self.folder}/manifest/{name}", b"".join(orjson.dumps(e) + b"\n" for e in latest.values()))
+        lines = b"".join(orjson.dumps(entry) + b"\n" for entry in latest.values())
+        self.store.commit(f"{self.folder}/manifest/{self.segment_name()}", sealed_lines(lines))
         self.store.remove(*(f"{self.folder}/manifest/{segment}" for segment in old))
 
-    def recover(self, keys: Iterable[str], suffix: str) -> int:
-        """Write entries for files that exist whole and without one; returns how many. One that was removed from the
-        manifest is not taken back: its values may be those that a killed replacement was about to write over."""
-        wanted = set(keys)
-        sizes = self.store.list(self.folder)
-        present = {name: key for name in sizes if (key := name.removesuffix(suffix)) in wanted}
+    def recover(self, keys: Iterable[str] | None = None) -> int:
+        """Write entries for files of `keys`, all by default, that exist and have none, and remove those that are not
+        what their footers say; returns how many are whole. One that was removed from the manifest is not taken back:
+        its values may be those that a killed replacement was about to write over."""
+        wanted = None if keys is None else set(keys)
+        files = [name for name in self.store.list(self.folder) if name.endswith((".parquet", ".arrow"))]
+        present = [name for name in files if wanted is None or name.partition(".")[0] in wanted]
         latest = {entry["key"]: entry for entry in self.entries()} if present else {}
-        found = []
-        for name, key in present.items():
-            if latest.get(key, {}).get("removed"):
+        found: list[Entry] = []
+        for name in present:
+            if "error" not in latest.get(name.partition(".")[0], {"error": "it has no entry"}):
                 continue
-            with suppress(DamagedError):
-                found.append(columns.footer(self.store, f"{self.folder}/{name}") | {"bytes": sizes[name]})
+            try:
+                found.append(columns.recovered(self.store, f"{self.folder}/{name}"))
+            except DamagedError:
+                self.store.remove(f"{self.folder}/{name}")  # an object store would keep it
         self.append(found)
         return len(found)
+
+    def rebuild(self, damaged: Sequence[str]) -> list[str]:
+        """Remove segments that are damaged, these and all others, and write the entries of files that now have none;
+        returns the segments."""
+        segments = [*damaged]
+        while True:
+            self.store.remove(*segments)
+            try:
+                self.recover()
+                return segments
+            except DamagedError as damage:
+                segments += damage.paths
+
+
+def _unvouched(line: bytes) -> Entry:
+    """An entry of a segment without a checksum, as earlier versions wrote them. Raises ValueError for what is none."""
+    entry = orjson.loads(line)
+    if not (isinstance(entry, dict) and isinstance(entry.get("key"), str) and _FORMS & entry.keys() in _KINDS):
+        raise ValueError("an entry is none")
+    return entry
 
 
 class Index:
@@ -102,6 +130,7 @@ class Index:
         self.rows = np.zeros(count, np.int64)
         self.bytes = np.zeros(count, np.int64)
         self.seconds = np.zeros(count, np.float64)
+        self.checksums = np.zeros(count, np.uint64)
         self.digests = {name: np.zeros((count, 16), np.uint8) for name in names}
         self._ledgers: dict[int, str] = {}
         self.slices: dict[int, tuple[tuple[str, ...], str]] = {}
@@ -139,6 +168,7 @@ class Index:
         self.rows[places] = [entry["rows"] for _, entry in done]
         self.bytes[places] = [entry["bytes"] for _, entry in done]
         self.seconds[places] = [entry["seconds"] for _, entry in done]
+        self.checksums[places] = [int(entry.get("checksum", "0"), 16) for _, entry in done]
         for name, digests in self.digests.items():
             joined = bytes.fromhex("".join([entry["columns"][name] for _, entry in done]))
             digests[places] = np.frombuffer(joined, np.uint8).reshape(-1, 16)
@@ -159,6 +189,16 @@ class Index:
         names, joined = self.slices[place]
         for number, name in enumerate(names):
             yield name, joined[16 * number : 16 * number + 16]
+
+    def slice_digest(self, place: int, number: int) -> str:
+        """The digest of a slice of an output by its number in the file."""
+        return self.slices[place][1][16 * number : 16 * number + 16]
+
+    def recorded(self, place: int, ids: str | None = None, names: Iterable[str] = ()) -> Recorded:
+        """What is known of an output's file and some of its columns."""
+        found = int(self.checksums[place])
+        digests = {name: self.digests[name][place].tobytes().hex() for name in names}
+        return Recorded(ids, f"{found:016x}" if found else "", digests)
 
     @property
     def done(self) -> np.ndarray:

@@ -17,10 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from tasks.storage import cache
-from tasks.storage.store import Store, StoreError
+from tasks.storage.store import DamagedError, Store
 
 Pin = dict[str, Any]
 """{"path", "sha256", "facts", "run", "time", "ingredients"}; for a number instead of a file: {"value", ...}."""
@@ -41,6 +39,12 @@ class Pins:
             return self.store.json(self.path)
         except FileNotFoundError:
             return {}
+        except DamagedError as error:
+            raise DamagedError(
+                f"{self.path} is damaged: bring it back from a copy. What it pins is not learned anew unasked: once it "
+                "is removed, the next run learns all of it again, and computes what depends on it",
+                self.path,
+            ) from error
 
     def get(self, name: str) -> Pin | None:
         """The newest pin of a name; None where there is none, or it is to be learned anew."""
@@ -62,7 +66,7 @@ class Pins:
         committed = self._committed()
         for history in (self.history, committed):
             history.setdefault(name, []).append(pin)
-        self.store.commit(self.path, orjson.dumps(committed, option=orjson.OPT_INDENT_2))
+        self.store.commit_json(self.path, committed)
 
     def files(self, name: str) -> dict[str, str]:
         """{path in the store: sha256} of a pinned file; {} without a pin."""
@@ -81,7 +85,7 @@ def without(pin: Pin) -> str:
 
 def fetched(store: Store, path: str, sha256: str) -> Path:
     """A pinned file on this machine, its digest verified; files of an object store are copied once to a folder of one's
-    own. Raises StoreError where the file is missing or is not what was pinned."""
+    own. Raises DamagedError where the file is missing or is not what was pinned."""
     local = store.local(path)
     try:
         if local is None:
@@ -95,9 +99,11 @@ def fetched(store: Store, path: str, sha256: str) -> Path:
                     part.unlink(missing_ok=True)
         found = _digest(local)
     except FileNotFoundError:
-        raise StoreError(f"{path} is pinned but gone from the store; learn it anew with --retrain") from None
+        why = f"{path} is pinned but gone from the store; bring it back, or learn it anew with --retrain"
+        raise DamagedError(why, path) from None
     if found != sha256:
-        raise StoreError(f"{path} has sha256 {found[:16]}..., pinned was {sha256[:16]}...; restore it or retrain")
+        why = f"{path} has sha256 {found[:16]}..., pinned was {sha256[:16]}...; bring it back, or learn it anew"
+        raise DamagedError(f"{why} with --retrain", path)
     return local
 
 

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import fsspec
-import orjson
 
 from tasks.storage import leftovers
+from tasks.storage.checksums import sealed, unsealed
 
 _AT_ONCE = 32
 """Requests to an object store at a time."""
@@ -40,7 +40,11 @@ class StoreError(RuntimeError):
 
 
 class DamagedError(StoreError):
-    """A file of the store is not what was written; the message says which, and what to do."""
+    """A file of the store is not what was written; the message says which, and what to do. `paths` are those files."""
+
+    def __init__(self, message: str, *paths: str) -> None:
+        super().__init__(message)
+        self.paths = paths
 
 
 class DeniedError(StoreError):
@@ -115,11 +119,16 @@ class Store:
             return fs.cat_file(f"{root}/{path}")
 
     def json(self, path: str) -> Any:
-        """A file of JSON. Raises FileNotFoundError, and DamagedError where it is none."""
-        try:
-            return orjson.loads(self.read(path))
-        except orjson.JSONDecodeError as error:
-            raise DamagedError(f"{path} is damaged; bring it back, or remove it ({error})") from error
+        """A file of JSON. Raises FileNotFoundError, and DamagedError where it is not what was written."""
+        return _parsed(path, self.read(path))
+
+    def json_each(self, paths: Sequence[str]) -> Iterator[Any]:
+        """Files of JSON in order, as `read_each` reads them. Raises FileNotFoundError and DamagedError."""
+        yield from map(_parsed, paths, self.read_each(paths))
+
+    def commit_json(self, path: str, document: dict[str, Any], private: bool = False) -> None:
+        """Write a file of JSON, with its checksum, atomically; `private`: for its owner alone."""
+        self.commit(path, sealed(document), private)
 
     def read_each(self, paths: Sequence[str]) -> Iterator[bytes]:
         """Whole files in order, one after the other; of an object store several at a time. Raises FileNotFoundError."""
@@ -326,6 +335,13 @@ def _walk(root: Path, folder: str = "") -> Sequence[tuple[str, os.stat_result]]:
                 if path.is_file():
                     found.append((str(path.relative_to(root)), path.stat()))
     return sorted(found, key=lambda each: each[0])
+
+
+def _parsed(path: str, data: bytes) -> Any:
+    try:
+        return unsealed(data)
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged ({error}); bring it back, or remove it", path) from error
 
 
 def _private(path: str, flags: int) -> int:

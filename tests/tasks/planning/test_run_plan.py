@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -407,7 +406,7 @@ def test_the_realised_share_is_said_beside_the_target() -> None:
     corpus = mixed_corpus()
     spec = make_spec(("a", "b", "c"), 100 * SEQUENCE * ROWS, phases=[{"until": 1, "weights": WEIGHTS}])
     plan = corpus.build(spec)
-    on_disk = orjson.loads(Path(corpus.store.local(f"{plan_folder(spec, plan['digest'])}/plan.json")).read_bytes())
+    on_disk = corpus.store.json(f"{plan_folder(spec, plan['digest'])}/plan.json")
     assert on_disk == plan
     channels = plan["phases"][0]["channels"]
     assert {name: facts["target"] for name, facts in channels.items()} == WEIGHTS

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 
 from tasks.storage import columns
+from tasks.storage.checksums import checksum
+from tasks.storage.columns import Recorded
 from tasks.storage.store import DamagedError, Store
 
 TYPES = st.sampled_from(
@@ -48,22 +50,26 @@ def test_a_file_carries_its_entry_and_refuses_another_shards_ids(tmp_path: Path,
     store = Store(str(tmp_path))
     table = pa.table({"language": ["zh", None], "score": pa.array([0.5, 0.25], pa.float32())})
     entry = {"key": "k", "ids": "aa", "rows": 2, "columns": columns.digests(table)}
-    size = columns.write(store, f"x.{suffix}", table, entry)
-    assert size == store.list("")[f"x.{suffix}"]
-    assert columns.footer(store, f"x.{suffix}") == entry
-    assert columns.read(store, f"x.{suffix}", ("score",), "aa").equals(table.select(["score"]))
+    facts = columns.write(store, f"x.{suffix}", table, entry)
+    assert facts == {"bytes": store.list("")[f"x.{suffix}"], "checksum": checksum(store.read(f"x.{suffix}"))}
+    assert columns.recovered(store, f"x.{suffix}") == entry | facts
+    assert columns.read(store, f"x.{suffix}", ("score",), Recorded("aa")).equals(table.select(["score"]))
     assert columns.read(store, f"x.{suffix}").equals(table)
-    with pytest.raises(DamagedError, match=r"; remove .*, and the next run .* ids aa, not bb\)"):
-        columns.read(store, f"x.{suffix}", ("score",), "bb")
+    with pytest.raises(DamagedError, match=r"\(it is of the shard with ids aa, not bb\); `sluice run` makes it again"):
+        columns.read(store, f"x.{suffix}", ("score",), Recorded("bb"))
 
 
 def test_slices_are_read_by_number(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     parts = [pa.table({"x": [1, 2]}), pa.table({"x": [3]})]
-    columns.write_slices(store, "s.arrow", parts, parts[0].schema, {"key": "k"})
-    [second] = columns.read_slices(store, "s.arrow", [1])
+    slices = {str(number): columns.slice_digest(part) for number, part in enumerate(parts)}
+    entry = {"key": "k", "rows": 3, "slices": slices}
+    facts = columns.write_slices(store, "s.arrow", parts, parts[0].schema, entry)
+    [second] = columns.read_slices(store, "s.arrow", {1: slices["1"]})
     assert second.to_pydict() == {"x": [3]}
-    assert columns.footer(store, "s.arrow") == {"key": "k"}
+    assert columns.recovered(store, "s.arrow") == entry | facts
+    with pytest.raises(DamagedError, match="slice 1 has other values than were recorded"):
+        columns.read_slices(store, "s.arrow", {1: slices["0"]})
 
 
 NESTED = [

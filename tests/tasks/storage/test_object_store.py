@@ -22,9 +22,10 @@ from flows.cli import cli
 from flows.run import Run
 from tasks.engine import fanout, worker
 from tasks.storage import columns
+from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Entry, Manifest
 from tasks.storage.pins import Pins, fetched
-from tasks.storage.store import Store, StoreError
+from tasks.storage.store import DamagedError, Store, StoreError
 from tests import small
 from tests.whole import content, go, states
 
@@ -87,15 +88,18 @@ def s3() -> Iterator[S3]:
 def together(stage: Any, token: str, jobs: Any, store: Store, cluster: Any, take: Callable[[list[Entry]], None]) -> int:
     """The fan-out without Ray, entries taken at once as the real one takes those of two seconds."""
     del token, cluster
-    entries, failed = [], 0
+    entries, failed, damages = [], 0, list[DamagedError]()
     stage = worker.prepare(stage, store)
     for job in jobs:
         try:
             entries.append(worker.run(stage, job, store))
+        except DamagedError as error:
+            damages.append(error)
         except Exception as error:
             entries.append(fanout.error_entry(job, error, 1))
             failed += 1
     take(entries)
+    fanout.stop_at(damages)
     return failed
 
 
@@ -206,19 +210,19 @@ def test_what_another_process_wrote_or_removed_is_seen_at_once(s3: S3) -> None:
 def test_of_a_large_file_only_the_columns_asked_for_are_fetched(s3: S3) -> None:
     store, rng = Store("s3://sluice/large"), np.random.default_rng(0)
     table = pa.table({"wide": [rng.bytes(256) for _ in range(32768)], "thin": np.arange(32768)})
-    size = columns.write(store, "large.parquet", table, {"ids": "x"})
+    size = columns.write(store, "large.parquet", table, {"ids": "x"})["bytes"]
     assert size > 8 * 2**20
     s3.since()
-    assert columns.read(store, "large.parquet", ("thin",), "x")["thin"].equals(table["thin"])
+    assert columns.read(store, "large.parquet", ("thin",), Recorded("x"))["thin"].equals(table["thin"])
     assert s3.sent < size / 4
     assert len(s3.since()) < 12
-    with columns.opened(store, "large.parquet", "x") as part:
+    with columns.opened(store, "large.parquet", Recorded("x")) as part:
         assert part(("wide", "thin"), 8200, 8300).equals(table.select(["wide", "thin"]).slice(8200, 100))
     assert s3.sent < size / 2
     assert len(s3.since()) < 12
     columns.write_slices(store, "slices.arrow", [table.slice(i * 4096, 4096) for i in range(8)], table.schema, {})
     s3.since()
-    [batch] = columns.read_slices(store, "slices.arrow", [5])
+    [batch] = columns.read_slices(store, "slices.arrow", {5: ""})
     assert batch["thin"].equals(table["thin"].slice(5 * 4096, 4096).combine_chunks())
     assert s3.sent < size / 4
 
@@ -263,7 +267,7 @@ def test_a_pinned_file_is_fetched_once_and_again_when_its_copy_is_damaged(
     assert list((tmp_path / "sluice" / "models").iterdir()) == [local]
     with pytest.raises(StoreError, match="pinned was 0000"):
         fetched(remote.store, path, "0" * 64)
-    with pytest.raises(StoreError, match="is pinned but gone from the store; learn it anew with --retrain"):
+    with pytest.raises(StoreError, match="is pinned but gone from the store; bring it back, or learn it anew with"):
         fetched(remote.store, "models/nothing.bin", "0" * 64)
 
 

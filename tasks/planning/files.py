@@ -1,0 +1,78 @@
+"""The files that a run plan consists of and those that it reads, each held against what plan.json says of it.
+
+Files are mapped where the store is a folder, and read whole otherwise. plan.json and tokens.json carry their own
+checksum, row files a digest in them, and a token file the checksum of its values there: made again, it has the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from tasks.storage.columns import damaged
+from tasks.storage.store import DamagedError, Store
+
+
+def read_json(store: Store, path: str) -> dict[str, Any]:
+    """plan.json or tokens.json. Raises FileNotFoundError, and DamagedError."""
+    try:
+        return store.json(path)
+    except DamagedError as error:
+        raise damaged(path, error.__cause__) from error
+
+
+def content_digest(data: Any) -> str:
+    """What `content` says of a file's bytes: BLAKE2b-128, hexadecimal."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def read_rows(store: Store, path: str, digest: str | None) -> pa.Table:
+    """A row file, of which `content` says `digest`. Raises DamagedError."""
+    source = _source(store, path)
+    data = source.read_buffer()
+    if digest is not None and (found := content_digest(data)) != digest:
+        raise damaged(path, f"its digest is {found}, plan.json says {digest}")
+    return _table(path, pa.BufferReader(data))
+
+
+def read_tokens(store: Store, path: str, checksum: str) -> pa.ListArray:
+    """The column of a token file, of which plan.json says `checksum`; "" where an earlier version wrote it. Raises
+    DamagedError."""
+    try:
+        column = _table(path, _source(store, path))["tokens"]
+    except KeyError as error:
+        raise damaged(path, "it has no column of tokens") from error
+    if checksum and (found := token_checksum(column)) != checksum:
+        raise damaged(path, f"the checksum of its tokens is {found}, plan.json says {checksum}")
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+def token_checksum(column: pa.ChunkedArray) -> str:
+    """XXH3-64 of where a token file's documents end and of their tokens, hexadecimal."""
+    state = xxhash.xxh3_64(str(column.type.value_type))
+    for chunk in column.chunks:
+        for part in (chunk.offsets, chunk.values):
+            state.update(part.to_numpy().view(np.uint8))
+    return state.hexdigest()
+
+
+def _source(store: Store, path: str) -> Any:
+    try:
+        local = store.local(path)
+        return pa.memory_map(str(local)) if local else pa.BufferReader(store.read(path))
+    except FileNotFoundError as error:
+        raise damaged(path, "it is missing") from error
+
+
+def _table(path: str, source: Any) -> pa.Table:
+    """An Arrow IPC file, its buffers as long as its metadata says."""
+    try:
+        table = pa.ipc.open_file(source).read_all()
+        table.validate()
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise damaged(path, error) from error
+    return table
