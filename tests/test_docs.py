@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from operator import attrgetter
@@ -23,7 +26,7 @@ from tasks.storage.store import Store
 ROOT = Path(__file__).parents[1]
 COLUMNS = (ROOT / "docs" / "columns.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-FILTER = (ROOT / "docs" / "adding_a_filter.md").read_text()
+FILTER, _, SETTING = (ROOT / "docs" / "adding_a_filter.md").read_text().partition("## A setting")
 SPEC = "name: docs\nsources: {web: {kind: jsonl, paths: none.jsonl}}\nchannels: {all: 'true'}\n"
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
 Columns = list[tuple[str, str]]
@@ -47,6 +50,11 @@ def written(nodes: Sequence[Node]) -> dict[str, Columns]:
         )
         for stage, writes in stages.items()
     }
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Language and text of each block of code."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def nodes(module: ModuleType, spec: Path, folder: Path) -> list[Node]:
@@ -93,10 +101,9 @@ def imported(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleTy
 def test_a_filter_is_added_to_the_letter_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if Path(registry.__file__).with_name("filters").joinpath("capitals.py").exists():
         pytest.skip("the page's filter was added here")
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", FILTER, re.MULTILINE | re.DOTALL)
-    stage, imports, line, test = [text for language, text in blocks if language == "python"]
-    known, own = [text for language, text in blocks if language == "yaml"]
-    [table] = [text for language, text in blocks if language == "markdown"]
+    stage, imports, line, test = [text for language, text in blocks(FILTER) if language == "python"]
+    known, own = [text for language, text in blocks(FILTER) if language == "yaml"]
+    [table] = [text for language, text in blocks(FILTER) if language == "markdown"]
 
     lines = Path(registry.__file__).read_text()
     for place, text in (("from data_specs.expressions", imports), ("    check_columns(", line)):
@@ -121,3 +128,82 @@ def test_a_filter_is_added_to_the_letter_of_its_page(tmp_path: Path, monkeypatch
     assert tried
     for each in tried:
         each()
+
+
+def edited(path: Path, *places: tuple[str, str]) -> None:
+    """Each text put right above its place, which must be there once."""
+    text = path.read_text()
+    for place, new in places:
+        assert text.count(place) == 1, place
+        text = text.replace(place, new + place)
+    path.write_text(text)
+
+
+BUILT = """
+import sys
+from data_specs.load import load
+from tasks import registry
+from tasks.storage.pins import Pins
+from tasks.storage.store import Store
+spec = load(sys.argv[1])
+[stage] = [node.stage for node in registry.nodes(spec, Pins(Store(sys.argv[2]), "docs")) if node.name == "capitals"]
+print(stage.settings.characters, stage.recipe)
+"""
+
+
+def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_page(tmp_path: Path) -> None:
+    if (ROOT / "tasks" / "filters" / "capitals.py").exists():
+        pytest.skip("the page's filter was added here")
+    house = tmp_path / "house"
+    for name in ("data_specs", "tasks"):
+        shutil.copytree(ROOT / name, house / name)
+    [stage, imports, _, test] = [text for language, text in blocks(FILTER) if language == "python"]
+    settings, imported_too, attribute, first, case = [text for lang, text in blocks(SETTING) if lang == "python"]
+    [asked] = [text for language, text in blocks(SETTING) if language == "yaml"]
+    [command] = [text for language, text in blocks(FILTER) if language == "console"]
+
+    module, tested = house / "tasks/filters/capitals.py", house / "tests/tasks/filters/test_capitals.py"
+    tested.parent.mkdir(parents=True)
+    module.write_text(stage)
+    tested.write_text(
+        test.replace("Settings()", "stages.Capitals()").replace(
+            "data_specs.base import Settings", "data_specs import stages"
+        )
+    )
+    edited(
+        module,
+        ("from tasks.engine.stage", imported_too),
+        ("\n    def __call__", attribute),
+        ("        upper = ", first),
+    )
+    edited(
+        house / "tasks/registry.py",
+        ("from data_specs.expressions", imports),
+        ("            case stages.Language():", case),
+    )
+    kinds = house / "data_specs/stages.py"
+    edited(kinds, ("Kind = Annotated[", settings + "\n\n"))
+    kinds.write_text(
+        kinds.read_text()
+        .replace("    Extract | ", "    Capitals | Extract | ")
+        .replace("KINDS = (", 'KINDS = ("capitals", ')
+    )
+
+    environment = os.environ | {"PYTHONPATH": str(house)}
+    program, *arguments = command.removeprefix("$ ").split()
+    assert program == ".venv/bin/pytest"
+    alone = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    ended = subprocess.run(alone, cwd=house, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout
+    assert "1 passed" in ended.stdout
+
+    recipes = set()
+    for name, text in (("asked", asked), ("other", asked.replace("1000", "999"))):
+        (tmp_path / f"{name}.yaml").write_text(SPEC + text)
+        build = [sys.executable, "-c", BUILT, str(tmp_path / f"{name}.yaml"), str(tmp_path / "store")]
+        characters, recipe = subprocess.run(
+            build, cwd=house, env=environment, capture_output=True, text=True, check=True
+        ).stdout.split()
+        assert characters == re.findall(r"\d+", text)[0]
+        recipes.add(recipe)
+    assert len(recipes) == 2
