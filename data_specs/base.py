@@ -82,7 +82,9 @@ Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(parse_share, json_sc
 Steps = Annotated[int, Field(ge=0, lt=2**62), BeforeValidator(parse_steps, json_schema_input_type=_WHOLE)]
 """A number of optimizer steps, with an optional word `steps`."""
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,99}$")]
-"""A name: lower-case letters, digits and underscores, as a SQL identifier; at most 100, since names of files hold it,
-and without capitals, as not all file systems tell them apart."""
+"""A name that becomes part of a column's: lower-case letters, digits and underscores, as a SQL identifier; at most 100,
+since names of files hold it, and without capitals, as not all file systems tell them apart."""
+Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,99}$")]
+"""A name that is a value, not a column's: the same, and hyphens."""
 Expression = Annotated[str, AfterValidator(checked), Field(json_schema_extra={"format": "sql"})]
 """One scalar SQL expression over columns, as written; see `data_specs.expressions`."""

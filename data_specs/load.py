@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from data_specs import schema
 from data_specs.document import Document, Mistake, Place, SpecError, dotted, kind, parse, read, undotted
 from data_specs.expressions import suggestion
-from data_specs.mistakes import explained, shown
+from data_specs.mistakes import explained, placed, shown
 from data_specs.ruleset import Ruleset
 from data_specs.spec import Spec
 from data_specs.stages import with_kinds
@@ -39,10 +40,48 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
         spec = Spec.model_validate_json(json.dumps(document.value), strict=True)
     except ValidationError as error:
         mistakes += explained(error, document)
+        mistakes += _behind(error, document)
     if mistakes:
         raise SpecError(dict.fromkeys(f"{line}: {text}" for line, text in sorted(mistakes, key=_order)))
     spec._places.update(document.lines)
     return spec
+
+
+def _behind(error: ValidationError, document: Document) -> list[Mistake]:
+    """Mistakes that hide behind wrong names and unknown keys, as what belongs together is compared once each by itself
+    is right: those of the same spec without the keys and with names that are right."""
+    values = deepcopy(document.value)
+    wrong: dict[str, str] = {}
+    for each in error.errors(include_url=False):
+        place = placed(each["loc"], document)
+        if each["type"] == "string_pattern_mismatch":
+            wrong.setdefault(each["input"], f"name_{len(wrong)}_as_it_should_be")
+        elif each["type"] == "extra_forbidden":
+            Document(document.file, values).at(place[:-1]).pop(place[-1], None)
+    try:
+        Spec.model_validate_json(json.dumps(_renamed(values, wrong)), strict=True)
+    except ValidationError as further:
+        found = explained(further, Document(document.file, _renamed(values, wrong), document.lines))
+        return [(line, _restored(text, wrong)) for line, text in found]
+    return []
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Values of which some keys, and rules, have other names."""
+    if isinstance(value, list):
+        return [_renamed(each, names) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        names.get(key, key): names.get(each, each) if key == "name" and isinstance(each, str) else _renamed(each, names)
+        for key, each in value.items()
+    }
+
+
+def _restored(text: str, names: Mapping[str, str]) -> str:
+    for name, other in names.items():
+        text = text.replace(other, name)
+    return text
 
 
 def check_columns(spec: Spec, wrong: Callable[[tuple[str, ...]], Mapping[str, str]]) -> None:

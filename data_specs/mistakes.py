@@ -21,13 +21,26 @@ _WORDS = (
     ("a valid boolean.*", "true or false"),
 )
 """pydantic's words for what it wants, and ours."""
+_NAMES = {
+    "^[a-z][a-z0-9_]{0,99}$": "a name that columns have is at most 100 lower-case letters, digits and underscores, a "
+    "letter first",
+    "^[a-z][a-z0-9_-]{0,99}$": "a name is at most 100 lower-case letters, digits, hyphens and underscores, a "
+    "letter first",
+    "^[a-z]{2,3}$": "a language is two or three lower-case letters, such as zh",
+}
+"""What patterns want."""
 
 
 def explained(error: ValidationError, document: Document) -> Iterator[Mistake]:
-    """One mistake per value that is wrong."""
+    """One mistake per value that is wrong; of a name that is used in several places, the first."""
     wanted: dict[Place, list[str]] = {}
+    names: set[str] = set()
     for each in error.errors(include_url=False):
-        place = _placed(each["loc"], document)
+        place = placed(each["loc"], document)
+        if each["type"] == "string_pattern_mismatch":
+            if each["input"] in names:
+                continue
+            names.add(each["input"])
         if each["msg"].startswith("Input should"):
             wanted.setdefault(place, []).append(_wanted(each["msg"]))
             continue
@@ -66,7 +79,7 @@ def _texts(error: Any, place: Place, document: Document) -> Iterator[Mistake]:
                 place, f"{key}.kind is {kind(context['tag'])}, but should be one of {', '.join(kinds)}{hint}"
             )
         case "string_pattern_mismatch":
-            rule = "a name is at most 100 lower-case letters, digits and underscores, a letter first"
+            rule = _NAMES.get(context["pattern"], error["msg"])
             yield document.wrong(place, f"{key if len(key) <= 60 else key[:57] + '...'}: {rule}")
         case "value_error":
             for text in str(context["error"]).splitlines():
@@ -76,7 +89,7 @@ def _texts(error: Any, place: Place, document: Document) -> Iterator[Mistake]:
             yield document.wrong(place, f"{key}: {error['msg']}")
 
 
-def _placed(location: tuple[str | int, ...], document: Document) -> Place:
+def placed(location: tuple[str | int, ...], document: Document) -> Place:
     """pydantic's location without the names of union members; its last key may be absent from the values."""
     place: Place = ()
     value = document.value

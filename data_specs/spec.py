@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from data_specs.base import Bytes, Expression, Name, Settings
+from data_specs.base import Bytes, Expression, Label, Name, Settings
 from data_specs.expressions import parse, suggestion
 from data_specs.sources import Source
 from data_specs.stages import (
@@ -69,13 +69,13 @@ class Cluster(Settings):
 class Spec(Settings):
     """One pipeline, from sources to a trained model."""
 
-    name: Name
+    name: Label
     """Names the lineage: pins, runs and plans belong to it."""
     store: Annotated[str, Field(min_length=1)] = "./store"
     """A folder, or a URL that fsspec writes (s3://bucket/prefix)."""
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 20260101
     """Every random stream derives from it."""
-    sources: Annotated[dict[Name, Source], Field(min_length=1)]
+    sources: Annotated[dict[Label, Source], Field(min_length=1)]
     stages: dict[Name, Kind] = {}
     """Stage by name; of the kinds `extract`, `language`, `signals` and `duplicates` there is one of that name, also
     where it is not named here. In the order people think of them; columns decide what runs when."""
@@ -85,7 +85,7 @@ class Spec(Settings):
     rules: tuple[Rule, ...] = ()
     """In order; the first that is true is the reason."""
     gates: Gates = Gates()
-    channels: Annotated[dict[Name, Expression], Field(min_length=1)]
+    channels: Annotated[dict[Label, Expression], Field(min_length=1)]
     """The first that is true is a document's channel; a document without one is dropped."""
     tokenizer: Tokenizer = Tokenizer()
     mixture: Mixture = Mixture()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from data_specs.base import Bytes, Count, Expression, Name, Settings, Share
+from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, Share
 
 
 class Stage(Settings):
@@ -91,7 +91,7 @@ class Domain(Stage):
     """A fastText classifier of the kind of text, learned from labelled documents, pinned."""
 
     kind: Literal["domain"] = "domain"
-    labels: dict[Name, Expression] = {}
+    labels: dict[Label, Expression] = {}
     """Label -> expression over documents' columns; the first that is true. Two or more; empty: no domain."""
     sample: Annotated[Count, Field(ge=2)] = 20_000
     """Documents learned from, at most."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from data_specs.base import Bytes, Count, Expression, Name, Settings, Share, Steps
+from data_specs.base import Bytes, Count, Expression, Label, Settings, Share, Steps
 
 SPECIAL = 2
 """Special tokens of a learned tokenizer: end of text, padding."""
@@ -43,7 +43,7 @@ class Phase(Settings):
 
     until: Share
     """Share of the token budget at which the phase ends."""
-    weights: dict[Name, Annotated[float, Field(ge=0, le=1e9)]]
+    weights: dict[Label, Annotated[float, Field(ge=0, le=1e9)]]
     """Weight per channel, of tokens; made to sum to 1."""
     where: Expression | None = None
     """Only documents for which this is true."""

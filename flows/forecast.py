@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_specs import redaction
-from flows import costs
+from flows import costs, summary
 from flows.costs import Cost
 from flows.differences import differences
 from flows.run import Run
@@ -181,7 +181,8 @@ def _training(run: Run, planned: str | None) -> dict[str, Any]:
     if planned is not None:
         made = run.plan_facts
         tokens = made["supervised"]
-        later = {"plan": planned, "epochs": {name: round(used["epochs"], 2) for name, used in made["usage"].items()}}
+        epochs = {name: round(used["epochs"], 2) for name, used in made["usage"].items()}
+        later = {"plan": summary.place(run.store, planned), "epochs": epochs}
     return {
         "steps": spec.steps,
         "positions": positions,

@@ -46,6 +46,16 @@ def place(store: Store, path: str) -> str:
     return str(local.relative_to(Path.cwd()) if local.is_relative_to(Path.cwd()) else local)
 
 
+def opened(record: dict[str, Any], store: Store) -> dict[str, Any]:
+    """A run's record whose plan, checkpoint and exported model are named as they open from here."""
+    found = dict(record)
+    if "plan" in found:
+        found["plan"] = place(store, found["plan"])
+    if training := found.get("training"):
+        found["training"] = training | {name: place(store, training[name]) for name in ("checkpoint", "export")}
+    return found
+
+
 def show_funnel(found: dict[str, Any]) -> None:
     """Print where every record went, per source; of many sources one table below the other, as many as fit a line."""
     header, rows = funnel(found)
@@ -93,7 +103,10 @@ def funnel(found: dict[str, Any]) -> tuple[list[str], Rows]:
     ]
     if found["pending"]:
         rows.append(["pending", *(counts["pending"] for counts in every)])
-    return ["", "all", *found["sources"]], [*rows, ["kept", *(counts["kept"] for counts in every)]]
+    return ["", "all sources" if "all" in found["sources"] else "all", *found["sources"]], [
+        *rows,
+        ["kept", *(counts["kept"] for counts in every)],
+    ]
 
 
 def mixture(plan: dict[str, Any]) -> tuple[list[str], Rows]:

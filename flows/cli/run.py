@@ -62,7 +62,7 @@ def run(
         summary.show(record, begun.store)
     if state.is_completed():
         if as_json:
-            said(record)
+            said(summary.opened(record, begun.store))
         return
     error = record.get("error") or state.message or "the run failed; see the log above"
-    failed(error, record.get("exit", 1), as_json, record)
+    failed(error, record.get("exit", 1), as_json, summary.opened(record, begun.store))

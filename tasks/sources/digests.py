@@ -70,7 +70,8 @@ class Digests:
         body = orjson.dumps(entries)
         part = self._path.with_suffix(f".{secrets.token_hex(4)}")
         with suppress(OSError):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._path.parent.parent, self._path.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 part.write_bytes(_hexadecimal(body).encode() + b"\n" + body)
                 os.replace(part, self._path)

@@ -104,19 +104,20 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         (
             "pages:",
             "Pages:",
-            "spec.yaml:3: sources.Pages: a name is at most 100 lower-case letters, digits and underscores, "
+            "spec.yaml:3: sources.Pages: a name is at most 100 lower-case letters, digits, hyphens and underscores, "
             "a letter first",
         ),
         (
             "name: small",
             f"name: {'a' * 101}",
-            "spec.yaml:1: name: a name is at most 100 lower-case letters, digits and underscores, a letter first",
+            "spec.yaml:1: name: a name is at most 100 lower-case letters, digits, hyphens and underscores, a "
+            "letter first",
         ),
         (
             "pages:",
             f"{'a' * 101}:",
-            f"spec.yaml:3: sources.{'a' * 49}...: a name is at most 100 lower-case letters, digits and underscores, "
-            "a letter first",
+            f"spec.yaml:3: sources.{'a' * 49}...: a name is at most 100 lower-case letters, digits, hyphens and "
+            "underscores, a letter first",
         ),
         (
             "channels:\n",
@@ -199,8 +200,8 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         (
             "  - foreign:",
             "  - Foreign:",
-            "spec.yaml:8: rule Foreign: a name is at most 100 lower-case letters, digits and underscores, "
-            "a letter first",
+            "spec.yaml:8: rule Foreign: a name that columns have is at most 100 lower-case letters, digits and "
+            "underscores, a letter first",
         ),
         (
             "rules:\n",
@@ -242,6 +243,39 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_lines(spec: Path) -> None
         "8",
         "20",
     ]
+
+
+def test_a_wrong_name_is_one_mistake_however_often_it_is_used_and_hides_no_other(spec: Path) -> None:
+    spec.write_text(
+        SMALL.replace('  en: "', '  En Web: "')
+        .replace("en: 2", "En Web: 2")
+        .replace("100%", "99%")
+        .replace("steps: 10", "stepz: 1")
+        .replace("low_quality", "low-quality")
+        .replace("tokens: 1.6M", "epochs: {zzz: 3}")
+    )
+    assert mistakes(spec) == [
+        "spec.yaml:9: rule low-quality: a name that columns have is at most 100 lower-case letters, digits and "
+        "underscores, a letter first",
+        "spec.yaml:13: channels.En Web: a name is at most 100 lower-case letters, digits, hyphens and underscores, a "
+        "letter first",
+        "spec.yaml:15: mixture.epochs.zzz is no channel",
+        "spec.yaml:18: mixture.phases.1.until is 0.99, but the last phase ends at 100%",
+        "spec.yaml:20: training.stepz is unknown; did you mean steps?",
+    ]
+
+
+def test_names_that_are_values_may_have_hyphens(spec: Path) -> None:
+    spec.write_text(
+        SMALL.replace("name: small", "name: small-web")
+        .replace("  pages:", "  pages-2026:")
+        .replace('  en: "', '  en-web: "')
+        .replace("en: 2", "en-web: 2")
+    )
+    loaded = load(spec, ["sources.pages-2026.shard=1MiB", "mixture.epochs.en-web=3"])
+    assert list(loaded.sources) == ["pages-2026", "code"]
+    assert loaded.mixture.cap("en-web") == 3
+    assert loaded.mixture.phases[0].weights["en-web"] == 2
 
 
 @pytest.mark.parametrize(

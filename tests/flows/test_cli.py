@@ -200,6 +200,14 @@ def test_usage_errors_exit_with_two_and_help_tells_each_command() -> None:
         assert "--store URL" in shown
 
 
+def test_errors_show_no_credentials_and_nothing_that_a_terminal_obeys(computed: Any) -> None:
+    result = ask("plan", computed[0], "--store", "nowhere://me:hush@bucket/a?sig=hush", "--json", code=1)
+    assert "nowhere://***@bucket/a?sig=***" in result.stderr
+    assert "hush" not in result.output
+    result = ask("plan", "no\x1b[2J\u202ewhere.yaml", code=2)
+    assert result.stderr == "sluice: no\\x1b[2J\\u202ewhere.yaml: there is no such file\n"
+
+
 @pytest.mark.parametrize("module", ["flows", "flows.cli"])
 def test_the_package_runs_as_the_command_does(module: str) -> None:
     command = [sys.executable, "-m", module, "plan", "none.yaml", "--json"]
@@ -287,6 +295,9 @@ def test_a_run_tells_its_record_as_json_on_the_last_line(runs: dict[str, tuple[i
     training = record["training"]
     assert training.keys() >= {"steps", "tokens", "loss", "channels", "checkpoint", "export"}
     assert training["steps"] == 8
+    assert Path(record["plan"], "plan.json").is_file()
+    assert Path(training["checkpoint"]).is_file()
+    assert Path(training["export"], "model.safetensors").is_file()
     assert training["channels"].keys() == {"code", "zh", "en"}
     assert all(channel.keys() == {"first", "last", "tokens"} for channel in training["channels"].values())
     assert sum(channel["tokens"] for channel in training["channels"].values()) == training["tokens"]

@@ -302,3 +302,14 @@ def test_commands_that_only_ask_remember_but_leave_the_store(tmp_path: Path, cac
     told("plan", spec)
     assert not (tmp_path / "store").exists()
     assert len(list(cache.iterdir())) == 2
+
+
+def test_the_cache_of_digests_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "a").write_text("x")
+    os.utime(tmp_path / "a", (1, 1))
+    monkeypatch.setattr(digests, "_RACY", -(10**12))
+    with digests.remembered(str(tmp_path)) as known:
+        known.of("a", str(tmp_path / "a"))
+    folders = [path for path in (tmp_path / "cache" / "sluice").rglob("*") if path.is_dir()]
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "cache" / "sluice", *folders)] == [0o700, 0o700]
