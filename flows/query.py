@@ -163,20 +163,23 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def document(pipeline: Pipeline, doc_id: str) -> dict[str, Any]:
-    """Every column of one document, those of `corpus` first. Raises SpecError where no document, or more than one, has
-    an id that begins so, StageError where nothing is computed."""
-    beginning = doc_id.lower()
-    if not beginning or set(beginning) - set("0123456789abcdef") or len(beginning) > 32:
-        raise SpecError([f"inspect: {doc_id!r} is not a document's id (up to 32 hexadecimal digits)"])
+def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
+    """Every column of one document, those of `corpus` first, by its URL or by the beginning of its id. Raises SpecError
+    where no document, or more than one, has it, StageError where nothing is computed."""
+    if {"/", ":"} & set(asked):
+        what, condition = f"the url {line(asked)}", dataset.field("url") == asked
+    else:
+        beginning = asked.lower()
+        if not beginning or set(beginning) - set("0123456789abcdef") or len(beginning) > 32:
+            raise SpecError([f"inspect: {asked!r} is not a document's id (up to 32 hexadecimal digits), nor a URL"])
+        what, condition = f"an id that begins with {beginning}", compute.starts_with(dataset.field("id"), beginning)
     corpus = views(pipeline)["corpus"]
-    ids = corpus.scan(("id",), compute.starts_with(dataset.field("id"), beginning))
-    found = [(place, name) for place, table in ids for name in table["id"].to_pylist()]
+    found = [(place, name) for place, table in corpus.scan(("id",), condition) for name in table["id"].to_pylist()]
     if not found:
-        raise SpecError([f"inspect: no document has an id that begins with {beginning}"])
+        raise SpecError([f"inspect: no document has {what}"])
     if len(found) > 1:
         some = ", ".join(name for _, name in found[:3]) + (", ..." if len(found) > 3 else "")
-        raise SpecError([f"inspect: {len(found)} documents have an id that begins with {beginning}: {some}"])
+        raise SpecError([f"inspect: {len(found)} documents have {what}: {some}"])
     [(place, name)] = found
     corpus.places = [place]
     [(_, table)] = corpus.scan(corpus.schema.names, dataset.field("id") == name)

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 
 @cli.command()
 @reading
-@click.argument("doc_id")
-def inspect(current: Run, doc_id: str, as_json: bool) -> None:
+@click.argument("document")
+def inspect(current: Run, document: str, as_json: bool) -> None:
     """Show one document of SPEC: its text, every column, its verdict.
 
-    DOC_ID is its id in hexadecimal, or a beginning of it that no other id has; `sluice query` finds ids.
+    DOCUMENT is its URL, or its id in hexadecimal, or a beginning of that which no other id has; `sluice query` finds
+    ids.
     """
     from flows import query as queries
     from flows import terminal
 
-    found = queries.document(current.pipeline, doc_id)
+    found = queries.document(current.pipeline, document)
     if as_json:
         said(found)
     else:

@@ -47,6 +47,17 @@ def test_ids_of_no_document_are_refused(computed: Any, beginning: str, message: 
     assert message in ask("inspect", computed[0], beginning, code=2).stderr
 
 
+def test_a_document_is_shown_by_its_url(computed: Any) -> None:
+    spec, _ = computed
+    url = "https://example.org/1/3"
+    [[name]] = told("query", spec, f"select id from corpus where url = '{url}'")["rows"]
+    assert told("inspect", spec, url) == told("inspect", spec, name)
+    assert "no document has the url https://example.org/1/" in ask("inspect", spec, url[:-1], code=2).stderr
+    hostile = ask("inspect", spec, f"{HOSTILE}?", code=2).stderr
+    assert "no document has the url" in hostile
+    assert "\x1b" not in hostile
+
+
 def test_an_ambiguous_id_is_refused_with_some_that_it_may_mean(computed: Any) -> None:
     rows = told(
         "query", computed[0], "select left(id, 1), count(*), min(id) from documents group by 1 having count(*) > 1"
