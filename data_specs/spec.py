@@ -29,7 +29,8 @@ from data_specs.stages import (
 from data_specs.training import Mixture, Model, Tokenizer, Training
 
 READING = frozenset(
-    """status not_html not_text empty too_large too_deep cpu_limit memory_limit parser_error no_text""".split()
+    """status not_html not_text empty too_large too_deep too_costly cpu_limit memory_limit parser_error
+    no_text""".split()
 )
 """Reasons of reading: such a record never was a document."""
 COPIES = frozenset({"duplicate", "held_out_copy"})

@@ -31,6 +31,10 @@ def behave(how: str = "", **more: Any) -> dict[str, Any]:
             raise RecursionError
         case "hang":
             time.sleep(600)
+        case "spin once":
+            mark = Path(more["mark"])
+            while not mark.exists() or mark.read_text() == str(os.getpid()):
+                mark.write_text(str(os.getpid()))
         case "crash once":
             mark = Path(more["mark"])
             if not mark.exists():

@@ -30,6 +30,7 @@ import orjson
 _PR_SET_PDEATHSIG = 1
 _START = 120
 """Seconds a child may take to load its function."""
+_TOO_LONG = {"reason": "cpu_limit"}
 _LOOK = 0.05
 """Seconds between two looks at the memory of a child at work."""
 
@@ -48,13 +49,14 @@ class Child:
 
     def call(self, **item: Any) -> dict[str, Any]:
         """What the function returns for the item, or `{"reason": r}` with r one of `cpu_limit`, `memory_limit` and
-        `parser_error` (the function raised, or the child crashed or hung twice: once may be another's doing)."""
+        `parser_error` (the function raised, or the child crashed or hung). Crashing, hanging and taking long may be
+        another's doing once: the item is tried again, as the first of a fresh child."""
         message = orjson.dumps(item)
         for _ in range(2):
             answer = self._attempt(message)
-            if answer is not None:
+            if answer is not None and answer != _TOO_LONG:
                 return answer
-        return {"reason": "parser_error"}
+        return answer or {"reason": "parser_error"}
 
     def _attempt(self, message: bytes) -> dict[str, Any] | None:
         """None: the child died of something that no limit explains."""

@@ -9,8 +9,10 @@ Same page, same result, in whatever process and order: nothing here reads the cl
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from functools import cache
 from html import unescape
@@ -30,6 +32,7 @@ from trafilatura.metadata import (
 from trafilatura.utils import HTML_PARSER, load_html
 
 from tasks.extraction import trafilatura_patches
+from tasks.extraction.work import work
 
 trafilatura_patches.apply()
 
@@ -38,6 +41,9 @@ _AUTHOR_CUES = (
     *("submitted-by", "posted-by", "journalist-name", "zuozhe", "bianji", "xiaobian"),
 )
 """What trafilatura's searches for an author look for in attributes; a page without any of them needs no search."""
+_JSON = XPath('.//script[@type="application/ld+json" or @type="application/settings+json"]')
+_SEARCHED = 10**8
+"""Characters that the patterns for an author in broken JSON may look at, at most; about a second."""
 _HOST = re.compile(r"https?://(?:www\.)?([^/?#:@\s]+)", re.IGNORECASE)
 _UNKNOWN = datetime(2039, 12, 31)
 """Latest date where a record has none: the end of the years that htmldate knows."""
@@ -61,6 +67,20 @@ def names_author(html: str) -> bool:
     return False
 
 
+def _searches_long(tree: HtmlElement) -> bool:
+    """Whether JSON-LD is broken, so that patterns would look for its author, and go back so often that 100 kB cost
+    minutes."""
+    for script in _JSON(tree):
+        text = script.text or ""
+        found = sum(map(text.count, ('"author"', 'erson"', '"publisher"'))) * (1 + text.count('"name'))
+        if found * len(text) > _SEARCHED:
+            try:
+                json.loads(text, strict=False)
+            except (ValueError, RecursionError):
+                return True
+    return False
+
+
 def metadata(tree: HtmlElement, html: str, url: str | None, latest: str | None) -> dict[str, str | None]:
     """Title, date (ISO 8601 day), author and site name of a parsed page; empty or null where it does not say.
 
@@ -70,7 +90,9 @@ def metadata(tree: HtmlElement, html: str, url: str | None, latest: str | None) 
     if found.author and " " not in found.author:
         found.author = None
     with suppress(AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        found = extract_meta_json(tree, found)  # JSON-LD of any shape; what the page says elsewhere still counts
+        found = (
+            found if _searches_long(tree) else extract_meta_json(tree, found)
+        )  # JSON-LD of any shape; what the page says elsewhere still counts
     if not found.author and names_author(html):
         found.author = extract_author(tree)
     end = datetime.fromisoformat(latest).replace(hour=23, minute=59, second=59) if latest else _UNKNOWN
@@ -87,11 +109,14 @@ def metadata(tree: HtmlElement, html: str, url: str | None, latest: str | None) 
     }
 
 
-def extract(html: str, url: str | None, latest: str | None, *, fast: bool, deepest: int) -> dict[str, Any]:
+def extract(
+    html: str, url: str | None, latest: str | None, *, fast: bool, deepest: int, costliest: float
+) -> dict[str, Any]:
     """Main text and metadata of a page: `{"text", "title", "date", "author", "site"}`, or `{"reason"}`.
 
     Reasons: `too_deep` (nesting of elements as parsed; at 256 levels libxml2 gives up), `not_html` (no tree can be made
-    of it), `no_text`. Raises whatever the libraries raise on a page that breaks them.
+    of it), `too_costly` (with what was counted, `work`), `no_text`. Raises whatever the libraries raise on a page that
+    breaks them.
     """
     tree = load_html(html)
     if any(error.type_name == "ERR_RESOURCE_LIMIT" for error in HTML_PARSER.error_log.filter_from_fatals()):
@@ -100,6 +125,10 @@ def extract(html: str, url: str | None, latest: str | None, *, fast: bool, deepe
         return {"reason": "not_html"}
     if _deeper(deepest)(tree):
         return {"reason": "too_deep"}
+    most = int(costliest * 10**6)
+    counted = work(tree, len(html), most)
+    if counted.total > most:
+        return {"reason": "too_costly", "work": asdict(counted)}
     facts = metadata(tree, html, url, latest)
     text = getattr(bare_extraction(tree, fast=fast, include_comments=False), "text", None)
     return {"text": text, **facts} if text else {"reason": "no_text"}

@@ -1,9 +1,9 @@
 """Pages from WARC files: every `response` record becomes a document, or is counted out with a reason.
 
 Requests, revisits, metadata and the like are not counted. Dropped are `status` (not 2xx), `not_html`, `empty`,
-`too_large`, `too_deep` and `no_text`; quarantined are `cpu_limit`, `memory_limit` and `parser_error` of the extraction,
-and `truncated`, `no_length`, `no_type` and `unreadable` records. A file that is no crawl is one record more:
-`empty_file`, `no_pages` (WET, WAT: what others extracted), or `arc`, the format before WARC, which
+`too_large`, `too_deep`, `too_costly` and `no_text`; quarantined are `cpu_limit`, `memory_limit` and `parser_error` of
+the extraction, and `truncated`, `no_length`, `no_type` and `unreadable` records. A file that is no crawl is one record
+more: `empty_file`, `no_pages` (WET, WAT: what others extracted), or `arc`, the format before WARC, which
 `warcio recompress OLD.arc.gz NEW.warc.gz` turns into WARC.
 """
 
@@ -78,7 +78,7 @@ class WarcReader(Reader):
         self._extract(http.text(body, response.headers.get("content-type", "")), response.payload, record, part, pages)
 
     def _extract(self, html: str, payload: bytes, record: Record, part: Part, pages: Records) -> None:
-        options = {"fast": self.extract.fast, "deepest": self.extract.deepest}
+        options = self.extract.model_dump(include={"fast", "deepest", "costliest"})
         found = self._child.call(html=html, url=record.url, latest=record.date, **options)
         reason = found.pop("reason", None)
         if reason is None:

@@ -62,6 +62,12 @@ def test_an_item_that_breaks_a_limit_gives_a_reason_and_the_next_is_served(child
     assert (after["pid"] == first) == (how == "raise")
 
 
+def test_what_took_too_long_once_is_tried_again_in_a_fresh_child(child: Child, tmp_path: Path) -> None:
+    first = child.call()["pid"]
+    again = child.call(how="spin once", mark=str(tmp_path / "mark"))
+    assert again["pid"] != first
+
+
 def test_waiting_costs_no_cpu_and_a_child_killed_by_another_is_replaced(child: Child, tmp_path: Path) -> None:
     first = child.call()["pid"]
     time.sleep(0.7)
@@ -196,10 +202,11 @@ def test_elements_nested_deeper_than_the_limit_drop_a_page_and_none_that_is_less
         deepest = levels(load_html(page))
         for limit in {deepest - 1, min(deepest, 255), 200}:
             wanted = "too_deep" if deepest > limit else None
-            assert extract(page, None, None, fast=True, deepest=limit).get("reason") == wanted
+            assert extract(page, None, None, fast=True, deepest=limit, costliest=10).get("reason") == wanted
             outcomes.add(wanted)
     assert outcomes == {"too_deep", None}
-    assert extract(ARTICLE.format("", unit * 10_000 + TEXT), None, None, fast=True, deepest=255)["reason"] == "too_deep"
+    page = ARTICLE.format("", unit * 10_000 + TEXT)
+    assert extract(page, None, None, fast=True, deepest=255, costliest=10)["reason"] == "too_deep"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +224,7 @@ def test_elements_nested_deeper_than_the_limit_drop_a_page_and_none_that_is_less
 def test_pages_whose_tags_only_look_nested_are_kept(unit: str) -> None:
     page = ARTICLE.format("", "".join(unit.format(TEXT, number) for number in range(300)))
     assert levels(load_html(page)) < 20
-    assert "A sluice box washes gravel" in extract(page, None, None, fast=True, deepest=200)["text"]
+    assert "A sluice box washes gravel" in extract(page, None, None, fast=True, deepest=200, costliest=10)["text"]
 
 
 def archive(*responses: tuple[str, str, bytes]) -> bytes:
@@ -252,7 +259,7 @@ def test_every_page_is_a_document_or_has_a_reason(tmp_path: Path) -> None:
             (ok, html, ARTICLE.format("", f"<table>{rows}</table>").encode() * 1),
         )
     )
-    settings = Extract(cpu_seconds=1, largest=3 * 10**6)
+    settings = Extract(largest=3 * 10**6)
     source = reader("web", WarcSource(kind="warc", paths=str(tmp_path / "*"), payload=4 * 10**6), settings)
     (shard,), _ = source.shards(None)
     read = source.read(shard)
@@ -260,7 +267,8 @@ def test_every_page_is_a_document_or_has_a_reason(tmp_path: Path) -> None:
     assert read.documents["url"].to_pylist()[:3] == [f"http://example.org/{number}" for number in (0, 3, 4)]
     dropped, quarantined = read.ledger["dropped"], read.ledger["quarantined"]
     assert read.ledger["in"] == 14
-    assert {name: dropped[name] for name in ("status", "empty", "too_deep")} == {"status": 2, "empty": 1, "too_deep": 1}
+    expected = {"status": 2, "empty": 1, "too_deep": 1, "too_costly": 1}
+    assert {name: dropped[name] for name in expected} == expected
     assert dropped["not_html"] >= 3
-    assert quarantined == {"cpu_limit": 1}
+    assert quarantined == {}
     assert read.documents["text"][0].as_py().startswith("A sluice box washes gravel")
