@@ -233,6 +233,10 @@ class Gates(Settings):
     removed_per_source: Share = 0.9
     """Largest share of any source's documents that may go as duplicates, or as copies of held-out ones."""
     quarantined: Share = 0.01
-    """Largest share of a stage's shards that may be quarantined."""
+    """Largest share that may be quarantined: of a stage's shards, of the documents of any source, and when a source is
+    read of its records, of its files (one that cannot be opened, a link that leads nowhere) and of their bytes (what
+    was damaged). A file that an earlier run has read, and that is damaged or cannot be opened now, always stops."""
+    gone: Share = 0.5
+    """Largest share of the files of any source that may have left since the last run; fewer are named and counted."""
     skipped: bool = False
     """Documents may be kept although a stage's `where` skipped them."""

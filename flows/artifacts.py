@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
+from data_specs.redaction import escaped
 from flows import pictures, summary
 from flows.run import Run
 from flows.terminal import cell
@@ -38,7 +39,8 @@ def _publish(run: Run, name: str, title: str, svg: str | None, body: str) -> Non
 def corpus(run: Run) -> None:
     """Funnel and tokenizer, as far as the run came."""
     if found := run.record.get("funnel"):
-        _publish(run, "funnel", "Funnel", pictures.funnel(found), table(*summary.funnel(found)))
+        body = "\n\n".join([table(*summary.funnel(found)), *map(escaped, summary.damaged(found))])
+        _publish(run, "funnel", "Funnel", pictures.funnel(found), body)
     if pin := run.pipeline.pins.get("tokenizer"):
         compression = {
             name: {"characters_per_token": found["characters"], "bytes_per_token": found["bytes"]}

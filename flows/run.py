@@ -27,14 +27,14 @@ from tasks import registry
 from tasks.engine import fanout, garbage_collection
 from tasks.engine.gates import GateError
 from tasks.engine.ledger import funnel
-from tasks.engine.pipeline import Pipeline
+from tasks.engine.pipeline import Listed, Pipeline
 from tasks.engine.runner import Execution, StageError, StageResult
 from tasks.engine.stage import digest
 from tasks.planning import run_plan, trace
 from tasks.planning.files import read_json
 from tasks.planning.inputs import PlanInputs
 from tasks.planning.mixture import MixtureError
-from tasks.sources import InputShard, LedgerError, SourceError
+from tasks.sources import LedgerError, SourceError
 from tasks.storage.checksums import sealed
 from tasks.storage.manifest import MISSING
 from tasks.storage.pins import fetched
@@ -74,7 +74,7 @@ def exit_code(error: BaseException) -> int:
     )
 
 
-_listed: dict[str, list[InputShard]] = {}
+_listed: dict[str, Listed] = {}
 """What the runs of this process found when they listed their sources."""
 
 
@@ -167,7 +167,7 @@ class Run:
             result = self.execution.recompute(name, replace)
         else:
             result = self.execution.documents() if name == "documents" else self.execution.stage(name)
-        _listed[self.name] = self.pipeline.shards
+        _listed[self.name] = self.pipeline.shards, self.pipeline.unreadable
         return result
 
     def resolve(self, anew: bool = True) -> None:

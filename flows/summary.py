@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from data_specs.redaction import redacted
+from data_specs.redaction import escaped, redacted
 from flows.terminal import Notes, cell, console, pairs, table
 from tasks.storage.store import Store
 
@@ -80,6 +80,8 @@ def show_funnel(found: dict[str, Any]) -> None:
             column.justify = "right"
         console().print(grid)
         first = last
+    for text in damaged(found):
+        console().print(escaped(text))
 
 
 def _show(title: str, header: list[str], rows: Rows) -> None:
@@ -107,6 +109,17 @@ def funnel(found: dict[str, Any]) -> tuple[list[str], Rows]:
         *rows,
         ["kept", *(counts["kept"] for counts in every)],
     ]
+
+
+def damaged(found: dict[str, Any]) -> list[str]:
+    """Per source, files whose records are quarantined, as far as a funnel names them."""
+    told = []
+    for source, counts in found["sources"].items():
+        files = counts.get("files", {}).items()
+        reasons = {key: ", ".join(f"{n:,} {why}" for why, n in each.items()) for key, each in files}
+        if reasons:
+            told.append(f"quarantined of {source}: " + ", ".join(f"{key} ({why})" for key, why in reasons.items()))
+    return told
 
 
 def mixture(plan: dict[str, Any]) -> tuple[list[str], Rows]:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
 import numpy as np
 
 from tasks.engine.ledger import funnel, removed_share
-from tasks.engine.pipeline import Pipeline
+from tasks.engine.listings import Listings
+from tasks.engine.pipeline import NAMED, Pipeline
+from tasks.engine.reading import InputShard, escaped
 from tasks.storage.manifest import QUARANTINED, Index
+
+DAMAGE = frozenset({"unreadable", "truncated"})
+"""Reasons of quarantined records that stand for a damaged file."""
 
 
 class GateError(RuntimeError):
@@ -49,8 +59,36 @@ def _errors(index: Index) -> str:
     return "; ".join(sorted(set(index.errors.values()))[:3])
 
 
-def read(pipeline: Pipeline) -> None:
-    """Every source has a document."""
+def listed(pipeline: Pipeline, listings: Listings) -> list[str]:
+    """No file that was read before is unreadable now, of the others at most the share `gates.quarantined`; at most the
+    share `gates.gone` has left since the last run. Returns what has gone, for people."""
+    notes = []
+    for source in pipeline.spec.sources:
+        unreadable = pipeline.unreadable.get(source, {})
+        _read_before(source, unreadable, listings)
+        keys = _keys(pipeline, source)
+        _within(pipeline, source, len(unreadable), len(keys) + len(unreadable), "files", unreadable)
+        expected = listings.expected(source)
+        gone = sorted(expected - keys - unreadable.keys())
+        if gone:
+            told = f"{len(gone):,} of {len(expected):,} files of source {source} are gone: {_named(gone)}"
+            limit = pipeline.spec.gates.gone
+            if len(gone) > limit * len(expected):
+                raise GateError(
+                    f"documents: {told}: more than gates.gone = {limit:.0%}; bring them back, or raise the gate for "
+                    "one run (`--set gates.gone=100%`)"
+                )
+            notes.append(told)
+    return notes
+
+
+def read(pipeline: Pipeline, readings: Mapping[str, Reading], listings: Listings) -> None:
+    """No file that was read before is damaged now; of a source's records, and of its bytes, at most the share
+    `gates.quarantined` is quarantined; every source has a document."""
+    for source, reading in readings.items():
+        _read_before(source, reading.damaged, listings)
+        _within(pipeline, source, reading.quarantined, reading.records, "records", reading.files)
+        _within(pipeline, source, reading.lost, reading.bytes, "bytes", reading.damaged)
     rows = pipeline.outputs["documents"].index.rows
     found = {shard.source for shard, count in zip(pipeline.shards, rows, strict=True) if count}
     for source, counts in funnel(pipeline)["sources"].items():
@@ -61,6 +99,99 @@ def read(pipeline: Pipeline) -> None:
                 f"documents: none of the {counts['in']:,} records of source {source} is a document ({why}); mend "
                 "its settings, or leave it out"
             )
+
+
+@dataclass
+class Reading:
+    """What reading a source came to."""
+
+    records: int = 0
+    quarantined: int = 0
+    bytes: int = 0
+    lost: int = 0
+    """Of the bytes, those of damaged stretches and of shards whose reading failed."""
+    whole: set[str] = field(default_factory=set)
+    """Files without damage."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Files that have quarantined records, and the reasons."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """Files of which a part, or all, cannot be read, and why."""
+
+    @property
+    def told(self) -> str:
+        """The damaged files, for people."""
+        return f"{len(self.damaged):,} files cannot be read whole: {_named(self.damaged)}"
+
+    def unreadable(self, files: Mapping[str, str]) -> None:
+        """Count in files that were listed and cannot be opened: a record each."""
+        self.records, self.quarantined = self.records + len(files), self.quarantined + len(files)
+        self.files |= files
+        self.damaged |= files
+
+    def shard(self, shard: InputShard, ledger: Mapping[str, Any] | None) -> None:
+        """Count in a shard by what its ledger says; one that has none failed, and counts as one record."""
+        size = sum(max(0, (part.end or 0) - part.start) for part in shard.parts)
+        self.bytes += size
+        if ledger is None:
+            self.records, self.quarantined, self.lost = self.records + 1, self.quarantined + 1, self.lost + size
+            return
+        self.records += ledger["in"]
+        self.quarantined += sum(ledger["quarantined"].values())
+        self.lost += ledger.get("lost", 0)
+        for key, reasons in ledger.get("files", {}).items():
+            self.files[key] = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+            if DAMAGE & reasons.keys():
+                self.damaged[key] = self.files[key]
+        self.whole |= {part.key for part in shard.parts}
+
+
+def readings(pipeline: Pipeline) -> dict[str, Reading]:
+    """What reading came to, by source."""
+    found = {source: Reading() for source in pipeline.spec.sources}
+    failed: dict[str, set[str]] = {source: set() for source in found}
+    for source, files in pipeline.unreadable.items():
+        found[source].unreadable(files)
+    index = pipeline.outputs["documents"].index
+    for place, shard in enumerate(pipeline.shards):
+        ledger = index.ledger(place)
+        found[shard.source].shard(shard, ledger)
+        if ledger is None:
+            failed[shard.source] |= {part.key for part in shard.parts}
+    for source, reading in found.items():
+        reading.whole -= reading.damaged.keys() | failed[source]
+    return found
+
+
+def _keys(pipeline: Pipeline, source: str) -> set[str]:
+    return {part.key for shard in pipeline.shards if shard.source == source for part in shard.parts}
+
+
+def _read_before(source: str, damaged: Mapping[str, str], listings: Listings) -> None:
+    """Raises GateError where files that were read before are damaged."""
+    before = listings.read(source)
+    if lost := {key: why for key, why in damaged.items() if key in before}:
+        raise GateError(
+            f"documents: {len(lost):,} files of source {source} were read before and cannot be read now: "
+            f"{_named(lost)}; bring them back, or remove them from the source"
+        )
+
+
+def _within(pipeline: Pipeline, source: str, lost: int, total: int, what: str, files: Mapping[str, str]) -> None:
+    """Raises GateError where the share that was lost is above `gates.quarantined`."""
+    limit = pipeline.spec.gates.quarantined
+    if lost > limit * total:
+        named = f": {_named(files)}" if files else ""
+        raise GateError(
+            f"documents: {lost:,} of {total:,} {what} of source {source} cannot be read, {lost / total:.1%}, more than "
+            f"gates.quarantined = {limit:.0%}{named}; mend or remove them, or raise the gate"
+        )
+
+
+def _named(files: Collection[str]) -> str:
+    """The first files, with why where that is known."""
+    why = files if isinstance(files, Mapping) else {}
+    told = [f"{key} ({why[key]})" if key in why else key for key in islice(files, NAMED)]
+    return escaped(", ".join([*told, *(["..."] if len(files) > NAMED else [])]))
 
 
 def removed(pipeline: Pipeline) -> None:

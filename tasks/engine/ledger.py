@@ -3,16 +3,18 @@
 in = kept + dropped per reason + quarantined per reason + pending, at every commit. Reading counts records in and out,
 the verdict counts documents kept and dropped; documents of a shard that was quarantined in between, and kept ones that
 could not be tokenised, are quarantined under the stage's name; documents that no verdict has reached yet are pending.
-A shard whose reading failed counts as one record.
+A shard whose reading failed counts as one record, and so does a file that was listed and cannot be read.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from data_specs.spec import COPIES, READING
-from tasks.engine.pipeline import Pipeline
+from tasks.engine.pipeline import NAMED, Pipeline
 from tasks.engine.reading import LedgerError
 from tasks.storage.manifest import QUARANTINED
 
@@ -24,6 +26,13 @@ class Tally:
         self.total = self.kept = self.pending = 0
         self.dropped: Counter[str] = Counter()
         self.quarantined: Counter[str] = Counter()
+        self.files: dict[str, dict[str, int]] = {}
+        """Files that have quarantined records, the first ones, by key, with the reasons."""
+
+    def name(self, files: Mapping[str, dict[str, int]]) -> None:
+        """Name files, as long as there is room."""
+        for key, reasons in islice(files.items(), NAMED - len(self.files)):
+            self.files[key] = {**self.files.get(key, {}), **reasons}
 
     def add(self, other: Tally) -> None:
         self.total += other.total
@@ -45,19 +54,25 @@ class Tally:
             "in": self.total,
             "kept": self.kept,
             "dropped": dict(self.dropped.most_common()),
-            "quarantined": dict(self.quarantined.most_common()),
+            "quarantined": {reason: count for reason, count in self.quarantined.most_common() if count},
             "pending": self.pending,
+            **({"files": self.files} if self.files else {}),
         }
 
 
 def funnel(pipeline: Pipeline) -> dict[str, Any]:
-    """{"in", "kept", "dropped": {reason: n}, "quarantined": {reason: n}, "pending", "sources": {source: the same}}.
+    """{"in", "kept", "dropped": {reason: n}, "quarantined": {reason: n}, "pending", "sources": {source: the same, and
+    "files": {key: {reason: n}}, some of those that have records quarantined}}.
 
     Raises LedgerError where the sums differ."""
     documents = pipeline.outputs["documents"].index
     verdict = pipeline.outputs["verdict"].index if "verdict" in pipeline.outputs else None
     stopped = _stopped_at(pipeline)
     tallies: dict[str, Tally] = {name: Tally() for name in pipeline.spec.sources}
+    for name, files in pipeline.unreadable.items():
+        tallies[name].total += len(files)
+        tallies[name].quarantined["unreadable"] += len(files)
+        tallies[name].name({key: {"unreadable": 1} for key in islice(files, NAMED)})
     for place, shard in enumerate(pipeline.shards):
         tally = tallies[shard.source]
         read = documents.ledger(place)
@@ -69,6 +84,7 @@ def funnel(pipeline: Pipeline) -> dict[str, Any]:
         tally.total += read["in"]
         tally.dropped.update(read["dropped"])
         tally.quarantined.update(read["quarantined"])
+        tally.name(read.get("files", {}))
         judged = verdict.ledger(place) if verdict else None
         if judged is not None:
             reasons = Counter(judged.get(shard.source, {}))

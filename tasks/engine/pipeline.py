@@ -32,6 +32,9 @@ STAGING = "again/"
 NAMED = 20
 """Shards or files, at most, that a pin, a funnel or an error names."""
 
+Listed = tuple[list[InputShard], dict[str, dict[str, str]]]
+"""The shards of the sources; of each source the files that cannot be read, by key, and why."""
+
 Catalog = Callable[[Spec, Pins], list[Node]]
 """Makes the stages that a spec asks for, in order."""
 
@@ -89,6 +92,8 @@ class Pipeline:
         self.beside: str | None = None
         """The stage that is being computed again, beside what exists."""
         self.shards: list[InputShard] = []
+        self.unreadable: dict[str, dict[str, str]] = {}
+        """Source -> files that were listed and cannot be read, by key, and why."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -107,7 +112,7 @@ class Pipeline:
     def list_sources(self, pin: bool = True) -> None:
         """Find the input shards of every source, and `pin` how files are grouped, anew where they have outgrown what is
         pinned. Raises SourceError for a source that cannot be listed."""
-        self.shards = []
+        self.shards, self.unreadable = [], {}
         for name, source_reader in self.readers.items():
             found = self.pins.get(f"groups_{name}")
             pinned = found["value"] if found else None
@@ -115,6 +120,7 @@ class Pipeline:
             if pin and groups and groups != pinned:
                 self.pins.set(f"groups_{name}", {"value": groups, "run": self.run})
             self.shards += shards
+            self.unreadable[name] = dict(source_reader.unreadable)
 
     def documents(self) -> Output:
         """Resolve the documents: the only output whose keys come from files outside the store."""
@@ -177,13 +183,13 @@ class Pipeline:
         )
         self.store.commit(f"{folder}/{name}", self.store.read(path))
 
-    def resolve_all(self, shards: list[InputShard] | None = None) -> None:
-        """Find what exists of every output, of the sources as they are or of `shards`, without computing or committing
-        anything."""
-        if shards is None:
+    def resolve_all(self, listed: Listed | None = None) -> None:
+        """Find what exists of every output, of the sources as they are or as they were `listed`, without computing or
+        committing anything."""
+        if listed is None:
             self.list_sources(pin=False)
         else:
-            self.shards = shards
+            self.shards, self.unreadable = listed
         self.documents()
         for node in self.nodes:
             self.resolve(node)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,13 +17,18 @@ FOREIGN = re.compile("[\udc80-\udcff]")
 """What Python makes of the bytes of a name that are no UTF-8 (PEP 383)."""
 
 
+def escaped(text: str) -> str:
+    """A message in which bytes that are no UTF-8, and what a terminal would act on, are shown as escapes: names of
+    files have them."""
+    text = FOREIGN.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:x}", text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class SourceError(ValueError):
-    """A source cannot be read; the message names the source, the pattern and what to do. In names of files, bytes that
-    are no UTF-8, and what a terminal would act on, are shown as escapes."""
+    """A source cannot be read; the message, `escaped`, names the source, the pattern and what to do."""
 
     def __init__(self, message: str) -> None:
-        text = FOREIGN.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:x}", message)
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+        super().__init__(escaped(message))
 
 
 def written(path: str) -> str:
@@ -74,7 +80,8 @@ class LedgerError(RuntimeError):
 class Read:
     """The documents of a shard (schema DOCUMENTS, in source order), and where every record went:
     `{"in": n, "dropped": {reason: n}, "quarantined": {reason: n}}`, and where any are quarantined `"files": {key:
-    {reason: n}}`, which of the shard's files they are of. Raises LedgerError where they do not add up."""
+    {reason: n}}`, which of the shard's files they are of, and `"lost": n`, bytes of files that could not be read, where
+    there are some. Raises LedgerError where they do not add up."""
 
     documents: pa.Table
     ledger: dict[str, Any]
@@ -93,6 +100,10 @@ class Reader(Protocol):
 
     regrouped: str
     """Why files were put into other groups than were pinned, so that all are read again; for people."""
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """Files that `shards` found and that cannot be read, by key, and why; for people."""
 
     @property
     def recipe(self) -> str:

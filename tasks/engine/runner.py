@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tasks.engine import fanout, gates
+from tasks.engine.listings import Listings
 from tasks.engine.pipeline import STAGING, Output, Pipeline, Wave
 from tasks.engine.repair import Repair
 from tasks.engine.stage import Learned, Node, digest
@@ -74,15 +75,21 @@ class Execution:
         self.repair = Repair(pipeline, self._compute)
 
     def documents(self) -> StageResult:
-        """List the sources and read what is new. Raises GateError where a source has not one document."""
+        """List the sources and read what is new. Raises GateError where too much cannot be read or is gone, or a source
+        has not one document."""
         started = time.perf_counter()
         self.pipeline.list_sources()
+        listings = Listings(self.pipeline.spec, self.pipeline.store)
+        gone = gates.listed(self.pipeline, listings)
         did = self._compute("documents")
         recipes = "+".join(sorted({reader.recipe for reader in self.pipeline.readers.values()}))
         result = self._result("documents", recipes, did, started)
         said = [f"{name}: {reader.regrouped}" for name, reader in self.pipeline.readers.items() if reader.regrouped]
-        result.note = "; ".join([*said, *filter(None, [result.note])])
-        gates.read(self.pipeline)
+        readings = gates.readings(self.pipeline)
+        damaged = [f"of source {name} {each.told}" for name, each in readings.items() if each.damaged]
+        result.note = "; ".join([*said, *gone, *damaged, *filter(None, [result.note])])
+        gates.read(self.pipeline, readings, listings)
+        listings.commit({name: each.whole for name, each in readings.items()})
         return result
 
     def stage(self, name: str) -> StageResult:

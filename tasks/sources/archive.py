@@ -185,9 +185,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Fault:
-    """A stretch of a file that is no whole record."""
+    """A stretch of a file that is no whole record; `lost` are its bytes, where it is known what follows it."""
 
     reason: str
+    lost: int = 0
 
 
 class Scan:
@@ -268,7 +269,7 @@ def records(file: IO[bytes], start: int, end: int, limit: int) -> Iterator[Recor
     source = Input(file)
     if start == 0:
         if reason := _foreign(source.take(source.past(0), _BLOCK)):
-            yield Fault(reason)
+            yield Fault(reason, end - start)
             return
         if _has_no_pages(source):
             yield Fault("no_pages")
@@ -317,14 +318,23 @@ def _of_range(source: Input, start: int, end: int, limit: int) -> Iterator[Recor
     """Records of all types, and faults."""
     position = source.member(max(0, start - _LOOK_BACK), end) if start else source.past(0)
     if position is not None and start == 0 and source.take(position, len(_WARC)) == _WARC:
-        yield from _of_plain(source, limit)
+        yield from _of_plain(source, end, limit)
         return
     while position is not None and position < end and source.take(position, 1):
-        member = Member(source, position)
+        member, fault = Member(source, position), ""
         for found in _of_member(member, position, limit):
             if position >= start:
-                yield found
+                if fault:
+                    yield Fault(fault)
+                    fault = ""
+                if isinstance(found, Fault):
+                    fault = found.reason
+                else:
+                    yield found
         position = source.member(position + 1, end) if member.broken else source.past(member.end)
+        if fault:
+            behind = end if position is None else min(position, end)
+            yield Fault(fault, max(0, behind - member.end) if member.broken else 0)
 
 
 def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Fault]:
@@ -351,17 +361,23 @@ def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Faul
         yield Fault(member.broken)
 
 
-def _of_plain(source: Input, limit: int) -> Iterator[Record | Fault]:
+def _of_plain(source: Input, end: int, limit: int) -> Iterator[Record | Fault]:
     position = 0
     while position >= 0:
         scan = Scan(Plain(source, position))
+        fault = ""
         for found in scan.records(limit):
             if isinstance(found, Record):
                 found.offset += position
+            elif scan.lost:
+                fault = found.reason
+                break
             yield found
-        if not scan.lost:
+        if not fault:
             return
-        position = _next_plain(source, position + scan.start + 1)
+        broken = position + scan.start
+        position = _next_plain(source, broken + 1)
+        yield Fault(fault, max(0, (position if position >= 0 else end) - broken))
 
 
 def _next_plain(source: Input, position: int) -> int:

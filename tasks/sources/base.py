@@ -38,16 +38,17 @@ class Records:
         self._dropped: Counter[str] = Counter()
         self._quarantined: Counter[str] = Counter()
         self._files: dict[str, Counter[str]] = {}
-        self._in = self._size = 0
+        self._in = self._size = self._lost = 0
 
     def drop(self, reason: str) -> None:
         """Count out a record that is no document."""
         self._in += 1
         self._dropped[reason] += 1
 
-    def quarantine(self, reason: str, part: Part) -> None:
-        """Count out a record of a file that could not be worked on."""
+    def quarantine(self, reason: str, part: Part, lost: int = 0) -> None:
+        """Count out a record of a file that could not be worked on, or what stands for `lost` bytes of the file."""
         self._in += 1
+        self._lost += lost
         self._quarantined[reason] += 1
         if part.key in self._files or len(self._files) < _NAMED:
             self._files.setdefault(part.key, Counter())[reason] += 1
@@ -93,6 +94,8 @@ class Records:
         ledger["quarantined"] = _sorted(self._quarantined)
         if self._files:
             ledger["files"] = {key: _sorted(reasons) for key, reasons in self._files.items()}
+        if self._lost:
+            ledger["lost"] = self._lost
         return Read(pa.Table.from_pylist(self._rows, DOCUMENTS), ledger)
 
 
@@ -117,6 +120,11 @@ class Reader(Recipe):
         self.listing = Listing(source, settings)
         self.regrouped = ""
         """Why files were put into other groups than were pinned, so that all are read again; for people."""
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """Files that were listed and cannot be read, by key, and why."""
+        return self.listing.unreadable
 
     def declared(self) -> dict[str, Any]:
         return {"source": self.source, **super().declared()}

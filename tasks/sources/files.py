@@ -1,7 +1,7 @@
 """The files of a source: found by glob patterns or by a list of paths, locally or wherever fsspec reads.
 
-Links to files are files under their own names; those that lead nowhere are none. A link to a folder is followed where
-a pattern spells it out, not by its wildcards.
+Links to files are files under their own names. A link to a folder is followed where a pattern spells it out, not by its
+wildcards. A link that leads nowhere, and a local file that cannot be opened, is listed as unreadable.
 
 A file has a key, its path below the folder that all patterns share. Keys, not paths, enter the values of documents, so
 data may move with the paths of its spec. A byte of a local name that is no UTF-8 is written `//` and two hexadecimal
@@ -77,6 +77,8 @@ class Listing:
         self.source = source
         self.settings = settings
         self.index = settings.listing if isinstance(settings, WarcSource) else None
+        self.unreadable: dict[str, str] = {}
+        """Files that `files` found and that cannot be read, by key, and why."""
 
     @cached_property
     def root(self) -> str:
@@ -93,8 +95,9 @@ class Listing:
         return _ESCAPED.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), path) if path.startswith("/") else path
 
     def files(self) -> list[File]:
-        """The files, sorted by key, `match` and then `count` applied. Raises SourceError where a pattern matches
-        nothing, nothing is left, or a file cannot be read."""
+        """The files, sorted by key, `match` and then `count` applied, but for those that are `unreadable`. Raises
+        SourceError where a pattern matches nothing, nothing is left, or a file far away cannot be read."""
+        self.unreadable = {}
         names = sorted(self._listed(self.index) if self.index else self._found())
         if self.settings.match is not None:
             try:
@@ -128,7 +131,7 @@ class Listing:
             files = [
                 name
                 for name, info in found.items()
-                if info["type"] == "file" or (info.get("islink") and fs.isfile(name))
+                if info["type"] == "file" or (info.get("islink") and not fs.isdir(name))
             ]
             paths = [_absolute(fs.unstrip_protocol(name)) for name in files]
             if not paths:
@@ -148,14 +151,20 @@ class Listing:
         return {line.lstrip("/") for line in lines}
 
     def _files(self, digests: Digests, keys: list[str]) -> list[File]:
-        return [self._file(digests, key) for key in keys]
+        return [file for key in keys if (file := self._file(digests, key))]
 
-    def _file(self, digests: Digests, key: str) -> File:
+    def _file(self, digests: Digests, key: str) -> File | None:
+        """The file of a key; None where it is local and unreadable."""
         path = self.path(key)
-        with self._explained(path):
-            if path.startswith("/"):
+        if path.startswith("/"):
+            try:
                 before = written(path)
                 return File(key, path, *digests.of(key, path), before)
+            except OSError as error:
+                nowhere = os.path.islink(path) and not os.path.exists(path)
+                self.unreadable[key] = "a link that leads nowhere" if nowhere else f"{error.strerror or error}".lower()
+                return None
+        with self._explained(path):
             fs, plain = fsspec.core.url_to_fs(path, **far.options(path))
             info = fs.info(plain)
             if info["size"] is None:

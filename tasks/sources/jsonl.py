@@ -46,7 +46,11 @@ LONGEST = 64 * 2**20
 
 
 class DamageError(ValueError):
-    """Bytes that cannot be decompressed."""
+    """Bytes that cannot be decompressed, after the first `at` bytes of the file."""
+
+    def __init__(self, message: str, at: int = 0) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 class Inflated(io.RawIOBase):
@@ -80,7 +84,7 @@ class Inflated(io.RawIOBase):
             try:
                 self._ready, self._rest = self._stream.decompress(data), b""
             except (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError) as error:  # bz2 raises OSError
-                raise DamageError(str(error)) from error
+                raise DamageError(str(error), self._file.tell()) from error
             if self._stream.eof:
                 self._stream, self._rest = None, self._stream.unused_data
         size = min(len(buffer), len(self._ready))
@@ -150,8 +154,8 @@ class JsonlReader(Reader):
                 self._lines(part, records)
             except EOFError:
                 records.quarantine("truncated", part)
-            except DamageError:
-                records.quarantine("unreadable", part)
+            except DamageError as error:
+                records.quarantine("unreadable", part, max(0, part.end - max(part.start, error.at)))
         return records.read()
 
     def _lines(self, part: Part, records: Records) -> None:

@@ -54,7 +54,7 @@ class WarcReader(Reader):
             with opened(part.path) as file:
                 for found in records(file, part.start, part.end, self.settings.payload + http.HEAD):
                     if isinstance(found, Fault):
-                        pages.quarantine(found.reason, part)
+                        pages.quarantine(found.reason, part, found.lost)
                     else:
                         self._page(found, part, pages)
         return pages.read()

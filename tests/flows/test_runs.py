@@ -175,14 +175,17 @@ def test_a_source_may_be_called_like_what_the_store_names_itself(
     assert not [path for path in Store(str(tmp_path / "store")).walk("again") if ".lock" not in path]
 
 
-def test_unreadable_and_truncated_files_are_counted_and_the_run_goes_on(first: Any, tmp_path: Path) -> None:
+def test_damaged_files_are_counted_and_named_and_the_run_goes_on_within_the_gate(first: Any, tmp_path: Path) -> None:
     spec = copy(first, tmp_path)
     (tmp_path / "web" / "web-97.jsonl.gz").write_bytes(random.Random(1).randbytes(5000))
     whole = (tmp_path / "web" / "web-00.jsonl.gz").read_bytes()
     (tmp_path / "web" / "web-98.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     lines = [json.dumps({"text": small.english(random.Random(9), 30)}), "{broken", json.dumps({"no": "text"}), ""]
     (tmp_path / "web" / "web-99.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
-    counts = go(spec).record["funnel"]
+    with pytest.raises(GateError, match=r"records of source web cannot be read.*web-97\.jsonl\.gz \(1 unreadable\)"):
+        go(spec, until="documents")
+    counts = go(spec, ["gates.quarantined=50%"]).record["funnel"]
+    assert set(counts["sources"]["web"]["files"]) == {f"web-{number}.jsonl.gz" for number in (97, 98, 99)}
     lost = sum(counts["quarantined"].values())
     assert lost >= 3
     assert counts["in"] == counts["kept"] + sum(counts["dropped"].values()) + lost

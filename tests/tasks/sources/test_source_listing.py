@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from data_specs.sources import FolderSource, JsonlSource, WarcSource
 from data_specs.stages import Extract
+from tasks.engine.reading import escaped
 from tasks.sources import Reader, SourceError, digests, reader
 from tests import small
 from tests.commands import told
@@ -81,7 +82,7 @@ def test_a_key_leads_back_to_its_file_whatever_its_name(tmp_path_factory: Any, n
     assert all(file.key.encode() for file in found)
 
 
-def test_files_behind_links_are_read_and_links_that_lead_nowhere_or_in_circles_are_not(tmp_path: Path) -> None:
+def test_files_behind_links_are_read_and_links_that_lead_nowhere_or_in_circles_are_named(tmp_path: Path) -> None:
     notes = folder(tmp_path / "notes", [b"own.txt", b"deep/one.txt"])
     folder(tmp_path / "cache", [b"blob", b"more/x.txt"])
     for name, target in {
@@ -93,10 +94,12 @@ def test_files_behind_links_are_read_and_links_that_lead_nowhere_or_in_circles_a
         "deep/up": "..",
     }.items():
         (notes / name).symlink_to(target)
-    found = {file.key: Path(file.path).read_bytes() for file in text(notes).listing.files()}
+    reader = text(notes)
+    found = {file.key: Path(file.path).read_bytes() for file in reader.listing.files()}
     expected = {path for path in notes.rglob("*") if path.is_file() and "x.txt" not in path.name}
     assert found == {str(path.relative_to(notes)): path.read_bytes() for path in expected}
     assert set(found) == {"own.txt", "linked.txt", "deep/one.txt", "deep/twice.txt"}
+    assert reader.unreadable == dict.fromkeys(["gone.txt", "itself.txt"], "a link that leads nowhere")
     (file,) = text(notes / "more").listing.files()
     assert (file.key, file.size) == ("x.txt", (tmp_path / "cache/more/x.txt").stat().st_size)
 
@@ -129,9 +132,10 @@ def test_names_in_messages_are_escaped(tmp_path: Path) -> None:
     orjson.dumps(str(error.value))
     path.unlink()
     path.symlink_to(path)
-    with pytest.raises(SourceError) as error:
-        reader("notes", FolderSource(kind="text", paths=str(path)), Extract()).shards(None)
-    orjson.dumps(str(error.value))
+    nowhere = reader("notes", FolderSource(kind="text", paths=str(path)), Extract())
+    assert nowhere.shards(None)[0] == []
+    assert nowhere.unreadable == {"caf//e9\n\x1b[2J.txt": "a link that leads nowhere"}
+    assert escaped("\n\x1b[2J") == "\\n\\x1b[2J"
 
 
 def test_a_whole_run_takes_files_of_broken_names(tmp_path: Path) -> None:
