@@ -16,6 +16,7 @@ from data_specs.stages import (
     ALWAYS,
     KINDS,
     SINGLE,
+    Custom,
     Duplicates,
     Ensemble,
     Extract,
@@ -24,7 +25,6 @@ from data_specs.stages import (
     Normalise,
     Quality,
     Stage,
-    column,
 )
 from data_specs.training import Mixture, Model, Tokenizer, Training
 
@@ -137,7 +137,8 @@ class Spec(Settings):
     @property
     def texts(self) -> list[str]:
         """Columns of text: the source's, and those of stages that rewrite it."""
-        return ["text", *(column(name, "normalise", "normalise") for name in self.of_kind(Normalise))]
+        rewriting = self.of_kind(Normalise) | self.of_kind(Custom)
+        return ["text", *rewriting]
 
     @property
     def preferences(self) -> list[str]:

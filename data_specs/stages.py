@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, Share
 
@@ -190,12 +190,24 @@ class Ensemble(Stage):
         return of
 
 
+class Custom(Stage):
+    """A stage of your own: a class in a module that Python finds on every node (docs/rewriting_text.md). What the
+    module's file holds is part of the recipe, so a changed one computes anew."""
+
+    kind: Literal["custom"] = "custom"
+    code: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    """`module:Class`, of a subclass of `Stage` or `Rewriting` in tasks/engine/stage.py."""
+    settings: dict[str, JsonValue] = {}
+    """What the class's `Options` take."""
+
+
 Kind = Annotated[
-    Extract | Language | Signals | Domain | Quality | Duplicates | Normalise | Ensemble, Field(discriminator="kind")
+    Extract | Language | Signals | Domain | Quality | Duplicates | Normalise | Ensemble | Custom,
+    Field(discriminator="kind"),
 ]
 """A stage of any kind."""
 
-KINDS = ("extract", "language", "signals", "domain", "quality", "duplicates", "normalise", "ensemble")
+KINDS = ("extract", "language", "signals", "domain", "quality", "duplicates", "normalise", "ensemble", "custom")
 ALWAYS: dict[str, Kind] = {
     "extract": Extract(),
     "language": Language(),
@@ -218,8 +230,9 @@ def with_kinds(stages: Any) -> Any:
 
 
 def column(stage: str, kind: str, role: str) -> str:
-    """What a column is called that a kind of stage calls `role`: of the stage `edu` of the kind `quality`, `quality` is
-    `edu` and `quality_score` would be `edu_score`; of the stage `raw` of the kind `signals`, `words` is `raw_words`."""
+    """What a column is called that a stage of some kind calls `role`: of the stage `edu` of the kind `quality`,
+    `quality` is `edu` and `quality_score` would be `edu_score`; of the stage `raw` of the kind `signals`, `words` is
+    `raw_words`."""
     if stage == kind:
         return role
     if role == kind or role.startswith(f"{kind}_"):

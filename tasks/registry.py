@@ -21,8 +21,9 @@ from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.percentiles import PercentilesLearned, Threshold, pin_of, thresholds
 from tasks.decision.verdict import Verdict
 from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
+from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
-from tasks.engine.stage import DOCUMENTS, CorpusStage, Learned, Node, Stage, ordered
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Learned, Node, Rewriting, Stage, ordered
 from tasks.filters.language import Language
 from tasks.filters.normalise import Normalise
 from tasks.filters.signals import Signals
@@ -97,6 +98,8 @@ class _Maker:
         match settings:
             case stages.Normalise():
                 return [self.node(self._called(Normalise(settings), name, settings))]
+            case stages.Custom():
+                return [self.node(self._called(custom(name, settings), name, settings))]
             case stages.Language():
                 return [self.node(self._called(Language(settings), name, settings))]
             case stages.Signals():
@@ -123,8 +126,8 @@ class _Maker:
         return [column] if isinstance(self.spec.stages.get(column), stages.Quality | stages.Ensemble) else []
 
     def _called(self, stage: Any, name: str, settings: stages.Stage) -> Any:
-        text = settings.text or ("text" if isinstance(settings, stages.Normalise) else self.spec.text)
-        return stage.called(name, settings.kind if name != stage.name else name, {"text": text, **settings.reads})
+        text = settings.text or ("text" if isinstance(stage, Rewriting) else self.spec.text)
+        return stage.called(name, {"text": text, **settings.reads})
 
 
 def _held_out(pins: Pins) -> HeldOutColumn:
@@ -178,8 +181,8 @@ def bound(text: str, pins: Pins) -> str:
 
 def phase_conditions(spec: Spec, pins: Pins) -> dict[str, str]:
     """`where_<number>` -> the `where` of that phase of the mixture in plain SQL; of the phases that have one."""
-    phases = enumerate(spec.mixture.phases)
-    return {f"where_{number}": bound(phase.where, pins) for number, phase in phases if phase.where}
+    phases = {f"where_{number}": phase.where for number, phase in enumerate(spec.mixture.phases) if phase.where}
+    return {name: bound(renamed(where, {"text": spec.text}), pins) for name, where in phases.items()}
 
 
 def rules(spec: Spec, pins: Pins) -> tuple[Rule, ...]:

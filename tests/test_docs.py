@@ -19,9 +19,11 @@ import pytest
 from data_specs.load import SpecError, load
 from data_specs.spec import OWN_REASONS
 from tasks import registry
+from tasks.engine import worker
 from tasks.engine.stage import DOCUMENTS, Node
 from tasks.storage.pins import Pins
 from tasks.storage.store import Store
+from tests import whole
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = (ROOT / "docs" / "columns.md").read_text()
@@ -207,3 +209,31 @@ def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_
         assert characters == re.findall(r"\d+", text)[0]
         recipes.add(recipe)
     assert len(recipes) == 2
+
+
+def test_text_is_rewritten_to_the_letter_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "rewriting_text.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    module, test = [text for language, text in blocks if language == "python"]
+    for name, text in (("unquoted", module), ("test_unquoted", test)):
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    tried = imported("test_unquoted", tmp_path / "test_unquoted.py", monkeypatch)
+    tried.test_quoted_lines_go_and_a_mail_of_nothing_else_is_emptied()
+
+    mails = tmp_path / "mails.jsonl"
+    mails.write_text('{"text": "> why?\\n\\nBecause."}\n{"text": "> why?"}\n')
+    sources = f"sources: {{mails: {{kind: jsonl, paths: {mails}}}}}\n"
+    for number, stages in enumerate([text for language, text in blocks if language == "yaml"]):
+        spec = tmp_path / f"{number}.yaml"
+        spec.write_text(f"name: docs\nstore: {tmp_path}/store\n{sources}channels: {{all: 'true'}}\n{stages}")
+        found = nodes(registry, spec, tmp_path)
+        chosen = load(spec).text
+        assert [each.stage.read_from("text") for each in found if each.name == "signals"] == [chosen]
+        if chosen == "unquoted":
+            run = whole.go(spec, until="verdict")
+            [(_, files)] = run.pipeline.files(("unquoted", "reason"))
+            texts = worker.read(run.store, files, None)
+            assert texts["unquoted"].to_pylist() == ["Because.", ""]
+            assert texts["reason"].to_pylist()[1] == "emptied"
+    monkeypatch.delitem(sys.modules, "unquoted")

@@ -69,14 +69,12 @@ class Instance:
     name: str
     instance: str = ""
     """Its name in the spec, where it has one of its own."""
-    kind: str = ""
-    """The kind that `instance` is of."""
     bound: Mapping[str, str] = MappingProxyType({})
     """Role -> the column that is read in it."""
 
-    def called(self, instance: str, kind: str, bound: Mapping[str, str]) -> Self:
+    def called(self, instance: str, bound: Mapping[str, str]) -> Self:
         """The same stage by another name, reading other columns."""
-        self.instance, self.kind, self.bound = instance if instance != kind else "", kind, dict(bound)
+        self.instance, self.bound = instance if instance != self.name else "", dict(bound)
         return self
 
     @property
@@ -90,7 +88,7 @@ class Instance:
 
     def written_as(self, role: str) -> str:
         """The column that a role becomes."""
-        return stages.column(self.instance, self.kind, role) if self.instance else role
+        return stages.column(self.instance, self.name, role) if self.instance else role
 
 
 class Recipe(Instance, ABC):

@@ -1,0 +1,50 @@
+"""Stages of one's own, by the module and class that a spec names: nothing of Sluice has to be changed for one."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from typing import Any
+
+from pydantic import ValidationError
+
+from data_specs import stages
+from data_specs.base import Settings
+from data_specs.document import SpecError
+from tasks.engine.stage import Stage
+
+
+def custom(name: str, settings: stages.Custom) -> Stage:
+    """The stage that `settings.code` names. What its settings are is said by its class's `Options`, a subclass of
+    `data_specs.base.Settings`; none by default. Its file is one of its recipe's. Raises SpecError."""
+    key = f"stages.{name}"
+    module_name, _, class_name = settings.code.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        raise SpecError([f"{key}.code: {error}; it has to be on Python's path, on every node"]) from None
+    except Exception as error:
+        raise SpecError([f"{key}.code: {settings.code} cannot be imported: {type(error).__name__}: {error}"]) from None
+    if not (isinstance(found, type) and issubclass(found, Stage)) or inspect.isabstract(found):
+        raise SpecError([f"{key}.code: {settings.code} is no shard stage; see docs/rewriting_text.md"])
+    options: type[Settings] = getattr(found, "Options", Settings)
+    try:
+        chosen = options.model_validate(settings.settings)
+    except ValidationError as error:
+        problems = [f"{key}.settings.{_place(each)}: {each['msg']}" for each in error.errors(include_url=False)]
+        raise SpecError(problems) from None
+    stage = found(chosen, _source(found))
+    stage.where = settings.where
+    return stage
+
+
+def _place(problem: Any) -> str:
+    return ".".join(map(str, problem["loc"]))
+
+
+def _source(found: type) -> dict[str, str]:
+    """The file of a class, and its sha256."""
+    path = inspect.getfile(found)
+    with open(path, "rb") as file:
+        return {path: hashlib.file_digest(file, "sha256").hexdigest()}
