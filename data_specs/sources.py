@@ -34,9 +34,18 @@ class SourceSettings(Settings):
         return (self.paths,) if isinstance(self.paths, str) else self.paths
 
 
-class WarcSource(SourceSettings):
-    """WARC files, gzip per record; every response record is accounted for. Those in the older ARC format are not read:
-    `warcio recompress OLD.arc.gz NEW.warc.gz` turns them into WARC."""
+class CompressedSource(SourceSettings):
+    """What sources have whose files may be compressed."""
+
+    window: Annotated[Bytes, Field(ge=2**20, le=2**31)] = 2**27
+    """Bytes that decompressing may look back, so much memory it takes: 2GiB reads what `zstd --long=31` wrote. A file
+    (of WARC a record) that asks for more is quarantined as `window`."""
+
+
+class WarcSource(CompressedSource):
+    """WARC files, gzip or zstd per record (.warc.gz, .warc.zst), or plain, or compressed as a whole (also .bz2, .xz);
+    every record that may hold a page is accounted for. Those in the older ARC format are not read: `warcio recompress
+    OLD.arc.gz NEW.warc.gz` turns them into WARC."""
 
     kind: Literal["warc"]
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
@@ -48,7 +57,7 @@ class WarcSource(SourceSettings):
     """A `warc.paths.gz` whose lines, appended to `paths` as their base URL, name the files (Common Crawl)."""
 
 
-class JsonlSource(SourceSettings):
+class JsonlSource(CompressedSource):
     """JSON lines, plain or compressed (.gz, .zst, .bz2, .xz); one document a line."""
 
     kind: Literal["jsonl"]

@@ -29,7 +29,7 @@ from data_specs.stages import (
 from data_specs.training import Mixture, Model, Tokenizer, Training
 
 READING = frozenset(
-    """status not_html not_text empty too_large too_deep too_costly cpu_limit memory_limit parser_error
+    """status not_page not_html not_text empty too_large too_deep too_costly cpu_limit memory_limit parser_error
     no_text""".split()
 )
 """Reasons of reading: such a record never was a document."""

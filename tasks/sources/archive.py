@@ -1,16 +1,19 @@
-"""The response records of WARC files (ISO 28500), gzip member by gzip member, or uncompressed.
+"""The records of WARC files (ISO 28500) that may hold pages: uncompressed, or member by member of gzip or zstd.
 
 fastwarc parses the records' headers; where records and members begin and end is found here, since a record's place must
 be known exactly, a broken member costs itself alone, and a file gives the same records however it is cut: a range holds
 the members that start in it. A member that does not begin with a record goes on with the one before, so all records of
-a file that was compressed as a whole, or in blocks (bgzip), are those of the first range. Names and types in headers
-are compared without their case; between records and members, white space, zeros and byte order marks are passed over.
+a file that was compressed as a whole (also by bzip2 or xz), or in blocks (bgzip), are those of the first range. Names
+and types in headers are compared without their case; between records and members, white space, zeros and byte order
+marks are passed over.
 
 What is no whole record is a fault: `truncated` where the file ends in the middle of one, `no_length` and `no_type`
-where its header does not tell its length or its type, `unreadable` for bytes that are none. A fault costs no record of
-another member, or of an uncompressed file; inside a member, what follows it is lost with it, unless only its type is
-missing. A file without any bytes is one fault (`empty_file`), and so are one in the format before WARC (`arc`) and one
-that begins with text or metadata that others extracted from responses (`no_pages`: WET and WAT).
+where its header does not tell its length or its type, `unreadable` for bytes that are none, `window` and `bomb` for
+members that take more memory, or become more, than is allowed. A fault costs no record of another member, or of an
+uncompressed file; inside a member, what follows it is lost with it, unless only its type is missing. Broken members may
+lie inside each other; each byte is decompressed a few times at most. A file without any bytes is one fault
+(`empty_file`), and so are one in the format before WARC (`arc`) and one that begins with text or metadata that others
+extracted from responses (`no_pages`: WET and WAT).
 """
 
 from __future__ import annotations
@@ -18,149 +21,36 @@ from __future__ import annotations
 import io
 import re
 import sys
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
-from typing import IO, Any
+from typing import IO
 
 from fastwarc.warc import ArchiveIterator, WarcRecord
+
+from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacker, begun, dictionary
+from tasks.sources.members import BLOCK, PADDING, RECORD, SLICE, Input, Member, Plain
 
 _LOOK_BACK = 2**20
 """Bytes before a range from which its first member is sought, so that a WARC stored inside a record of a WARC is not
 taken for members of the outer one: following the members from there leads past it."""
-_BLOCK = 2**18
-_SLICE = 2**14
 _HEAD = 2**18
 """Bytes in which a record's header has to end."""
-_GZIP = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")
-_WARC = b"WARC/"
-_PADDING = b"\0\t\n\r \xef\xbb\xbf"
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
-_NAMES = {name.lower(): name for name in (b"Content-Length", b"WARC-Type", b"WARC-Target-URI", b"WARC-Date")}
+_FIELDS = (b"Content-Length", b"WARC-Type", b"WARC-Target-URI", b"WARC-Date", b"Content-Type")
+_NAMES = {name.lower(): name for name in _FIELDS}
 _NAME = re.compile(rb"^(?:" + b"|".join(_NAMES) + rb")(?=[ \t]*:)", re.MULTILINE | re.IGNORECASE)
+PAGES = ("response", "resource")
+"""Types of the records that may hold a page."""
+_ABOUT = ("warcinfo", "request", "metadata", "revisit")
+"""Types of those that tell of other records, and hold none."""
 _DERIVED = {"warcinfo", "metadata", "conversion"}
 _FEW = 8
 """Records at the beginning of a file that tell what kind of file it is."""
-
-
-class UnreachableError(RuntimeError):
-    """A file's bytes cannot be had (now): not the doing of what is in them."""
-
-
-class Input:
-    """A file read forward, with the last block kept, so that members in one block are read once."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._base = 0
-        self._block = b""
-
-    def take(self, position: int, size: int) -> bytes:
-        """`size` bytes from `position`, fewer only at the end of the file."""
-        offset = position - self._base
-        if not 0 <= offset <= len(self._block):
-            self._base, self._block, offset = position, b"", 0
-            self._reach(self._file.seek, position)
-        while len(self._block) - offset < size and (more := self._reach(self._file.read, _BLOCK)):
-            self._block = self._block[offset:] + more
-            self._base, offset = self._base + offset, 0
-        return self._block[offset : offset + size]
-
-    def past(self, position: int) -> int:
-        """Where, from `position` on, something else than padding begins; or the file's end."""
-        while block := self.take(position, _SLICE):
-            found = block.lstrip(_PADDING)
-            position += len(block) - len(found)
-            if found:
-                break
-        return position
-
-    def _reach(self, method: Callable[[int], Any], argument: int) -> Any:
-        try:
-            return method(argument)
-        except (OSError, ValueError) as error:
-            raise UnreachableError(f"reading failed: {error}") from error
-
-    def member(self, position: int, end: int) -> int | None:
-        """Start of the first gzip member at or after `position` that begins with a WARC record; those that start at or
-        after `end` need not be found."""
-        while position < end and (block := self.take(position, _BLOCK)):
-            for match in _GZIP.finditer(block):
-                start = position + match.start()
-                try:
-                    head = zlib.decompressobj(31).decompress(self.take(start, 2048), 5)
-                except zlib.error:
-                    continue
-                if head == _WARC:
-                    return start
-            if len(block) < _BLOCK:
-                return None
-            position += len(block) - 3
-        return None
-
-
-class Member:
-    """One gzip member as a stream, with the members after it that do not begin with a record. Nothing is decompressed
-    before it is asked for."""
-
-    def __init__(self, source: Input, start: int) -> None:
-        self._input = source
-        self._gzip = zlib.decompressobj(31)
-        self._pending = b""
-        self._told = 0
-        self.whole = 0
-        """Bytes told by members that ended as they should."""
-        self.end = start
-        """Where the next byte of the file is read."""
-        self.broken = ""
-
-    def read(self, size: int) -> bytes:
-        """Decompressed bytes, none at the end of the stream or where it breaks."""
-        while not self.broken and (not self._gzip.eof or self._goes_on()):
-            data = self._pending or self._input.take(self.end, _SLICE)
-            if not data:
-                self.broken = "truncated"
-                break
-            fresh = 0 if self._pending else len(data)
-            try:
-                found = self._gzip.decompress(data, size)
-            except zlib.error:
-                self.broken = "unreadable"
-                break
-            self._pending = self._gzip.unconsumed_tail
-            self.end += fresh - len(self._gzip.unused_data)
-            self._told += len(found)
-            if self._gzip.eof:
-                self.whole = self._told
-            if found:
-                return found
-        return b""
-
-    def _goes_on(self) -> bool:
-        """Whether another member follows that does not begin with a record; it is read next."""
-        head = self._input.take(self.end, 2048)
-        try:
-            if not _GZIP.match(head) or zlib.decompressobj(31).decompress(head, len(_WARC)) == _WARC:
-                return False
-        except zlib.error:
-            return False
-        self._gzip, self._pending = zlib.decompressobj(31), b""
-        return True
-
-
-class Plain:
-    """An uncompressed file from a position on, as a stream."""
-
-    def __init__(self, source: Input, start: int) -> None:
-        self._input = source
-        self._position = start
-
-    def read(self, size: int) -> bytes:
-        found = self._input.take(self._position, size)
-        self._position += len(found)
-        return found
+_OVERLAPPING = 8
+"""Broken members that may hold a byte, at most: one that is sought inside another may be the archive's, and the other
+damaged so that it runs on over it."""
 
 
 @dataclass
@@ -173,7 +63,9 @@ class Record:
     date: str | None
     """ISO 8601 day."""
     block: bytes
-    """Of a response, the HTTP message, cut at the reader's limit; empty of others."""
+    """Of a response, the HTTP message, of a resource the page, cut at the reader's limit; empty of others."""
+    media: str
+    """Its Content-Type."""
     length: int
     """Bytes of the block."""
     offset: int
@@ -201,6 +93,8 @@ class Scan:
         """Where the record that was found last starts in the stream, and where it ends."""
         self.lost = False
         """Whether it is not known where the next record starts."""
+        self.next = 0
+        """Then, where in the stream it may be sought from: none starts before."""
 
     def records(self, limit: int) -> Iterator[Record | Fault]:
         """Records of all types, and faults; their `offset` and `span` count in the stream."""
@@ -213,30 +107,37 @@ class Scan:
         """The record, read to its end, unless it ends before its header says so, or that does not tell its end."""
         while not (end := _HEADER_END.search(self._ready)) and len(self._ready) < _HEAD and self._more():
             pass
-        if not self._ready.startswith(_WARC[: len(self._ready)]):
+        self.next = self.start + 1
+        if not self._ready.startswith(RECORD[: len(self._ready)]):
             return Fault("unreadable")
+        # Of records that begin in what no header ends, the last alone can have one.
+        header = self._ready[: end.end()] if end else self._ready
+        self.next = self.start + max(1, header.rfind(b"\n" + RECORD))
         if not end:
             return Fault("truncated" if len(self._ready) < _HEAD else "unreadable")
         head, _ = self._take(end.end(), end.end())
         parsed = _parsed(head)
         if parsed is None:
             return Fault("unreadable")
-        declared, kind, url, stamp = (parsed.headers.get(name.decode()) or "" for name in _NAMES.values())
+        declared, kind, url, stamp, media = (parsed.headers.get(name.decode()) or "" for name in _FIELDS)
         if not re.fullmatch("[0-9]{1,18}", declared):
             return Fault("no_length")
         length = int(declared)
         kind = kind.lower()
-        block, there = self._take(length, min(length, limit) if kind == "response" else 0)
+        self.next = self.start + 1
+        if not self._stream.has(length - len(self._ready)):
+            return Fault("truncated")
+        block, there = self._take(length, min(length, limit) if kind in PAGES else 0)
         if there != length:
             return Fault("truncated")
         if not kind:
             return Fault("no_type")
         url = url.removeprefix("<").removesuffix(">")
-        return Record(kind, url, _day(stamp), block, length, self.start, span=self.end - self.start)
+        return Record(kind, url, _day(stamp), block, media, length, self.start, span=self.end - self.start)
 
     def _reaches_record(self) -> bool:
         """Pass over padding; False at the end of the stream."""
-        while not (found := self._ready.lstrip(_PADDING)):
+        while not (found := self._ready.lstrip(PADDING)):
             self.end += len(self._ready)
             self._ready = b""
             if not self._more():
@@ -246,7 +147,7 @@ class Scan:
         return True
 
     def _more(self) -> bool:
-        found = self._stream.read(_SLICE)
+        found = self._stream.read(SLICE)
         self._ready += found
         return bool(found)
 
@@ -261,52 +162,64 @@ class Scan:
         return bytes(kept), size - left
 
 
-def records(file: IO[bytes], start: int, end: int, limit: int) -> Iterator[Record | Fault]:
-    """The response records of the members that start in [start, end), and the faults there, in order.
+def records(
+    file: IO[bytes], start: int, end: int, limit: int, kind: str | None = None, window: int = WINDOW
+) -> Iterator[Record | Fault]:
+    """The records of the members that start in [start, end), and the faults there, in order, but for those that tell of
+    other records alone (requests, revisits, ...). Pages are in those of the types `response` and `resource`.
 
-    Blocks are cut at `limit` bytes. An uncompressed WARC is not cut into ranges: all its records are those of start 0.
+    Blocks are cut at `limit` bytes. `kind` is the file's compression; None: what it begins like. An uncompressed WARC
+    is not cut into ranges: all its records are those of start 0.
     """
     source = Input(file)
+    packing = _packing(source, kind, window)
     if start == 0:
-        if reason := _foreign(source.take(source.past(0), _BLOCK)):
+        if reason := _foreign(source.take(source.past(0), BLOCK), packing):
             yield Fault(reason, end - start)
             return
-        if _has_no_pages(source):
+        if _has_no_pages(source, packing):
             yield Fault("no_pages")
-    for found in _of_range(source, start, end, limit):
-        if isinstance(found, Fault) or found.kind == "response":
+    for found in _of_range(source, start, end, limit, packing):
+        if isinstance(found, Fault) or found.kind not in _ABOUT:
             yield found
 
 
-def blocks(file: IO[bytes], start: int, limit: int) -> Iterator[bytes]:
-    """The block of the response record at `start`, or of all those in the stream of gzip members that starts there, cut
-    at `limit`."""
+def reread(file: IO[bytes], start: int, limit: int, kind: str | None = None, window: int = WINDOW) -> Iterator[Record]:
+    """The record at `start`, or all those in the stream of members that starts there, their blocks cut at `limit`."""
     source = Input(file)
-    plain = source.take(start, len(_WARC)) == _WARC
-    for found in Scan(Plain(source, start) if plain else Member(source, start)).records(limit):
+    plain = source.take(start, len(RECORD)) == RECORD
+    stream = Plain(source, start) if plain else Member(source, start, _packing(source, kind, window))
+    for found in Scan(stream).records(limit):
         if isinstance(found, Record):
-            yield found.block
+            yield found
         if plain:
             return
 
 
-def _foreign(head: bytes) -> str:
+def _packing(source: Input, kind: str | None, window: int) -> Packing:
+    """How a file is compressed; one that is plain, or begins with garbage, as if by gzip."""
+    kind = kind or begun(source.take(source.past(0), 16)) or "gz"
+    return Packing(kind, window, dictionary(source.take) if kind == "zst" else None)
+
+
+def _foreign(head: bytes, packing: Packing) -> str:
     """Why a file that begins so holds no WARC at all; empty where it may."""
-    if head.startswith(b"\x1f\x8b"):
-        stream = zlib.decompressobj(31)
+    if packing.magic.match(head):
+        unpacker = Unpacker(packing)
         try:
-            head = stream.decompress(head, 16)
-        except zlib.error:
+            found = unpacker.take(head, 16)
+        except DamageError:
             return ""
-        if not head and not (stream.eof and not stream.unused_data):
+        if not found and not (unpacker.eof and not unpacker.unused):
             return ""
+        head = found
     return "empty_file" if not head else "arc" if head.startswith(b"filedesc:") else ""
 
 
-def _has_no_pages(source: Input) -> bool:
+def _has_no_pages(source: Input, packing: Packing) -> bool:
     """Whether a file begins with records made from responses that are elsewhere."""
     kinds: set[str] = set()
-    for found in islice(_of_range(source, 0, sys.maxsize, 0), _FEW):
+    for found in islice(_of_range(source, 0, sys.maxsize, 0, packing), _FEW):
         if isinstance(found, Record):
             kinds.add(found.kind)
             if found.kind not in _DERIVED:
@@ -314,14 +227,15 @@ def _has_no_pages(source: Input) -> bool:
     return bool(kinds - {"warcinfo"})
 
 
-def _of_range(source: Input, start: int, end: int, limit: int) -> Iterator[Record | Fault]:
+def _of_range(source: Input, start: int, end: int, limit: int, packing: Packing) -> Iterator[Record | Fault]:
     """Records of all types, and faults."""
-    position = source.member(max(0, start - _LOOK_BACK), end) if start else source.past(0)
-    if position is not None and start == 0 and source.take(position, len(_WARC)) == _WARC:
+    position = source.member(max(0, start - _LOOK_BACK), end, packing) if start else source.past(0)
+    if position is not None and start == 0 and source.take(position, len(RECORD)) == RECORD:
         yield from _of_plain(source, end, limit)
         return
+    ends: list[int] = []
     while position is not None and position < end and source.take(position, 1):
-        member, fault = Member(source, position), ""
+        member, fault = Member(source, position, packing), ""
         for found in _of_member(member, position, limit):
             if position >= start:
                 if fault:
@@ -331,7 +245,12 @@ def _of_range(source: Input, start: int, end: int, limit: int) -> Iterator[Recor
                     fault = found.reason
                 else:
                     yield found
-        position = source.member(position + 1, end) if member.broken else source.past(member.end)
+        if member.broken:
+            ends = [*(other for other in ends if other > position), member.end]
+            onward = position + 1 if len(ends) < _OVERLAPPING else max(position + 1, min(ends))
+            position = source.member(onward, end, packing)
+        else:
+            position = source.past(member.end)
         if fault:
             behind = end if position is None else min(position, end)
             yield Fault(fault, max(0, behind - member.end) if member.broken else 0)
@@ -346,7 +265,7 @@ def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Faul
         if held:
             yield held
         if isinstance(found, Fault) and scan.lost:
-            while member.read(_BLOCK):
+            while member.read(BLOCK):
                 pass
             yield Fault(member.broken or found.reason)
             return
@@ -376,17 +295,17 @@ def _of_plain(source: Input, end: int, limit: int) -> Iterator[Record | Fault]:
         if not fault:
             return
         broken = position + scan.start
-        position = _next_plain(source, broken + 1)
+        position = _next_plain(source, position + scan.next)
         yield Fault(fault, max(0, (position if position >= 0 else end) - broken))
 
 
 def _next_plain(source: Input, position: int) -> int:
     """Start of the first record after `position`; -1 where there is none."""
-    while block := source.take(position, _BLOCK):
-        at = block.find(b"\n" + _WARC)
+    while block := source.take(position, BLOCK):
+        at = block.find(b"\n" + RECORD)
         if at >= 0:
             return position + at + 1
-        position += max(1, len(block) - len(_WARC))
+        position += max(1, len(block) - len(RECORD))
     return -1
 
 

@@ -16,6 +16,7 @@ from data_specs.sources import SourceSettings
 from data_specs.stages import Extract
 from tasks.engine.reading import InputShard, Part, Read, SourceError
 from tasks.engine.stage import DOCUMENTS, Recipe, digest
+from tasks.sources.compression import WINDOW
 from tasks.sources.files import File, Listing
 from tasks.sources.text import line, normalise
 
@@ -127,7 +128,8 @@ class Reader(Recipe):
         return self.listing.unreadable
 
     def declared(self) -> dict[str, Any]:
-        return {"source": self.source, **super().declared()}
+        declared = {"source": self.source, **super().declared()}
+        return {name: value for name, value in declared.items() if name != "window" or value != WINDOW}
 
     @abstractmethod
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:

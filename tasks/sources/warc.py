@@ -1,10 +1,13 @@
-"""Pages from WARC files: every `response` record becomes a document, or is counted out with a reason.
+"""Pages from WARC files: every record of a page becomes a document, or is counted out with a reason.
 
-Requests, revisits, metadata and the like are not counted. Dropped are `status` (not 2xx), `not_html`, `empty`,
-`too_large`, `too_deep`, `too_costly` and `no_text`; quarantined are `cpu_limit`, `memory_limit` and `parser_error` of
-the extraction, and `truncated`, `no_length`, `no_type` and `unreadable` records. A file that is no crawl is one record
-more: `empty_file`, `no_pages` (WET, WAT: what others extracted), or `arc`, the format before WARC, which
-`warcio recompress OLD.arc.gz NEW.warc.gz` turns into WARC.
+Pages are the HTTP responses in `response` records, and what stands without HTTP in `resource` records (warcit writes
+such). Records that tell of others (warcinfo, request, revisit, metadata) are not counted; those of any other type are
+dropped as `not_page`: text that others extracted (conversion), the rest of a record begun elsewhere (continuation).
+Dropped are `status` (not 2xx), `not_html`, `empty`, `too_large`, `too_deep`, `too_costly` and `no_text`; quarantined
+are `cpu_limit`, `memory_limit` and `parser_error` of the extraction, and `truncated`, `no_length`, `no_type`,
+`unreadable`, `window` and `bomb` of the file. A file that is no crawl is one record more: `empty_file`, `no_pages`
+(WET, WAT: what others extracted), or `arc`, the format before WARC, which `warcio recompress OLD.arc.gz NEW.warc.gz`
+turns into WARC.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from data_specs.sources import WarcSource
 from data_specs.stages import Extract
 from tasks.extraction import http
 from tasks.extraction.child import Child
-from tasks.sources.archive import Fault, Record, blocks, records
+from tasks.sources import archive
+from tasks.sources.archive import Fault, Record
 from tasks.sources.base import InputShard, Part, Read, Reader, Records, ranged
+from tasks.sources.compression import named
 from tasks.sources.files import opened
 
 
@@ -42,7 +47,7 @@ class WarcReader(Reader):
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files = self.listing.files()
-        sizes = [self.settings.shard if file.key.lower().endswith(".gz") else sys.maxsize for file in files]
+        sizes = [self.settings.shard if named(file.key) in ("gz", "zst") else sys.maxsize for file in files]
         return [shard for file, size in zip(files, sizes, strict=True) for shard in ranged(self.source, file, size)], 0
 
     def close(self) -> None:
@@ -52,15 +57,21 @@ class WarcReader(Reader):
         pages = Records(self.source)
         for part in shard.parts:
             with opened(part.path) as file:
-                for found in records(file, part.start, part.end, self.settings.payload + http.HEAD):
+                for found in archive.records(file, part.start, part.end, *self._how(part.path)):
                     if isinstance(found, Fault):
                         pages.quarantine(found.reason, part, found.lost)
+                    elif found.kind not in archive.PAGES:
+                        pages.drop("not_page")
                     else:
                         self._page(found, part, pages)
         return pages.read()
 
+    def _how(self, path: str) -> tuple[int, str | None, int]:
+        """How the records of a file are read: bytes of a block, compression, and its window."""
+        return self.settings.payload + http.HEAD, named(path), self.settings.window
+
     def _page(self, record: Record, part: Part, pages: Records) -> None:
-        response = http.parse(record.block)
+        response = _response(record)
         if response is None or response.declares_html is False:
             return pages.drop("not_html" if response is None or response.ok else "status")
         if not response.ok:
@@ -90,9 +101,17 @@ class WarcReader(Reader):
             pages.drop(reason)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
-        with opened(self.listing.path(row["file"])) as file:
-            for block in blocks(file, row["offset"], self.settings.payload + http.HEAD):
-                response = http.parse(block)
+        path = self.listing.path(row["file"])
+        with opened(path) as file:
+            for record in archive.reread(file, row["offset"], *self._how(path)):
+                response = _response(record)
                 if response and hashlib.sha256(response.payload).hexdigest() == row["payload"]:
                     return response.payload
         raise self.changed(row)
+
+
+def _response(record: Record) -> http.Response | None:
+    """The HTTP response of a record; of a resource what a server would have said of it; None where there is none."""
+    if record.kind == "resource":
+        return http.Response(200, {"content-type": record.media}, record.block)
+    return http.parse(record.block)

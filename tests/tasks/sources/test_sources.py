@@ -138,7 +138,7 @@ def read_all(source: Reader) -> list[Read]:
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_response_of_real_archives_is_found_as_warcio_finds_it(shared: Path, name: str) -> None:
     path = shared / "warc" / f"{name}.warc.gz"
-    ours = found(path.read_bytes())
+    ours = [item for item in found(path.read_bytes()) if isinstance(item, Fault) or item.kind == "response"]
     theirs = oracle(path)
     assert len(ours) == len(theirs) == COUNTS[name]
     for record, (url, payload, status) in zip(ours, theirs, strict=True):

@@ -15,7 +15,8 @@ from warcio.archiveiterator import ArchiveIterator
 from warcio.cli import main as warcio
 
 from tasks.sources import Read
-from tasks.sources.archive import Fault, Input, Record
+from tasks.sources.archive import Fault, Record
+from tasks.sources.members import Input
 from tests.tasks.sources.test_sources import COUNTS, archive, essence, found, members, oracle, read_all, warc, words
 
 ARC = (

@@ -1,0 +1,158 @@
+"""The members of a compressed file, found where they begin and read as streams; and a plain file as one.
+
+A record's place must be known exactly, and a broken member may cost itself alone: so where members begin and end is
+found here. A member that does not begin with a record goes on with the one before.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import IO, Any
+
+from tasks.sources.compression import DamageError, Packing, Unpacker
+
+BLOCK = 2**18
+SLICE = 2**14
+RECORD = b"WARC/"
+"""How a record begins."""
+PADDING = b"\0\t\n\r \xef\xbb\xbf"
+_GZIP = Packing("gz")
+_HEADS = {"gz": (2**11,), "zst": (2**11, 2**17 + 2**11)}
+"""Bytes of a member that its first bytes are sought in; a block of zstd is decompressed when it is whole. Members of
+other kinds are never taken for the beginning of a record: what they hold goes on from one to the next."""
+
+
+class UnreachableError(RuntimeError):
+    """A file's bytes cannot be had (now): not the doing of what is in them."""
+
+
+class Input:
+    """A file read forward, with the last block kept, so that members in one block are read once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._base = 0
+        self._block = b""
+        self._size = -1
+
+    def take(self, position: int, size: int) -> bytes:
+        """`size` bytes from `position`, fewer only at the end of the file."""
+        offset = position - self._base
+        if not 0 <= offset <= len(self._block):
+            self._base, self._block, offset = position, b"", 0
+            self._reach(self._file.seek, position)
+        while len(self._block) - offset < size and (more := self._reach(self._file.read, BLOCK)):
+            self._block = self._block[offset:] + more
+            self._base, offset = self._base + offset, 0
+        return self._block[offset : offset + size]
+
+    def past(self, position: int) -> int:
+        """Where, from `position` on, something else than padding begins; or the file's end."""
+        while block := self.take(position, SLICE):
+            found = block.lstrip(PADDING)
+            position += len(block) - len(found)
+            if found:
+                break
+        return position
+
+    def _reach(self, method: Callable[[int], Any], argument: int) -> Any:
+        try:
+            return method(argument)
+        except (OSError, ValueError) as error:
+            raise UnreachableError(f"reading failed: {error}") from error
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        if self._size < 0:
+            self._size = self._reach(lambda end: self._file.seek(0, end), io.SEEK_END)
+            self._base, self._block = self._size, b""
+        return self._size
+
+    def begins(self, position: int, packing: Packing) -> bool | None:
+        """Whether a member that begins with a record begins at `position`; None where no member does."""
+        found = b""
+        for size in _HEADS.get(packing.kind, ()):
+            try:
+                found = Unpacker(packing).take(self.take(position, size), len(RECORD))
+            except DamageError:
+                return None
+            if found:
+                break
+        return found == RECORD
+
+    def member(self, position: int, end: int, packing: Packing = _GZIP) -> int | None:
+        """Start of the first member at or after `position` that begins with a record; those that start at or after
+        `end` need not be found."""
+        while position < end and (block := self.take(position, BLOCK)):
+            for match in packing.magic.finditer(block):
+                if self.begins(position + match.start(), packing):
+                    return position + match.start()
+            if len(block) < BLOCK:
+                return None
+            position += len(block) - 3
+        return None
+
+
+class Member:
+    """One member as a stream, with those after it that do not begin with a record. Nothing is decompressed before it is
+    asked for."""
+
+    def __init__(self, source: Input, start: int, packing: Packing = _GZIP) -> None:
+        self._input, self._packing = source, packing
+        self._unpacker = Unpacker(packing)
+        self.whole = 0
+        """Bytes told by members that ended as they should."""
+        self.end = start
+        """Where the next byte of the file is read."""
+        self.broken = ""
+
+    def has(self, size: int) -> bool:
+        """Whether so many bytes may follow; only reading tells."""
+        return True
+
+    def read(self, size: int) -> bytes:
+        """Decompressed bytes, none at the end of the stream or where it breaks."""
+        while not self.broken and (not self._unpacker.eof or self._goes_on()):
+            data = self._input.take(self.end, SLICE) if self._unpacker.needs_input else b""
+            if self._unpacker.needs_input and not data:
+                self.broken = "truncated"
+                break
+            try:
+                found = self._unpacker.take(data, size)
+            except DamageError as error:
+                self.broken = error.reason
+                break
+            self.end += len(data)
+            if self._unpacker.eof:
+                self.end -= len(self._unpacker.unused)
+                self.whole = self._unpacker.told
+            if found:
+                return found
+        return b""
+
+    def _goes_on(self) -> bool:
+        """Whether another member follows that does not begin with a record; it is read next."""
+        head = self._input.take(self.end, 8)
+        if not self._packing.magic.match(head) or self._input.begins(self.end, self._packing) is not False:
+            return False
+        self._unpacker.renew()
+        return True
+
+
+class Plain:
+    """An uncompressed file from a position on, as a stream."""
+
+    def __init__(self, source: Input, start: int) -> None:
+        self._input = source
+        self._position = start
+
+    def has(self, size: int) -> bool:
+        """Whether so many bytes follow."""
+        return self._input.size - self._position >= size
+
+    def read(self, size: int) -> bytes:
+        found = self._input.take(self._position, size)
+        self._position += len(found)
+        return found
