@@ -71,7 +71,7 @@ def test_lines_that_expand_without_end_are_given_up(
     monkeypatch.setattr(compression, "ALLOWANCE", MIB)
     monkeypatch.setattr(jsonl, "LONGEST", MIB // 4)
     piece = {"endless line": bytes(MIB), "endless spaces": b" " * MIB, "string": b"x" * MIB}.get(shape)
-    piece = piece or b'{"text": "lead"}\n' * (MIB // 17)
+    piece = piece or (b'{"text": "' + b"lead " * 2000 + b'"}\n') * (MIB // 10_000)
     data = PACK[suffix](b'{"text": "gold"}\n' + b'{"text": "' * (shape == "string"))
     data += repeated(suffix, piece, 8)
     (tmp_path / f"a.jsonl.{suffix}").write_bytes(data)
@@ -161,7 +161,7 @@ def test_a_large_line_of_many_parts_is_read_without_making_them(tmp_path: Path, 
     source = lines(tmp_path / "*")
     tracemalloc.start()
     (read,) = read_all(source)
-    assert tracemalloc.get_traced_memory()[1] < 60 * MIB
+    assert tracemalloc.get_traced_memory()[1] < 160 * MIB
     tracemalloc.stop()
     assert [(row["text"], row["url"]) for row in read.documents.to_pylist()] == [tuple(row.values())] * 2
     assert read.ledger["quarantined"] == {"not_json": 1}
@@ -280,7 +280,7 @@ def typed(kind: str, media: str, body: bytes, compressed: bool = True) -> bytes:
 
 def test_pages_in_resource_records_are_read_and_every_record_of_another_type_is_counted(tmp_path: Path) -> None:
     page = PAGE.format(words(80)).encode()
-    chinese = page[:-20] + "水".encode("gbk")
+    chinese = page.replace(b"</p>", " 中文网页</p>".encode("gbk"))
     others = [("conversion", b"x"), ("continuation", page), ("later", page), ("metadata", page), ("request", page)]
     parts = [
         *(typed("resource", "text/html", page), typed("resource", "text/html; charset=gbk", chinese)),
@@ -297,5 +297,5 @@ def test_pages_in_resource_records_are_read_and_every_record_of_another_type_is_
     rows = read.documents.to_pylist()
     assert [row["url"] for row in rows] == ["file:///a.html", "file:///a.html", "http://example.org/0"]
     assert rows[0]["text"] == words(80)
-    assert "水" in rows[1]["text"]
+    assert "中文网页" in rows[1]["text"]
     assert source.reread(rows[0]) == page
