@@ -11,12 +11,18 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
+import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from data_specs import stages
 from data_specs.redaction import printable
@@ -50,40 +56,113 @@ def _run(token: str, ref: list[Any], job: worker.Job, store: Store) -> Entry:
     return worker.run(_held[1], job, store)
 
 
+_AGAIN = ", as when memory runs out; run again to go on from here"
+
+
 class ClusterError(RuntimeError):
     """Ray cannot be had as the spec asks for it; the message says why."""
 
 
 def start(cluster: Cluster) -> None:
     """Connect to Ray, or start a local one; nothing where it runs already. Raises ClusterError where none answers."""
+    local = not cluster.address
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if not cluster.address:
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # a local one that is gone stays so
     ray_patches.apply(ray)
-    local = {
-        "address": "local",  # also beside a Ray that runs here already
-        "num_cpus": cluster.cpus,
-        "object_store_memory": OBJECT_STORE,
-        "include_dashboard": False,
-        "log_to_driver": False,
-    }
-    where = {"address": cluster.address} if cluster.address else local
     try:
-        _answers(cluster.address)
-        ray.init(**where, logging_level=logging.WARNING)
+        if local:
+            _start_local(cluster)
+        else:
+            _answers(cluster.address)
+            ray.init(address=cluster.address, logging_level=logging.WARNING)
     except (OSError, ValueError) as error:
-        if not cluster.address:
+        if local:
             raise
         raise ClusterError(
             f"cluster.address: no Ray answers at {cluster.address}; `ray start --head` starts one, and null is a local "
             f"one ({_first_line(error)})"
         ) from None
+    finally:
+        ray_patches.take_back_sigterm()
+
+
+def _start_local(cluster: Cluster) -> None:
+    """Start a Ray of this process alone, on loopback. Its processes have sessions of their own: what ends a terminal's
+    or a container's processes reaches Ray through this one, which ends it in order; they do not outlive it. A thread
+    starts it, and stays, as they end with it: Ray waits for half a minute for a process that died, deaf to signals."""
+    import ray
+
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # a local one that is gone stays so
+    _keep_token()
+    _earlier.update(child.pid for child in psutil.Process().children())
+    ended = threading.Event()
+    errors: list[Exception] = []
+
+    def init() -> None:
+        try:
+            with ray_patches.local(ray):
+                ray.init(
+                    address="local",  # also beside a Ray that runs here already
+                    num_cpus=cluster.cpus,
+                    object_store_memory=OBJECT_STORE,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                )
+        except Exception as error:  # Ray raises bare ones where a process of it does not start
+            errors.append(error)
+        ended.set()
+        threading.Event().wait()
+
+    threading.Thread(target=init, daemon=True).start()
+    while not ended.wait(0.5):
+        for pid, name in _dead():
+            errors.append(RuntimeError(f"its {name} ended ({pid})"))
+            ended.set()
+    if errors:
+        raise ClusterError(
+            f"a local Ray does not start: {_first_line(errors[0])}. Free memory, disk and processes, and run again; "
+            f"its logs are in {tempfile.gettempdir()}/ray/session_latest/logs"
+        )
+
+
+def check(cluster: Cluster) -> None:
+    """Raise ClusterError where a process of a local Ray has died; Ray itself waits, or ends this process unsaid."""
+    if not cluster.address:
+        for _, name in _dead():
+            raise ClusterError(f"Ray failed: its {name} ended{_AGAIN}")
+
+
+_earlier: set[int] = set()
+"""Children that were there when the local Ray was started, such as the processes of one before."""
+
+
+def _dead() -> list[tuple[int, str]]:
+    """Processes of a local Ray that ended before their time."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if child.pid not in _earlier and child.status() == psutil.STATUS_ZOMBIE:
+                found.append((child.pid, child.name()))
+    return [(pid, name) for pid, name in found if name in ("raylet", "gcs_server")]
+
+
+def _keep_token() -> None:
+    """Make Ray's token where there is none, readable by its owner alone: who has it may run code in the cluster."""
+    path = Path.home() / ".ray" / "auth_token"
+    if os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+        return
+    with suppress(FileExistsError):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
 
 
 def _answers(address: str | None) -> None:
@@ -156,11 +235,28 @@ def run(
     flush_seconds: float = 2.0,
 ) -> int:
     """Do all jobs; give finished entries to `take` every `flush_seconds`. Returns how many ended in an error entry.
-    Raises ClusterError where no node of Ray has what one job reserves, StoreError where the storage keeps failing, and
-    DamagedError, at last, where jobs met damaged files."""
+    Raises ClusterError where Ray fails, or no node of it has what one job reserves, StoreError where the storage keeps
+    failing, and DamagedError, at last, where jobs met damaged files."""
     import ray
 
     start(cluster)
+    try:
+        return _do(stage, token, jobs, store, cluster, take, flush_seconds)
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"Ray failed: {_first_line(error)}{_AGAIN}") from None
+
+
+def _do(
+    stage: Any,
+    token: str,
+    jobs: Sequence[worker.Job],
+    store: Store,
+    cluster: Cluster,
+    take: Callable[[list[Entry]], None],
+    flush_seconds: float,
+) -> int:
+    import ray
+
     needs = reserved(stage, cluster)
     _fit(getattr(stage, "label", "documents"), needs, cluster, ray.nodes)
     remote = ray.remote(num_cpus=needs["CPU"], memory=needs["memory"], num_gpus=needs["GPU"], max_retries=0)(_run)
@@ -191,6 +287,8 @@ def run(
             ready, _ = ray.wait(list(running), num_returns=1, timeout=flush_seconds)
         except SystemError as error:  # what a signal raises inside Ray's C code
             raise error.__cause__ or error from None
+        if not ready:
+            check(cluster)
         for done in ready:
             job = running.pop(done)
             solitary = False
@@ -229,8 +327,6 @@ def run(
                 else:
                     finished.append(error_entry(job, cause, errors[job.key]))
                     failed += 1
-            except ray.exceptions.RayError as error:
-                raise ClusterError(f"Ray failed: {_first_line(error)}; run again to go on from here") from None
         if finished and (time.monotonic() - flushed > flush_seconds or not (waiting or alone or running)):
             take(finished)
             finished, flushed = [], time.monotonic()
