@@ -158,6 +158,8 @@ class Training(Settings):
     """Largest norm of the gradient."""
     evaluate: Evaluate = Evaluate()
     checkpoint: Checkpoint = Checkpoint()
+    grace: Annotated[float, Field(ge=0, le=86_400)] = 20.0
+    """Seconds that a run which a signal ends waits for a checkpoint; beyond, it ends at the last one."""
 
     @model_validator(mode="after")
     def _batch(self) -> Training:

@@ -18,6 +18,7 @@ SPREAD: dict[str, Any] = {
     "device": True,
     "evaluate": True,
     "checkpoint": True,
+    "grace": True,
 }
 """Settings of training that are not in its identity."""
 

@@ -1,6 +1,7 @@
 """Training as one call: Ray Train places the workers, each runs `training.loop.fit`. Only this module knows Ray.
 
-Importing it imports neither torch nor Ray, and what the user got wrong is refused before either starts.
+Importing it imports neither torch nor Ray, and what the user got wrong is refused before either starts. Only the
+workers import torch: Ray Train's own set-up of it would import it in the driver and in the controller, too.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +18,7 @@ from typing import Any
 
 from data_specs.spec import Spec
 from tasks.storage.store import DamagedError, Store
-from training import checkpoint, log, model
+from training import checkpoint, log, model, stop
 from training.rows import Plan
 
 Progress = Callable[[log.Record], None]
@@ -35,17 +37,23 @@ def train(
     `run` names the folder `runs/<run>/` of everything written: `run.json` (spec, versions), `log/`, `checkpoints/`,
     `export/`, `summary.json`. `tokenizer` is the path of its tokenizer.json in the store. `resume` goes on from the
     newest checkpoint that verifies. `progress` gets each record of the log, from a thread. A Ray that runs is used.
+    What interrupts it waits for a checkpoint of the step the workers are in, `training.grace` seconds at most.
 
     Returns the summary: steps, tokens (supervised), loss (last), channels {name: {first, last, tokens}}, held_out
     {name: {first, last}}, checkpoint and export (paths), seconds. Raises PlanError or
-    CheckpointError for what cannot be trained or resumed, TrainingError when the store is too full or a worker fails.
+    CheckpointError for what cannot be trained or resumed, TrainingError when the store is too full, a worker fails, or
+    someone else asked the training to end.
     """
     store = Store(store_url)
     check(spec, store, plan, run, resume)
     work = {"spec": spec, "store_url": str(store.local("") or store_url), "plan": plan, "run": run}
     work |= {"tokenizer": tokenizer, "resume": resume}
+    store.remove(stop.path(run))
     with _following(store, run, progress):
-        _fit(spec, work)
+        _fit(spec, store, work)
+    if not store.exists(f"runs/{run}/summary.json"):
+        last = max(checkpoint.steps(store, run), default=0)
+        raise TrainingError(f"{stop.path(run)} ended the training after step {last}; run again to go on from there")
     return store.json(f"runs/{run}/summary.json")
 
 
@@ -67,41 +75,76 @@ def check(spec: Spec, store: Store, plan: str, run: str, resume: bool) -> None:
         )
 
 
-def _fit(spec: Spec, work: dict[str, Any]) -> None:
+def _fit(spec: Spec, store: Store, work: dict[str, Any]) -> None:
     """Run the workers on Ray. Raises TrainingError with the first worker's own error."""
-    os.environ.setdefault(
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0"
-    )  # two processes fewer to start; runs resume anyway
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # two processes fewer; runs resume anyway
     os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon an end is seen; else 2
     import ray
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
 
     from tasks.engine import fanout
 
     started = not ray.is_initialized()
     fanout.start(spec.cluster)
     have, workers = ray.cluster_resources(), spec.training.workers
-    cpus = min(1.0, have.get("CPU", 1) / workers)
     use_gpu = _on_gpus(spec, have.get("GPU", 0))
+    work["device"] = "cuda" if use_gpu else "cpu"
+    cpus = min(1.0, have.get("CPU", 1) / workers)
+    began, ended = log.attempts(store, work["run"]), threading.Event()
+    failures: list[BaseException] = []
+
+    def place() -> None:
+        """Beside the main thread, where Ray Train would take SIGINT for itself and a signal could not end the wait."""
+        try:
+            _place(work, workers, cpus, use_gpu)
+        except Exception as error:
+            failures.append(error)
+        finally:
+            ended.set()
+
+    threading.Thread(target=place, daemon=True).start()
     try:
-        with tempfile.TemporaryDirectory() as scratch:
-            TorchTrainer(
-                _worker,
-                train_loop_config=work,
-                scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}),
-                run_config=RunConfig(name="sluice", storage_path=scratch),
-            ).fit()
-    except TrainingFailedError as error:
-        failures = [*getattr(error, "worker_failures", {}).values()] or [error]
-        for cause in (getattr(failure, "_base_exc", failure) for failure in failures):
+        while not ended.wait(POLL_SECONDS):
+            fanout.check(spec.cluster)
+    except fanout.ClusterError:
+        raise
+    except BaseException:  # a signal
+        if log.attempts(store, work["run"]) > began:  # else there is nothing to save yet
+            stop.ask(store, work["run"], spec.training.grace, ended.wait)
+            ended.wait(POLL_SECONDS)
+        raise
+    if started:
+        fanout.stop()
+    if failures:
+        by_worker = [*getattr(failures[0], "worker_failures", {}).values()] or failures
+        for cause in (getattr(failure, "_base_exc", failure) for failure in by_worker):
             if isinstance(cause, DamagedError):
-                raise DamagedError(str(cause), *cause.paths) from error
-        raise TrainingError(_why(failures)) from error
-    finally:
-        if started:
-            fanout.stop()
+                raise DamagedError(str(cause), *cause.paths) from failures[0]
+        raise TrainingError(_why(by_worker)) from failures[0]
+
+
+def _place(work: dict[str, Any], workers: int, cpus: float, use_gpu: bool) -> None:
+    """Have Ray Train start the workers, and wait for their end."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.backend import Backend, BackendConfig
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    class Bare(Backend):
+        """Workers as Ray places them; those of a node see all its GPUs that they have."""
+
+        share_cuda_visible_devices = True
+
+    class Config(BackendConfig):
+        backend_cls = Bare
+
+    with tempfile.TemporaryDirectory() as scratch:
+        DataParallelTrainer(
+            _worker,
+            train_loop_config=work,
+            backend_config=Config(),
+            scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker={"CPU": cpus}),
+            run_config=RunConfig(name="sluice", storage_path=scratch),
+        ).fit()
 
 
 def _why(failures: Sequence[BaseException]) -> str:
@@ -127,9 +170,36 @@ def _on_gpus(spec: Spec, gpus: float) -> bool:
 
 
 def _worker(work: dict[str, Any]) -> None:
+    """One rank: where it stands, as torch's own launcher would say it, then the loop."""
+    from ray.train import get_context
+    from ray.train.collective import broadcast_from_rank_zero
+
+    context = get_context()
+    rank, world, local = context.get_world_rank(), context.get_world_size(), context.get_local_world_size()
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world)}
+    os.environ |= {"LOCAL_RANK": str(context.get_local_rank()), "LOCAL_WORLD_SIZE": str(local)}
+    if local == world:  # one machine: nothing of it is heard outside
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+    meeting = None
+    if world > 1:
+        meeting = broadcast_from_rank_zero(_rendezvous(local == world) if rank == 0 else None)
     from training.loop import fit
 
-    fit(**work)
+    fit(**work, rendezvous=meeting)
+
+
+def _rendezvous(together: bool) -> str:
+    """Where ranks find each other (torch's init_method): a file in the worker's folder of Ray's session where they are
+    `together` on a machine, else a port of this one."""
+    if together:
+        return f"file://{os.getcwd()}/ranks-{os.getpid()}"
+    from ray.util import get_node_ip_address
+
+    address = get_node_ip_address()
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        probe.bind(("", 0))
+        return f"tcp://{f'[{address}]' if ':' in address else address}:{probe.getsockname()[1]}"
 
 
 @contextmanager

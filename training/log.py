@@ -34,7 +34,7 @@ class Log:
     def __init__(self, store: Store, run: str, step: int, **about: Any) -> None:
         """Begin an attempt that goes on after `step` (-1: from the start); committed at once."""
         self.store, self.folder = store, _folder(run)
-        self.attempt = 1 + max((int(name.split("-")[0]) for name in store.list(self.folder)), default=0)
+        self.attempt = 1 + attempts(store, run)
         self.number = 0
         self.pending: list[bytes] = []
         self.began = self.flushed = time.monotonic()
@@ -64,6 +64,11 @@ def last_written(store: Store, run: str) -> float:
     """When the newest segment of a run's log was begun; 0 where there is none."""
     last = max(store.list(_folder(run)), default=None)
     return segment(store, f"{_folder(run)}/{last}")[0]["time"] if last else 0.0
+
+
+def attempts(store: Store, run: str) -> int:
+    """How often the run was started, as its log says."""
+    return max((int(name.split("-")[0]) for name in store.list(_folder(run))), default=0)
 
 
 def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Record]:
@@ -104,6 +109,11 @@ def read(store: Store, run: str, kind: str = "step") -> list[Record]:
 def lost(store: Store, run: str, step: int) -> list[int]:
     """Steps up to `step` that have no record, though a run that went so far committed one of each."""
     return sorted(set(range(1, step + 1)) - {record["step"] for record in read(store, run)})
+
+
+def evaluated(store: Store, run: str, step: int) -> bool:
+    """Whether the run was evaluated after a step."""
+    return any(record["step"] == step for record in read(store, run, "held_out"))
 
 
 def summarize(store: Store, run: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@ resumed at the same world size gives the losses of a straight one to the last bi
 rounding. A loss that is not finite on any rank is seen on all of them, in the one all-reduce of channel loss after the
 step's last forward pass and before the backward pass that ends it, so it never reaches the weights: the run stops, with
 a `non_finite` record of its rows in the log. Resumed, it goes on from its newest checkpoint and never reads those
-rows again.
+rows again. A run that is asked to end (`training.stop`) leaves after the step it is in, on all ranks, with a checkpoint
+of it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch.distributed as dist
 from data_specs import redaction
 from data_specs.spec import Spec
 from tasks.storage.store import Store
-from training import checkpoint, engine, export, log
+from training import checkpoint, engine, export, log, stop
 from training import model as architecture
 from training.checkpoint import CheckpointError
 from training.evaluate import HeldOut
@@ -52,6 +53,7 @@ class Trainer:
         self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, self.rank, self.world)
         self.cursor = Cursor()
         self.log: log.Log | None = None
+        self.request: stop.Request | None = None
 
     def begin(self, resume: bool) -> None:
         """Start at step 0, or at the newest checkpoint that verifies; rank 0 begins the log and saves what is run.
@@ -72,6 +74,7 @@ class Trainer:
         checkpoint.remove(self.store, self.run, self.cursor.step + 1, self.plan.steps)
         self.store.sweep(checkpoint.folder(self.run))
         about = {"workers": self.world, "zero": self.settings.zero, "bf16": self.bf16, "skipped": self.cursor.skipped}
+        self.request = stop.Request(self.store, self.run)
         self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, **about)
         for problem in broken:
             self.log.write("warning", self.cursor.step, message=f"checkpoint left out: {problem}")
@@ -194,18 +197,37 @@ class Trainer:
             model, keep = self.spec.model.model_dump(mode="json"), self.settings.checkpoint.keep
             checkpoint.commit(self.store, self.run, self.cursor, self.plan.digest, model, self.world, keep)
 
-    def train(self) -> None:
-        """Every step from the cursor to the end of the plan, with the evaluations and checkpoints that are due."""
-        if self.cursor.step == 0:
+    def train(self) -> bool:
+        """Every step from the cursor to the end of the plan, with the evaluations and checkpoints that are due. False
+        where the run was asked to end before; it is saved as it stands, and an evaluation then due is made up for."""
+        step, last = self.cursor.step, self.cursor.seek(self.plan) is None
+        evaluations = [0, step] if last or due(step, self.settings.evaluate.every) else [0]
+        if step in evaluations and not _agreed(log.evaluated(self.store, self.run, step)):
             self.evaluate()
+        if self.request:
+            self.request.saves = True
         while place := self.cursor.seek(self.plan):
             self.cursor = place
             self.step()
             step, last = self.cursor.step, self.cursor.seek(self.plan) is None
-            if last or due(step, self.settings.evaluate.every):
+            leaving = self._asked()
+            if (last or due(step, self.settings.evaluate.every)) and not leaving:
                 self.evaluate()
-            if last or due(step, self.settings.checkpoint.every):
+            if last or due(step, self.settings.checkpoint.every) or leaving:
                 self.save()
+            if leaving:
+                if self.request:
+                    self.request.obeyed()
+                return False
+        if self.request:
+            self.request.close()
+        return True
+
+    def _asked(self) -> bool:
+        """Whether rank 0 has been asked to end the run; the same on all ranks."""
+        asked = torch.tensor([bool(self.request and self.request.asked)], dtype=torch.uint8, device=self.device)
+        dist.broadcast(asked, 0)
+        return bool(asked.item())
 
 
 def due(step: int, every: int) -> bool:
@@ -213,18 +235,28 @@ def due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def fit(spec: Spec, store_url: str, plan: str, run: str, tokenizer: str, resume: bool) -> dict[str, Any] | None:
-    """Train a run plan, on the process group that runs or alone -> on rank 0 the summary, also at
-    `runs/<run>/summary.json`. A run that was complete is only exported again. See `training.launch.train`."""
-    join(spec.training.device)
+def fit(
+    spec: Spec,
+    store_url: str,
+    plan: str,
+    run: str,
+    tokenizer: str,
+    resume: bool,
+    device: str | None = None,
+    rendezvous: str | None = None,
+) -> dict[str, Any] | None:
+    """Train a run plan, on the process group that runs, one that meets at `rendezvous`, or alone -> on rank 0 the
+    summary, also at `runs/<run>/summary.json`; None where the run was asked to end before it was done. A run that was
+    complete is only exported again. See `training.launch.train`."""
+    join(device or spec.training.device, rendezvous)
     store = Store(store_url)
     read = Plan.read(store, plan, spec.mixture.shards == "rows")
     read.check(spec.training)
     trainer = Trainer(spec, store, read, run)
     trainer.begin(resume)
-    trainer.train()
+    done = trainer.train()
     trainer.engine.destroy()
-    if not trainer.log:
+    if not (trainer.log and done):
         return None
     trainer.log.flush()
     step = trainer.cursor.step
@@ -242,14 +274,19 @@ def on_gpu() -> bool:
     return dist.get_backend() == "nccl"
 
 
-def join(device: str) -> None:
-    """Make a process group of this process alone where none runs, on a GPU where `device` allows and there is one; take
-    this process's share of the cores."""
+def join(device: str, rendezvous: str | None = None) -> None:
+    """Make a process group where none runs, on GPUs where `device` allows and there are some: of the processes that
+    meet at `rendezvous` (torch's init_method; RANK and WORLD_SIZE say which this is), or of this one alone. Take this
+    process's share of the cores."""
     if not dist.is_initialized():
         for key, value in {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
             os.environ.setdefault(key, value)
         backend = "nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        if rendezvous:
+            rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+            dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=world)
+        else:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     if on_gpu():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
