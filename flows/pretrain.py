@@ -21,7 +21,7 @@ from prefect.states import Completed, Failed, State
 
 from data_specs import redaction
 from data_specs.redaction import printable
-from flows import artifacts
+from flows import artifacts, liveness
 from flows.run import STOPS, Run
 from tasks.engine.gates import GateError
 from tasks.engine.runner import StageResult
@@ -113,7 +113,8 @@ def plainly(steps: Callable[P, Ended]) -> Callable[P, Ended]:
     @wraps(steps)
     def ended(*args: P.args, **given: P.kwargs) -> Ended:
         try:
-            return steps(*args, **given)
+            with liveness.shown():
+                return steps(*args, **given)
         except STOPS as error:
             return Failed(message=printable(error))
 
@@ -188,6 +189,7 @@ def pretrain(
 
 
 @flow(name="stage", persist_result=False)
+@plainly
 @documented
 def stage(stage: str, spec: str = DEMO, store: str | None = None, replace: bool = False) -> Ended:
     """Compute one stage again, then what depends on it."""

@@ -1,0 +1,125 @@
+"""Flow runs whose process is gone (kill -9, no memory, no power) are closed, where Prefect would say Running for ever
+and a deployment's slot would stay taken.
+
+A flow run says on which machine and by which process it is run: the next run on that machine crashes, in Prefect's
+sense, those whose process is no more. Under a Prefect server it also gives a sign of life every ten seconds, and the
+automation `AUTOMATION`, which the first run makes, crashes one whose signs stop for 45: from any machine, with no next
+run. Either way Retry, or the next run, goes on where the store stands.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import psutil
+from prefect.automations import AutomationCore
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, TaskRunFilter
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.context import FlowRunContext
+from prefect.events import emit_event
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.settings import get_current_settings
+from prefect.states import Crashed
+
+AUTOMATION = "sluice: close runs whose process is gone"
+FLOWS = ["pretrain", "corpus", "training", "stage"]
+SIGN, ENDED = "sluice.flow-run.alive", "sluice.flow-run.ended"
+EVERY, WITHIN = 10.0, timedelta(seconds=45)
+GONE = "The process that ran it is gone: killed, out of memory, or its machine is down. Run again to go on from here."
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """While the block runs, the flow run in it can be told from a dead one; first those that are dead are closed."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        yield
+        return
+    run, served = context.flow_run, get_current_settings().api.url is not None
+    client = get_client(sync_client=True)
+    if run.parent_task_run_id is None:
+        close_dead(client)
+        if served and not client.read_automations_by_name(AUTOMATION):
+            client.create_automation(automation())
+    client.update_flow_run_labels(run.id, _process())
+    if not served:
+        yield
+        return
+    over = threading.Event()
+    threading.Thread(target=contextvars.copy_context().run, args=(_give_signs, run, over), daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        _emit(ENDED, run)
+
+
+def close_dead(client: SyncPrefectClient) -> list[FlowRun]:
+    """Crash the flow runs of this machine that are Running in a process that is no more -> those runs."""
+    running = {"state": {"type": {"any_": [StateType.RUNNING]}}}
+    ours, alive = FlowFilter(name=FlowFilterName(any_=FLOWS)), FlowRunFilter.model_validate(running)
+    dead = [run for run in client.read_flow_runs(flow_filter=ours, flow_run_filter=alive) if _is_dead(run)]
+    for run in dead:
+        tasks = TaskRunFilter.model_validate({"flow_run_id": {"any_": [run.id]}, **running})
+        for task in client.read_task_runs(task_run_filter=tasks):
+            client.set_task_run_state(task.id, Crashed(message=GONE), force=True)
+        client.set_flow_run_state(run.id, Crashed(message=GONE), force=True)
+    return dead
+
+
+def automation() -> AutomationCore:
+    """What closes the runs of a server that give no sign of life."""
+    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")}
+    return AutomationCore(
+        name=AUTOMATION,
+        description="Made by Sluice; remove it to have Sluice make it again.",
+        trigger=EventTrigger(
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            for_each={"prefect.resource.id"},
+            after={SIGN},
+            expect={SIGN, ENDED, *ends},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=WITHIN,
+        ),
+        actions=[ChangeFlowRunState(name=None, state=StateType.CRASHED, message=GONE, force=False)],
+    )
+
+
+def _process() -> dict[str, str | int | float]:
+    """This process, told from any other of any time."""
+    process = psutil.Process()
+    return {
+        "sluice.host": socket.gethostname(),
+        "sluice.pid": process.pid,
+        "sluice.started": process.create_time(),
+    }
+
+
+def _is_dead(run: FlowRun) -> bool:
+    labels = run.labels
+    if labels.get("sluice.host") != socket.gethostname():
+        return False
+    try:
+        return abs(psutil.Process(int(labels["sluice.pid"])).create_time() - float(labels["sluice.started"])) > 1
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _give_signs(run: FlowRun, over: threading.Event) -> None:
+    while True:
+        _emit(SIGN, run)
+        if over.wait(EVERY):
+            return
+
+
+def _emit(event: str, run: FlowRun) -> None:
+    emit_event(event, {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name})
