@@ -13,12 +13,13 @@ INSTALLED := $(VENV)/.installed-$(call digest,pyproject.toml)
 PIP := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
 
 .NOTPARALLEL:
-.PHONY: help check python locked setup demo-data run lint test bench lock clean
+.PHONY: help check python locked setup demo-data run lint test chaos bench lock clean
 
 help:
 	@echo 'make run        set up what is missing, fetch the demo pages, run $(SPEC)'
 	@echo 'make check      lint, types, import contracts and the quick half of the tests: before each commit'
 	@echo 'make test       the same with all tests'
+	@echo 'make chaos      the tests that take long: kills, signals and mutations at random'
 	@echo 'make setup      the environment alone, in $(VENV)'
 	@echo 'make demo-data  the demo pages alone, in demo'
 	@echo 'make lint       lint, types and import contracts alone'
@@ -72,10 +73,13 @@ lint: setup
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow and not chaos'
 
 test: lint
 	$(BIN)/pytest
+
+chaos: setup
+	$(BIN)/pytest -m chaos
 
 bench: setup
 	@set -e; for name in demo orchestration manifests training signals clusters; do \

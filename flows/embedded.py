@@ -15,6 +15,7 @@ from flows import prefect_patches
 DEFAULTS = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLIENT_MAX_RETRIES": "2",  # of each call, after 2 and 4 seconds: what a server's restart takes
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "DO_NOT_TRACK": "1",
@@ -22,6 +23,9 @@ DEFAULTS = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+ANSWER_SECONDS = 10.0
+"""Within which a server that is configured answers."""
 
 
 def prepare() -> None:
@@ -50,7 +54,8 @@ def server() -> Iterator[None]:
         try:
             if url is None:
                 prefect_patches.apply()
-            failed.extend(filter(None, [get_client(sync_client=True).api_healthcheck()]))
+            patience = {"httpx_settings": {"timeout": ANSWER_SECONDS}} if url else {}
+            failed.extend(filter(None, [get_client(sync_client=True, **patience).api_healthcheck()]))
         except Exception as error:
             failed.append(error)
         finally:
@@ -58,10 +63,8 @@ def server() -> Iterator[None]:
         threading.Event().wait()
 
     threading.Thread(target=start, daemon=True).start()
-    try:
-        yield
-    finally:
-        started.wait()  # `join`, interrupted, would take the thread for ended
+    yield
+    started.wait()
     if failed:
         raise ServerError(
             f"no Prefect server answers at {url}, which PREFECT_API_URL or Prefect's profile names; `prefect server "
@@ -69,3 +72,19 @@ def server() -> Iterator[None]:
             if url
             else f"Prefect's temporary server does not start: {failed[0]}"
         )
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raises ServerError where the server stops answering while the block runs."""
+    import httpx
+    from prefect.settings import get_current_settings
+
+    try:
+        yield
+    except httpx.HTTPError as error:
+        url = get_current_settings().api.url
+        raise ServerError(
+            f"the Prefect server{f' at {url}' if url else ''} no longer answers ({error or type(error).__name__}): "
+            "start it again, and run again to go on from here"
+        ) from None

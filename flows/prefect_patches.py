@@ -1,4 +1,4 @@
-"""What is changed inside Prefect 3.8.8: how it starts the temporary server of a run.
+"""What is changed inside Prefect 3.8.8: how it starts the temporary server of a run, and what it does on SIGTERM.
 
 A test fails where Prefect has another version or other insides than this change was made for.
 """
@@ -6,6 +6,7 @@ A test fails where Prefect has another version or other insides than this change
 from __future__ import annotations
 
 import subprocess
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,3 +32,11 @@ def _apart(args: list[str], **options: Any) -> subprocess.Popen[Any]:
     if args[1:3] == ["-m", "uvicorn"]:
         args = [args[0], "-c", SERVE, *args[3:]]
     return subprocess.Popen(args, start_new_session=True, **options)
+
+
+def keep_signals() -> None:
+    """Leave SIGTERM to the command line, whose handler raises what every library lets through. Prefect would take it
+    for the length of a flow, for a worker's sake; where a worker runs the flow, it still does."""
+    from prefect import flow_engine
+
+    vars(flow_engine)["capture_sigterm"] = nullcontext

@@ -21,7 +21,7 @@ from data_specs import redaction
 from data_specs.expressions import ExpressionError, suggestion
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
-from flows import parameters, trainings
+from flows import parameters, supervisor, trainings
 from flows.embedded import ServerError
 from tasks import registry
 from tasks.engine import fanout, garbage_collection
@@ -357,7 +357,8 @@ class Run:
             self.plan_inputs().verify()
         [(tokenizer, sha256)] = self.pipeline.pins.files("tokenizer").items()
         fetched(self.store, tokenizer, sha256)
-        launch.train(self.spec, self.spec.store, self.record["plan"], run, tokenizer, resume, follow)
+        with supervisor.patient(self.spec.training.grace):
+            launch.train(self.spec, self.spec.store, self.record["plan"], run, tokenizer, resume, follow)
         return note
 
     # -- what it says ------------------------------------------------------------------------------------------------

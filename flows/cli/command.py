@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from data_specs import redaction
-from flows import embedded
+from flows import embedded, supervisor
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -43,6 +43,8 @@ class Commands(click.Group):
             if "--json" in ctx.meta["arguments"]:
                 said({"status": "failed", "error": error.format_message(), "exit": error.exit_code})
             raise
+        except KeyboardInterrupt:  # before the command began
+            failed("interrupted", 130, "--json" in ctx.meta["arguments"])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -82,11 +84,12 @@ stopped = False
 """Whether a signal asked the process to end; libraries may have made another exception of it."""
 
 
-def stop(*_: Any) -> NoReturn:
-    """What SIGINT, SIGTERM and SIGHUP do."""
+def stop(*_: Any) -> None:
+    """What SIGINT, SIGTERM and SIGHUP do; a supervisor sees to it that a second one ends the process at once."""
     global stopped
-    stopped = True
-    raise KeyboardInterrupt
+    if not (stopped and supervisor.supervised()):
+        stopped = True
+        raise KeyboardInterrupt
 
 
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -148,16 +151,30 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def main() -> None:
-    """Entry point of the console command."""
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(ending) != signal.SIG_IGN:  # as `nohup` has it
-            signal.signal(ending, stop)
+    """Entry point of the console command. A run is done in a child process, which its supervisor ends as promised."""
+    for ending in supervisor.obeyed():
+        signal.signal(ending, stop)
+    if sys.argv[1:2] == ["run"]:
+        supervisor.start("--json" in sys.argv)
+    try:
+        try:
+            _main()
+        except KeyboardInterrupt:  # before a command began, or after it ended
+            failed("interrupted", 130, "--json" in sys.argv)
+    except SystemExit as end:
+        supervisor.ending(end.code if isinstance(end.code, int) else 0 if end.code is None else 1, stopped)
+        raise
+
+
+def _main() -> None:
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 (it was closed by who called)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        cli()
-        sys.stdout.flush()
+        try:
+            cli()
+        finally:
+            sys.stdout.flush()
     except OSError as error:
         if error.filename is not None or error.errno is None:
             raise

@@ -48,12 +48,15 @@ def run(
     with embedded.server():
         if reads:
             fanout.start(begun.spec.cluster)
+        from flows import prefect_patches
         from flows.pretrain import pretrain
 
+    prefect_patches.keep_signals()
     name = begun.name
     where = None if store is None else parameters.masked(store)
     given = [parameters.masked(setting) for setting in settings]
-    state = pretrain(spec, where, given, name, start, until, replace, list(retrain), return_state=True)
+    with embedded.answering():
+        state = pretrain(spec, where, given, name, start, until, replace, list(retrain), return_state=True)
     fanout.stop()
     if command.stopped:
         raise KeyboardInterrupt

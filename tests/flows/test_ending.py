@@ -1,22 +1,35 @@
-"""`sluice run` that a signal ends in the middle of a stage: its exit code, its last word, and what is left running."""
+"""`sluice run` that something ends in the middle: its exit code, its last word, what is left running, and that the next
+run goes on from there to the same values."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import orjson
 import psutil
 import pytest
 
-from tests import small
+from flows.run import Run
+from tests import small, whole
+from training import checkpoint, log
 
-PATIENCE = 120
+PATIENCE = 240
+"""Seconds for what takes some on a quiet machine."""
+END = 60
+"""Seconds that an end may take on a machine that does other things; 15 are promised on a quiet one."""
+SLUICE = str(Path(sys.executable).with_name("sluice"))
+LONG = ("--set=training.steps=5000", "--set=mixture.epochs.default=1e8", "--set=training.checkpoint.every=0")
+"""A training that does not end by itself, and saves nothing by itself."""
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -31,9 +44,9 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
-def waited(condition: Callable[[], object]) -> bool:
+def waited(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:
     """Whether a condition came true in time."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
@@ -41,31 +54,198 @@ def waited(condition: Callable[[], object]) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    ("send", "number", "code"),
-    [(os.killpg, signal.SIGINT, 130), (os.kill, signal.SIGTERM, 130), (os.kill, signal.SIGKILL, -signal.SIGKILL)],
-    ids=["Ctrl-C in a terminal", "SIGTERM to the run", "kill -9"],
-)
-def test_a_run_that_a_signal_ends_says_so_and_leaves_nothing_running(
-    tmp_path: Path, send: Callable[[int, int], None], number: int, code: int
-) -> None:
-    spec = small.corpus(tmp_path, files=2)
-    mark = str(tmp_path)
-    environment = os.environ | {"SLUICE_TEST": mark, "PREFECT_HOME": str(tmp_path / "prefect")}
-    environment.pop("PREFECT_API_URL", None)
-    with open(tmp_path / "out", "wb") as out, open(tmp_path / "err", "wb") as err:
-        command = [str(Path(sys.executable).with_name("sluice")), "run", str(spec), "--json"]
-        run = subprocess.Popen(command, env=environment, stdout=out, stderr=err, start_new_session=True)
+class Begun:
+    """`sluice run --json` as a process group of its own, and what it said."""
+
+    def __init__(self, folder: Path, *settings: str, **environment: str) -> None:
+        self.folder, self.mark = folder, str(folder)
+        home = {"SLUICE_TEST": self.mark, "PREFECT_HOME": str(folder / "prefect")}
+        home["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = str(PATIENCE)
+        known = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+        with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
+            self.process = subprocess.Popen(
+                [SLUICE, "run", str(folder / "small.yaml"), "--json", *settings],
+                env=known | home | environment,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    @property
+    def err(self) -> str:
+        return (self.folder / "err").read_text()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The JSON object on the last line of standard output."""
+        found: dict[str, Any] = json.loads((self.folder / "out").read_text().splitlines()[-1])
+        return found
+
+    def says(self, text: str) -> None:
+        """Wait until it has said a text."""
+        assert waited(lambda: text in self.err or self.process.poll() is not None)
+        assert text in self.err, self.err
+
+    def signal(self, number: int, group: bool) -> None:
+        (os.killpg if group else os.kill)(self.process.pid, number)
+
+    def ends(self, code: int) -> None:
+        """It ends in time with an exit code, and nothing of it is left running."""
+        assert self.process.wait(END) == code, self.err
+        assert waited(lambda: not marked(self.mark)), [process.cmdline() for process in marked(self.mark)]
+
+    def was_interrupted(self) -> None:
+        """It ended as a run that a signal ended, in order."""
+        self.ends(130)
+        assert "Traceback" not in self.err
+        assert self.record["error"] == "interrupted"
+
+
+@contextmanager
+def begun(folder: Path, *settings: str, **environment: str) -> Iterator[Begun]:
+    """A run, of which nothing is left after the block whatever happens in it."""
+    run = Begun(folder, *settings, **environment)
     try:
-        assert waited(lambda: b"signals: 0 of" in (tmp_path / "err").read_bytes())
-        send(run.pid, number)
-        assert run.wait(PATIENCE) == code
-        assert waited(lambda: not marked(mark)), [process.cmdline() for process in marked(mark)]
+        yield run
     finally:
-        for process in marked(mark):
+        for process in marked(run.mark):
             process.kill()
-    if code == 130:
-        assert "Traceback" not in (tmp_path / "err").read_text()
-        assert json.loads((tmp_path / "out").read_text().splitlines()[-1])["error"] == "interrupted"
-        [record] = (tmp_path / "store" / "runs" / "records").glob("*/run.json")
-        assert json.loads(record.read_bytes())["error"] == "run: interrupted"
+
+
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False)],
+    ids=["Ctrl-C in a terminal", "SIGTERM to the run"],
+)
+def test_a_run_that_a_signal_ends_says_so_and_leaves_nothing_running(tmp_path: Path, number: int, group: bool) -> None:
+    small.corpus(tmp_path, files=2)
+    with begun(tmp_path) as run:
+        run.says("signals: 0 of")
+        run.signal(number, group)
+        run.was_interrupted()
+    [record] = (tmp_path / "store" / "runs" / "records").glob("*/run.json")
+    assert json.loads(record.read_bytes())["error"] == "run: interrupted"
+
+
+def test_a_run_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
+    small.corpus(tmp_path, files=1)
+    with begun(tmp_path, "--until=documents") as run:
+        run.says("documents: 0 of")
+        run.signal(signal.SIGKILL, False)
+        run.ends(-signal.SIGKILL)
+
+
+def test_a_run_whose_working_process_is_killed_says_so_in_json(tmp_path: Path) -> None:
+    small.corpus(tmp_path, files=1)
+    with begun(tmp_path, "--until=documents") as run:
+        run.says("documents: 0 of")
+        [child] = psutil.Process(run.process.pid).children()
+        child.kill()
+        run.ends(1)
+    assert run.record["status"] == "failed"
+    assert run.record["error"].startswith("the process of the run was killed, as when memory runs out")
+
+
+def test_a_training_that_a_signal_ends_saves_a_checkpoint_and_goes_on_from_it(copied: Path) -> None:
+    folder = copied.parent
+    with begun(folder, *LONG) as run:
+        run.says("train: loss")
+        run.signal(signal.SIGTERM, True)
+        run.was_interrupted()
+    [trained] = [path.name for path in (folder / "store" / "runs").glob("small-*")]
+    current = Run.of(str(copied))
+    [step] = checkpoint.steps(current.store, trained)
+    done = log.read(current.store, trained)
+    assert [record["step"] for record in done] == list(range(1, step + 1))
+    assert not (folder / "store" / "runs" / trained / "stop").exists()
+    with begun(folder, *LONG) as run:
+        run.says("train: loss")
+        run.signal(signal.SIGHUP, False)
+        run.was_interrupted()
+    [start] = [r for r in log.records(current.store, trained) if r["kind"] == "start" and r["step"] >= 0]
+    assert start["step"] == step
+    assert max(checkpoint.steps(current.store, trained)) > step
+
+
+def test_a_second_signal_ends_a_run_at_once(copied: Path) -> None:
+    with begun(copied.parent, *LONG, "--set=training.grace=600") as run:
+        run.says("train: loss")
+        for worker in marked(run.mark):
+            if worker.name().startswith("ray::RayTrainWorker"):
+                worker.suspend()  # so that no checkpoint can be waited for
+        run.signal(signal.SIGINT, True)
+        time.sleep(3)
+        assert run.process.poll() is None
+        run.signal(signal.SIGINT, True)
+        run.was_interrupted()
+
+
+def test_a_run_listens_on_loopback_alone_and_its_token_is_its_owners(copied: Path) -> None:
+    (copied.parent / "home").mkdir()
+    with begun(copied.parent, *LONG, "--set=training.workers=2", HOME=str(copied.parent / "home")) as run:
+        run.says("train: loss")
+        heard = []
+        for process in marked(run.mark):
+            try:
+                found = process.net_connections("inet")
+                heard += [(process.name(), at.laddr.ip) for at in found if at.status == psutil.CONN_LISTEN]
+            except psutil.Error:
+                continue
+        run.signal(signal.SIGTERM, False)
+        run.was_interrupted()
+    assert {name for name, _ in heard} >= {"gcs_server", "raylet"}
+    assert [name for name, ip in heard if ip.removeprefix("::ffff:") not in ("127.0.0.1", "::1")] == []
+    assert (copied.parent / "home" / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_ray_that_dies_is_one_line_with_the_remedy(tmp_path: Path, name: str) -> None:
+    small.corpus(tmp_path, files=2)
+    with begun(tmp_path, "--until=documents") as run:
+        assert waited(lambda: [process for process in marked(run.mark) if process.name() == name])
+        time.sleep(random.Random(name).uniform(0, 3))
+        for process in marked(run.mark):
+            if process.name() == name:
+                process.kill()
+        run.ends(1)
+    assert run.record["status"] == "failed"
+    assert "run again" in run.record["error"]
+    assert "Traceback" not in run.err
+
+
+MOMENTS = {
+    "reading": "documents: 0 of",
+    "signals": "signals: 0 of",
+    "duplicates": "duplicates: 0 of",
+    "tokenizer": "learn_tokenizer: 0 of",
+    "plan": "Beginning subflow run",
+    "training": "train: ",
+}
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_that_any_signal_ends_at_any_moment_goes_on_to_the_same_values(seed: int, tmp_path: Path) -> None:
+    """The signal comes up to two seconds after a stage has begun: so in the next ones, too, and in what is between."""
+    rng = random.Random(seed)
+    spec = small.corpus(tmp_path, files=2)
+    number = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    moment, group = list(MOMENTS)[seed % len(MOMENTS)], rng.random() < 0.5
+    with begun(tmp_path) as run:
+        run.says(MOMENTS[moment])
+        time.sleep(rng.uniform(0, 2))
+        if run.process.poll() is None:
+            run.signal(number, group)
+            run.was_interrupted()
+    with begun(tmp_path) as run:
+        assert run.process.wait(10 * PATIENCE) == 0, run.err
+        record = run.record
+    straight = tmp_path / "straight.yaml"
+    straight.write_text(spec.read_text().replace(f"{tmp_path}/store", f"{tmp_path}/straight"))
+    expected, found = whole.go(straight, train=True), Run.of(str(spec), name=record["run"])
+    found.resolve()
+    found.planned()
+    assert orjson.dumps(whole.content(found), option=orjson.OPT_SORT_KEYS) == orjson.dumps(
+        whole.content(expected), option=orjson.OPT_SORT_KEYS
+    )
