@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from prefect.artifacts import create_markdown_artifact
-
 from data_specs.redaction import escaped
-from flows import pictures, summary
+from flows import pictures, shown, summary
 from flows.run import Run
 from flows.terminal import cell
+from tasks.storage.store import Store
 from training import checkpoint, log
-
-
-def key(spec: str, name: str) -> str:
-    """What an artifact of a spec is found by, as Prefect's keys must be: lower-case letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{spec}-{name}".lower()).strip("-")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -28,9 +22,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _publish(run: Run, name: str, title: str, svg: str | None, body: str) -> None:
     picture = f"![{title}]({pictures.data_uri(svg)})\n\n" if svg else ""
-    markdown = f"# {title}\n\n{picture}{body}\n"
-    about = f"{title} of {run.spec.name}, run {run.name}"
-    create_markdown_artifact(markdown, key=key(run.spec.name, name), description=about)
+    shown.artifact(run, name, title, f"# {title}\n\n{picture}{body}\n")
     if svg:
         run.keep(f"{name}.svg", svg.encode())
     run.keep(f"{name}.md", f"# {title}\n\n{f'![{title}]({name}.svg)' if svg else ''}\n\n{body}\n".encode())
@@ -70,12 +62,27 @@ def training(run: Run) -> None:
             channel_losses(log.read(run.store, folder)),
             held_out_losses(log.read(run.store, folder, "held_out")),
         )
-        body = "Losses in nats per token:\n\n" + table(*summary.losses(trained))
+        header, rows = summary.losses(trained)
+        body = "Losses in nats per token:\n\n" + table(header[:-1], [row[:-1] for row in rows])
+        body += "\n\n" + table([header[0], header[-1]], [[row[0], row[-1]] for row in rows])  # one is wider than a page
         _publish(run, "channel_losses", "Channel losses", pictures.channel_losses(steps, held_out), body)
-        kept = ", ".join(f"{step:,}" for step in sorted(checkpoint.steps(run.store, folder)))
-        newest, export = (summary.place(run.store, trained[what]) for what in ("checkpoint", "export"))
-        rows = [["newest", newest], ["kept, by step", kept], ["exported model", export]]
-        _publish(run, "checkpoints", "Checkpoints", None, table(["what", "where"], rows))
+        _publish(run, "checkpoints", "Checkpoints", None, checkpoints(run, trained["export"], folder))
+
+
+def checkpoints(run: Run, export: str, folder: str) -> str:
+    """Every checkpoint by its step, and the exported model, each with what opens it."""
+    steps = sorted(checkpoint.steps(run.store, folder), reverse=True)
+    rows = [[step, f"`{address(run.store, checkpoint.path_of(folder, step))}`"] for step in steps]
+    model = address(run.store, export)
+    body = table(["step", "checkpoint"], rows) + "\n\nThe exported model, in transformers:\n\n```python\n"
+    body += f'AutoModelForCausalLM.from_pretrained("{model}")\nAutoTokenizer.from_pretrained("{model}")\n```'
+    return f"{body}\n\nA run of the same spec goes on from the newest that is whole."
+
+
+def address(store: Store, path: str) -> str:
+    """What opens a file or folder of the store from anywhere: its absolute path, or its URL."""
+    local = store.local(path)
+    return f"{store.url.rstrip('/')}/{path}" if local is None else str(Path(local).absolute())
 
 
 def channel_losses(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,22 +7,21 @@ Prefect a view: its result cache is off, and a flow that is retried or started a
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial, wraps
 from inspect import signature
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
 from data_specs import redaction
 from data_specs.redaction import printable
-from flows import artifacts, liveness
+from flows import artifacts, liveness, shown
 from flows.run import STOPS, Run
+from flows.shown import Progress
 from tasks.engine.gates import GateError
 from tasks.engine.runner import StageResult
 
@@ -36,33 +35,34 @@ Ended = dict[str, Any] | State
 MEANING = {
     "spec": "path of the spec",
     "store": "another store than the spec's",
-    "settings": "`key=value` overrides",
-    "run": "name of the run; made up by default",
-    "start": "stage to compute again beside what exists",
-    "stage": "stage to compute again beside what exists",
+    "set": "`key=value` overrides of settings",
+    "run": "name of the run's record; made up by default",
+    "from_stage": "stage to compute again beside what exists, then what depends on it",
+    "stage": "stage to compute again beside what exists, then what depends on it",
     "until": "last stage to run",
     "replace": "take the new values of a stage that is computed again, where they differ",
-    "retrain": "pins to learn anew",
+    "retrain": "pins to learn anew: domain, quality, tokenizer, ...",
 }
-"""What the parameters of flows mean."""
-
-
-class Progress:
-    """Progress of one task run: an artifact, and a log line at most every ten seconds."""
-
-    def __init__(self, key: str) -> None:
-        self.key, self.said = key, 0.0
-        self.artifact: Any = None
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        share, about = 100.0 * done / max(1, total), f"{stage}: {done:,} of {total:,}"
-        if self.artifact is None:
-            self.artifact = create_progress_artifact(share, key=self.key, description=about)
-        elif time.monotonic() - self.said > 10 or done == total:
-            update_progress_artifact(self.artifact, share, about)
-        if time.monotonic() - self.said > 10 and done < total:
-            get_run_logger().info(about)
-            self.said = time.monotonic()
+"""What the parameters of flows mean. They are called as the options of `sluice run`, but `from`, which is a word of
+Python's."""
+COLUMN_STAGES = Literal[
+    "documents",
+    "held_out",
+    "language",
+    "signals",
+    "domain",
+    "quality",
+    "exact",
+    "candidates",
+    "alike",
+    "clusters",
+    "channel",
+    "verdict",
+    "tokens",
+    "token_estimate",
+]
+"""Stages that can be computed again, by name: what a form offers. Any other name can be typed there, too."""
+Named = COLUMN_STAGES | str
 
 
 def _ended(result: StageResult) -> State:
@@ -76,10 +76,10 @@ def _ended(result: StageResult) -> State:
 
 
 @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False, retries=0)
-def run_stage(name: str, spec: str, work: Callable[[Progress], StageResult]) -> State:
+def run_stage(name: str, work: Callable[[], StageResult]) -> State:
     """One stage of a run. What the user can mend ends in a failed state with its message, without a traceback."""
     try:
-        return _ended(work(Progress(artifacts.key(spec, f"progress-{name}"))))
+        return _ended(work())
     except STOPS as error:
         get_run_logger().error("%s", error)
         return Failed(
@@ -89,10 +89,11 @@ def run_stage(name: str, spec: str, work: Callable[[Progress], StageResult]) -> 
         )
 
 
-def _steps(current: Run, names: Sequence[str], work: Callable[[str, Progress], StageResult]) -> State | None:
+def _steps(current: Run, names: Sequence[str], progress: Progress, work: Callable[[str], StageResult]) -> State | None:
     """Run stages as tasks until one fails; its state, or None."""
     for name in names:
-        state = run_stage(name, current.spec.name, partial(work, name), return_state=True)
+        progress.begin()
+        state = run_stage(name, partial(work, name), return_state=True)
         if state.is_failed() or state.is_crashed():
             error = state.result(raise_on_failure=False)
             current.fail(name, error if isinstance(error, BaseException) else RuntimeError(str(state.message)))
@@ -121,76 +122,100 @@ def plainly(steps: Callable[P, Ended]) -> Callable[P, Ended]:
     return ended
 
 
-@flow(name="corpus", persist_result=False)
+@flow(name="corpus", flow_run_name=shown.run_name, persist_result=False)
 @plainly
 @documented
 def corpus(
     spec: str = DEMO,
     store: str | None = None,
-    settings: list[str] | None = None,
-    run: str | None = None,
-    start: str | None = None,
-    until: str | None = None,
+    from_stage: Named | None = None,
+    until: Named | None = None,
     replace: bool = False,
+    set: list[str] | None = None,  # noqa: A002 (as the option is called)
     retrain: list[str] | None = None,
+    run: str | None = None,
 ) -> Ended:
     """The data half: from sources to tokens."""
-    current = Run.of(spec, store, settings or (), run, retrain or ())
-    names = current.corpus_stages(start, until)
-    with current.working(alone=replace):  # another run may have read what is replaced
+    current = Run.of(spec, store, set or (), run or shown.record_name(), retrain or ())
+    names = current.corpus_stages(from_stage, until)
+    # Alone with `replace`, as another run may have read what is replaced.
+    with current.working(alone=replace), shown.progress(current, len(names)) as progress:
         current.begin()
-        failed = _steps(current, names, lambda name, progress: current.stage(name, progress, name == start, replace))
+        failed = _steps(
+            current, names, progress, lambda name: current.stage(name, progress, name == from_stage, replace)
+        )
         current.save(ended=run is None or until not in (None, "plan", "train"))
         artifacts.corpus(current)
     return failed or current.json()
 
 
-@flow(name="training", persist_result=False)
+@flow(name="training", flow_run_name=shown.run_name, persist_result=False)
 @plainly
 @documented
 def training(
     spec: str = DEMO,
     store: str | None = None,
-    settings: list[str] | None = None,
-    run: str | None = None,
     until: str | None = None,
+    set: list[str] | None = None,  # noqa: A002 (as the option is called)
+    run: str | None = None,
 ) -> Ended:
     """The training half: the run plan, then training on it."""
-    current = Run.of(spec, store, settings or (), run)
-    with current.working():
+    current = Run.of(spec, store, set or (), run or shown.record_name())
+    names = _training_stages(until)
+    with current.working(), shown.progress(current, len(names)) as progress:
         current.resolve(anew=False)
-        names = ["plan"] if until == "plan" else ["plan", "train"]
-        failed = _steps(current, names, lambda name, progress: getattr(current, name)(progress))
+        failed = _steps(current, names, progress, lambda name: getattr(current, name)(progress))
         current.save(ended=True)
         artifacts.training(current)
     return failed or current.json()
 
 
-@flow(name="pretrain", persist_result=False)
+def _training_stages(until: str | None) -> list[str]:
+    """Stages of the training half up to `until`."""
+    return ["plan", "train"] if until in (None, "train") else ["plan"] if until == "plan" else []
+
+
+def _halves(
+    spec: str,
+    store: str | None,
+    start: str | None = None,
+    until: str | None = None,
+    replace: bool = False,
+    settings: list[str] | None = None,
+    retrain: list[str] | None = None,
+    run: str | None = None,
+) -> Ended:
+    """Both halves, each a flow of its own inside the one at work."""
+    current = Run.of(spec, store, settings or (), run or shown.record_name())
+    later = _training_stages(until)
+    stages = len(current.corpus_stages(start, until)) + len(later)
+    with shown.progress(current, stages), nullcontext() if replace else current.store.shared():
+        state = corpus(spec, store, start, until, replace, settings, retrain, current.name, return_state=True)
+        if state.is_completed() and later:
+            state = training(spec, store, until, settings, current.name, return_state=True)
+    return state.result() if state.is_completed() else Failed(message=state.message)
+
+
+@flow(name="pretrain", flow_run_name=shown.run_name, persist_result=False)
 @plainly
 @documented
 def pretrain(
     spec: str = DEMO,
     store: str | None = None,
-    settings: list[str] | None = None,
-    run: str | None = None,
-    start: str | None = None,
-    until: str | None = None,
+    from_stage: Named | None = None,
+    until: Named | None = None,
     replace: bool = False,
+    set: list[str] | None = None,  # noqa: A002 (as the option is called)
     retrain: list[str] | None = None,
+    run: str | None = None,
 ) -> Ended:
     """From sources to a trained model."""
-    current = Run.of(spec, store, settings or (), run)
-    with nullcontext() if replace else current.store.shared():
-        state = corpus(spec, store, settings, current.name, start, until, replace, retrain, return_state=True)
-        if state.is_completed() and until in (None, "plan", "train"):
-            state = training(spec, store, settings, current.name, until, return_state=True)
-    return state.result() if state.is_completed() else Failed(message=state.message)
+    return _halves(spec, store, from_stage, until, replace, set, retrain, run)
 
 
-@flow(name="stage", persist_result=False)
+@flow(name="stage", flow_run_name=shown.run_name, persist_result=False)
 @plainly
 @documented
-def stage(stage: str, spec: str = DEMO, store: str | None = None, replace: bool = False) -> Ended:
+def stage(stage: Named, spec: str = DEMO, store: str | None = None, replace: bool = False) -> Ended:
     """Compute one stage again, then what depends on it."""
-    return pretrain(spec, store, None, start=stage, replace=replace)
+    return _halves(spec, store, stage, replace=replace)

@@ -1,4 +1,4 @@
-"""Questions to the columns: one read-only SELECT over their views, and everything that is known of one document.
+"""Questions to the columns: one read-only SELECT over their views.
 
 DuckDB sees the views and nothing else: no file, no setting, no extension, no table function beside ranges, and exactly
 one SELECT statement. It scans them as far as the answer is read, in order of sources and on one thread, so an answer is
@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
-from pyarrow import compute, dataset
 
 from data_specs.expressions import locked, suggestion
 from data_specs.load import SpecError
@@ -78,7 +77,7 @@ def select(pipeline: Pipeline, sql: str) -> Iterator[Answer]:
 def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[list[Any]]:
     while rows := result.fetchmany(_AT_ONCE):
         for row in rows:
-            yield [_plain(value) for value in row]
+            yield [plain(value) for value in row]
 
 
 def _statement(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Tree]:
@@ -143,7 +142,7 @@ def _hint(pipeline: Pipeline, nodes: list[Tree], known: dict[str, View]) -> str:
     return ""
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value as JSON has it: bytes in hexadecimal, no NaN, numbers that JSON's readers keep, the rest as text."""
     match value:
         case None | bool() | str():
@@ -157,31 +156,7 @@ def _plain(value: Any) -> Any:
         case bytes():
             return value.hex()
         case list() | tuple():
-            return [_plain(each) for each in value]
+            return [plain(each) for each in value]
         case dict():
-            return {str(key): _plain(each) for key, each in value.items()}
+            return {str(key): plain(each) for key, each in value.items()}
     return str(value)
-
-
-def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
-    """Every column of one document, those of `corpus` first, by its URL or by the beginning of its id. Raises SpecError
-    where no document, or more than one, has it, StageError where nothing is computed."""
-    if {"/", ":"} & set(asked):
-        what, condition = f"the url {line(asked)}", dataset.field("url") == asked
-    else:
-        beginning = asked.lower()
-        if not beginning or set(beginning) - set("0123456789abcdef") or len(beginning) > 32:
-            raise SpecError([f"inspect: {asked!r} is not a document's id (up to 32 hexadecimal digits), nor a URL"])
-        what, condition = f"an id that begins with {beginning}", compute.starts_with(dataset.field("id"), beginning)
-    corpus = views(pipeline)["corpus"]
-    found = [(place, name) for place, table in corpus.scan(("id",), condition) for name in table["id"].to_pylist()]
-    if not found:
-        raise SpecError([f"inspect: no document has {what}"])
-    if len(found) > 1:
-        some = ", ".join(name for _, name in found[:3]) + (", ..." if len(found) > 3 else "")
-        raise SpecError([f"inspect: {len(found)} documents have {what}: {some}"])
-    [(place, name)] = found
-    corpus.places = [place]
-    [(_, table)] = corpus.scan(corpus.schema.names, dataset.field("id") == name)
-    [values] = table.to_pylist()
-    return {column: _plain(value) for column, value in values.items()}

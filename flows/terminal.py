@@ -98,7 +98,36 @@ def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
     console().print(f"the first {count}; `--json` gives all, a `limit` fewer" if more else count)
 
 
-def document(found: dict[str, Any]) -> None:
-    """Print one document, its text last."""
-    pairs((name, value) for name, value in found.items() if name != "text")
-    console().print(escaped(found["text"]), soft_wrap=True)
+def document(found: dict[str, Any], stages: dict[str, dict[str, Any]]) -> None:
+    """Print one document: what was decided and why, its text, then its columns by stage."""
+    for text in _verdict(found["verdict"]):
+        console().print(escaped(text), soft_wrap=True)
+    console().print("\n" + escaped(found["text"]) + "\n", soft_wrap=True)
+    for stage, columns in stages.items():
+        pairs(columns.items(), stage)
+
+
+def _verdict(found: dict[str, Any]) -> Iterator[str]:
+    """The verdict in lines: each rule that drops the document with the values that met it; all others are a number."""
+    kept, reason = found["kept"], found["reason"]
+    yield "no verdict" if kept is None else "kept" if kept else f"dropped: {reason}"
+    if not any(rule["rule"] == reason for rule in found["fails"]):
+        yield f"    {found['because']}"
+    if values := found.get("values"):
+        yield f"    with {_named(values)}"
+    if other := found.get("duplicate_of"):
+        yield f"    {other['id']}, similarity {cell(other['similarity'])}"
+    for rule in found["fails"]:
+        if rule["rule"] != reason:
+            yield f"it also meets {rule['rule']}"
+        yield f"    {rule['drop']}" + (f"    (where {rule['where']})" if rule["where"] else "")
+        yield f"    with {_named(rule['values'] | rule['thresholds'])}"
+        yield f"    from {rule['origin']}"
+    if kept is not None:
+        others = "other rules" if found["fails"] else "rules"
+        yield f"{found['passes']} {others} do not drop it"
+
+
+def _named(values: dict[str, Any]) -> str:
+    """`name = value` of each."""
+    return ", ".join(f"{name} = {'null' if value is None else line(value)}" for name, value in values.items())

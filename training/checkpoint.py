@@ -43,6 +43,11 @@ def folder(run: str) -> str:
     return f"runs/{run}/checkpoints"
 
 
+def path_of(run: str, step: int) -> str:
+    """The manifest of a checkpoint, which is committed last."""
+    return f"{folder(run)}/{step:08d}.json"
+
+
 def steps(store: Store, run: str) -> list[int]:
     """Steps of the run's checkpoints, newest first; whether they verify is not looked at."""
     names = (re.fullmatch(r"(\d{8})\.json", name) for name in store.list(folder(run)))
@@ -80,7 +85,7 @@ def commit(store: Store, run: str, cursor: Cursor, plan: str, model: dict[str, A
     step = cursor.step
     shards = [orjson.loads(store.read(f"{folder(run)}/{step:08d}.{rank:05d}.json")) for rank in range(world)]
     content = {"cursor": asdict(cursor), "plan": plan, "model": model, "shards": shards}
-    path = f"{folder(run)}/{step:08d}.json"
+    path = path_of(run, step)
     store.commit(path, orjson.dumps(content | {"sha256": _sha256(content)}))
     if old := steps(store, run)[keep:]:
         remove(store, run, 0, old[0])
@@ -89,7 +94,7 @@ def commit(store: Store, run: str, cursor: Cursor, plan: str, model: dict[str, A
 
 def load(store: Store, run: str, step: int) -> Checkpoint:
     """The list of a checkpoint. Raises CheckpointError where it does not verify."""
-    path = f"{folder(run)}/{step:08d}.json"
+    path = path_of(run, step)
     try:
         content = orjson.loads(store.read(path))
         stated = content.pop("sha256")

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 @reading
 @click.argument("document")
 def inspect(current: Run, document: str, as_json: bool) -> None:
-    """Show one document of SPEC: its text, every column, its verdict.
+    """Show one document of SPEC: its verdict and what led to it, its text, every column.
 
     DOCUMENT is its URL, or its id in hexadecimal, or a beginning of that which no other id has; `sluice query` finds
     ids.
     """
-    from flows import query as queries
+    from flows import document as documents
     from flows import terminal
 
-    found = queries.document(current.pipeline, document)
+    found = documents.document(current.pipeline, document)
     if as_json:
         said(found)
     else:
-        terminal.document(found)
+        terminal.document(found, documents.by_stage(current.pipeline, found))

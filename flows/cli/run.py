@@ -56,7 +56,7 @@ def run(
     where = None if store is None else parameters.masked(store)
     given = [parameters.masked(setting) for setting in settings]
     with embedded.answering():
-        state = pretrain(spec, where, given, name, start, until, replace, list(retrain), return_state=True)
+        state = pretrain(spec, where, start, until, replace, given, list(retrain), name, return_state=True)
     fanout.stop()
     if command.stopped:
         raise KeyboardInterrupt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -101,10 +102,31 @@ def test_full_runs_as_a_deployment_and_a_second_run_is_cached(tmp_path: Path) ->
             assert ended.returncode == 0, ended.stdout + ended.stderr
             check_stages(api)
             check_retry(environment, api, spec)
-        artifacts = get(f"{api}/artifacts/filter", {"artifacts": {"type": {"any_": ["markdown"]}}})
-        drawn = {"small-funnel", "small-mixture", "small-tokenizer", "small-channel-losses"}
-        assert {a["key"] for a in artifacts} >= drawn | {"small-checkpoints"}
-        assert {a["key"] for a in artifacts if "](data:image/svg+xml;base64," in a["data"]} >= drawn
+        check_pages(api, tmp_path)
+
+
+def check_pages(api: str, folder: Path) -> None:
+    """A run is called by its spec and its record, and its page has one bar of progress and every artifact."""
+    runs = {run["id"]: run for run in get(f"{api}/flow_runs/filter", {}) if run["state"]["type"] != "SCHEDULED"}
+    records = {path.name for path in (folder / "store" / "runs" / "records").iterdir()}
+    assert {run["name"] for run in runs.values()} == {f"small {record}" for record in records}
+    assert len({run["name"] for run in runs.values() if run["deployment_id"]}) == 4  # two, a rerun, one retried
+    drawn = {"small-funnel", "small-mixture", "small-tokenizer", "small-channel-losses"}
+    page: dict[str, list[dict[str, Any]]] = {}
+    for artifact in get(f"{api}/artifacts/filter", {}):
+        page.setdefault(artifact["flow_run_id"], []).append(artifact)
+    assert {runs[name]["deployment_id"] is not None for name in page} == {True}
+    assert len(page) == 4
+    for name, found in page.items():
+        assert {a["key"] for a in found} == drawn | {"small-checkpoints", "small-progress"}
+        assert {a["key"] for a in found if "](data:image/svg+xml;base64," in str(a["data"])} == drawn
+        bars = [artifact["data"] for artifact in found if artifact["type"] == "progress"]
+        assert len(bars) == runs[name]["run_count"]
+        assert max(bars) == 100
+        [pages] = {artifact["data"] for artifact in found if artifact["key"] == "small-checkpoints"}
+        paths = re.findall(r"`(\S+)` \|", pages)
+        assert paths
+        assert all(Path(path).is_absolute() and Path(path).is_file() for path in paths)
 
 
 def check_schedule(api: str, deployment: str) -> None:
@@ -176,3 +198,41 @@ def test_the_form_of_a_run_explains_every_parameter() -> None:
         assert {"spec", "store", "replace"} <= set(properties)
         assert all(each["description"] for each in properties.values())
         assert properties["spec"]["default"] == "data_specs/demo.yaml"
+
+
+def test_parameters_are_called_as_the_options_of_the_command_line() -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.cli import cli
+    from flows.pretrain import pretrain
+
+    options = {option.opts[0].lstrip("-") for option in cli.commands["run"].params} - {"json"}
+    assert set(parameter_schema(pretrain).properties) == options - {"from"} | {"from_stage", "run"}
+
+
+def test_the_form_offers_every_stage_that_can_be_computed_again_and_takes_other_names() -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.pretrain import stage
+    from flows.run import Run
+
+    offered, typed = parameter_schema(stage).properties["stage"]["anyOf"]
+    assert typed == {"type": "string"}
+    run = Run.of(str(ROOT / "data_specs" / "demo.yaml"))
+    assert sorted(offered["enum"]) == sorted(name for name in run.corpus_stages() if not name.startswith("learn_"))
+
+
+@pytest.mark.parametrize("module", ["flows.pretrain", "flows.cli", "flows.run"])
+def test_whoever_imports_a_flow_nothing_reports_its_use(module: str) -> None:
+    program = (
+        f"import {module}, json, os; from huggingface_hub import constants; "
+        "from prefect._internal.analytics import is_telemetry_enabled; "
+        "from prefect.settings import get_current_settings; "
+        "from ray._common.usage.usage_lib import usage_stats_enabled; "
+        "print(json.dumps([is_telemetry_enabled(), get_current_settings().server.analytics_enabled, "
+        "usage_stats_enabled(), not constants.HF_HUB_DISABLE_TELEMETRY]))"
+    )
+    names = ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "RAY_USAGE_STATS_ENABLED", "HF_HUB_DISABLE_TELEMETRY")
+    environment = {name: value for name, value in os.environ.items() if name not in (*names, "CI")}
+    ran = subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, capture_output=True, check=True)
+    assert json.loads(ran.stdout) == [False] * 4

@@ -1,0 +1,118 @@
+"""One document: its verdict explained, and every column of it.
+
+The verdict names the rule that the reason is, as the spec has it, with the values of the document that met it and the
+pinned thresholds that they were compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import compute, dataset
+
+from data_specs.expressions import parse
+from data_specs.load import SpecError
+from data_specs.spec import Rule
+from flows.query import plain
+from flows.terminal import line
+from tasks import registry
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.sql import evaluate
+from tasks.engine.stage import DOCUMENTS
+from tasks.engine.views import ADDRESS, View, views
+
+FAILS = "fails_"
+"""What the columns begin with that say of each rule whether it drops a document."""
+REASONS = {
+    "held_out": "it is held out: evaluation is made from it, and training never sees it",
+    "held_out_copy": "it is a copy of a held-out document, or in one cluster with it",
+    "no_channel": "no channel's expression is true",
+    "duplicate": "it is alike to a document that is kept",
+}
+"""What the reasons mean that are no rules."""
+
+
+def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
+    """Every column of one document, those of `corpus` first, and its `verdict`; by its URL or by the beginning of its
+    id. Raises SpecError where no document, or more than one, has it, StageError where nothing is computed."""
+    corpus = views(pipeline)["corpus"]
+    row = _row(corpus, asked)
+    [values] = row.to_pylist()
+    return {column: plain(value) for column, value in values.items()} | {"verdict": verdict(pipeline, corpus, row)}
+
+
+def _row(corpus: View, asked: str) -> pa.Table:
+    """The row of the document that is asked for."""
+    if {"/", ":"} & set(asked):
+        what, condition = f"the url {line(asked)}", dataset.field("url") == asked
+    else:
+        beginning = asked.lower()
+        if not beginning or set(beginning) - set("0123456789abcdef") or len(beginning) > 32:
+            raise SpecError([f"inspect: {asked!r} is not a document's id (up to 32 hexadecimal digits), nor a URL"])
+        what, condition = f"an id that begins with {beginning}", compute.starts_with(dataset.field("id"), beginning)
+    found = [(place, name) for place, table in corpus.scan(("id",), condition) for name in table["id"].to_pylist()]
+    if not found:
+        raise SpecError([f"inspect: no document has {what}"])
+    if len(found) > 1:
+        some = ", ".join(name for _, name in found[:3]) + (", ..." if len(found) > 3 else "")
+        raise SpecError([f"inspect: {len(found)} documents have {what}: {some}"])
+    [(place, name)] = found
+    corpus.places = [place]
+    [(_, row)] = corpus.scan(corpus.schema.names, dataset.field("id") == name)
+    return row
+
+
+def verdict(pipeline: Pipeline, corpus: View, row: pa.Table) -> dict[str, Any]:
+    """`kept` and `reason`, both null before the verdict is computed; what the reason means; every rule that drops the
+    document, in order, and how many others judged it; of a duplicate the document that stays in its place."""
+    [values] = row.to_pylist()
+    found: dict[str, Any] = {"kept": values.get("kept"), "reason": values.get("reason")}
+    if found["kept"] is None:
+        return found | {"because": "the verdict is not computed for this document yet", "fails": [], "passes": 0}
+    rules = pipeline.spec.rules
+    fails = [rule for rule in rules if values[FAILS + rule.name]]
+    reason = next((rule for rule in fails if rule.name == found["reason"]), None)
+    because = reason.drop if reason else REASONS.get(found["reason"], f"it passes every rule, in {values['channel']}")
+    found |= {"because": because, "fails": [_rule(pipeline, rule, row) for rule in fails]}
+    found["passes"] = len(rules) - len(fails)
+    if found["reason"] == "no_channel":
+        found["values"] = _values(row, pipeline.spec.channels.values())
+    if kept := values["duplicate_of"]:
+        found["duplicate_of"] = {"id": _id(pipeline, corpus, kept), "similarity": plain(kept["similarity"])}
+    return found
+
+
+def _rule(pipeline: Pipeline, rule: Rule, row: pa.Table) -> dict[str, Any]:
+    """A rule as the spec has it, the values of the columns it reads, and the thresholds for this document."""
+    texts = [text for text in (rule.drop, rule.where) if text]
+    asked = {f"percentile({column}, {p})": (column, p) for column, p in registry.asked_of(texts)}
+    bound = {text: registry.bound(text, pipeline.pins) for text in asked}
+    numbers = evaluate(bound, row, dict.fromkeys(bound, pa.float64())).to_pylist()[0] if bound else {}
+    said = {"rule": rule.name, "drop": rule.drop, "where": rule.where, "origin": rule.origin}
+    return said | {"values": _values(row, texts), "thresholds": {text: plain(n) for text, n in numbers.items()}}
+
+
+def _values(row: pa.Table, texts: Iterable[str]) -> dict[str, Any]:
+    """The columns that some expressions read, in the row's order, without the text itself."""
+    read = frozenset[str]().union(*(parse(text).columns for text in texts))
+    return {name: plain(row[name][0].as_py()) for name in row.column_names if name in read and name != "text"}
+
+
+def _id(pipeline: Pipeline, corpus: View, address: dict[str, int]) -> str | None:
+    """The id of the document at an address."""
+    uids = pipeline.uids()
+    corpus.places = [uids.index(address["shard"])] if address["shard"] in uids else []
+    for _, table in corpus.scan(("id",), dataset.field("position") == address["position"]):
+        return str(table["id"][0].as_py())
+    return None
+
+
+def by_stage(pipeline: Pipeline, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Stage -> the columns it wrote of a document, without those that the verdict says."""
+    stages = {"documents": [*DOCUMENTS.names, *ADDRESS.names]}
+    stages |= {node.name: node.stage.writes.names for node in pipeline.nodes if node.writes}
+    said = {"text", *(f"{FAILS}{rule.name}" for rule in pipeline.spec.rules)}
+    shown = {stage: {n: found[n] for n in names if n in found and n not in said} for stage, names in stages.items()}
+    return {stage: columns for stage, columns in shown.items() if columns}

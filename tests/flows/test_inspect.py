@@ -1,0 +1,101 @@
+"""`sluice inspect`: the verdict with the rule, the values and the thresholds that led to it, then text and columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.commands import ask, told
+
+
+def one(spec: Any, condition: str) -> str:
+    """The id of a document of which a condition is true."""
+    [[name]] = told("query", spec, f"select min(id) from corpus where {condition}")["rows"]
+    assert name is not None
+    return str(name)
+
+
+def test_the_verdict_names_the_rule_the_values_that_met_it_and_where_it_stands(computed: Any) -> None:
+    spec, _ = computed
+    name = one(spec, "reason = 'short'")
+    found = told("inspect", spec, name)
+    [rule] = found["verdict"]["fails"]
+    line = next(n for n, text in enumerate(spec.read_text().splitlines(), 1) if "- short:" in text)
+    assert (rule["rule"], rule["drop"]) == ("short", "domain <> 'code' and words < 40")
+    assert rule["values"] == {"domain": found["domain"], "words": found["words"]}
+    assert rule["origin"].endswith(f"small.yaml:{line}")
+    assert found["verdict"] | {"fails": []} == {
+        "kept": False,
+        "reason": "short",
+        "because": rule["drop"],
+        "fails": [],
+        "passes": 2,
+    }
+    shown = ask("inspect", spec, name).stdout
+    assert shown.startswith("dropped: short\n    domain <> 'code' and words < 40\n    with ")
+    assert f"words = {found['words']}" in shown
+    assert "2 other rules do not drop it" in shown
+    assert "fails_" not in shown
+    assert shown.index(found["text"]) < shown.index("language_score")
+
+
+def test_a_percentile_is_shown_as_the_pinned_number_it_stands_for(computed: Any) -> None:
+    spec, _ = computed
+    found = told("inspect", spec, one(spec, "reason = 'low_quality'"))
+    [rule] = found["verdict"]["fails"]
+    assert rule["values"] == {"quality": found["quality"]}
+    [(text, threshold)] = rule["thresholds"].items()
+    assert text == "percentile(quality, 2)"
+    assert found["quality"] < threshold
+    above = f"quality > {threshold!r} and domain = '{found['domain']}'"
+    kept = told("query", spec, f"select count(*) from corpus where fails_low_quality and {above}")
+    assert kept["rows"] == [[0]]
+
+
+def test_every_rule_that_is_met_is_shown_and_the_first_is_the_reason(computed: Any, copied: Any) -> None:
+    from tests.whole import go
+
+    spec = copied
+    wide = spec.read_text().replace(
+        '  - short: "', '  - tiny: "words < 41"\n    where: "domain <> \'code\'"\n  - short: "'
+    )
+    spec.write_text(wide)
+    go(spec, until="verdict")
+    name = one(spec, "reason = 'tiny' and fails_short")
+    found = told("inspect", spec, name)["verdict"]
+    assert [rule["rule"] for rule in found["fails"]] == ["tiny", "short"]
+    assert found["fails"][0]["where"] == "domain <> 'code'"
+    assert set(found["fails"][0]["values"]) == {"words", "domain"}
+    shown = ask("inspect", spec, name).stdout
+    assert "words < 41    (where domain <> 'code')" in shown
+    assert "it also meets short\n    domain <> 'code' and words < 40\n" in shown
+
+
+def test_a_duplicate_names_the_document_that_stays_and_a_kept_one_its_channel(computed: Any) -> None:
+    spec, _ = computed
+    name = one(spec, "reason = 'duplicate'")
+    found = told("inspect", spec, name)
+    other = found["verdict"]["duplicate_of"]
+    kept = told("inspect", spec, other["id"])
+    assert (kept["shard"], kept["position"]) == (found["duplicate_of"]["shard"], found["duplicate_of"]["position"])
+    assert kept["verdict"]["because"] == f"it passes every rule, in {kept['channel']}"
+    assert (kept["verdict"]["kept"], kept["verdict"]["passes"], kept["verdict"]["fails"]) == (True, 3, [])
+    assert 0.8 <= other["similarity"] <= 1
+    assert f"{other['id']}, similarity" in ask("inspect", spec, name).stdout
+
+
+@pytest.mark.parametrize("reason", ["held_out", "held_out_copy"])
+def test_a_reason_that_is_no_rule_is_explained(computed: Any, reason: str) -> None:
+    shown = ask("inspect", computed[0], one(computed[0], f"reason = '{reason}'")).stdout
+    assert shown.startswith(f"dropped: {reason}\n    it is ")
+    assert "3 rules do not drop it" in shown
+
+
+def test_before_the_verdict_is_computed_a_document_has_none(computed: Any) -> None:
+    spec, _ = computed
+    changed = "--set=rules.short=domain <> 'code' and words < 39"
+    name = told("query", spec, "select min(id) from documents")["rows"][0][0]
+    found = told("inspect", spec, changed, name)
+    assert (found["verdict"]["kept"], found["verdict"]["fails"]) == (None, [])
+    assert ask("inspect", spec, changed, name).stdout.startswith("no verdict\n    the verdict is not computed")
