@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import signal
 import subprocess
 from typing import Any
 
 import prefect
 import pytest
+from prefect import flow_engine
 from prefect.server.api import server
 
 from flows import prefect_patches
@@ -28,3 +31,12 @@ def test_the_temporary_server_is_started_in_a_session_of_its_own_and_ends_with_u
     assert args[1:3] == ["-c", prefect_patches.SERVE]
     assert "prefect.server.api.server:create_app" in args
     assert options["start_new_session"]
+
+
+def test_a_flow_of_the_command_line_leaves_sigterm_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert inspect.getsource(flow_engine).count("with capture_sigterm():") == 2
+    monkeypatch.setattr(flow_engine, "capture_sigterm", flow_engine.capture_sigterm)  # so that it is put back
+    before = signal.getsignal(signal.SIGTERM)
+    prefect_patches.keep_signals()
+    with flow_engine.capture_sigterm():
+        assert signal.getsignal(signal.SIGTERM) == before

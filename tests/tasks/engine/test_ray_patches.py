@@ -7,7 +7,7 @@ import logging
 import signal
 
 import ray
-from ray._private import utils, worker
+from ray._private import services, utils, worker
 from ray._private.authentication import authentication_token_setup
 
 from tasks.engine import ray_patches
@@ -28,3 +28,13 @@ def test_ray_asks_the_function_that_was_changed_to_handle_sigterm_and_it_does_no
 def test_rays_token_is_no_warning() -> None:
     ray_patches.apply(ray)
     assert not authentication_token_setup.logger.isEnabledFor(logging.WARNING)
+
+
+def test_a_local_ray_is_started_with_a_loopback_address_in_sessions_of_its_own() -> None:
+    assert "ray_constants.ENABLE_RAY_CLUSTER" in inspect.getsource(services.get_node_ip_address)
+    assert "ConsolePopen(" in inspect.getsource(services.start_ray_process)
+    before = services.ConsolePopen
+    with ray_patches.local(ray):
+        assert services.get_node_ip_address() == "127.0.0.1"
+        assert services.ConsolePopen.keywords == {"start_new_session": True}
+    assert (services.ConsolePopen, services.ray_constants.ENABLE_RAY_CLUSTER) == (before, True)
