@@ -135,15 +135,25 @@ def mixture(plan: dict[str, Any]) -> tuple[list[str], Rows]:
 
 def losses(training: dict[str, Any]) -> tuple[list[str], Rows]:
     """The loss of the first and the last step and on held-out documents per channel, and how many those are: header
-    and rows."""
+    and rows. Where a channel's last step is not the run's, it is named."""
     rows: Rows = []
     for name, channel in training["channels"].items():
         held_out = training["held_out"].get(name, {})
         text = f"{held_out['tokens']:,} tokens of {held_out['documents']:,} documents" if held_out.get("tokens") else ""
-        both = channel["first"], channel["last"], held_out.get("first"), held_out.get("last")
+        if not text:
+            text = "no held-out documents" if training["held_out"] else "not evaluated"
+        both = channel["first"], _last(channel, training), held_out.get("first"), held_out.get("last")
         rows.append([name, channel["tokens"], *both, text])
     header = ["channel", "tokens", "first step", "last step", "held out first", "held out last", "evaluated on"]
     return header, rows
+
+
+def _last(channel: dict[str, Any], training: dict[str, Any]) -> float | str | None:
+    """A channel's last loss, with its step where that is not the run's last. Summaries of older runs tell no steps."""
+    step = channel.get("last_step")
+    if step is None or step == training["last_step"]:
+        return channel["last"]
+    return f"{channel['last']:.3f} (step {step:,})"
 
 
 def shares(plan: dict[str, Any]) -> dict[str, dict[str, float]]:

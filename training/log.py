@@ -118,17 +118,20 @@ def evaluated(store: Store, run: str, step: int) -> bool:
 
 def summarize(store: Store, run: str) -> dict[str, Any]:
     """What a run came to: steps, supervised tokens, last loss, first and last loss per channel and held-out channel,
-    seconds spent in steps that survive. A channel's `first` is at the first step that had a token of it."""
+    seconds spent in steps that survive. A channel's `first` and `last` are at the first and the last step that had a
+    token of it; `last_step` is that step, and of the run, its own last one."""
     steps, held = read(store, run), read(store, run, "held_out")
     channels: dict[str, dict[str, Any]] = {}
     for record in steps:
         for name, (loss, tokens) in record["channels"].items():
-            entry = channels.setdefault(name, {"first": loss, "last": loss, "tokens": 0})
-            entry["first"] = loss if entry["first"] is None else entry["first"]
-            entry["last"] = entry["last"] if loss is None else loss
+            entry = channels.setdefault(name, {"first": None, "last": None, "last_step": None, "tokens": 0})
+            if loss is not None:
+                entry["first"] = loss if entry["first"] is None else entry["first"]
+                entry |= {"last": loss, "last_step": record["step"]}
             entry["tokens"] += tokens
     return {
         "steps": len(steps),
+        "last_step": steps[-1]["step"] if steps else 0,
         "tokens": sum(record["tokens"] for record in steps),
         "loss": steps[-1]["loss"] if steps else None,
         "channels": channels,
