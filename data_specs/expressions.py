@@ -70,6 +70,9 @@ _KINDS = _names("""
     OPERATOR_NOT OPERATOR_IS_NULL OPERATOR_IS_NOT_NULL OPERATOR_COALESCE OPERATOR_TRY ARRAY_EXTRACT
 """)
 """Types of syntax nodes that are allowed."""
+_PLAIN = _names("COLUMN_REF CONSTANT COMPARISON CONJUNCTION OPERATOR BETWEEN")
+_PLAIN_OPERATORS = _names("COMPARE_IN COMPARE_NOT_IN OPERATOR_NOT OPERATOR_IS_NULL OPERATOR_IS_NOT_NULL")
+"""What `compares_with_constants` allows."""
 _LITERALS = _names("INTEGER NUMERIC STRING BOOLEAN NULL_LITERAL")
 _REFUSED = {
     "SUBQUERY": "a subquery",
@@ -148,6 +151,23 @@ def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] |
     for node in _walk(tree):
         _check(node)
     return _written(bound(tree))
+
+
+def compares_with_constants(text: str) -> bool:
+    """Whether an expression does nothing but compare columns with constants, and combine that by AND, OR and NOT."""
+    return all(
+        node["class"] in _PLAIN
+        and (node["class"] != "OPERATOR" or node["type"] in _PLAIN_OPERATORS)
+        and (node["class"] != "COMPARISON" or "CONSTANT" in (node["left"]["class"], node["right"]["class"]))
+        and (node["class"] != "BETWEEN" or {"CONSTANT"} == {node["lower"]["class"], node["upper"]["class"]})
+        for node in _walk(_tree(text))
+    )
+
+
+def literals(text: str) -> frozenset[str]:
+    """The constants in an expression, strings without their quotes."""
+    nodes = [node for node in _walk(_tree(text)) if node["class"] == "CONSTANT"]
+    return frozenset(node["literal"]["text"] for node in nodes if "text" in node["literal"])
 
 
 def renamed(text: str, columns: Mapping[str, str]) -> str:

@@ -29,7 +29,8 @@ _COST = "expected_core_hours"
 
 
 def forecast(run: Run) -> dict[str, Any]:
-    """{"spec", "stages": [...], "expected": {...}, "pins": [...], "training": {...}} of a run that is resolved."""
+    """{"spec", "stages": [...], "expected": {...}, "pins": [...], "training": {...}, "certain_stops": [...]} of a run
+    that is resolved; the last are gates at which it is bound to stop."""
     planned = run.planned()
     training = _training(run, planned)
     stages = [*corpus(run.pipeline), _plan(run, planned), _train(run, planned, training)]
@@ -40,6 +41,7 @@ def forecast(run: Run) -> dict[str, Any]:
     }
     pins = _pins(run.pipeline)
     found = {"spec": run.spec.name, "stages": stages, "expected": expected, "pins": pins, "training": training}
+    found["certain_stops"] = run.certain_stops()
     return redaction.values(found)
 
 
@@ -213,6 +215,8 @@ def show(found: dict[str, Any]) -> None:
     console().print(grid)
     notes.show()
     console().print("core-hours: hours of worker processes by the clock, one core each; as the same steps last took")
+    for stop in found["certain_stops"]:
+        console().print(f"This run would stop: {stop}")
     pins = table("pin", "sha256", "age in days", "run", "", title="Pins")
     notes = Notes()
     for pin in found["pins"]:

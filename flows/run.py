@@ -24,7 +24,7 @@ from data_specs.spec import Spec
 from flows import parameters, supervisor, trainings
 from flows.embedded import ServerError
 from tasks import registry
-from tasks.engine import fanout, garbage_collection
+from tasks.engine import fanout, garbage_collection, gates
 from tasks.engine.gates import GateError
 from tasks.engine.ledger import funnel
 from tasks.engine.pipeline import Listed, Pipeline
@@ -134,7 +134,7 @@ class Run:
 
     def corpus_stages(self, start: str | None = None, until: str | None = None) -> list[str]:
         """Names of the corpus stages up to `until`, in order. Raises SpecError for a name that is none, and for a
-        `start` that cannot be computed again or comes after `until`."""
+        `start` that cannot be computed again or comes after `until`, GateError where a gate is bound to stop them."""
         names = ["documents", *(node.name for node in self.pipeline.nodes)]
         known = [*names, "plan", "train"]
         for option, name in (("--from", start), ("--until", until)):
@@ -151,7 +151,16 @@ class Run:
         for pin in sorted(self.pipeline.pins.retrain):
             if until and known.index(f"learn_{pin}") > known.index(until):
                 raise SpecError([f"--retrain: learn_{pin} comes after {until}, where --until stops"])
-        return names[: names.index(until) + 1] if until in names else names
+        chosen = names[: names.index(until) + 1] if until in names else names
+        if "verdict" in chosen and (certain := self.certain_stops()):
+            raise GateError("; ".join(certain))
+        return chosen
+
+    def certain_stops(self) -> list[str]:
+        """Why this run is bound to stop at a gate, as the spec alone shows."""
+        channels = [name for name, weight in registry.weights(self.spec).items() if weight] or [*self.spec.channels]
+        columns = registry.columns(self.pipeline.nodes)
+        return gates.certain(self.spec, channels, registry.gates(self.spec), columns)
 
     def reads(self) -> bool:
         """Whether documents have to be read. Raises SourceError for sources that cannot be listed."""

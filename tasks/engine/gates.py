@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from data_specs.expressions import ExpressionError, compares_with_constants, literals, parse
+from data_specs.spec import Spec
 from tasks.engine.ledger import funnel, removed_share
 from tasks.engine.listings import Listings
 from tasks.engine.pipeline import NAMED, Pipeline
 from tasks.engine.reading import InputShard, escaped
+from tasks.engine.sql import evaluate
 from tasks.storage.manifest import QUARANTINED, Index
 
+_MOST = 20_000
+"""Combinations of values on which two expressions are judged, at most."""
 DAMAGE = frozenset({"unreadable", "truncated"})
 """Reasons of quarantined records that stand for a damaged file."""
 
@@ -203,6 +211,61 @@ def removed(pipeline: Pipeline) -> None:
                 f"verdict: duplicates and copies of held-out documents take {share:.1%} of source {source}, more "
                 f"than gates.removed_per_source = {limit:.0%}; look at them with `sluice query`, or raise the gate"
             )
+
+
+def certain(spec: Spec, channels: Collection[str], wheres: Mapping[str, str], columns: pa.Schema) -> list[str]:
+    """Why a run is bound to stop at `gates.skipped`, as the spec alone shows: one of the `channels` that have a weight
+    takes only documents that a stage's `where` (of `wheres`) skips, so each of them that is kept was skipped."""
+    if spec.gates.skipped:
+        return []
+    return [
+        f"channels.{channel} takes only documents that stages.{stage}.where skips, so the verdict would stop the run: "
+        "set gates.skipped: true, or leave the channel out"
+        for channel in channels
+        for stage, where in wheres.items()
+        if _apart(spec.channels[channel], where, columns)
+    ]
+
+
+def _apart(one: str, other: str, columns: pa.Schema) -> bool:
+    """Whether no row can meet both expressions, though some meet the first: where they compare columns with constants
+    alone, it shows in every combination of these constants, values between and beside them, and null. Others, and those
+    with too many combinations, are not judged."""
+    names = sorted(parse(one).columns | parse(other).columns)
+    if not (names and compares_with_constants(one) and compares_with_constants(other)):
+        return False
+    constants = literals(one) | literals(other)
+    values = [_candidates(columns.field(name).type, constants) for name in names]
+    if math.prod(map(len, values)) > _MOST:
+        return False
+    rows = zip(*product(*values), strict=True)
+    given = {name: pa.array(row, columns.field(name).type) for name, row in zip(names, rows, strict=True)}
+    try:
+        found = evaluate({"one": one, "other": other}, pa.table(given))
+    except ExpressionError:
+        return False
+    met = pc.fill_null(found["one"], False)
+    return bool(pc.any(met).as_py()) and not pc.any(pc.and_(met, pc.fill_null(found["other"], False))).as_py()
+
+
+def _candidates(kind: pa.DataType, constants: Collection[str]) -> list[Any]:
+    """Values of a type that may tell expressions with these constants apart."""
+    if pa.types.is_boolean(kind):
+        return [None, False, True]
+    if pa.types.is_string(kind):
+        return [None, "", *sorted({*constants, *(f"{each}~" for each in constants)})]
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        numbers = sorted({float(each) for each in constants if _number(each)} | {0.0})
+        near = [number + step for number in numbers for step in (-1, 0, 1)]
+        return [None, *(near if pa.types.is_floating(kind) else [max(0, int(number)) for number in near])]
+    return [None]
+
+
+def _number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def skipped(pipeline: Pipeline) -> None:

@@ -159,3 +159,37 @@ def test_targets_are_not_called_positions(computed: Any) -> None:
     training = asked(spec)["training"]
     assert training["positions"] == 8 * 1024 > training["tokens"] == run.plan_facts["supervised"]
     assert "supervised_tokens" not in asked(spec, "mixture.tokens=4096")["training"]
+
+
+QUALITY = 'stages: {quality: {reference: "length(text) > 9", where: "%s"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("where", "channel", "bound"),
+    [
+        ("source <> 'code'", "source = 'code'", True),
+        ("source <> 'code'", "source in ('code', 'web')", False),
+        ("source not in ('code', 'notes') and words > 5", "source = 'notes'", True),
+        ("words >= 50", "words < 50", True),
+        ("words >= 50", "words <= 50", False),
+        ("source is null", "source is not null", True),
+        ("regexp_matches(url, '^https')", "source = 'code'", False),
+        ("source <> 'code'", "contains(source, 'code')", False),
+        ("source <> 'code'", "source = 'code' and source = 'web'", False),
+    ],
+)
+def test_a_run_that_is_bound_to_stop_at_the_gate_skipped_is_told_so_by_its_plan_and_before_its_first_stage(
+    where: str, channel: str, bound: bool, tmp_path: Path
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    (tmp_path / "web.jsonl").write_text('{"text": "one"}\n')
+    sources = f"name: x\nstore: {tmp_path}/store\nsources: {{web: {{kind: jsonl, paths: {tmp_path}/web.jsonl}}}}\n"
+    spec.write_text(f'{sources}{QUALITY % where}channels: {{odd: "{channel}", rest: "true"}}\n')
+    stops = told("plan", spec)["certain_stops"]
+    assert [stop.partition(" takes")[0] for stop in stops] == (["channels.odd"] if bound else [])
+    if bound:
+        assert "stages.quality.where skips" in ask("plan", spec).stdout.replace("\n", " ")
+        found = told("run", spec, code=3)
+        assert "set gates.skipped: true" in found["error"]
+        assert not (tmp_path / "store" / "documents").exists()
+        assert told("plan", spec, "--set", "gates.skipped=true")["certain_stops"] == []

@@ -11,6 +11,7 @@ from safetensors.numpy import load
 from transformers import get_cosine_schedule_with_warmup, get_wsd_schedule
 
 from data_specs.training import LearningRate
+from flows import summary
 from tasks.storage.store import Store
 from training import checkpoint, log
 from training.checkpoint import CheckpointError
@@ -82,6 +83,25 @@ def test_followers_see_each_record_once_and_stops_are_never_superseded(tmp_path:
     assert [record["kind"] for record in log.records(store, "r", seen)] == ["start", "step"]
     assert log.read(store, "r", "non_finite")[0]["row"] == 24
     assert log.read(store, "r")[0]["loss"] is None
+
+
+def test_a_channel_that_ended_before_the_run_is_summarised_with_its_own_last_step(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    writer = log.Log(store, "r", -1)
+    for step in (1, 2, 3, 4):
+        early = [9.0 - step, 10] if step < 3 else [None, 0]
+        writer.write(
+            "step", step, channels={"early": early, "late": [5.0, 10]}, tokens=20, loss=5.0, seconds=1.0, rows=1
+        )
+    writer.flush()
+    found = log.summarize(store, "r") | {"held_out": {"late": {"tokens": 8, "documents": 2, "first": 9.0, "last": 5.0}}}
+    assert found["channels"]["early"] == {"first": 8.0, "last": 7.0, "last_step": 2, "tokens": 20}
+    assert found["channels"]["late"]["last_step"] == found["last_step"] == 4
+    _, rows = summary.losses(found)
+    assert rows == [
+        ["early", 20, 8.0, "7.000 (step 2)", None, None, "no held-out documents"],
+        ["late", 40, 5.0, 5.0, 9.0, 5.0, "8 tokens of 2 documents"],
+    ]
 
 
 @pytest.fixture
