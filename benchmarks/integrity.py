@@ -104,7 +104,11 @@ class Spent:
 def train(run: Run, resume: bool) -> list[BaseException]:
     """Train on the plan of a run, in a process of its own; its errors."""
     folder = Path(str(run.store.local("")))
-    return training_ranks.Ranks(folder, 1, [(run.spec, run.record["plan"], TRAINING, resume)]).wait()
+    ranks = training_ranks.Ranks(folder, 1, [(run.spec, run.record["plan"], TRAINING, resume)])
+    errors = ranks.wait()
+    if not errors and any(process.exitcode for process in ranks.processes):
+        raise SystemError("the training's process died without a word")
+    return errors
 
 
 def losses(folder: Path) -> list[float]:
@@ -132,13 +136,15 @@ def reruns(spec: Path, kind: str) -> dict[str, Any]:
     return found | {"repaired": bool(notes)}
 
 
-def resumes(run: Run) -> list[float]:
-    """The losses of a training that goes on from its first checkpoint."""
+def resumes(run: Run, kind: str) -> dict[str, Any]:
+    """The losses of a training that goes on from an earlier checkpoint, and whether it left a damaged one out."""
     newest, *_, first = checkpoint.steps(run.store, TRAINING)
-    checkpoint.remove(run.store, TRAINING, first + 1, newest)
+    if kind != "checkpoints":  # of which the newest is damaged
+        checkpoint.remove(run.store, TRAINING, first + 1, newest)
     for error in train(run, resume=True):
         raise error
-    return losses(Path(str(run.store.local(""))))
+    warnings = log.read(run.store, TRAINING, "warning")
+    return {"losses": losses(Path(str(run.store.local("")))), "repaired": bool(warnings)}
 
 
 def by_command(made: Run, spec: Path, known: dict[str, list[flips.Case]]) -> Iterator[tuple[str, str, str]]:
@@ -156,7 +162,7 @@ def by_command(made: Run, spec: Path, known: dict[str, list[flips.Case]]) -> Ite
             for kind in ("manifests", "pins", "plan.json")
         ),
         *(
-            (kind, "resume", lambda _, run: resumes(run), losses(spec.parent / "store"))
+            (kind, "resume", lambda _, run, kind=kind: resumes(run, kind), {"losses": losses(spec.parent / "store")})
             for kind in ("checkpoints", "log", "plan rows", "tokens")
         ),
     ]

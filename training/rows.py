@@ -212,6 +212,13 @@ class Rows:
             )
         return Batch(inputs, positions, labels, table["channel"].to_numpy().astype(np.int64))
 
+    def open(self, first: int, count: int) -> None:
+        """Open, and so verify, the files that rows first .. first+count are read from."""
+        table = self.columns(first, count)
+        if not self.written:
+            for file in set(pc.list_flatten(table["file"]).to_pylist()):
+                self._values(file)
+
     def _gather(self, table: pa.Table, lengths: np.ndarray) -> np.ndarray:
         files = pc.list_flatten(table["file"]).to_pylist()
         offsets = pc.list_flatten(table["offset"]).to_pylist()

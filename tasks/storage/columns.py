@@ -311,7 +311,7 @@ def recovered(store: Store, path: str) -> dict[str, Any]:
         data = store.read(path)
         source = pa.BufferReader(data)
         if path.endswith(".parquet"):
-            table = pq.ParquetFile(source).read()
+            table = pq.ParquetFile(source, page_checksum_verification=True).read()
             entry = _entry(table.schema)
         else:
             reader = pa.ipc.open_file(source)

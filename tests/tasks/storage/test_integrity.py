@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from flows.run import Run
+from tasks.planning.files import read_tokens
+from tasks.storage.store import DamagedError, Store
 from tests import flips, golden_store
 from tests.whole import content, go, states
+from training.rows import Plan, Rows
 
 
 def flip(path: Path, place: float = 0.5) -> None:
@@ -78,3 +81,72 @@ def test_a_flipped_bit_in_what_an_earlier_version_wrote_is_noticed_by_its_value_
         outcomes, missed = flips.counted(run.store, found[kind], 10, 1)
         assert not missed, kind
         assert outcomes[flips.NOTICED], kind
+
+
+def test_a_damaged_pin_or_pinned_file_stops_the_run_and_is_not_learned_anew(computed: Any, copied: Path) -> None:
+    store = copied.parent / "store"
+    held_out = store / computed[1].pipeline.pins.get("held_out")["path"]
+    forget(store, "columns/held_out@*")
+    for path in (store / "pins" / "small.json", held_out):
+        whole = path.read_bytes()
+        flip(path)
+        with pytest.raises(DamagedError, match="bring it back"):
+            go(copied)
+        path.write_bytes(whole)
+    assert content(go(copied)) == content(computed[1])
+
+
+@pytest.mark.parametrize("name", ["plan.json", "rows-0-00000.arrow", "held_out.arrow"])
+def test_a_damaged_plan_is_built_again(computed: Any, copied: Path, name: str) -> None:
+    run = go(copied)
+    path = copied.parent / "store" / run.record["plan"] / name
+    flip(path)
+
+    def read() -> None:
+        plan = Plan.read(run.store, run.record["plan"])
+        for phase in (None, 0):
+            Rows(run.store, plan, phase).open(0, 1)
+
+    with pytest.raises(DamagedError, match=f"{name} is missing or damaged"):
+        read()
+    run._repairing(read)
+    assert run.plan_facts["content"] == computed[1].plan_facts["content"]
+    assert run.execution.repaired() == [f"{path.relative_to(copied.parent / 'store')} was damaged and is made again"]
+
+
+def test_a_damaged_token_file_is_made_again_for_the_training_that_meets_it(computed: Any, copied: Path) -> None:
+    run = go(copied)
+    plan = Plan.read(run.store, run.record["plan"])
+    for path in plan.files:
+        flip(copied.parent / "store" / path, 0.4)
+
+    def read() -> list[list[int]]:
+        return [read_tokens(run.store, *each).to_pylist() for each in zip(plan.files, plan.checksums, strict=True)]
+
+    with pytest.raises(DamagedError):
+        read()
+    assert run._repairing(read) == [
+        read_tokens(computed[1].store, *each).to_pylist() for each in zip(plan.files, plan.checksums, strict=True)
+    ]
+
+
+def test_a_recipe_that_was_lost_or_damaged_comes_back(copied: Path) -> None:
+    store = Store(str(copied.parent / "store"))
+    paths = [path for path in store.walk("columns") if path.count("/") == 2 and path.endswith("/recipe.json")]
+    recipes = [store.json(path) for path in paths]
+    store.remove(*paths[1:])
+    flip(copied.parent / "store" / paths[0])
+    go(copied)
+    assert [store.json(path) for path in paths] == recipes
+
+
+def test_a_file_without_an_entry_is_taken_back_only_where_it_has_the_values_of_its_footer(
+    computed: Any, copied: Path
+) -> None:
+    store = copied.parent / "store"
+    forget(store, "columns/language@*/manifest")
+    damaged = min(store.glob("columns/language@*/*.parquet"))
+    flip(damaged, 0.2)
+    run = go(copied)
+    assert {stage["name"]: stage["jobs"] for stage in run.record["stages"]}["language"] == 1
+    assert content(run) == content(computed[1])
