@@ -14,7 +14,10 @@ from __future__ import annotations
 import math
 import os
 import platform
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import distributions
 from typing import Any
@@ -24,7 +27,7 @@ import torch.distributed as dist
 
 from data_specs import redaction
 from data_specs.spec import Spec
-from tasks.storage.store import Store
+from tasks.storage.store import Store, StoreError
 from training import checkpoint, engine, export, log, stop
 from training import model as architecture
 from training.checkpoint import CheckpointError
@@ -32,6 +35,9 @@ from training.evaluate import HeldOut
 from training.loss import ChannelLoss, token_losses
 from training.rows import Batch, Cursor, Plan, PlanError, Rows
 from training.schedule import learning_rate
+
+AHEAD = 32
+"""Steps for which the files that they read are opened ahead."""
 
 
 class NonFiniteError(RuntimeError):
@@ -197,9 +203,37 @@ class Trainer:
             model, keep = self.spec.model.model_dump(mode="json"), self.settings.checkpoint.keep
             checkpoint.commit(self.store, self.run, self.cursor, self.plan.digest, model, self.world, keep)
 
+    @contextmanager
+    def _opening_ahead(self) -> Iterator[None]:
+        """While the block runs, a thread opens, and so verifies, what this rank's next steps read. What is damaged, the
+        step that needs it raises."""
+        ended = threading.Event()
+
+        def open_ahead() -> None:
+            place, micro = self.cursor.seek(self.plan), self.settings.batch.micro
+            with suppress(StoreError, PlanError):
+                while place:
+                    while place.step > self.cursor.step + AHEAD:
+                        if ended.wait(0.1):
+                            return
+                    end = place.row + self.plan.phases[place.phase].rows_per_step
+                    for first in range(place.row + self.rank * micro, end, micro * self.world):
+                        self.phases[place.phase].open(first, micro)
+                    place = place.after(self.plan).seek(self.plan)
+
+        threading.Thread(target=open_ahead, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
     def train(self) -> bool:
         """Every step from the cursor to the end of the plan, with the evaluations and checkpoints that are due. False
         where the run was asked to end before; it is saved as it stands, and an evaluation then due is made up for."""
+        with self._opening_ahead():
+            return self._train()
+
+    def _train(self) -> bool:
         step, last = self.cursor.step, self.cursor.seek(self.plan) is None
         evaluations = [0, step] if last or due(step, self.settings.evaluate.every) else [0]
         if step in evaluations and not _agreed(log.evaluated(self.store, self.run, step)):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 from subprocess import run as process
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,8 @@ from tasks.storage.store import Store
 from tests import training_plan
 from tests.tasks.planning.test_run_plan import Corpus, make_spec
 from tests.training_plan import CHANNELS, PLAN, spec
-from training.rows import IGNORED, Cursor, Plan, PlanError, Rows
+from training import loop
+from training.rows import IGNORED, Cursor, Phase, Plan, PlanError, Rows
 from training.schedule import learning_rate
 
 T = 16
@@ -187,3 +190,28 @@ def test_what_the_planner_writes_is_what_the_loader_reads() -> None:
     assert supervised == written["supervised"]
     held_out = Rows(corpus.store, plan, None)
     assert (held_out.batch(0, len(held_out)).labels != IGNORED).sum() == sum(written["held_out"]["supervised"].values())
+
+
+def test_the_files_of_the_next_steps_are_opened_ahead_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "AHEAD", 3)
+    phase = Phase(name="1", rows=80, first_step=0, steps=10, rows_per_step=8)
+    trainer = loop.Trainer.__new__(loop.Trainer)
+    opened: list[tuple[int, int]] = []
+    trainer.plan = SimpleNamespace(phases=(phase,))
+    trainer.phases = [SimpleNamespace(open=lambda first, count: opened.append((first, count)))]
+    trainer.settings = SimpleNamespace(batch=SimpleNamespace(micro=2))
+    trainer.rank, trainer.world, trainer.cursor = 1, 2, Cursor()
+
+    def until(count: int) -> None:
+        deadline = time.monotonic() + 30
+        while len(opened) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    with trainer._opening_ahead():
+        until(8)
+        time.sleep(0.3)
+        ahead = len(opened)
+        trainer.cursor = Cursor(step=9, phase=0, row=72)
+        until(20)
+    assert ahead == 8  # this rank's two micro-batches of steps 1 to 4
+    assert opened == [(8 * step + first, 2) for step in range(10) for first in (2, 6)]
