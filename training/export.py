@@ -25,13 +25,15 @@ def folder(run: str) -> str:
 
 def write(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: str) -> dict[str, int]:
     """Write `runs/<run>/export/` from the checkpoint of a step -> size in bytes of each file, by name. The same
-    checkpoint, the same bytes."""
+    checkpoint, the same bytes. Raises CheckpointError where the checkpoint does not verify."""
     import torch
     from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    weights = Reader(store, run, checkpoint.load(store, run, step))
+    found = checkpoint.load(store, run, step)
+    checkpoint.verify(store, run, found.shards)
+    weights = Reader(store, run, found)
     vocabulary = store.read(tokenizer)
     loaded = load(vocabulary, tokenizer)
     special = {"eos": loaded.end, "bos": loaded.end, "pad": loaded.pad}  # documents end with one, and begin with none
