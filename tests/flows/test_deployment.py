@@ -93,16 +93,22 @@ def test_full_runs_as_a_deployment_and_a_second_run_is_cached(tmp_path: Path) ->
                 ended = prefect(environment, *run, seconds=300)
                 worker_log = (tmp_path / "worker.log").read_text()[-4000:]
                 assert ended.returncode == 0, ended.stdout + ended.stderr + worker_log
-                names = [
-                    r["state"]["name"] for r in get(f"{api}/task_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"})
-                ]
-                assert names[0] == expected, names
+                wait_for_state(api, expected)
             rerun = ("deployment", "run", "stage/rerun", "--watch", "-p", f"spec={spec}", "-p", "stage=language")
             ended = prefect(environment, *rerun, seconds=300)
             assert ended.returncode == 0, ended.stdout + ended.stderr
             check_stages(api)
             check_retry(environment, api, spec)
         check_pages(api, tmp_path)
+
+
+def wait_for_state(api: str, expected: str) -> None:
+    """Until the newest task run is in the state expected of it, which the server hears of a little later."""
+    deadline = time.monotonic() + 60
+    newest = {"sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+    while (state := get(f"{api}/task_runs/filter", newest)[0]["state"]["name"]) != expected:
+        assert time.monotonic() < deadline, state
+        time.sleep(0.5)
 
 
 def check_pages(api: str, folder: Path) -> None:
