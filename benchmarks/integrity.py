@@ -10,6 +10,7 @@ values of an undamaged one. Limits: no silent value, no other error, and 3 % of 
 from __future__ import annotations
 
 import glob
+import gzip
 import json
 import os
 import random
@@ -194,6 +195,7 @@ def main() -> None:
     missed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="sluice-integrity-") as folder:
         spec = small.corpus(Path(folder), files=FILES, documents=DOCUMENTS)
+        (Path(folder) / "web" / "web-90.jsonl.gz").write_bytes(gzip.compress(b'{"text": "", "url": "refused"}\n' * 900))
         spent, began = Spent(), time.process_time()
         with spent.measuring():
             run = whole.go(spec)

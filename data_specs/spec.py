@@ -38,6 +38,12 @@ COPIES = frozenset({"duplicate", "held_out_copy"})
 OWN_REASONS = READING | COPIES | {"kept", "emptied", "no_channel", "held_out", "quarantined"}
 """What the funnel counts beside the rules."""
 
+TAKEN = frozenset(
+    """documents corpus refused held_out exact candidates alike clusters channel verdict tokens
+    token_estimate""".split()
+)
+"""Stages and views of Sluice's own."""
+
 AnyStage = TypeVar("AnyStage", bound=Stage)
 
 
@@ -149,6 +155,8 @@ class Spec(Settings):
         for name, stage in self.stages.items():
             if name in KINDS and stage.kind != name:
                 yield f"stages.{name}: {name} is a kind, so a stage of this name is of it, not of {stage.kind}"
+            if name in TAKEN:
+                yield f"stages.{name}: {name} is a stage or view of Sluice's own; name the stage otherwise"
             if stage.kind in SINGLE and name != stage.kind:
                 yield f"stages.{name}: there is one stage of the kind {stage.kind}; call it so"
             chosen = stage.text if isinstance(stage, Stage) else None

@@ -15,6 +15,7 @@ from pyarrow import compute, dataset
 from data_specs.expressions import parse
 from data_specs.load import SpecError
 from data_specs.spec import Rule
+from flows import refused
 from flows.query import plain
 from flows.terminal import line
 from tasks import registry
@@ -36,28 +37,44 @@ REASONS = {
 
 def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
     """Every column of one document, those of `corpus` first, and its `verdict`; by its URL or by the beginning of its
-    id. Raises SpecError where no document, or more than one, has it, StageError where nothing is computed."""
+    id. Of a URL that no document has, but records that reading refused: these, as `refused`. Raises SpecError where no
+    document, or more than one, has it, StageError where nothing is computed."""
     corpus = views(pipeline)["corpus"]
     row = _row(corpus, asked)
+    if row is None:
+        if found := refused.records(pipeline, asked) if by_url(asked) else []:
+            return {"refused": found}
+        missed = refused.missed(pipeline) if by_url(asked) else 0
+        unsure = f"; of {missed} shards the refused records are only counted, or not all kept" if missed else ""
+        raise SpecError([f"inspect: no document has {_what(asked)}{unsure}"])
     [values] = row.to_pylist()
     return {column: plain(value) for column, value in values.items()} | {"verdict": verdict(pipeline, corpus, row)}
 
 
-def _row(corpus: View, asked: str) -> pa.Table:
-    """The row of the document that is asked for."""
-    if {"/", ":"} & set(asked):
-        what, condition = f"the url {line(asked)}", dataset.field("url") == asked
+def by_url(asked: str) -> bool:
+    """Whether a URL is asked for, not an id."""
+    return bool({"/", ":"} & set(asked))
+
+
+def _what(asked: str) -> str:
+    return f"the url {line(asked)}" if by_url(asked) else f"an id that begins with {asked.lower()}"
+
+
+def _row(corpus: View, asked: str) -> pa.Table | None:
+    """The row of the document that is asked for; None where there is none."""
+    if by_url(asked):
+        condition = dataset.field("url") == asked
     else:
         beginning = asked.lower()
         if not beginning or set(beginning) - set("0123456789abcdef") or len(beginning) > 32:
             raise SpecError([f"inspect: {asked!r} is not a document's id (up to 32 hexadecimal digits), nor a URL"])
-        what, condition = f"an id that begins with {beginning}", compute.starts_with(dataset.field("id"), beginning)
+        condition = compute.starts_with(dataset.field("id"), beginning)
     found = [(place, name) for place, table in corpus.scan(("id",), condition) for name in table["id"].to_pylist()]
     if not found:
-        raise SpecError([f"inspect: no document has {what}"])
+        return None
     if len(found) > 1:
         some = ", ".join(name for _, name in found[:3]) + (", ..." if len(found) > 3 else "")
-        raise SpecError([f"inspect: {len(found)} documents have {what}: {some}"])
+        raise SpecError([f"inspect: {len(found)} documents have {_what(asked)}: {some}"])
     [(place, name)] = found
     corpus.places = [place]
     [(_, row)] = corpus.scan(corpus.schema.names, dataset.field("id") == name)

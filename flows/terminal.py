@@ -98,6 +98,12 @@ def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
     console().print(f"the first {count}; `--json` gives all, a `limit` fewer" if more else count)
 
 
+def refused(records: Iterable[dict[str, Any]]) -> None:
+    """Print records that reading made no document of."""
+    for row in records:
+        pairs(row.items(), f"refused in reading: {row['reason']}")
+
+
 def document(found: dict[str, Any], stages: dict[str, dict[str, Any]]) -> None:
     """Print one document: what was decided and why, its text, then its columns by stage."""
     for text in _verdict(found["verdict"]):

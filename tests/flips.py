@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from flows.run import Run
+from tasks.engine.reading import REFUSED, refused_path
 from tasks.planning.files import read_json, read_tokens
 from tasks.storage import checksums, columns
 from tasks.storage.columns import Recorded
@@ -55,7 +56,17 @@ def kinds(run: Run, training: str | None = None) -> dict[str, list[Case]]:
     for pin in [pin for pins in run.pipeline.pins.history.values() for pin in pins if "path" in pin]:
         read = partial(_pinned, store, pin["path"], pin["sha256"])
         found.setdefault("pinned files", []).append((pin["path"], read))
+    found["refused records"] = refused(run)
     return found | _planned(run) | (_trained(store, training) if training else {}) | _documents(store)
+
+
+def refused(run: Run) -> list[Case]:
+    """Files of refused records."""
+    output = run.pipeline.outputs["documents"]
+    paths = {refused_path(output.path(place)): found for place, (_, found) in output.index.refused.items()}
+    return [
+        (path, partial(_parts, run.store, path, REFUSED.names, Recorded(None, found))) for path, found in paths.items()
+    ]
 
 
 def _planned(run: Run) -> dict[str, list[Case]]:

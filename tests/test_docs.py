@@ -20,6 +20,7 @@ from data_specs.load import SpecError, load
 from data_specs.spec import OWN_REASONS
 from tasks import registry
 from tasks.engine import worker
+from tasks.engine.reading import REFUSED
 from tasks.engine.stage import DOCUMENTS, Node
 from tasks.storage.pins import Pins
 from tasks.storage.store import Store
@@ -42,7 +43,7 @@ def described(text: str) -> dict[str, Columns]:
 
 def written(nodes: Sequence[Node]) -> dict[str, Columns]:
     """Stage -> the columns it writes and their types; those of the rules are one."""
-    stages = {"documents": DOCUMENTS} | {node.name: node.schema for node in nodes if node.writes}
+    stages = {"documents": DOCUMENTS, "refused": REFUSED} | {node.name: node.schema for node in nodes if node.writes}
     return {
         stage: list(
             dict.fromkeys(

@@ -19,7 +19,7 @@ def inspect(current: Run, document: str, as_json: bool) -> None:
     """Show one document of SPEC: its verdict and what led to it, its text, every column.
 
     DOCUMENT is its URL, or its id in hexadecimal, or a beginning of that which no other id has; `sluice query` finds
-    ids.
+    ids. Of a URL that became no document it shows the records that reading refused, and why (`refused`).
     """
     from flows import document as documents
     from flows import terminal
@@ -27,5 +27,7 @@ def inspect(current: Run, document: str, as_json: bool) -> None:
     found = documents.document(current.pipeline, document)
     if as_json:
         said(found)
+    elif "text" not in found:
+        terminal.refused(found["refused"])
     else:
         terminal.document(found, documents.by_stage(current.pipeline, found))

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 def query(current: Run, sql: str, as_json: bool) -> None:
     """Ask the columns of SPEC with one SELECT, in DuckDB's SQL.
 
-    There is a view per stage by its name, with `id`, and `corpus`: every column of every stage. `describe corpus` tells
-    their names and types. Such as:
+    There is a view per stage by its name, with `id`, `corpus`: every column of every stage, and `refused`: the records
+    that reading made no document of. `describe corpus` tells their names and types. Such as:
 
     \b
     sluice query SPEC "select reason, count(*) from corpus group by 1 order by 2 desc"
     sluice query SPEC "select id, url, words from corpus where kept and language = 'zh' order by quality limit 9"
+    sluice query SPEC "select url, reason, measures from refused where url like '%/forum/%'"
     """
     from flows import query as queries
     from flows import terminal

@@ -18,6 +18,7 @@ import psutil
 from data_specs.expressions import suggestion
 from data_specs.load import SpecError
 from tasks.engine.pipeline import STAGING, Pipeline
+from tasks.engine.reading import refused_path
 from tasks.engine.stage import CorpusStage, Learned
 from tasks.storage.manifest import Manifest
 from tasks.storage.store import BusyError, Store
@@ -137,7 +138,7 @@ def remove(pipeline: Pipeline, paths: Collection[str]) -> None:
         by_folder.setdefault(folder, []).append(name)
     for folder in sorted(by_folder, key=lambda folder: not folder.endswith("/manifest")):
         if not folder.endswith("/manifest"):
-            _forget(pipeline, folder, {name.partition(".")[0] for name in by_folder[folder]})
+            _forget(pipeline, folder, {name.partition(".")[0] for name in by_folder[folder] if name.count(".") == 1})
         pipeline.store.remove(*(f"{folder}/{name}" for name in by_folder[folder]))
 
 
@@ -155,6 +156,7 @@ def _current(pipeline: Pipeline) -> set[str]:
         found.update(output.behind)
         if output.folders:
             found.update(output.path(place) for place, key in enumerate(output.index.keys) if key)
+            found.update(refused_path(output.path(place)) for place in output.index.refused)
     return found
 
 

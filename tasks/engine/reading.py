@@ -8,10 +8,31 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
+
+URL = 2_000
+"""Characters of a refused record's address, at most."""
+REFUSED = pa.schema(
+    [
+        ("source", pa.string()),
+        ("url", pa.string()),
+        ("reason", pa.string()),
+        ("file", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("measures", pa.string()),
+    ]
+)
+"""Columns of the records that reading refuses; `measures` is what was counted of one, as JSON. null: not known."""
+
+
+def refused_path(documents: str) -> str:
+    """Where a shard's refused records are, by the path of its documents."""
+    return documents.removesuffix(".parquet") + ".refused.parquet"
+
 
 FOREIGN = re.compile("[\udc80-\udcff]")
 """What Python makes of the bytes of a name that are no UTF-8 (PEP 383)."""
@@ -81,10 +102,12 @@ class Read:
     """The documents of a shard (schema DOCUMENTS, in source order), and where every record went:
     `{"in": n, "dropped": {reason: n}, "quarantined": {reason: n}}`, and where any are quarantined `"files": {key:
     {reason: n}}`, which of the shard's files they are of, and `"lost": n`, bytes of files that could not be read, where
-    there are some. Raises LedgerError where they do not add up."""
+    there are some. `refused` (schema REFUSED) has a row for each that is no document, of very many for the first.
+    Raises LedgerError where they do not add up."""
 
     documents: pa.Table
     ledger: dict[str, Any]
+    refused: pa.Table = field(default_factory=REFUSED.empty_table)
 
     def __post_init__(self) -> None:
         gone = sum(self.ledger["dropped"].values()) + sum(self.ledger["quarantined"].values())

@@ -242,7 +242,7 @@ class Execution:
                     f"{different[0]}: an input that is not declared, or a version that was not raised; "
                     "`--replace` takes the new values"
                 )
-            pipeline.end_beside(name, keep=bool(different))
+            pipeline.end_beside(name, keep=bool(different) or (replace and name == "documents"))
         finally:
             pipeline.end_beside(name, keep=False)
         resolve()

@@ -1,4 +1,5 @@
-"""Views of the columns, as DuckDB scans them: one per stage with the documents' ids, and `corpus` with every column.
+"""Views of the columns, as DuckDB scans them: one per stage with the documents' ids, `corpus` with every column, and
+`refused`, the records that reading made no document of.
 
 A view joins the column files of each shard by position. A scan goes through shards in order of sources, ROW_GROUP rows
 at a time, and reads only the columns asked for; those that its condition does not name are read only where a row meets
@@ -19,24 +20,30 @@ import pyarrow as pa
 from pyarrow import dataset
 
 from tasks.engine.pipeline import Pipeline
+from tasks.engine.reading import REFUSED, refused_path
 from tasks.engine.runner import StageError
 from tasks.engine.stage import DOCUMENTS
 from tasks.engine.worker import shard_uid
 from tasks.storage import columns
-from tasks.storage.columns import ROW_GROUP, Part
+from tasks.storage.columns import ROW_GROUP, Part, Recorded
+from tasks.storage.store import DamagedError
 
 BASE = ("id", "source", "url", "text", "kept", "reason")
 """Columns that `corpus` begins with."""
 ADDRESS = pa.schema([("shard", pa.uint64()), ("position", pa.uint32())])
 """What `copy_of`, `alike` and `duplicate_of` name a document by."""
+AGAIN = "`sluice run SPEC --from documents --replace` makes it again"
+"""What to do about a damaged file of refused records, which no stage reads."""
 _ROW = ""
 """A column that no stage writes: numbers of the rows that a condition leaves."""
 
 
 def views(pipeline: Pipeline) -> dict[str, View]:
-    """View by name: one per stage that is computed, which has the documents it computed, and `corpus`, which has all of
-    them, with null where a stage has not computed its columns. Raises StageError where nothing is computed."""
-    documents = pipeline.outputs["documents"].index.done
+    """View by name: one per stage that is computed, which has the documents it computed, `corpus`, which has all of
+    them, with null where a stage has not computed its columns, and `refused`. Raises StageError where nothing is
+    computed."""
+    index = pipeline.outputs["documents"].index
+    documents = index.done
     if not documents.any():
         raise StageError(f"the store {pipeline.store.url} holds no documents of this spec yet: `sluice run` reads them")
     kinds = {field.name: field for field in DOCUMENTS} | {"id": pa.field("id", pa.string())}
@@ -47,10 +54,11 @@ def views(pipeline: Pipeline) -> dict[str, View]:
             kinds |= {field.name: field for field in node.schema}
             stages[node.name] = (("id", *node.writes), pipeline.outputs[node.name].index.done)
     every = dict.fromkeys(name for name in (*BASE, *kinds) if name in kinds)
-    return {
+    found = {
         name: View(pipeline, pa.schema([kinds[column] for column in names]), np.flatnonzero(done & documents).tolist())
         for name, (names, done) in (stages | {"corpus": (tuple(every), documents)}).items()
     }
+    return found | {"refused": Refused(pipeline, REFUSED, sorted(index.refused))}
 
 
 class View(dataset.Dataset):
@@ -84,10 +92,7 @@ class View(dataset.Dataset):
     def scan(self, names: Sequence[str], condition: Any = None) -> Iterator[tuple[int, pa.Table]]:
         """(shard's place, the next of its rows) with columns `names`. Raises StoreError for a file that is gone,
         damaged or another shard's."""
-        first: list[str] = []
-        if condition is not None:
-            written = str(condition)
-            first = [n for n in self.columns.names if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", written)]
+        first = self._named(condition)
         last = [name for name in names if name not in first]
         schema = pa.schema([self.columns.field(name) for name in names])
         for place in self.places:
@@ -103,6 +108,30 @@ class View(dataset.Dataset):
                     if chosen is not None and len(chosen) < rest.num_rows:
                         rest = rest.take(chosen)
                     yield place, pa.table({name: (table if name in first else rest)[name] for name in names}, schema)
+
+    def _named(self, condition: Any) -> list[str]:
+        """Columns that a condition names."""
+        written = "" if condition is None else str(condition)
+        return [name for name in self.columns.names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", written)]
+
+
+class Refused(View):
+    """The view of refused records: rows of their own, in a file beside the documents of each shard that has some."""
+
+    def scan(self, names: Sequence[str], condition: Any = None) -> Iterator[tuple[int, pa.Table]]:
+        output = self.pipeline.outputs["documents"]
+        wanted = list(dict.fromkeys([*names, *self._named(condition)]))
+        for place in self.places:
+            path, (rows, checksum) = refused_path(output.path(place)), output.index.refused[place]
+            recorded = Recorded(output.index.digests["id"][place].tobytes().hex(), checksum)
+            try:
+                with columns.opened(self.pipeline.store, path, recorded) as part:
+                    for begin in range(0, rows, ROW_GROUP):
+                        table = part(wanted, begin, min(begin + ROW_GROUP, rows))
+                        chosen = table if condition is None else table.filter(condition)
+                        yield place, chosen.select(list(names)).replace_schema_metadata(None)
+            except DamagedError as error:
+                raise DamagedError(f"{path} is missing or damaged; {AGAIN}", path) from error
 
 
 class Shard:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.engine.reading import InputShard
+from tasks.engine.reading import InputShard, refused_path
 from tasks.engine.stage import CorpusStage, Learned, RepeatedStage, Stage
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
@@ -151,13 +151,17 @@ def _keep(entry: Entry, table: pa.Table) -> pa.Table:
     return table
 
 
-def _read(reader: Any, job: Job, _: Store, entry: Entry) -> pa.Table:
+def _read(reader: Any, job: Job, store: Store, entry: Entry) -> pa.Table:
     read = reader.read(job.read)
     if job.read:
         job.read.check()
     table = _keep(entry, read.documents.combine_chunks())
     entry["ids"] = entry["columns"]["id"]
     entry["ledger"] = read.ledger
+    if refused := read.refused.num_rows:
+        told = {name: entry[name] for name in ("key", "shard", "ids")} | {"rows": refused}
+        written = columns.write(store, refused_path(job.path), read.refused, told, once=False)
+        entry["refused"] = {"rows": refused} | written
     return table
 
 

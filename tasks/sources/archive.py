@@ -75,12 +75,18 @@ class Record:
     """Bytes of the file from `offset` that hold the record."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fault:
-    """A stretch of a file that is no whole record; `lost` are its bytes, where it is known what follows it."""
+    """A stretch of a file that is no whole record."""
 
     reason: str
+    url: str = ""
+    """Of the record that it would have been, where its header tells."""
+    offset: int = 0
+    span: int | None = None
+    """Bytes of the file from `offset` to where reading goes on; None where nothing is passed over."""
     lost: int = 0
+    """Those of them that are damaged."""
 
 
 class Scan:
@@ -100,7 +106,9 @@ class Scan:
         """Records of all types, and faults; their `offset` and `span` count in the stream."""
         while not self.lost and self._reaches_record():
             found = self._record(limit)
-            self.lost = isinstance(found, Fault) and found.reason != "no_type"
+            if isinstance(found, Fault):
+                self.lost = found.reason != "no_type"
+                found.offset, found.span = self.start, self.end - self.start
             yield found
 
     def _record(self, limit: int) -> Record | Fault:
@@ -120,19 +128,19 @@ class Scan:
         if parsed is None:
             return Fault("unreadable")
         declared, kind, url, stamp, media = (parsed.headers.get(name.decode()) or "" for name in _FIELDS)
+        url = url.removeprefix("<").removesuffix(">")
         if not re.fullmatch("[0-9]{1,18}", declared):
-            return Fault("no_length")
+            return Fault("no_length", url)
         length = int(declared)
         kind = kind.lower()
         self.next = self.start + 1
         if not self._stream.has(length - len(self._ready)):
-            return Fault("truncated")
+            return Fault("truncated", url)
         block, there = self._take(length, min(length, limit) if kind in PAGES else 0)
         if there != length:
-            return Fault("truncated")
+            return Fault("truncated", url)
         if not kind:
-            return Fault("no_type")
-        url = url.removeprefix("<").removesuffix(">")
+            return Fault("no_type", url)
         return Record(kind, url, _day(stamp), block, media, length, self.start, span=self.end - self.start)
 
     def _reaches_record(self) -> bool:
@@ -175,7 +183,7 @@ def records(
     packing = _packing(source, kind, window)
     if start == 0:
         if reason := _foreign(source.take(source.past(0), BLOCK), packing):
-            yield Fault(reason, end - start)
+            yield Fault(reason, span=end - start, lost=end - start)
             return
         if _has_no_pages(source, packing):
             yield Fault("no_pages")
@@ -235,14 +243,16 @@ def _of_range(source: Input, start: int, end: int, limit: int, packing: Packing)
         return
     ends: list[int] = []
     while position is not None and position < end and source.take(position, 1):
-        member, fault = Member(source, position, packing), ""
+        member = Member(source, position, packing)
+        fault: Fault | None = None
         for found in _of_member(member, position, limit):
             if position >= start:
                 if fault:
-                    yield Fault(fault)
-                    fault = ""
+                    yield fault
+                    fault = None
                 if isinstance(found, Fault):
-                    fault = found.reason
+                    fault = found
+                    fault.offset, fault.span = position, member.end - position
                 else:
                     yield found
         if member.broken:
@@ -253,7 +263,9 @@ def _of_range(source: Input, start: int, end: int, limit: int, packing: Packing)
             position = source.past(member.end)
         if fault:
             behind = end if position is None else min(position, end)
-            yield Fault(fault, max(0, behind - member.end) if member.broken else 0)
+            fault.span = max(0, behind - fault.offset)
+            fault.lost = max(0, behind - member.end) if member.broken else 0
+            yield fault
 
 
 def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Fault]:
@@ -267,7 +279,8 @@ def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Faul
         if isinstance(found, Fault) and scan.lost:
             while member.read(BLOCK):
                 pass
-            yield Fault(member.broken or found.reason)
+            found.reason = member.broken or found.reason
+            yield found
             return
         if isinstance(found, Record):
             found.offset, found.index, found.span = start, index, member.end - start
@@ -276,27 +289,27 @@ def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Faul
         if isinstance(held, Record) and not member.broken:
             held.span = member.end - start
         yield held
+        held = None
     if member.broken:
-        yield Fault(member.broken)
+        yield Fault(member.broken, held.url if held else "")
 
 
 def _of_plain(source: Input, end: int, limit: int) -> Iterator[Record | Fault]:
     position = 0
     while position >= 0:
         scan = Scan(Plain(source, position))
-        fault = ""
+        fault: Fault | None = None
         for found in scan.records(limit):
-            if isinstance(found, Record):
-                found.offset += position
-            elif scan.lost:
-                fault = found.reason
+            found.offset += position
+            if isinstance(found, Fault) and scan.lost:
+                fault = found
                 break
             yield found
         if not fault:
             return
-        broken = position + scan.start
         position = _next_plain(source, position + scan.next)
-        yield Fault(fault, max(0, (position if position >= 0 else end) - broken))
+        fault.span = fault.lost = max(0, (position if position >= 0 else end) - fault.offset)
+        yield fault
 
 
 def _next_plain(source: Input, position: int) -> int:

@@ -18,6 +18,7 @@ from tasks.engine.reading import InputShard, Part, Read, SourceError
 from tasks.engine.stage import DOCUMENTS, Recipe, digest
 from tasks.sources.compression import WINDOW
 from tasks.sources.files import File, Listing
+from tasks.sources.refused import Refused
 from tasks.sources.text import line, normalise
 
 LARGEST = 2**31 - 1
@@ -40,14 +41,28 @@ class Records:
         self._quarantined: Counter[str] = Counter()
         self._files: dict[str, Counter[str]] = {}
         self._in = self._size = self._lost = 0
+        self._refused = Refused(source)
 
-    def drop(self, reason: str) -> None:
-        """Count out a record that is no document."""
+    def drop(
+        self,
+        reason: str,
+        part: Part,
+        offset: int,
+        length: int | None,
+        url: str | None = None,
+        measures: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Count out a record that is no document; `measures` are what led to that."""
         self._in += 1
         self._dropped[reason] += 1
+        self._refused.add(reason, part, offset, length, url, measures)
 
-    def quarantine(self, reason: str, part: Part, lost: int = 0) -> None:
-        """Count out a record of a file that could not be worked on, or what stands for `lost` bytes of the file."""
+    def quarantine(
+        self, reason: str, part: Part, offset: int, length: int | None = None, url: str | None = None, lost: int = 0
+    ) -> None:
+        """Count out a record of a file that could not be worked on, or what stands for `lost` bytes of the file;
+        `length` is None where it is not known how far it goes."""
+        self._refused.add(reason, part, offset, length, url, None)
         self._in += 1
         self._lost += lost
         self._quarantined[reason] += 1
@@ -63,7 +78,7 @@ class Records:
         """
         text = normalise(text)
         if not text:
-            self.drop("no_text")
+            self.drop("no_text", part, offset, length, more.get("url"))
             return
         self._size += len(text.encode())
         if self._size > LARGEST:
@@ -90,14 +105,14 @@ class Records:
         )
 
     def read(self) -> Read:
-        """The shard's documents and ledger."""
+        """The shard's documents and ledger, and what was refused."""
         ledger: dict[str, Any] = {"in": self._in, "dropped": _sorted(self._dropped)}
         ledger["quarantined"] = _sorted(self._quarantined)
         if self._files:
             ledger["files"] = {key: _sorted(reasons) for key, reasons in self._files.items()}
         if self._lost:
             ledger["lost"] = self._lost
-        return Read(pa.Table.from_pylist(self._rows, DOCUMENTS), ledger)
+        return Read(pa.Table.from_pylist(self._rows, DOCUMENTS), ledger, self._refused.table())
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

@@ -52,11 +52,11 @@ class FolderReader(Reader):
             with opened(part.path) as file:
                 body = file.read(self.settings.largest + 1)
             if not body or body.isspace():
-                records.drop("empty")
+                records.drop("empty", part, 0, part.end)
             elif len(body) > self.settings.largest:
-                records.drop("too_large")
+                records.drop("too_large", part, 0, part.end)
             elif b"\0" in body and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
-                records.drop("not_text")
+                records.drop("not_text", part, 0, part.end)
             else:
                 self._document(body, part, records)
         return records.read()

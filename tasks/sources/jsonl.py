@@ -111,39 +111,39 @@ class JsonlReader(Reader):
     def read(self, shard: InputShard) -> Read:
         records = Records(self.source)
         for part in shard.parts:
-            try:
-                self._lines(part, records)
-            except EOFError:
-                records.quarantine("truncated", part)
-            except DamageError as error:
-                records.quarantine(error.reason, part, max(0, part.end - max(part.start, error.at)))
+            self._lines(part, records)
         return records.read()
 
     def _lines(self, part: Part, records: Records) -> None:
         end = sys.maxsize if named(part.path) else part.end
         offset = max(0, part.start - 1)
-        with lines(part.path, offset, self.settings.window) as stream:
-            if offset == 0 and begun(stream.peek(16)):
-                raise DamageError("unreadable", "compressed once more than the file's name says")
-            if part.start:  # the line of the byte before the range is another's
-                offset += _pass(stream, end - offset)
-            while offset < end and (line := stream.readline(LONGEST)):
-                length = len(line)
-                if length == LONGEST and not line.endswith(b"\n"):
-                    length += _pass(stream)
-                    records.drop("too_large")
-                elif not line.isspace():
-                    self._document(line.rstrip(b"\r\n"), part, offset, records)
-                offset += length
+        try:
+            with lines(part.path, offset, self.settings.window) as stream:
+                if offset == 0 and begun(stream.peek(16)):
+                    raise DamageError("unreadable", "compressed once more than the file's name says")
+                if part.start:  # the line of the byte before the range is another's
+                    offset += _pass(stream, end - offset)
+                while offset < end and (line := stream.readline(LONGEST)):
+                    length = len(line)
+                    if length == LONGEST and not line.endswith(b"\n"):
+                        length += _pass(stream)
+                        records.drop("too_large", part, offset, length)
+                    elif not line.isspace():
+                        self._document(line.rstrip(b"\r\n"), part, offset, records)
+                    offset += length
+        except EOFError:
+            records.quarantine("truncated", part, offset)
+        except DamageError as error:
+            records.quarantine(error.reason, part, offset, lost=max(0, part.end - max(part.start, error.at)))
 
     def _document(self, line: bytes, part: Part, offset: int, records: Records) -> None:
         row = _parsed(line.removeprefix(b"\xef\xbb\xbf"), (self.settings.text, self.settings.url))
         if not isinstance(row, dict):
-            return records.quarantine("not_json", part)
+            return records.quarantine("not_json", part, offset, len(line))
         text, url = row.get(self.settings.text), row.get(self.settings.url)
-        if not isinstance(text, str):
-            return records.drop("no_text")
         url = url.encode(errors="ignore").decode() if isinstance(url, str) else None
+        if not isinstance(text, str):
+            return records.drop("no_text", part, offset, len(line), url)
         records.keep(part, offset, len(line), line, "text", text, url=url)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:

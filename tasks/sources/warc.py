@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from data_specs.sources import WarcSource
@@ -59,9 +60,9 @@ class WarcReader(Reader):
             with opened(part.path) as file:
                 for found in archive.records(file, part.start, part.end, *self._how(part.path)):
                     if isinstance(found, Fault):
-                        pages.quarantine(found.reason, part, found.lost)
+                        pages.quarantine(found.reason, part, found.offset, found.span, found.url, found.lost)
                     elif found.kind not in archive.PAGES:
-                        pages.drop("not_page")
+                        pages.drop("not_page", part, found.offset, found.span, found.url)
                     else:
                         self._page(found, part, pages)
         return pages.read()
@@ -71,21 +72,22 @@ class WarcReader(Reader):
         return self.settings.payload + http.HEAD, named(path), self.settings.window
 
     def _page(self, record: Record, part: Part, pages: Records) -> None:
+        drop = partial(pages.drop, part=part, offset=record.offset, length=record.span, url=record.url)
         response = _response(record)
         if response is None or response.declares_html is False:
-            return pages.drop("not_html" if response is None or response.ok else "status")
+            return drop("not_html" if response is None or response.ok else "status")
         if not response.ok:
-            return pages.drop("status")
+            return drop("status")
         try:
             body = http.decoded(response, self.settings.payload)
         except http.TooLargeError:
-            return pages.drop("too_large")
+            return drop("too_large")
         if not body or body.isspace():
-            return pages.drop("empty")
+            return drop("empty")
         if not http.is_html(response, body):
-            return pages.drop("not_html")
+            return drop("not_html")
         if len(body) > self.extract.largest or record.length > len(record.block):
-            return pages.drop("too_large")
+            return drop("too_large")
         self._extract(http.text(body, response.headers.get("content-type", "")), response.payload, record, part, pages)
 
     def _extract(self, html: str, payload: bytes, record: Record, part: Part, pages: Records) -> None:
@@ -96,9 +98,9 @@ class WarcReader(Reader):
             found |= {"url": record.url, "index": record.index}
             pages.keep(part, record.offset, record.span, payload, "html", **found)
         elif reason in ("cpu_limit", "memory_limit", "parser_error"):
-            pages.quarantine(reason, part)
+            pages.quarantine(reason, part, record.offset, record.span, record.url)
         else:
-            pages.drop(reason)
+            pages.drop(reason, part, record.offset, record.span, record.url, found.get("work"))
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         path = self.listing.path(row["file"])

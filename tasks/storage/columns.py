@@ -112,11 +112,12 @@ def digests(table: pa.Table) -> dict[str, str]:
     return {name: value_digest(table[name]) for name in table.column_names}
 
 
-def write(store: Store, path: str, table: pa.Table, entry: Mapping[str, Any]) -> dict[str, Any]:
+def write(store: Store, path: str, table: pa.Table, entry: Mapping[str, Any], once: bool = True) -> dict[str, Any]:
     """Commit `table` as Parquet or, where the path ends in .arrow, as one Arrow IPC record batch; `entry` goes into
-    the footer. Returns what its manifest says of the file beside that: `bytes` and `checksum`."""
+    the footer. Returns what its manifest says of the file beside that: `bytes` and `checksum`. Unless `once`, it also
+    takes the place of what an object store has there."""
     table = table.replace_schema_metadata({FOOTER: orjson.dumps(dict(entry))})
-    with _written(store, path) as file:
+    with _written(store, path, once) as file:
         if path.endswith(".arrow"):
             with pa.ipc.new_file(file, table.schema) as writer:
                 writer.write_table(table.combine_chunks())
@@ -138,8 +139,8 @@ def write_slices(
 
 
 @contextmanager
-def _written(store: Store, path: str) -> Iterator[Summed]:
-    with store.writer(path, once=True) as file:
+def _written(store: Store, path: str, once: bool = True) -> Iterator[Summed]:
+    with store.writer(path, once) as file:
         yield Summed(file)
 
 

@@ -22,8 +22,8 @@ from tasks.storage.store import DamagedError, Store
 
 Entry = dict[str, Any]
 """{"key", "shard", "ids", "rows", "bytes", "seconds", "run", "columns": {name: digest}}, and as the case may be
-"checksum" (of the file), "ledger" (counts), "slices" ({partition or shard: digest}, in file order), or instead "error"
-with "attempts"."""
+"checksum" (of the file), "ledger" (counts), "refused" ("rows", "bytes" and "checksum" of the file of refused records),
+"slices" ({partition or shard: digest}, in file order), or instead "error" with "attempts"."""
 
 MISSING, DONE, QUARANTINED = 0, 1, 2
 _SEGMENTS = 64
@@ -82,7 +82,7 @@ class Manifest:
         what their footers say; returns how many are whole. One that was removed from the manifest is not taken back:
         its values may be those that a killed replacement was about to write over."""
         wanted = None if keys is None else set(keys)
-        files = [name for name in self.store.list(self.folder) if name.endswith((".parquet", ".arrow"))]
+        files = [name for name in self.store.list(self.folder) if name.partition(".")[2] in ("parquet", "arrow")]
         present = [name for name in files if wanted is None or name.partition(".")[0] in wanted]
         latest = {entry["key"]: entry for entry in self.entries()} if present else {}
         found: list[Entry] = []
@@ -135,6 +135,8 @@ class Index:
         self._ledgers: dict[int, str] = {}
         self.slices: dict[int, tuple[tuple[str, ...], str]] = {}
         self.errors: dict[int, str] = {}
+        self.refused: dict[int, tuple[int, str]] = {}
+        """Rows and checksum of the file of a shard's refused records, where it has one."""
         self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         if any(key is not None for key in self.keys):
             self.add(entries)
@@ -154,6 +156,7 @@ class Index:
         done: list[tuple[int, Entry]] = []
         for place, entry in found:
             self.errors.pop(place, None)
+            self.refused.pop(place, None)
             if "error" in entry:
                 self.state[place] = QUARANTINED
                 self.errors[place] = entry["error"]
@@ -175,6 +178,8 @@ class Index:
         for place, entry in done:
             if ledger := entry.get("ledger"):
                 self._ledgers[place] = orjson.dumps(ledger).decode()  # as text: orjson's bytes keep a 4 KB buffer
+            if refused := entry.get("refused"):
+                self.refused[place] = refused["rows"], refused["checksum"]
             if (slices := entry.get("slices")) is not None:
                 names = tuple(slices)
                 self.slices[place] = self._names.setdefault(names, names), "".join(slices.values())

@@ -114,6 +114,7 @@ def test_a_text_that_rewriting_empties_is_dropped_for_that(tmp_path: Path, monke
     [
         ("  edu: {reference: 'true'}", "stages.edu.kind is missing"),
         ("  quality: {kind: language}", "stages.quality: quality is a kind, so a stage of this name is of it"),
+        ("  refused: {kind: quality, reference: 'true'}", "stages.refused: refused is a stage or view of Sluice's own"),
         ("  second: {kind: duplicates}", "stages.second: there is one stage of the kind duplicates; call it so"),
         ("  own: {kind: custom, code: 'nowhere:Own'}", "stages.own.code: No module named 'nowhere'; it has to be on"),
         ("  own: {kind: custom, code: 'json:loads'}", "stages.own.code: json:loads is no shard stage; see docs/"),

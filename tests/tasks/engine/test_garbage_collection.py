@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from tasks.engine import garbage_collection
+from tasks.storage.manifest import Manifest
 from tasks.storage.store import BusyError, Store
 from tests import small
 from tests.commands import ask, files, told
@@ -179,3 +181,66 @@ def test_what_a_run_wrote_while_gc_waited_for_the_store_stays(copied: Path, monk
     monkeypatch.setattr(garbage_collection, "alone", late)
     told("gc", copied, "--set", other, "--yes")
     assert set(states(go(copied, [other])).values()) == {"cached"}
+
+
+def refused(spec: Path) -> set[str]:
+    """Files of refused records."""
+    return {path for path in files(spec) if path.endswith(".refused.parquet")}
+
+
+@pytest.fixture
+def refusing(tmp_path: Path) -> Path:
+    """The spec of a small corpus of which documents alone are read, with refused records among them."""
+    spec = small.corpus(tmp_path, files=2, documents=20)
+    (tmp_path / "web" / "web-80.jsonl.gz").write_bytes(
+        gzip.compress(b'{"text": "", "url": "https://example.org/lost"}')
+    )
+    go(spec, until="documents")
+    assert len(refused(spec)) == 1
+    return spec
+
+
+def test_refused_records_are_kept_with_the_documents_that_stand_and_go_with_those_that_do_not(refusing: Path) -> None:
+    before = refused(refusing)
+    assert told("gc", refusing, "--yes")["files"] == {}
+    changed = refusing.parent / "web" / "web-80.jsonl.gz"
+    changed.write_bytes(gzip.compress(b'{"text": "", "url": "https://example.org/other"}'))
+    go(refusing, until="documents")
+    after = refused(refusing) - before
+    assert before <= set(told("gc", refusing, "--yes")["files"])
+    assert refused(refusing) == after
+    assert told("query", refusing, "select url from refused")["rows"] == [["https://example.org/other"]]
+    assert states(go(refusing, until="documents"))["documents"] == "cached"
+    told("invalidate", refusing, "documents")
+    assert not refused(refusing)
+    go(refusing, until="documents")
+    assert refused(refusing) == after
+
+
+def test_refused_records_that_no_documents_name_go_without_these(refusing: Path) -> None:
+    store, [path] = Store(str(refusing.parent / "store")), refused(refusing)
+    other = next(found for found in files(refusing) if found.startswith("documents/code@") and ".parquet" in found)
+    left = other.replace(".parquet", ".refused.parquet")
+    store.commit(left, store.read(path))
+    assert set(told("gc", refusing, "--yes")["files"]) == {left}
+    assert refused(refusing) == {path}
+    assert states(go(refusing, until="documents"))["documents"] == "cached"
+
+
+def test_refused_records_are_named_again_with_documents_whose_entries_were_lost(refusing: Path) -> None:
+    store, [path] = Store(str(refusing.parent / "store")), refused(refusing)
+    folder = path.rpartition("/")[0]
+    before = {entry["key"]: entry for entry in Manifest(store, folder).entries()}
+    store.remove(*(f"{folder}/manifest/{name}" for name in store.list(f"{folder}/manifest")))
+    go(refusing, until="documents")
+    assert {entry["key"]: entry for entry in Manifest(store, folder).entries()} == before
+    assert told("query", refusing, "select url from refused")["rows"] == [["https://example.org/lost"]]
+
+
+def test_replaced_documents_bring_their_refused_records(refusing: Path) -> None:
+    store, [path] = Store(str(refusing.parent / "store")), refused(refusing)
+    store.remove(path)
+    go(refusing, until="documents", start="documents", replace=True)
+    assert refused(refusing) == {path}
+    assert not [found for found in files(refusing) if found.startswith("again/") and not found.endswith(".lock")]
+    assert told("query", refusing, "select url from refused")["rows"] == [["https://example.org/lost"]]

@@ -106,7 +106,7 @@ def read(patched: pytest.MonkeyPatch) -> Any:
 def test_a_view_answers_as_one_table_does(grouped: Any, joined: duckdb.DuckDBPyConnection, sql: str) -> None:
     expected = joined.execute(sql).fetchall()
     with query.select(grouped[1].pipeline, sql) as answer:
-        assert list(answer.rows) == [[query._plain(value) for value in row] for row in expected]
+        assert list(answer.rows) == [[query.plain(value) for value in row] for row in expected]
 
 
 def test_what_is_not_computed_is_null_to_conditions_too(copied: Path) -> None:

@@ -1,0 +1,99 @@
+"""Records that reading refused are found by `sluice query` and, by their address, by `sluice inspect`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.engine import views
+from tests import flips, small
+from tests.commands import HOSTILE, ask, told
+from tests.whole import go
+
+LOST = "https://example.org/lost"
+LINES: list[Any] = [
+    {"text": "The river runs over the gravel. " * 9, "url": "https://example.org/kept"},
+    *({"text": None, "url": LOST} for _ in range(2)),
+    {"text": "", "url": HOSTILE},
+    {"text": "\u200b", "url": "https://example.org/kept"},
+    ["no document"],
+]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Any:
+    """The spec of a small corpus whose documents are read, with refused records among them."""
+    spec = small.corpus(tmp_path, files=1, documents=20)
+    (tmp_path / "web" / "web-80.jsonl.gz").write_bytes(
+        gzip.compress("".join(json.dumps(line) + "\n" for line in LINES).encode())
+    )
+    with spec.open("a") as more:
+        more.write("gates: {quarantined: 50%}\n")
+    return spec, go(spec, until="documents")
+
+
+def test_refused_records_are_a_view_as_many_as_the_funnel_counts(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, _ = read
+    monkeypatch.setattr(views, "ROW_GROUP", 2)
+    found = told("query", spec, "select reason, count(*) from refused group by 1 order by 1")["rows"]
+    assert found == [["no_text", 4], ["not_json", 1]]
+    assert told("query", spec, "select count(*) from refused where url is null")["rows"] == [[1]]
+    sql = "select url, \"offset\", length, file from refused where url like '%lost' order by 2"
+    [first, second] = told("query", spec, sql)["rows"]
+    assert [first[0], first[3]] == [LOST, "web-80.jsonl.gz"]
+    assert first[1] + first[2] + 1 == second[1]
+    described = told("query", spec, "describe refused")["rows"]
+    assert [name for name, *_ in described] == ["source", "url", "reason", "file", "offset", "length", "measures"]
+    assert "the views are documents, corpus, refused" in ask("query", spec, "from nothing", code=2).stderr
+
+
+def test_a_url_that_became_no_document_is_shown_with_the_reason(read: Any) -> None:
+    spec, _ = read
+    found = told("inspect", spec, LOST)
+    assert [(row["url"], row["reason"], row["source"]) for row in found["refused"]] == [(LOST, "no_text", "web")] * 2
+    shown = ask("inspect", spec, LOST).stdout
+    assert shown.count("no_text") >= 2
+    assert "web-80.jsonl.gz" in shown
+    assert "\x1b" not in ask("inspect", spec, HOSTILE).stdout
+    assert told("inspect", spec, "https://example.org/kept")["text"].startswith("The river")
+    message = ask("inspect", spec, "https://example.org/none", code=2).stderr
+    assert message.strip().endswith("no document has the url https://example.org/none")
+
+
+def test_of_shards_that_were_read_before_there_were_rows_inspect_says_so(read: Any) -> None:
+    spec, run = read
+    output = run.pipeline.outputs["documents"]
+    [place] = output.index.refused
+    for path in [path for path in run.store.walk(output.folders[place]) if "/manifest/" in path]:
+        entries = [json.loads(line) for line in run.store.read(path).splitlines()[1:]]
+        plain = [{name: value for name, value in entry.items() if name != "refused"} for entry in entries]
+        run.store.commit(path, b"".join(json.dumps(entry).encode() + b"\n" for entry in plain))
+    assert told("query", spec, "select count(*) from refused")["rows"] == [[0]]
+    assert "of 1 shards the refused records are only counted" in ask("inspect", spec, LOST, code=2).stderr
+    go(spec, until="documents", start="documents", replace=True)
+    assert len(told("inspect", spec, LOST)["refused"]) == 2
+
+
+def test_a_flipped_bit_in_refused_records_is_noticed(read: Any) -> None:
+    run = read[1]
+    outcomes, missed = flips.counted(run.store, flips.refused(run), 20, 1)
+    assert not missed
+    assert outcomes[flips.NOTICED]
+
+
+def test_a_damaged_file_of_refused_records_is_said_and_made_again(read: Any) -> None:
+    spec, run = read
+    before = told("query", spec, "select * from refused")
+    [path] = [path for path in run.store.walk("documents") if path.endswith(".refused.parquet")]
+    data = bytearray(run.store.read(path))
+    data[len(data) // 3] ^= 1
+    flips.put(run.store, path, bytes(data))
+    for command in (("query", spec, "select * from refused"), ("inspect", spec, LOST)):
+        said = ask(*command, code=1).stderr
+        assert f"{path} is missing or damaged; `sluice run SPEC --from documents --replace` makes it again" in said
+    go(spec, until="documents", start="documents", replace=True)
+    assert told("query", spec, "select * from refused") == before
