@@ -204,6 +204,8 @@ class Unpacked(io.RawIOBase):
         super().__init__()
         self._file = file
         self._unpacker = Unpacker(packing)
+        self._start = 0
+        """Where in the file the bytes begin that were read last."""
 
     def readable(self) -> bool:
         return True
@@ -215,6 +217,7 @@ class Unpacked(io.RawIOBase):
             if self._unpacker.eof or self._unpacker.needs_input:
                 data = self._unpacker.unused.lstrip(_PADDING) if self._unpacker.eof else b""
                 while not data and (more := self._file.read(_SLICE)):
+                    self._start = self._file.tell() - len(more)
                     data = more.lstrip(_PADDING) if self._unpacker.eof else more
                 if not data:
                     if self._unpacker.eof:
@@ -225,7 +228,7 @@ class Unpacked(io.RawIOBase):
             try:
                 found = self._unpacker.take(data, len(buffer))
             except DamageError as error:
-                error.at = self._file.tell()
+                error.at = self._start
                 raise
         buffer[: len(found)] = found
         return len(found)
