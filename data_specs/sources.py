@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from data_specs.base import Bytes, Count, Settings
+from data_specs.base import Bytes, Count, Name, Settings
 
 
 class SourceSettings(Settings):
@@ -57,6 +57,24 @@ class WarcSource(CompressedSource):
     """A `warc.paths.gz` whose lines, appended to `paths` as their base URL, name the files (Common Crawl)."""
 
 
+ColumnType = Literal["string", "int", "float", "bool"]
+
+
+class ParquetSource(SourceSettings):
+    """Parquet files; one document a row."""
+
+    kind: Literal["parquet"]
+    text: str = "text"
+    """The column of the text."""
+    url: str = "url"
+    """The column of the address; null where absent."""
+    columns: dict[Name, ColumnType] = {}
+    """Columns that documents keep, and their types: int and float have 64 bits. Rules, gates, channels and queries see
+    them; they are null for documents of other sources, and where a value is of another type."""
+    shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
+    """Bytes of a range of a file. A row group is never split: one of above some 300 MB is better written in several."""
+
+
 class JsonlSource(CompressedSource):
     """JSON lines, plain or compressed (.gz, .zst, .bz2, .xz); one document a line."""
 
@@ -65,6 +83,9 @@ class JsonlSource(CompressedSource):
     """The key of the text."""
     url: str = "url"
     """The key of the address; null where absent."""
+    columns: dict[Name, ColumnType] = {}
+    """Keys whose values documents keep as columns, and their types: int and float have 64 bits. Rules, gates, channels
+    and queries see them; they are null for documents of other sources, and where a value is of another type."""
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
     """Bytes of a group of files, or of a range of a larger plain file. A compressed file can only be read from its
     beginning and is never split: one above some 300 MB is better cut into many (`split --line-bytes=256M --filter`)."""
@@ -81,4 +102,4 @@ class FolderSource(SourceSettings):
     """Files above this many bytes are dropped as too large."""
 
 
-Source = Annotated[WarcSource | JsonlSource | FolderSource, Field(discriminator="kind")]
+Source = Annotated[WarcSource | JsonlSource | ParquetSource | FolderSource, Field(discriminator="kind")]

@@ -159,7 +159,7 @@ class Run:
     def certain_stops(self) -> list[str]:
         """Why this run is bound to stop at a gate, as the spec alone shows."""
         channels = [name for name, weight in registry.weights(self.spec).items() if weight] or [*self.spec.channels]
-        columns = registry.columns(self.pipeline.nodes)
+        columns = registry.columns(self.pipeline.nodes, registry.own_columns(self.spec))
         return gates.certain(self.spec, channels, registry.gates(self.spec), columns)
 
     def reads(self) -> bool:

@@ -31,6 +31,7 @@ from tasks.scoring.domain import Domain, DomainLearned
 from tasks.scoring.ensemble import Ensemble, EnsembleLearned
 from tasks.scoring.quality import Quality, QualityLearned
 from tasks.sources import Reader, reader
+from tasks.sources.base import TYPES
 from tasks.storage.pins import Pins, fetched
 from tasks.tokenization.tokenizer import TokenizerLearned, provided
 from tasks.tokenization.tokens import TokenEstimate, Tokens
@@ -46,12 +47,13 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
     writes, or one that comes of what it decides, or is neither true nor false."""
     make = _Maker(spec, pins)
     found = [make.learn(HeldOut(spec.training.evaluate, spec.seed), bound={}), make.node(_held_out(pins), "held_out")]
+    own = own_columns(spec)
     found += [node for name, settings in spec.stages.items() for node in make.of_spec(name, settings)]
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
     pinned = pins.get("tokenizer")
     file = provided(spec.tokenizer.path) if spec.tokenizer.path is not None and not pinned else None
     facts = pinned["facts"] if pinned else {}
-    written = columns(found)
+    written = columns(found, own)
     keep = [name for name in spec.duplicates.keep if name in ("length", "date") or name in written.names]
     found += [
         make.node(Channel(channels), *thresholds_of(spec.channels.values())),
@@ -63,11 +65,11 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
         make.node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
         make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
-    check_columns(spec, partial(mistaken, columns=columns(found)))
+    check_columns(spec, partial(mistaken, columns=columns(found, own)))
     scorers = {column: each.pins for each in found for column in each.writes}
     found += [make.learn(each, "held_out", *scorers.get(each.column, ())) for each in percentiles(spec)]
     try:
-        return ordered(found)
+        return ordered(found, [*DOCUMENTS.names, *own.names])
     except ValueError as error:
         raise SpecError([f"{spec.name}: {error}"]) from None
 
@@ -139,10 +141,24 @@ def _emptied(spec: Spec) -> str | None:
     return None if spec.text == "text" else f"{spec.text}_emptied"
 
 
-def columns(found: Iterable[Node]) -> pa.Schema:
-    """Every column of documents and stages."""
+def own_columns(spec: Spec) -> pa.Schema:
+    """The columns that sources of a spec have of their own. Raises SpecError for one of two types, or of the name of
+    one that every document has."""
+    found: dict[str, tuple[str, str]] = {}
+    for source, settings in spec.sources.items():
+        for name, kind in getattr(settings, "columns", {}).items():
+            first, before = found.setdefault(name, (source, kind))
+            if name in DOCUMENTS.names:
+                raise SpecError([f"sources.{source}.columns.{name}: every document has a column of this name"])
+            if before != kind:
+                raise SpecError([f"sources.{source}.columns.{name} is {kind}, but {before} in sources.{first}"])
+    return pa.schema([(name, TYPES[kind]) for name, (_, kind) in found.items()])
+
+
+def columns(found: Iterable[Node], own: pa.Schema | None = None) -> pa.Schema:
+    """Every column of documents, those that some sources have of their `own` among them, and of stages."""
     written = {field.name: field for node in found if node.writes for field in node.schema}
-    return pa.schema([*DOCUMENTS, *written.values()])
+    return pa.schema([*DOCUMENTS, *(own or ()), *written.values()])
 
 
 def percentiles(spec: Spec) -> list[PercentilesLearned]:

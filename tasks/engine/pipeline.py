@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import orjson
+import pyarrow as pa
 
 from data_specs.spec import Spec
 from tasks.engine.reading import InputShard, Reader
@@ -87,6 +88,10 @@ class Pipeline:
         """Column -> the stage that writes it."""
         self.role: dict[str, str] = {name: name for name in DOCUMENTS.names}
         """Column -> what it is called in its stage's files and manifests."""
+        self.documents_schema = pa.unify_schemas([DOCUMENTS, *(reader.writes for reader in readers.values())])
+        """The columns of documents, those that only some sources have among them."""
+        self.provider |= dict.fromkeys(self.documents_schema.names, "documents")
+        self.role |= {name: name for name in self.documents_schema.names}
         self.tried: set[str] = set()
         self._described: set[str] = set()
         self.beside: str | None = None
@@ -129,7 +134,7 @@ class Pipeline:
         folders = [folder[shard.source] for shard in self.shards]
         keys = [digest([recipes[shard.source], shard.source, shard.name, shard.digest]) for shard in self.shards]
         entries = (entry for folder in dict.fromkeys(folders) for entry in Manifest(self.store, folder).entries())
-        output = Output(folders, ".parquet", Index(entries, keys, DOCUMENTS.names))
+        output = Output(folders, ".parquet", Index(entries, keys, self.documents_schema.names))
         for name in self.readers:
             places = [place for place, shard in enumerate(self.shards) if shard.source == name]
             wave = Wave(self.readers[name], f"{name}@{recipes[name]}", folders, output.index)
@@ -249,12 +254,21 @@ class Pipeline:
         ids = self.outputs["documents"].index.digests["id"][place].tobytes().hex()
         roles: dict[str, list[str]] = {}
         for name in names:
-            roles.setdefault(self.provider[name], []).append(self.role[name])
+            if not self.lacks(name, place):
+                roles.setdefault(self.provider[name], []).append(self.role[name])
         found = [(self.outputs[name], wanted) for name, wanted in roles.items()]
         return {output.path(place): output.index.recorded(place, ids, wanted) for output, wanted in found}
 
+    def lacks(self, name: str, place: int) -> bool:
+        """Whether a column is one that the source of a shard does not have."""
+        own = self.provider[name] == "documents" and name not in DOCUMENTS.names
+        return own and name not in self.readers[self.shards[place].source].writes.names
+
     def _column(self, name: str, place: int) -> tuple[str, str]:
-        """Where a column of a shard is: the file, and what it is called there."""
+        """Where a column of a shard is: the file, and what it is called there. Of a column that the shard's source does
+        not have, no file, and its type: it is null."""
+        if self.lacks(name, place):
+            return "", str(self.documents_schema.field(name).type)
         return self.outputs[self.provider[name]].path(place), self.role[name]
 
     # -- the kinds of nodes ------------------------------------------------------------------------------------------

@@ -132,6 +132,10 @@ class Reader(Protocol):
     def recipe(self) -> str:
         """16 hexadecimal digits that name the source's documents."""
 
+    @property
+    def writes(self) -> pa.Schema:
+        """DOCUMENTS, and the source's own columns."""
+
     def ingredients(self) -> dict[str, Any]:
         """The recipe in the clear."""
 

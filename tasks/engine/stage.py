@@ -343,20 +343,20 @@ class Node:
         return tuple(map(self.stage.read_from, self.stage.inputs))
 
 
-def ordered(nodes: Sequence[Node]) -> list[Node]:
-    """Nodes in the order that their columns and pins ask for, else as given. Raises ValueError where a column or pin
-    comes from nowhere or from two nodes, or where they need each other."""
+def ordered(nodes: Sequence[Node], given: Collection[str] = DOCUMENTS.names) -> list[Node]:
+    """Nodes in the order that their columns and pins ask for, else as they stand; documents have the columns `given`.
+    Raises ValueError where a column or pin comes from nowhere or from two nodes, or where they need each other."""
     source: dict[str, str] = {}
     for node in nodes:
         made = [f"pin {node.stage.label}"] if isinstance(node.stage, Learned) else node.writes
         for name in made:
-            if name in source or name in DOCUMENTS.names:
+            if name in source or name in given:
                 raise ValueError(f"{name} is written by {source.get(name, 'documents')} and by {node.name}")
             source[name] = node.name
     needs: dict[str, dict[str, str]] = {}
     for node in nodes:
         wanted = [
-            *(name for name in node.inputs if name not in DOCUMENTS.names),
+            *(name for name in node.inputs if name not in given),
             *(f"pin {p}" for p in node.pins),
         ]
         if missing := [name for name in wanted if name not in source]:

@@ -22,7 +22,6 @@ from pyarrow import dataset
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import REFUSED, refused_path
 from tasks.engine.runner import StageError
-from tasks.engine.stage import DOCUMENTS
 from tasks.engine.worker import shard_uid
 from tasks.storage import columns
 from tasks.storage.columns import ROW_GROUP, Part, Recorded
@@ -46,7 +45,7 @@ def views(pipeline: Pipeline) -> dict[str, View]:
     documents = index.done
     if not documents.any():
         raise StageError(f"the store {pipeline.store.url} holds no documents of this spec yet: `sluice run` reads them")
-    kinds = {field.name: field for field in DOCUMENTS} | {"id": pa.field("id", pa.string())}
+    kinds = {field.name: field for field in pipeline.documents_schema} | {"id": pa.field("id", pa.string())}
     kinds |= {field.name: field for field in ADDRESS}
     stages = {"documents": (tuple(kinds), documents)}
     for node in pipeline.nodes:
@@ -165,6 +164,9 @@ class Shard:
         for provider, wanted in providers.items():
             if self.pipeline.outputs[provider].index.done[self.place]:
                 role = self.pipeline.role
+                lacking = [name for name in wanted if self.pipeline.lacks(name, self.place)]
+                found |= {name: pa.nulls(end - begin, self.schema.field(name).type) for name in lacking}
+                wanted = [name for name in wanted if name not in lacking]
                 table = self._part(provider, [role[name] for name in wanted], begin, end)
                 found |= {name: table[role[name]] for name in wanted}
             else:

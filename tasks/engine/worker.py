@@ -27,7 +27,8 @@ from tasks.storage.pins import fetched
 from tasks.storage.store import Store
 
 Inputs = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-"""Column files of one shard, each with the columns to be read of it: (what it is called there, what it is read as)."""
+"""Column files of one shard, each with the columns to be read of it: (what it is called there, what it is read as). Of
+no file, columns of nulls: (the type, what it is read as)."""
 Slices = tuple[list[pa.Table], pa.Schema]
 """A file's record batches, and their schema."""
 BATCH = 2048
@@ -111,7 +112,11 @@ def read(
     """The columns of one shard, joined by position. Raises DamagedError, also for those of other ids or not so many
     `rows`, or where a file is not what was `recorded`."""
     table: dict[str, pa.ChunkedArray] = {}
-    for path, wanted in inputs:
+    for path, wanted in sorted(inputs, key=lambda each: each[0] == ""):
+        if not path:
+            count = len(next(iter(table.values()))) if table else rows or 0
+            table |= {role: pa.chunked_array([pa.nulls(count, pa.type_for_alias(kind))]) for kind, role in wanted}
+            continue
         names = list(dict.fromkeys(name for name, _ in wanted))
         part = columns.read(store, path, names, (recorded or {}).get(path, Recorded(ids)))
         if rows is not None and part.num_rows != rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from abc import abstractmethod
 from collections import Counter
@@ -31,11 +32,32 @@ _NAMED = 100
 """Files of a shard, at most, whose quarantined records are counted by name: a ledger is kept in memory."""
 
 
+_LATER: tuple[tuple[str, Any], ...] = (("window", WINDOW), ("columns", {}))
+"""Settings that came later, as they are in recipes that do not know them."""
+TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+"""What the types of a source's own columns are called in specs."""
+
+
+def typed(value: Any, kind: pa.DataType) -> Any:
+    """A value as a column of a type keeps it; None for one of another type. Whole numbers are numbers of both kinds."""
+    if isinstance(value, bool) or value is None:
+        return value if kind == pa.bool_() else None
+    if isinstance(value, str):
+        return value.encode(errors="ignore").decode() if kind == pa.string() else None
+    if isinstance(value, int | float) and math.isfinite(value):
+        if kind == pa.float64():
+            return float(value)
+        if kind == pa.int64() and value == int(value) and -(2**63) <= value < 2**63:
+            return int(value)
+    return None
+
+
 class Records:
     """The records of one shard on their way: each becomes a document, or is dropped or quarantined for a reason."""
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    def __init__(self, source: str, schema: pa.Schema = DOCUMENTS) -> None:
+        """`schema`: DOCUMENTS, and the source's own columns."""
+        self.source, self._schema = source, schema
         self._rows: list[dict[str, Any]] = []
         self._dropped: Counter[str] = Counter()
         self._quarantined: Counter[str] = Counter()
@@ -72,9 +94,10 @@ class Records:
     def keep(self, part: Part, offset: int, length: int, payload: bytes, kind: str, text: str, **more: Any) -> None:
         """Make a document of a record, or drop it as `no_text`. `payload` is as stored.
 
-        `more` may give `url`, `title`, `date`, `author`, `site`, and `index`, the place of the record among those that
-        share its offset. Key, offset and index name a record within its source however the source is cut into shards,
-        so no two documents have one id. Raises SourceError where the shard has more text than `LARGEST`.
+        `more` may give `url`, `title`, `date`, `author`, `site`, `own` (the source's own columns) and `index`, the
+        place of the record among those that share its offset. Key, offset and index name a record within its source
+        however the source is cut into shards, so no two documents have one id. Raises SourceError where the shard has
+        more text than `LARGEST`.
         """
         text = normalise(text)
         if not text:
@@ -99,6 +122,7 @@ class Records:
                 "offset": offset,
                 "length": length,
                 "payload": hashlib.sha256(payload).hexdigest(),
+                **more.pop("own", {}),
                 **more,
                 **names,
             }
@@ -112,7 +136,7 @@ class Records:
             ledger["files"] = {key: _sorted(reasons) for key, reasons in self._files.items()}
         if self._lost:
             ledger["lost"] = self._lost
-        return Read(pa.Table.from_pylist(self._rows, DOCUMENTS), ledger, self._refused.table())
+        return Read(pa.Table.from_pylist(self._rows, self._schema), ledger, self._refused.table())
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:
@@ -133,6 +157,8 @@ class Reader(Recipe):
         super().__init__(settings)
         self.source = source
         self.extract = extract
+        self.own = {name: TYPES[kind] for name, kind in getattr(settings, "columns", {}).items()}
+        self.writes = pa.schema([*DOCUMENTS, *self.own.items()])
         self.listing = Listing(source, settings)
         self.regrouped = ""
         """Why files were put into other groups than were pinned, so that all are read again; for people."""
@@ -144,7 +170,11 @@ class Reader(Recipe):
 
     def declared(self) -> dict[str, Any]:
         declared = {"source": self.source, **super().declared()}
-        return {name: value for name, value in declared.items() if name != "window" or value != WINDOW}
+        return {name: value for name, value in declared.items() if (name, value) not in _LATER}
+
+    def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The source's own columns of a record; null where a value is not of its type."""
+        return {name: typed(row.get(name), kind) for name, kind in self.own.items()}
 
     @abstractmethod
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -60,7 +61,7 @@ def _pass(stream: IO[bytes], most: int = sys.maxsize) -> int:
     return passed
 
 
-def _parsed(line: bytes, keys: tuple[str, ...]) -> Any:
+def _parsed(line: bytes, keys: pa.Schema) -> Any:
     """The value of a line, of a large one with many parts what stands at the keys alone; None where it is no JSON, also
     not as Python writes it."""
     if len(line) > _LARGE and line.count(b",") + line.count(b"[") + line.count(b"{") > _PARTS:
@@ -69,19 +70,23 @@ def _parsed(line: bytes, keys: tuple[str, ...]) -> Any:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
         with suppress(ValueError, RecursionError):
-            return json.loads(line.decode(), parse_int=_number, parse_float=_number)
+            return json.loads(line.decode(), parse_int=_integer, parse_float=_fraction)
     return None
 
 
-def _number(digits: str) -> float:
-    """A number of any length; nobody asks for its value. Python refuses one of 4,301 digits."""
-    return 0.0
+def _integer(digits: str) -> float:
+    """A whole number of any length: one of more than 19 digits is no 64-bit value, and Python refuses 4,301."""
+    return int(digits) if len(digits) < 20 else math.inf
 
 
-def _picked(line: bytes, keys: tuple[str, ...]) -> dict[str, Any] | None:
+def _fraction(digits: str) -> float:
+    return float(digits) if len(digits) < 400 else math.nan
+
+
+def _picked(line: bytes, keys: pa.Schema) -> dict[str, Any] | None:
     """The texts at the keys of a JSON object, by a parser that makes nothing of the rest; None where it finds fault."""
     wanted = pa.json.ParseOptions(
-        explicit_schema=pa.schema([(key, pa.string()) for key in sorted(set(keys))]),
+        explicit_schema=keys,
         unexpected_field_behavior="ignore",
         newlines_in_values=True,
     )
@@ -100,6 +105,12 @@ class JsonlReader(Reader):
     libraries: ClassVar[tuple[str, ...]] = ("orjson",)
     settings: JsonlSource
 
+    @property
+    def _keys(self) -> pa.Schema:
+        """The keys of a line that are read, and what is expected of them."""
+        texts = dict.fromkeys((self.settings.text, self.settings.url), pa.string())
+        return pa.schema(sorted((self.own | texts).items()))
+
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files, size = self.listing.files(), self.settings.shard
         large = [file for file in files if file.size > size and not named(file.path)]
@@ -109,7 +120,7 @@ class JsonlReader(Reader):
         return grouped(self.source, rest, number) + ranges, number
 
     def read(self, shard: InputShard) -> Read:
-        records = Records(self.source)
+        records = Records(self.source, self.writes)
         for part in shard.parts:
             self._lines(part, records)
         return records.read()
@@ -137,14 +148,14 @@ class JsonlReader(Reader):
             records.quarantine(error.reason, part, offset, lost=max(0, part.end - max(part.start, error.at)))
 
     def _document(self, line: bytes, part: Part, offset: int, records: Records) -> None:
-        row = _parsed(line.removeprefix(b"\xef\xbb\xbf"), (self.settings.text, self.settings.url))
+        row = _parsed(line.removeprefix(b"\xef\xbb\xbf"), self._keys)
         if not isinstance(row, dict):
             return records.quarantine("not_json", part, offset, len(line))
         text, url = row.get(self.settings.text), row.get(self.settings.url)
         url = url.encode(errors="ignore").decode() if isinstance(url, str) else None
         if not isinstance(text, str):
             return records.drop("no_text", part, offset, len(line), url)
-        records.keep(part, offset, len(line), line, "text", text, url=url)
+        records.keep(part, offset, len(line), line, "text", text, url=url, own=self.columns(row))
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         line, path = b"", self.listing.path(row["file"])

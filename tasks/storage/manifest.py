@@ -117,6 +117,10 @@ def _unvouched(line: bytes) -> Entry:
     return entry
 
 
+_NONE = 32 * "0"
+"""The digest of a column that a source does not have."""
+
+
 class Index:
     """What is known of a stage's output over the shards of a run, as arrays: 100,000 shards cost tens of MB.
 
@@ -173,7 +177,7 @@ class Index:
         self.seconds[places] = [entry["seconds"] for _, entry in done]
         self.checksums[places] = [int(entry.get("checksum", "0"), 16) for _, entry in done]
         for name, digests in self.digests.items():
-            joined = bytes.fromhex("".join([entry["columns"][name] for _, entry in done]))
+            joined = bytes.fromhex("".join([entry["columns"].get(name, _NONE) for _, entry in done]))
             digests[places] = np.frombuffer(joined, np.uint8).reshape(-1, 16)
         for place, entry in done:
             if ledger := entry.get("ledger"):

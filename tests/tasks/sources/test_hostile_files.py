@@ -222,13 +222,13 @@ def with_dictionary(plain: bytes, packed: bool) -> bytes:
     found = zstandard.train_dictionary(4000, samples)
     held = zstandard.compress(found.as_bytes()) if packed else found.as_bytes()
     frame = b"\x5d\x2a\x4d\x18" + struct.pack("<I", len(held)) + held
-    return frame + records_of(plain, zstandard.ZstdCompressor(dict_data=found).compress)
+    return frame + records_of(plain, zstandard.ZstdCompressor(dict_data=found, write_checksum=True).compress)
 
 
 @pytest.mark.parametrize("dictionary", ["none", "plain", "packed"])
 def test_archives_of_zstd_frames_are_read_in_ranges_and_again(tmp_path: Path, dictionary: str) -> None:
     plain = archive(PAGES, compressed=False)
-    data = records_of(plain, zstandard.compress)
+    data = records_of(plain, zstandard.ZstdCompressor(write_checksum=True).compress)
     if dictionary != "none":
         data = with_dictionary(plain, dictionary == "packed")
     (tmp_path / "a.warc.zst").write_bytes(data)

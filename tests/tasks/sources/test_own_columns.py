@@ -1,0 +1,141 @@
+"""Columns that a source has of its own: from JSON lines and Parquet, in rules, channels and queries."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_specs.load import SpecError, load
+from data_specs.sources import JsonlSource, ParquetSource
+from data_specs.stages import Extract
+from tasks import registry
+from tasks.engine import worker
+from tasks.engine.reading import Read
+from tasks.sources import reader
+from tasks.storage.pins import Pins
+from tasks.storage.store import Store
+from tests import small, whole
+from tests.commands import told
+
+ROWS: list[dict[str, Any]] = [
+    {"text": "one", "score": 0.5, "lang": "en", "votes": 3, "checked": True},
+    {"text": "two", "score": 1, "lang": 7, "votes": 2.0, "checked": 1},
+    {"text": "three", "score": "0.5", "lang": "z\ud800h", "votes": 2.5, "checked": "yes"},
+    {"text": "four", "score": None, "votes": 2**70},
+]
+TYPES = {"score": "float", "lang": "string", "votes": "int", "checked": "bool"}
+WANTED = {
+    "score": [0.5, 1.0, None, None],
+    "lang": ["en", None, "zh", None],
+    "votes": [3, 2, None, None],
+    "checked": [True, None, None, None],
+}
+
+
+def read_all(source: Any) -> Read:
+    """All shards of a source as one."""
+    reads = [source.read(shard) for shard in source.shards(None)[0]]
+    total: Counter[str] = Counter()
+    groups: dict[str, Counter[str]] = {"dropped": Counter(), "quarantined": Counter()}
+    for read in reads:
+        total.update({name: read.ledger.get(name, 0) for name in ("in", "lost")})
+        for name, counts in groups.items():
+            counts.update(read.ledger[name])
+    ledger = {**total, **{name: dict(counts) for name, counts in groups.items()}}
+    return Read(pa.concat_tables([read.documents for read in reads]), ledger)
+
+
+def test_values_of_json_lines_keep_their_types_and_others_are_null(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    settings = JsonlSource(kind="jsonl", paths=str(path), columns=TYPES)
+    documents = read_all(reader("web", settings, Extract())).documents
+    assert documents.select([*TYPES]).to_pydict() == WANTED
+    assert [str(documents.schema.field(name).type) for name in TYPES] == ["double", "string", "int64", "bool"]
+
+
+def test_a_source_without_columns_of_its_own_has_the_recipe_that_it_had() -> None:
+    plain, own = (JsonlSource(kind="jsonl", paths="x", columns=each) for each in ({}, {"score": "float"}))
+    before, after = (reader("web", each, Extract()) for each in (plain, own))
+    assert "columns" not in before.declared()
+    assert before.recipe != after.recipe
+
+
+@pytest.mark.parametrize("shard", [2**26, 1500])
+def test_parquet_is_read_row_by_row_however_it_is_cut(tmp_path: Path, shard: int) -> None:
+    texts = [f"text {number} " + "word " * (number % 7) if number % 5 else None for number in range(600)]
+    table = pa.table({"content": texts, "link": [f"https://example.org/{n}" for n in range(600)], "n": range(600)})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=64)
+    paths, columns = str(tmp_path / "*.parquet"), {"n": "int", "absent": "string"}
+    settings = ParquetSource(kind="parquet", paths=paths, text="content", url="link", columns=columns, shard=shard)
+    source = reader("web", settings, Extract())
+    assert (len(source.shards(None)[0]) > 1) == (shard == 1500)
+    read = read_all(source)
+    rows = [row for row in table.to_pylist() if row["content"]]
+    assert read.ledger == {"in": 600, "lost": 0, "dropped": {"no_text": 120}, "quarantined": {}}
+    assert read.documents["text"].to_pylist() == [row["content"].strip() for row in rows]
+    assert read.documents["url"].to_pylist() == [row["link"] for row in rows]
+    assert read.documents["n"].to_pylist() == read.documents["offset"].to_pylist() == [row["n"] for row in rows]
+    assert read.documents["absent"].null_count == len(rows)
+    assert source.reread(read.documents.slice(77, 1).to_pylist()[0]).decode() == rows[77]["content"]
+    whole_file = ParquetSource(kind="parquet", paths=paths, text="content", url="link", columns=columns)
+    assert read_all(reader("web", whole_file, Extract())).documents["id"] == read.documents["id"]
+
+
+def test_a_file_that_is_no_parquet_is_one_quarantined_record(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    read = read_all(reader("web", ParquetSource(kind="parquet", paths=str(tmp_path / "*")), Extract()))
+    assert read.ledger["quarantined"] == {"unreadable": 1}
+    assert read.ledger["lost"] == 108
+
+
+def test_rules_channels_and_queries_see_a_column_and_other_sources_are_not_read_anew(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=40)
+    before = whole.go(spec, until="documents")
+    files = list((tmp_path / "web").iterdir())
+    lines = [
+        json.loads(line) | {"score": n / 40}
+        for n, line in enumerate(gzip.decompress(files[0].read_bytes()).splitlines())
+    ]
+    files[0].write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+    text = spec.read_text().replace('web/*.jsonl.gz"}', 'web/*.jsonl.gz", columns: {score: float}}')
+    text = text.replace("rules:\n", 'rules:\n  - dull: "score < 0.5"\n')
+    spec.write_text(text.replace("channels:\n", 'channels:\n  best: "score > 0.9"\n'))
+    run = whole.go(spec, until="verdict")
+    code = {name: reader.recipe for name, reader in run.pipeline.readers.items()}["code"]
+    assert code == before.pipeline.readers["code"].recipe
+    assert next(stage for stage in run.record["stages"] if stage["name"] == "documents")["jobs"] == 1
+    [*found] = run.pipeline.files(("source", "score", "reason", "channel"))
+    rows = [row for _, each in found for row in worker.read(run.store, each, None).to_pylist()]
+    web = [row for row in rows if row["source"] == "web"]
+    assert sorted(row["score"] for row in web) == [n / 40 for n in range(40)]
+    assert all((row["reason"] == "dull") == (row["score"] < 0.5) for row in web)
+    assert {row["channel"] for row in web if row["score"] > 0.9} == {"best"}
+    assert {row["score"] for row in rows if row["source"] == "code"} == {None}
+    sql = "select source, count(*), count(score), max(score) from corpus group by 1 order by 1"
+    assert told("query", spec, sql)["rows"] == [["code", 24, 0, None], ["web", 40, 40, 0.975]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "mistake"),
+    [
+        ("{score: double}", "sources.a.columns.score is `double`, but should be"),
+        ("{url: string}", "sources.a.columns.url: every document has a column of this name"),
+        ("{score: int}", "sources.b.columns.score is float, but int in sources.a"),
+        ("{words: int}", "words is written by documents and by signals"),
+    ],
+)
+def test_a_wrong_column_is_named(tmp_path: Path, columns: str, mistake: str) -> None:
+    spec = tmp_path / "spec.yaml"
+    a, b = f"{{kind: jsonl, paths: x, columns: {columns}}}", "{kind: parquet, paths: y, columns: {score: float}}"
+    spec.write_text(f"name: x\nsources:\n  a: {a}\n  b: {b}\nchannels: {{all: 'true'}}\n")
+    with pytest.raises(SpecError) as caught:
+        registry.nodes(load(spec), Pins(Store(str(tmp_path)), "x"))
+    assert mistake in str(caught.value)
