@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -64,18 +65,19 @@ def values(value: Any) -> Any:
 
 def guard() -> None:
     """From now on whatever this process logs, and a traceback that ends it, is printable."""
-    made = logging.getLogRecordFactory()
-    if made is not _record:
-        global _make
-        _make = made
+    global _make
+    if _make is None:  # once: a library that came later, as Ray does, calls what it found
+        _make = logging.getLogRecordFactory()
         logging.setLogRecordFactory(_record)
         sys.excepthook = _ended
 
 
-_make = logging.getLogRecordFactory()
+_make: Callable[..., logging.LogRecord] | None = None
+"""Makes a log record; None as long as nothing is guarded."""
 
 
 def _record(*args: Any, **given: Any) -> logging.LogRecord:
+    assert _make  # set by `guard`, which installs this
     record = _make(*args, **given)
     text = record.getMessage()
     if (shown := printable(text)) != text:

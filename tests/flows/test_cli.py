@@ -299,7 +299,7 @@ def test_a_run_tells_its_record_as_json_on_the_last_line(runs: dict[str, tuple[i
     assert Path(training["checkpoint"]).is_file()
     assert Path(training["export"], "model.safetensors").is_file()
     assert training["channels"].keys() == {"code", "zh", "en"}
-    assert all(channel.keys() == {"first", "last", "tokens"} for channel in training["channels"].values())
+    assert all(channel.keys() == {"first", "last", "last_step", "tokens"} for channel in training["channels"].values())
     assert sum(channel["tokens"] for channel in training["channels"].values()) == training["tokens"]
     assert all(losses.keys() == {"first", "last", "documents", "tokens"} for losses in training["held_out"].values())
     plan, train = record["stages"][-2:]
