@@ -197,7 +197,11 @@ class Run:
         key = self.plan_key()
         folder = run_plan.plan_folder(self.spec, key)
         self.record["plan"] = folder
-        cached = self._repairing(lambda: self._write_plan(key))
+        try:
+            cached = self._repairing(lambda: self._write_plan(key))
+        except BaseException:
+            del self.record["plan"]  # there is none
+            raise
         rows = sum(phase["rows"] for phase in self.plan_facts["phases"])
         seconds = round(time.perf_counter() - started, 3)
         state = "cached" if cached and not self._replanned else "computed"
