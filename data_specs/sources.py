@@ -102,4 +102,16 @@ class FolderSource(SourceSettings):
     """Files above this many bytes are dropped as too large."""
 
 
-Source = Annotated[WarcSource | JsonlSource | ParquetSource | FolderSource, Field(discriminator="kind")]
+class HtmlSource(SourceSettings):
+    """HTML files; one document a file, its main text extracted as that of pages in WARC files."""
+
+    kind: Literal["html"]
+    base: str | None = None
+    """The URL to which a file's path below the fixed part of `paths` is appended, as the document's address; null: none
+    has one."""
+    groups: Count = 0
+    """Shards the files are grouped into by the hash of their path; 0: chosen at first reading, then pinned until the
+    files would fill four times as many."""
+
+
+Source = Annotated[WarcSource | JsonlSource | ParquetSource | HtmlSource | FolderSource, Field(discriminator="kind")]

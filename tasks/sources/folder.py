@@ -66,8 +66,13 @@ class FolderReader(Reader):
         records.keep(part, 0, len(body), body, kind(part.key, text, self.settings.kind), text)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
-        with opened(self.listing.path(row["file"])) as file:
-            body = file.read(row["length"])
-        if hashlib.sha256(body).hexdigest() != row["payload"]:
-            raise self.changed(row)
-        return body
+        return reread(self, row)
+
+
+def reread(reader: Reader, row: Mapping[str, Any]) -> bytes:
+    """`Reader.reread` where a document is a file."""
+    with opened(reader.listing.path(row["file"])) as file:
+        body = file.read(row["length"])
+    if hashlib.sha256(body).hexdigest() != row["payload"]:
+        raise reader.changed(row)
+    return body

@@ -21,12 +21,12 @@ from typing import Any, ClassVar
 from data_specs.sources import WarcSource
 from data_specs.stages import Extract
 from tasks.extraction import http
-from tasks.extraction.child import Child
 from tasks.sources import archive
 from tasks.sources.archive import Fault, Record
 from tasks.sources.base import InputShard, Part, Read, Reader, Records, ranged
 from tasks.sources.compression import named
 from tasks.sources.files import opened
+from tasks.sources.pages import LIBRARIES, Pages
 
 
 class WarcReader(Reader):
@@ -35,16 +35,16 @@ class WarcReader(Reader):
     version = 4  # responses after interim ones (100 Continue) are read, and `resource` records
     libraries: ClassVar[tuple[str, ...]] = (
         *("FastWARC", "Resiliparse", "brotli", "zstandard"),
-        *("trafilatura", "htmldate", "lxml", "python-dateutil", "jusText"),
+        *LIBRARIES,
     )
     settings: WarcSource
 
     def __init__(self, source: str, settings: WarcSource, extract: Extract) -> None:
         super().__init__(source, settings, extract)
-        self._child = Child("tasks.extraction.html:extract", extract.cpu_seconds, extract.memory, extract.wall_seconds)
+        self._pages = Pages(extract)
 
     def declared(self) -> dict[str, Any]:
-        return {**super().declared(), "extract": self.extract.model_dump(mode="json", exclude={"kind", "wall_seconds"})}
+        return {**super().declared(), "extract": self._pages.declared()}
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files = self.listing.files()
@@ -52,7 +52,7 @@ class WarcReader(Reader):
         return [shard for file, size in zip(files, sizes, strict=True) for shard in ranged(self.source, file, size)], 0
 
     def close(self) -> None:
-        self._child.close()
+        self._pages.close()
 
     def read(self, shard: InputShard) -> Read:
         pages = Records(self.source)
@@ -88,19 +88,9 @@ class WarcReader(Reader):
             return drop("not_html")
         if len(body) > self.extract.largest or record.length > len(record.block):
             return drop("too_large")
-        self._extract(http.text(body, response.headers.get("content-type", "")), response.payload, record, part, pages)
-
-    def _extract(self, html: str, payload: bytes, record: Record, part: Part, pages: Records) -> None:
-        options = self.extract.model_dump(include={"fast", "deepest", "costliest"})
-        found = self._child.call(html=html, url=record.url, latest=record.date, **options)
-        reason = found.pop("reason", None)
-        if reason is None:
-            found |= {"url": record.url, "index": record.index}
-            pages.keep(part, record.offset, record.span, payload, "html", **found)
-        elif reason in ("cpu_limit", "memory_limit", "parser_error"):
-            pages.quarantine(reason, part, record.offset, record.span, record.url)
-        else:
-            pages.drop(reason, part, record.offset, record.span, record.url, found.get("work"))
+        html = http.text(body, response.headers.get("content-type", ""))
+        place = part, record.offset, record.span
+        self._pages.add(html, response.payload, pages, *place, record.url, record.date, record.index)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         path = self.listing.path(row["file"])
