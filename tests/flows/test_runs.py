@@ -506,12 +506,12 @@ def test_a_replacement_that_is_killed_leaves_no_shard_with_values_of_other_code(
         commit = Store.commit
         left = [survived]
 
-        def dying(self: Store, path: str, data: bytes) -> None:
+        def dying(self: Store, path: str, data: bytes, private: bool = False) -> None:
             if "/language@" in path and not path.startswith("again/") and b'"removed"' not in data:
                 if not left[0]:
                     os._exit(9)
                 left[0] -= 1
-            commit(self, path, data)
+            commit(self, path, data, private)
 
         monkeypatch.setattr(Store, "commit", dying)
         go(spec, start="language", until="language", replace=True)
