@@ -202,8 +202,14 @@ def _readable(path: str) -> Iterator[None]:
 
 
 def damaged(path: str, why: object) -> DamagedError:
-    """What to say of a file that a stage or the plan wrote."""
-    return DamagedError(f"{path} is missing or damaged ({why}); `sluice run` makes it again", path)
+    """What to say of a file that a stage or the plan wrote. A run repairs what it reads; where all is cached, it reads
+    nothing."""
+    top, _, rest = path.partition("/")
+    stage = rest.partition("@")[0] if top == "columns" else top
+    told = "a run that reads it makes it again"
+    if top in ("documents", "columns", "tokens"):
+        told += f", `sluice invalidate SPEC {stage}` and then `sluice run` at once"
+    return DamagedError(f"{path} is missing or damaged ({why}); {told}", path)
 
 
 def read_slices(store: Store, path: str, wanted: Mapping[int, str]) -> list[pa.RecordBatch]:

@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_read_is_named_with_what_to_do(copied: Path, damag
         result = ask(*command, "--json", code=1)
         error = json.loads(result.stdout.splitlines()[-1])["error"]
         assert error.startswith(f"{path} is missing or damaged (")
-        assert error.endswith("`sluice run` makes it again")
+        assert "a run that reads it makes it again, `sluice invalidate SPEC " in error
     assert told("query", copied, "select count(*) from language")["rows"] == [[145]]
 
 

@@ -55,7 +55,9 @@ def test_a_file_carries_its_entry_and_refuses_another_shards_ids(tmp_path: Path,
     assert columns.recovered(store, f"x.{suffix}") == entry | facts
     assert columns.read(store, f"x.{suffix}", ("score",), Recorded("aa")).equals(table.select(["score"]))
     assert columns.read(store, f"x.{suffix}").equals(table)
-    with pytest.raises(DamagedError, match=r"\(it is of the shard with ids aa, not bb\); `sluice run` makes it again"):
+    with pytest.raises(
+        DamagedError, match=r"\(it is of the shard with ids aa, not bb\); a run that reads it makes it again"
+    ):
         columns.read(store, f"x.{suffix}", ("score",), Recorded("bb"))
 
 
