@@ -23,11 +23,13 @@ from tasks.sources.refused import Refused
 from tasks.sources.text import line, normalise
 
 LARGEST = 2**31 - 1
-"""Bytes of text that a shard can hold: an Arrow column of strings addresses them with 32 bits."""
+"""Bytes of text and addresses that a shard can hold: an Arrow column of strings addresses them with 32 bits."""
 _OUTGROWN = 4
 """Files are grouped anew where the mean group is so many times as large as it should be. Until then a new file changes
 one shard."""
 
+_BATCH = 2**24
+"""Bytes of text and addresses that are made a batch of rows."""
 _NAMED = 100
 """Files of a shard, at most, whose quarantined records are counted by name: a ledger is kept in memory."""
 
@@ -59,6 +61,7 @@ class Records:
         """`schema`: DOCUMENTS, and the source's own columns."""
         self.source, self._schema = source, schema
         self._rows: list[dict[str, Any]] = []
+        self._batches: list[pa.RecordBatch] = []
         self._dropped: Counter[str] = Counter()
         self._quarantined: Counter[str] = Counter()
         self._files: dict[str, Counter[str]] = {}
@@ -97,13 +100,17 @@ class Records:
         `more` may give `url`, `title`, `date`, `author`, `site`, `own` (the source's own columns) and `index`, the
         place of the record among those that share its offset. Key, offset and index name a record within its source
         however the source is cut into shards, so no two documents have one id. Raises SourceError where the shard has
-        more text than `LARGEST`.
+        more text and addresses than `LARGEST`.
         """
         text = normalise(text)
         if not text:
             self.drop("no_text", part, offset, length, more.get("url"))
             return
-        self._size += len(text.encode())
+        # As strings they would take up to four times as much memory.
+        encoded, url = text.encode(), more.pop("url", None)
+        url = url if url is None else url.encode()
+        size = self._size
+        self._size += len(encoded) + len(url or b"")
         if self._size > LARGEST:
             raise SourceError(
                 f"source {self.source}: {part.path} makes a shard of more than {LARGEST / 2**30:.0f} GiB of text; "
@@ -116,7 +123,8 @@ class Records:
             {
                 "id": hashlib.blake2b(record.encode(errors="surrogatepass"), digest_size=16).digest(),
                 "source": self.source,
-                "text": text,
+                "url": url,
+                "text": encoded,
                 "kind": kind,
                 "file": part.key,
                 "offset": offset,
@@ -127,6 +135,13 @@ class Records:
                 **names,
             }
         )
+        if self._size // _BATCH > size // _BATCH:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Make a batch of the rows: a column that grows by itself takes three times its size in the end."""
+        self._batches.append(pa.RecordBatch.from_pylist(self._rows, self._schema))
+        self._rows = []
 
     def read(self) -> Read:
         """The shard's documents and ledger, and what was refused."""
@@ -136,7 +151,9 @@ class Records:
             ledger["files"] = {key: _sorted(reasons) for key, reasons in self._files.items()}
         if self._lost:
             ledger["lost"] = self._lost
-        return Read(pa.Table.from_pylist(self._rows, self._schema), ledger, self._refused.table())
+        if self._rows or not self._batches:
+            self._gather()
+        return Read(pa.Table.from_batches(self._batches).combine_chunks(), ledger, self._refused.table())
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any, Protocol
 
 import zstandard
@@ -84,9 +85,8 @@ class _Gzip:
 
 
 class _Zstd:
-    def __init__(self, window: int, dictionary: zstandard.ZstdCompressionDict | None) -> None:
-        # A dictionary may be of any size in the binding, a window is a power of two.
-        self._engine = zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=window).decompressobj()
+    def __init__(self, decompressor: zstandard.ZstdDecompressor) -> None:
+        self._engine = decompressor.decompressobj()
         self._rest = self._ready = memoryview(b"")
 
     @property
@@ -123,15 +123,17 @@ class Packing:
     def magic(self) -> re.Pattern[bytes]:
         return _MAGIC[self.kind]
 
-    def engine(self) -> _Engine:
+    def engines(self) -> Callable[[], _Engine]:
+        """What makes an engine for each member, of which one at a time is used."""
         match self.kind:
             case "gz":
-                return _Gzip()
-            case "zst":
-                return _Zstd(self.window, self.dictionary)
+                return _Gzip
+            case "zst":  # takes as long to make as a small frame to decompress
+                made = zstandard.ZstdDecompressor(dict_data=self.dictionary, max_window_size=self.window)
+                return partial(_Zstd, made)
             case "bz2":
-                return bz2.BZ2Decompressor()
-        return lzma.LZMADecompressor(memlimit=2 * self.window)
+                return bz2.BZ2Decompressor
+        return partial(lzma.LZMADecompressor, memlimit=2 * self.window)
 
 
 def named(path: str) -> str | None:
@@ -155,7 +157,9 @@ def dictionary(take: Callable[[int, int], bytes]) -> zstandard.ZstdCompressionDi
     try:
         if _MAGIC["zst"].match(data):
             data = Unpacker(Packing("zst", 2**23)).take(data, _DICTIONARY)
-        return zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_FULLDICT)
+        found = zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_FULLDICT)
+        zstandard.ZstdDecompressor(dict_data=found).decompressobj()  # a damaged one is found out here
+        return found
     except (DamageError, zstandard.ZstdError):
         return None
 
@@ -164,13 +168,17 @@ class Unpacker:
     """Decompresses members of a file, one after the other."""
 
     def __init__(self, packing: Packing) -> None:
-        self._packing = packing
+        self._engines = packing.engines()
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin with another file, or another place."""
         self._fed = self.told = 0
         self.renew()
 
     def renew(self) -> None:
         """Begin the next member."""
-        self._engine = self._packing.engine()
+        self._engine = self._engines()
         self.eof, self.needs_input = False, True
 
     @property

@@ -61,6 +61,12 @@ def _pass(stream: IO[bytes], most: int = sys.maxsize) -> int:
     return passed
 
 
+def _pass_blank(stream: io.BufferedReader) -> int:
+    """Read the blank lines that are buffered next, all at once; returns how many bytes were read."""
+    ahead = stream.peek()
+    return len(stream.read(ahead.rfind(b"\n", 0, len(ahead) - len(ahead.lstrip())) + 1))
+
+
 def _parsed(line: bytes, keys: pa.Schema) -> Any:
     """The value of a line, of a large one with many parts what stands at the keys alone; None where it is no JSON, also
     not as Python writes it."""
@@ -139,7 +145,9 @@ class JsonlReader(Reader):
                     if length == LONGEST and not line.endswith(b"\n"):
                         length += _pass(stream)
                         records.drop("too_large", part, offset, length)
-                    elif not line.isspace():
+                    elif line.isspace():
+                        length += _pass_blank(stream)
+                    else:
                         self._document(line.rstrip(b"\r\n"), part, offset, records)
                     offset += length
         except EOFError:

@@ -35,6 +35,7 @@ class Input:
         self._base = 0
         self._block = b""
         self._size = -1
+        self._probe: tuple[Packing, Unpacker] | None = None
 
     def take(self, position: int, size: int) -> bytes:
         """`size` bytes from `position`, fewer only at the end of the file."""
@@ -73,9 +74,12 @@ class Input:
     def begins(self, position: int, packing: Packing) -> bool | None:
         """Whether a member that begins with a record begins at `position`; None where no member does."""
         found = b""
+        if not self._probe or self._probe[0] is not packing:
+            self._probe = packing, Unpacker(packing)
         for size in _HEADS.get(packing.kind, ()):
+            self._probe[1].restart()
             try:
-                found = Unpacker(packing).take(self.take(position, size), len(RECORD))
+                found = self._probe[1].take(self.take(position, size), len(RECORD))
             except DamageError:
                 return None
             if found:

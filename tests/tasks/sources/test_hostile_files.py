@@ -152,6 +152,19 @@ def test_odd_json_costs_its_own_record_alone(tmp_path: Path) -> None:
     assert read.ledger["quarantined"] == {"not_json": 4}
 
 
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b" \n"])
+def test_blank_lines_by_the_million_cost_no_more_than_their_bytes(tmp_path: Path, blank: bytes) -> None:
+    data = b'{"text": "gold"}\n' + blank * 2**23 + b' {"text": "silver"}'
+    (tmp_path / "a.jsonl").write_bytes(data)
+    begun = time.process_time()
+    (read,) = read_all(lines(tmp_path / "*"))
+    assert time.process_time() - begun < 1
+    rows = read.documents.to_pylist()
+    assert [data[row["offset"] : row["offset"] + row["length"]] for row in rows] == [
+        *(b'{"text": "gold"}', b' {"text": "silver"}')
+    ]
+
+
 @pytest.mark.parametrize("part", ["{}", "[]", '{"a":1}', "1.5", '"a"', "-1", "[[1],[2]]"])
 def test_a_large_line_of_many_parts_is_read_without_making_them(tmp_path: Path, part: str) -> None:
     row = {"text": "gold, and gravel", "url": "http://a/"}
@@ -263,6 +276,24 @@ def test_an_archive_compressed_as_a_whole_is_read_whatever_the_compression(
     assert read.ledger["quarantined"] == {"truncated": 1}
     path.write_bytes(PACK[suffix](b""))
     assert read_all(source)[0].ledger["quarantined"] == {"empty_file": 1}
+
+
+@pytest.mark.parametrize("damage", [b"abc", b"", b"\x37\xa4\x30\xec" + bytes(300), "tables", "entropy"])
+def test_a_damaged_dictionary_costs_the_frames_that_need_it(tmp_path: Path, damage: bytes | str) -> None:
+    plain = archive(PAGES, compressed=False)
+    samples = [plain[at : at + 400] for at in range(0, len(plain), 400)]
+    found = zstandard.train_dictionary(4000, samples)
+    held = bytearray(found.as_bytes())
+    if isinstance(damage, bytes):
+        held = bytearray(damage)
+    else:
+        at = 8 if damage == "tables" else 40
+        held[at : at + 20] = bytes(20)
+    start = plain.index(b"WARC/1.0", 1)
+    frames = zstandard.compress(plain[start:]) + zstandard.ZstdCompressor(dict_data=found).compress(plain[start:])
+    (tmp_path / "a.warc.zst").write_bytes(b"\x5d\x2a\x4d\x18" + struct.pack("<I", len(held)) + held + frames)
+    (read,) = read_all(warc(tmp_path / "*"))
+    assert read.documents["text"].to_pylist()[: len(PAGES)] == PAGES
 
 
 # -- records without HTTP ----------------------------------------------------------------------------------------------
