@@ -100,7 +100,7 @@ class Records:
         `more` may give `url`, `title`, `date`, `author`, `site`, `own` (the source's own columns) and `index`, the
         place of the record among those that share its offset. Key, offset and index name a record within its source
         however the source is cut into shards, so no two documents have one id. Raises SourceError where the shard has
-        more text and addresses than `LARGEST`.
+        more text, addresses and values of its own than `LARGEST`.
         """
         text = normalise(text)
         if not text:
@@ -109,8 +109,9 @@ class Records:
         # As strings they would take up to four times as much memory.
         encoded, url = text.encode(), more.pop("url", None)
         url = url if url is None else url.encode()
-        size = self._size
+        size, own = self._size, more.pop("own", {})
         self._size += len(encoded) + len(url or b"")
+        self._size += sum(len(value.encode()) for value in own.values() if isinstance(value, str))
         if self._size > LARGEST:
             raise SourceError(
                 f"source {self.source}: {part.path} makes a shard of more than {LARGEST / 2**30:.0f} GiB of text; "
@@ -130,7 +131,7 @@ class Records:
                 "offset": offset,
                 "length": length,
                 "payload": hashlib.sha256(payload).hexdigest(),
-                **more.pop("own", {}),
+                **own,
                 **more,
                 **names,
             }
