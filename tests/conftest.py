@@ -16,6 +16,7 @@ SLOW = frozenset(
         "flows/test_cli.py",
         "flows/test_deployment.py",
         "flows/test_ending.py",
+        "flows/test_read_only_store.py",
         "flows/test_runs.py",
         "flows/test_trainings.py",
         "tasks/engine/test_fanout.py",
