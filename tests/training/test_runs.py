@@ -112,7 +112,7 @@ def test_a_run_whose_log_lost_steps_is_refused_and_a_damaged_log_is_named(runs: 
     assert Ranks(folder, 1, [(chosen, SHORT, "gap", False)]).wait() == []
     segment = f"runs/gap/log/{sorted(store.list('runs/gap/log'))[3]}"
     whole = store.read(segment)
-    told = {"has no record of step": None, f"{segment} is damaged; bring it back": whole[:-9]}
+    told = {"has no record of step": None, f"{segment} is damaged (its checksum is another); bring it back": whole[:-9]}
     for message, left in told.items():
         store.remove(segment) if left is None else store.commit(segment, left)
         (error,) = Ranks(folder, 1, [(chosen, SHORT, "gap", True)]).wait()
