@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -189,8 +189,8 @@ def killed(monkeypatch: pytest.MonkeyPatch, spec: Path) -> int:
     real, left, code = Store.writer, [5], 1
 
     @contextmanager
-    def writer(self: Store, path: str, once: bool = False) -> Iterator[IO[bytes]]:
-        with real(self, path, once) as file:
+    def writer(self: Store, path: str, *how: bool, **more: bool) -> Iterator[Any]:
+        with real(self, path, *how, **more) as file:
             yield file
         left[0] -= "/clusters@" in path
         if left[0] == 0:
