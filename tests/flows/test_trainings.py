@@ -48,8 +48,8 @@ def stopped(run: Run, step: int) -> None:
 def workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that do not train: they begin where they would, and are done."""
 
-    def fit(spec: Any, work: dict[str, Any]) -> None:
-        store, run = Store(work["store_url"]), work["run"]
+    def fit(spec: Any, store: Store, work: dict[str, Any]) -> None:
+        run = work["run"]
         step = checkpoint.steps(store, run)[0] if work["resume"] else -1
         written = log.Log(store, run, step)
         written.write("warning", max(0, step), message="checkpoint left out: \x1b[2J")
