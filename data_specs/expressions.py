@@ -115,7 +115,7 @@ def parse(text: str, known: Collection[str] | None = None) -> Parsed:
 
 
 def normalised(text: str) -> str:
-    """Canonical SQL of an expression, for recipes. Raises ExpressionError."""
+    """Canonical SQL of an expression, for fingerprints. Raises ExpressionError."""
     return _parse(text).text
 
 

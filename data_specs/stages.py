@@ -1,6 +1,6 @@
 """Settings of the stages between a source and the verdict: a spec names its stages, and each is of a kind.
 
-What is here belongs to a stage's recipe, but for what `Stage` says. Stages of one kind have names of their own:
+What is here belongs to a stage's fingerprint, but for what `Stage` says. Stages of one kind have names of their own:
 `edu: {kind: quality, reference: ...}`. Where a name is a kind's, `kind` may be left out.
 """
 
@@ -192,7 +192,7 @@ class Ensemble(Stage):
 
 class Custom(Stage):
     """A stage of your own: a class in a module that Python finds on every node (docs/rewriting_text.md). What the
-    module's file holds is part of the recipe, so a changed one computes anew."""
+    module's file holds is part of the fingerprint, so a changed one computes anew."""
 
     kind: Literal["custom"] = "custom"
     code: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]

@@ -60,7 +60,7 @@ def past(entries: Iterable[Entry]) -> Cost:
 
 def shards(store: Store, folder: str, index: Index, chosen: np.ndarray, to_do: int) -> Cost | None:
     """Of `to_do` shards, as those of the `chosen` that are done, else as those in the manifest of `folder`, which an
-    older recipe may have written. The done ones are in memory: the manifest of 100,000 shards takes 0.4 s."""
+    older fingerprint may have written. The done ones are in memory: the manifest of 100,000 shards takes 0.4 s."""
     done = index.done & chosen
     if done.any():
         return Cost(int(done.sum()), index.seconds[done].sum(), index.bytes[done].sum()).of(to_do)
@@ -92,7 +92,7 @@ def learned(pipeline: Pipeline, stage: Learned, output: Output) -> Cost | None:
     """Of the samples that are left of what is learned, and of its fit."""
     top, store = f"models/{stage.name}", pipeline.store
     fits = past(Manifest(store, top).entries())
-    found = newest(store, top, "samples", stage.recipe)
+    found = newest(store, top, "samples", stage.fingerprint)
     sampled = past(Manifest(store, f"{top}/{found}").entries()) if found else Cost()
     if not fits.jobs or not sampled.jobs:
         return None
@@ -101,14 +101,14 @@ def learned(pipeline: Pipeline, stage: Learned, output: Output) -> Cost | None:
     return sampled.of(left) + fits
 
 
-def newest(store: Store, parent: str, stem: str, recipe: str) -> str | None:
-    """Of the folders `<stem>@<recipe>` in `parent` that have a manifest: that of `recipe`, else the one last written.
-    An empty `stem` is any."""
+def newest(store: Store, parent: str, stem: str, fingerprint: str) -> str | None:
+    """Of the folders `<stem>@<fingerprint>` in `parent` that have a manifest: that of `fingerprint`, else the one last
+    written. An empty `stem` is any."""
     best: tuple[bool, int, str] | None = None
     for name in store.folders(parent):
         head, _, tail = name.rpartition("@")
         if head and head == (stem or head) and (segments := list(store.list(f"{parent}/{name}/manifest"))):
-            found = (tail == recipe, int(segments[-1].split("-")[0]), name)
+            found = (tail == fingerprint, int(segments[-1].split("-")[0]), name)
             best = max(best or found, found)
     return best[2] if best else None
 

@@ -65,13 +65,14 @@ def _stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
     """What is known of one stage of the corpus."""
     node = None if name == "documents" else pipeline.node(name)
     if node and isinstance(node.stage, Learned):
-        entry: dict[str, Any] = {"name": name, "recipe": node.stage.recipe, "state": "cached", "shards": 0, "to_do": 0}
+        entry: dict[str, Any] = {"name": name, "fingerprint": node.stage.fingerprint, "state": "cached"}
+        entry |= {"shards": 0, "to_do": 0}
         if pipeline.pins.get(node.stage.label):
             return entry
         return entry | {"state": "to learn"} | _expected(costs.learned(pipeline, node.stage, pipeline.outputs[name]))
     index, total = pipeline.outputs[name].index, len(pipeline.shards)
     missing = ~index.done
-    entry = {"name": name, "recipe": node.stage.recipe if node and node.ready else ""}
+    entry = {"name": name, "fingerprint": node.stage.fingerprint if node and node.ready else ""}
     entry |= {"state": pipeline.state(name), "shards": total, "to_do": int(missing.sum())}
     entry["bytes"] = int(index.bytes.sum())
     if not entry["to_do"]:
@@ -85,7 +86,7 @@ def _computed(pipeline: Pipeline, node: Node, to_do: int) -> tuple[str, Cost | N
     stage, output = node.stage, pipeline.outputs[node.name]
     parent, _, stem = (stage.folder or f"columns/{stage.name}").partition("/")
     stem = "" if stage.folder else stem  # a folder of its own is named by what it was made with
-    found = costs.newest(pipeline.store, parent, stem, stage.recipe if node.ready else "")
+    found = costs.newest(pipeline.store, parent, stem, stage.fingerprint if node.ready else "")
     unknown = [pin for pin in node.pins if pipeline.pins.get(pin) is None]
     because = f"waits for {', '.join(f'learn_{pin}' for pin in unknown)}" if not node.ready else ""
     if found is None:
@@ -104,7 +105,7 @@ def _read(pipeline: Pipeline, missing: np.ndarray) -> tuple[str, Cost | None]:
     known = True
     for name, count in Counter(sources[missing].tolist()).items():
         reader = pipeline.readers[name]
-        found = costs.newest(pipeline.store, "documents", name, reader.recipe)
+        found = costs.newest(pipeline.store, "documents", name, reader.fingerprint)
         folder = f"documents/{found}"
         said.append(f"{name}: {_because(pipeline.store, folder, reader) if found else 'never ran'}")
         cost = costs.shards(pipeline.store, folder, index, sources == name, count) if found else None
@@ -115,14 +116,14 @@ def _read(pipeline: Pipeline, missing: np.ndarray) -> tuple[str, Cost | None]:
 
 def _plan(run: Run, planned: str | None) -> dict[str, Any]:
     """The run plan."""
-    entry = {"name": "plan", "recipe": "", "shards": 0, "to_do": 0, "state": "cached" if planned else "waiting"}
+    entry = {"name": "plan", "fingerprint": "", "shards": 0, "to_do": 0, "state": "cached" if planned else "waiting"}
     found = None if planned else costs.run_plan(run)
     return entry | ({"because": found[1]} | _expected(found[0]) if found else {})
 
 
 def _train(run: Run, planned: str | None, training: dict[str, Any]) -> dict[str, Any]:
     """The training: what is left of it."""
-    entry = {"name": "train", "recipe": "", "shards": 0, "to_do": 0, "state": "stale" if planned else "waiting"}
+    entry = {"name": "train", "fingerprint": "", "shards": 0, "to_do": 0, "state": "stale" if planned else "waiting"}
     if planned and run.trained():
         return entry | {"state": "cached"}
     begun = checkpoint.steps(run.store, f"{run.spec.name}-{run.identity[:12]}") if planned else []
@@ -135,14 +136,14 @@ def _train(run: Run, planned: str | None, training: dict[str, Any]) -> dict[str,
     return entry | {"because": how} | _expected(Cost(run.spec.training.workers, seconds, size))
 
 
-def _because(store: Store, folder: str, recipe: Any) -> str:
-    """What differs from the recipe that a folder was written with."""
+def _because(store: Store, folder: str, made_by: Any) -> str:
+    """What differs between a stage or reader and the fingerprint that a folder was written with."""
     try:
         before = store.json(f"{folder}/recipe.json")
     except FileNotFoundError:  # a run was killed before it wrote it
         before = {}
-    because = "; ".join(differences("", before, recipe.ingredients()) if before else ())
-    return because or getattr(recipe, "regrouped", "") or "new input"
+    because = "; ".join(differences("", before, made_by.fingerprint_fields()) if before else ())
+    return because or getattr(made_by, "regrouped", "") or "new input"
 
 
 def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
@@ -164,7 +165,7 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
             entry["without"] = f"{left_out} (--retrain {name} learns it of all)"
         if moved := pipeline.pins.moved(name):
             entry["moved"] = f"learned anew by the next run, as {', '.join(moved)} moved"
-        elif name in learned and (changed := differences("", pin["ingredients"], learned[name].ingredients())):
+        elif name in learned and (changed := differences("", pin["ingredients"], learned[name].fingerprint_fields())):
             entry["settings_since_changed"] = "; ".join(changed) + f" (--retrain {name} learns it anew)"
         found.append(entry)
     return found

@@ -150,7 +150,7 @@ from tasks.storage.pins import Pins
 from tasks.storage.store import Store
 spec = load(sys.argv[1])
 [stage] = [node.stage for node in registry.nodes(spec, Pins(Store(sys.argv[2]), "docs")) if node.name == "capitals"]
-print(stage.settings.characters, stage.recipe)
+print(stage.settings.characters, stage.fingerprint)
 """
 
 
@@ -200,16 +200,16 @@ def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_
     assert ended.returncode == 0, ended.stdout
     assert "1 passed" in ended.stdout
 
-    recipes = set()
+    fingerprints = set()
     for name, text in (("asked", asked), ("other", asked.replace("1000", "999"))):
         (tmp_path / f"{name}.yaml").write_text(SPEC + text)
         build = [sys.executable, "-c", BUILT, str(tmp_path / f"{name}.yaml"), str(tmp_path / "store")]
-        characters, recipe = subprocess.run(
+        characters, fingerprint = subprocess.run(
             build, cwd=house, env=environment, capture_output=True, text=True, check=True
         ).stdout.split()
         assert characters == re.findall(r"\d+", text)[0]
-        recipes.add(recipe)
-    assert len(recipes) == 2
+        fingerprints.add(fingerprint)
+    assert len(fingerprints) == 2
 
 
 def test_text_is_rewritten_to_the_letter_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,13 +21,13 @@ class Channel(Stage):
     writes = pa.schema([("channel", pa.string())])
 
     def __init__(self, channels: Mapping[str, str]) -> None:
-        """`channels`: name -> expression, percentiles bound; their order is part of the recipe."""
+        """`channels`: name -> expression, percentiles bound; their order is part of the fingerprint."""
         super().__init__(Settings())
         self.channels = dict(channels)
         read = frozenset[str]().union(*(parse(text).columns for text in channels.values()))
         self.reads = tuple(sorted(read)) or ("id",)
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         return {"channels": [[name, normalised(text)] for name, text in self.channels.items()]}
 
     def __call__(self, batch: pa.Table) -> pa.Table:

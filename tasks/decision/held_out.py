@@ -31,7 +31,7 @@ class HeldOut(Learned):
     suffix = ".arrow"
     settings: Evaluate
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         return {"held_out": self.settings.held_out}
 
     def sample(self, batch: pa.Table) -> pa.Table:

@@ -58,7 +58,7 @@ class PercentilesLearned(Learned):
         self.column, self.asked = column, sorted(asked)
         self.reads = tuple(sorted({"id", "language", column}))
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         return {"per": self.settings.per, "column": self.column}
 
     def sample(self, batch: pa.Table) -> pa.Table:

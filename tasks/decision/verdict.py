@@ -107,7 +107,7 @@ class Verdict(CorpusStage):
         ]
         self.writes = pa.schema([*own, *fails])
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         rules = [
             {"name": rule.name, "drop": normalised(rule.drop), "where": rule.where and normalised(rule.where)}
             for rule in self.settings.rules

@@ -49,9 +49,9 @@ class _Stage(CorpusStage):
         self.partitions = settings.partitions
         self.where = settings.where if "where" not in self.unhashed else None
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         unicode = {"unicode": unicodedata.unidata_version} if "text" in self.reads else {}
-        return super().declared() | unicode
+        return super().hashed_settings() | unicode
 
 
 class Exact(_Stage):

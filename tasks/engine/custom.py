@@ -17,7 +17,7 @@ from tasks.engine.stage import Stage
 
 def custom(name: str, settings: stages.Custom) -> Stage:
     """The stage that `settings.code` names. What its settings are is said by its class's `Options`, a subclass of
-    `data_specs.base.Settings`; none by default. Its file is one of its recipe's. Raises SpecError."""
+    `data_specs.base.Settings`; none by default. Its file is one of its fingerprint's. Raises SpecError."""
     key = f"stages.{name}"
     module_name, _, class_name = settings.code.partition(":")
     try:

@@ -79,8 +79,8 @@ def invalidate(pipeline: Pipeline, stage: str) -> int:
 
 
 def folders(pipeline: Pipeline, stage: str | None = None) -> list[str]:
-    """The folders of one stage's outputs, or of all whose recipe is known, sorted."""
-    found = {f"documents/{name}@{reader.recipe}" for name, reader in pipeline.readers.items()}
+    """The folders of one stage's outputs, or of all whose fingerprint is known, sorted."""
+    found = {f"documents/{name}@{reader.fingerprint}" for name, reader in pipeline.readers.items()}
     if stage != "documents":
         found = found if stage is None else set()
         for node in pipeline.nodes:
@@ -93,7 +93,7 @@ def folders(pipeline: Pipeline, stage: str | None = None) -> list[str]:
 
 
 def _samples(learned: Learned) -> str:
-    return f"models/{learned.name}/samples@{learned.recipe}"
+    return f"models/{learned.name}/samples@{learned.fingerprint}"
 
 
 def unreferenced(pipeline: Pipeline, training: str | None = None) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """The pipeline: which outputs a spec asks for, which of them exist, and the jobs that make the others.
 
-Everything here is known from manifests; no column file is opened. An output's key is the digest of its recipe and of
-the values it reads, so what exists is never computed again, even where an ancestor ran and wrote the same values. A
-key is None as long as something it depends on is not computed.
+Everything here is known from manifests; no column file is opened. An output's key is the digest of its stage's
+fingerprint and of the values it reads, so what exists is never computed again, even where an ancestor ran and wrote the
+same values. A key is None as long as something it depends on is not computed.
 """
 
 from __future__ import annotations
@@ -129,15 +129,15 @@ class Pipeline:
 
     def documents(self) -> Output:
         """Resolve the documents: the only output whose keys come from files outside the store."""
-        recipes = {name: found.recipe for name, found in self.readers.items()}
+        fingerprints = {name: found.fingerprint for name, found in self.readers.items()}
         folder = {name: self._documents_folder(name) for name in self.readers}
         folders = [folder[shard.source] for shard in self.shards]
-        keys = [digest([recipes[shard.source], shard.source, shard.name, shard.digest]) for shard in self.shards]
+        keys = [digest([fingerprints[shard.source], shard.source, shard.name, shard.digest]) for shard in self.shards]
         entries = (entry for folder in dict.fromkeys(folders) for entry in Manifest(self.store, folder).entries())
         output = Output(folders, ".parquet", Index(entries, keys, self.documents_schema.names))
         for name in self.readers:
             places = [place for place, shard in enumerate(self.shards) if shard.source == name]
-            wave = Wave(self.readers[name], f"{name}@{recipes[name]}", folders, output.index)
+            wave = Wave(self.readers[name], f"{name}@{fingerprints[name]}", folders, output.index)
             for place in self._due(output.index, places):
                 shard = self.shards[place]
                 size = sum((part.end or 0) - part.start for part in shard.parts)
@@ -150,7 +150,7 @@ class Pipeline:
         return output
 
     def _documents_folder(self, source: str) -> str:
-        return self._beside("documents", f"documents/{source}@{self.readers[source].recipe}")
+        return self._beside("documents", f"documents/{source}@{self.readers[source].fingerprint}")
 
     def _beside(self, name: str, folder: str) -> str:
         return STAGING + folder if self.beside == name else folder
@@ -216,8 +216,8 @@ class Pipeline:
                 result |= self.lost(self.node(provider).inputs)
         return result
 
-    def _keys(self, recipe: str, names: Sequence[str], extra: list[bytes] | None = None) -> list[str | None]:
-        """Per shard: the digest of recipe, ids, values of the columns `names`, and `extra`."""
+    def _keys(self, fingerprint: str, names: Sequence[str], extra: list[bytes] | None = None) -> list[str | None]:
+        """Per shard: the digest of fingerprint, ids, values of the columns `names`, and `extra`."""
         documents = self.outputs["documents"].index
         ready = documents.done.copy()
         parts = [documents.digests["id"]]
@@ -225,7 +225,7 @@ class Pipeline:
             index = self.outputs[self.provider[name]].index
             ready &= index.done
             parts.append(index.digests[self.role[name]])
-        joined, prefix = np.hstack(parts), recipe.encode()
+        joined, prefix = np.hstack(parts), fingerprint.encode()
         keys: list[str | None] = [None] * len(ready)
         for place in np.flatnonzero(ready).tolist():
             state = hashlib.blake2b(prefix + joined[place].tobytes(), digest_size=16)
@@ -288,10 +288,10 @@ class Pipeline:
 
     def _shard_stage(self, stage: Stage) -> Output:
         folder = self.folder(stage)
-        keys = self._keys(stage.recipe, self._read(stage, stage.inputs))
+        keys = self._keys(stage.fingerprint, self._read(stage, stage.inputs))
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
         output = Output([folder] * len(keys), f".{stage.format}", index)
-        wave = Wave(stage, f"{stage.name}@{stage.recipe}", output.folders, index)
+        wave = Wave(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)
         wave.jobs = [
             self._job(stage, "shard", str(keys[place]), output.path(place), place, stage.inputs)
             for place in self._due(index)
@@ -300,7 +300,7 @@ class Pipeline:
         return output
 
     def folder(self, stage: Stage | CorpusStage) -> str:
-        return self._beside(stage.label, f"{stage.folder or f'columns/{stage.name}'}@{stage.recipe}")
+        return self._beside(stage.label, f"{stage.folder or f'columns/{stage.name}'}@{stage.fingerprint}")
 
     @staticmethod
     def _read(stage: Instance, roles: Sequence[str]) -> list[str]:
@@ -309,9 +309,9 @@ class Pipeline:
 
     def _corpus(self, stage: CorpusStage) -> Output:
         folder, count = self.folder(stage), len(self.shards)
-        token = f"{stage.name}@{stage.recipe}"
+        token = f"{stage.name}@{stage.fingerprint}"
         unknown = Output([folder] * count, ".parquet", Index((), [None] * count, stage.writes.names))
-        keys = self._keys(f"{stage.recipe}:map:{stage.partitions}", self._read(stage, stage.gated))
+        keys = self._keys(f"{stage.fingerprint}:map:{stage.partitions}", self._read(stage, stage.gated))
         maps = Index(Manifest(self.store, f"{folder}/map").entries(), keys)
         unknown.behind = [f"{folder}/map/{key}.arrow" for key in keys if key]
         wave = Wave(stage, token, [f"{folder}/map"] * count, maps)
@@ -363,10 +363,10 @@ class Pipeline:
         folder, own = f"{self.folder(stage)}/{kind}", {str(each.start): each for each in meeting}
         into = {str(each): start for start, partitions in own.items() for each in partitions}
         dealt = f":{stage.partitions}:{len(meeting)}" if kind == "round" else ""
-        gathered = read.gathered(f"{stage.recipe}:{kind}{dealt}", into)
+        gathered = read.gathered(f"{stage.fingerprint}:{kind}{dealt}", into)
         starts = sorted(gathered, key=int)
         index = Index(entries, [gathered[start].key for start in starts])
-        wave = Wave(stage, f"{stage.name}@{stage.recipe}", [folder] * len(starts), index)
+        wave = Wave(stage, f"{stage.name}@{stage.fingerprint}", [folder] * len(starts), index)
         for place in self._due(index):
             start, key = starts[place], str(index.keys[place])
             path, name = f"{folder}/{key}.arrow", f"{stage.name} partition {start}"
@@ -381,12 +381,12 @@ class Pipeline:
         folder = self.folder(stage)
         gathered = reduced.gathered("")
         extra = [gathered[str(uid)].key.encode() if str(uid) in gathered else b"" for uid in uids]
-        keys = self._keys(f"{stage.recipe}:scatter", self._read(stage, stage.scatters), extra)
+        keys = self._keys(f"{stage.fingerprint}:scatter", self._read(stage, stage.scatters), extra)
         keys = [None if gone else key for key, gone in zip(keys, lost.tolist(), strict=True)]
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
         index.state[lost] = QUARANTINED
         output = Output([folder] * len(keys), ".parquet", index)
-        wave = Wave(stage, f"{stage.name}@{stage.recipe}", output.folders, index)
+        wave = Wave(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)
         for place in self._due(index):
             uid = str(uids[place])
             slices = reduced.slices(gathered[uid]) if uid in gathered else ()
@@ -401,16 +401,16 @@ class Pipeline:
 
     def _learned(self, learned: Learned) -> Output:
         """Samples of every shard, then one fit; nothing where a pin exists."""
-        folder, count = f"models/{learned.name}/samples@{learned.recipe}", len(self.shards)
+        folder, count = f"models/{learned.name}/samples@{learned.fingerprint}", len(self.shards)
         none = Output([], "", Index((), [None] * count))
         if self.pins.get(learned.label):
             return none
         names = self._read(learned, learned.inputs)
         if not all(name in self.provider and self.provider[name] in self.outputs for name in names):
             return none
-        keys = self._keys(f"{learned.recipe}:sample", names)
+        keys = self._keys(f"{learned.fingerprint}:sample", names)
         samples = Index(Manifest(self.store, folder).entries(), keys)
-        wave = Wave(learned, f"{learned.name}@{learned.recipe}", [folder] * count, samples)
+        wave = Wave(learned, f"{learned.name}@{learned.fingerprint}", [folder] * count, samples)
         for place in self._due(samples):
             path = f"{folder}/{keys[place]}.parquet"
             wave.jobs.append(self._job(learned, "sample", str(keys[place]), path, place, learned.inputs))
@@ -420,10 +420,10 @@ class Pipeline:
         if wave.jobs or failed or not (samples.done | lost).all() or not samples.done.any():
             none.waves = [wave] if wave.jobs else []
             return none
-        key = digest([learned.recipe, [key for key, done in zip(keys, samples.done, strict=True) if done]])
+        key = digest([learned.fingerprint, [key for key, done in zip(keys, samples.done, strict=True) if done]])
         if key in self.tried:
             return none
-        wave = Wave(learned, f"{learned.name}@{learned.recipe}", [f"models/{learned.name}"], Index((), [key]))
+        wave = Wave(learned, f"{learned.name}@{learned.fingerprint}", [f"models/{learned.name}"], Index((), [key]))
         paths = {f"{folder}/{keys[place]}.parquet": place for place in np.flatnonzero(samples.done).tolist()}
         recorded = {path: samples.recorded(place) for path, place in paths.items()}
         inputs = tuple((path, ()) for path in paths)
@@ -460,12 +460,12 @@ class Pipeline:
 
     def describe(self, folder: str, stage: Any) -> None:
         """Say in recipe.json what a folder's files were made with, where it does not say so."""
-        ingredients = orjson.loads(orjson.dumps(stage.ingredients()))
+        fields = orjson.loads(orjson.dumps(stage.fingerprint_fields()))
         with suppress(FileNotFoundError, DamagedError):
-            if folder in self._described or self.store.json(f"{folder}/recipe.json") == ingredients:
+            if folder in self._described or self.store.json(f"{folder}/recipe.json") == fields:
                 return self._described.add(folder)
         with suppress(DeniedError):  # what a run needs of a store that may not be written, it has
-            self.store.commit_json(f"{folder}/recipe.json", ingredients)
+            self.store.commit_json(f"{folder}/recipe.json", fields)
 
     def describe_all(self, name: str) -> None:
         """The same of the folders that a stage's output lies in, as far as there is one."""
@@ -477,7 +477,12 @@ class Pipeline:
 
     def _pin(self, wave: Wave, path: str, entry: Entry) -> None:
         """Hold fast what was learned, and of which shards it was not."""
-        pin = {"path": path, "sha256": entry["sha256"], "run": entry["run"], "ingredients": wave.stage.ingredients()}
+        pin = {
+            "path": path,
+            "sha256": entry["sha256"],
+            "run": entry["run"],
+            "ingredients": wave.stage.fingerprint_fields(),
+        }
         facts = {"rows": entry["rows"], **entry["facts"]}
         if wave.without:
             facts["without"] = {"count": len(wave.without), "shards": wave.without[:NAMED]}

@@ -129,15 +129,15 @@ class Reader(Protocol):
         """Files that `shards` found and that cannot be read, by key, and why; for people."""
 
     @property
-    def recipe(self) -> str:
+    def fingerprint(self) -> str:
         """16 hexadecimal digits that name the source's documents."""
 
     @property
     def writes(self) -> pa.Schema:
         """DOCUMENTS, and the source's own columns."""
 
-    def ingredients(self) -> dict[str, Any]:
-        """The recipe in the clear."""
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """The fingerprint in the clear."""
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         """The shards of the source, in order, and the number of groups its files are put into: 0 where they are not

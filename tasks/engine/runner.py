@@ -45,7 +45,7 @@ class StageResult:
     """What a run says of one stage."""
 
     name: str
-    recipe: str
+    fingerprint: str
     state: str
     """computed, partial (some shards quarantined) or cached."""
     shards: int
@@ -82,8 +82,8 @@ class Execution:
         listings = Listings(self.pipeline.spec, self.pipeline.store)
         gone = gates.listed(self.pipeline, listings)
         did = self._compute("documents")
-        recipes = "+".join(sorted({reader.recipe for reader in self.pipeline.readers.values()}))
-        result = self._result("documents", recipes, did, started)
+        fingerprints = "+".join(sorted({reader.fingerprint for reader in self.pipeline.readers.values()}))
+        result = self._result("documents", fingerprints, did, started)
         said = [f"{name}: {reader.regrouped}" for name, reader in self.pipeline.readers.items() if reader.regrouped]
         readings = gates.readings(self.pipeline)
         damaged = [f"of source {name} {each.told}" for name, each in readings.items() if each.damaged]
@@ -99,7 +99,7 @@ class Execution:
         if isinstance(node.stage, Learned):
             return self._learn(node, started)
         did = self._compute(name)
-        result = self._result(name, node.stage.recipe, did, started)
+        result = self._result(name, node.stage.fingerprint, did, started)
         if name == "verdict":
             gates.removed(self.pipeline)
             gates.skipped(self.pipeline)
@@ -121,11 +121,11 @@ class Execution:
             note += f"; learned anew, as {', '.join(moved)} moved"
         if left_out := without(pin):
             note += f"; {left_out}: --retrain {node.stage.label} learns it of all"
-        if not did and digest(pin["ingredients"]) != digest(node.stage.ingredients()):
+        if not did and digest(pin["ingredients"]) != digest(node.stage.fingerprint_fields()):
             note += f"; its settings have changed since: --retrain {node.stage.label} learns it anew"
         seconds = round(time.perf_counter() - started, 3)
         state = "computed" if did else "cached"
-        result = StageResult(node.name, node.stage.recipe, state, 0, rows, seconds, note, did)
+        result = StageResult(node.name, node.stage.fingerprint, state, 0, rows, seconds, note, did)
         self.results.append(result)
         return result
 
@@ -186,7 +186,7 @@ class Execution:
                 f"{needed / 2**20:,.0f} MiB; free some (`sluice gc` lists what nothing refers to) or move the store"
             )
 
-    def _result(self, name: str, recipe: str, did: int, started: float) -> StageResult:
+    def _result(self, name: str, fingerprint: str, did: int, started: float) -> StageResult:
         index = self.pipeline.outputs[name].index
         lost = int(np.count_nonzero(index.state == QUARANTINED))
         state = "partial" if lost else "computed" if did else "cached"
@@ -194,7 +194,7 @@ class Execution:
         rows = int(index.rows[index.done].sum())
         note = "; ".join([*self.repaired(), *sorted(set(index.errors.values()))[:3]])
         self.pipeline.describe_all(name)
-        result = StageResult(name, recipe, state, len(index.keys), rows, seconds, note, did)
+        result = StageResult(name, fingerprint, state, len(index.keys), rows, seconds, note, did)
         self.results.append(result)
         gates.quarantined(self.pipeline, name)
         return result
@@ -246,7 +246,7 @@ class Execution:
         finally:
             pipeline.end_beside(name, keep=False)
         resolve()
-        recipe = "" if name == "documents" else pipeline.node(name).stage.recipe
-        result = self._result(name, recipe, did, started)
+        fingerprint = "" if name == "documents" else pipeline.node(name).stage.fingerprint
+        result = self._result(name, fingerprint, did, started)
         result.note = f"recomputed: {len(different)} shards replaced" if different else "recomputed: same values"
         return result

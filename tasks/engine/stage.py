@@ -4,11 +4,11 @@ A shard stage maps a table of the columns it reads to a table of the columns it 
 stage maps each shard to rows keyed into partitions, reduces each partition, and scatters the result back by shard; one
 that is repeated deals its rows into the partitions round after round before that.
 A stage names what it reads and writes by roles: `text`, `quality`. A spec may have several stages of one kind, which
-read and write columns of other names; only the pipeline knows these. Files and recipes have roles, so renaming costs
-nothing.
+read and write columns of other names; only the pipeline knows these. Files and fingerprints have roles, so renaming
+costs nothing.
 
-What changes a stage's values is declared (settings, version, model files, libraries) and hashed into its recipe;
-the recipe names the folder of its output, so an undeclared input is a bug that `--from` finds.
+What changes a stage's values is declared (settings, version, model files, libraries) and hashed into its fingerprint;
+the fingerprint names the folder of its output, so an undeclared input is a bug that `--from` finds.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ class Instance:
         return stages.column(self.instance, self.name, role) if self.instance else role
 
 
-class Recipe(Instance, ABC):
-    """What both kinds share: a name, and what shapes the values."""
+class Fingerprinted(Instance, ABC):
+    """What stages of both kinds, and readers of sources, share: a name, settings, and the fingerprint of what shapes
+    their values."""
 
     version: ClassVar[int] = 1
     """Raised when values change, with the reason beside it."""
@@ -114,21 +115,21 @@ class Recipe(Instance, ABC):
         self.settings = settings
         self.files = files or {}
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         """What changes the values, beside version, files and libraries. JSON."""
         return self.settings.model_dump(mode="json", exclude={*self.unhashed, *_unhashed(self.settings)})
 
     @property
-    def recipe(self) -> str:
+    def fingerprint(self) -> str:
         """16 hexadecimal digits that name this stage's outputs."""
-        return digest(self.ingredients())[:16]
+        return digest(self.fingerprint_fields())[:16]
 
-    def ingredients(self) -> dict[str, Any]:
-        """The recipe in the clear: what `plan` compares to say which setting made a stage stale."""
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """The fingerprint in the clear: what `plan` compares to say which setting made a stage stale."""
         return {
             "name": self.name,
             "version": self.version,
-            "settings": self.declared(),
+            "settings": self.hashed_settings(),
             "files": sorted(self.files.values()),
             "libraries": {library: installed(library) for library in self.libraries},
             "where": normalised(self.where) if self.where else None,
@@ -155,7 +156,7 @@ class Recipe(Instance, ABC):
         return {}
 
 
-class Stage(Recipe):
+class Stage(Fingerprinted):
     """A shard stage."""
 
     @abstractmethod
@@ -194,7 +195,7 @@ class Rewriting(Stage):
         return pa.table([pc.coalesce(made, batch["text"]), pc.fill_null(emptied, False)], schema=self.writes)
 
 
-class CorpusStage(Recipe):
+class CorpusStage(Fingerprinted):
     """A corpus stage: map each shard, reduce each partition, scatter to each shard."""
 
     partitions: int = 16
@@ -272,16 +273,16 @@ class Learned(Instance, ABC):
         gate = sorted(parse(self.where).columns) if self.where else ()
         return tuple(dict.fromkeys(("id", *self.reads, *gate, *held_out)))
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         """What changes what is learned, beside version, seed and libraries. JSON."""
         return self.settings.model_dump(mode="json", exclude=_unhashed(self.settings))
 
-    def ingredients(self) -> dict[str, Any]:
-        """The recipe in the clear."""
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """The fingerprint in the clear."""
         return {
             "name": self.name,
             "version": self.version,
-            "settings": self.declared(),
+            "settings": self.hashed_settings(),
             "seed": self.seed,
             "libraries": {library: installed(library) for library in self.libraries},
             "where": normalised(self.where) if self.where else None,
@@ -290,9 +291,9 @@ class Learned(Instance, ABC):
         }
 
     @property
-    def recipe(self) -> str:
+    def fingerprint(self) -> str:
         """16 hexadecimal digits that name what this would learn from the same documents."""
-        return digest(self.ingredients())[:16]
+        return digest(self.fingerprint_fields())[:16]
 
     @abstractmethod
     def sample(self, batch: pa.Table) -> pa.Table:
@@ -325,7 +326,7 @@ class Node:
     pins: tuple[str, ...] = ()
     """Learned things it needs."""
     ready: bool = True
-    """Whether those are pinned; until then its recipe, and all that reads its columns, is unknown."""
+    """Whether those are pinned; until then its fingerprint, and all that reads its columns, is unknown."""
 
     @property
     def writes(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ class Language(Stage):
 
     name, version = "language", 1
     libraries = (LIBRARY,)
-    unhashed = frozenset({"model", "sha256", "where"})  # the model's digest is in the recipe, and so is the gate
+    unhashed = frozenset({"model", "sha256", "where"})  # the model's digest is in the fingerprint, and so is the gate
     reads = ("text",)
     writes = pa.schema([("language", pa.string()), ("language_score", pa.float32())])
     settings: stages.Language

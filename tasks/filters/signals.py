@@ -83,16 +83,16 @@ class Signals(Stage):
     )
 
     def __init__(self, settings: stages.Signals, split: Split | None = None) -> None:
-        """`split`: the splitter of every language, instead of the settings' (for tests: no recipe knows it)."""
+        """`split`: the splitter of every language, instead of the settings' (for tests: no fingerprint knows it)."""
         super().__init__(settings)
         self.where = settings.where
         self._named, self._kinds = settings.words, WORDS | settings.words
         self._given = split
         self._splitters: dict[tuple[str, str | None], Split] = {}
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         """Settings, the splitter of every language, and the version of Unicode that says what a letter is."""
-        return super().declared() | {"words": self._kinds, "unicode": unicodedata.unidata_version}
+        return super().hashed_settings() | {"words": self._kinds, "unicode": unicodedata.unidata_version}
 
     def setup(self) -> None:
         """Load the splitters. Raises ValueError for a language that datatrove cannot split here."""

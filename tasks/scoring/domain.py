@@ -50,9 +50,9 @@ class DomainLearned(Classifier):
         read = frozenset[str]().union(*(parse(text).columns for text in settings.labels.values()))
         self.reads = tuple(sorted(read | {"id", "text"}))
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         labels = [[label, normalised(text)] for label, text in self.settings.labels.items()]
-        return super().declared() | {"labels": labels}
+        return super().hashed_settings() | {"labels": labels}
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `label`, `text` (features) of at most `settings.sample` documents."""

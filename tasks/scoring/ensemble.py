@@ -43,7 +43,7 @@ class Ensemble(Stage):
         self.reads = (*settings.of, "language")
         self.writes = pa.schema([("ensemble", pa.float32())])
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         """How ranks become one; what they are of is in the file and in the columns that are read."""
         return self.settings.model_dump(mode="json", include={"take"})
 
@@ -93,7 +93,7 @@ class EnsembleLearned(Learned):
         self.where = settings.where
         self.reads = tuple(sorted({"id", "language", *settings.of}))
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         return self.settings.model_dump(mode="json", include={"of", "per"})
 
     def sample(self, batch: pa.Table) -> pa.Table:

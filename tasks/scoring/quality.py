@@ -52,8 +52,8 @@ class QualityLearned(Classifier):
         self.reference = normalised(settings.reference)
         self.reads = tuple(sorted(parse(self.reference).columns | {"id", "text", "language"}))
 
-    def declared(self) -> dict[str, Any]:
-        return super().declared() | {"reference": self.reference}
+    def hashed_settings(self) -> dict[str, Any]:
+        return super().hashed_settings() | {"reference": self.reference}
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `label`, `language` (empty where unknown), `text` (features) of documents with words; at most half of

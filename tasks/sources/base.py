@@ -16,7 +16,7 @@ import pyarrow as pa
 from data_specs.sources import SourceSettings
 from data_specs.stages import Extract
 from tasks.engine.reading import InputShard, Part, Read, SourceError
-from tasks.engine.stage import DOCUMENTS, Recipe, digest
+from tasks.engine.stage import DOCUMENTS, Fingerprinted, digest
 from tasks.sources.compression import WINDOW
 from tasks.sources.files import File, Listing
 from tasks.sources.refused import Refused
@@ -35,7 +35,7 @@ _NAMED = 100
 
 
 _LATER: tuple[tuple[str, Any], ...] = (("window", WINDOW), ("columns", {}))
-"""Settings that came later, as they are in recipes that do not know them."""
+"""Settings that came later, as they are in fingerprints that do not know them."""
 TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 """What the types of a source's own columns are called in specs."""
 
@@ -161,7 +161,7 @@ def _sorted(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-class Reader(Recipe):
+class Reader(Fingerprinted):
     """Reads one source: lists its shards, and makes documents of a shard's records."""
 
     name = "documents"
@@ -186,9 +186,9 @@ class Reader(Recipe):
         """Files that were listed and cannot be read, by key, and why."""
         return self.listing.unreadable
 
-    def declared(self) -> dict[str, Any]:
-        declared = {"source": self.source, **super().declared()}
-        return {name: value for name, value in declared.items() if (name, value) not in _LATER}
+    def hashed_settings(self) -> dict[str, Any]:
+        settings = {"source": self.source, **super().hashed_settings()}
+        return {name: value for name, value in settings.items() if (name, value) not in _LATER}
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The source's own columns of a record; null where a value is not of its type."""

@@ -29,8 +29,8 @@ class HtmlReader(Reader):
         super().__init__(source, settings, extract)
         self._pages = Pages(extract)
 
-    def declared(self) -> dict[str, Any]:
-        return {**super().declared(), "extract": self._pages.declared()}
+    def hashed_settings(self) -> dict[str, Any]:
+        return {**super().hashed_settings(), "extract": self._pages.hashed_settings()}
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files = self.listing.files()

@@ -22,7 +22,7 @@ class Pages:
             "tasks.extraction.html:extract", settings.cpu_seconds, settings.memory, settings.wall_seconds
         )
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         """What of the settings shapes values."""
         return self.settings.model_dump(mode="json", exclude={"kind", "wall_seconds"})
 

@@ -120,7 +120,7 @@ class Classified(Stage):
         super().__init__(settings, files)
         self.where = settings.where
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         """Nothing: the values follow from the model's digest, whatever it was learned with."""
         return {}
 
@@ -140,7 +140,7 @@ class Classifier(Learned):
         super().__init__(settings, seed)
         self.where = settings.where
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         return self.settings.model_dump(include={"sample", "dimensions", "epochs"})
 
     def trained(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:

@@ -152,8 +152,8 @@ class TokenizerLearned(Learned):
         total = sum(weights.values())
         self.weights = {name: weight / total for name, weight in weights.items() if weight}
 
-    def declared(self) -> dict[str, Any]:
-        return super().declared() | {"weights": self.weights}
+    def hashed_settings(self) -> dict[str, Any]:
+        return super().hashed_settings() | {"weights": self.weights}
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """Of each channel the documents first by hash, up to its share of the sample: choosing again from what several

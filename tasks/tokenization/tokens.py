@@ -42,7 +42,7 @@ class Tokens(Stage):
         self.writes = pa.schema([("tokens", pa.list_(self.type))])
         self.folder = "/".join(["tokens", *(sha256[:8] for sha256 in files.values())])
 
-    def declared(self) -> dict[str, str]:
+    def hashed_settings(self) -> dict[str, str]:
         """Nothing: how the tokenizer was learned is in its file."""
         return {}
 
@@ -77,7 +77,7 @@ class TokenEstimate(Stage):
         super().__init__(Settings())
         self.rates = {name: found["bytes"] for name, found in sorted(compression.items())}
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         return {"bytes_per_token": self.rates}
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -32,7 +32,7 @@ def test_a_plan_of_nothing_says_what_would_run_and_commits_nothing(computed: Any
     stages = {stage["name"]: stage for stage in found["stages"]}
     assert list(stages) == [stage["name"] for stage in computed[1].record["stages"]] + ["train"]
     assert stages["documents"] | {"bytes": 0} == {
-        **{"name": "documents", "recipe": "", "state": "stale", "shards": 4, "to_do": 4, "bytes": 0},
+        **{"name": "documents", "fingerprint": "", "state": "stale", "shards": 4, "to_do": 4, "bytes": 0},
         "because": "web: never ran; code: never ran",
     }
     assert stages["learn_quality"]["state"] == "to learn"
@@ -287,7 +287,7 @@ def test_a_run_tells_its_record_as_json_on_the_last_line(runs: dict[str, tuple[i
     assert code == 0
     assert record["status"] == "completed"
     assert record.keys() >= {"run", "status", "stages", "funnel", "training"}
-    assert all(s.keys() >= {"name", "recipe", "state", "shards", "rows", "seconds"} for s in record["stages"])
+    assert all(s.keys() >= {"name", "fingerprint", "state", "shards", "rows", "seconds"} for s in record["stages"])
     assert {stage["state"] for stage in record["stages"]} == {"cached"}
     assert [stage["name"] for stage in record["stages"]][-2:] == ["plan", "train"]
     funnel = record["funnel"]

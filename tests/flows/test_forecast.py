@@ -32,7 +32,8 @@ def entries(store: Store) -> Iterator[tuple[str, str, Entry]]:
 
 
 CHANGED = ("name=other", "seed=8", "stages.duplicates.threshold=0.7", "stages.language.characters=900")
-"""Another lineage learns everything anew, and every stage but signals and exact has another recipe or other input."""
+"""Another lineage learns everything anew, and every stage but signals and exact has another fingerprint or
+other input."""
 
 
 def asked(spec: Path, *settings: str) -> dict[str, Any]:

@@ -35,10 +35,10 @@ def test_reads_the_columns_that_the_expressions_name() -> None:
     assert everything["channel"].to_pylist() == ["all"] * 3
 
 
-def test_order_is_part_of_the_recipe_and_spelling_is_not() -> None:
-    known = Channel(CHANNELS).recipe
-    assert Channel(dict(reversed(CHANNELS.items()))).recipe != known
-    assert Channel({**CHANNELS, "zh": "((language) =  'zh')"}).recipe == known
+def test_order_is_part_of_the_fingerprint_and_spelling_is_not() -> None:
+    known = Channel(CHANNELS).fingerprint
+    assert Channel(dict(reversed(CHANNELS.items()))).fingerprint != known
+    assert Channel({**CHANNELS, "zh": "((language) =  'zh')"}).fingerprint == known
 
 
 def test_an_expression_that_is_not_allowed_is_refused() -> None:

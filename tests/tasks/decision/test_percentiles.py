@@ -86,7 +86,7 @@ def test_a_language_with_few_documents_takes_the_corpus_and_says_so() -> None:
 
 def test_another_percentile_of_the_same_column_is_known_already() -> None:
     first, second = percentiles_of("quality", 20), percentiles_of("quality", 33.3)
-    assert first.recipe == second.recipe
+    assert first.fingerprint == second.fingerprint
     assert fit(first, [documents()])[0] == fit(second, [documents()])[0]
     assert first.name != percentiles_of("words", 20).name
 

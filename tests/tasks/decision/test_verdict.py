@@ -217,15 +217,15 @@ def test_the_share_removed_counts_copies_whichever_stays_and_only_records_that_b
     assert removed_share({"sources": {"web": web, "none": nothing}}) == {"web": 0.4, "none": 0.0}
 
 
-def test_recipes_follow_meaning_not_writing():
-    def recipe(drop: str, **other) -> str:
-        return Verdict((Rule(name="short", drop=drop, **other),), ("quality",)).recipe
+def test_fingerprints_follow_meaning_not_writing():
+    def fingerprint(drop: str, **other) -> str:
+        return Verdict((Rule(name="short", drop=drop, **other),), ("quality",)).fingerprint
 
-    assert recipe("words < 10") == recipe("(WORDS<10)".lower(), origin="rules/gopher.yaml:3")
-    assert recipe("words < 10") != recipe("words < 11")
-    assert recipe("words < 10") != recipe("words < 10", where="kind = 'html'")
-    assert Verdict(RULES, ("quality",), 2).recipe == Verdict(RULES, ("quality",), 9).recipe
-    assert Verdict(RULES, ("quality",)).recipe != Verdict(RULES, ("length",)).recipe
+    assert fingerprint("words < 10") == fingerprint("(WORDS<10)".lower(), origin="rules/gopher.yaml:3")
+    assert fingerprint("words < 10") != fingerprint("words < 11")
+    assert fingerprint("words < 10") != fingerprint("words < 10", where="kind = 'html'")
+    assert Verdict(RULES, ("quality",), 2).fingerprint == Verdict(RULES, ("quality",), 9).fingerprint
+    assert Verdict(RULES, ("quality",)).fingerprint != Verdict(RULES, ("length",)).fingerprint
 
 
 def test_a_verdict_reads_only_what_its_rules_and_preferences_name():

@@ -343,11 +343,11 @@ def test_shards_and_partitions_change_nothing(seed, shards, partitions, family):
 
 
 def test_only_settings_that_matter_make_a_stage_stale():
-    def recipes(**changed):
-        return [stage(Duplicates(**changed)).recipe for stage in STAGES]
+    def fingerprints(**changed):
+        return [stage(Duplicates(**changed)).fingerprint for stage in STAGES]
 
     def stale(**changed):
-        return [a != b for a, b in zip(recipes(), recipes(**changed), strict=True)]
+        return [a != b for a, b in zip(fingerprints(), fingerprints(**changed), strict=True)]
 
     assert stale(partitions=3, keep=("date",)) == [False] * 4
     assert stale(threshold=0.7) == [False, True, True, False]

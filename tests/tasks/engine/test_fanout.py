@@ -126,7 +126,7 @@ def test_a_stage_reserves_what_its_settings_say() -> None:
     plain, large = (Language(stages.Language(**asked)) for asked in ({}, {"cores": 2, "memory": "4GiB", "gpus": 0.5}))
     assert fanout.reserved(plain, cluster) == {"CPU": 1, "memory": 2**30, "GPU": 0}
     assert fanout.reserved(large, cluster) == {"CPU": 2, "memory": 2**32, "GPU": 0.5}
-    assert plain.recipe == large.recipe
+    assert plain.fingerprint == large.fingerprint
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The stage contract: recipes, order, and what a worker refuses."""
+"""The stage contract: fingerprints, order, and what a worker refuses."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def node(stage_name: str, reads: tuple[str, ...], writes: tuple[str, ...]) -> No
     return Node(stage_name, stage)
 
 
-def test_a_recipe_changes_with_what_shapes_values_and_with_nothing_else() -> None:
-    plain = Toy(Length()).recipe
-    assert Toy(Length(memory=9)).recipe == plain
+def test_a_fingerprint_changes_with_what_shapes_values_and_with_nothing_else() -> None:
+    plain = Toy(Length()).fingerprint
+    assert Toy(Length(memory=9)).fingerprint == plain
     gated = Toy(Length())
     gated.where = "length(text) > 3"
     newer = Toy(Length())
     newer.version = 2  # type: ignore[misc]
     others = [Toy(Length(at_most=6)), Toy(Length(), {"model.bin": "ab"}), gated, newer]
-    assert len({plain, *(stage.recipe for stage in others)}) == 5
-    assert Toy(Length(), {"elsewhere/model.bin": "ab"}).recipe == others[1].recipe
+    assert len({plain, *(stage.fingerprint for stage in others)}) == 5
+    assert Toy(Length(), {"elsewhere/model.bin": "ab"}).fingerprint == others[1].fingerprint
 
 
 def test_stages_run_in_the_order_that_their_columns_ask_for() -> None:

@@ -117,9 +117,9 @@ def test_a_model_by_path_is_the_same_stage_wherever_it_lies(tmp_path: Path, lang
     first, second = (
         ready(stages.Language(model=str(tmp_path / name), sha256=PACKAGED_SHA256)) for name in ("a.bin", "b.bin")
     )
-    assert first.recipe == second.recipe == language.recipe
+    assert first.fingerprint == second.fingerprint == language.fingerprint
     assert first(table(list(OWN))) == language(table(list(OWN)))
-    assert Language(stages.Language(characters=500)).recipe != language.recipe
+    assert Language(stages.Language(characters=500)).fingerprint != language.fingerprint
 
 
 def test_a_wrong_model_is_refused_saying_what_to_do(tmp_path: Path) -> None:

@@ -367,9 +367,9 @@ class TestSignals:
         found = stage(pa.table({"text": ["ab cd", "ab"], "language": ["en", "zh"]}))
         assert found["words"].to_pylist() == [4, 2]
 
-    def test_only_what_changes_the_values_is_in_the_recipe(self) -> None:
-        assert Signals(stages.Signals()).recipe == Signals(stages.Signals(words={"zh": "jieba"})).recipe
-        assert Signals(stages.Signals(words={"zh": "characters"})).recipe != Signals(stages.Signals()).recipe
+    def test_only_what_changes_the_values_is_in_the_fingerprint(self) -> None:
+        assert Signals(stages.Signals()).fingerprint == Signals(stages.Signals(words={"zh": "jieba"})).fingerprint
+        assert Signals(stages.Signals(words={"zh": "characters"})).fingerprint != Signals(stages.Signals()).fingerprint
 
     def test_golden_values(self) -> None:
         own = "The river carries sand to the sea, and the miners wash it. "

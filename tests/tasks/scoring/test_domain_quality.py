@@ -212,14 +212,17 @@ def test_a_stage_changes_with_its_model_alone_and_a_model_with_what_it_is_learne
     def changed(**settings: Any) -> stages.Domain:
         return DOMAIN.model_copy(update=settings)
 
-    assert Domain(DOMAIN, {"a": "1" * 64}).recipe == Domain(changed(epochs=3), {"b": "1" * 64}).recipe
-    assert Domain(DOMAIN, {"a": "1" * 64}).recipe != Domain(DOMAIN, {"a": "2" * 64}).recipe
-    assert Domain(changed(where="language = 'zh'"), {"a": "1" * 64}).recipe != Domain(DOMAIN, {"a": "1" * 64}).recipe
-    known = DomainLearned(DOMAIN, SEED).recipe
+    assert Domain(DOMAIN, {"a": "1" * 64}).fingerprint == Domain(changed(epochs=3), {"b": "1" * 64}).fingerprint
+    assert Domain(DOMAIN, {"a": "1" * 64}).fingerprint != Domain(DOMAIN, {"a": "2" * 64}).fingerprint
+    assert (
+        Domain(changed(where="language = 'zh'"), {"a": "1" * 64}).fingerprint
+        != Domain(DOMAIN, {"a": "1" * 64}).fingerprint
+    )
+    known = DomainLearned(DOMAIN, SEED).fingerprint
     reordered = dict(reversed(DOMAIN.labels.items()))
     for other in (changed(labels=reordered), changed(epochs=3), changed(sample=91), changed(where="language = 'zh'")):
-        assert DomainLearned(other, SEED).recipe != known
-    assert DomainLearned(DOMAIN, SEED + 1).recipe != known
+        assert DomainLearned(other, SEED).fingerprint != known
+    assert DomainLearned(DOMAIN, SEED + 1).fingerprint != known
 
 
 def test_values_change_only_with_the_version(tmp_path: Path) -> None:

@@ -212,11 +212,11 @@ def test_a_window_above_what_is_allowed_is_named_and_read_where_the_source_allow
     assert texts(read_all(warc(tmp_path / "*.warc.zst", window=2**28))) == PAGES[:2]
 
 
-def test_the_window_is_in_the_recipe_where_it_is_not_the_default() -> None:
-    def recipe(**settings: Any) -> str:
-        return reader("web", WarcSource(kind="warc", paths="a", **settings), Extract()).recipe
+def test_the_window_is_in_the_fingerprint_where_it_is_not_the_default() -> None:
+    def fingerprint(**settings: Any) -> str:
+        return reader("web", WarcSource(kind="warc", paths="a", **settings), Extract()).fingerprint
 
-    assert recipe() == recipe(window=2**27) != recipe(window=2**28)
+    assert fingerprint() == fingerprint(window=2**27) != fingerprint(window=2**28)
 
 
 def records_of(plain: bytes, pack: Callable[[bytes], bytes]) -> bytes:

@@ -61,11 +61,11 @@ def test_values_of_json_lines_keep_their_types_and_others_are_null(tmp_path: Pat
     assert [str(documents.schema.field(name).type) for name in TYPES] == ["double", "string", "int64", "bool"]
 
 
-def test_a_source_without_columns_of_its_own_has_the_recipe_that_it_had() -> None:
+def test_a_source_without_columns_of_its_own_has_the_fingerprint_that_it_had() -> None:
     plain, own = (JsonlSource(kind="jsonl", paths="x", columns=each) for each in ({}, {"score": "float"}))
     before, after = (reader("web", each, Extract()) for each in (plain, own))
-    assert "columns" not in before.declared()
-    assert before.recipe != after.recipe
+    assert "columns" not in before.hashed_settings()
+    assert before.fingerprint != after.fingerprint
 
 
 @pytest.mark.parametrize("shard", [2**26, 1500])
@@ -109,8 +109,8 @@ def test_rules_channels_and_queries_see_a_column_and_other_sources_are_not_read_
     text = text.replace("rules:\n", 'rules:\n  - dull: "score < 0.5"\n')
     spec.write_text(text.replace("channels:\n", 'channels:\n  best: "score > 0.9"\n'))
     run = whole.go(spec, until="verdict")
-    code = {name: reader.recipe for name, reader in run.pipeline.readers.items()}["code"]
-    assert code == before.pipeline.readers["code"].recipe
+    code = {name: reader.fingerprint for name, reader in run.pipeline.readers.items()}["code"]
+    assert code == before.pipeline.readers["code"].fingerprint
     assert next(stage for stage in run.record["stages"] if stage["name"] == "documents")["jobs"] == 1
     [*found] = run.pipeline.files(("source", "score", "reason", "channel"))
     rows = [row for _, each in found for row in worker.read(run.store, each, None).to_pylist()]

@@ -1,4 +1,4 @@
-"""Sources: WARC records however files are cut or broken, listings near and far, recipes, and text."""
+"""Sources: WARC records however files are cut or broken, listings near and far, fingerprints, and text."""
 
 from __future__ import annotations
 
@@ -410,7 +410,7 @@ def test_archives_in_an_object_store_are_read_like_local_ones(monkeypatch: pytes
     assert same == [True, False]
 
 
-# -- balance, recipe, text ---------------------------------------------------------------------------------------------
+# -- balance, fingerprint, text ----------------------------------------------------------------------------------------
 
 
 def test_a_ledger_that_does_not_add_up_is_an_error() -> None:
@@ -423,16 +423,26 @@ def test_a_ledger_that_does_not_add_up_is_an_error() -> None:
         Read(read.documents, read.ledger | {"in": 3})
 
 
-def test_the_recipe_holds_what_changes_documents_and_nothing_else() -> None:
-    def recipe(extract: Extract | None = None, **settings: Any) -> str:
-        return reader("web", WarcSource(kind="warc", **{"paths": "a"} | settings), extract or Extract()).recipe
+def test_the_fingerprint_holds_what_changes_documents_and_nothing_else() -> None:
+    def fingerprint(extract: Extract | None = None, **settings: Any) -> str:
+        return reader("web", WarcSource(kind="warc", **{"paths": "a"} | settings), extract or Extract()).fingerprint
 
-    assert recipe() == recipe(paths="b", license="MIT", count=3, match="x", shard=5, listing="l")
-    assert recipe() == recipe(Extract(wall_seconds=7))
-    assert len({recipe(), recipe(payload=9), recipe(Extract(fast=False)), recipe(Extract(cpu_seconds=1))}) == 4
+    assert fingerprint() == fingerprint(paths="b", license="MIT", count=3, match="x", shard=5, listing="l")
+    assert fingerprint() == fingerprint(Extract(wall_seconds=7))
+    assert (
+        len(
+            {
+                fingerprint(),
+                fingerprint(payload=9),
+                fingerprint(Extract(fast=False)),
+                fingerprint(Extract(cpu_seconds=1)),
+            }
+        )
+        == 4
+    )
     lines = JsonlSource(kind="jsonl", paths="a")
-    assert reader("x", lines, Extract()).recipe == reader("x", lines, Extract(fast=False)).recipe
-    assert reader("x", lines, Extract()).recipe != reader("y", lines, Extract()).recipe
+    assert reader("x", lines, Extract()).fingerprint == reader("x", lines, Extract(fast=False)).fingerprint
+    assert reader("x", lines, Extract()).fingerprint != reader("y", lines, Extract()).fingerprint
 
 
 def test_text_is_normalised_as_stated() -> None:

@@ -130,14 +130,14 @@ def test_a_damaged_token_file_is_made_again_for_the_training_that_meets_it(compu
     ]
 
 
-def test_a_recipe_that_was_lost_or_damaged_comes_back(copied: Path) -> None:
+def test_a_fingerprint_that_was_lost_or_damaged_comes_back(copied: Path) -> None:
     store = Store(str(copied.parent / "store"))
     paths = [path for path in store.walk("columns") if path.count("/") == 2 and path.endswith("/recipe.json")]
-    recipes = [store.json(path) for path in paths]
+    fingerprints = [store.json(path) for path in paths]
     store.remove(*paths[1:])
     flip(copied.parent / "store" / paths[0])
     go(copied)
-    assert [store.json(path) for path in paths] == recipes
+    assert [store.json(path) for path in paths] == fingerprints
 
 
 def test_a_file_without_an_entry_is_taken_back_only_where_it_has_the_values_of_its_footer(
