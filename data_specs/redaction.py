@@ -15,6 +15,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+FOREIGN = re.compile("[\udc80-\udcff]")
+"""What Python makes of the bytes of a name that are no UTF-8 (PEP 383)."""
 _MARK = "***"
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
@@ -34,7 +36,16 @@ _NAMED = re.compile(r"(?:.*[_.-])?(?:secret|password|token|secret_?key|access_?k
 
 def escaped(text: str) -> str:
     """The text with what a terminal would obey or hide as escapes; newlines and tabs stay."""
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNSEEN.sub(_escape, text)
+
+
+def in_one_line(text: str) -> str:
+    """The same with newlines and tabs, which names of files may have, as escapes, too."""
+    return escaped(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _escape(found: re.Match[str]) -> str:
+    return f"\\x{ord(found[0]) - 0xDC00:x}" if FOREIGN.match(found[0]) else found[0].encode("unicode_escape").decode()
 
 
 def redacted(text: str) -> str:

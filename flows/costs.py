@@ -1,7 +1,8 @@
 """What steps cost when they last ran, from manifests, training logs and the records of runs; no column file is opened.
 
-A cost is seconds of worker processes, one core each, and bytes written. What never ran has none. Starting processes,
-listing sources and resolving manifests are nobody's jobs and are not in it.
+A cost is seconds of worker processes, one core each, and bytes written. What never ran has none, nor has what only the
+records of other users know, which are theirs alone. Starting processes, listing sources and resolving manifests are
+nobody's jobs and are not in it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from flows.run import Run
 from tasks.engine.pipeline import Output, Pipeline
 from tasks.engine.stage import CorpusStage, Instance, Learned
 from tasks.storage.manifest import Entry, Index, Manifest
-from tasks.storage.store import Store
+from tasks.storage.store import DeniedError, Store
 from training import log
 
 _STEPS = 1000
 """Steps of a training from which the seconds of one are taken, at least, where it has so many: its newest."""
+DENIED = "what it cost stands in records of other users, which they alone may read"
 
 
 @dataclass(frozen=True)
@@ -122,16 +124,19 @@ def _waiting(pipeline: Pipeline, stage: Instance, roles: tuple[str, ...]) -> int
     return int((~ready & ~pipeline.lost(names)).sum())
 
 
-def run_plan(run: Run) -> tuple[Cost, str] | None:
-    """Of a run plan as the last run that wrote one for this spec, and that run's name: one job, of one process."""
+def run_plan(run: Run) -> tuple[Cost | None, str]:
+    """Of a run plan as the last run that wrote one for this spec: one job, of one process; and that run's name, or why
+    the cost is not known."""
+    denied = False
     for name in reversed(run.store.folders("runs/records")):
         record = _json(run.store, f"runs/records/{name}/run.json")
-        if record.get("spec") == run.spec.name and "plan" in record:
+        denied |= record is None
+        if record and record.get("spec") == run.spec.name and "plan" in record:
             for stage in record["stages"]:
                 if stage["name"] == "plan" and stage["state"] == "computed":
                     size = sum(run.store.walk(record["plan"]).values())
                     return Cost(1, stage["seconds"], size), f"as in run {name}"
-    return None
+    return None, DENIED if denied else ""
 
 
 def training_bytes(run: Run, steps: int, parameters: int) -> int:
@@ -141,14 +146,16 @@ def training_bytes(run: Run, steps: int, parameters: int) -> int:
     return parameters * (12 * min(keep, count) + 4)
 
 
-def training(run: Run, steps: int, parameters: int) -> tuple[float, str] | None:
+def training(run: Run, steps: int, parameters: int) -> tuple[float | None, str]:
     """Seconds of workers that `steps` steps take, evaluations among them, as in the newest training of this lineage,
-    and how that is known. With another model or batch, seconds go with parameters x positions; loading, checkpoints and
-    export are in no step and are not counted."""
+    and how that is known, or why not. With another model or batch, seconds go with parameters x positions; loading,
+    checkpoints and export are in no step and are not counted."""
     lineage = re.compile(re.escape(run.spec.name) + "-[0-9a-f]{12}")
+    denied = False
     names = [name for name in run.store.folders("runs") if lineage.fullmatch(name)]
     for name in sorted(names, key=lambda name: log.last_written(run.store, name), reverse=True):
         then = _json(run.store, f"runs/{name}/run.json")
+        denied |= then is None
         count, seconds = _pace(run.store, f"runs/{name}/log")
         if not then or not count:
             continue
@@ -159,7 +166,7 @@ def training(run: Run, steps: int, parameters: int) -> tuple[float, str] | None:
         if abs(work - 1) > 0.01:
             text += f" x {work:.3g} for another model or batch"
         return steps * pace * workers * work, text
-    return None
+    return None, DENIED if denied else "no training of this lineage ran"
 
 
 def _pace(store: Store, folder: str) -> tuple[int, float]:
@@ -174,8 +181,12 @@ def _pace(store: Store, folder: str) -> tuple[int, float]:
     return count, seconds
 
 
-def _json(store: Store, path: str) -> dict[str, Any]:
+def _json(store: Store, path: str) -> dict[str, Any] | None:
+    """A record; {} where it is not there, None where it may not be read."""
     try:
-        return store.json(path)
+        found: dict[str, Any] = store.json(path)
+        return found
     except FileNotFoundError:
         return {}
+    except DeniedError:
+        return None

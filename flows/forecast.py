@@ -117,8 +117,8 @@ def _read(pipeline: Pipeline, missing: np.ndarray) -> tuple[str, Cost | None]:
 def _plan(run: Run, planned: str | None) -> dict[str, Any]:
     """The run plan."""
     entry = {"name": "plan", "fingerprint": "", "shards": 0, "to_do": 0, "state": "cached" if planned else "waiting"}
-    found = None if planned else costs.run_plan(run)
-    return entry | ({"because": found[1]} | _expected(found[0]) if found else {})
+    cost, because = (None, "") if planned else costs.run_plan(run)
+    return entry | ({"because": because} if because else {}) | _expected(cost)
 
 
 def _train(run: Run, planned: str | None, training: dict[str, Any]) -> dict[str, Any]:
@@ -128,12 +128,11 @@ def _train(run: Run, planned: str | None, training: dict[str, Any]) -> dict[str,
         return entry | {"state": "cached"}
     begun = checkpoint.steps(run.store, f"{run.spec.name}-{run.identity[:12]}") if planned else []
     steps = training["steps"] - max(begun, default=0)
-    found = costs.training(run, steps, training["parameters"])
-    if found is None:
-        return entry | {"because": "no training of this lineage ran"}
-    seconds, how = found
+    seconds, because = costs.training(run, steps, training["parameters"])
+    if seconds is None:
+        return entry | {"because": because}
     size = costs.training_bytes(run, training["steps"], training["parameters"])
-    return entry | {"because": how} | _expected(Cost(run.spec.training.workers, seconds, size))
+    return entry | {"because": because} | _expected(Cost(run.spec.training.workers, seconds, size))
 
 
 def _because(store: Store, folder: str, made_by: Any) -> str:

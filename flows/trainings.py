@@ -8,7 +8,7 @@ from data_specs.spec import Spec
 from flows.differences import differences
 from tasks.engine import garbage_collection
 from tasks.engine.pipeline import Pipeline
-from tasks.storage.store import Store
+from tasks.storage.store import DeniedError, Store
 from training import checkpoint, log
 
 SPREAD: dict[str, Any] = {
@@ -52,7 +52,7 @@ def _changed(store: Store, name: str, spec: Spec, plan: str) -> tuple[str, str]:
     """Why a training is not the one of a spec and plan, and of how many steps it was, as far as it is known."""
     try:
         before = store.json(f"runs/{name}/run.json")
-    except FileNotFoundError:
+    except (FileNotFoundError, DeniedError):  # a killed run did not write it, or another user's did
         return "its settings", ""
     found = differences("", _shaping(before["spec"]), _shaping(spec.model_dump(mode="json")))
     other = before["plan_digest"] != plan

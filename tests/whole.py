@@ -13,7 +13,7 @@ from flows import embedded
 from flows.run import Run
 from tasks.engine import fanout, worker
 from tasks.storage.manifest import Entry
-from tasks.storage.store import DamagedError, Store
+from tasks.storage.store import DamagedError, Store, StoreError
 
 
 def direct(
@@ -29,9 +29,9 @@ def direct(
         except DamagedError as error:
             damages.append(error)
             continue
+        except StoreError:
+            raise
         except Exception as error:
-            if fanout.passing(error):
-                raise
             entry = fanout.error_entry(job, error, 1)
             failed += 1
         take([entry])

@@ -3,8 +3,9 @@
 Ray's own retries are off; ours tell three things apart. A job's own error spends one of its attempts. A worker that
 dies spends one of its crashes (an out-of-memory kill and a crash look alike), and the job's next attempt runs alone.
 A dead node spends nothing. Nor does a failure of the storage: the job is tried again a few times, ever later, and then
-the run stops with it, as it would go on to fail shard after shard. Nor does a damaged file, which is raised once the
-other jobs are done. A job that has spent its attempts is returned as an error entry, never raised.
+the run stops with it, as it would go on to fail shard after shard; where access is denied, which the user has to mend,
+it stops at once. Nor does a damaged file, which is raised once the other jobs are done. A job that has spent its
+attempts is returned as an error entry, never raised.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ from data_specs.redaction import printable
 from data_specs.spec import Cluster
 from tasks.engine import ray_patches, worker
 from tasks.storage.manifest import Entry
-from tasks.storage.store import DamagedError, Store, StoreError
+from tasks.storage.store import DamagedError, DeniedError, Store, StoreError
 
 log = logging.getLogger("sluice")
 
@@ -236,109 +237,135 @@ def run(
 ) -> int:
     """Do all jobs; give finished entries to `take` every `flush_seconds`. Returns how many ended in an error entry.
     Raises ClusterError where Ray fails, or no node of it has what one job reserves, StoreError where the storage keeps
-    failing, and DamagedError, at last, where jobs met damaged files."""
+    failing or refuses, and DamagedError, at last, where jobs met damaged files."""
     import ray
 
     start(cluster)
+    needs = reserved(stage, cluster)
     try:
-        return _do(stage, token, jobs, store, cluster, take, flush_seconds)
+        _fit(getattr(stage, "label", "documents"), needs, cluster, ray.nodes)
+        remote = ray.remote(num_cpus=needs["CPU"], memory=needs["memory"], num_gpus=needs["GPU"], max_retries=0)(_run)
+        ref = [ray.put(stage)]
+        window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / max(needs["CPU"], 1)))
+        fan = _Fan(jobs, cluster, window, lambda job: remote.remote(token, ref, job, store))
+        return fan.run(take, flush_seconds)
     except ray.exceptions.RayError as error:
         raise ClusterError(f"Ray failed: {_first_line(error)}{_AGAIN}") from None
 
 
-def _do(
-    stage: Any,
-    token: str,
-    jobs: Sequence[worker.Job],
-    store: Store,
-    cluster: Cluster,
-    take: Callable[[list[Entry]], None],
-    flush_seconds: float,
-) -> int:
-    import ray
+class _Fan:
+    """Jobs on their way: those that wait, the window of those that run, and what came of those that are done."""
 
-    needs = reserved(stage, cluster)
-    _fit(getattr(stage, "label", "documents"), needs, cluster, ray.nodes)
-    remote = ray.remote(num_cpus=needs["CPU"], memory=needs["memory"], num_gpus=needs["GPU"], max_retries=0)(_run)
-    ref = [ray.put(stage)]
-    waiting = deque(sorted(jobs, key=lambda job: -job.cost))
-    alone: deque[worker.Job] = deque()
-    running: dict[Any, worker.Job] = {}
-    errors: dict[str, int] = {}
-    crashes: dict[str, int] = {}
-    stalls: dict[str, int] = {}
-    resume = 0.0
-    finished: list[Entry] = []
-    damages: list[DamagedError] = []
-    failed, solitary, flushed = 0, False, time.monotonic()
-    window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / max(needs["CPU"], 1)))
-    while waiting or alone or running:
-        if not running:
-            time.sleep(max(0.0, resume - time.monotonic()))
-        held = time.monotonic() < resume
-        if alone and not running:
-            job = alone.popleft()
-            running[remote.remote(token, ref, job, store)] = job
-            solitary = True
-        while waiting and not (alone or solitary or held) and len(running) < window:
-            job = waiting.popleft()
-            running[remote.remote(token, ref, job, store)] = job
+    def __init__(
+        self, jobs: Sequence[worker.Job], cluster: Cluster, window: int, submit: Callable[[worker.Job], Any]
+    ) -> None:
+        """`submit` has Ray begin a job, and returns what is waited for."""
+        self.cluster, self.window, self.submit = cluster, window, submit
+        self.waiting = deque(sorted(jobs, key=lambda job: -job.cost))
+        self.alone: deque[worker.Job] = deque()
+        """Those whose worker died: each runs while nothing else does."""
+        self.running: dict[Any, worker.Job] = {}
+        self.solitary = False
+        """Whether what runs is to run alone."""
+        self.resume = 0.0
+        """When jobs are begun again, after the storage failed."""
+        self.errors, self.crashes, self.stalls = Counter[str](), Counter[str](), Counter[str]()
+        """How often a job failed, its worker died, and its storage failed, by the job's key."""
+        self.finished: list[Entry] = []
+        self.damages: list[DamagedError] = []
+        self.failed = 0
+
+    def run(self, take: Callable[[list[Entry]], None], flush_seconds: float) -> int:
+        """See the function `run`."""
+        flushed = time.monotonic()
+        while self.waiting or self.alone or self.running:
+            self._begin()
+            for done in self._wait(flush_seconds):
+                self._end(done)
+            over = not (self.waiting or self.alone or self.running)
+            if self.finished and (over or time.monotonic() - flushed > flush_seconds):
+                take(self.finished)
+                self.finished, flushed = [], time.monotonic()
+        stop_at(self.damages)
+        return self.failed
+
+    def _begin(self) -> None:
+        """Have Ray begin what may run now."""
+        if not self.running:
+            time.sleep(max(0.0, self.resume - time.monotonic()))
+            self.solitary = bool(self.alone)
+            if self.alone:
+                self._submit(self.alone)
+        held = self.alone or self.solitary or time.monotonic() < self.resume
+        while self.waiting and not held and len(self.running) < self.window:
+            self._submit(self.waiting)
+
+    def _submit(self, queue: deque[worker.Job]) -> None:
+        job = queue.popleft()
+        self.running[self.submit(job)] = job
+
+    def _wait(self, seconds: float) -> list[Any]:
+        """Jobs that are done, as soon as one is."""
+        import ray
+
         try:
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=flush_seconds)
+            ready, _ = ray.wait(list(self.running), num_returns=1, timeout=seconds)
         except SystemError as error:  # what a signal raises inside Ray's C code
             raise error.__cause__ or error from None
         if not ready:
-            check(cluster)
-        for done in ready:
-            job = running.pop(done)
-            solitary = False
-            try:
-                finished.append(ray.get(done))
-            except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError):
-                waiting.append(job)
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
-                crashes[job.key] = crashes.get(job.key, 0) + 1
-                log.warning("%s: its worker died, attempt %d of %d", job.shard, crashes[job.key], cluster.crashes)
-                if crashes[job.key] < cluster.crashes:
-                    alone.append(job)
-                else:
-                    finished.append(error_entry(job, error, crashes[job.key]))
-                    failed += 1
-            except ray.exceptions.RayTaskError as error:
-                cause = error.cause if isinstance(error.cause, BaseException) else error
-                if isinstance(cause, DamagedError):
-                    damages.append(cause)
-                    continue
-                if passing(cause):
-                    stalls[job.key] = stalls.get(job.key, 0) + 1
-                    if stalls[job.key] > len(WAITS):
-                        raise cause from None
-                    wait = WAITS[stalls[job.key] - 1]
-                    log.warning("%s: %s; tried again in %.0f s", job.shard, _first_line(cause), wait)
-                    waiting.appendleft(job)
-                    resume = time.monotonic() + wait
-                    continue
-                errors[job.key] = errors.get(job.key, 0) + 1
-                log.warning(
-                    "%s: %s, attempt %d of %d", job.shard, _first_line(cause), errors[job.key], cluster.attempts
-                )
-                if errors[job.key] < cluster.attempts:
-                    waiting.append(job)
-                else:
-                    finished.append(error_entry(job, cause, errors[job.key]))
-                    failed += 1
-        if finished and (time.monotonic() - flushed > flush_seconds or not (waiting or alone or running)):
-            take(finished)
-            finished, flushed = [], time.monotonic()
-    if finished:
-        take(finished)
-    stop_at(damages)
-    return failed
+            check(self.cluster)
+        return ready
 
+    def _end(self, done: Any) -> None:
+        """A job is done: keep its entry, or decide what its failure means. Raises StoreError."""
+        import ray
 
-def passing(error: BaseException) -> bool:
-    """Whether it is the storage that failed, not the job: what it could not read or write it may in a while."""
-    return isinstance(error, StoreError) and not isinstance(error, DamagedError)
+        job = self.running.pop(done)
+        try:
+            self.finished.append(ray.get(done))
+        except (ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError):
+            self.waiting.append(job)
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+            self._spend(job, error, "its worker died", self.crashes, self.cluster.crashes, self.alone)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, BaseException) else error
+            if isinstance(cause, DamagedError):
+                self.damages.append(cause)
+            elif isinstance(cause, DeniedError):
+                raise cause from None
+            elif isinstance(cause, StoreError):
+                self._hold(job, cause)
+            else:
+                self._spend(job, cause, _first_line(cause), self.errors, self.cluster.attempts, self.waiting)
+
+    def _spend(
+        self,
+        job: worker.Job,
+        error: BaseException,
+        why: str,
+        spent: Counter[str],
+        most: int,
+        again: deque[worker.Job],
+    ) -> None:
+        """One of a job's attempts is spent: it is tried `again`, or ends in an error entry."""
+        spent[job.key] += 1
+        log.warning("%s: %s, attempt %d of %d", job.shard, why, spent[job.key], most)
+        if spent[job.key] < most:
+            again.append(job)
+        else:
+            self.finished.append(error_entry(job, error, spent[job.key]))
+            self.failed += 1
+
+    def _hold(self, job: worker.Job, error: StoreError) -> None:
+        """A job's storage failed, not the job: it comes first in a while, ever later, and nothing is begun before.
+        Raises the error where that was tried often enough."""
+        self.stalls[job.key] += 1
+        if self.stalls[job.key] > len(WAITS):
+            raise error from None
+        wait = WAITS[self.stalls[job.key] - 1]
+        log.warning("%s: %s; tried again in %.0f s", job.shard, _first_line(error), wait)
+        self.waiting.appendleft(job)
+        self.resume = time.monotonic() + wait
 
 
 def stop_at(damages: Sequence[DamagedError]) -> None:

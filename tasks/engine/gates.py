@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.expressions import ExpressionError, compares_with_constants, literals, parse
+from data_specs.redaction import in_one_line
 from data_specs.spec import Spec
 from tasks.engine.ledger import funnel, removed_share
 from tasks.engine.listings import Listings
 from tasks.engine.pipeline import NAMED, Pipeline
-from tasks.engine.reading import InputShard, escaped
+from tasks.engine.reading import InputShard
 from tasks.engine.sql import evaluate
 from tasks.storage.manifest import QUARANTINED, Index
 
@@ -199,7 +200,7 @@ def _named(files: Collection[str]) -> str:
     """The first files, with why where that is known."""
     why = files if isinstance(files, Mapping) else {}
     told = [f"{key} ({why[key]})" if key in why else key for key in islice(files, NAMED)]
-    return escaped(", ".join([*told, *(["..."] if len(files) > NAMED else [])]))
+    return in_one_line(", ".join([*told, *(["..."] if len(files) > NAMED else [])]))
 
 
 def removed(pipeline: Pipeline) -> None:

@@ -6,12 +6,13 @@ The readers themselves, a kind of source each, are in `tasks.sources`.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
+
+from data_specs.redaction import in_one_line
 
 URL = 2_000
 """Characters of a refused record's address, at most."""
@@ -34,22 +35,11 @@ def refused_path(documents: str) -> str:
     return documents.removesuffix(".parquet") + ".refused.parquet"
 
 
-FOREIGN = re.compile("[\udc80-\udcff]")
-"""What Python makes of the bytes of a name that are no UTF-8 (PEP 383)."""
-
-
-def escaped(text: str) -> str:
-    """A message in which bytes that are no UTF-8, and what a terminal would act on, are shown as escapes: names of
-    files have them."""
-    text = FOREIGN.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:x}", text)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 class SourceError(ValueError):
-    """A source cannot be read; the message, `escaped`, names the source, the pattern and what to do."""
+    """A source cannot be read; the message, in one line, names the source, the pattern and what to do."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(escaped(message))
+        super().__init__(in_one_line(message))
 
 
 def written(path: str) -> str:

@@ -23,8 +23,9 @@ from typing import IO
 
 import fsspec
 
+from data_specs.redaction import FOREIGN
 from data_specs.sources import SourceSettings, WarcSource
-from tasks.engine.reading import FOREIGN, SourceError, written
+from tasks.engine.reading import SourceError, written
 from tasks.engine.stage import digest
 from tasks.sources import far
 from tasks.sources.digests import Digests, remembered

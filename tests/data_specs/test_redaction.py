@@ -54,11 +54,16 @@ def test_settings_that_are_secrets_by_their_name_are_masked() -> None:
     }
 
 
-@pytest.mark.parametrize("character", ["\x1b", "\x07", "\x00", "\r", "\x9b", "\u202e", "\u2066", "\u200f", "\udc80"])
+@pytest.mark.parametrize("character", ["\x1b", "\x07", "\x00", "\r", "\x9b", "\u202e", "\u2066", "\u200f", "\ud880"])
 def test_what_a_terminal_would_obey_is_an_escape(character: str) -> None:
     found = redaction.printable(f"a{character}b\tc\nd")
     assert character not in found
     assert found == f"a{character.encode('unicode_escape').decode()}b\tc\nd"
+
+
+def test_a_name_is_shown_in_one_line_its_bytes_that_are_no_utf_8_as_escapes() -> None:
+    assert redaction.escaped("caf\udce9\n") == "caf\\xe9\n"
+    assert redaction.in_one_line("caf\udce9\n\t\x1b[2J.txt") == "caf\\xe9\\n\\t\\x1b[2J.txt"
 
 
 def test_a_long_text_costs_time_in_proportion() -> None:

@@ -13,7 +13,7 @@ from data_specs.load import load
 from flows import costs
 from tasks.dedup.duplicates import Clusters
 from tasks.storage.manifest import Entry, Manifest
-from tasks.storage.store import Store
+from tasks.storage.store import DeniedError, Store
 from tests.commands import ask, told
 from tests.whole import direct, go
 from training import log
@@ -153,6 +153,24 @@ def test_the_run_plan_is_expected_as_it_was_last_written(copied: Path) -> None:
     shown = ask("plan", copied, "--set", "mixture.tokens=4096").output
     assert "without train, of unknown cost" in shown
     assert "one core each" in shown
+
+
+def test_a_plan_without_the_records_of_other_users_says_which_costs_it_does_not_know(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(Store(str(copied.parent / "store")), copied, "small-0123456789ab", [9.0] * 8)
+    read = Store.read
+
+    def mine(store: Store, path: str) -> bytes:
+        if path.endswith("/run.json"):
+            raise DeniedError(f"{path} cannot be read")
+        return read(store, path)
+
+    monkeypatch.setattr(Store, "read", mine)
+    found = asked(copied, "mixture.tokens=4096")
+    plan, train = found["stages"][-2:]
+    assert plan["because"] == train["because"] == costs.DENIED
+    assert found["expected"]["unknown"] == ["plan", "train"]
 
 
 def test_targets_are_not_called_positions(computed: Any) -> None:

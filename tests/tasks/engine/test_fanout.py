@@ -26,7 +26,7 @@ from tasks.engine.stage import Stage
 from tasks.filters.language import Language
 from tasks.storage import columns
 from tasks.storage.manifest import Entry
-from tasks.storage.store import Store, StoreError
+from tasks.storage.store import DeniedError, Store, StoreError
 
 
 class Settled(Settings):
@@ -56,6 +56,8 @@ class Odd(Stage):
                 raise RuntimeError("the network blinked")
             case ["storage", failures] if tries < int(failures):
                 raise StoreError("s3://bucket cannot be read")
+            case ["denied"]:
+                raise DeniedError("s3://bucket may not be read")
             case ["dies", when] if first or when == "always":
                 os.kill(os.getpid(), signal.SIGKILL)
             case ["waits", *_] if first:
@@ -147,6 +149,12 @@ def test_a_stage_that_asks_for_what_no_node_has_stops_with_that_said(
         needs = {"CPU": 2, "memory": 2**32, "GPU": 0.5}
         with pytest.raises(fanout.ClusterError, match=told) if told else nullcontext():
             fanout._fit("edu", needs, cluster, lambda: alive)
+
+
+def test_a_storage_that_denies_access_stops_the_run_at_the_first_attempt(local: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(DeniedError, match="s3://bucket may not be read"):
+        fan(tmp_path, local, ["denied"])
+    assert attempts(tmp_path, "denied") == 1
 
 
 def test_a_storage_that_fails_costs_no_attempt_and_one_that_keeps_failing_stops_the_run(

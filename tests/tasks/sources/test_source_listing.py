@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from data_specs.sources import FolderSource, JsonlSource, WarcSource
 from data_specs.stages import Extract
-from tasks.engine.reading import escaped
 from tasks.sources import Reader, SourceError, digests, reader
 from tests import small
 from tests.commands import told
@@ -135,7 +134,6 @@ def test_names_in_messages_are_escaped(tmp_path: Path) -> None:
     nowhere = reader("notes", FolderSource(kind="text", paths=str(path)), Extract())
     assert nowhere.shards(None)[0] == []
     assert nowhere.unreadable == {"caf//e9\n\x1b[2J.txt": "a link that leads nowhere"}
-    assert escaped("\n\x1b[2J") == "\\n\\x1b[2J"
 
 
 def test_a_whole_run_takes_files_of_broken_names(tmp_path: Path) -> None:
