@@ -113,31 +113,31 @@ class Watched:
 
     def __init__(self) -> None:
         self.jobs: list[tuple[str, int, float]] = []
-        self.waves: list[str] = []
+        self.kinds_run: list[str] = []
 
     def __call__(
-        self, stage: Any, token: str, jobs: Sequence[worker.Job], store: Store, cluster: Any, take: Any
+        self, stage: Any, stage_key: str, jobs: Sequence[worker.Job], store: Store, cluster: Any, commit: Any
     ) -> int:
-        del token, cluster
-        self.waves.append(jobs[0].kind)
+        del stage_key, cluster
+        self.kinds_run.append(jobs[0].kind)
         nothing = alone(lambda: None)[1]
         entries = []
         for job in jobs:
             found, peak = alone(lambda job=job: worker.run(stage, job, store))  # type: ignore[misc]
             self.jobs.append((job.kind, peak - nothing, found["seconds"]))
             entries.append(found)
-        take(entries)
+        commit(entries)
         return 0
 
 
-def clustered(folder: str, partitions: int, together: int, fan: Any) -> bytes:
+def clustered(folder: str, partitions: int, rows_per_reduce: int, fan: Any) -> bytes:
     """Find the clusters of a store anew; returns their digests."""
     stage = Clusters(Duplicates(partitions=partitions))
-    stage.together = together
+    stage.rows_per_reduce = rows_per_reduce
     made = pipeline(folder, stage)
     made.documents()
     made.resolve(made.node("given"))
-    Execution(made, fan=fan).stage("clusters")
+    Execution(made, run_jobs=fan).stage("clusters")
     made.store.remove(*made.store.walk(made.folder(stage)))
     return made.outputs["clusters"].index.digests["cluster"].tobytes()
 
@@ -147,13 +147,13 @@ def memory(documents: int) -> None:
         alone(lambda: write(folder, *near_duplicates(documents), documents))
         print(f"{documents:,} documents in clusters, {SHARDS} shards; peak memory in MiB:")
         values = set()
-        for partitions, together in ((1, documents), (16, 1), (64, 1)):
+        for partitions, rows_per_reduce in ((1, documents), (16, 1), (64, 1)):
             watched = Watched()
-            values.add(clustered(folder, partitions, together, watched))
+            values.add(clustered(folder, partitions, rows_per_reduce, watched))
             kinds = [kind for kind, _, _ in watched.jobs]
             peaks = {kind: max(p for k, p, _ in watched.jobs if k == kind) / 2**20 for kind in dict.fromkeys(kinds)}
             print(
-                f"{kinds.count('reduce'):3} reductions, {watched.waves.count('round'):2} rounds:",
+                f"{kinds.count('reduce'):3} reductions, {watched.kinds_run.count('round'):2} rounds:",
                 ", ".join(f"{kind} {value:,.0f}" for kind, value in peaks.items()),
                 f"; {sum(seconds for _, _, seconds in watched.jobs):,.0f} s of work",
                 flush=True,
@@ -162,12 +162,12 @@ def memory(documents: int) -> None:
 
 
 def rounds() -> None:
-    waves: list[str] = []
+    kinds_run: list[str] = []
 
-    def fan(stage: Any, token: str, jobs: Sequence[worker.Job], store: Store, cluster: Any, take: Any) -> int:
-        del token, cluster
-        waves.append(jobs[0].kind)
-        take([worker.run(stage, job, store) for job in jobs])
+    def fan(stage: Any, stage_key: str, jobs: Sequence[worker.Job], store: Store, cluster: Any, commit: Any) -> int:
+        del stage_key, cluster
+        kinds_run.append(jobs[0].kind)
+        commit([worker.run(stage, job, store) for job in jobs])
         return 0
 
     for name, graph in graphs().items():
@@ -175,9 +175,9 @@ def rounds() -> None:
             write(folder, *graph)
             counts = {}
             for partitions in (16, 64):
-                waves.clear()
+                kinds_run.clear()
                 clustered(folder, partitions, 1, fan)
-                counts[partitions] = waves.count("round")
+                counts[partitions] = kinds_run.count("round")
         print(f"{name}: {' and '.join(f'{n} rounds in {p} partitions' for p, n in counts.items())}", flush=True)
 
 

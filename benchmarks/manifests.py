@@ -112,17 +112,17 @@ def write(folder: str) -> None:
     verdict = made.nodes[-1]
     for kind in ("map", "reduce", "scatter"):
         output = made.resolve(verdict)
-        [wave] = output.waves
+        [batch] = output.batches
         if kind == "map":
             slices = {str(p): f"{p:016x}" for p in range(PARTITIONS)}
-            entries = [entry(job.key, n, [], slices=slices) for n, job in enumerate(wave.jobs)]
+            entries = [entry(job.key, n, [], slices=slices) for n, job in enumerate(batch.jobs)]
         elif kind == "reduce":
             slices = {str(uid): f"{uid:016x}" for uid in made.uids()[::4]}
-            entries = [entry(job.key, n, [], slices=slices) for n, job in enumerate(wave.jobs)]
+            entries = [entry(job.key, n, [], slices=slices) for n, job in enumerate(batch.jobs)]
         else:
             judged = {"web": {"kept": 700, "duplicate": 300}}
-            entries = [entry(job.key, n, list(verdict.writes), ledger=judged) for n, job in enumerate(wave.jobs)]
-        Manifest(made.store, wave.jobs[0].path.rsplit("/", 1)[0]).append(entries)
+            entries = [entry(job.key, n, list(verdict.writes), ledger=judged) for n, job in enumerate(batch.jobs)]
+        Manifest(made.store, batch.jobs[0].path.rsplit("/", 1)[0]).append(entries)
 
 
 def read(folder: str, new: int) -> None:

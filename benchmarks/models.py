@@ -28,11 +28,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from data_specs import stages
-from tasks.engine.stage import Learned, Stage
+from tasks.engine.stage import Estimator, Stage
 from tasks.filters.language import Language
-from tasks.scoring.domain import Domain, DomainLearned
+from tasks.scoring.domain import Domain, DomainEstimator
 from tasks.scoring.kind import KINDS, recognised
-from tasks.scoring.quality import Quality, QualityLearned
+from tasks.scoring.quality import Quality, QualityEstimator
 from tasks.text.fasttext_model import CHARACTERS
 from tests.tasks.filters.test_language import UDHR
 
@@ -90,7 +90,7 @@ def kinds(data: Path) -> None:
 
 
 def fitted(
-    learned: Learned, stage: type[Domain] | type[Quality], table: pa.Table, tests: pa.Table
+    learned: Estimator, stage: type[Domain] | type[Quality], table: pa.Table, tests: pa.Table
 ) -> tuple[Stage, str]:
     """The stage with a model learned from the table, and what is known of it."""
     rows = learned.sample(table.select(list(learned.reads))).sort_by("id")
@@ -137,7 +137,7 @@ def domain(data: Path) -> None:
         numbered = [{**row, "label": f"l{names.index(row['label'])}"} for row in rows]
         table, tests = split(documents(numbered))
         labels = {f"l{number}": f"label = 'l{number}'" for number in range(len(names))}
-        stage, facts = fitted(DomainLearned(stages.Domain(labels=labels), SEED), Domain, table, tests)
+        stage, facts = fitted(DomainEstimator(stages.Domain(labels=labels), SEED), Domain, table, tests)
         right = pc.mean(pc.equal(stage(tests)["domain"], tests["label"]).cast(pa.int8())).as_py()
         features, model = baseline(table, tests, "label")
         print(f"domain: {name}: {right:.3f} (TF-IDF {model.score(features, tests['label'].to_pylist()):.3f}); {facts}")
@@ -146,7 +146,7 @@ def domain(data: Path) -> None:
 def quality(data: Path) -> None:
     rows = read(data / "labels" / "weborganizer_dclm_pages.jsonl.gz")
     table, tests = split(documents([{**row, "wanted": row["format"] in REFERENCE} for row in rows]))
-    stage, facts = fitted(QualityLearned(stages.Quality(reference="wanted"), SEED), Quality, table, tests)
+    stage, facts = fitted(QualityEstimator(stages.Quality(reference="wanted"), SEED), Quality, table, tests)
     wanted = tests["wanted"].to_pylist()
     features, model = baseline(table, tests, "wanted")
     ours = roc_auc_score(wanted, stage(tests)["quality"].to_pylist())

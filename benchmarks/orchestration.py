@@ -33,22 +33,22 @@ SHARDS, SHARD_SECONDS = 10_000, 60.0
 _held: tuple[str, Any] = ("", None)
 
 
-def _job(token: str, stage: Any, job: worker.Job, store: Store) -> Entry:
+def _job(stage_key: str, stage: Any, job: worker.Job, store: Store) -> Entry:
     global _held
-    if _held[0] != token:
+    if _held[0] != stage_key:
         if hasattr(_held[1], "close"):
             _held[1].close()
-        _held = (token, worker.prepare(stage, store))
+        _held = (stage_key, worker.prepare(stage, store))
     return worker.run(_held[1], job, store)
 
 
 def directly(pool: Any) -> Callable[..., int]:
     """A fan-out that is a plain pool of processes."""
 
-    def fan(stage: Any, token: str, jobs: Sequence[worker.Job], store: Store, cluster: Cluster, take: Any) -> int:
+    def fan(stage: Any, stage_key: str, jobs: Sequence[worker.Job], store: Store, cluster: Cluster, commit: Any) -> int:
         del cluster
         ordered = sorted(jobs, key=lambda job: -job.cost)
-        take(pool.starmap(_job, [(token, stage, job, store) for job in ordered], chunksize=1))
+        commit(pool.starmap(_job, [(stage_key, stage, job, store) for job in ordered], chunksize=1))
         return 0
 
     return fan
@@ -59,7 +59,7 @@ def corpus_directly(spec: str, store: str) -> tuple[float, str]:
     started = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
         run = Run.of(spec, store)
-        run.execution.fan = directly(pool)
+        run.execution.run_jobs = directly(pool)
         for name in run.corpus_stages():
             run.stage(name, lambda *_: None, False, False)
     return time.perf_counter() - started, name

@@ -16,7 +16,7 @@ import numpy as np
 
 from flows.run import Run
 from tasks.engine.pipeline import Output, Pipeline
-from tasks.engine.stage import CorpusStage, Instance, Learned
+from tasks.engine.stage import CorpusStage, Estimator, Instance
 from tasks.storage.manifest import Entry, Index, Manifest
 from tasks.storage.store import DeniedError, Store
 from training import log
@@ -76,7 +76,7 @@ def corpus(pipeline: Pipeline, stage: CorpusStage, output: Output, ready: bool, 
     step = {name: past(Manifest(pipeline.store, f"{folder}{name}").entries()) for name in ("", "/map", "/reduce")}
     if not all(cost.jobs for cost in step.values()):
         return None
-    due = output.waves[0].jobs if output.waves else []
+    due = output.batches[0].jobs if output.batches else []
     kind = due[0].kind if due else "map"
     cost = step[""].of(to_do)
     if kind in ("map", "round"):
@@ -90,7 +90,7 @@ def corpus(pipeline: Pipeline, stage: CorpusStage, output: Output, ready: bool, 
     return cost
 
 
-def learned(pipeline: Pipeline, stage: Learned, output: Output) -> Cost | None:
+def learned(pipeline: Pipeline, stage: Estimator, output: Output) -> Cost | None:
     """Of the samples that are left of what is learned, and of its fit."""
     top, store = f"models/{stage.name}", pipeline.store
     fits = past(Manifest(store, top).entries())
@@ -98,7 +98,7 @@ def learned(pipeline: Pipeline, stage: Learned, output: Output) -> Cost | None:
     sampled = past(Manifest(store, f"{top}/{found}").entries()) if found else Cost()
     if not fits.jobs or not sampled.jobs:
         return None
-    due = output.waves[0].jobs if output.waves else []
+    due = output.batches[0].jobs if output.batches else []
     left = 0 if due and due[0].kind == "fit" else len(due) + _waiting(pipeline, stage, stage.inputs)
     return sampled.of(left) + fits
 
@@ -121,7 +121,7 @@ def _waiting(pipeline: Pipeline, stage: Instance, roles: tuple[str, ...]) -> int
     ready = pipeline.outputs["documents"].index.done.copy()
     for name in names:
         ready &= pipeline.outputs[pipeline.provider[name]].index.done
-    return int((~ready & ~pipeline.lost(names)).sum())
+    return int((~ready & ~pipeline.unavailable(names)).sum())
 
 
 def run_plan(run: Run) -> tuple[Cost | None, str]:

@@ -20,7 +20,7 @@ from flows.differences import differences
 from flows.run import Run
 from flows.terminal import Notes, console, pairs, table
 from tasks.engine.pipeline import Pipeline
-from tasks.engine.stage import CorpusStage, Learned, Node
+from tasks.engine.stage import CorpusStage, Estimator, Node
 from tasks.storage.pins import without
 from tasks.storage.store import Store
 from training import checkpoint, model
@@ -64,7 +64,7 @@ def _expected(cost: Cost | None) -> dict[str, Any]:
 def _stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
     """What is known of one stage of the corpus."""
     node = None if name == "documents" else pipeline.node(name)
-    if node and isinstance(node.stage, Learned):
+    if node and isinstance(node.stage, Estimator):
         entry: dict[str, Any] = {"name": name, "fingerprint": node.stage.fingerprint, "state": "cached"}
         entry |= {"shards": 0, "to_do": 0}
         if pipeline.pins.get(node.stage.label):
@@ -148,7 +148,7 @@ def _because(store: Store, folder: str, made_by: Any) -> str:
 def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
     """Every pin with its age in days, and whether the spec would now learn it differently."""
     found = []
-    learned = {node.stage.label: node.stage for node in pipeline.nodes if isinstance(node.stage, Learned)}
+    learned = {node.stage.label: node.stage for node in pipeline.nodes if isinstance(node.stage, Estimator)}
     for name, history in pipeline.pins.history.items():
         pin = history[-1]
         age = datetime.now(UTC) - datetime.fromisoformat(pin["time"])

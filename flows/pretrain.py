@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed, State
 from data_specs import redaction
 from data_specs.redaction import printable
 from flows import artifacts, liveness, shown
-from flows.run import STOPS, Run
+from flows.run import USER_ERRORS, Run
 from flows.shown import Progress
 from tasks.engine.gates import GateError
 from tasks.engine.runner import StageResult
@@ -80,7 +80,7 @@ def run_stage(name: str, work: Callable[[], StageResult]) -> State:
     """One stage of a run. What the user can mend ends in a failed state with its message, without a traceback."""
     try:
         return _ended(work())
-    except STOPS as error:
+    except USER_ERRORS as error:
         get_run_logger().error("%s", error)
         return Failed(
             name="Gate" if isinstance(error, GateError) else "Failed",
@@ -108,7 +108,7 @@ def documented(steps: Callable[P, Ended]) -> Callable[P, Ended]:
     return steps
 
 
-def plainly(steps: Callable[P, Ended]) -> Callable[P, Ended]:
+def fails_without_traceback(steps: Callable[P, Ended]) -> Callable[P, Ended]:
     """A flow's steps, of which what the user can mend ends in a failed state with its message."""
 
     @wraps(steps)
@@ -116,14 +116,14 @@ def plainly(steps: Callable[P, Ended]) -> Callable[P, Ended]:
         try:
             with liveness.shown():
                 return steps(*args, **given)
-        except STOPS as error:
+        except USER_ERRORS as error:
             return Failed(message=printable(error))
 
     return ended
 
 
 @flow(name="corpus", flow_run_name=shown.run_name, persist_result=False)
-@plainly
+@fails_without_traceback
 @documented
 def corpus(
     spec: str = DEMO,
@@ -150,7 +150,7 @@ def corpus(
 
 
 @flow(name="training", flow_run_name=shown.run_name, persist_result=False)
-@plainly
+@fails_without_traceback
 @documented
 def training(
     spec: str = DEMO,
@@ -197,7 +197,7 @@ def _halves(
 
 
 @flow(name="pretrain", flow_run_name=shown.run_name, persist_result=False)
-@plainly
+@fails_without_traceback
 @documented
 def pretrain(
     spec: str = DEMO,
@@ -214,7 +214,7 @@ def pretrain(
 
 
 @flow(name="stage", flow_run_name=shown.run_name, persist_result=False)
-@plainly
+@fails_without_traceback
 @documented
 def stage(stage: Named, spec: str = DEMO, store: str | None = None, replace: bool = False) -> Ended:
     """Compute one stage again, then what depends on it."""

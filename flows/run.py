@@ -45,7 +45,7 @@ from training.launch import TrainingError
 from training.rows import PlanError
 
 T = TypeVar("T")
-STOPS = (
+USER_ERRORS = (
     SpecError,
     ExpressionError,
     SourceError,
@@ -126,7 +126,7 @@ class Run:
             )
         return run
 
-    def again(self) -> Run:
+    def reloaded(self) -> Run:
         """The same run, of what the store holds now."""
         return Run(self.spec, self.name)
 
@@ -165,7 +165,7 @@ class Run:
     def reads(self) -> bool:
         """Whether documents have to be read. Raises SourceError for sources that cannot be listed."""
         self.pipeline.list_sources(pin=False)
-        return bool(self.pipeline.documents().waves)
+        return bool(self.pipeline.documents().batches)
 
     def stage(self, name: str, progress: Callable[[str, int, int], None], again: bool, replace: bool) -> StageResult:
         """Run one corpus stage, or compute it `again` and compare."""
@@ -274,7 +274,7 @@ class Run:
         found = []
         for node in self.pipeline.nodes:
             output = self.pipeline.outputs[node.name]
-            if node.writes and ((output.index.state == MISSING) & ~self.pipeline.lost(node.writes)).any():
+            if node.writes and ((output.index.state == MISSING) & ~self.pipeline.unavailable(node.writes)).any():
                 found.append(node.name)
         return found
 
@@ -290,7 +290,7 @@ class Run:
             {
                 "plan": self.plan_facts["digest"],
                 "model": self.spec.model.model_dump(mode="json"),
-                "training": self.spec.training.model_dump(mode="json", exclude=trainings.SPREAD),
+                "training": self.spec.training.model_dump(mode="json", exclude=trainings.EXECUTION_ONLY),
                 "seed": self.spec.seed,
             }
         )

@@ -11,7 +11,7 @@ from tasks.engine.pipeline import Pipeline
 from tasks.storage.store import DeniedError, Store
 from training import checkpoint, log
 
-SPREAD: dict[str, Any] = {
+EXECUTION_ONLY: dict[str, Any] = {
     "workers": True,
     "zero": True,
     "batch": {"micro"},
@@ -20,7 +20,7 @@ SPREAD: dict[str, Any] = {
     "checkpoint": True,
     "grace": True,
 }
-"""Settings of training that are not in its identity."""
+"""Settings of training that say how and where it is executed, and are not in its identity."""
 
 
 def continues(run: str, step: int, steps: int) -> str:
@@ -64,6 +64,6 @@ def _changed(store: Store, name: str, spec: Spec, plan: str) -> tuple[str, str]:
 def _shaping(spec: dict[str, Any]) -> dict[str, Any]:
     """What of a spec shapes a training and its plan."""
     kept = {key: value for key, value in spec.items() if key not in ("name", "store", "gates", "cluster")}
-    training = {key: value for key, value in spec["training"].items() if SPREAD.get(key) is not True}
-    batch = {key: value for key, value in training["batch"].items() if key not in SPREAD["batch"]}
+    training = {key: value for key, value in spec["training"].items() if EXECUTION_ONLY.get(key) is not True}
+    batch = {key: value for key, value in training["batch"].items() if key not in EXECUTION_ONLY["batch"]}
     return kept | {"training": training | {"batch": batch}}

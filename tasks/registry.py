@@ -18,22 +18,22 @@ from data_specs.spec import Rule, Spec
 from data_specs.stages import Kind
 from tasks.decision.channel import Channel
 from tasks.decision.held_out import HeldOut, HeldOutColumn
-from tasks.decision.percentiles import PercentilesLearned, Threshold, pin_of, thresholds
+from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, thresholds
 from tasks.decision.verdict import Verdict
 from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
 from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
-from tasks.engine.stage import DOCUMENTS, CorpusStage, Learned, Node, Rewriting, Stage, ordered
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Rewriting, Stage, ordered
 from tasks.filters.language import Language
 from tasks.filters.normalise import Normalise
 from tasks.filters.signals import Signals
-from tasks.scoring.domain import Domain, DomainLearned
-from tasks.scoring.ensemble import Ensemble, EnsembleLearned
-from tasks.scoring.quality import Quality, QualityLearned
+from tasks.scoring.domain import Domain, DomainEstimator
+from tasks.scoring.ensemble import Ensemble, EnsembleEstimator
+from tasks.scoring.quality import Quality, QualityEstimator
 from tasks.sources import Reader, reader
 from tasks.sources.base import TYPES
 from tasks.storage.pins import Pins, fetched
-from tasks.tokenization.tokenizer import TokenizerLearned, provided
+from tasks.tokenization.tokenizer import TokenizerEstimator, provided
 from tasks.tokenization.tokens import TokenEstimate, Tokens
 
 
@@ -61,7 +61,7 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
             Verdict(rules(spec, pins), keep, spec.duplicates.partitions, gates(spec), _emptied(spec)),
             *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
         ),
-        make.learn(TokenizerLearned(spec.tokenizer, spec.seed, weights(spec), file), "held_out"),
+        make.learn(TokenizerEstimator(spec.tokenizer, spec.seed, weights(spec), file), "held_out"),
         make.node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
         make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
@@ -87,7 +87,7 @@ class _Maker:
             stage.bound = self.text
         return Node(stage.label, stage, needs, all(self.pins.get(name) for name in needs))
 
-    def learn(self, learned: Learned, *models: str, bound: Mapping[str, str] | None = None) -> Node:
+    def learn(self, learned: Estimator, *models: str, bound: Mapping[str, str] | None = None) -> Node:
         """Something to learn, and the pins that shape what it is learned from."""
         if not learned.bound:
             learned.bound = self.text if bound is None else bound
@@ -107,18 +107,19 @@ class _Maker:
             case stages.Signals():
                 return [self.node(self._called(Signals(settings), name, settings))]
             case stages.Domain() if settings.labels:
-                return self._scored(DomainLearned(settings, seed), Domain(settings, files), name, settings)
+                return self._scored(DomainEstimator(settings, seed), Domain(settings, files), name, settings)
             case stages.Quality() if settings.reference:
-                return self._scored(QualityLearned(settings, seed), Quality(settings, files), name, settings)
+                return self._scored(QualityEstimator(settings, seed), Quality(settings, files), name, settings)
             case stages.Ensemble():
                 models = [node for of in settings.of for node in self._scorers(of)]
-                return self._scored(EnsembleLearned(settings, seed), Ensemble(settings, files), name, settings, *models)
+                learned = EnsembleEstimator(settings, seed)
+                return self._scored(learned, Ensemble(settings, files), name, settings, *models)
             case stages.Duplicates():
                 found = [stage(settings) for stage in (Exact, CandidateGroups, VerifiedPairs, Clusters)]
                 return [self.node(self._called(each, each.name, settings)) for each in found]
         return []
 
-    def _scored(self, learned: Learned, stage: Stage, name: str, settings: stages.Stage, *models: str) -> list[Node]:
+    def _scored(self, learned: Estimator, stage: Stage, name: str, settings: stages.Stage, *models: str) -> list[Node]:
         """What a scorer is learned by, and the stage that scores with it."""
         learn = self.learn(self._called(learned, name, settings), "held_out", *models)
         return [learn, self.node(self._called(stage, name, settings), name)]
@@ -161,7 +162,7 @@ def columns(found: Iterable[Node], own: pa.Schema | None = None) -> pa.Schema:
     return pa.schema([*DOCUMENTS, *(own or ()), *written.values()])
 
 
-def percentiles(spec: Spec) -> list[PercentilesLearned]:
+def percentiles(spec: Spec) -> list[PercentilesEstimator]:
     """What is to be known of every column that rules, channels or phases ask a percentile of."""
     texts = [text for rule in spec.rules for text in (rule.drop, rule.where)]
     texts += [*spec.channels.values(), *(phase.where for phase in spec.mixture.phases)]
@@ -171,7 +172,8 @@ def percentiles(spec: Spec) -> list[PercentilesLearned]:
     scorers = spec.of_kind(stages.Quality) | spec.of_kind(stages.Ensemble)
     default = scorers.get("quality", stages.Quality())
     return [
-        PercentilesLearned(scorers.get(column, default), spec.seed, column, ps) for column, ps in sorted(asked.items())
+        PercentilesEstimator(scorers.get(column, default), spec.seed, column, ps)
+        for column, ps in sorted(asked.items())
     ]
 
 

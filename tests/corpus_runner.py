@@ -17,7 +17,7 @@ def number(shard: int) -> int:
     return (2**63 + (shard + 1) * 0x9E3779B97F4A7C15) % 2**64
 
 
-def dealt(stage: CorpusStage, rows: pa.Table) -> pa.Table:
+def partitioned(stage: CorpusStage, rows: pa.Table) -> pa.Table:
     """Rows as a stage deals them, checked."""
     rows = rows.select([*stage.shuffled.names, "shard", "partition"]).cast(
         pa.schema([*stage.shuffled, ("shard", pa.uint64()), ("partition", pa.int32())])
@@ -27,15 +27,15 @@ def dealt(stage: CorpusStage, rows: pa.Table) -> pa.Table:
     return rows
 
 
-def met(rows: pa.Table, own: range) -> pa.Table:
+def met(rows: pa.Table, partition_range: range) -> pa.Table:
     """The rows that meet in some partitions."""
-    return rows.filter(np.isin(rows["partition"].to_numpy(), own)).drop_columns(["partition"])
+    return rows.filter(np.isin(rows["partition"].to_numpy(), partition_range)).drop_columns(["partition"])
 
 
-def repeated(stage: RepeatedStage, rows: pa.Table, meeting: Sequence[range]) -> tuple[pa.Table, int]:
+def repeated(stage: RepeatedStage, rows: pa.Table, reduce_groups: Sequence[range]) -> tuple[pa.Table, int]:
     """Rounds until nothing changes: the rows, and how many rounds it took."""
     for rounds in range(100):
-        again = pa.concat_tables(dealt(stage, stage.round(met(rows, own), own)) for own in meeting)
+        again = pa.concat_tables(partitioned(stage, stage.iterate(met(rows, each), each)) for each in reduce_groups)
         if again.equals(rows):
             return rows, rounds
         rows = again
@@ -49,14 +49,14 @@ def run(stage: CorpusStage, shards: Sequence[pa.Table]) -> list[pa.Table]:
     for each, shard in enumerate(shards):
         rows = stage.map(shard.select(list(stage.reads)))
         rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, number(each), np.uint64)))
-        mapped.append(dealt(stage, stage.round(rows, range(0)) if isinstance(stage, RepeatedStage) else rows))
+        mapped.append(partitioned(stage, stage.iterate(rows, range(0)) if isinstance(stage, RepeatedStage) else rows))
     order = sorted(range(len(shards)), key=number)
     rows = pa.concat_tables(mapped[each] for each in order)
-    meeting = stage.meeting(rows.num_rows)
-    if isinstance(stage, RepeatedStage) and len(meeting) > 1:
-        rows, _ = repeated(stage, rows, meeting)
+    reduce_groups = stage.reduce_groups(rows.num_rows)
+    if isinstance(stage, RepeatedStage) and len(reduce_groups) > 1:
+        rows, _ = repeated(stage, rows, reduce_groups)
     schema = pa.schema([*stage.reduced, *ABOUT])
-    parts = [stage.reduce(met(rows, own)) for own in meeting]
+    parts = [stage.reduce(met(rows, partition_range)) for partition_range in reduce_groups]
     reduced = pa.concat_tables(part.select(schema.names).cast(schema) for part in parts)
     written = []
     for each, shard in enumerate(shards):

@@ -17,10 +17,15 @@ from tasks.storage.store import DamagedError, Store, StoreError
 
 
 def direct(
-    stage: Any, token: str, jobs: Sequence[worker.Job], store: Store, cluster: Any, take: Callable[[list[Entry]], None]
+    stage: Any,
+    stage_key: str,
+    jobs: Sequence[worker.Job],
+    store: Store,
+    cluster: Any,
+    commit: Callable[[list[Entry]], None],
 ) -> int:
     """The fan-out without Ray: one job after the other, each tried once."""
-    del token, cluster
+    del stage_key, cluster
     failed, damages = 0, list[DamagedError]()
     stage = worker.prepare(stage, store)
     for job in jobs:
@@ -34,7 +39,7 @@ def direct(
         except Exception as error:
             entry = fanout.error_entry(job, error, 1)
             failed += 1
-        take([entry])
+        commit([entry])
     if hasattr(stage, "close"):
         stage.close()
     fanout.stop_at(damages)
@@ -54,7 +59,7 @@ def go(
 ) -> Run:
     """Run the corpus stages and the plan, and with `train` also the training; returns the run, its record saved."""
     run = Run.of(str(spec), None, settings, None, retrain)
-    run.execution.fan = fan
+    run.execution.run_jobs = fan
     for name in run.corpus_stages(start, until):
         run.stage(name, lambda *_: None, name == start, replace)
     if until is None:

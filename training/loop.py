@@ -130,7 +130,7 @@ class Trainer:
         """One optimizer step at the cursor, which must lie in the plan."""
         began = time.perf_counter()
         phase, rows = self.plan.phases[self.cursor.phase], self.phases[self.cursor.phase]
-        supervised = rows.supervised(self.cursor.row, phase.rows_per_step)
+        supervised = rows.target_count(self.cursor.row, phase.rows_per_step)
         rate = learning_rate(self.cursor.planned(self.plan), self.plan.steps, self.settings.learning_rate)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate

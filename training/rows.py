@@ -189,7 +189,7 @@ class Rows:
             raise PlanError(f"{self.plan.path}: rows {first} to {first + count} of phase {self.phase} are missing")
         return table
 
-    def supervised(self, first: int, count: int) -> int:
+    def target_count(self, first: int, count: int) -> int:
         """Supervised tokens of rows first .. first+count, as the plan says."""
         return int(pc.sum(self.columns(first, count)["supervised"]).as_py())
 

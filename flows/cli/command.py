@@ -41,7 +41,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except click.UsageError as error:
             if "--json" in ctx.meta["arguments"]:
-                said({"status": "failed", "error": error.format_message(), "exit": error.exit_code})
+                print_json({"status": "failed", "error": error.format_message(), "exit": error.exit_code})
             raise
         except KeyboardInterrupt:  # before the command began
             failed("interrupted", 130, "--json" in ctx.meta["arguments"])
@@ -57,12 +57,12 @@ def cli() -> None:
     redaction.guard()
 
 
-def said(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Print JSON as the last line; in ASCII, so that no character of a text ends it."""
     click.echo(json.dumps(value, default=str, allow_nan=False))
 
 
-def said_rows(columns: list[str], rows: Iterator[list[Any]]) -> None:
+def print_json_rows(columns: list[str], rows: Iterator[list[Any]]) -> None:
     """Print {"columns", "rows"} as the last line, row by row; what stops the rows ends that line."""
     sys.stdout.write(f'{{"columns": {json.dumps(columns)}, "rows": [')
     try:
@@ -74,7 +74,7 @@ def said_rows(columns: list[str], rows: Iterator[list[Any]]) -> None:
     click.echo("]}")
 
 
-def warned(warning: str) -> None:
+def print_warning(warning: str) -> None:
     """Print a warning, where there is one."""
     if warning:
         click.echo(f"sluice: {redaction.printable(warning)}", err=True)
@@ -98,11 +98,11 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            from flows.run import STOPS, exit_code
+            from flows.run import USER_ERRORS, exit_code
 
             try:
                 return command(*args, **kwargs)
-            except STOPS as error:
+            except USER_ERRORS as error:
                 message, code = str(error), exit_code(error)
         except (KeyboardInterrupt, Exception) as error:
             if not (stopped or isinstance(error, KeyboardInterrupt)):
@@ -116,7 +116,7 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 def failed(message: str, code: int, as_json: bool, record: dict[str, Any] | None = None) -> NoReturn:
     """Say what failed, and end with an exit code."""
     if as_json:
-        said((record or {"exit": code}) | {"status": "failed", "error": redaction.redacted(message)})
+        print_json((record or {"exit": code}) | {"status": "failed", "error": redaction.redacted(message)})
     click.echo(f"sluice: {redaction.printable(message)}", err=True)
     sys.exit(code)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.cli.command import cli, reading, said, warned
+from flows.cli.command import cli, print_json, print_warning, reading
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -19,8 +19,8 @@ def funnel(current: Run, as_json: bool) -> None:
 
     found = count(current.pipeline)
     if not found["in"]:
-        warned(f"the store {current.store.url} holds no documents of this spec yet")
+        print_warning(f"the store {current.store.url} holds no documents of this spec yet")
     if as_json:
-        said(found)
+        print_json(found)
     else:
         summary.show_funnel(found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli.command import cli, of_spec, said, warned
+from flows.cli.command import cli, of_spec, print_json, print_warning
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -27,14 +27,14 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
     from tasks.engine import garbage_collection
 
     with garbage_collection.alone(current.store) if yes else nullcontext("") as warning:
-        warned(warning)
-        current = current.again()
+        print_warning(warning)
+        current = current.reloaded()
         current.resolve()
         found = garbage_collection.unreferenced(current.pipeline, current.training_folder())
         if yes:
             garbage_collection.remove(current.pipeline, found)
     if as_json:
-        said({"files": found, "bytes": sum(found.values()), "removed": yes})
+        print_json({"files": found, "bytes": sum(found.values()), "removed": yes})
         return
     for path, size in found.items():
         click.echo(f"{size:>14,}  {path}")

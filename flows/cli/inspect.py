@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli.command import cli, reading, said
+from flows.cli.command import cli, print_json, reading
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -26,7 +26,7 @@ def inspect(current: Run, document: str, as_json: bool) -> None:
 
     found = documents.document(current.pipeline, document)
     if as_json:
-        said(found)
+        print_json(found)
     elif "text" not in found:
         terminal.refused(found["refused"])
     else:

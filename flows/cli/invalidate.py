@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli.command import cli, of_spec, said, warned
+from flows.cli.command import cli, of_spec, print_json, print_warning
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -24,11 +24,11 @@ def invalidate(current: Run, stage: str, as_json: bool) -> None:
     from tasks.engine import garbage_collection
 
     with garbage_collection.alone(current.store) as warning:
-        warned(warning)
-        current = current.again()
+        print_warning(warning)
+        current = current.reloaded()
         current.resolve()
         removed = garbage_collection.invalidate(current.pipeline, stage)
     if as_json:
-        said({"stage": stage, "removed": removed})
+        print_json({"stage": stage, "removed": removed})
     else:
         click.echo(f"{stage}: {removed} outputs forgotten")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flows.cli.command import cli, reading, said
+from flows.cli.command import cli, print_json, reading
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -18,6 +18,6 @@ def plan(current: Run, as_json: bool) -> None:
 
     found = forecast.forecast(current)
     if as_json:
-        said(found)
+        print_json(found)
     else:
         forecast.show(found)

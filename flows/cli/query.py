@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli.command import cli, reading, said_rows
+from flows.cli.command import cli, print_json_rows, reading
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -31,6 +31,6 @@ def query(current: Run, sql: str, as_json: bool) -> None:
 
     with queries.select(current.pipeline, sql) as answer:
         if as_json:
-            said_rows(answer.columns, answer.rows)
+            print_json_rows(answer.columns, answer.rows)
         else:
             terminal.rows(answer.columns, answer.rows)

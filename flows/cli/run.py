@@ -6,7 +6,7 @@ import click
 
 from flows import embedded
 from flows.cli import command
-from flows.cli.command import JSON, SET, SPEC, STORE, cli, failed, plain_errors, said
+from flows.cli.command import JSON, SET, SPEC, STORE, cli, failed, plain_errors, print_json
 
 
 @cli.command()
@@ -65,7 +65,7 @@ def run(
         summary.show(record, begun.store)
     if state.is_completed():
         if as_json:
-            said(summary.opened(record, begun.store))
+            print_json(summary.opened(record, begun.store))
         return
     error = record.get("error") or state.message or "the run failed; see the log above"
     failed(error, record.get("exit", 1), as_json, summary.opened(record, begun.store))

@@ -15,13 +15,13 @@ import pyarrow as pa
 
 from data_specs.base import Settings
 from data_specs.training import Evaluate
-from tasks.arrays.hashing import below, mixed, words
-from tasks.engine.stage import Learned, Stage
+from tasks.arrays.hashing import below, seeded_hash, words
+from tasks.engine.stage import Estimator, Stage
 
 TABLE = pa.schema([("id", pa.binary(16)), ("source", pa.string()), ("text", pa.string())])
 
 
-class HeldOut(Learned):
+class HeldOut(Estimator):
     """The frozen table: every document whose seeded 64-bit hash lies in the first `Evaluate.held_out` of the range.
 
     One process holds the table; a share that fits a demo (0.5 %) is gigabytes of a crawl, where 0.001 % will do."""
@@ -35,7 +35,7 @@ class HeldOut(Learned):
         return {"held_out": self.settings.held_out}
 
     def sample(self, batch: pa.Table) -> pa.Table:
-        chosen = below(mixed(words(batch["id"]), self.seed, self.name), self.settings.held_out)
+        chosen = below(seeded_hash(words(batch["id"]), self.seed, self.name), self.settings.held_out)
         return batch.select(TABLE.names).filter(pa.array(chosen))
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from data_specs import stages
 from tasks.arrays.sampling import smallest
-from tasks.engine.stage import Learned
+from tasks.engine.stage import Estimator
 from tasks.storage.columns import value_digest
 
 SAMPLE = 50_000
@@ -41,7 +41,7 @@ def pin_of(column: str) -> str:
     return f"percentiles_{column}"
 
 
-class PercentilesLearned(Learned):
+class PercentilesEstimator(Estimator):
     """The percentiles of a column that rules, channels or phases ask of. The artefact is JSON, for `thresholds`."""
 
     version = 1
@@ -65,9 +65,9 @@ class PercentilesLearned(Learned):
         """`id`, `language` (empty where unknown), `value` (float64) of the documents whose value is a finite number."""
         language, value = pc.fill_null(batch["language"], ""), batch[self.column].cast(pa.float64())
         rows = pa.table({"id": batch["id"], "language": language, "value": value})
-        return self.thin(rows.filter(pc.is_finite(rows["value"])))
+        return self.downsample(rows.filter(pc.is_finite(rows["value"])))
 
-    def thin(self, rows: pa.Table) -> pa.Table:
+    def downsample(self, rows: pa.Table) -> pa.Table:
         """What `fit` would use of samples put together; may be called on any part of them, any number of times."""
         numbered = rows.append_column("row", pa.array(np.arange(rows.num_rows)))
         chosen = [self._smallest(numbered, *by)["row"].to_numpy() for by in ((), ("language",))]
@@ -80,7 +80,7 @@ class PercentilesLearned(Learned):
         """`corpus`: its percentiles; `languages`: theirs, null where there are too few documents. Facts: the values
         asked for, from how many documents each was taken, digest of the sample. Raises ValueError where no document
         has a value."""
-        rows = self.thin(rows)
+        rows = self.downsample(rows)
         if not rows.num_rows:
             raise ValueError(f"percentile({self.column}, ...): no document has a value of {self.column}")
         corpus, own = self._smallest(rows), self._smallest(rows, "language")

@@ -29,7 +29,7 @@ from scipy.sparse.csgraph import connected_components
 from data_specs.stages import Duplicates
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, U64, addresses, arrays, factorize
 from tasks.arrays.groups import I64, changes, explode, lists_by_position, runs, scatter_by_position
-from tasks.arrays.hashing import mixed
+from tasks.arrays.hashing import seeded_hash
 from tasks.dedup import minhash
 from tasks.engine.stage import CorpusStage, RepeatedStage
 
@@ -179,7 +179,7 @@ class VerifiedPairs(_Stage):
 
     def reduce(self, rows: pa.Table) -> pa.Table:
         sets = [each.values.to_numpy() for each in rows["shingles"]]
-        content = mixed(np.array([each.sum() for each in sets], np.uint64), "content")
+        content = seeded_hash(np.array([each.sum() for each in sets], np.uint64), "content")
         member, leaders = explode(rows["leaders"])
         leader = leaders.to_numpy()
         order = np.lexsort((content[member], leader))
@@ -256,8 +256,8 @@ class Clusters(_Stage, RepeatedStage):
         others = pa.concat_arrays([batch["copy_of"].combine_chunks().take(copies), found])
         return _table(position=np.concatenate([copies, alike]), other=others)
 
-    def round(self, rows: pa.Table, own: range) -> pa.Table:
-        """Edges dealt to the partitions `own` -> what is known of each of their documents after this round.
+    def iterate(self, rows: pa.Table, partition_range: range) -> pa.Table:
+        """Edges of the partitions `partition_range` -> what is known of each of their documents after this round.
 
         Documents 1 and 3 are of partition A, 4 is of B, with edges 3-1 (dealt to A) and 4-3 (to B). B connects 4 with
         3, which is A's: it keeps 4-3 and asks A by sending it 4-3. A then connects 3 and 4 with 1: it keeps 3-1 and
@@ -265,7 +265,7 @@ class Clusters(_Stage, RepeatedStage):
         nothing changes any more."""
         documents, one, other, first = _connected(rows)
         partition = (_hashed(documents, "partition") % np.uint64(self.partitions)).astype(np.int32)
-        mine = (partition >= own.start) & (partition < own.stop)
+        mine = (partition >= partition_range.start) & (partition < partition_range.stop)
         later = first != np.arange(len(first))  # documents that are connected with an earlier one
         known = np.zeros(len(first), bool)
         known[one[other == first[one]]] = True  # documents that came connected with that one
@@ -302,7 +302,7 @@ def _connected(rows: pa.Table) -> tuple[pa.StructArray, I64, I64, I64]:
 
 def _hashed(documents: pa.StructArray, use: str) -> U64:
     shard, position = (values.to_numpy() for values in documents.flatten())
-    return mixed(shard + mixed(position.astype(np.uint64), "position"), use)
+    return seeded_hash(shard + seeded_hash(position.astype(np.uint64), "position"), use)
 
 
 def _texts(batch: pa.Table) -> Iterator[str]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import beta, betainc
 
 from tasks.arrays.addresses import I64, U64
-from tasks.arrays.hashing import mixed
+from tasks.arrays.hashing import seeded_hash
 
 MISSED = 0.9
 """What a missed pair weighs against a candidate in vain (1 - MISSED), which is only compared and then forgotten. For a
@@ -91,7 +91,7 @@ def sketches(texts: Iterable[str], words: int, characters: int, bands: int, rows
         filled = np.flatnonzero(np.diff(offsets))
         if len(filled):
             found.append(number + filled)
-            contents.append(mixed(np.add.reduceat(hashes, offsets[filled]), "content"))
+            contents.append(seeded_hash(np.add.reduceat(hashes, offsets[filled]), "content"))
             keys.append(band_keys(signatures(hashes, offsets, bands * rows)[filled], bands, rows))
         number += len(offsets) - 1
     return np.concatenate([np.empty(0, np.int64), *found]), np.concatenate(contents), np.concatenate(keys)
@@ -101,7 +101,7 @@ def signatures(hashes: U64, offsets: I64, count: int) -> U64:
     """MinHash signatures (Broder 1997), [texts, count]; a text without shingles has all bits set."""
     result = np.full((count, len(offsets) - 1), np.iinfo(np.uint64).max)
     filled = np.flatnonzero(np.diff(offsets))
-    factors = mixed(np.arange(count, dtype=np.uint64), "permutation") | np.uint64(1)
+    factors = seeded_hash(np.arange(count, dtype=np.uint64), "permutation") | np.uint64(1)
     begins_block = np.diff(offsets[filled] // BLOCK, prepend=-1) > 0
     for chosen in np.split(filled, np.flatnonzero(begins_block)[1:]) if len(filled) else ():
         block = hashes[offsets[chosen[0]] : offsets[chosen[-1] + 1]]
@@ -133,7 +133,7 @@ def bands_and_rows(threshold: float, hashes: int) -> tuple[int, int]:
 def band_keys(signature: U64, bands: int, rows: int) -> U64:
     """Signatures [texts, at least bands * rows] -> one hash per band, [texts, bands]."""
     parts = signature[:, : bands * rows].reshape(-1, bands, rows)
-    return mixed((parts * _powers(_BAND_BASE, rows)).sum(axis=2, dtype=np.uint64), "band")
+    return seeded_hash((parts * _powers(_BAND_BASE, rows)).sum(axis=2, dtype=np.uint64), "band")
 
 
 def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -165,7 +165,7 @@ def _units(texts: list[str]) -> tuple[U64, I64, I64]:
     before = folded[starts]
     np.cumsum(folded, out=folded)
     sums = folded[ends] - folded[starts] + before
-    hashes = mixed(sums * _powers(pow(_UNIT_BASE, -1, 2**64), len(codes))[starts], "unit")
+    hashes = seeded_hash(sums * _powers(pow(_UNIT_BASE, -1, 2**64), len(codes))[starts], "unit")
 
     offsets = np.searchsorted(starts, np.cumsum([0, *(len(text) + 1 for text in texts)]))
     return hashes, offsets, np.diff(np.cumsum(np.r_[0, kinds[starts] == CHARACTER])[offsets])
@@ -184,7 +184,7 @@ def _windows(values: U64, offsets: I64, sizes: I64) -> tuple[U64, I64]:
         hashes[:start] += np.where(within, values[ahead:] * _powers(_SHINGLE_BASE, ahead + 1)[ahead], np.uint64(0))
     whole = (here + size <= end) | (here == np.repeat(offsets[:-1], counts))
     found = np.minimum(counts, np.maximum(counts - sizes + 1, 1))
-    return mixed(hashes[whole], "shingle"), np.cumsum(np.r_[0, found])
+    return seeded_hash(hashes[whole], "shingle"), np.cumsum(np.r_[0, found])
 
 
 def _powers(base: int, count: int) -> U64:

@@ -43,17 +43,17 @@ WAITS = (1.0, 2.0, 4.0, 8.0)
 _held: tuple[str, Any] | None = None
 
 
-def _run(token: str, ref: list[Any], job: worker.Job, store: Store) -> Entry:
+def _run(stage_key: str, ref: list[Any], job: worker.Job, store: Store) -> Entry:
     """In a worker: keep one stage set up, and do the job with it."""
     import ray
 
     global _held
-    if _held is None or _held[0] != token:
+    if _held is None or _held[0] != stage_key:
         close = getattr(_held[1], "close", None) if _held else None
         if close:
             close()
         _held = None
-        _held = (token, worker.prepare(ray.get(ref[0]), store))
+        _held = (stage_key, worker.prepare(ray.get(ref[0]), store))
     return worker.run(_held[1], job, store)
 
 
@@ -227,15 +227,15 @@ def running(cluster: Cluster) -> Iterator[None]:
 
 def run(
     stage: Any,
-    token: str,
+    stage_key: str,
     jobs: Sequence[worker.Job],
     store: Store,
     cluster: Cluster,
-    take: Callable[[list[Entry]], None],
+    commit: Callable[[list[Entry]], None],
     *,
     flush_seconds: float = 2.0,
 ) -> int:
-    """Do all jobs; give finished entries to `take` every `flush_seconds`. Returns how many ended in an error entry.
+    """Do all jobs; give finished entries to `commit` every `flush_seconds`. Returns how many ended in an error entry.
     Raises ClusterError where Ray fails, or no node of it has what one job reserves, StoreError where the storage keeps
     failing or refuses, and DamagedError, at last, where jobs met damaged files."""
     import ray
@@ -247,8 +247,8 @@ def run(
         remote = ray.remote(num_cpus=needs["CPU"], memory=needs["memory"], num_gpus=needs["GPU"], max_retries=0)(_run)
         ref = [ray.put(stage)]
         window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / max(needs["CPU"], 1)))
-        fan = _Fan(jobs, cluster, window, lambda job: remote.remote(token, ref, job, store))
-        return fan.run(take, flush_seconds)
+        fan = _Fan(jobs, cluster, window, lambda job: remote.remote(stage_key, ref, job, store))
+        return fan.run(commit, flush_seconds)
     except ray.exceptions.RayError as error:
         raise ClusterError(f"Ray failed: {_first_line(error)}{_AGAIN}") from None
 
@@ -275,7 +275,7 @@ class _Fan:
         self.damages: list[DamagedError] = []
         self.failed = 0
 
-    def run(self, take: Callable[[list[Entry]], None], flush_seconds: float) -> int:
+    def run(self, commit: Callable[[list[Entry]], None], flush_seconds: float) -> int:
         """See the function `run`."""
         flushed = time.monotonic()
         while self.waiting or self.alone or self.running:
@@ -284,7 +284,7 @@ class _Fan:
                 self._end(done)
             over = not (self.waiting or self.alone or self.running)
             if self.finished and (over or time.monotonic() - flushed > flush_seconds):
-                take(self.finished)
+                commit(self.finished)
                 self.finished, flushed = [], time.monotonic()
         stop_at(self.damages)
         return self.failed

@@ -19,7 +19,7 @@ from data_specs.expressions import suggestion
 from data_specs.load import SpecError
 from tasks.engine.pipeline import STAGING, Pipeline
 from tasks.engine.reading import refused_path
-from tasks.engine.stage import CorpusStage, Learned
+from tasks.engine.stage import CorpusStage, Estimator
 from tasks.storage.manifest import Manifest
 from tasks.storage.store import BusyError, Store
 
@@ -86,13 +86,13 @@ def folders(pipeline: Pipeline, stage: str | None = None) -> list[str]:
         for node in pipeline.nodes:
             if stage not in (None, node.name) or not node.ready:
                 continue
-            top = _samples(node.stage) if isinstance(node.stage, Learned) else pipeline.folder(node.stage)
+            top = _samples(node.stage) if isinstance(node.stage, Estimator) else pipeline.folder(node.stage)
             steps = ("", "/map", "/round", "/reduce") if isinstance(node.stage, CorpusStage) else ("",)
             found |= {top + step for step in steps}
     return sorted(found)
 
 
-def _samples(learned: Learned) -> str:
+def _samples(learned: Estimator) -> str:
     return f"models/{learned.name}/samples@{learned.fingerprint}"
 
 
@@ -153,7 +153,7 @@ def _current(pipeline: Pipeline) -> set[str]:
     """Files of this spec's outputs as they stand."""
     found: set[str] = set()
     for output in pipeline.outputs.values():
-        found.update(output.behind)
+        found.update(output.intermediates)
         if output.folders:
             found.update(output.path(place) for place, key in enumerate(output.index.keys) if key)
             found.update(refused_path(output.path(place)) for place in output.index.refused)
@@ -173,7 +173,7 @@ def _planned(pipeline: Pipeline, files: Collection[str]) -> set[str]:
 
 def _unfinished(pipeline: Pipeline) -> set[str]:
     """Folders of stages that have something to compute, and of samples that something is to be learned from."""
-    learned = (node.stage for node in pipeline.nodes if isinstance(node.stage, Learned))
+    learned = (node.stage for node in pipeline.nodes if isinstance(node.stage, Estimator))
     found = {_samples(each) for each in learned if pipeline.pins.get(each.label) is None}
     for name in ("documents", *(node.name for node in pipeline.nodes if node.writes)):
         if pipeline.state(name) not in ("cached", "partial"):

@@ -20,7 +20,7 @@ import pyarrow as pa
 from data_specs.spec import Spec
 from tasks.engine.reading import InputShard, Reader
 from tasks.engine.shuffle import Shuffle
-from tasks.engine.stage import DOCUMENTS, CorpusStage, Instance, Learned, Node, RepeatedStage, Stage, digest
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Instance, Node, RepeatedStage, Stage, digest
 from tasks.engine.worker import Inputs, Job, inputs_by_file, shard_uid
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
@@ -36,16 +36,16 @@ NAMED = 20
 Listed = tuple[list[InputShard], dict[str, dict[str, str]]]
 """The shards of the sources; of each source the files that cannot be read, by key, and why."""
 
-Catalog = Callable[[Spec, Pins], list[Node]]
+Registry = Callable[[Spec, Pins], list[Node]]
 """Makes the stages that a spec asks for, in order."""
 
 
 @dataclass
-class Wave:
+class JobBatch:
     """Jobs of one kind for one stage object, and where their entries go."""
 
     stage: Any
-    token: str
+    stage_key: str
     folders: list[str]
     index: Index
     jobs: list[Job] = field(default_factory=list)
@@ -60,8 +60,8 @@ class Output:
     folders: list[str]
     suffix: str
     index: Index
-    waves: list[Wave] = field(default_factory=list)
-    behind: list[str] = field(default_factory=list)
+    batches: list[JobBatch] = field(default_factory=list)
+    intermediates: list[str] = field(default_factory=list)
     """Paths of the maps, rounds and reductions that a corpus stage's output comes from."""
 
     def path(self, place: int) -> str:
@@ -69,7 +69,7 @@ class Output:
 
 
 class Pipeline:
-    """One spec's corpus. `run` names the run in manifest entries; `catalog` makes the stages from spec and pins;
+    """One spec's corpus. `run` names the run in manifest entries; `registry` makes the stages from spec and pins;
     `readers` read the sources, by name."""
 
     def __init__(
@@ -77,11 +77,11 @@ class Pipeline:
         spec: Spec,
         store: Store,
         run: str,
-        catalog: Catalog,
+        registry: Registry,
         readers: Mapping[str, Reader],
         retrain: Collection[str] = (),
     ) -> None:
-        self.spec, self.store, self.run, self.catalog, self.readers = spec, store, run, catalog, readers
+        self.spec, self.store, self.run, self.registry, self.readers = spec, store, run, registry, readers
         self.pins = Pins(store, spec.name, retrain)
         self.outputs: dict[str, Output] = {}
         self.provider: dict[str, str] = dict.fromkeys(DOCUMENTS.names, "documents")
@@ -94,7 +94,7 @@ class Pipeline:
         self.role |= {name: name for name in self.documents_schema.names}
         self.tried: set[str] = set()
         self._described: set[str] = set()
-        self.beside: str | None = None
+        self.staged: str | None = None
         """The stage that is being computed again, beside what exists."""
         self.shards: list[InputShard] = []
         self.unreadable: dict[str, dict[str, str]] = {}
@@ -103,7 +103,7 @@ class Pipeline:
 
     def refresh(self) -> None:
         """Build the stages anew, after a pin was set."""
-        self.nodes = self.catalog(self.spec, self.pins)
+        self.nodes = self.registry(self.spec, self.pins)
         for node in self.nodes:
             self.provider |= dict.fromkeys(node.writes, node.name)
             if node.writes:
@@ -137,32 +137,32 @@ class Pipeline:
         output = Output(folders, ".parquet", Index(entries, keys, self.documents_schema.names))
         for name in self.readers:
             places = [place for place, shard in enumerate(self.shards) if shard.source == name]
-            wave = Wave(self.readers[name], f"{name}@{fingerprints[name]}", folders, output.index)
+            batch = JobBatch(self.readers[name], f"{name}@{fingerprints[name]}", folders, output.index)
             for place in self._due(output.index, places):
                 shard = self.shards[place]
                 size = sum((part.end or 0) - part.start for part in shard.parts)
-                wave.jobs.append(
+                batch.jobs.append(
                     Job("read", keys[place], output.path(place), shard.name, self.run, read=shard, cost=max(size, 0))
                 )
-            if wave.jobs:
-                output.waves.append(wave)
+            if batch.jobs:
+                output.batches.append(batch)
         self.outputs["documents"] = output
         return output
 
     def _documents_folder(self, source: str) -> str:
-        return self._beside("documents", f"documents/{source}@{self.readers[source].fingerprint}")
+        return self._staging_path("documents", f"documents/{source}@{self.readers[source].fingerprint}")
 
-    def _beside(self, name: str, folder: str) -> str:
-        return STAGING + folder if self.beside == name else folder
+    def _staging_path(self, name: str, folder: str) -> str:
+        return STAGING + folder if self.staged == name else folder
 
-    def end_beside(self, name: str, keep: bool) -> None:
+    def end_staging(self, name: str, keep: bool) -> None:
         """Leave the mode in which `name` is computed again; its new files replace the old ones, or go. The old entries
         go first and the new ones come last, so that no entry ever describes another file's values."""
-        if self.beside is None:
+        if self.staged is None:
             return
         documents = {self._documents_folder(source) for source in self.readers}
         folders = documents if name == "documents" else {self.folder(self.node(name).stage)}
-        self.beside = None
+        self.staged = None
         for folder in folders:
             paths = sorted(self.store.walk(folder), key=lambda path: "/manifest/" in path)
             if keep:
@@ -206,14 +206,14 @@ class Pipeline:
         chosen = index.pending() if places is None else [p for p in places if index.keys[p] and index.state[p] != DONE]
         return [place for place in chosen if index.keys[place] not in self.tried]
 
-    def lost(self, names: Sequence[str]) -> np.ndarray:
+    def unavailable(self, names: Sequence[str]) -> np.ndarray:
         """Shards whose `names` will not be computed in this run: quarantined there or further up."""
         result = np.zeros(len(self.shards), bool)
         for provider in {self.provider[name] for name in names} | {"documents"}:
             output = self.outputs[provider]
             result |= output.index.state == QUARANTINED
             if provider != "documents":
-                result |= self.lost(self.node(provider).inputs)
+                result |= self.unavailable(self.node(provider).inputs)
         return result
 
     def _keys(self, fingerprint: str, names: Sequence[str], extra: list[bytes] | None = None) -> list[str | None]:
@@ -261,8 +261,8 @@ class Pipeline:
 
     def lacks(self, name: str, place: int) -> bool:
         """Whether a column is one that the source of a shard does not have."""
-        own = self.provider[name] == "documents" and name not in DOCUMENTS.names
-        return own and name not in self.readers[self.shards[place].source].writes.names
+        of_source = self.provider[name] == "documents" and name not in DOCUMENTS.names
+        return of_source and name not in self.readers[self.shards[place].source].writes.names
 
     def _column(self, name: str, place: int) -> tuple[str, str]:
         """Where a column of a shard is: the file, and what it is called there. Of a column that the shard's source does
@@ -275,7 +275,7 @@ class Pipeline:
 
     def resolve(self, node: Node) -> Output:
         """What is known of a node's output, and the next jobs for it."""
-        if isinstance(node.stage, Learned):
+        if isinstance(node.stage, Estimator):
             output = self._learned(node.stage)
         elif not node.ready:
             output = Output([], ".parquet", Index((), [None] * len(self.shards), node.writes))
@@ -291,16 +291,16 @@ class Pipeline:
         keys = self._keys(stage.fingerprint, self._read(stage, stage.inputs))
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
         output = Output([folder] * len(keys), f".{stage.format}", index)
-        wave = Wave(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)
-        wave.jobs = [
+        batch = JobBatch(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)
+        batch.jobs = [
             self._job(stage, "shard", str(keys[place]), output.path(place), place, stage.inputs)
             for place in self._due(index)
         ]
-        output.waves = [wave] if wave.jobs else []
+        output.batches = [batch] if batch.jobs else []
         return output
 
     def folder(self, stage: Stage | CorpusStage) -> str:
-        return self._beside(stage.label, f"{stage.folder or f'columns/{stage.name}'}@{stage.fingerprint}")
+        return self._staging_path(stage.label, f"{stage.folder or f'columns/{stage.name}'}@{stage.fingerprint}")
 
     @staticmethod
     def _read(stage: Instance, roles: Sequence[str]) -> list[str]:
@@ -309,45 +309,45 @@ class Pipeline:
 
     def _corpus(self, stage: CorpusStage) -> Output:
         folder, count = self.folder(stage), len(self.shards)
-        token = f"{stage.name}@{stage.fingerprint}"
-        unknown = Output([folder] * count, ".parquet", Index((), [None] * count, stage.writes.names))
+        stage_key = f"{stage.name}@{stage.fingerprint}"
+        pending = Output([folder] * count, ".parquet", Index((), [None] * count, stage.writes.names))
         keys = self._keys(f"{stage.fingerprint}:map:{stage.partitions}", self._read(stage, stage.gated))
         maps = Index(Manifest(self.store, f"{folder}/map").entries(), keys)
-        unknown.behind = [f"{folder}/map/{key}.arrow" for key in keys if key]
-        wave = Wave(stage, token, [f"{folder}/map"] * count, maps)
+        pending.intermediates = [f"{folder}/map/{key}.arrow" for key in keys if key]
+        batch = JobBatch(stage, stage_key, [f"{folder}/map"] * count, maps)
         for place in self._due(maps):
             path = f"{folder}/map/{keys[place]}.arrow"
-            wave.jobs.append(self._job(stage, "map", str(keys[place]), path, place, stage.gated))
-        lost = self.lost(self._read(stage, stage.inputs)) | (maps.state == QUARANTINED)
-        if wave.jobs or not (maps.done | lost).all():
-            unknown.waves = [wave] if wave.jobs else []
-            unknown.index.state[maps.state == QUARANTINED] = QUARANTINED
-            unknown.index.errors = maps.errors
-            return unknown
+            batch.jobs.append(self._job(stage, "map", str(keys[place]), path, place, stage.gated))
+        unavailable = self.unavailable(self._read(stage, stage.inputs)) | (maps.state == QUARANTINED)
+        if batch.jobs or not (maps.done | unavailable).all():
+            pending.batches = [batch] if batch.jobs else []
+            pending.index.state[maps.state == QUARANTINED] = QUARANTINED
+            pending.index.errors = maps.errors
+            return pending
         uids = self.uids()
-        order = sorted(np.flatnonzero(maps.done & ~lost).tolist(), key=lambda place: uids[place])
-        reduced = self._reduced(stage, Shuffle(f"{folder}/map", maps, order, uids), unknown)
+        order = sorted(np.flatnonzero(maps.done & ~unavailable).tolist(), key=lambda place: uids[place])
+        reduced = self._reduced(stage, Shuffle(f"{folder}/map", maps, order, uids), pending)
         if reduced is None:
-            return unknown
-        output = self._scatter(stage, reduced, uids, lost)
+            return pending
+        output = self._scatter(stage, reduced, uids, unavailable)
         output.index.errors |= maps.errors
-        output.behind = unknown.behind
+        output.intermediates = pending.intermediates
         return output
 
     def _reduced(self, stage: CorpusStage, mapped: Shuffle, output: Output) -> Shuffle | None:
         """The reductions of what was mapped, after as many rounds as it takes; None while there are jobs to do, which
         `output` is told."""
-        meeting = stage.meeting(int(mapped.index.rows[mapped.order].sum()))
+        reduce_groups = stage.reduce_groups(int(mapped.index.rows[mapped.order].sum()))
         read: Shuffle | None = mapped
-        if isinstance(stage, RepeatedStage) and len(meeting) > 1:
+        if isinstance(stage, RepeatedStage) and len(reduce_groups) > 1:
             entries = list(Manifest(self.store, f"{self.folder(stage)}/round").entries())
             last = None
             while read and read.index.keys != last:
                 last = read.index.keys
-                read = self._step(stage, "round", read, meeting, entries, output)
+                read = self._step(stage, "round", read, reduce_groups, entries, output)
         if read:
             reductions = Manifest(self.store, f"{self.folder(stage)}/reduce").entries()
-            read = self._step(stage, "reduce", read, meeting, reductions, output)
+            read = self._step(stage, "reduce", read, reduce_groups, reductions, output)
         return read
 
     def _step(
@@ -355,107 +355,107 @@ class Pipeline:
         stage: CorpusStage,
         kind: Literal["round", "reduce"],
         read: Shuffle,
-        meeting: Sequence[range],
+        reduce_groups: Sequence[range],
         entries: Iterable[Entry],
         output: Output,
     ) -> Shuffle | None:
         """What reads a shuffle, partition by partition, itself in slices; None while there are jobs to do."""
-        folder, own = f"{self.folder(stage)}/{kind}", {str(each.start): each for each in meeting}
-        into = {str(each): start for start, partitions in own.items() for each in partitions}
-        dealt = f":{stage.partitions}:{len(meeting)}" if kind == "round" else ""
-        gathered = read.gathered(f"{stage.fingerprint}:{kind}{dealt}", into)
-        starts = sorted(gathered, key=int)
-        index = Index(entries, [gathered[start].key for start in starts])
-        wave = Wave(stage, f"{stage.name}@{stage.fingerprint}", [folder] * len(starts), index)
+        folder, by_start = f"{self.folder(stage)}/{kind}", {str(each.start): each for each in reduce_groups}
+        into = {str(each): start for start, partitions in by_start.items() for each in partitions}
+        partitioned = f":{stage.partitions}:{len(reduce_groups)}" if kind == "round" else ""
+        groups = read.grouped(f"{stage.fingerprint}:{kind}{partitioned}", into)
+        starts = sorted(groups, key=int)
+        index = Index(entries, [groups[start].key for start in starts])
+        batch = JobBatch(stage, f"{stage.name}@{stage.fingerprint}", [folder] * len(starts), index)
         for place in self._due(index):
             start, key = starts[place], str(index.keys[place])
             path, name = f"{folder}/{key}.arrow", f"{stage.name} partition {start}"
-            slices = read.slices(gathered[start])
-            job = Job(kind, key, path, name, self.run, slices=slices, own=own[start], cost=len(slices))
-            wave.jobs.append(job)
-        output.behind += [f"{folder}/{key}.arrow" for key in index.keys]
-        output.waves = [wave] if wave.jobs else []
+            slices = read.slices(groups[start])
+            job = Job(kind, key, path, name, self.run, slices=slices, partition_range=by_start[start], cost=len(slices))
+            batch.jobs.append(job)
+        output.intermediates += [f"{folder}/{key}.arrow" for key in index.keys]
+        output.batches = [batch] if batch.jobs else []
         return Shuffle(folder, index, range(len(starts)), [0] * len(starts)) if index.done.all() else None
 
-    def _scatter(self, stage: CorpusStage, reduced: Shuffle, uids: list[int], lost: np.ndarray) -> Output:
+    def _scatter(self, stage: CorpusStage, reduced: Shuffle, uids: list[int], unavailable: np.ndarray) -> Output:
         folder = self.folder(stage)
-        gathered = reduced.gathered("")
-        extra = [gathered[str(uid)].key.encode() if str(uid) in gathered else b"" for uid in uids]
+        groups = reduced.grouped("")
+        extra = [groups[str(uid)].key.encode() if str(uid) in groups else b"" for uid in uids]
         keys = self._keys(f"{stage.fingerprint}:scatter", self._read(stage, stage.scatters), extra)
-        keys = [None if gone else key for key, gone in zip(keys, lost.tolist(), strict=True)]
+        keys = [None if gone else key for key, gone in zip(keys, unavailable.tolist(), strict=True)]
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
-        index.state[lost] = QUARANTINED
+        index.state[unavailable] = QUARANTINED
         output = Output([folder] * len(keys), ".parquet", index)
-        wave = Wave(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)
+        batch = JobBatch(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)
         for place in self._due(index):
             uid = str(uids[place])
-            slices = reduced.slices(gathered[uid]) if uid in gathered else ()
+            slices = reduced.slices(groups[uid]) if uid in groups else ()
             path, key = output.path(place), str(keys[place])
-            wave.jobs.append(self._job(stage, "scatter", key, path, place, stage.scatters, slices=slices))
-        output.waves = [wave] if wave.jobs else []
+            batch.jobs.append(self._job(stage, "scatter", key, path, place, stage.scatters, slices=slices))
+        output.batches = [batch] if batch.jobs else []
         return output
 
     def uids(self) -> list[int]:
         ids = self.outputs["documents"].index.digests["id"]
         return [shard_uid(row.tobytes().hex()) for row in ids]
 
-    def _learned(self, learned: Learned) -> Output:
+    def _learned(self, learned: Estimator) -> Output:
         """Samples of every shard, then one fit; nothing where a pin exists."""
         folder, count = f"models/{learned.name}/samples@{learned.fingerprint}", len(self.shards)
-        none = Output([], "", Index((), [None] * count))
+        pending = Output([], "", Index((), [None] * count))
         if self.pins.get(learned.label):
-            return none
+            return pending
         names = self._read(learned, learned.inputs)
         if not all(name in self.provider and self.provider[name] in self.outputs for name in names):
-            return none
+            return pending
         keys = self._keys(f"{learned.fingerprint}:sample", names)
         samples = Index(Manifest(self.store, folder).entries(), keys)
-        wave = Wave(learned, f"{learned.name}@{learned.fingerprint}", [folder] * count, samples)
+        batch = JobBatch(learned, f"{learned.name}@{learned.fingerprint}", [folder] * count, samples)
         for place in self._due(samples):
             path = f"{folder}/{keys[place]}.parquet"
-            wave.jobs.append(self._job(learned, "sample", str(keys[place]), path, place, learned.inputs))
-        lost = self.lost(names) | (samples.state == QUARANTINED)
-        none.index.errors = samples.errors
+            batch.jobs.append(self._job(learned, "sample", str(keys[place]), path, place, learned.inputs))
+        unavailable = self.unavailable(names) | (samples.state == QUARANTINED)
+        pending.index.errors = samples.errors
         failed = len(samples.errors) > self.spec.gates.quarantined * count
-        if wave.jobs or failed or not (samples.done | lost).all() or not samples.done.any():
-            none.waves = [wave] if wave.jobs else []
-            return none
+        if batch.jobs or failed or not (samples.done | unavailable).all() or not samples.done.any():
+            pending.batches = [batch] if batch.jobs else []
+            return pending
         key = digest([learned.fingerprint, [key for key, done in zip(keys, samples.done, strict=True) if done]])
         if key in self.tried:
-            return none
-        wave = Wave(learned, f"{learned.name}@{learned.fingerprint}", [f"models/{learned.name}"], Index((), [key]))
+            return pending
+        batch = JobBatch(learned, f"{learned.name}@{learned.fingerprint}", [f"models/{learned.name}"], Index((), [key]))
         paths = {f"{folder}/{keys[place]}.parquet": place for place in np.flatnonzero(samples.done).tolist()}
         recorded = {path: samples.recorded(place) for path, place in paths.items()}
         inputs = tuple((path, ()) for path in paths)
         path = f"models/{learned.name}/{key}{learned.suffix}"
-        wave.without = [self.shards[place].name for place in np.flatnonzero(~samples.done).tolist()]
-        wave.jobs = [Job("fit", key, path, learned.name, self.run, inputs=inputs, recorded=recorded)]
-        none.waves = [wave]
-        return none
+        batch.without = [self.shards[place].name for place in np.flatnonzero(~samples.done).tolist()]
+        batch.jobs = [Job("fit", key, path, learned.name, self.run, inputs=inputs, recorded=recorded)]
+        pending.batches = [batch]
+        return pending
 
     # -- committing --------------------------------------------------------------------------------------------------
 
-    def recover(self, wave: Wave) -> bool:
+    def recover(self, batch: JobBatch) -> bool:
         """Take in outputs that a killed driver left without a manifest entry. True where there were any."""
         found = 0
-        for folder in dict.fromkeys(wave.folders):
-            if wave.jobs[0].kind != "fit":
-                keys = [job.key for job in wave.jobs if job.path.startswith(f"{folder}/")]
+        for folder in dict.fromkeys(batch.folders):
+            if batch.jobs[0].kind != "fit":
+                keys = [job.key for job in batch.jobs if job.path.startswith(f"{folder}/")]
                 found += Manifest(self.store, folder).recover(keys)
         return found > 0
 
-    def take(self, wave: Wave, entries: list[Entry]) -> None:
+    def commit(self, batch: JobBatch, entries: list[Entry]) -> None:
         """Commit entries to their manifests."""
-        paths = {job.key: job.path for job in wave.jobs}
-        wave.index.add(entries)
+        paths = {job.key: job.path for job in batch.jobs}
+        batch.index.add(entries)
         by_folder: dict[str, list[Entry]] = {}
         for entry in entries:
             self.tried.add(entry["key"])
             by_folder.setdefault(paths[entry["key"]].rsplit("/", 1)[0], []).append(entry)
             if "facts" in entry:
-                self._pin(wave, paths[entry["key"]], entry)
+                self._pin(batch, paths[entry["key"]], entry)
         for folder, found in by_folder.items():
-            self.describe(folder, wave.stage)
+            self.describe(folder, batch.stage)
             Manifest(self.store, folder).append(found)
 
     def describe(self, folder: str, stage: Any) -> None:
@@ -475,25 +475,25 @@ class Pipeline:
         for folder in sorted(present):
             self.describe(folder, made[folder] if name == "documents" else self.node(name).stage)
 
-    def _pin(self, wave: Wave, path: str, entry: Entry) -> None:
+    def _pin(self, batch: JobBatch, path: str, entry: Entry) -> None:
         """Hold fast what was learned, and of which shards it was not."""
         pin = {
             "path": path,
             "sha256": entry["sha256"],
             "run": entry["run"],
-            "ingredients": wave.stage.fingerprint_fields(),
+            "ingredients": batch.stage.fingerprint_fields(),
         }
         facts = {"rows": entry["rows"], **entry["facts"]}
-        if wave.without:
-            facts["without"] = {"count": len(wave.without), "shards": wave.without[:NAMED]}
-        self.pins.set(wave.stage.label, pin | {"facts": facts})
+        if batch.without:
+            facts["without"] = {"count": len(batch.without), "shards": batch.without[:NAMED]}
+        self.pins.set(batch.stage.label, pin | {"facts": facts})
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def state(self, name: str) -> str:
         """cached (nothing to do), stale (jobs to do), waiting (for something above), partial (shards quarantined)."""
         index = self.outputs[name].index
-        if self.outputs[name].waves:
+        if self.outputs[name].batches:
             return "stale"
         if (index.state == MISSING).any():
             return "waiting"

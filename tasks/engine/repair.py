@@ -45,10 +45,10 @@ class Repair:
             if folder.endswith("/manifest"):
                 paths = Manifest(self.pipeline.store, folder.removesuffix("/manifest")).rebuild(paths)
             else:
-                self._again(owners[folder], folder, paths)
+                self._make_again(owners[folder], folder, paths)
             self.notes += [f"{path} was damaged and is made again" for path in paths]
 
-    def _again(self, name: str, folder: str, paths: list[str]) -> None:
+    def _make_again(self, name: str, folder: str, paths: list[str]) -> None:
         """Compute files of one folder again, and compare their values."""
         keys = {path.rpartition("/")[2].partition(".")[0]: path for path in paths}
         before = self._entries(folder)

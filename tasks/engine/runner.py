@@ -1,7 +1,7 @@
 """Running a pipeline's stages, one call each: what a Prefect task, a benchmark or a test calls.
 
-A stage is computed in waves until nothing of it can be computed any more; then its gates are checked. Free space is
-checked before each wave. Nothing is started where nothing has to be done.
+A stage is computed in batches of jobs until nothing of it can be computed any more; then its gates are checked. Free
+space is checked before each batch. Nothing is started where nothing has to be done.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 
 from tasks.engine import fanout, gates
 from tasks.engine.listings import Listings
-from tasks.engine.pipeline import STAGING, Output, Pipeline, Wave
+from tasks.engine.pipeline import STAGING, JobBatch, Output, Pipeline
 from tasks.engine.repair import Repair
-from tasks.engine.stage import Learned, Node, digest
+from tasks.engine.stage import Estimator, Node, digest
 from tasks.storage.manifest import QUARANTINED
 from tasks.storage.pins import without
 from tasks.storage.store import DamagedError
 
 T = TypeVar("T")
 SPARE = 64 * 2**20
-"""Bytes that must stay free on the store's disk beside what a wave may write."""
+"""Bytes that must stay free on the store's disk beside what a batch of jobs may write."""
 
 
 class StageError(RuntimeError):
@@ -61,14 +61,14 @@ class StageResult:
 
 Progress = Callable[[str, int, int], None]
 """Called with stage, jobs done, jobs in all."""
-Fan = Callable[..., int]
+RunJobs = Callable[..., int]
 
 
 class Execution:
-    """One run over one pipeline. `fan` does the jobs: the Ray fan-out, or what a benchmark compares with it."""
+    """One run over one pipeline. `run_jobs` does the jobs: the Ray fan-out, or what a benchmark compares with it."""
 
-    def __init__(self, pipeline: Pipeline, progress: Progress | None = None, fan: Fan = fanout.run) -> None:
-        self.pipeline, self.progress, self.fan = pipeline, progress or (lambda *_: None), fan
+    def __init__(self, pipeline: Pipeline, progress: Progress | None = None, run_jobs: RunJobs = fanout.run) -> None:
+        self.pipeline, self.progress, self.run_jobs = pipeline, progress or (lambda *_: None), run_jobs
         self.results: list[StageResult] = []
         self.jobs: Counter[str] = Counter()
         """Jobs done, by stage."""
@@ -81,9 +81,9 @@ class Execution:
         self.pipeline.list_sources()
         listings = Listings(self.pipeline.spec, self.pipeline.store)
         gone = gates.listed(self.pipeline, listings)
-        did = self._compute("documents")
+        jobs_run = self._compute("documents")
         fingerprints = "+".join(sorted({reader.fingerprint for reader in self.pipeline.readers.values()}))
-        result = self._result("documents", fingerprints, did, started)
+        result = self._result("documents", fingerprints, jobs_run, started)
         said = [f"{name}: {reader.regrouped}" for name, reader in self.pipeline.readers.items() if reader.regrouped]
         readings = gates.readings(self.pipeline)
         damaged = [f"of source {name} {each.told}" for name, each in readings.items() if each.damaged]
@@ -96,10 +96,10 @@ class Execution:
         """Compute what is missing of one stage. Raises StageError or GateError."""
         started = time.perf_counter()
         node = self.pipeline.node(name)
-        if isinstance(node.stage, Learned):
+        if isinstance(node.stage, Estimator):
             return self._learn(node, started)
-        did = self._compute(name)
-        result = self._result(name, node.stage.fingerprint, did, started)
+        jobs_run = self._compute(name)
+        result = self._result(name, node.stage.fingerprint, jobs_run, started)
         if name == "verdict":
             gates.removed(self.pipeline)
             gates.skipped(self.pipeline)
@@ -107,25 +107,25 @@ class Execution:
 
     def _learn(self, node: Node, started: float) -> StageResult:
         moved = self.pipeline.pins.moved(node.stage.label)
-        did = self._compute(node.name)
+        jobs_run = self._compute(node.name)
         pin = self.pipeline.pins.get(node.stage.label)
         if pin is None:
             gates.sampled(self.pipeline, node.name)
             errors = self.pipeline.outputs[node.name].index.errors.values()
             raise StageError(f"{node.name}: nothing was learned. {'; '.join(sorted(set(errors))[:3])}")
-        if did:
+        if jobs_run:
             self.pipeline.refresh()
         rows = int(pin["facts"].get("rows", 0))
         note = "; ".join([*self.repaired(), f"pinned {pin['sha256'][:8]} by {pin['run']}"])
-        if did and moved:
+        if jobs_run and moved:
             note += f"; learned anew, as {', '.join(moved)} moved"
         if left_out := without(pin):
             note += f"; {left_out}: --retrain {node.stage.label} learns it of all"
-        if not did and digest(pin["ingredients"]) != digest(node.stage.fingerprint_fields()):
+        if not jobs_run and digest(pin["ingredients"]) != digest(node.stage.fingerprint_fields()):
             note += f"; its settings have changed since: --retrain {node.stage.label} learns it anew"
         seconds = round(time.perf_counter() - started, 3)
-        state = "computed" if did else "cached"
-        result = StageResult(node.name, node.stage.fingerprint, state, 0, rows, seconds, note, did)
+        state = "computed" if jobs_run else "cached"
+        result = StageResult(node.name, node.stage.fingerprint, state, 0, rows, seconds, note, jobs_run)
         self.results.append(result)
         return result
 
@@ -140,10 +140,10 @@ class Execution:
     def _compute(self, name: str) -> int:
         """Compute what is missing of a stage; returns how many jobs that took."""
         if name == "documents":
-            return self._waves(name, self.pipeline.documents)
-        return self._waves(name, lambda: self.pipeline.resolve(self.pipeline.node(name)))
+            return self._run_all(name, self.pipeline.documents)
+        return self._run_all(name, lambda: self.pipeline.resolve(self.pipeline.node(name)))
 
-    def _waves(self, name: str, resolve: Callable[[], Output]) -> int:
+    def _run_all(self, name: str, resolve: Callable[[], Output]) -> int:
         """Run jobs until none is left; returns how many there were."""
         before = self.jobs[name]
         while self.repairing(lambda: self._next(name, resolve())):
@@ -152,19 +152,19 @@ class Execution:
 
     def _next(self, name: str, output: Output) -> bool:
         """Take in what was computed already, else do the next jobs; whether there was anything."""
-        if not any(self.pipeline.recover(wave) for wave in output.waves):
-            for wave in output.waves:
-                self._check_space(name, wave)
-                self._one_wave(name, wave)
-        return bool(output.waves)
+        if not any(self.pipeline.recover(batch) for batch in output.batches):
+            for batch in output.batches:
+                self._check_space(name, batch)
+                self._run_batch(name, batch)
+        return bool(output.batches)
 
-    def _one_wave(self, name: str, wave: Wave) -> None:
-        total, count, errors = len(wave.jobs), 0, list[str]()
+    def _run_batch(self, name: str, batch: JobBatch) -> None:
+        total, count, errors = len(batch.jobs), 0, list[str]()
         self.progress(name, 0, total)
 
-        def take(entries: list[Any]) -> None:
+        def commit(entries: list[Any]) -> None:
             nonlocal count
-            self.pipeline.take(wave, entries)
+            self.pipeline.commit(batch, entries)
             count += len(entries)
             errors.extend(entry["error"] for entry in entries if "error" in entry)
             self.jobs[name] += len(entries)
@@ -172,29 +172,29 @@ class Execution:
 
         pipeline = self.pipeline
         try:
-            self.fan(wave.stage, wave.token, wave.jobs, pipeline.store, pipeline.spec.cluster, take)
+            self.run_jobs(batch.stage, batch.stage_key, batch.jobs, pipeline.store, pipeline.spec.cluster, commit)
         finally:
-            if errors and wave.jobs[0].kind in ("round", "reduce", "fit"):
+            if errors and batch.jobs[0].kind in ("round", "reduce", "fit"):
                 raise StageError(f"{name}: {errors[0]}")
 
-    def _check_space(self, name: str, wave: Wave) -> None:
+    def _check_space(self, name: str, batch: JobBatch) -> None:
         free = self.pipeline.store.free()
-        needed = sum(job.cost for job in wave.jobs) + SPARE
+        needed = sum(job.cost for job in batch.jobs) + SPARE
         if free is not None and free < needed:
             raise DiskFullError(
                 f"{name}: {self.pipeline.store.url} has {free / 2**20:,.0f} MiB free and may need "
                 f"{needed / 2**20:,.0f} MiB; free some (`sluice gc` lists what nothing refers to) or move the store"
             )
 
-    def _result(self, name: str, fingerprint: str, did: int, started: float) -> StageResult:
+    def _result(self, name: str, fingerprint: str, jobs_run: int, started: float) -> StageResult:
         index = self.pipeline.outputs[name].index
         lost = int(np.count_nonzero(index.state == QUARANTINED))
-        state = "partial" if lost else "computed" if did else "cached"
+        state = "partial" if lost else "computed" if jobs_run else "cached"
         seconds = round(time.perf_counter() - started, 3)
         rows = int(index.rows[index.done].sum())
         note = "; ".join([*self.repaired(), *sorted(set(index.errors.values()))[:3]])
         self.pipeline.describe_all(name)
-        result = StageResult(name, fingerprint, state, len(index.keys), rows, seconds, note, did)
+        result = StageResult(name, fingerprint, state, len(index.keys), rows, seconds, note, jobs_run)
         self.results.append(result)
         gates.quarantined(self.pipeline, name)
         return result
@@ -210,24 +210,24 @@ class Execution:
         started = time.perf_counter()
         pipeline = self.pipeline
         resolve = pipeline.documents if name == "documents" else lambda: pipeline.resolve(pipeline.node(name))
-        if name != "documents" and isinstance(pipeline.node(name).stage, Learned):
+        if name != "documents" and isinstance(pipeline.node(name).stage, Estimator):
             raise StageError(f"{name} is learned and pinned; `--retrain {name}` learns it anew")
         before = self.repairing(resolve)
         with pipeline.store.alone(f"{STAGING}{name}"):
-            return self._beside(name, replace, resolve, before, started)
+            return self._recompute_in_staging(name, replace, resolve, before, started)
 
-    def _beside(
+    def _recompute_in_staging(
         self, name: str, replace: bool, resolve: Callable[[], Output], before: Output, started: float
     ) -> StageResult:
         """Compute a stage again in a folder beside what exists, which no other process does meanwhile."""
         pipeline = self.pipeline
-        pipeline.beside = name
-        pipeline.end_beside(name, keep=False)  # what a killed run left
-        if before.waves:
+        pipeline.staged = name
+        pipeline.end_staging(name, keep=False)  # what a killed run left
+        if before.batches:
             return self.documents() if name == "documents" else self.stage(name)
-        pipeline.beside, pipeline.tried = name, set()
+        pipeline.staged, pipeline.tried = name, set()
         try:
-            did = self._waves(name, resolve)
+            jobs_run = self._run_all(name, resolve)
             after = pipeline.outputs[name].index
             if after.errors:
                 raise StageError(f"{name}: {next(iter(after.errors.values()))}; what exists was kept")
@@ -242,11 +242,11 @@ class Execution:
                     f"{different[0]}: an input that is not declared, or a version that was not raised; "
                     "`--replace` takes the new values"
                 )
-            pipeline.end_beside(name, keep=bool(different) or (replace and name == "documents"))
+            pipeline.end_staging(name, keep=bool(different) or (replace and name == "documents"))
         finally:
-            pipeline.end_beside(name, keep=False)
+            pipeline.end_staging(name, keep=False)
         resolve()
         fingerprint = "" if name == "documents" else pipeline.node(name).stage.fingerprint
-        result = self._result(name, fingerprint, did, started)
+        result = self._result(name, fingerprint, jobs_run, started)
         result.note = f"recomputed: {len(different)} shards replaced" if different else "recomputed: same values"
         return result

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tasks.storage.manifest import Index
 
 
-class Gathered:
+class SliceGroup:
     """The slices that one reduction or scatter reads: a key made of their digests, and where they lie."""
 
     def __init__(self, name: str) -> None:
@@ -36,23 +36,23 @@ class Shuffle:
     uids: Sequence[int]
     """What each output is called in the keys of what reads it."""
 
-    def gathered(self, name: str, into: Mapping[str, str] | None = None) -> dict[str, Gathered]:
+    def grouped(self, name: str, into: Mapping[str, str] | None = None) -> dict[str, SliceGroup]:
         """All slices by the partition or shard that they are for, or by what that goes `into`."""
-        result: dict[str, Gathered] = {}
+        result: dict[str, SliceGroup] = {}
         for place in self.order:
             for number, (target, found) in enumerate(self.index.sliced(place)):
-                group = into[target] if into else target
-                if group not in result:
-                    result[group] = Gathered(f"{name}:{group}")
-                gathered = result[group]
-                gathered.state.update(f"{self.uids[place]}:{found};".encode())
-                gathered.places.append(place)
-                gathered.numbers.append(number)
+                reader = into[target] if into else target
+                if reader not in result:
+                    result[reader] = SliceGroup(f"{name}:{reader}")
+                group = result[reader]
+                group.state.update(f"{self.uids[place]}:{found};".encode())
+                group.places.append(place)
+                group.numbers.append(number)
         return result
 
-    def slices(self, gathered: Gathered) -> tuple[tuple[str, int, str], ...]:
+    def slices(self, group: SliceGroup) -> tuple[tuple[str, int, str], ...]:
         """(file, number of the slice in it, its digest)."""
-        parts = zip(gathered.places, gathered.numbers, strict=True)
+        parts = zip(group.places, group.numbers, strict=True)
         return tuple(
             (f"{self.folder}/{self.index.keys[place]}.arrow", number, self.index.slice_digest(place, number))
             for place, number in parts

@@ -210,8 +210,8 @@ class CorpusStage(Fingerprinted):
     def inputs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.gated, *self.scatters)))
 
-    def meeting(self, rows: int) -> list[range]:
-        """Which partitions meet in one reduction, where the maps gave so many rows: each stays alone."""
+    def reduce_groups(self, rows: int) -> list[range]:
+        """Which partitions go into one reduction, where the maps gave so many rows: each stays alone."""
         del rows
         return [range(each, each + 1) for each in range(self.partitions)]
 
@@ -230,26 +230,26 @@ class CorpusStage(Fingerprinted):
 
 
 class RepeatedStage(CorpusStage):
-    """A corpus stage whose rows go through rounds before they are reduced: what a round returns is dealt into the
-    partitions and is read by the next one, until a round returns what the one before it returned. `map` names no
-    partition: what it returns goes through `round` too. Rows that fit into one reduction need no further round."""
+    """A corpus stage whose rows go through rounds before they are reduced: what a round returns is partitioned anew and
+    is read by the next one, until a round returns what the one before it returned. `map` names no
+    partition: what it returns goes through `iterate` too. Rows that fit into one reduction need no further round."""
 
-    together: int = 2**20
+    rows_per_reduce: int = 2**20
     """Rows that one reduction takes; with more, there are more reductions, at most `partitions`."""
 
-    def meeting(self, rows: int) -> list[range]:
-        count = min(self.partitions, max(1, -(-rows // self.together)))
+    def reduce_groups(self, rows: int) -> list[range]:
+        count = min(self.partitions, max(1, -(-rows // self.rows_per_reduce)))
         cuts = [self.partitions * each // count for each in range(count + 1)]
         return [range(first, end) for first, end in pairwise(cuts)]
 
     @abstractmethod
-    def round(self, rows: pa.Table, own: range) -> pa.Table:
-        """All rows dealt to the partitions `own`, or what one map returned, which are nobody's: `shuffled` plus `shard`
-        -> rows of `shuffled` plus `shard` and `partition`. The same rows give the same rows; and whatever is given, a
-        number of rounds later they no longer change."""
+    def iterate(self, rows: pa.Table, partition_range: range) -> pa.Table:
+        """All rows of the partitions `partition_range`, or, with an empty range, what one map returned: `shuffled` plus
+        `shard` -> rows of `shuffled` plus `shard` and `partition`. The same rows give the same rows; and whatever is
+        given, a number of rounds later they no longer change."""
 
 
-class Learned(Instance, ABC):
+class Estimator(Instance, ABC):
     """How a model is learned from the corpus: sampled shard by shard, fitted once, pinned."""
 
     version: ClassVar[int] = 1
@@ -300,7 +300,7 @@ class Learned(Instance, ABC):
         """Columns `reads` of one whole shard, without held-out documents -> the rows (any schema, the same for every
         shard) to learn from, with `id`; chosen by `hash(id, seed)`, never by position."""
 
-    def thin(self, rows: pa.Table) -> pa.Table:
+    def downsample(self, rows: pa.Table) -> pa.Table:
         """What `fit` may use of samples put together. Called on any part of them, any number of times, so that no
         process holds the samples of all shards."""
         return rows
@@ -331,7 +331,7 @@ class Node:
     @property
     def writes(self) -> tuple[str, ...]:
         """The columns that it writes."""
-        return () if isinstance(self.stage, Learned) else tuple(map(self.stage.written_as, self.stage.writes.names))
+        return () if isinstance(self.stage, Estimator) else tuple(map(self.stage.written_as, self.stage.writes.names))
 
     @property
     def schema(self) -> pa.Schema:
@@ -349,7 +349,7 @@ def ordered(nodes: Sequence[Node], given: Collection[str] = DOCUMENTS.names) -> 
     Raises ValueError where a column or pin comes from nowhere or from two nodes, or where they need each other."""
     source: dict[str, str] = {}
     for node in nodes:
-        made = [f"pin {node.stage.label}"] if isinstance(node.stage, Learned) else node.writes
+        made = [f"pin {node.stage.label}"] if isinstance(node.stage, Estimator) else node.writes
         for name in made:
             if name in source or name in given:
                 raise ValueError(f"{name} is written by {source.get(name, 'documents')} and by {node.name}")

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.engine.reading import InputShard, refused_path
-from tasks.engine.stage import CorpusStage, Learned, RepeatedStage, Stage
+from tasks.engine.stage import CorpusStage, Estimator, RepeatedStage, Stage
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Entry
@@ -33,7 +33,7 @@ Slices = tuple[list[pa.Table], pa.Schema]
 """A file's record batches, and their schema."""
 BATCH = 2048
 """Rows given to a shard stage at once."""
-THIN = 100_000
+DOWNSAMPLE_ABOVE = 100_000
 """Sampled rows in memory from which a fit lets go of what it would not use; again whenever they have doubled."""
 
 
@@ -55,8 +55,8 @@ class Job:
     inputs: Inputs = ()
     slices: tuple[tuple[str, int, str], ...] = ()
     """(file, number of the record batch, its digest) for round, reduce and scatter."""
-    own: range = range(0)
-    """The partitions that meet in a round."""
+    partition_range: range = range(0)
+    """The partitions that a round reads."""
     read: InputShard | None = None
     recorded: Mapping[str, Recorded] = field(default_factory=dict, compare=False)
     """What manifests say of the files of `inputs`, by path."""
@@ -199,16 +199,16 @@ def _map(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
         rows = rows.set_column(rows.schema.get_field_index("position"), "position", position)
     rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, job.uid, np.uint64)))
     if isinstance(stage, RepeatedStage):
-        rows = stage.round(rows, job.own)
-    return _dealt(stage, rows, "map", entry)
+        rows = stage.iterate(rows, job.partition_range)
+    return _partitioned(stage, rows, "map", entry)
 
 
 def _round(stage: RepeatedStage, job: Job, store: Store, entry: Entry) -> Slices:
-    rows = _gathered(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())]))
-    return _dealt(stage, stage.round(rows, job.own), "round", entry)
+    rows = _collected(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())]))
+    return _partitioned(stage, stage.iterate(rows, job.partition_range), "round", entry)
 
 
-def _dealt(stage: CorpusStage, rows: pa.Table, step: str, entry: Entry) -> Slices:
+def _partitioned(stage: CorpusStage, rows: pa.Table, step: str, entry: Entry) -> Slices:
     """A slice for each partition, its rows in the order in which they were returned."""
     schema = pa.schema([*stage.shuffled, ("shard", pa.uint64()), ("partition", pa.int32())])
     rows = _checked(rows.select(schema.names), schema, rows.num_rows, f"{stage.name}.{step}")
@@ -233,7 +233,7 @@ def _slices(rows: pa.Table, groups: np.ndarray, entry: Entry) -> list[pa.Table]:
     return parts
 
 
-def _gathered(job: Job, store: Store, schema: pa.Schema) -> pa.Table:
+def _collected(job: Job, store: Store, schema: pa.Schema) -> pa.Table:
     batches: list[pa.RecordBatch] = []
     by_file: dict[str, dict[int, str]] = {}
     for path, number, digest in job.slices:
@@ -245,7 +245,7 @@ def _gathered(job: Job, store: Store, schema: pa.Schema) -> pa.Table:
 
 
 def _reduce(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
-    rows = _gathered(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())]))
+    rows = _collected(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())]))
     schema = pa.schema([*stage.reduced, ("shard", pa.uint64()), ("position", pa.uint32())])
     result = stage.reduce(rows)
     result = _checked(result.select(schema.names), schema, result.num_rows, f"{stage.name}.reduce").combine_chunks()
@@ -256,7 +256,7 @@ def _reduce(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
 
 def _scatter(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> pa.Table:
     table = _inputs(job, store)
-    rows = _gathered(job, store, pa.schema([*stage.reduced, ("shard", pa.uint64()), ("position", pa.uint32())]))
+    rows = _collected(job, store, pa.schema([*stage.reduced, ("shard", pa.uint64()), ("position", pa.uint32())]))
     rows = rows.take(np.argsort(rows["position"].to_numpy(), kind="stable"))
     batch = table.select(list(stage.scatters))
     result = stage.scatter(batch, rows)
@@ -266,7 +266,7 @@ def _scatter(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> pa.Tab
     return result.cast(stage.writes)
 
 
-def _sample(learned: Learned, job: Job, store: Store, entry: Entry) -> pa.Table:
+def _sample(learned: Estimator, job: Job, store: Store, entry: Entry) -> pa.Table:
     table = _inputs(job, store)
     if (chosen := _gate(learned.where, table)) is not None:
         table = table.take(chosen)
@@ -275,14 +275,14 @@ def _sample(learned: Learned, job: Job, store: Store, entry: Entry) -> pa.Table:
     return _keep(entry, learned.sample(table.select(list(learned.reads))).combine_chunks())
 
 
-def _fit(learned: Learned, job: Job, store: Store, entry: Entry) -> bytes:
+def _fit(learned: Estimator, job: Job, store: Store, entry: Entry) -> bytes:
     tables: list[pa.Table] = []
-    most = THIN
+    most = DOWNSAMPLE_ABOVE
     for path, _ in job.inputs:
         tables.append(columns.read(store, path, (), job.recorded.get(path, columns.NOTHING)))
         if sum(table.num_rows for table in tables) > most:
-            tables = [learned.thin(pa.concat_tables(tables))]
-            most = max(THIN, 2 * tables[0].num_rows)
+            tables = [learned.downsample(pa.concat_tables(tables))]
+            most = max(DOWNSAMPLE_ABOVE, 2 * tables[0].num_rows)
     rows = pa.concat_tables(tables)
     data, facts = learned.fit(rows.sort_by("id"))
     entry |= {"rows": rows.num_rows, "columns": {}, "facts": facts, "sha256": hashlib.sha256(data).hexdigest()}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.arrays.addresses import U64
 from tasks.arrays.groups import I64, changes
-from tasks.arrays.hashing import mixed
+from tasks.arrays.hashing import seeded_hash
 from tasks.filters.words import Words
 
 F64 = NDArray[np.float64]
@@ -36,7 +36,7 @@ class Grams:
         scale = _before(_powers(_BASE, longest)[lengths][words.word], np.multiply)
         self._shrink: U64 = _before(_powers(_INVERSE, longest)[lengths][words.word], np.multiply)[:-1]
         self._prefix: U64 = _before(hashes[words.word] * scale[:-1], np.add)
-        self._salt: U64 = mixed(words.text.astype(np.uint64), "text")
+        self._salt: U64 = seeded_hash(words.text.astype(np.uint64), "text")
 
     def first(self, n: int) -> I64:
         """First words of the n-grams that lie in one text."""
@@ -96,7 +96,7 @@ def _hashes(characters: str, lengths: I64, longest: int) -> U64:
     codes = np.frombuffer(characters.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint64)
     starts = _before(lengths, np.add)
     within = np.arange(len(codes)) - np.repeat(starts[:-1], lengths)
-    sums = _before(mixed(codes, "character") * _powers(_BASE, longest)[within], np.add)
+    sums = _before(seeded_hash(codes, "character") * _powers(_BASE, longest)[within], np.add)
     return sums[starts[1:]] - sums[starts[:-1]]
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_specs.spec import Spec
-from tasks.arrays.hashing import mixed
+from tasks.arrays.hashing import seeded_hash
 
 
 class MixtureError(ValueError):
@@ -149,7 +149,7 @@ class Usage:
         while filled < tokens:
             epoch = int(self.counts[mask].min())
             least = np.flatnonzero(mask & (self.counts == epoch))
-            least = least[np.argsort(mixed(self.hashes[least], self.seed, "epoch", epoch), kind="stable")]
+            least = least[np.argsort(seeded_hash(self.hashes[least], self.seed, "epoch", epoch), kind="stable")]
             ends = filled + np.cumsum(self.lengths[least], dtype=np.int64)
             least = least[: np.searchsorted(ends, tokens) + 1]
             self.counts[least] += 1

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasks.arrays.groups import numbers_within
-from tasks.arrays.hashing import mixed
+from tasks.arrays.hashing import seeded_hash
 from tasks.planning.mixture import PhaseRows, Stream, interleave
 
 ROWS = pa.schema(
@@ -111,9 +111,9 @@ def training_order(phase: PhaseRows, channels: list[str], number: int, seed: int
     channel = np.repeat(np.tile(np.arange(len(channels), dtype=np.int16), phase.steps), counts.ravel())
     places = np.arange(len(channel), dtype=np.uint64)
     step = places // np.uint64(len(channel) // phase.steps)
-    channel = channel[np.lexsort((mixed(places, seed, "step", number), step))]
+    channel = channel[np.lexsort((seeded_hash(places, seed, "step", number), step))]
     row = np.empty(len(channel), np.int64)
     for index, total in enumerate(totals.tolist()):
-        shuffled = np.argsort(mixed(np.arange(total, dtype=np.uint64), seed, "rows", number, index), kind="stable")
-        row[channel == index] = shuffled
+        ranks = seeded_hash(np.arange(total, dtype=np.uint64), seed, "rows", number, index)
+        row[channel == index] = np.argsort(ranks, kind="stable")
     return channel, row

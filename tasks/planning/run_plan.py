@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.spec import Spec
-from tasks.arrays.hashing import mixed, words
+from tasks.arrays.hashing import seeded_hash, words
 from tasks.engine.stage import digest
 from tasks.planning.allocation import allot
 from tasks.planning.files import content_digest
@@ -51,7 +51,7 @@ def plan_folder(spec: Spec, key: str) -> str:
     return f"plans/{spec.name}@{key[:16]}"
 
 
-class _Gathered:
+class _DocumentChunks:
     """Documents of one channel as they come in, shard by shard."""
 
     def __init__(self, phases: Iterable[int]) -> None:
@@ -64,7 +64,7 @@ class _Gathered:
         for number, chunks in self.where.items():
             chunks.append(where[number][chosen])
 
-    def joined(self) -> Documents:
+    def concatenated(self) -> Documents:
         file, offset, length, hashes = (np.concatenate(chunks) for chunks in self.chunks)
         where = {number: np.concatenate(chunks) for number, chunks in self.where.items()}
         return Documents(file, offset, length, hashes, where)
@@ -76,8 +76,8 @@ def _collect(
     """Token files, then the documents to train on and those to evaluate on, by channel. Documents of one token (no
     text) have no target and are left out. Raises ValueError where a document to train on has no channel."""
     phases = [number for number, phase in enumerate(spec.mixture.phases) if phase.where]
-    train = {name: _Gathered(phases) for name in spec.channels}
-    held_out = {name: _Gathered(()) for name in spec.channels}
+    train = {name: _DocumentChunks(phases) for name in spec.channels}
+    held_out = {name: _DocumentChunks(()) for name in spec.channels}
     files: list[str] = []
     for path, table in shards:
         length = pc.fill_null(table["length"], 0).to_numpy().astype(np.int64)
@@ -93,7 +93,7 @@ def _collect(
             row = int(np.flatnonzero(homeless & ~held)[0])
             raise ValueError(f"{path}: document {row} is to be trained on, but its channel is {table['channel'][row]}")
         files.append(path)
-    return files, {k: d.joined() for k, d in train.items()}, {k: d.joined() for k, d in held_out.items()}
+    return files, {k: d.concatenated() for k, d in train.items()}, {k: d.concatenated() for k, d in held_out.items()}
 
 
 def _flags(column: pa.ChunkedArray) -> np.ndarray:
@@ -210,12 +210,12 @@ def windows(documents: Documents, sequence: int) -> Stream:
     """The documents cut into the fewest even windows of at most T+1 tokens, in turns: each document's first window,
     then the second one of those that have it, and so on. The hash of an id says where its document stands in every
     turn, and which of its windows is its first; the ones behind it follow, around the document's end."""
-    order = np.argsort(mixed(documents.hash, "held_out"), kind="stable")
+    order = np.argsort(seeded_hash(documents.hash, "held_out"), kind="stable")
     count = -(-documents.length[order].astype(np.int64) // (sequence + 1))
     turn = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     by_turn = np.argsort(turn, kind="stable")
     document, count, turn = (values[by_turn] for values in (np.repeat(order, count), np.repeat(count, count), turn))
-    first = (mixed(documents.hash, "window")[document] % count.astype(np.uint64)).astype(np.int64)
+    first = (seeded_hash(documents.hash, "window")[document] % count.astype(np.uint64)).astype(np.int64)
     place, length = (first + turn) % count, documents.length[document].astype(np.int64)
     start = place * length // count
     return Stream(document, start, (place + 1) * length // count - start)

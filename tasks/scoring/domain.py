@@ -38,7 +38,7 @@ class Domain(Classified):
         return pa.table([domain, pc.replace_with_mask(score, rest, pa.array(scores, pa.float32()))], schema=self.writes)
 
 
-class DomainLearned(Classifier):
+class DomainEstimator(Classifier):
     """The classifier of `Domain`: learned from documents whose label is the first expression that is true of them, as
     many of each label as there are, up to an equal part of the sample."""
 
@@ -58,9 +58,9 @@ class DomainLearned(Classifier):
         """`id`, `label`, `text` (features) of at most `settings.sample` documents."""
         rows = {"id": batch["id"], "label": first_true(self.settings.labels, batch), "text": features(batch["text"])}
         table = pa.table(rows)
-        return self.thin(table.filter(pc.and_(pc.is_valid(table["label"]), pc.not_equal(table["text"], ""))))
+        return self.downsample(table.filter(pc.and_(pc.is_valid(table["label"]), pc.not_equal(table["text"], ""))))
 
-    def thin(self, rows: pa.Table) -> pa.Table:
+    def downsample(self, rows: pa.Table) -> pa.Table:
         """What `fit` would use of samples put together; may be called on any part of them, any number of times."""
         each = self.settings.sample // max(len(self.settings.labels), 1)
         return smallest(rows, each, ("label",), self.seed, self.name)
@@ -68,6 +68,6 @@ class DomainLearned(Classifier):
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """Raises ValueError where fewer than two labels have documents."""
         try:
-            return self.trained(self.thin(rows))
+            return self.trained(self.downsample(rows))
         except ValueError as error:
             raise ValueError(f"stages.domain.labels: {error}") from None

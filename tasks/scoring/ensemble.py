@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from data_specs import stages
 from tasks.arrays.sampling import smallest
-from tasks.engine.stage import Learned, Stage
+from tasks.engine.stage import Estimator, Stage
 from tasks.storage.columns import value_digest
 
 SAMPLE = 50_000
@@ -80,7 +80,7 @@ def rank(quantiles: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.interp(values, distinct, (places[first] + places[first + count - 1]) / 2)
 
 
-class EnsembleLearned(Learned):
+class EnsembleEstimator(Estimator):
     """The quantiles of an ensemble's columns, per language and of the corpus. The artefact is JSON: language (`` for
     the corpus) -> for each column its values at 0, 1/1000, ..., 1."""
 
@@ -105,9 +105,9 @@ class EnsembleLearned(Learned):
             column = pa.array(np.full(batch.num_rows, place, np.int32))
             rows = pa.table({"id": batch["id"], "language": language, "column": column, "value": value})
             parts.append(rows.filter(pc.is_finite(value)))
-        return self.thin(pa.concat_tables(parts))
+        return self.downsample(pa.concat_tables(parts))
 
-    def thin(self, rows: pa.Table) -> pa.Table:
+    def downsample(self, rows: pa.Table) -> pa.Table:
         """What `fit` would use of samples put together; may be called on any part of them, any number of times."""
         numbered = rows.append_column("row", pa.array(np.arange(rows.num_rows)))
         chosen = [self._smallest(numbered, *by)["row"].to_numpy() for by in (("column",), ("column", "language"))]
@@ -119,7 +119,7 @@ class EnsembleLearned(Learned):
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """Facts: documents with a value per column, languages with ranks of their own, digest of the sample. Raises
         ValueError where a column has no value at all."""
-        rows = self.thin(rows).sort_by([("id", "ascending"), ("column", "ascending")])
+        rows = self.downsample(rows).sort_by([("id", "ascending"), ("column", "ascending")])
         corpus, own = self._smallest(rows, "column"), self._smallest(rows, "column", "language")
         tables = {CORPUS: [self._quantiles(corpus, place) for place in range(len(self.settings.of))]}
         if self.settings.per == "language":

@@ -35,7 +35,7 @@ class Quality(Classified):
         return pa.table([pc.if_else(pc.not_equal(lines, ""), scores, None)], schema=self.writes)
 
 
-class QualityLearned(Classifier):
+class QualityEstimator(Classifier):
     """The scorer of `Quality`: learned from documents for which `settings.reference` is true against the others.
 
     Of each language as many reference as raw documents are taken, so that a score tells nothing of the language; a
@@ -62,16 +62,16 @@ class QualityLearned(Classifier):
         label = pc.if_else(wanted, REFERENCE, RAW)
         language, text = pc.fill_null(batch["language"], ""), features(batch["text"])
         rows = pa.table({"id": batch["id"], "label": label, "language": language, "text": text})
-        return self.thin(rows.filter(pc.not_equal(rows["text"], "")))
+        return self.downsample(rows.filter(pc.not_equal(rows["text"], "")))
 
-    def thin(self, rows: pa.Table) -> pa.Table:
+    def downsample(self, rows: pa.Table) -> pa.Table:
         """What `fit` may use of samples put together; may be called on any part of them, any number of times."""
         return smallest(rows, self.settings.sample // 2, ("language", "label"), self.seed, self.name)
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """Facts, besides: pairs per language. Raises ValueError where no language has both reference and raw
         documents."""
-        rows, half, key = self.thin(rows), self.settings.sample // 2, (self.seed, self.name)
+        rows, half, key = self.downsample(rows), self.settings.sample // 2, (self.seed, self.name)
         found = Counter(zip(rows["language"].to_pylist(), rows["label"].to_pylist(), strict=True))
         pairs = {name: min(found[name, REFERENCE], found[name, RAW]) for name in sorted({name for name, _ in found})}
         total = sum(pairs.values())

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs import stages
-from tasks.engine.stage import Learned, Stage
+from tasks.engine.stage import Estimator, Stage
 from tasks.storage.columns import value_digest
 
 LIBRARY = "fasttext-community"
@@ -129,7 +129,7 @@ class Classified(Stage):
         self.model = load(path, sha256)
 
 
-class Classifier(Learned):
+class Classifier(Estimator):
     """A model learned from a sample of the corpus."""
 
     libraries = (LIBRARY, "duckdb")

@@ -33,8 +33,8 @@ from tokenizers import Tokenizer as Encoder
 
 from data_specs.document import SpecError
 from data_specs.training import Tokenizer
-from tasks.arrays.hashing import mixed, words
-from tasks.engine.stage import Learned
+from tasks.arrays.hashing import seeded_hash, words
+from tasks.engine.stage import Estimator
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 """Special tokens 0 and 1 of a learned tokenizer; `<|reserved_0|>` and so on follow."""
@@ -124,7 +124,7 @@ def load(data: bytes, name: str) -> Loaded:
     return Loaded(encoder, size, end, end if pad is None else pad)
 
 
-class TokenizerLearned(Learned):
+class TokenizerEstimator(Estimator):
     """Learns the tokenizer from kept documents, so many bytes of each channel as its weight says, or reads the file.
 
     The bytes learned from are as many as there are in the channels with a weight, `settings.sample` at most. Of them a
@@ -162,9 +162,9 @@ class TokenizerLearned(Learned):
         rows = batch.filter(batch["kept"]).select(["id", "text", "channel"])
         if self.weights:
             rows = rows.filter(pc.is_in(rows["channel"], pa.array(list(self.weights), pa.string())))
-        return self.thin(rows.append_column("cut", pa.array(np.zeros(rows.num_rows, np.int64))))
+        return self.downsample(rows.append_column("cut", pa.array(np.zeros(rows.num_rows, np.int64))))
 
-    def thin(self, rows: pa.Table) -> pa.Table:
+    def downsample(self, rows: pa.Table) -> pa.Table:
         rank, size = self._rank(rows), _bytes(rows["text"])
         chosen = np.zeros(rows.num_rows, bool)
         for members, share in self._groups(rows["channel"]):
@@ -180,7 +180,7 @@ class TokenizerLearned(Learned):
         return rows.set_column(rows.column_names.index("cut"), "cut", pa.array(cut)).filter(pa.array(chosen))
 
     def _rank(self, rows: pa.Table) -> np.ndarray:
-        return mixed(words(rows["id"]), self.seed, self.name)
+        return seeded_hash(words(rows["id"]), self.seed, self.name)
 
     def _groups(self, channel: pa.ChunkedArray) -> list[tuple[np.ndarray, float]]:
         """Which documents (positions) are sampled together, and their share of the sample."""
@@ -201,7 +201,7 @@ class TokenizerLearned(Learned):
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """Raises TokenizerError where there is nothing to learn from, or the file cannot be used."""
-        rows = self.thin(rows)
+        rows = self.downsample(rows)
         rows = rows.take(np.argsort(self._rank(rows), kind="stable"))
         repeats = self._repeats(rows)
         used = rows.filter(pa.array(repeats > 0))

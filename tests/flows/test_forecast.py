@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from data_specs.load import load
 from flows import costs
 from tasks.dedup.duplicates import Clusters
+from tasks.engine.worker import Job
 from tasks.storage.manifest import Entry, Manifest
 from tasks.storage.store import DeniedError, Store
 from tests.commands import ask, told
@@ -43,7 +44,7 @@ def asked(spec: Path, *settings: str) -> dict[str, Any]:
 def test_what_is_expected_of_a_stage_is_what_all_its_steps_then_cost(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Clusters, "together", 8)  # so that there are rounds
+    monkeypatch.setattr(Clusters, "rows_per_reduce", 8)  # so that there are rounds
     first = go(copied, ["stages.duplicates.threshold=0.75"])
     before = [(kind, entry) for name, kind, entry in entries(first.store) if name == "clusters"]
     expected = {stage["name"]: stage for stage in asked(copied, *CHANGED)["stages"] if "expected_jobs" in stage}
@@ -84,15 +85,19 @@ def test_only_the_steps_that_are_left_are_expected(copied: Path) -> None:
     pipeline = run.pipeline
     whole = {stage["name"]: stage for stage in asked(copied, *change)["stages"]}
     node = pipeline.node("candidates")
-    wave = pipeline.resolve(node).waves[0]
-    assert wave.jobs[0].kind == "map"
-    direct(wave.stage, wave.token, wave.jobs[:3], pipeline.store, None, lambda found: pipeline.take(wave, found))
+
+    def run_jobs(jobs: Sequence[Job]) -> None:
+        direct(batch.stage, batch.stage_key, jobs, pipeline.store, None, lambda found: pipeline.commit(batch, found))
+
+    batch = pipeline.resolve(node).batches[0]
+    assert batch.jobs[0].kind == "map"
+    run_jobs(batch.jobs[:3])
     left = {stage["name"]: stage for stage in asked(copied, *change)["stages"]}
     assert left["candidates"]["expected_jobs"] == whole["candidates"]["expected_jobs"] - 3 == 7
     assert left["candidates"]["expected_bytes"] < whole["candidates"]["expected_bytes"]
     pipeline.tried.clear()
-    while (wave := pipeline.resolve(node).waves[0]).jobs[0].kind != "scatter":
-        direct(wave.stage, wave.token, wave.jobs, pipeline.store, None, lambda found: pipeline.take(wave, found))
+    while (batch := pipeline.resolve(node).batches[0]).jobs[0].kind != "scatter":
+        run_jobs(batch.jobs)
     assert {s["name"]: s for s in asked(copied, *change)["stages"]}["candidates"]["expected_jobs"] == 4
 
 

@@ -26,7 +26,7 @@ from tasks.engine.reading import InputShard, Read
 from tasks.engine.runner import ChangedError, DiskFullError, StageError
 from tasks.engine.stage import Stage
 from tasks.filters.language import Language
-from tasks.scoring.domain import DomainLearned
+from tasks.scoring.domain import DomainEstimator
 from tasks.sources.folder import FolderReader
 from tasks.storage.store import BusyError, Store, StoreError
 from tasks.tokenization.tokens import Tokens
@@ -229,10 +229,10 @@ def test_what_the_gate_of_a_stage_skips_is_not_learned_from(first: Any, tmp_path
 def test_what_cannot_be_learned_from_any_shard_is_said_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(self: DomainLearned, batch: pa.Table) -> pa.Table:
+    def failing(self: DomainEstimator, batch: pa.Table) -> pa.Table:
         raise RuntimeError("the disk of this node is broken")
 
-    monkeypatch.setattr(DomainLearned, "sample", failing)
+    monkeypatch.setattr(DomainEstimator, "sample", failing)
     with pytest.raises(StageError, match=r"learn_domain: nothing was learned\. RuntimeError: the disk"):
         go(small.corpus(tmp_path), until="learn_domain")
 

@@ -80,7 +80,7 @@ def test_the_log_accounts_for_every_token_of_the_plan(runs: tuple[Path, Store]) 
     plan, steps = Plan.read(store, PLAN), log.read(store, "2-1-4")
     for record in steps:
         name = [record["phase"], record["row"], record["rows"]]
-        assert record["tokens"] == Rows(store, plan, name[0]).supervised(name[1], name[2])
+        assert record["tokens"] == Rows(store, plan, name[0]).target_count(name[1], name[2])
         assert sum(tokens for _, tokens in record["channels"].values()) == record["tokens"]
     assert [record["step"] for record in log.read(store, "2-1-4", "held_out")] == [0, STEPS]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from data_specs.training import Evaluate
-from tasks.arrays.hashing import below, mixed, words
+from tasks.arrays.hashing import below, seeded_hash, words
 from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tests.golden import check_golden
 
@@ -55,7 +55,7 @@ def test_membership_does_not_depend_on_shards_but_on_the_seed() -> None:
 
 
 def test_a_larger_share_holds_out_all_that_a_smaller_one_does() -> None:
-    hashes = mixed(words(documents()["id"]), 1)
+    hashes = seeded_hash(words(documents()["id"]), 1)
     assert not (below(hashes, 0.01) & ~below(hashes, 0.05)).any()
     assert below(hashes, 1.0).all()
     assert not below(hashes, 0.0).any()
@@ -82,9 +82,9 @@ def test_nothing_held_out_is_a_table_without_rows(tmp_path: Path) -> None:
 
 def test_hashes_of_one_id_under_two_keys_are_unrelated() -> None:
     ids = words(documents()["id"])
-    first, second = below(mixed(ids, 1, "held_out"), 0.5), below(mixed(ids, 2, "held_out"), 0.5)
+    first, second = below(seeded_hash(ids, 1, "held_out"), 0.5), below(seeded_hash(ids, 2, "held_out"), 0.5)
     assert abs((first == second).mean() - 0.5) < 0.02
-    assert len(set(mixed(ids, 1).tolist())) == COUNT
+    assert len(set(seeded_hash(ids, 1).tolist())) == COUNT
 
 
 def test_ids_of_a_slice_are_read_from_where_it_begins() -> None:

@@ -18,7 +18,7 @@ from data_specs.spec import Spec
 from data_specs.stages import with_kinds
 from tasks import registry
 from tasks.decision import percentiles
-from tasks.decision.percentiles import FEWEST, PercentilesLearned, thresholds
+from tasks.decision.percentiles import FEWEST, PercentilesEstimator, thresholds
 from tasks.engine.sql import evaluate
 from tasks.storage.pins import Pins
 from tasks.storage.store import Store
@@ -43,11 +43,11 @@ def documents() -> pa.Table:
     return table.take(rng.permutation(count))
 
 
-def percentiles_of(column: str, p: float = 20, seed: int = 7, **settings: Any) -> PercentilesLearned:
-    return PercentilesLearned(stages.Quality(**settings), seed, column, {p})
+def percentiles_of(column: str, p: float = 20, seed: int = 7, **settings: Any) -> PercentilesEstimator:
+    return PercentilesEstimator(stages.Quality(**settings), seed, column, {p})
 
 
-def fit(learned: PercentilesLearned, shards: Iterable[pa.Table]) -> tuple[bytes, dict[str, Any]]:
+def fit(learned: PercentilesEstimator, shards: Iterable[pa.Table]) -> tuple[bytes, dict[str, Any]]:
     rows = pa.concat_tables([learned.sample(shard.select(list(learned.reads))) for shard in shards])
     return learned.fit(rows.sort_by("id"))
 

@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from data_specs.stages import Duplicates
-from tasks.arrays.hashing import mixed
+from tasks.arrays.hashing import seeded_hash
 from tasks.dedup.duplicates import Clusters, Exact, VerifiedPairs
 from tests.corpus_runner import number, run
 
@@ -51,9 +51,9 @@ def connected(pairs: list[tuple[int, int]], nodes: int, shards: int) -> list[int
     for each, found in enumerate(label.tolist()):
         address = number(each % shards), each // shards
         first[found] = min(first.get(found, address), address)
-    position = {found: mixed(np.array([at], np.uint64), "position") for found, (_, at) in first.items()}
+    position = {found: seeded_hash(np.array([at], np.uint64), "position") for found, (_, at) in first.items()}
     name = {
-        found: mixed(np.array([shard], np.uint64) + position[found], "cluster").item()
+        found: seeded_hash(np.array([shard], np.uint64) + position[found], "cluster").item()
         for found, (shard, _) in first.items()
     }
     size = np.bincount(label)
@@ -67,10 +67,12 @@ def connected(pairs: list[tuple[int, int]], nodes: int, shards: int) -> list[int
     st.integers(1, 9),
     st.sampled_from([1, 5, 1000]),
 )
-def test_clusters_are_what_edges_connect_whatever_shards_partitions_and_rounds(pairs, shards, partitions, together):
+def test_clusters_are_what_edges_connect_whatever_shards_partitions_and_rounds(
+    pairs, shards, partitions, rows_per_reduce
+):
     pairs = [(a, b) for a, b in pairs if a != b]
     stage = Clusters(Duplicates(partitions=partitions))
-    stage.together = together
+    stage.rows_per_reduce = rows_per_reduce
     assert clusters(stage, pairs, 31, shards) == connected(pairs, 31, shards)
 
 
@@ -115,12 +117,12 @@ def test_rounds_are_few_and_no_cluster_crowds_a_reduction(name):
     read: list[int] = []
 
     class Watched(Clusters):
-        def round(self, rows, own):
-            read.extend([rows.num_rows] * (len(own) > 0))
-            return super().round(rows, own)
+        def iterate(self, rows, partition_range):
+            read.extend([rows.num_rows] * (len(partition_range) > 0))
+            return super().iterate(rows, partition_range)
 
     stage = Watched(Duplicates(partitions=16))
-    stage.together = 1
+    stage.rows_per_reduce = 1
     assert clusters(stage, pairs, 3000, 40) == connected(pairs, 3000, 40)
     rounds, share = len(read) // 16, 3000 / 16
     assert rounds <= SHAPES[name]

@@ -73,7 +73,7 @@ def corpus(straight: Any, tmp_path: Path) -> Path:
 def stale(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Without its clusters, and where every row is too many for one reduction."""
     told("invalidate", corpus, "clusters")
-    monkeypatch.setattr(Clusters, "together", 1)
+    monkeypatch.setattr(Clusters, "rows_per_reduce", 1)
     return corpus
 
 
@@ -156,7 +156,7 @@ def test_gc_takes_the_rounds_that_nothing_refers_to(straight: Any, repeated: Pat
 def test_a_round_that_fails_stops_the_stage_and_is_tried_again(
     straight: Any, stale: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Clusters.round
+    real = Clusters.iterate
 
     def failing(self: Clusters, rows: Any, own: range) -> Any:
         if own.start == 3:
@@ -164,7 +164,7 @@ def test_a_round_that_fails_stops_the_stage_and_is_tried_again(
         return real(self, rows, own)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Clusters, "round", failing)
+        patched.setattr(Clusters, "iterate", failing)
         with pytest.raises(StageError, match="clusters: MemoryError: no room for this partition"):
             go(stale, until=UNTIL)
     assert values(go(stale, until=UNTIL)) == straight[1]

@@ -242,5 +242,5 @@ def test_an_answer_is_written_as_it_is_read(grouped: Any, monkeypatch: pytest.Mo
     write: Callable[[str], None] = written.append
     monkeypatch.setattr(commands.sys.stdout, "write", write)
     monkeypatch.setattr(commands.click, "echo", lambda text="": written.append(text))
-    commands.said_rows(["a"], rows())
+    commands.print_json_rows(["a"], rows())
     assert json.loads("".join(written)) == {"columns": ["a"], "rows": [[0], [1], [2]]}

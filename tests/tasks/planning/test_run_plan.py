@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_specs.spec import Spec
-from tasks.arrays.hashing import mixed
+from tasks.arrays.hashing import seeded_hash
 from tasks.planning import run_plan
 from tasks.planning.mixture import MixtureError
 from tasks.planning.run_plan import build, plan_folder, plan_key
@@ -321,9 +321,9 @@ def held_out_windows(corpus: Corpus, channel: str) -> list[list[int]]:
             hashed = np.array([number], np.uint64)
             parts = next(n for n in itertools.count(1) if n * (SEQUENCE + 1) >= len(tokens))
             cuts = [len(tokens) * part // parts for part in range(parts + 1)]
-            first = int(mixed(hashed, "window")[0]) % parts
+            first = int(seeded_hash(hashed, "window")[0]) % parts
             of_document = [tokens[start:end] for start, end in itertools.pairwise(cuts)]
-            found[int(mixed(hashed, "held_out")[0])] = of_document[first:] + of_document[:first]
+            found[int(seeded_hash(hashed, "held_out")[0])] = of_document[first:] + of_document[:first]
     turns = itertools.zip_longest(*(found[hashed] for hashed in sorted(found)))
     return [window for turn in turns for window in turn if window is not None]
 

@@ -19,9 +19,9 @@ from sklearn.metrics import roc_auc_score
 
 from data_specs import stages
 from tasks.arrays.sampling import smallest
-from tasks.engine.stage import Learned, Stage
-from tasks.scoring.domain import Domain, DomainLearned
-from tasks.scoring.quality import Quality, QualityLearned
+from tasks.engine.stage import Estimator, Stage
+from tasks.scoring.domain import Domain, DomainEstimator
+from tasks.scoring.quality import Quality, QualityEstimator
 from tasks.text.fasttext_model import features
 from tests.golden import check_golden
 from tests.small import chinese, code, english
@@ -42,7 +42,7 @@ def read(path: Path, count: int = 10**9) -> list[dict[str, Any]]:
         return [json.loads(line) for line, _ in zip(lines, range(count), strict=False)]
 
 
-def fit(learned: Learned, shards: Iterable[pa.Table]) -> tuple[bytes, dict[str, Any]]:
+def fit(learned: Estimator, shards: Iterable[pa.Table]) -> tuple[bytes, dict[str, Any]]:
     rows = pa.concat_tables([learned.sample(shard.select(list(learned.reads))) for shard in shards])
     return learned.fit(rows.sort_by("id"))
 
@@ -65,11 +65,11 @@ def small() -> pa.Table:
 
 DOMAIN = stages.Domain(labels={"code": "source = 'code'", "prose": "source = 'web'"}, dimensions=8, sample=90)
 QUALITY = stages.Quality(reference="length(text) > 1400", dimensions=8, sample=90)
-LEARNED = (DomainLearned(DOMAIN, SEED), QualityLearned(QUALITY, SEED))
+LEARNED = (DomainEstimator(DOMAIN, SEED), QualityEstimator(QUALITY, SEED))
 
 
 @pytest.mark.parametrize("learned", LEARNED, ids=["domain", "quality"])
-def test_the_same_documents_give_the_same_model_however_they_lie_in_shards(learned: Learned) -> None:
+def test_the_same_documents_give_the_same_model_however_they_lie_in_shards(learned: Estimator) -> None:
     table = small()
     whole = fit(learned, [table])
     rng = np.random.default_rng(3)
@@ -99,7 +99,7 @@ def test_domain_learns_english_news_from_labels(shared: Path, tmp_path: Path) ->
     table = documents(read(shared / "labels" / "bbc_news_5class.jsonl.gz"))
     tested = np.random.default_rng(0).random(table.num_rows) < 0.2
     labels = {name: f"label = '{name}'" for name in table["label"].unique().to_pylist()}
-    learned = DomainLearned(stages.Domain(labels=labels), SEED)
+    learned = DomainEstimator(stages.Domain(labels=labels), SEED)
     model, facts = fit(learned, [table.filter(~tested)])
     found = ready(lambda files: Domain(learned.settings, files), model, tmp_path)(table.filter(tested))
     right = pc.equal(found["domain"], table.filter(tested)["label"])
@@ -116,7 +116,7 @@ def test_domain_tells_kinds_of_chinese_from_100_characters(shared: Path, tmp_pat
             rows.append({"text": row["text"][middle : middle + 100], "label": name.lower()})
     table = documents(rows)
     labels = {name: f"label = '{name}'" for name in table["label"].unique().to_pylist()}
-    _, facts = fit(DomainLearned(stages.Domain(labels=labels), SEED), [table])
+    _, facts = fit(DomainEstimator(stages.Domain(labels=labels), SEED), [table])
     assert facts["validation"]["documents"] > 200
     assert facts["validation"]["accuracy"] > 0.9
 
@@ -161,12 +161,12 @@ def test_a_text_cannot_name_its_own_label() -> None:
 
 def test_the_first_label_that_is_true_wins_and_a_document_without_one_is_left_out() -> None:
     labels = {"english": "source = 'web' and language = 'en'", "web": "source = 'web'", "rare": "source = 'nowhere'"}
-    _, facts = fit(DomainLearned(stages.Domain(labels=labels, dimensions=4), SEED), [small()])
+    _, facts = fit(DomainEstimator(stages.Domain(labels=labels, dimensions=4), SEED), [small()])
     assert facts["documents"] == {"english": 60, "web": 60}
 
 
 def test_one_label_alone_cannot_be_learned() -> None:
-    learned = DomainLearned(stages.Domain(labels={"prose": "source = 'web'", "none": "source = 'x'"}), SEED)
+    learned = DomainEstimator(stages.Domain(labels={"prose": "source = 'web'", "none": "source = 'x'"}), SEED)
     with pytest.raises(ValueError, match=r"stages\.domain\.labels: .* two labels or more, found prose"):
         fit(learned, [small()])
 
@@ -176,7 +176,7 @@ def test_quality_prefers_what_is_like_the_reference(shared: Path, tmp_path: Path
     formats = ("Academic Writing", "Knowledge Article", "Nonfiction Writing")
     settings = stages.Quality(reference=f"format in {formats}")
     tested = np.random.default_rng(0).random(table.num_rows) < 0.3
-    model, facts = fit(QualityLearned(settings, SEED), [table.filter(~tested)])
+    model, facts = fit(QualityEstimator(settings, SEED), [table.filter(~tested)])
     found = ready(lambda files: Quality(settings, files), model, tmp_path)(table.filter(tested))["quality"]
     wanted = pc.is_in(table.filter(tested)["format"], pa.array(formats))
     assert roc_auc_score(wanted.to_pylist(), found.to_pylist()) > 0.78
@@ -192,20 +192,20 @@ def test_quality_takes_as_many_reference_as_raw_documents_of_each_language(tmp_p
     rows += [{"text": "Der Fluss", "language": "de", "source": "web"}] * 50
     table = documents(rows)
     settings = stages.Quality(reference="source = 'book'", dimensions=8, epochs=20)
-    model, facts = fit(QualityLearned(settings, SEED), [table])
+    model, facts = fit(QualityEstimator(settings, SEED), [table])
     assert facts["pairs"] == {"en": 20, "zh": 20}
     found = ready(lambda files: Quality(settings, files), model, tmp_path)(table)["quality"].to_numpy()
     assert abs(found[:200].mean() - found[200:400].mean()) < 0.2  # books do not differ here, only languages do
-    _, facts = fit(QualityLearned(settings.model_copy(update={"sample": 20}), SEED), [table])
+    _, facts = fit(QualityEstimator(settings.model_copy(update={"sample": 20}), SEED), [table])
     assert facts["pairs"] == {"en": 5, "zh": 5}
 
 
 def test_quality_needs_a_language_with_both_sides() -> None:
-    learned = QualityLearned(stages.Quality(reference="language = 'zh'"), SEED)
+    learned = QualityEstimator(stages.Quality(reference="language = 'zh'"), SEED)
     with pytest.raises(ValueError, match=r"no language has both .*'en': \[0, 120\], 'zh': \[60, 0\]"):
         fit(learned, [small()])
     with pytest.raises(ValueError, match="reference is null"):
-        QualityLearned(stages.Quality(), SEED)
+        QualityEstimator(stages.Quality(), SEED)
 
 
 def test_a_stage_changes_with_its_model_alone_and_a_model_with_what_it_is_learned_from() -> None:
@@ -218,11 +218,11 @@ def test_a_stage_changes_with_its_model_alone_and_a_model_with_what_it_is_learne
         Domain(changed(where="language = 'zh'"), {"a": "1" * 64}).fingerprint
         != Domain(DOMAIN, {"a": "1" * 64}).fingerprint
     )
-    known = DomainLearned(DOMAIN, SEED).fingerprint
+    known = DomainEstimator(DOMAIN, SEED).fingerprint
     reordered = dict(reversed(DOMAIN.labels.items()))
     for other in (changed(labels=reordered), changed(epochs=3), changed(sample=91), changed(where="language = 'zh'")):
-        assert DomainLearned(other, SEED).fingerprint != known
-    assert DomainLearned(DOMAIN, SEED + 1).fingerprint != known
+        assert DomainEstimator(other, SEED).fingerprint != known
+    assert DomainEstimator(DOMAIN, SEED + 1).fingerprint != known
 
 
 def test_values_change_only_with_the_version(tmp_path: Path) -> None:

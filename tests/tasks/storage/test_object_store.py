@@ -85,9 +85,11 @@ def s3() -> Iterator[S3]:
     server.server_close()
 
 
-def together(stage: Any, token: str, jobs: Any, store: Store, cluster: Any, take: Callable[[list[Entry]], None]) -> int:
+def together(
+    stage: Any, stage_key: str, jobs: Any, store: Store, cluster: Any, commit: Callable[[list[Entry]], None]
+) -> int:
     """The fan-out without Ray, entries taken at once as the real one takes those of two seconds."""
-    del token, cluster
+    del stage_key, cluster
     entries, failed, damages = [], 0, list[DamagedError]()
     stage = worker.prepare(stage, store)
     for job in jobs:
@@ -98,7 +100,7 @@ def together(stage: Any, token: str, jobs: Any, store: Store, cluster: Any, take
         except Exception as error:
             entries.append(fanout.error_entry(job, error, 1))
             failed += 1
-    take(entries)
+    commit(entries)
     fanout.stop_at(damages)
     return failed
 

@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerFast
 
 from data_specs.document import SpecError
 from data_specs.training import Tokenizer
-from tasks.arrays.hashing import mixed, words
+from tasks.arrays.hashing import seeded_hash, words
 from tasks.tokenization.tokenizer import (
     CUT,
     END,
@@ -36,7 +36,7 @@ from tasks.tokenization.tokenizer import (
     SPACES,
     SPLIT,
     TokenizerError,
-    TokenizerLearned,
+    TokenizerEstimator,
     learn,
     load,
     pieces,
@@ -77,7 +77,7 @@ def rows(documents: list[str], channels: Sequence[str | None], kept: bool = True
 def fit(
     options: Tokenizer, table: pa.Table, weights: dict[str, float] | None = None, file: bytes | None = None
 ) -> tuple[bytes, dict[str, Any]]:
-    learner = TokenizerLearned(options, 1, weights or {}, file)
+    learner = TokenizerEstimator(options, 1, weights or {}, file)
     return learner.fit(learner.sample(table))
 
 
@@ -228,15 +228,15 @@ def test_a_vocabulary_too_small_for_bytes_and_special_tokens_is_refused() -> Non
 def test_the_sample_follows_the_weights_and_not_the_shards() -> None:
     documents = [text * 5 for text in texts(count=900)]
     table = rows(documents, [("a", "b", "c")[i % 3] for i in range(900)])
-    learner = TokenizerLearned(Tokenizer(sample=60_000), 1, {"a": 3.0, "b": 1.0})
+    learner = TokenizerEstimator(Tokenizer(sample=60_000), 1, {"a": 3.0, "b": 1.0})
     whole = learner.sample(table)
     sizes = {name: sum(len(r["text"].encode()) for r in whole.to_pylist() if r["channel"] == name) for name in "abc"}
     assert sizes["c"] == 0
     assert 45_000 <= sizes["a"] < 46_500
     assert 15_000 <= sizes["b"] < 16_500
     parts = [learner.sample(table.slice(start, 300)) for start in (0, 300, 600)]
-    assert learner.thin(pa.concat_tables(parts)).sort_by("id") == whole
-    assert TokenizerLearned(Tokenizer(sample=60_000), 2, {"a": 3.0, "b": 1.0}).sample(table) != whole
+    assert learner.downsample(pa.concat_tables(parts)).sort_by("id") == whole
+    assert TokenizerEstimator(Tokenizer(sample=60_000), 2, {"a": 3.0, "b": 1.0}).sample(table) != whole
 
 
 KEPT = st.lists(st.tuples(st.sampled_from(["a", "b", "c", None]), st.integers(0, 40)), max_size=40)
@@ -249,12 +249,12 @@ def test_shards_sampled_and_put_together_in_any_groups_are_as_one(
     kept: list[tuple[str | None, int]], weights: dict[str, float], sample: int, chance: random.Random
 ) -> None:
     table = rows(["x" * size for _, size in kept], [channel for channel, _ in kept])
-    learner = TokenizerLearned(Tokenizer(sample=sample), 1, weights)
+    learner = TokenizerEstimator(Tokenizer(sample=sample), 1, weights)
     owner = np.array([chance.randrange(5) for _ in kept], np.int64)
     parts = [learner.sample(table.filter(pa.array(owner == shard))) for shard in range(5)]
     while len(parts) > 1:
         group = [parts.pop(chance.randrange(len(parts))) for _ in range(chance.randint(2, len(parts)))]
-        parts.append(learner.thin(pa.concat_tables(group)))
+        parts.append(learner.downsample(pa.concat_tables(group)))
     whole = learner.sample(table)
     assert parts[0].sort_by("id") == whole
     named = [(channel, size) for channel, size in kept if not weights or weights.get(channel or "")]
@@ -267,7 +267,7 @@ def test_shards_sampled_and_put_together_in_any_groups_are_as_one(
 
 def read_round(table: pa.Table, seed: int, wanted: dict[str, float], most: int) -> dict[str, list[str]]:
     """Of each channel the texts in order of their hashes, round and round until the bytes wanted are reached."""
-    order = np.argsort(mixed(words(table["id"]), seed, "tokenizer"))
+    order = np.argsort(seeded_hash(words(table["id"]), seed, "tokenizer"))
     result: dict[str, list[str]] = {}
     for name, limit in wanted.items():
         own = [row["text"] for row in table.take(order).to_pylist() if row["channel"] == name]
@@ -288,7 +288,7 @@ def test_what_is_learned_from_follows_the_weights_where_there_is_too_little(
     table = rows(texts(count=900), ["a"] * 700 + ["b"] * 150 + ["c"] * 50)
     there = {name: sum(len(r["text"].encode()) for r in table.to_pylist() if r["channel"] == name) for name in weights}
     total = min(sample, sum(there.values()))
-    learner = TokenizerLearned(SETTINGS.model_copy(update={"sample": sample}), 1, weights)
+    learner = TokenizerEstimator(SETTINGS.model_copy(update={"sample": sample}), 1, weights)
     data, facts = learner.fit(pa.concat_tables(learner.sample(table.slice(at, 90)) for at in range(0, 900, 90)))
     read = read_round(table, 1, {name: weight * total for name, weight in weights.items()}, REPEATS)
     assert data == learn([text for found in read.values() for text in found], learner.settings)
@@ -303,7 +303,7 @@ def test_what_is_learned_from_follows_the_weights_where_there_is_too_little(
 
 def test_a_document_is_learned_from_eight_times_at_most() -> None:
     table = rows(["one two three" * 50, "four"], ["a", "b"])
-    learner = TokenizerLearned(SETTINGS, 1, {"a": 1.0, "b": 1.0})
+    learner = TokenizerEstimator(SETTINGS, 1, {"a": 1.0, "b": 1.0})
     data, facts = learner.fit(learner.sample(table))
     assert facts["channels"] == {"a": {"bytes": 650, "learned": 650}, "b": {"bytes": 4, "learned": 32}}
     assert data == learn(["one two three" * 50, *["four"] * 8], SETTINGS)
@@ -322,7 +322,7 @@ def test_without_weights_every_channel_is_learned_from_by_its_size() -> None:
 
 
 def test_documents_that_are_not_kept_are_not_learned_from() -> None:
-    learner = TokenizerLearned(SETTINGS, 1, {})
+    learner = TokenizerEstimator(SETTINGS, 1, {})
     assert learner.sample(rows(["one", "two"], ["a", "a"], kept=False)).num_rows == 0
     with pytest.raises(TokenizerError, match="no kept document"):
         learner.fit(learner.sample(rows([], [])))
