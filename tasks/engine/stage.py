@@ -322,9 +322,9 @@ class Node:
 
     name: str
     stage: Any
-    """A Stage, CorpusStage or Learned."""
+    """A Stage, CorpusStage or Estimator."""
     pins: tuple[str, ...] = ()
-    """Learned things it needs."""
+    """What it needs that estimators learned."""
     ready: bool = True
     """Whether those are pinned; until then its fingerprint, and all that reads its columns, is unknown."""
 
