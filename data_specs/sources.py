@@ -14,7 +14,8 @@ class SourceSettings(Settings):
 
     paths: str | tuple[str, ...]
     """Glob pattern(s), relative to the working directory, or URLs that fsspec reads (s3://, https://). Links to files
-    are read; a link to a folder is followed where it is written out, not by a wildcard."""
+    are read; a link to a folder is followed where it is written out, not by a wildcard. One may be added or widened:
+    files that were read keep their names, and only others are read."""
     license: str = "unknown"
     """SPDX identifier or a word; kept with the source, never a value of a document."""
     count: Annotated[int, Field(ge=1)] | None = None

@@ -7,11 +7,14 @@ be read are not in it, nor those of a shard that was quarantined.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from data_specs.spec import Spec
+from tasks.engine.reading import Reader
 from tasks.engine.stage import digest
-from tasks.storage.store import Store
+from tasks.storage.store import DeniedError, Store
 
 _CHOOSING = {"paths", "match", "count", "listing"}
 """Settings of a source that choose its files: where they change, none has gone."""
@@ -38,9 +41,19 @@ class Listings:
         """Files that were read and that the settings still choose, if they are there."""
         return self.read(source) if self.last.get(source, {}).get("chosen") == self.chosen[source] else set()
 
-    def commit(self, files: dict[str, set[str]]) -> None:
-        """Note what was read of each source."""
+    def digests(self, source: str) -> dict[str, str]:
+        """The digests of the files that were read; none where an earlier version noted them."""
+        entry = self.last.get(source, {})
+        return dict(zip(entry["files"], entry["digests"], strict=True)) if "digests" in entry else {}
+
+    def commit(self, files: Mapping[str, Collection[str]], readers: Mapping[str, Reader]) -> None:
+        """Note what was read of each source, and what its reader has to know of it. A store that may not be written
+        holds all that is read of it."""
         now = {name: {"chosen": self.chosen[name], "files": sorted(keys)} for name, keys in files.items()}
-        if now != self.last:
-            self.store.commit_json(self.path, {"sources": now})
-            self.last = now
+        noted = {name: entry | readers[name].noted(entry["files"]) for name, entry in now.items()}
+        if noted == self.last:
+            return
+        same = all(self.last.get(name, {}) | entry == self.last.get(name) for name, entry in now.items())
+        with suppress(*((DeniedError,) if same else ())):
+            self.store.commit_json(self.path, {"sources": noted})
+            self.last = noted

@@ -18,6 +18,7 @@ import orjson
 import pyarrow as pa
 
 from data_specs.spec import Spec
+from tasks.engine.listings import Listings
 from tasks.engine.reading import InputShard, Reader
 from tasks.engine.shuffle import Shuffle
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Instance, Node, RepeatedStage, Stage, digest
@@ -118,7 +119,9 @@ class Pipeline:
         """Find the input shards of every source, and `pin` how files are grouped, anew where they have outgrown what is
         pinned. Raises SourceError for a source that cannot be listed."""
         self.shards, self.unreadable = [], {}
+        listings = Listings(self.spec, self.store)
         for name, source_reader in self.readers.items():
+            source_reader.remember(listings.last.get(name, {}))
             found = self.pins.get(f"groups_{name}")
             pinned = found["value"] if found else None
             shards, groups = source_reader.shards(pinned)

@@ -6,7 +6,7 @@ The readers themselves, a kind of source each, are in `tasks.sources`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -117,6 +117,16 @@ class Reader(Protocol):
     @property
     def unreadable(self) -> Mapping[str, str]:
         """Files that `shards` found and that cannot be read, by key, and why; for people."""
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """The digests of the contents of the files that `shards` found, by key."""
+
+    def remember(self, entry: Mapping[str, Any]) -> None:
+        """Before `shards`: what the last run noted of the source (`noted`), with the keys of its `files`."""
+
+    def noted(self, keys: Sequence[str]) -> dict[str, Any]:
+        """After `shards`: what the next run has to know of the files `keys`. JSON."""
 
     @property
     def fingerprint(self) -> str:

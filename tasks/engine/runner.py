@@ -89,7 +89,7 @@ class Execution:
         damaged = [f"of source {name} {each.told}" for name, each in readings.items() if each.damaged]
         result.note = "; ".join([*said, *gone, *damaged, *filter(None, [result.note])])
         gates.read(self.pipeline, readings, listings)
-        listings.commit({name: each.whole for name, each in readings.items()})
+        listings.commit({name: each.whole for name, each in readings.items()}, self.pipeline.readers)
         return result
 
     def stage(self, name: str) -> StageResult:

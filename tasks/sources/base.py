@@ -19,6 +19,7 @@ from tasks.engine.reading import InputShard, Part, Read, SourceError
 from tasks.engine.stage import DOCUMENTS, Fingerprinted, digest
 from tasks.sources.compression import WINDOW
 from tasks.sources.files import File, Listing
+from tasks.sources.names import Noted
 from tasks.sources.refused import Refused
 from tasks.sources.text import line, normalise
 
@@ -185,6 +186,19 @@ class Reader(Fingerprinted):
     def unreadable(self) -> dict[str, str]:
         """Files that were listed and cannot be read, by key, and why."""
         return self.listing.unreadable
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digests of the files that were listed, by key."""
+        return self.listing.digests
+
+    def remember(self, entry: Mapping[str, Any]) -> None:
+        """Name files as the last run did, by the source's entry in its listing."""
+        self.listing.noted = Noted.of(entry)
+
+    def noted(self, keys: Sequence[str]) -> dict[str, Any]:
+        """What the next run has to know of the files `keys`: how they are named, and the digests of their contents."""
+        return {"names": self.listing.names(), "digests": [self.listing.digests[key] for key in keys]}
 
     def hashed_settings(self) -> dict[str, Any]:
         settings = {"source": self.source, **super().hashed_settings()}

@@ -3,8 +3,9 @@
 Links to files are files under their own names. A link to a folder is followed where a pattern spells it out, not by its
 wildcards. A link that leads nowhere, and a local file that cannot be opened, is listed as unreadable.
 
-A file has a key, its path below the folder that all patterns share. Keys, not paths, enter the values of documents, so
-data may move with the paths of its spec. A byte of a local name that is no UTF-8 is written `//` and two hexadecimal
+A file has a key, its path below the folder that all patterns share, or shared when the source was first read
+(`tasks.sources.names`). Keys, not paths, enter the values of documents, so data may move with the paths of its spec. A
+byte of a local name that is no UTF-8 is written `//` and two hexadecimal
 digits in the key: `caf//e9.txt`. No path has an empty part, so no two files have one key, and a key leads to its file.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import gzip
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from tasks.engine.reading import SourceError, written
 from tasks.engine.stage import digest
 from tasks.sources import far
 from tasks.sources.digests import Digests, remembered
+from tasks.sources.names import Noted, below, relative
 
 _VALIDATORS = (
     *("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "crc32c", "content_settings", "checksum"),
@@ -80,10 +82,16 @@ class Listing:
         self.index = settings.listing if isinstance(settings, WarcSource) else None
         self.unreadable: dict[str, str] = {}
         """Files that `files` found and that cannot be read, by key, and why."""
+        self.digests: dict[str, str] = {}
+        """The digests of the files that `files` found, by key."""
+        self.noted: Noted | None = None
+        """What the last run noted of the files' names."""
+        self._folder: str | None = None
+        """The folder that keys are relative to, once it is known."""
 
     @cached_property
     def root(self) -> str:
-        """The folder or URL that keys are relative to."""
+        """The folder or URL that the patterns share: what `match` is relative to."""
         if self.index:
             return _absolute(self.settings.patterns[0]).rstrip("/") + "/"
         plain = [_MAGIC.split(_absolute(pattern), maxsplit=1)[0] for pattern in self.settings.patterns]
@@ -92,8 +100,10 @@ class Listing:
 
     def path(self, key: str) -> str:
         """Where the file of a key lies."""
-        path = self.root + key
-        return _ESCAPED.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), path) if path.startswith("/") else path
+        if self._folder is None:
+            self._folder = self._keeps(self._found()) if self.noted else self.root
+        path = below(self._folder, key)
+        return _unescaped(path)
 
     def files(self) -> list[File]:
         """The files, sorted by key, `match` and then `count` applied, but for those that are `unreadable`. Raises
@@ -112,11 +122,35 @@ class Listing:
                     f"{self.settings.match!r}; correct `match`, or leave it out"
                 )
         chosen = names[: self.settings.count]
-        keys = [FOREIGN.sub(lambda byte: f"//{ord(byte[0]) - 0xDC00:x}", name) for name in chosen]
+        self._folder = self._keeps(chosen)
+        keys = self._keys(chosen, self._folder) or []
         step = -(-len(keys) // _TASKS)
         batches = [keys[start : start + step] for start in range(0, len(keys), step)]
         with remembered(self.root) as digests, ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(chain.from_iterable(pool.map(partial(self._files, digests), batches)))
+            files = list(chain.from_iterable(pool.map(partial(self._files, digests), batches)))
+        self.digests = {file.key: file.digest for file in files}
+        return files
+
+    def names(self) -> dict[str, str]:
+        """What a later run has to know of how the files are named (`Noted`), once they are listed."""
+        folder = self._folder or self.root
+        root = "" if "@" in folder else folder  # a password is not noted
+        return {"patterns": self._written, "root": root, "offset": relative(folder, self.root) or ""}
+
+    @property
+    def _written(self) -> str:
+        return digest(list(self.settings.patterns))
+
+    def _keeps(self, names: Collection[str]) -> str:
+        """The folder that keys are relative to, of files named below `root`."""
+        if not self.noted or self.index:
+            return self.root
+        return self.noted.folder(self.root, self._written, partial(self._keys, names))
+
+    def _keys(self, names: Collection[str], folder: str) -> list[str] | None:
+        """The keys below a folder, sorted, of files named below `root`; None where one cannot be said so."""
+        keys = [relative(self.root + name, folder) for name in names]
+        return None if None in keys else [_escaped(key) for key in sorted(key for key in keys if key is not None)]
 
     @property
     def _patterns(self) -> str:
@@ -186,6 +220,16 @@ class Listing:
             raise SourceError(
                 f"source {self.source}: {what} cannot be read: {reason}; correct `{key}` or the rights, or try later"
             ) from error
+
+
+def _escaped(name: str) -> str:
+    """A name as it stands in keys."""
+    return FOREIGN.sub(lambda byte: f"//{ord(byte[0]) - 0xDC00:x}", name)
+
+
+def _unescaped(path: str) -> str:
+    """A local path with the bytes that are no UTF-8; a URL as it is."""
+    return _ESCAPED.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), path) if path.startswith("/") else path
 
 
 def _absolute(pattern: str) -> str:

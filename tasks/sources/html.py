@@ -32,6 +32,10 @@ class HtmlReader(Reader):
     def hashed_settings(self) -> dict[str, Any]:
         return {**super().hashed_settings(), "extract": self._pages.hashed_settings()}
 
+    def remember(self, entry: Mapping[str, Any]) -> None:
+        if self.settings.base is None:  # else addresses follow the patterns, and so do names
+            super().remember(entry)
+
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files = self.listing.files()
         number = self.groups(files, GROUP, groups, self.settings.groups)
