@@ -8,7 +8,7 @@ nobody's jobs and are not in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,13 +106,16 @@ def learned(pipeline: Pipeline, stage: Estimator, output: Output) -> Cost | None
 def newest(store: Store, parent: str, stem: str, fingerprint: str) -> str | None:
     """Of the folders `<stem>@<fingerprint>` in `parent` that have a manifest: that of `fingerprint`, else the one last
     written. An empty `stem` is any."""
-    best: tuple[bool, int, str] | None = None
+    found = [(name.endswith(f"@{fingerprint}"), written, name) for name, written in folders(store, parent, stem)]
+    return max(found)[2] if found else None
+
+
+def folders(store: Store, parent: str, stem: str) -> Iterator[tuple[str, int]]:
+    """The folders `<stem>@<fingerprint>` in `parent` that have a manifest, and when that was last written to."""
     for name in store.folders(parent):
-        head, _, tail = name.rpartition("@")
+        head = name.rpartition("@")[0]
         if head and head == (stem or head) and (segments := list(store.list(f"{parent}/{name}/manifest"))):
-            found = (tail == fingerprint, int(segments[-1].split("-")[0]), name)
-            best = max(best or found, found)
-    return best[2] if best else None
+            yield name, int(segments[-1].split("-")[0])
 
 
 def _waiting(pipeline: Pipeline, stage: Instance, roles: tuple[str, ...]) -> int:

@@ -8,13 +8,14 @@ spent. What never ran has none, and is named as unknown.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from data_specs import redaction
-from flows import costs, summary
+from flows import changes, costs, summary
 from flows.costs import Cost
 from flows.differences import differences
 from flows.run import Run
@@ -22,7 +23,6 @@ from flows.terminal import Notes, console, pairs, table
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Estimator, Node
 from tasks.storage.pins import without
-from tasks.storage.store import Store
 from training import checkpoint, model
 
 _COST = "expected_core_hours"
@@ -77,28 +77,29 @@ def _stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
     entry["bytes"] = int(index.bytes.sum())
     if not entry["to_do"]:
         return entry
-    because, cost = _computed(pipeline, node, entry["to_do"]) if node else _read(pipeline, missing)
+    if node:
+        because, cost = _computed(pipeline, node, entry["to_do"])
+    else:
+        entry["files"] = changes.files(pipeline)
+        because, cost = _read(pipeline, missing, entry["files"])
     return entry | {"because": because} | ({} if entry["state"] == "partial" else _expected(cost))
 
 
 def _computed(pipeline: Pipeline, node: Node, to_do: int) -> tuple[str, Cost | None]:
     """Why a stage has something to do, and what that costs."""
     stage, output = node.stage, pipeline.outputs[node.name]
-    parent, _, stem = (stage.folder or f"columns/{stage.name}").partition("/")
-    stem = "" if stage.folder else stem  # a folder of its own is named by what it was made with
-    found = costs.newest(pipeline.store, parent, stem, stage.fingerprint if node.ready else "")
+    folder = changes.nearest(pipeline, node)
     unknown = [pin for pin in node.pins if pipeline.pins.get(pin) is None]
     because = f"waits for {', '.join(f'learn_{pin}' for pin in unknown)}" if not node.ready else ""
-    if found is None:
+    if folder is None:
         return because or "never ran", None
-    folder = f"{parent}/{found}"
-    because = because or _because(pipeline.store, folder, stage)
+    because = because or "; ".join(changes.settings(pipeline.store, folder, stage)) or "new input"
     if isinstance(stage, CorpusStage):
         return because, costs.corpus(pipeline, stage, output, node.ready, folder, to_do)
     return because, costs.shards(pipeline.store, folder, output.index, output.index.done, to_do)
 
 
-def _read(pipeline: Pipeline, missing: np.ndarray) -> tuple[str, Cost | None]:
+def _read(pipeline: Pipeline, missing: np.ndarray, new: Mapping[str, changes.Files]) -> tuple[str, Cost | None]:
     """Why documents have to be read, by source, and what that costs."""
     index, said, total = pipeline.outputs["documents"].index, [], Cost()
     sources = np.array([shard.source for shard in pipeline.shards])
@@ -107,7 +108,9 @@ def _read(pipeline: Pipeline, missing: np.ndarray) -> tuple[str, Cost | None]:
         reader = pipeline.readers[name]
         found = costs.newest(pipeline.store, "documents", name, reader.fingerprint)
         folder = f"documents/{found}"
-        said.append(f"{name}: {_because(pipeline.store, folder, reader) if found else 'never ran'}")
+        why = changes.settings(pipeline.store, folder, reader) if found else ["never ran"]
+        why = why or list(filter(None, [getattr(reader, "regrouped", ""), changes.told(new.get(name, {}))]))
+        said.append(f"{name}: {'; '.join(why) or 'new input'}")
         cost = costs.shards(pipeline.store, folder, index, sources == name, count) if found else None
         known &= cost is not None
         total += cost or Cost()
@@ -135,16 +138,6 @@ def _train(run: Run, planned: str | None, training: dict[str, Any]) -> dict[str,
     return entry | {"because": because} | _expected(Cost(run.spec.training.workers, seconds, size))
 
 
-def _because(store: Store, folder: str, made_by: Any) -> str:
-    """What differs between a stage or reader and the fingerprint that a folder was written with."""
-    try:
-        before = store.json(f"{folder}/recipe.json")
-    except FileNotFoundError:  # a run was killed before it wrote it
-        before = {}
-    because = "; ".join(differences("", before, made_by.fingerprint_fields()) if before else ())
-    return because or getattr(made_by, "regrouped", "") or "new input"
-
-
 def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
     """Every pin with its age in days, and whether the spec would now learn it differently."""
     found = []
@@ -166,6 +159,9 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
             entry["moved"] = f"learned anew by the next run, as {', '.join(moved)} moved"
         elif name in learned and (changed := differences("", pin["ingredients"], learned[name].fingerprint_fields())):
             entry["settings_since_changed"] = "; ".join(changed) + f" (--retrain {name} learns it anew)"
+        elif name in learned and (changed := changes.texts(pipeline, pin, learned[name])):
+            why = f"learned from text that was made otherwise: {'; '.join(changed)}"
+            entry["text_since_changed"] = f"{why} (--retrain {name} learns it anew)"
         found.append(entry)
     return found
 
@@ -220,7 +216,7 @@ def show(found: dict[str, Any]) -> None:
     pins = table("pin", "sha256", "age in days", "run", "", title="Pins")
     notes = Notes()
     for pin in found["pins"]:
-        told = (pin.get("settings_since_changed", pin.get("moved", "")), pin.get("without", ""))
+        told = (pin.get(key, "") for key in ("settings_since_changed", "text_since_changed", "moved", "without"))
         changed = notes.cell(pin["name"], "; ".join(filter(None, told)))
         pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], changed)
     console().print(pins)

@@ -18,6 +18,7 @@ import orjson
 import pyarrow as pa
 
 from data_specs.spec import Spec
+from tasks.engine import upstream
 from tasks.engine.listings import Listings
 from tasks.engine.reading import InputShard, Reader
 from tasks.engine.shuffle import Shuffle
@@ -133,7 +134,7 @@ class Pipeline:
     def documents(self) -> Output:
         """Resolve the documents: the only output whose keys come from files outside the store."""
         fingerprints = {name: found.fingerprint for name, found in self.readers.items()}
-        folder = {name: self._documents_folder(name) for name in self.readers}
+        folder = {name: self.documents_folder(name) for name in self.readers}
         folders = [folder[shard.source] for shard in self.shards]
         keys = [digest([fingerprints[shard.source], shard.source, shard.name, shard.digest]) for shard in self.shards]
         entries = (entry for folder in dict.fromkeys(folders) for entry in Manifest(self.store, folder).entries())
@@ -152,7 +153,7 @@ class Pipeline:
         self.outputs["documents"] = output
         return output
 
-    def _documents_folder(self, source: str) -> str:
+    def documents_folder(self, source: str) -> str:
         return self._staging_path("documents", f"documents/{source}@{self.readers[source].fingerprint}")
 
     def _staging_path(self, name: str, folder: str) -> str:
@@ -163,7 +164,7 @@ class Pipeline:
         go first and the new ones come last, so that no entry ever describes another file's values."""
         if self.staged is None:
             return
-        documents = {self._documents_folder(source) for source in self.readers}
+        documents = {self.documents_folder(source) for source in self.readers}
         folders = documents if name == "documents" else {self.folder(self.node(name).stage)}
         self.staged = None
         for folder in folders:
@@ -474,7 +475,7 @@ class Pipeline:
         """The same of the folders that a stage's output lies in, as far as there is one."""
         output = self.outputs[name]
         present = {output.folders[place] for place in np.flatnonzero(output.index.done).tolist()}
-        made: dict[str, Any] = {self._documents_folder(source): found for source, found in self.readers.items()}
+        made: dict[str, Any] = {self.documents_folder(source): found for source, found in self.readers.items()}
         for folder in sorted(present):
             self.describe(folder, made[folder] if name == "documents" else self.node(name).stage)
 
@@ -487,6 +488,8 @@ class Pipeline:
             "ingredients": batch.stage.fingerprint_fields(),
         }
         facts = {"rows": entry["rows"], **entry["facts"]}
+        if texts := upstream.texts(self, batch.stage):
+            pin["texts"] = texts
         if batch.without:
             facts["without"] = {"count": len(batch.without), "shards": batch.without[:NAMED]}
         self.pins.set(batch.stage.label, pin | {"facts": facts})

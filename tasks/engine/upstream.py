@@ -1,0 +1,38 @@
+"""Which texts a stage comes from: those that extraction made, and those that stages rewrote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tasks.engine.stage import Estimator, Fingerprinted, Node, Rewriting
+
+if TYPE_CHECKING:
+    from tasks.engine.pipeline import Pipeline
+
+EXTRACTED = frozenset({"text", "title", "date", "author", "site"})
+"""Columns of documents that extraction makes."""
+
+
+def texts(pipeline: Pipeline, stage: Estimator | Fingerprinted) -> list[str]:
+    """The folders of what made the texts that a stage reads, or that led to what it reads: of each source's documents,
+    and of stages that rewrite text. They change with the settings that those were made with."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [stage.read_from(role) for role in stage.inputs]
+    while waiting:
+        name = waiting.pop()
+        provider = pipeline.provider[name]
+        if name in EXTRACTED and provider == "documents":
+            found.update(pipeline.documents_folder(source) for source in pipeline.readers)
+        elif provider != "documents" and provider not in seen:
+            seen.add(provider)
+            node = pipeline.node(provider)
+            if isinstance(node.stage, Rewriting):
+                found.add(pipeline.folder(node.stage))
+            waiting.extend(node.inputs)
+    return sorted(found)
+
+
+def rewriting(pipeline: Pipeline) -> list[Node]:
+    """The stages that rewrite text."""
+    return [node for node in pipeline.nodes if isinstance(node.stage, Rewriting)]

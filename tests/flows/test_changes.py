@@ -1,0 +1,103 @@
+"""What `plan` says of a changed spec or source: which files are new and why, which setting, which pin's text."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.forecast import forecast
+from flows.run import Run
+from tests import small
+from tests.whole import go
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A spec with two scorers and a text that is rewritten, its corpus up to the held-out documents and scorers."""
+    spec = small.corpus(tmp_path_factory.mktemp("changes"), documents=30)
+    written = spec.read_text().replace(
+        "stages:\n",
+        "text: clean\nstages:\n  clean: {kind: normalise}\n"
+        "  edu: {kind: quality, reference: \"url like '%/0/%'\"}\n"
+        "  fluent: {kind: quality, reference: \"url like '%/1/%'\", sample: 5000}\n",
+    )
+    spec.write_text(written)
+    go(spec, until="fluent")
+    return spec
+
+
+@pytest.fixture
+def copied(computed: Path, tmp_path: Path) -> Path:
+    shutil.copytree(computed.parent, tmp_path / "copy")
+    spec = tmp_path / "copy" / computed.name
+    spec.write_text(spec.read_text().replace(str(computed.parent), str(tmp_path / "copy")))
+    return spec
+
+
+def asked(spec: Path, *settings: str) -> dict[str, Any]:
+    run = Run.of(str(spec), None, settings)
+    run.resolve()
+    return forecast(run)
+
+
+def because(found: dict[str, Any], stage: str) -> str:
+    return next(each for each in found["stages"] if each["name"] == stage).get("because", "")
+
+
+def pins(found: dict[str, Any]) -> dict[str, str]:
+    return {pin["name"]: pin.get("text_since_changed", "") for pin in found["pins"]}
+
+
+def test_files_that_came_changed_or_moved_are_told_apart(copied: Path) -> None:
+    assert because(asked(copied), "documents") == ""
+    folder = next(copied.parent.rglob("web-00.jsonl.gz")).parent
+    small.web(folder, 7, 20, 1)
+    (folder / "web-01.jsonl.gz").rename(folder / "web-09.jsonl.gz")
+    (folder / "web-02.jsonl.gz").write_bytes((folder / "web-00.jsonl.gz").read_bytes() * 2)
+    found = asked(copied)
+    assert because(found, "documents") == (
+        "web: 1 new file (web-07.jsonl.gz), 1 changed file (web-02.jsonl.gz), "
+        "1 moved file (web-09.jsonl.gz, was web-01.jsonl.gz)"
+    )
+    [documents] = [each for each in found["stages"] if each["name"] == "documents"]
+    assert documents["files"]["web"]["moved"] == {"count": 1, "files": {"web-09.jsonl.gz": "web-01.jsonl.gz"}}
+
+
+def test_of_two_stages_of_a_kind_each_is_compared_with_its_own_last_output(copied: Path) -> None:
+    found = asked(copied, "stages.fluent.epochs=7")
+    assert "settings.epochs" not in because(found, "edu") == ""
+    changed = asked(copied, "stages.fluent.where=language = 'en'")
+    assert because(changed, "edu") == ""
+    assert "where" in because(changed, "fluent")
+    assert "reference" not in because(changed, "fluent")
+
+
+def test_a_pin_says_that_its_text_was_extracted_or_rewritten_otherwise(copied: Path) -> None:
+    assert not any(pins(asked(copied)).values())
+    rewritten = pins(asked(copied, "stages.clean.blank_lines=false"))
+    assert "clean: settings.blank_lines" in rewritten["edu"]
+    assert "--retrain edu" in rewritten["edu"]
+    assert "clean: settings.blank_lines" in rewritten["fluent"]
+    assert "left out since" in pins(asked(copied, "text=text"))["edu"]
+    read = pins(asked(copied, "sources.web.text=title"))
+    assert "web: settings.text: text -> title" in read["held_out"]
+
+
+def test_a_pin_of_an_earlier_version_says_nothing_of_its_text(copied: Path) -> None:
+    [path] = copied.parent.rglob("pins/*.json")
+    run = Run.of(str(copied))
+    for history in run.pipeline.pins.history.values():
+        for pin in history:
+            pin.pop("texts", None)
+    run.store.commit_json(str(path.relative_to(path.parents[1])), run.pipeline.pins.history)
+    assert not any(pins(asked(copied, "stages.clean.blank_lines=false")).values())
+
+
+def test_a_source_that_came_since_is_no_change_of_text(copied: Path) -> None:
+    small.web(copied.parent / "other", 3, 5, 2)
+    added = asked(copied, f"sources.other={{kind: jsonl, paths: '{copied.parent}/other/*.gz'}}")
+    assert not any(pins(added).values())
+    assert "other: never ran" in because(added, "documents")
