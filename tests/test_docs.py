@@ -212,6 +212,46 @@ def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_
     assert len(fingerprints) == 2
 
 
+def test_a_kind_of_source_is_added_to_the_letter_of_its_page(tmp_path: Path) -> None:
+    if (ROOT / "tasks" / "sources" / "mbox.py").exists():
+        pytest.skip("the page's source was added here")
+    page = (ROOT / "docs" / "adding_a_source.md").read_text()
+    settings, module, imports, case, test = [text for language, text in blocks(page) if language == "python"]
+    [asked] = [text for language, text in blocks(page) if language == "yaml"]
+    [command] = [text for language, text in blocks(page) if language == "console"]
+    house = tmp_path / "house"
+    for name in ("data_specs", "tasks"):
+        shutil.copytree(ROOT / name, house / name)
+    (house / "tasks/sources/mbox.py").write_text(module)
+    tested = house / "tests/tasks/sources/test_mbox.py"
+    tested.parent.mkdir(parents=True)
+    tested.write_text(test)
+    kinds = house / "data_specs/sources.py"
+    edited(kinds, ("Source = Annotated[", settings + "\n\n"))
+    kinds.write_text(kinds.read_text().replace("Source = Annotated[", "Source = Annotated[MboxSource | "))
+    edited(
+        house / "tasks/sources/__init__.py",
+        ("from data_specs.sources", imports),
+        ("        case JsonlSource():", case),
+    )
+
+    environment = os.environ | {"PYTHONPATH": str(house)}
+    program, *arguments = command.removeprefix("$ ").split()
+    assert program == ".venv/bin/pytest"
+    alone = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    ended = subprocess.run(alone, cwd=house, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout
+    assert "1 passed" in ended.stdout
+
+    (tmp_path / "asked.yaml").write_text(f"name: docs\n{asked}channels: {{all: 'true'}}\n")
+    build = "import sys; from data_specs.load import load; from tasks import registry; from data_specs.schema import "
+    build += "written; print(registry.readers(load(sys.argv[1])), 'MboxSource' in str(written()))"
+    made = [sys.executable, "-c", build, str(tmp_path / "asked.yaml")]
+    said = subprocess.run(made, cwd=house, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "MboxReader" in said
+    assert said.endswith("True\n")
+
+
 def test_text_is_rewritten_to_the_letter_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "rewriting_text.md").read_text()
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
