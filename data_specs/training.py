@@ -98,17 +98,34 @@ class Batch(Settings):
 
 
 class LearningRate(Settings):
-    """A pure function of the place in the plan."""
+    """A pure function of the place in the plan; training/schedule.py has the formulas."""
 
     peak: Annotated[float, Field(gt=0)] = 4e-3
-    schedule: Literal["wsd", "cosine", "constant"] = "wsd"
-    """Warm-up, stable, decay (Hu et al. 2024), or warm-up and half a cosine (Loshchilov & Hutter 2017)."""
+    """Largest rate; for noam the factor before (hidden x steps) ** -0.5."""
+    schedule: Literal["wsd", "cosine", "linear", "inverse_sqrt", "noam", "constant"] = "wsd"
+    """Warm-up, stable, decay (Hu et al. 2024); or warm-up and half a cosine (Loshchilov & Hutter 2017), a line to the
+    floor, one over the root of the steps (Raffel et al. 2020), the same scaled by the model's width (Vaswani et al.
+    2017), or nothing more."""
     warmup: Steps = 20
     """Steps of linear warm-up."""
     decay: Share = 0.2
-    """Last share of the steps in which wsd decays linearly."""
+    """Last share of the steps in which wsd decays."""
+    shape: Annotated[
+        Literal["linear", "cosine", "exponential", "1-sqrt"], Field(exclude_if=lambda shape: shape == "linear")
+    ] = "linear"
+    """How wsd decays; 1-sqrt is that of Hägele et al. 2024."""
     floor: Share = 0.0
-    """Share of the peak at the end."""
+    """Share of the peak at the end, and of inverse_sqrt and noam the least."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LearningRate:
+        if self.shape != "linear" and self.schedule != "wsd":
+            raise ValueError(f"shape is how wsd decays; {self.schedule} has none")
+        if self.shape == "exponential" and not self.floor:
+            raise ValueError("an exponential decay needs a floor above 0, such as 1%")
+        if self.schedule in ("inverse_sqrt", "noam") and not self.warmup:
+            raise ValueError(f"{self.schedule} needs a warm-up of at least one step, from whose end it falls")
+        return self
 
 
 class Evaluate(Settings):

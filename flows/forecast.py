@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from data_specs import redaction
+from data_specs.spec import Spec
 from flows import changes, costs, summary
 from flows.costs import Cost
 from flows.differences import differences
@@ -24,8 +25,11 @@ from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Estimator, Node
 from tasks.storage.pins import without
 from training import checkpoint, model
+from training.schedule import learning_rate
 
 _COST = "expected_core_hours"
+_DRAWN = 60
+"""Steps, evenly spread, of which the learning rate is shown, at most."""
 
 
 def forecast(run: Run) -> dict[str, Any]:
@@ -188,8 +192,22 @@ def _training(run: Run, planned: str | None) -> dict[str, Any]:
         "parameters": parameters,
         "tokens_per_parameter": round(tokens / parameters, 2),
         "flops": model.flops(spec.model, vocabulary, spec.training.sequence) * positions,
+        "learning_rate": _rates(spec),
         **later,
     }
+
+
+def _rates(spec: Spec) -> list[tuple[int, float]]:
+    """The learning rate from the first step to the last: (step, rate), of some steps."""
+    steps, settings = spec.steps, spec.training.learning_rate
+    some = np.unique(np.linspace(0, steps - 1, min(_DRAWN, steps)).astype(int)).tolist()
+    return [(step + 1, learning_rate(step, steps, settings, spec.model.hidden)) for step in some]
+
+
+def drawn(values: list[float]) -> str:
+    """Values from 0 on as a line of bars, the largest a full one."""
+    most = max(values) or 1.0
+    return "".join(" ▁▂▃▄▅▆▇█"[round(value / most * 8)] for value in values)
 
 
 def show(found: dict[str, Any]) -> None:
@@ -222,4 +240,6 @@ def show(found: dict[str, Any]) -> None:
     console().print(pins)
     notes.show()
     training = {name.replace("_", " "): value for name, value in found["training"].items()}
+    rates = [rate for _, rate in found["training"]["learning_rate"]]
+    training["learning rate"] = f"{drawn(rates)} {max(rates):.3g}"
     pairs(((name, f"{each:,}" if isinstance(each, int) else each) for name, each in training.items()), "Training")

@@ -131,7 +131,8 @@ class Trainer:
         began = time.perf_counter()
         phase, rows = self.plan.phases[self.cursor.phase], self.phases[self.cursor.phase]
         supervised = rows.target_count(self.cursor.row, phase.rows_per_step)
-        rate = learning_rate(self.cursor.planned(self.plan), self.plan.steps, self.settings.learning_rate)
+        place, width = self.cursor.planned(self.plan), self.spec.model.hidden
+        rate = learning_rate(place, self.plan.steps, self.settings.learning_rate, width)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         total = ChannelLoss(self.plan.channels, self.device)

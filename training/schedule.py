@@ -7,21 +7,44 @@ import math
 from data_specs.training import LearningRate
 
 
-def learning_rate(step: int, steps: int, settings: LearningRate) -> float:
-    """The rate of the step `step` (0-based) of a plan of `steps`; of a range that is skipped nothing is asked.
+def learning_rate(step: int, steps: int, settings: LearningRate, width: int) -> float:
+    """The rate of the step `step` (0-based) of a plan of `steps`, for a model of `width`; of a range that is skipped
+    nothing is asked.
 
-    Warm-up is linear and reaches the peak at its last step. Then `wsd` stays at the peak and falls linearly over the
-    last share of the steps (Hu et al. 2024), `cosine` follows half a cosine (Loshchilov & Hutter 2017), `constant`
-    stays. The last step of a plan would be followed by `floor * peak`.
+    Warm-up is linear and reaches the peak at its last step. What follows it, as a share of the peak:
+
+    - `constant`: 1.
+    - `wsd`: 1, then over the last share of the steps from 1 to the floor, by `shape` (Hu et al. 2024).
+    - `cosine`, `linear`: from 1 to the floor, by half a cosine (Loshchilov & Hutter 2017) or a line.
+    - `inverse_sqrt`: sqrt(warmup / step), never below the floor (Raffel et al. 2020).
+    - `noam`: the same, where the peak is that of Vaswani et al. 2017: `peak` / sqrt(width x warmup).
+
+    The last step of a plan that falls to the floor would be followed by `floor * peak`.
     """
+    peak = settings.peak
+    if settings.schedule == "noam":
+        peak /= math.sqrt(width * settings.warmup)
     if step < settings.warmup:
-        return settings.peak * (step + 1) / settings.warmup
-    floor = settings.peak * settings.floor
-    if settings.schedule == "cosine":
-        done = (step - settings.warmup) / max(1, steps - settings.warmup)
-        return floor + (settings.peak - floor) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+        return peak * (step + 1) / settings.warmup
+    return peak * _share(step, steps, settings)
+
+
+def _share(step: int, steps: int, settings: LearningRate) -> float:
+    """What is left of the peak at a step after the warm-up."""
+    if settings.schedule == "constant":
+        return 1.0
+    if settings.schedule in ("inverse_sqrt", "noam"):
+        return max(settings.floor, math.sqrt(settings.warmup / max(1, step)))
+    first, shape = settings.warmup, settings.schedule
     if settings.schedule == "wsd":
-        decay = settings.decay * steps
-        if steps - step < decay:
-            return floor + (settings.peak - floor) * max(0, steps - step) / decay
-    return settings.peak
+        first, shape = steps - settings.decay * steps, settings.shape
+    done = min(1.0, max(0.0, (step - first) / max(steps - first, 1e-9)))
+    return _fallen(done, shape, settings.floor)
+
+
+def _fallen(done: float, shape: str, floor: float) -> float:
+    """From 1 to the floor: how much is left when a share of the way is done."""
+    if shape == "exponential":
+        return floor**done
+    left = {"linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2, "1-sqrt": 1 - math.sqrt(done)}[shape]
+    return floor + (1 - floor) * left

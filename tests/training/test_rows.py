@@ -119,12 +119,12 @@ def test_the_learning_rate_follows_the_plan_past_what_is_skipped_and_ends_where_
     def rates(cursor: Cursor) -> list[tuple[int, float]]:
         found = []
         while place := cursor.seek(plan):
-            found.append((place.planned(plan), learning_rate(place.planned(plan), plan.steps, settings)))
+            found.append((place.planned(plan), learning_rate(place.planned(plan), plan.steps, settings, 64)))
             cursor = place.after(plan)
         return found
 
     straight, skipping = rates(Cursor()), rates(Cursor(skipped=skipped))
-    assert straight == [(step, learning_rate(step, plan.steps, settings)) for step in range(plan.steps)]
+    assert straight == [(step, learning_rate(step, plan.steps, settings, 64)) for step in range(plan.steps)]
     assert len(skipping) < len(straight)
     assert [rate for _, rate in skipping] == [straight[step][1] for step, _ in skipping]
     assert skipping[-1] == straight[-1]

@@ -1,4 +1,4 @@
-"""What a run keeps in the store: its learning rate's schedule, log and checkpoints."""
+"""What a run keeps in the store: its log and checkpoints."""
 
 from __future__ import annotations
 
@@ -8,47 +8,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load
-from transformers import get_cosine_schedule_with_warmup, get_wsd_schedule
 
-from data_specs.training import LearningRate
 from flows import summary
 from tasks.storage.store import Store
 from training import checkpoint, log
 from training.checkpoint import CheckpointError
 from training.rows import Cursor
-from training.schedule import learning_rate
-
-
-def oracle(make, steps: int, **settings) -> list[float]:
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=2.0)
-    schedule = make(optimizer, num_training_steps=steps, **settings)
-    rates = []
-    for _ in range(steps):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return rates
-
-
-def test_cosine_is_that_of_transformers_after_warm_up() -> None:
-    settings = LearningRate(peak=2.0, schedule="cosine", warmup=10)
-    expected = oracle(get_cosine_schedule_with_warmup, 100, num_warmup_steps=10)
-    assert np.allclose([learning_rate(s, 100, settings) for s in range(10, 100)], expected[10:], rtol=1e-12)
-
-
-def test_wsd_is_that_of_transformers_after_warm_up() -> None:
-    settings = LearningRate(peak=2.0, schedule="wsd", warmup=10, decay=0.25)
-    expected = oracle(get_wsd_schedule, 100, num_warmup_steps=10, num_decay_steps=25, decay_type="linear")
-    assert np.allclose([learning_rate(s, 100, settings) for s in range(10, 100)], expected[10:], rtol=1e-12)
-
-
-def test_warm_up_is_linear_to_the_peak_and_decay_ends_above_the_floor() -> None:
-    for schedule in ("wsd", "cosine", "constant"):
-        settings = LearningRate(peak=3.0, schedule=schedule, warmup=6, floor=0.1)
-        rates = [learning_rate(step, 60, settings) for step in range(60)]
-        assert np.allclose(rates[:6], 3.0 * np.arange(1, 7) / 6)
-        assert max(rates) == 3.0
-        assert min(rates[6:]) == 3.0 if schedule == "constant" else 0.3 < rates[-1] < 0.6
 
 
 def test_the_log_has_each_step_once_after_kills_and_resumes(tmp_path: Path) -> None:
