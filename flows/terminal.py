@@ -23,6 +23,8 @@ _SIDE_BY_SIDE = 8
 """Columns of a table, at most; rows with more are printed one below the other."""
 _NARROW = 12
 """Characters that a column of a table needs, at least."""
+_STEPS = 20
+"""Steps of a training that are named for one document, at most."""
 _LONGEST = 1000
 """Rows that are printed, at most."""
 
@@ -111,6 +113,53 @@ def document(found: dict[str, Any], stages: dict[str, dict[str, Any]]) -> None:
     console().print("\n" + escaped(found["text"]) + "\n", soft_wrap=True)
     for stage, columns in stages.items():
         pairs(columns.items(), stage)
+
+
+def blame(found: dict[str, Any]) -> None:
+    """Print the documents of a step, the highest loss first."""
+    logged = found["logged"]
+    channels = {name: loss for name, (loss, _) in (logged["channels"] or {}).items() if loss is not None}
+    said = [f"step {found['step']:,} of {found['run']}: {found['documents']:,} documents"]
+    if logged["loss"] is not None:
+        said.append(f"loss {logged['loss']:.3f} ({', '.join(f'{n} {loss:.3f}' for n, loss in channels.items())})")
+    if logged["reason"]:
+        said.append(f"it stopped the run: {logged['reason']}")
+    console().print(escaped("; ".join(said)), soft_wrap=True)
+    how = "those that the step read them with" if found["exact"] else "the nearest kept"
+    weights = f"the weights after step {found['weights_of_step']:,}, {how}"
+    console().print(f"losses by {weights}: {found['loss']:.3f} over all its targets", soft_wrap=True)
+    grid = table("loss", "targets", "channel", "document", "text")
+    shown = found["shown"]
+    for number, row in enumerate(shown):
+        if number and len(shown) < found["documents"] and number == len(shown) // 2:
+            grid.add_section()
+        where = row.get("url") or row.get("read_from") or row["file"]
+        name = f"{line(where)}\n{row.get('id', row['position'])}"
+        grid.add_row(cell(row["loss"]), cell(row["tokens"]), escaped(row["channel"]), name, line(row.get("text")))
+    console().print(grid)
+
+
+def lineage(found: dict[str, Any]) -> None:
+    """Print what became of a document."""
+    console().print(escaped(f"{found['id']}  {found['source']}  {found['url'] or ''}"), soft_wrap=True)
+    for text in _verdict(found["verdict"]):
+        console().print(escaped(text), soft_wrap=True)
+    for use in found["runs"]:
+        steps = [f"{each['step']:,}" for each in use["steps"]]
+        some = ", ".join(steps[:_STEPS]) + (f", ... ({len(steps):,} steps)" if len(steps) > _STEPS else "")
+        said = f"trained on at steps {some}: {use['tokens']:,} targets" if steps else "not trained on so far"
+        said += f"; {use['to_come']:,} rows to come" if use["to_come"] else ""
+        said = "held out: evaluated on, never trained on" if use["held_out"] else said
+        console().print(escaped(f"{use['run']}: {said}"), soft_wrap=True)
+    if not found["runs"]:
+        console().print("no training's plan reads it")
+
+
+def samples(run: str, step: int, prompt: str, texts: Sequence[str]) -> None:
+    """Print what a checkpoint goes on with, each behind the prompt."""
+    console().print(escaped(f"{run}, step {step:,}"))
+    for text in texts:
+        console().print("\n" + escaped(prompt + text), soft_wrap=True)
 
 
 def _verdict(found: dict[str, Any]) -> Iterator[str]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from data_specs.spec import Spec
+from data_specs.training import Model
 from flows.differences import differences
 from tasks.engine import garbage_collection
 from tasks.engine.pipeline import Pipeline
 from tasks.storage.store import DeniedError, Store
 from training import checkpoint, log
+from training.checkpoint import CheckpointError
+from training.rows import Plan
+
+if TYPE_CHECKING:
+    from flows.run import Run
 
 EXECUTION_ONLY: dict[str, Any] = {
     "workers": True,
@@ -67,3 +74,45 @@ def _shaping(spec: dict[str, Any]) -> dict[str, Any]:
     training = {key: value for key, value in spec["training"].items() if EXECUTION_ONLY.get(key) is not True}
     batch = {key: value for key, value in training["batch"].items() if key not in EXECUTION_ONLY["batch"]}
     return kept | {"training": training | {"batch": batch}}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training in the store: its name, the spec with the model that it trains, and its plan."""
+
+    name: str
+    spec: Spec
+    plan: Plan
+
+
+def training(current: Run, name: str | None = None) -> Training:
+    """The training `runs/<name>`; without a name, that of the spec as it stands. Raises CheckpointError where there is
+    none."""
+    if name is None:
+        folder = current.training_folder()
+        if folder is None:
+            raise CheckpointError("this spec as it stands has no run plan, so no training: `sluice run` makes both")
+        name = folder.removeprefix("runs/")
+    try:
+        begun = current.store.json(f"runs/{name}/run.json")
+    except FileNotFoundError as error:
+        known = ", ".join(names(current.store)) or "none"
+        raise CheckpointError(f"there is no training runs/{name} in the store; there are: {known}") from error
+    of = {"model": Model.model_validate(begun["spec"]["model"]), "seed": begun["spec"]["seed"]}
+    spec = current.spec.model_copy(update=of)
+    return Training(name, spec, Plan.read(current.store, begun["plan"]))
+
+
+def tokenizer(current: Run, of: Training) -> str:
+    """The path of the tokenizer of a training: the one pinned whose digest its token files are named by. Raises
+    CheckpointError where there is none."""
+    [digest] = {path.split("/")[1].partition("@")[0] for path in of.plan.files}
+    for pin in reversed(current.pipeline.pins.history.get("tokenizer", ())):
+        if pin["sha256"].startswith(digest):
+            return str(pin["path"])
+    raise CheckpointError(f"the tokenizer of runs/{of.name}, whose digest begins with {digest}, is pinned no longer")
+
+
+def names(store: Store) -> list[str]:
+    """Every training that a store holds."""
+    return sorted(name for name in store.folders("runs") if store.exists(f"runs/{name}/run.json"))

@@ -1,7 +1,7 @@
 """Export of a checkpoint to a Hugging Face folder, which `AutoModelForCausalLM` and `AutoTokenizer` load.
 
-The weights are the float32 master weights of the checkpoint, as safetensors; reading needs neither DeepSpeed nor the
-ranks that wrote them.
+The weights are the float32 master weights of the checkpoint, as safetensors, in parts where they are large; reading
+needs neither DeepSpeed nor the ranks that wrote them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from pathlib import Path
 from data_specs.spec import Spec
 from tasks.storage.store import Store
 from tasks.tokenization.tokenizer import load
-from training import checkpoint
+from training import frozen
 from training import model as architecture
-from training.checkpoint import Reader
 from training.rows import Plan
+
+PART = "5GB"
+"""Bytes of a file of weights, at most: what hubs take."""
 
 
 def folder(run: str) -> str:
@@ -23,17 +25,19 @@ def folder(run: str) -> str:
     return f"runs/{run}/export"
 
 
-def write(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: str) -> dict[str, int]:
-    """Write `runs/<run>/export/` from the checkpoint of a step -> size in bytes of each file, by name. The same
-    checkpoint, the same bytes. Raises CheckpointError where the checkpoint does not verify."""
+def write(
+    store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: str, into: tuple[Store, str] | None = None
+) -> dict[str, int]:
+    """Write the model of a checkpoint and its tokenizer to a folder of a store, by default `runs/<run>/export` -> size
+    in bytes of each file, by name. The same checkpoint, the same bytes. Raises CheckpointError where the checkpoint
+    does not verify."""
     import torch
     from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    found = checkpoint.load(store, run, step)
-    checkpoint.verify(store, run, found.shards)
-    weights = Reader(store, run, found)
+    target, where = into or (store, folder(run))
+    weights = frozen.weights(store, run, step)
     vocabulary = store.read(tokenizer)
     loaded = load(vocabulary, tokenizer)
     special = {"eos": loaded.end, "bos": loaded.end, "pad": loaded.pad}  # documents end with one, and begin with none
@@ -51,7 +55,7 @@ def write(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: 
         model = LlamaForCausalLM.from_pretrained(None, config=config, state_dict=state)
         model.generation_config = GenerationConfig(**ids)
         model.config.use_cache = True
-        model.save_pretrained(temporary)
+        model.save_pretrained(temporary, max_shard_size=PART)
         (Path(temporary) / "vocabulary.json").write_bytes(vocabulary)
         PreTrainedTokenizerFast(
             tokenizer_file=f"{temporary}/vocabulary.json",
@@ -60,6 +64,6 @@ def write(store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: 
         ).save_pretrained(temporary)
         (Path(temporary) / "vocabulary.json").unlink()
         for path in sorted(Path(temporary).iterdir()):
-            store.commit(f"{folder(run)}/{path.name}", path.read_bytes())
+            target.commit(f"{where}/{path.name}".removeprefix("/"), path.read_bytes())
             sizes[path.name] = path.stat().st_size
     return sizes

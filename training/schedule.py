@@ -35,9 +35,9 @@ def _share(step: int, steps: int, settings: LearningRate) -> float:
         return 1.0
     if settings.schedule in ("inverse_sqrt", "noam"):
         return max(settings.floor, math.sqrt(settings.warmup / max(1, step)))
-    first, shape = settings.warmup, settings.schedule
-    if settings.schedule == "wsd":
-        first, shape = steps - settings.decay * steps, settings.shape
+    wsd = settings.schedule == "wsd"
+    first = steps - settings.decay * steps if wsd else settings.warmup
+    shape = settings.shape if wsd else settings.schedule
     done = min(1.0, max(0.0, (step - first) / max(steps - first, 1e-9)))
     return _fallen(done, shape, settings.floor)
 

@@ -3,7 +3,19 @@
 Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate stopped the run; 130 interrupted.
 """
 
-from flows.cli import funnel, gc, inspect, invalidate, plan, query, run  # noqa: F401 (each adds its command)
+from flows.cli import (  # noqa: F401 (each adds its command)
+    blame,
+    export_model,
+    funnel,
+    gc,
+    inspect,
+    invalidate,
+    lineage,
+    plan,
+    query,
+    run,
+    sample,
+)
 from flows.cli.command import cli, main
 
 __all__ = ["cli", "main"]

@@ -14,20 +14,27 @@ from tasks.storage.store import Store
 
 
 def step_documents(store: Store, folder: str, step: int) -> pa.Table:
-    """What a step reads, for tracing it back: `row` (int32, within the step), `channel` (string), `file` (string),
-    `position` (int64, the document's row in its shard), `offset` (int64), `length` (int32); in order.
-
-    Raises ValueError where the plan has no such step."""
+    """What a step of the plan (0-based) reads, as `row_documents` says it. Raises ValueError where the plan has no such
+    step."""
     plan = read_json(store, f"{folder}/plan.json")
     found = [n for n, p in enumerate(plan["phases"]) if p["first_step"] <= step < p["first_step"] + p["steps"]]
     if not found:
         raise ValueError(f"{folder} has steps 0 to {plan['steps'] - 1}, not {step}")
-    phase, size = plan["phases"][found[0]], plan["rows_per_file"]
-    first = (step - phase["first_step"]) * phase["rows_per_step"]
-    last = first + phase["rows_per_step"] - 1
-    names = [f"rows-{found[0]}-{number:05d}.arrow" for number in range(first // size, last // size + 1)]
+    phase = plan["phases"][found[0]]
+    return row_documents(
+        store, folder, found[0], (step - phase["first_step"]) * phase["rows_per_step"], phase["rows_per_step"]
+    )
+
+
+def row_documents(store: Store, folder: str, phase: int, first: int, count: int) -> pa.Table:
+    """What rows first .. first+count of a phase read, for tracing it back: `row` (int32, from `first` on), `channel`
+    (string), `file` (string), `position` (int64, the document's row in its shard), `offset` (int64), `length` (int32);
+    in order."""
+    plan = read_json(store, f"{folder}/plan.json")
+    size = plan["rows_per_file"]
+    names = [f"rows-{phase}-{number:05d}.arrow" for number in range(first // size, (first + count - 1) // size + 1)]
     rows = pa.concat_tables([_rows(store, folder, plan, name) for name in names])
-    rows = rows.slice(first - first // size * size, phase["rows_per_step"])
+    rows = rows.slice(first - first // size * size, count)
     counts = pc.list_value_length(rows["length"]).to_numpy()
     file, offset = pc.list_flatten(rows["file"]).to_numpy(), pc.list_flatten(rows["offset"]).to_numpy()
     position = np.empty(len(file), np.int64)
@@ -44,6 +51,39 @@ def step_documents(store: Store, folder: str, step: int) -> pa.Table:
             "length": pc.list_flatten(rows["length"]).combine_chunks(),
         }
     )
+
+
+def rows_of(store: Store, folder: str, file: str, position: int) -> pa.Table:
+    """Where a plan reads the document that is row `position` of a token file: `phase` (int16, -1: held out), `row`
+    (int64, of the phase), `targets` (int64, its tokens there that are targets); in order. Empty where it does not.
+
+    Every row file is scanned, 12 bytes a segment."""
+    plan = read_json(store, f"{folder}/plan.json")
+    found = [(np.empty(0, np.int16), np.empty(0, np.int64), np.empty(0, np.int64))]
+    if file in plan["files"]:
+        index = plan["files"].index(file)
+        start, end = _tokens(store, plan, index).offsets.slice(position, 2).to_pylist()
+        for name in (name for name in plan["content"] if name.startswith(("rows-", "held_out"))):
+            rows = _rows(store, folder, plan, name)
+            offset = pc.list_flatten(rows["offset"]).to_numpy()
+            here = (pc.list_flatten(rows["file"]).to_numpy() == index) & (offset >= start) & (offset < end)
+            segment = np.flatnonzero(here)
+            ends = np.cumsum(pc.list_value_length(rows["length"]).to_numpy())
+            number, first = _place(name, plan["rows_per_file"])
+            targets = pc.list_flatten(rows["length"]).to_numpy()[segment].astype(np.int64) - 1
+            row = first + np.searchsorted(ends, segment, "right")
+            found.append((np.full(len(segment), number, np.int16), row, targets))
+    columns = (np.concatenate(part) for part in zip(*found, strict=True))
+    table = pa.table(dict(zip(("phase", "row", "targets"), columns, strict=True)))
+    return table.filter(pc.greater(table["targets"], 0)).sort_by([("phase", "ascending"), ("row", "ascending")])
+
+
+def _place(name: str, rows_per_file: int) -> tuple[int, int]:
+    """Of a row file: its phase (-1: held out) and the number of its first row."""
+    if name.startswith("held_out"):
+        return -1, 0
+    _, phase, number = name.removesuffix(".arrow").split("-")
+    return int(phase), int(number) * rows_per_file
 
 
 def materialise(store: Store, folder: str) -> None:

@@ -1,0 +1,31 @@
+"""`sluice blame`: the documents of a training step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.cli.command import cli, print_json, reading
+
+if TYPE_CHECKING:
+    from flows.run import Run
+
+
+@cli.command()
+@reading
+@click.option("--step", type=click.IntRange(min=1), required=True, help="The step of the training, from 1 on.")
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Documents at either end.")
+@click.option("--run", "name", metavar="NAME", help="Another training than that of SPEC as it stands.")
+def blame(current: Run, step: int, top: int, name: str | None, as_json: bool) -> None:
+    """Show which documents a step of the training read, those with the highest and the lowest loss.
+
+    Losses are computed anew from the newest checkpoint that the step did not yet shape.
+    """
+    from flows import lineage, terminal
+
+    found = lineage.of_step(current, step, top, name)
+    if as_json:
+        print_json(found)
+    else:
+        terminal.blame(found)

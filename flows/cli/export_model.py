@@ -1,0 +1,40 @@
+"""`sluice export-model`: a checkpoint as a Hugging Face folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.cli.command import cli, print_json, reading
+
+if TYPE_CHECKING:
+    from flows.run import Run
+
+
+@cli.command("export-model")
+@reading
+@click.argument("to")
+@click.option("--run", "name", metavar="NAME", help="Another training than that of SPEC as it stands.")
+@click.option("--step", type=click.IntRange(min=1), help="The checkpoint of this step, or the newest before it.")
+def export_model(current: Run, to: str, name: str | None, step: int | None, as_json: bool) -> None:
+    """Write a checkpoint of SPEC's training to the folder or URL TO, with its tokenizer.
+
+    `AutoModelForCausalLM` and `AutoTokenizer` load it. TO must hold no files.
+    """
+    from data_specs.load import SpecError
+    from flows import trainings
+    from tasks.storage.store import Store
+    from training import export, frozen
+
+    into = Store(to)
+    if into.list(""):
+        raise SpecError([f"export-model: {to} holds files; name a folder that is empty, or new"])
+    of = trainings.training(current, name)
+    at = frozen.step_at(current.store, of.name, step)
+    tokenizer = trainings.tokenizer(current, of)
+    sizes = export.write(current.store, of.spec, of.plan, of.name, at, tokenizer, (into, ""))
+    if as_json:
+        print_json({"run": of.name, "step": at, "to": to, "files": sizes})
+    else:
+        click.echo(f"{of.name}, step {at:,}: {len(sizes)} files, {sum(sizes.values()):,} bytes in {to}")

@@ -1,0 +1,130 @@
+"""From a step to its documents, and from a document to the steps that trained on it.
+
+A run plan names documents by token file and position; the tokens of a shard lie beside its documents, position for
+position. So both ways need a scan of small columns alone. Documents of a plan that the spec as it stands has no longer
+(another tokenizer, other shards) are named by file and position.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import dataset
+
+from flows import document as documents
+from flows import trainings
+from flows.query import plain
+from flows.run import Run
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.views import views
+from tasks.planning.trace import rows_of
+from training import log
+from training.blame import blame
+from training.rows import Plan
+
+NAMED = ("id", "source", "url")
+"""What a document is shown by."""
+OPENING = 120
+"""Characters of its text that stand beside it."""
+
+
+def of_step(current: Run, step: int, top: int, name: str | None = None) -> dict[str, Any]:
+    """The documents of one step of a training, the `top` with the highest and the `top` with the lowest loss, each with
+    id, source, url, the beginning of its text, channel, targets and loss; beside them what the log says of the step.
+    Raises CheckpointError where there is no such training or step."""
+    of = trainings.training(current, name)
+    found = blame(current.store, of.spec, of.plan, of.name, step)
+    table = found.documents
+    count = table.num_rows
+    some = sorted({*range(min(top, count)), *range(max(0, count - top), count)})
+    rows = table.take(some).to_pylist()
+    known = _documents(current.pipeline, rows)
+    return {
+        "run": of.name,
+        "step": step,
+        "logged": {key: found.record.get(key) for key in ("loss", "lr", "grad_norm", "tokens", "channels", "reason")},
+        "weights_of_step": found.weights,
+        "exact": found.exact,
+        "documents": count,
+        "loss": float(np.average(table["loss"].to_numpy(), weights=table["tokens"].to_numpy())),
+        "shown": [
+            known.get((row["file"], row["position"]), {}) | {key: plain(value) for key, value in row.items()}
+            for row in rows
+        ],
+    }
+
+
+def _documents(pipeline: Pipeline, rows: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+    """(token file, position) -> what names the document there: NAMED, the file that it was read from, how it begins."""
+    output = pipeline.outputs["tokens"]
+    places = {output.path(place): place for place in np.flatnonzero(output.index.done).tolist()}
+    wanted: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        wanted[row["file"]].append(row["position"])
+    found = {}
+    corpus = views(pipeline)["corpus"]
+    for file in sorted(wanted.keys() & places.keys()):
+        corpus.places = [places[file]]
+        condition = dataset.field("position").isin(pa.array(wanted[file], pa.uint32()))
+        for _, table in corpus.scan(("position", "file", *NAMED, "text"), condition):
+            for row in table.to_pylist():
+                text = " ".join(row.pop("text")[: 4 * OPENING].split())[:OPENING]
+                position, read_from = row.pop("position"), row.pop("file")
+                found[file, position] = row | {"read_from": read_from, "text": text}
+    return found
+
+
+def of_document(current: Run, asked: str) -> dict[str, Any]:
+    """What became of one document, by URL or the beginning of its id: its verdict, and of every training whose plan
+    reads it the steps at which it was trained on, with its targets there, and how many are still to come. Raises
+    SpecError where no document, or more than one, has it."""
+    found = documents.document(current.pipeline, asked)
+    if "refused" in found:
+        return found
+    place = current.pipeline.uids().index(found["shard"])
+    tokens = current.pipeline.outputs["tokens"]
+    file = tokens.path(place) if tokens.index.done[place] else ""
+    used = [_use(current, name, file, found["position"]) for name in trainings.names(current.store) if file]
+    chosen = ("id", "source", "url", "channel", "kept", "reason")
+    return {key: found.get(key) for key in chosen} | {
+        "verdict": found["verdict"],
+        "runs": [use for use in used if use["steps"] or use["to_come"] or use["held_out"]],
+    }
+
+
+def _use(current: Run, name: str, file: str, position: int) -> dict[str, Any]:
+    """How one training uses a document."""
+    of = trainings.training(current, name)
+    rows = rows_of(current.store, of.plan.path, file, position)
+    taken = _steps(log.read(current.store, name), of.plan, rows)
+    trained = rows.filter(pa.array(taken > 0))
+    steps: dict[int, int] = defaultdict(int)
+    for step, targets in zip(taken[taken > 0].tolist(), trained["targets"].to_pylist(), strict=True):
+        steps[step] += targets
+    to_come = (rows["phase"].to_numpy() >= 0) & (taken == 0)
+    return {
+        "run": name,
+        "steps": [{"step": step, "tokens": targets} for step, targets in sorted(steps.items())],
+        "tokens": int(sum(steps.values())),
+        "to_come": int(to_come.sum()),
+        "held_out": bool(pc.any(pc.equal(rows["phase"], -1)).as_py()),
+    }
+
+
+def _steps(records: list[log.Record], plan: Plan, rows: pa.Table) -> np.ndarray:
+    """Of each row the step that a training read it at (int64); 0 where it did not."""
+    found = np.zeros(rows.num_rows, np.int64)
+    phase, row = rows["phase"].to_numpy(), rows["row"].to_numpy()
+    for number in range(len(plan.phases)):
+        taken = [(r["row"], r["rows"], r["step"]) for r in records if r["phase"] == number]
+        here = np.flatnonzero(phase == number)
+        if taken and len(here):
+            first, count, step = np.array(sorted(taken)).T
+            at = np.searchsorted(first, row[here], "right") - 1
+            read = (at >= 0) & (row[here] < first[at] + count[at])
+            found[here[read]] = step[at[read]]
+    return found

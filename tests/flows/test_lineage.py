@@ -1,0 +1,162 @@
+"""A training looked into: a step's documents and their losses, a document's steps, samples, exports of any step."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch.distributed as dist
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from flows import lineage
+from flows.run import Run
+from tasks.planning.trace import row_documents, rows_of
+from tests.commands import ask, told
+from training import log, loop
+
+STEPS = 6
+SETTINGS = (
+    "training.steps=6",
+    "training.workers=1",
+    "training.precision=fp32",
+    "training.evaluate.every=0",
+    "training.checkpoint.every=2",
+    "training.checkpoint.keep=3",
+)
+
+
+@pytest.fixture(scope="module")
+def trained(computed: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], Run]:
+    """What commands are given of a spec that was trained in this process, with checkpoints of steps 2, 4 and 6."""
+    spec = computed[0]
+    folder = tmp_path_factory.mktemp("trained")
+
+    subprocess.run(["cp", "-r", f"{spec.parent}/store", folder], check=True)
+    given = [spec, f"--store={folder}/store", *(f"--set={each}" for each in SETTINGS)]
+    run = Run.of(str(spec), f"{folder}/store", SETTINGS)
+    run.resolve()
+    run.plan(lambda *_: None)
+    [tokenizer] = run.pipeline.pins.files("tokenizer")
+    loop.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
+    dist.destroy_process_group()
+    return given, run
+
+
+@pytest.mark.parametrize(("step", "weights", "exact"), [(1, 0, True), (3, 2, True), (4, 2, False)])
+def test_the_losses_of_a_steps_documents_make_up_the_loss_that_was_logged(
+    trained: Any, step: int, weights: int, exact: bool
+) -> None:
+    given, run = trained
+    found = told("blame", *given, "--step", step, "--top", 10_000)
+    assert (found["weights_of_step"], found["exact"]) == (weights, exact)
+    [record] = [record for record in log.read(run.store, run.training_name) if record["step"] == step]
+    assert sum(row["tokens"] for row in found["shown"]) == record["tokens"]
+    assert len(found["shown"]) == found["documents"]
+    for name, (loss, tokens) in record["channels"].items():
+        rows = [row for row in found["shown"] if row["channel"] == name]
+        assert sum(row["tokens"] for row in rows) == tokens
+        if exact and loss is not None:
+            total = sum(row["loss"] * row["tokens"] for row in rows)
+            assert total / tokens == pytest.approx(loss, rel=1e-5)
+    assert found["loss"] == pytest.approx(record["loss"], rel=1e-5 if exact else 0.2)
+    losses = [row["loss"] for row in found["shown"]]
+    assert losses == sorted(losses, reverse=True)
+
+
+def test_a_step_shows_the_documents_at_either_end_with_address_and_text(trained: Any) -> None:
+    given, _ = trained
+    every = told("blame", *given, "--step", 3, "--top", 10_000)["shown"]
+    shown = told("blame", *given, "--step", 3, "--top", 2)["shown"]
+    assert shown == [*every[:2], *every[-2:]]
+    assert all(row["text"] and row["id"] for row in shown)
+    printed = ask("blame", *given, "--step", 3, "--top", 2).output
+    assert "those that the step read them with" in printed
+    assert shown[0]["id"][:8] in printed.replace("\n", "")
+
+
+def test_a_step_that_was_not_taken_and_a_training_that_is_not_there_are_said(trained: Any) -> None:
+    given, _ = trained
+    assert "it took steps 1 to 6" in ask("blame", *given, "--step", 7, code=1).output
+    assert "there is no training runs/other" in ask("blame", *given, "--step", 1, "--run", "other", code=1).output
+
+
+def test_a_documents_steps_are_those_whose_rows_read_it(trained: Any) -> None:
+    given, run = trained
+    expected: dict[tuple[str, int], dict[int, int]] = {}
+    for record in log.read(run.store, run.training_name):
+        read = row_documents(run.store, run.record["plan"], record["phase"], record["row"], record["rows"])
+        for row in read.to_pylist():
+            of = expected.setdefault((row["file"], row["position"]), {})
+            of[record["step"]] = of.get(record["step"], 0) + row["length"] - 1
+    several = max(expected, key=lambda document: len(expected[document]))
+    few = min(expected, key=lambda document: sum(expected[document].values()) or STEPS**9)
+    for file, position in (several, few):
+        row = {"file": file, "position": position}
+        [known] = lineage._documents(run.pipeline, [row]).values()
+        found = told("lineage", *given, known["id"])
+        assert found["kept"]
+        [use] = found["runs"]
+        wanted = {step: tokens for step, tokens in expected[file, position].items() if tokens}
+        assert {each["step"]: each["tokens"] for each in use["steps"]} == wanted
+        assert use["to_come"] == 0
+        assert f"trained on at steps {min(wanted)}" in ask("lineage", *given, known["id"]).output
+
+
+def test_a_document_that_was_dropped_has_its_reason_and_one_held_out_is_said_to_be(trained: Any) -> None:
+    given, _ = trained
+    rows = told("query", *given, "select id, kept, evaluated, reason from corpus")["rows"]
+    dropped = next(row for row in rows if not row[1] and not row[2])
+    found = told("lineage", *given, dropped[0])
+    assert (found["reason"], found["runs"]) == (dropped[3], [])
+    assert "no training's plan reads it" in ask("lineage", *given, dropped[0]).output
+    held_out = [told("lineage", *given, row[0])["runs"] for row in rows if row[2]]
+    assert any(use["held_out"] and not use["steps"] for [use] in filter(None, held_out))
+
+
+def test_what_a_training_has_not_come_to_yet_is_to_come() -> None:
+    plan = type("Plan", (), {"phases": (1, 2)})
+    rows = pa.table({"phase": pa.array([0, 0, 0, 1, -1], pa.int16()), "row": [0, 9, 20, 3, 0], "targets": [1] * 5})
+    records = [{"phase": 0, "row": 0, "rows": 8, "step": 1}, {"phase": 0, "row": 16, "rows": 8, "step": 2}]
+    assert lineage._steps(records, plan, rows).tolist() == [1, 0, 2, 0, 0]
+
+
+def test_rows_are_found_in_every_file_of_a_plan_as_they_are_read(trained: Any) -> None:
+    _, run = trained
+    phase = run.plan_facts["phases"][0]
+    read = row_documents(run.store, run.record["plan"], 0, 0, phase["rows"]).to_pylist()
+    some = read[len(read) // 2]
+    expected = [
+        (row["row"], row["length"] - 1)
+        for row in read
+        if (row["file"], row["position"]) == (some["file"], some["position"]) and row["length"] > 1
+    ]
+    found = rows_of(run.store, run.record["plan"], some["file"], some["position"]).to_pylist()
+    assert [(row["row"], row["targets"]) for row in found if row["phase"] == 0] == expected
+
+
+def test_a_checkpoint_goes_on_with_a_prompt_the_same_for_the_same_seed(trained: Any) -> None:
+    given, _ = trained
+    asked = ("sample", *given, "The river", "--tokens", 8, "--count", 3)
+    found = told(*asked)
+    assert found["step"] == STEPS
+    assert len(found["texts"]) == 3
+    assert told(*asked) == found
+    assert told(*asked, "--seed", 1)["texts"] != found["texts"]
+    assert told(*asked, "--step", 5)["step"] == 4
+    assert "The river" in ask(*asked, "--temperature", 0).output
+
+
+def test_any_step_is_exported_as_a_folder_that_transformers_loads(trained: Any, tmp_path: Path) -> None:
+    given, run = trained
+    told("export-model", *given, tmp_path / "out", "--step", 2)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("The river")["input_ids"]
+    told("export-model", *given, tmp_path / "last")
+    exported = run.store.local(f"runs/{run.training_name}/export/model.safetensors")
+    assert (tmp_path / "last" / "model.safetensors").read_bytes() == Path(str(exported)).read_bytes()
+    last = AutoModelForCausalLM.from_pretrained(tmp_path / "last")
+    assert not model.lm_head.weight.equal(last.lm_head.weight)
+    assert "holds files" in ask("export-model", *given, tmp_path / "out", code=2).output

@@ -1,0 +1,91 @@
+"""Which documents a step's loss came from: their own losses, under the weights that read them or the nearest kept ones.
+
+A training logs the rows that each of its steps read. Their losses are computed anew, on one process in float32, from
+the newest checkpoint that the step did not yet shape. Where that is of the step before, they are those of the step (in
+bf16 to its rounding), and `exact` says so; where it is older, they are what that model makes of the documents, which
+still shows garbage (losses far above the others) and repetition (far below).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from data_specs.spec import Spec
+from tasks.planning.trace import row_documents
+from tasks.storage.store import Store
+from training import frozen, log
+from training import model as architecture
+from training.checkpoint import CheckpointError
+from training.loss import token_losses
+from training.rows import IGNORED, Plan, Rows
+
+MICRO = 8
+"""Rows of a forward pass."""
+
+
+@dataclass(frozen=True)
+class Blame:
+    """A step's record in the log, the step of the weights that the documents were read with, whether those are the very
+    ones that the step read them with, and `documents`: `file`, `position`, `channel`, `tokens` (int64, targets in the
+    step) and `loss` (float64, nats per token), the highest loss first."""
+
+    record: dict[str, Any]
+    weights: int
+    exact: bool
+    documents: pa.Table
+
+
+def blame(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> Blame:
+    """The documents of one step (1-based) of a training and their losses. Raises CheckpointError where it did not take
+    that step, or where a checkpoint does not verify."""
+    record = _record(store, run, step)
+    try:
+        at = frozen.step_at(store, run, step - 1)
+    except CheckpointError:
+        at = 0  # the weights that the run began with follow from its seed
+    found = frozen.model(store, spec, plan.vocabulary, plan.sequence, run, at)
+    documents = row_documents(store, plan.path, record["phase"], record["row"], record["rows"])
+    losses, targets = _segment_losses(found, Rows(store, plan, record["phase"]), record["row"], documents)
+    table = documents.append_column("tokens", pa.array(targets)).append_column("total", pa.array(losses))
+    table = table.group_by(["file", "position", "channel"]).aggregate([("tokens", "sum"), ("total", "sum")])
+    tokens, total = table["tokens_sum"].to_numpy(), table["total_sum"].to_numpy()
+    some = np.flatnonzero(tokens)
+    mean = total[some] / tokens[some]
+    order = np.argsort(-mean, kind="stable")
+    result = table.select(["file", "position", "channel"]).take(some[order])
+    result = result.append_column("tokens", pa.array(tokens[some][order])).append_column("loss", pa.array(mean[order]))
+    return Blame(record, at, at == step - 1, result)
+
+
+def _record(store: Store, run: str, step: int) -> dict[str, Any]:
+    """What the log says of a step; of one at which the run stopped, as its loss was not finite, that."""
+    for kind in ("step", "non_finite"):
+        for record in log.read(store, run, kind):
+            if record["step"] == step:
+                return record
+    done = log.read(store, run)
+    raise CheckpointError(f"runs/{run} has no step {step}" + (f"; it took steps 1 to {len(done)}" if done else ""))
+
+
+def _segment_losses(model: Any, rows: Rows, first: int, documents: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Of each segment of some rows: the sum of its token losses (float64), and how many targets it has (int64)."""
+    row, length = documents["row"].to_numpy(), documents["length"].to_numpy()
+    count = int(row[-1]) + 1
+    losses, targets = [], []
+    for start in range(0, count, MICRO):
+        batch = rows.batch(first + start, min(MICRO, count - start))
+        labels = torch.from_numpy(batch.labels)
+        with torch.no_grad():
+            logits = architecture.logits(model, torch.from_numpy(batch.inputs), torch.from_numpy(batch.positions))
+        losses.append(token_losses(logits, labels).double().numpy())
+        targets.append(batch.labels != IGNORED)
+    # A row holds T+1 tokens; the first is no target, nor is any other that a segment begins with.
+    each = np.pad(np.concatenate(losses), ((0, 0), (1, 0))).ravel()
+    some = np.pad(np.concatenate(targets), ((0, 0), (1, 0))).ravel()
+    starts = np.cumsum(length) - length
+    return np.add.reduceat(each, starts), np.add.reduceat(some.astype(np.int64), starts)
