@@ -84,19 +84,26 @@ def _restored(text: str, names: Mapping[str, str]) -> str:
     return text
 
 
-def check_columns(spec: Spec, wrong: Callable[[tuple[str, ...]], Mapping[str, str]]) -> None:
-    """Say where the expressions of a spec stand of which `wrong` knows why they cannot be evaluated on its columns.
-    Raises SpecError with one line per expression."""
+def check_columns(spec: Spec, wrong: Callable[[tuple[str, ...], str | None], Mapping[str, str]]) -> None:
+    """Say where the expressions of a spec stand of which `wrong` knows why they cannot be evaluated: on columns of
+    documents, or on those of the records of a source. Raises SpecError with one line per expression."""
     written = Document(spec.name, spec.model_dump(mode="json"), spec._places)
-    texts = dict(schema.expressions(spec))
-    reasons = wrong(tuple(texts.values()))
-    mistakes = [
-        f"{written.line(place)}: {shown(place, written.value)}: {reasons[text]}"
-        for place, text in texts.items()
-        if text in reasons
-    ]
+    mistakes = []
+    for source in (None, *spec.sources):
+        texts = {place: text for place, text in schema.expressions(spec) if _refused_by(place) == source}
+        reasons = wrong(tuple(texts.values()), source)
+        mistakes += [
+            f"{written.line(place)}: {shown(place, written.value)}: {reasons[text]}"
+            for place, text in texts.items()
+            if text in reasons
+        ]
     if mistakes:
         raise SpecError(mistakes)
+
+
+def _refused_by(place: Place) -> str | None:
+    """The source of whose records an expression speaks; None of one that speaks of documents."""
+    return str(place[1]) if place[:1] == ("sources",) and place[2:3] == ("refuse",) else None
 
 
 def _order(mistake: Mistake) -> tuple[str, int]:

@@ -4,9 +4,39 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from data_specs.base import Bytes, Count, Name, Settings
+from data_specs.base import Bytes, Count, Expression, Name, Settings
+
+
+class UrlList(Settings):
+    """A file of domains, of addresses, or of words in addresses, one a line, plain or .gz; lines that begin with # are
+    comments. Its name is a column of records, true where their address is listed. Relative to the working directory, or
+    a URL; every node reads it."""
+
+    domains: str | None = None
+    """Host names: each stands for itself and all below it, `example.org` for `www.example.org`."""
+    urls: str | None = None
+    """Addresses, compared without scheme, user, port, fragment and a slash at the end."""
+    words: str | None = None
+    """Words, or several in a row, as they stand between other characters than letters and digits of an address:
+    `casino` is in `/best-casino/`, and not in `/casinos/`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> UrlList:
+        if len(self.model_fields_set) != 1 or not self.path:
+            raise ValueError("a list has the path of one file, as `domains`, `urls` or `words`")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """What it lists."""
+        return next(iter(self.model_fields_set))
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return str(getattr(self, self.kind) or "")
 
 
 class SourceSettings(Settings):
@@ -22,6 +52,13 @@ class SourceSettings(Settings):
     """Read only the first so many files, in sorted order; all by default."""
     match: str | None = None
     """Read only files whose path below the fixed part of `paths` matches this regular expression."""
+    refuse: dict[Name, Expression] = {}
+    """Reason -> expression over a record's columns (docs/columns.md) and `lists`: where it is true, no document is made
+    of the record. What the address decides is asked before the body is decoded, the rest before its text is
+    extracted; of several the first is the reason."""
+    refuse_same_payload: bool = False
+    """Refuse, as `same_payload`, what is byte for byte the payload of an admitted record before it in its shard. Copies
+    in other shards become documents, and are dropped as duplicates."""
 
     @field_validator("paths")
     @classmethod

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs.base import Bytes, Expression, Label, Name, Settings
 from data_specs.expressions import parse, suggestion
-from data_specs.sources import Source
+from data_specs.sources import Source, UrlList
 from data_specs.stages import (
     ALWAYS,
     KINDS,
@@ -30,7 +30,7 @@ from data_specs.training import Mixture, Model, Tokenizer, Training
 
 READING = frozenset(
     """status not_page not_html not_text empty too_large too_deep too_costly cpu_limit memory_limit parser_error
-    no_text""".split()
+    no_text same_payload""".split()
 )
 """Reasons of reading: such a record never was a document."""
 COPIES = frozenset({"duplicate", "held_out_copy"})
@@ -83,6 +83,8 @@ class Spec(Settings):
     seed: Annotated[int, Field(ge=0, lt=2**62)] = 20260101
     """Every random stream derives from it."""
     sources: Annotated[dict[Label, Source], Field(min_length=1)]
+    lists: dict[Name, UrlList] = {}
+    """Lists of addresses by name, for what sources `refuse`."""
     stages: dict[Name, Kind] = {}
     """Stage by name; of the kinds `extract`, `language`, `signals` and `duplicates` there is one of that name, also
     where it is not named here. In the order people think of them; columns decide what runs when."""
@@ -117,7 +119,14 @@ class Spec(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> Spec:
         """One line per mistake, each beginning with its dotted key."""
-        mistakes = [*self._names(), *self._stages(), *self._percentiles(), *self._phases(), *self._epochs()]
+        mistakes = [
+            *self._names(),
+            *self._refusals(),
+            *self._stages(),
+            *self._percentiles(),
+            *self._phases(),
+            *self._epochs(),
+        ]
         if mistakes:
             raise ValueError("\n".join(mistakes))
         return self
@@ -151,6 +160,11 @@ class Spec(Settings):
         """What may say which of several duplicates stays."""
         return list(dict.fromkeys(["quality", "length", "date", *self.of_kind(Quality), *self.of_kind(Ensemble)]))
 
+    @property
+    def refusals(self) -> frozenset[str]:
+        """Reasons for which sources refuse records."""
+        return frozenset(reason for source in self.sources.values() for reason in source.refuse)
+
     def _stages(self) -> Iterator[str]:
         for name, stage in self.stages.items():
             if name in KINDS and stage.kind != name:
@@ -179,8 +193,18 @@ class Spec(Settings):
                 yield f"rules.{number}: {name} is defined twice"
             if name in OWN_REASONS:
                 yield f"rules.{number}: {name} is a reason of Sluice's own; name the rule otherwise"
+            if name in self.refusals:
+                yield f"rules.{number}: {name} is what a source refuses, before there is a document; name one otherwise"
         if "default" in self.channels:
             yield "channels.default: default is what mixture.epochs says of all others; name the channel otherwise"
+
+    def _refusals(self) -> Iterator[str]:
+        for source, settings in self.sources.items():
+            for name, text in settings.refuse.items():
+                if name in OWN_REASONS:
+                    yield f"sources.{source}.refuse.{name}: {name} is a reason of Sluice's own; name it otherwise"
+                if parse(text).percentiles:
+                    yield f"sources.{source}.refuse.{name}: percentile is for rules, channels and phases"
 
     def _percentiles(self) -> Iterator[str]:
         """Percentiles are known once the stages' columns are."""

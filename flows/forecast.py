@@ -33,8 +33,8 @@ _DRAWN = 60
 
 
 def forecast(run: Run) -> dict[str, Any]:
-    """{"spec", "stages": [...], "expected": {...}, "pins": [...], "training": {...}, "certain_stops": [...]} of a run
-    that is resolved; the last are gates at which it is bound to stop."""
+    """{"spec", "stages": [...], "expected": {...}, "admission": [...], "pins": [...], "training": {...},
+    "certain_stops": [...]} of a run that is resolved; the last are gates at which it is bound to stop."""
     planned = run.planned()
     training = _training(run, planned)
     stages = [*corpus(run.pipeline), _plan(run, planned), _train(run, planned, training)]
@@ -45,6 +45,7 @@ def forecast(run: Run) -> dict[str, Any]:
     }
     pins = _pins(run.pipeline)
     found = {"spec": run.spec.name, "stages": stages, "expected": expected, "pins": pins, "training": training}
+    found["admission"] = _admission(run.pipeline)
     found["certain_stops"] = run.certain_stops()
     return redaction.values(found)
 
@@ -142,6 +143,25 @@ def _train(run: Run, planned: str | None, training: dict[str, Any]) -> dict[str,
     return entry | {"because": because} | _expected(Cost(run.spec.training.workers, seconds, size))
 
 
+def _admission(pipeline: Pipeline) -> list[dict[str, Any]]:
+    """What sources refuse before extraction: the reason, the expression, when it is asked, and of records that were
+    read with it how many there were and were refused."""
+    sources = {name: refusals for name, reader in pipeline.readers.items() if (refusals := reader.refusals())}
+    read: Counter[str] = Counter()
+    refused: Counter[tuple[str, str]] = Counter()
+    index = pipeline.outputs["documents"].index
+    for place, shard in enumerate(pipeline.shards if sources else ()):
+        if shard.source in sources and (ledger := index.ledger(place)):
+            read[shard.source] += ledger["in"]
+            refused.update({(shard.source, reason): count for reason, count in ledger["dropped"].items()})
+    return [
+        {"source": name, "reason": reason, "refuse": text, "by": by, "records": read[name]}
+        | ({"refused": refused[name, reason]} if read[name] else {})
+        for name, refusals in sources.items()
+        for reason, text, by in refusals
+    ]
+
+
 def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
     """Every pin with its age in days, and whether the spec would now learn it differently."""
     found = []
@@ -229,6 +249,12 @@ def show(found: dict[str, Any]) -> None:
     console().print(grid)
     notes.show()
     console().print("core-hours: hours of worker processes by the clock, one core each; as the same steps last took")
+    if found["admission"]:
+        admission = table("source", "reason", "by its", "refused", "of", "where", title="Admission, before extraction")
+        for each in found["admission"]:
+            counts = (f"{each['refused']:,}", f"{each['records']:,}") if "refused" in each else ("", "")
+            admission.add_row(each["source"], each["reason"], each["by"], *counts, each["refuse"])
+        console().print(admission)
     for stop in found["certain_stops"]:
         console().print(f"This run would stop: {stop}")
     pins = table("pin", "sha256", "age in days", "run", "", title="Pins")

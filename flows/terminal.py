@@ -103,7 +103,8 @@ def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
 def refused(records: Iterable[dict[str, Any]]) -> None:
     """Print records that reading made no document of."""
     for row in records:
-        pairs(row.items(), f"refused in reading: {row['reason']}")
+        known = ((name, value) for name, value in row.items() if value is not None)
+        pairs(known, f"refused in reading: {row['reason']}")
 
 
 def document(found: dict[str, Any], stages: dict[str, dict[str, Any]]) -> None:

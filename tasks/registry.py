@@ -30,7 +30,7 @@ from tasks.filters.signals import Signals
 from tasks.scoring.domain import Domain, DomainEstimator
 from tasks.scoring.ensemble import Ensemble, EnsembleEstimator
 from tasks.scoring.quality import Quality, QualityEstimator
-from tasks.sources import Reader, reader
+from tasks.sources import Reader, reader, record_columns
 from tasks.sources.base import TYPES
 from tasks.storage.pins import Pins, fetched
 from tasks.tokenization.tokenizer import TokenizerEstimator, provided
@@ -39,7 +39,7 @@ from tasks.tokenization.tokens import TokenEstimate, Tokens
 
 def readers(spec: Spec) -> dict[str, Reader]:
     """The reader of each source of a spec, by the source's name."""
-    return {name: reader(name, source, spec.extract) for name, source in spec.sources.items()}
+    return {name: reader(name, source, spec.extract, spec.lists) for name, source in spec.sources.items()}
 
 
 def nodes(spec: Spec, pins: Pins) -> list[Node]:
@@ -65,7 +65,7 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
         make.node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
         make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
-    check_columns(spec, partial(mistaken, columns=columns(found, own)))
+    check_columns(spec, partial(_mistaken, spec, columns(found, own)))
     scorers = {column: each.pins for each in found for column in each.writes}
     found += [make.learn(each, "held_out", *scorers.get(each.column, ())) for each in percentiles(spec)]
     try:
@@ -160,6 +160,15 @@ def columns(found: Iterable[Node], own: pa.Schema | None = None) -> pa.Schema:
     """Every column of documents, those that some sources have of their `own` among them, and of stages."""
     written = {field.name: field for node in found if node.writes for field in node.schema}
     return pa.schema([*DOCUMENTS, *(own or ()), *written.values()])
+
+
+def _mistaken(spec: Spec, columns: pa.Schema, texts: tuple[str, ...], source: str | None) -> dict[str, str]:
+    """Which expressions cannot be evaluated on columns of documents, or on those of a source's records -> why."""
+    if source is None:
+        return mistaken(texts, columns)
+    known = record_columns(spec.sources[source], spec.lists)
+    said = ("is written by no stage", "is no column of this source's records, nor a list")
+    return {text: why.replace(*said) for text, why in mistaken(texts, known).items()}
 
 
 def percentiles(spec: Spec) -> list[PercentilesEstimator]:

@@ -206,7 +206,7 @@ def _named(files: Collection[str]) -> str:
 def removed(pipeline: Pipeline) -> None:
     """Copies take at most the share `gates.removed_per_source` of any source."""
     limit = pipeline.spec.gates.removed_per_source
-    for source, share in removed_share(funnel(pipeline)).items():
+    for source, share in removed_share(funnel(pipeline), pipeline.spec.refusals).items():
         if share > limit:
             raise GateError(
                 f"verdict: duplicates and copies of held-out documents take {share:.1%} of source {source}, more "

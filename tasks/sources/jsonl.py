@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from data_specs.sources import JsonlSource
-from tasks.sources.base import InputShard, Part, Read, Reader, Records, grouped, ranged
+from tasks.sources.base import Found, InputShard, Part, Reader, Records, grouped, ranged
 from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacked, begun, named
 from tasks.sources.files import opened
 
@@ -125,13 +125,7 @@ class JsonlReader(Reader):
         ranges = [shard for file in large for shard in ranged(self.source, file, size)]
         return grouped(self.source, rest, number) + ranges, number
 
-    def read(self, shard: InputShard) -> Read:
-        records = Records(self.source, self.writes)
-        for part in shard.parts:
-            self._lines(part, records)
-        return records.read()
-
-    def _lines(self, part: Part, records: Records) -> None:
+    def read_part(self, part: Part, records: Records) -> None:
         end = sys.maxsize if named(part.path) else part.end
         offset = max(0, part.start - 1)
         try:
@@ -163,7 +157,8 @@ class JsonlReader(Reader):
         url = url.encode(errors="ignore").decode() if isinstance(url, str) else None
         if not isinstance(text, str):
             return records.drop("no_text", part, offset, len(line), url)
-        records.keep(part, offset, len(line), line, "text", text, url=url, own=self.columns(row))
+        found = Found(part, offset, len(line), url, payload=line, columns=self.columns(row))
+        records.text(found, text)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         line, path = b"", self.listing.path(row["file"])

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from data_specs.stages import Extract
-from tasks.engine.reading import Part
 from tasks.extraction.child import Child
-from tasks.sources.base import Records
+from tasks.sources.base import Found, Records
 
 LIBRARIES = ("trafilatura", "htmldate", "lxml", "python-dateutil", "jusText")
 """Distributions whose versions shape what is extracted."""
@@ -26,29 +25,18 @@ class Pages:
         """What of the settings shapes values."""
         return self.settings.model_dump(mode="json", exclude={"kind", "wall_seconds"})
 
-    def add(
-        self,
-        html: str,
-        payload: bytes,
-        records: Records,
-        part: Part,
-        offset: int,
-        length: int,
-        url: str | None = None,
-        latest: str | None = None,
-        index: int = 0,
-    ) -> None:
-        """A page of a record; `latest` is the day on which it was stored, `index` its place among those of an
-        offset."""
+    def add(self, html: str, page: Found, records: Records, latest: str | None = None) -> None:
+        """A page of a record; `latest` is the day on which it was stored."""
         options = self.settings.model_dump(include={"fast", "deepest", "costliest"})
-        found = self._child.call(html=html, url=url, latest=latest, **options)
+        found = records.extracted(page) or self._child.call(html=html, url=page.url, latest=latest, **options)
         reason = found.pop("reason", None)
+        place = page.part, page.offset, page.length
         if reason is None:
-            records.keep(part, offset, length, payload, "html", **found, url=url, index=index)
+            records.keep(*place, page.payload, "html", **found, url=page.url, index=page.index)
         elif reason in ("cpu_limit", "memory_limit", "parser_error"):
-            records.quarantine(reason, part, offset, length, url)
+            records.quarantine(reason, *place, page.url)
         else:
-            records.drop(reason, part, offset, length, url, found.get("work"))
+            records.drop(reason, *place, page.url, found.get("work"), page.columns)
 
     def close(self) -> None:
         self._child.close()

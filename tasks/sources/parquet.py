@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_specs.sources import ParquetSource
-from tasks.sources.base import InputShard, Part, Read, Reader, Records, ranged
+from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
 from tasks.sources.files import opened
 
 BATCH = 1024
@@ -33,17 +33,14 @@ class ParquetReader(Reader):
         files = self.listing.files()
         return [shard for file in files for shard in ranged(self.source, file, self.settings.shard)], 0
 
-    def read(self, shard: InputShard) -> Read:
-        records = Records(self.source, self.writes)
-        for part in shard.parts:
-            with opened(part.path) as raw:
-                try:
-                    self._rows(raw, part, records)
-                except (pa.ArrowException, OSError) as error:
-                    if isinstance(error, OSError) and error.errno is not None:
-                        raise
-                    records.quarantine("unreadable", part, part.start, lost=part.end - part.start)
-        return records.read()
+    def read_part(self, part: Part, records: Records) -> None:
+        with opened(part.path) as raw:
+            try:
+                self._rows(raw, part, records)
+            except (pa.ArrowException, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                records.quarantine("unreadable", part, part.start, lost=part.end - part.start)
 
     def _rows(self, raw: IO[bytes], part: Part, records: Records) -> None:
         file = pq.ParquetFile(raw)
@@ -62,7 +59,7 @@ class ParquetReader(Reader):
         if not isinstance(text, str):
             return records.drop("no_text", part, position, 0, url)
         payload = text.encode()
-        records.keep(part, position, len(payload), payload, "text", text, url=url, own=self.columns(row))
+        records.text(Found(part, position, len(payload), url, payload=payload, columns=self.columns(row)), text)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         place = row["offset"]

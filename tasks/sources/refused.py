@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from tasks.engine.reading import REFUSED, URL, Part
+from tasks.engine.reading import RECORD, REFUSED, URL, Part
 
 _BATCH = 8192
 """Rows that become an Arrow batch: a tuple takes ten times the memory."""
@@ -16,6 +16,13 @@ _ROW = 64
 """Bytes that a row takes beside its texts, about."""
 _MOST = 64 * 2**20
 """Bytes of rows, at most: what a stranger packs into a small file can be more records than memory holds."""
+
+
+_NOTHING = (None,) * len(RECORD)
+
+
+def _clipped(value: Any) -> Any:
+    return value[:URL].encode(errors="ignore").decode() if isinstance(value, str) else value
 
 
 class Refused:
@@ -35,14 +42,16 @@ class Refused:
         offset: int,
         length: int | None,
         url: str | None,
-        measures: Mapping[str, Any] | None,
+        measures: Mapping[str, Any] | None = None,
+        columns: Mapping[str, Any] | None = None,
     ) -> None:
         """A row, unless there are too many. `url` is clipped, and has no lone surrogates."""
         if self._size > _MOST:
             return
         address = url[:URL].encode(errors="ignore").decode() if url else None
         counted = orjson.dumps(measures).decode() if measures else None
-        row = (self.source, address, reason, part.key, offset, length, counted)
+        known = (_clipped(columns.get(name)) for name in RECORD.names) if columns else _NOTHING
+        row = (self.source, address, reason, part.key, offset, length, *known, counted)
         self._size += _ROW + sum(len(text) for text in row if isinstance(text, str))
         self._rows.append(row)
         if len(self._rows) == _BATCH:

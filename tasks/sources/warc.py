@@ -18,12 +18,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-from data_specs.sources import WarcSource
+from data_specs.sources import UrlList, WarcSource
 from data_specs.stages import Extract
 from tasks.extraction import http
 from tasks.sources import archive
 from tasks.sources.archive import Fault, Record
-from tasks.sources.base import InputShard, Part, Read, Reader, Records, ranged
+from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
 from tasks.sources.compression import named
 from tasks.sources.files import opened
 from tasks.sources.pages import LIBRARIES, Pages
@@ -37,10 +37,14 @@ class WarcReader(Reader):
         *("FastWARC", "Resiliparse", "brotli", "zstandard"),
         *LIBRARIES,
     )
+    knows = (*Reader.knows, "status", "media", "crawled", "declared_language")
+    extracts = True
     settings: WarcSource
 
-    def __init__(self, source: str, settings: WarcSource, extract: Extract) -> None:
-        super().__init__(source, settings, extract)
+    def __init__(
+        self, source: str, settings: WarcSource, extract: Extract, lists: Mapping[str, UrlList] | None = None
+    ) -> None:
+        super().__init__(source, settings, extract, lists)
         self._pages = Pages(extract)
 
     def hashed_settings(self) -> dict[str, Any]:
@@ -54,30 +58,36 @@ class WarcReader(Reader):
     def close(self) -> None:
         self._pages.close()
 
-    def read(self, shard: InputShard) -> Read:
-        pages = Records(self.source)
-        for part in shard.parts:
-            with opened(part.path) as file:
-                for found in archive.records(file, part.start, part.end, *self._how(part.path)):
-                    if isinstance(found, Fault):
-                        pages.quarantine(found.reason, part, found.offset, found.span, found.url, found.lost)
-                    elif found.kind not in archive.PAGES:
-                        pages.drop("not_page", part, found.offset, found.span, found.url)
-                    else:
-                        self._page(found, part, pages)
-        return pages.read()
+    def read_part(self, part: Part, records: Records) -> None:
+        with opened(part.path) as file:
+            for found in archive.records(file, part.start, part.end, *self._how(part.path)):
+                if isinstance(found, Fault):
+                    records.quarantine(found.reason, part, found.offset, found.span, found.url, found.lost)
+                elif found.kind not in archive.PAGES:
+                    records.drop("not_page", part, found.offset, found.span, found.url)
+                else:
+                    self._page(found, part, records)
 
     def _how(self, path: str) -> tuple[int, str | None, int]:
         """How the records of a file are read: bytes of a block, compression, and its window."""
         return self.settings.payload + http.HEAD, named(path), self.settings.window
 
     def _page(self, record: Record, part: Part, pages: Records) -> None:
-        drop = partial(pages.drop, part=part, offset=record.offset, length=record.span, url=record.url)
         response = _response(record)
-        if response is None or response.declares_html is False:
-            return drop("not_html" if response is None or response.ok else "status")
+        found = Found(part, record.offset, record.span, record.url, record.index, columns={"crawled": record.date})
+        drop = partial(_drop, pages, found)
+        if response is None:
+            return drop("not_html")
+        found.payload = response.payload
+        found.columns |= {"status": None if record.kind == "resource" else response.status, "media": response.media}
+        if response.declares_html is False:
+            return drop("not_html" if response.ok else "status")
         if not response.ok:
             return drop("status")
+        pages.by_address(found, partial(self._body, record, response, found, pages))
+
+    def _body(self, record: Record, response: http.Response, found: Found, pages: Records) -> None:
+        drop = partial(_drop, pages, found)
         try:
             body = http.decoded(response, self.settings.payload)
         except http.TooLargeError:
@@ -89,8 +99,8 @@ class WarcReader(Reader):
         if len(body) > self.extract.largest or record.length > len(record.block):
             return drop("too_large")
         html = http.text(body, response.headers.get("content-type", ""))
-        place = part, record.offset, record.span
-        self._pages.add(html, response.payload, pages, *place, record.url, record.date, record.index)
+        then = partial(self._pages.add, html, found, pages, record.date)
+        pages.by_text(found, html, then, html=True, header=response.headers.get("content-language"))
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         path = self.listing.path(row["file"])
@@ -100,6 +110,10 @@ class WarcReader(Reader):
                 if response and hashlib.sha256(response.payload).hexdigest() == row["payload"]:
                     return response.payload
         raise self.changed(row)
+
+
+def _drop(pages: Records, found: Found, reason: str) -> None:
+    pages.drop(reason, found.part, found.offset, found.length, found.url, columns=found.columns)
 
 
 def _response(record: Record) -> http.Response | None:

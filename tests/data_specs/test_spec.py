@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -485,7 +484,7 @@ def test_unknown_columns_are_named_where_they_are_read(including: Path) -> None:
     columns = {"source": pa.string(), "domain": pa.string(), "language": pa.string(), "text": pa.string()}
     columns |= {"words": pa.uint32(), "quality": pa.float32()}
     with pytest.raises(SpecError) as caught:
-        check_columns(loaded, partial(mistaken, columns=pa.schema(columns)))
+        check_columns(loaded, lambda texts, _: mistaken(texts, pa.schema(columns)))
     assert caught.value.mistakes == (
         "rules/gopher.yaml:5: rule short_words: column `mean_word` is written by no stage",
         "--set channels.en: channels.en: column `langauge` is written by no stage; did you mean `language`?",
@@ -607,3 +606,53 @@ def test_a_spoilt_spec_loads_or_names_its_mistakes(tmp_path_factory: pytest.Temp
         if not found:
             raise
     assert all(mistake.startswith(f"{path}:") for mistake in found)
+
+
+REFUSING = """
+lists:
+  games: {domains: games.txt.gz}
+"""
+
+
+def refusing(refuse: str) -> str:
+    """The small spec with a source that refuses something, and without a quality that no stage writes."""
+    text = SMALL.replace("kind: warc,", f"kind: warc, refuse: {refuse},").replace(', where: "quality > 0.5"', "")
+    return text.replace("quality < percentile(quality, 20)", "words < 5")
+
+
+@pytest.mark.parametrize(
+    ("refuse", "lists", "mistake"),
+    [
+        ("{far: raw_langage = 'de'}", REFUSING, "sources.pages.refuse.far: column `raw_langage` is no column of this "
+         "source's records, nor a list; did you mean `raw_language`?"),
+        ("{far: game}", REFUSING, "this source's records, nor a list; did you mean `games`?"),
+        ("{far: language = 'de'}", "", "column `language` is no column of this source's records"),
+        ("{far: raw_length}", "", "is int64, not true or false"),
+        ("{far: raw_length + 1}", "", "not true or false"),
+        ("{far: 'raw_length > percentile(raw_length, 5)'}", "", "sources.pages.refuse.far: percentile is for rules"),
+        ("{far: 'true) from x'}", "", "is not one expression"),
+        ("{no_text: url is null}", "", "sources.pages.refuse.no_text: no_text is a reason of Sluice's own"),
+        ("{foreign: url is null}", "", "rules.0: foreign is what a source refuses, before there is a document"),
+        ("{far: 'true'}", "lists: {games: {}}", "lists.games: a list has the path of one file, as `domains`"),
+        ("{far: 'true'}", "lists: {games: {urls: a, words: b}}", "lists.games: a list has the path of one file"),
+        ("{far: 'true'}", "lists: {games: {urls: null}}", "a list has the path of one file"),
+        ("{far: 'true'}", "lists: {Games: {urls: a}}", "lists.Games: a name that columns have is at most 100"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_what_is_refused_is_named(
+    spec: Path, tmp_path: Path, refuse: str, lists: str, mistake: str
+) -> None:
+    spec.write_text(refusing(refuse) + lists)
+    with pytest.raises(SpecError) as caught:
+        registry.nodes(load(spec), Pins(Store(str(tmp_path)), "small"))
+    assert mistake in str(caught.value), str(caught.value)
+    assert "spec.yaml:" in str(caught.value)
+
+
+def test_what_is_refused_may_read_lists_and_all_that_is_known_of_a_record(spec: Path, tmp_path: Path) -> None:
+    columns = "url host file offset length status media crawled payload declared_language raw_length raw_language"
+    known = " or ".join(f'"{column}" is null' for column in columns.split())
+    spec.write_text(refusing(f"{{far: 'games or {known} or raw_language_score < 0.5'}}") + REFUSING)
+    loaded = load(spec)
+    assert registry.nodes(loaded, Pins(Store(str(tmp_path)), "small"))
+    assert loaded.refusals == {"far"}

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from tasks.engine import views
+from tasks.engine.reading import REFUSED
+from tasks.storage import columns
+from tasks.storage.manifest import Manifest
 from tests import flips, small
 from tests.commands import HOSTILE, ask, told
 from tests.whole import go
@@ -47,7 +50,7 @@ def test_refused_records_are_a_view_as_many_as_the_funnel_counts(read: Any, monk
     assert [first[0], first[3]] == [LOST, "web-80.jsonl.gz"]
     assert first[1] + first[2] + 1 == second[1]
     described = told("query", spec, "describe refused")["rows"]
-    assert [name for name, *_ in described] == ["source", "url", "reason", "file", "offset", "length", "measures"]
+    assert [name for name, *_ in described] == REFUSED.names
     assert "the views are documents, corpus, refused" in ask("query", spec, "from nothing", code=2).stderr
 
 
@@ -76,6 +79,44 @@ def test_of_shards_that_were_read_before_there_were_rows_inspect_says_so(read: A
     assert "of 1 shards the refused records are only counted" in ask("inspect", spec, LOST, code=2).stderr
     go(spec, until="documents", start="documents", replace=True)
     assert len(told("inspect", spec, LOST)["refused"]) == 2
+
+
+def test_what_a_source_refuses_is_in_the_funnel_in_plan_and_by_its_url_in_inspect(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=40)
+    (tmp_path / "games.txt").write_text("https://example.org/0/1\n")
+    refuse = """raw_foreign: "raw_language <> 'en'", game: games"""
+    text = spec.read_text().replace('web/*.jsonl.gz"}', f'web/*.jsonl.gz", refuse: {{{refuse}}}}}')
+    spec.write_text(f"lists: {{games: {{urls: {tmp_path}/games.txt}}}}\n{text}")
+    [planned] = [each for each in told("plan", spec)["admission"] if each["reason"] == "game"]
+    assert planned == {"source": "web", "reason": "game", "refuse": "games", "by": "address", "records": 0}
+    go(spec, until="documents")
+    counted = told("funnel", spec)["sources"]["web"]
+    assert counted["dropped"] == {"raw_foreign": 20, "game": 1}
+    assert counted["in"] == 40
+    game, foreign = told("plan", spec)["admission"]
+    assert (game["refused"], foreign["refused"], foreign["records"], foreign["by"]) == (1, 20, 40, "text")
+    assert "Admission, before extraction" in ask("plan", spec).stdout
+    [row] = told("inspect", spec, "https://example.org/0/0")["refused"]
+    assert (row["reason"], row["raw_language"]) == ("raw_foreign", "zh")
+    assert "raw_language" in ask("inspect", spec, "https://example.org/0/0").stdout
+    sql = "select reason, count(*), count(raw_language) from refused group by 1 order by 1"
+    assert told("query", spec, sql)["rows"] == [["game", 1, 0], ["raw_foreign", 20, 20]]
+
+
+def test_refused_records_of_an_earlier_version_have_null_in_columns_that_came_later(read: Any) -> None:
+    spec, run = read
+    [path] = [path for path in run.store.walk("documents") if path.endswith(".refused.parquet")]
+    table = columns.read(run.store, path).select(["source", "url", "reason", "file", "offset", "length", "measures"])
+    output = run.pipeline.outputs["documents"]
+    entries = [entry for entry in Manifest(run.store, output.folders[0]).entries() if "refused" in entry]
+    [entry] = entries
+    run.store.remove(path)
+    told_of = {name: entry[name] for name in ("key", "shard", "ids")} | {"rows": table.num_rows}
+    entry["refused"] = {"rows": table.num_rows} | columns.write(run.store, path, table, told_of)
+    Manifest(run.store, output.folders[0]).append([entry])
+    sql = "select count(*), count(status), count(file) from refused where status is null"
+    assert told("query", spec, sql)["rows"] == [[5, 0, 5]]
+    assert told("inspect", spec, LOST)["refused"][0]["raw_language"] is None
 
 
 def test_a_flipped_bit_in_refused_records_is_noticed(read: Any) -> None:

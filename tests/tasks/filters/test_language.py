@@ -17,7 +17,8 @@ import pytest
 
 from data_specs import stages
 from data_specs.document import SpecError
-from tasks.filters.language import PACKAGED_SHA256, Language, model_file
+from tasks.filters.language import Language
+from tasks.text.identification import PACKAGED_SHA256, model_file
 from tests.golden import check_golden
 
 UDHR = {

@@ -1,0 +1,195 @@
+"""The records of a shard on their way: each becomes a document, or is counted out with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.engine.reading import EXTRACTED, Part, Read, SourceError
+from tasks.engine.stage import DOCUMENTS
+from tasks.sources.refused import Refused
+from tasks.sources.text import line, normalise
+
+LARGEST = 2**31 - 1
+"""Bytes of text and addresses that a shard can hold: an Arrow column of strings addresses them with 32 bits."""
+_BATCH = 2**24
+"""Bytes of text and addresses that are made a batch of rows."""
+_NAMED = 100
+"""Files of a shard, at most, whose quarantined records are counted by name: a ledger is kept in memory."""
+
+
+@dataclass
+class Found:
+    """A record that may become a document, and what is known of it."""
+
+    part: Part
+    offset: int
+    length: int
+    url: str | None = None
+    index: int = 0
+    """Its place among the records that share its offset."""
+    payload: bytes = b""
+    """As stored."""
+    columns: dict[str, Any] = field(default_factory=dict)
+    """Those of RECORD, and of the source's own, that are known."""
+    raw: str = ""
+    """Text of which the language is identified."""
+
+    def place(self) -> Found:
+        """The same record, of which its place alone is known."""
+        return Found(self.part, self.offset, self.length, index=self.index)
+
+
+class Records:
+    """The records of one shard on their way: each becomes a document, or is dropped or quarantined for a reason."""
+
+    def __init__(self, source: str, schema: pa.Schema = DOCUMENTS, earlier: pa.Table | None = None) -> None:
+        """`schema`: DOCUMENTS, and the source's own columns. `earlier`: documents of records among these, of which `id`
+        and EXTRACTED are known."""
+        self._earlier = earlier
+        ids = earlier["id"].to_pylist() if earlier else ()
+        self._place = {found: place for place, found in enumerate(ids)}
+        self.source, self._schema = source, schema
+        self._rows: list[dict[str, Any]] = []
+        self._batches: list[pa.RecordBatch] = []
+        self._dropped: Counter[str] = Counter()
+        self._quarantined: Counter[str] = Counter()
+        self._files: dict[str, Counter[str]] = {}
+        self._in = self._size = self._lost = 0
+        self._refused = Refused(source)
+
+    def drop(
+        self,
+        reason: str,
+        part: Part,
+        offset: int,
+        length: int | None,
+        url: str | None = None,
+        measures: Mapping[str, Any] | None = None,
+        columns: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Count out a record that is no document; `measures` are what led to that, `columns` those of RECORD."""
+        self._in += 1
+        self._dropped[reason] += 1
+        self._refused.add(reason, part, offset, length, url, measures, columns)
+
+    def by_address(self, found: Found, then: Callable[[], None]) -> None:
+        """Go on with a record, unless the source refuses it by what is known before its body is decoded."""
+        then()
+
+    def by_text(
+        self, found: Found, text: str, then: Callable[[], None], html: bool = False, header: str | None = None
+    ) -> None:
+        """Go on with a record whose body is decoded, unless the source refuses it. `header` is its Content-Language."""
+        then()
+
+    def text(self, found: Found, text: str) -> None:
+        """Make a document of a record that is a text, with the source's own columns, unless the source refuses it."""
+        own = dict(found.columns)
+        keep = partial(
+            self.keep,
+            *(found.part, found.offset, found.length, found.payload, "text", text),
+            url=found.url,
+            own=own,
+        )
+        self.by_address(found, lambda: self.by_text(found, text, keep))
+
+    def quarantine(
+        self, reason: str, part: Part, offset: int, length: int | None = None, url: str | None = None, lost: int = 0
+    ) -> None:
+        """Count out a record of a file that could not be worked on, or what stands for `lost` bytes of the file;
+        `length` is None where it is not known how far it goes."""
+        self._refused.add(reason, part, offset, length, url)
+        self._in += 1
+        self._lost += lost
+        self._quarantined[reason] += 1
+        if part.key in self._files or len(self._files) < _NAMED:
+            self._files.setdefault(part.key, Counter())[reason] += 1
+
+    def keep(self, part: Part, offset: int, length: int, payload: bytes, kind: str, text: str, **more: Any) -> None:
+        """Make a document of a record, or drop it as `no_text`. `payload` is as stored.
+
+        `more` may give `url`, `title`, `date`, `author`, `site`, `own` (the source's own columns) and `index`, the
+        place of the record among those that share its offset. Key, offset and index name a record within its source
+        however the source is cut into shards, so no two documents have one id. Raises SourceError where the shard has
+        more text, addresses and values of its own than `LARGEST`.
+        """
+        text = normalise(text)
+        if not text:
+            self.drop("no_text", part, offset, length, more.get("url"))
+            return
+        # As strings they would take up to four times as much memory.
+        encoded, url = text.encode(), more.pop("url", None)
+        url = url if url is None else url.encode()
+        size, own = self._size, more.pop("own", {})
+        self._size += len(encoded) + len(url or b"")
+        self._size += sum(len(value.encode()) for value in own.values() if isinstance(value, str))
+        if self._size > LARGEST:
+            raise SourceError(
+                f"source {self.source}: {part.path} makes a shard of more than {LARGEST / 2**30:.0f} GiB of text; "
+                "cut it into files of some 100 MB (a compressed file is never split), or set a smaller `shard`"
+            )
+        self._in += 1
+        index = more.pop("index", 0)
+        names = {name: line(more.get(name)) for name in ("title", "author", "site")}
+        self._rows.append(
+            {
+                "id": self._id(part, offset, index),
+                "source": self.source,
+                "url": url,
+                "text": encoded,
+                "kind": kind,
+                "file": part.key,
+                "offset": offset,
+                "length": length,
+                "payload": hashlib.sha256(payload).hexdigest(),
+                **own,
+                **more,
+                **names,
+            }
+        )
+        if self._size // _BATCH > size // _BATCH:
+            self._gather()
+
+    def extracted(self, found: Found) -> dict[str, Any] | None:
+        """What was extracted of a record, where that is known."""
+        place = self._place.get(self.id(found)) if self._place else None
+        if place is None or self._earlier is None:
+            return None
+        row: dict[str, Any] = self._earlier.slice(place, 1).select(EXTRACTED).to_pylist()[0]
+        return row
+
+    def id(self, found: Found) -> bytes:
+        """The id of the document that a record becomes."""
+        return self._id(found.part, found.offset, found.index)
+
+    def _id(self, part: Part, offset: int, index: int) -> bytes:
+        record = "\0".join((self.source, part.key, str(offset), str(index)))
+        return hashlib.blake2b(record.encode(errors="surrogatepass"), digest_size=16).digest()
+
+    def _gather(self) -> None:
+        """Make a batch of the rows: a column that grows by itself takes three times its size in the end."""
+        self._batches.append(pa.RecordBatch.from_pylist(self._rows, self._schema))
+        self._rows = []
+
+    def read(self) -> Read:
+        """The shard's documents and ledger, and what was refused."""
+        ledger: dict[str, Any] = {"in": self._in, "dropped": _sorted(self._dropped)}
+        ledger["quarantined"] = _sorted(self._quarantined)
+        if self._files:
+            ledger["files"] = {key: _sorted(reasons) for key, reasons in self._files.items()}
+        if self._lost:
+            ledger["lost"] = self._lost
+        if self._rows or not self._batches:
+            self._gather()
+        return Read(pa.Table.from_batches(self._batches).combine_chunks(), ledger, self._refused.table())
+
+
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items()))

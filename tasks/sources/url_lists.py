@@ -1,0 +1,157 @@
+"""Lists of addresses that people and projects publish: domains, whole addresses, words in addresses.
+
+A list of millions of lines is kept as sorted 64-bit hashes, 8 bytes each; an address is looked up in microseconds,
+whatever it holds: of it the first `LONGEST` characters count.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import IO, Any
+from urllib.parse import unquote
+
+import numpy as np
+import xxhash
+
+from data_specs.sources import UrlList
+from tasks.engine.reading import SourceError
+from tasks.sources.files import absolute, opened
+
+LONGEST = 8192
+"""Characters of an address that are looked at, at most."""
+_LABELS = 128
+"""Parts of a host name, at most (RFC 1035 allows 127)."""
+_PHRASE = 8
+"""Words of a line in a list of words, at most."""
+_BATCH = 2**16
+_PARTS = re.compile(
+    r"^(?:[a-z][a-z0-9+.-]*+:)?(?://)?(?:[^/?#@]*+@)?([^/?#:@\[\]]++|\[[^\]/]*+\])?(?::\d*+)?([^#]*+)", re.I
+)
+_WORD = re.compile(r"[^\W_]+")
+
+
+def split(url: str) -> tuple[str, str]:
+    """Host of an address, lower case, without a dot at its end, international names in letters of ASCII; and what
+    follows it but for the fragment. Without a scheme a host is taken for one: that is how lists are written."""
+    found = _PARTS.match(url[:LONGEST].strip())
+    host, rest = (found[1] or "", found[2] or "") if found else ("", "")
+    host = host.lower().rstrip(".")
+    if not host.isascii():
+        with suppress(UnicodeError):
+            host = host.encode("idna").decode()
+    return host, rest
+
+
+def address(url: str) -> str:
+    """An address as addresses are compared."""
+    host, rest = split(url)
+    return host + rest.rstrip("/")
+
+
+def words(url: str) -> str:
+    """The words of an address, lower case, with spaces between them."""
+    return " ".join(_WORD.findall(unquote(url[:LONGEST]).lower()))
+
+
+def _hashed(texts: Sequence[str]) -> np.ndarray:
+    return np.array([xxhash.xxh3_64_intdigest(text.encode(errors="surrogatepass")) for text in texts], np.uint64)
+
+
+class Listed:
+    """A list, read."""
+
+    def __init__(self, name: str, settings: UrlList) -> None:
+        """Raises SourceError where the file cannot be read, or a line is none of its kind."""
+        self.name, self.settings = name, settings
+        self.phrases: set[int] = set()
+        """Numbers of words that lines of a list of words have."""
+        self._keys: Callable[[str], list[str]] = {
+            "domains": _domains,
+            "urls": lambda url: [address(url)],
+            "words": self._runs,
+        }[settings.kind]
+        with opened(absolute(settings.path)) as file:
+            entries = self._entries(file)
+            parts = [np.empty(0, np.uint64)]
+            while batch := list(islice(entries, _BATCH)):
+                parts.append(_hashed(batch))
+        self.hashes = np.unique(np.concatenate(parts))
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def matches(self, urls: Sequence[str | None]) -> list[bool]:
+        """Which addresses are listed."""
+        keys = [self._keys(url) if url else [] for url in urls]
+        if not len(self.hashes):
+            return [False] * len(urls)
+        hashes = _hashed([key for each in keys for key in each])
+        places = np.minimum(self.hashes.searchsorted(hashes), len(self.hashes) - 1)
+        found = self.hashes[places] == hashes
+        ends = np.cumsum([len(each) for each in keys]).tolist()
+        return [bool(found[end - len(each) : end].any()) for each, end in zip(keys, ends, strict=True)]
+
+    def _entries(self, file: IO[bytes]) -> Iterator[str]:
+        """What the lines of a file stand for."""
+        head = file.read(2)
+        file.seek(0)
+        stream: Any = gzip.GzipFile(fileobj=file) if head == b"\x1f\x8b" else file
+        try:
+            for number, line in enumerate(stream, 1):
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace").strip()
+                if text and not text.startswith("#"):
+                    yield self._entry(text, number)
+        except (EOFError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise SourceError(f"lists.{self.name}: {self.settings.path} is damaged: {error}; fetch it again") from None
+
+    def _entry(self, text: str, number: int) -> str:
+        kind, wrong = self.settings.kind, ""
+        if kind == "urls":
+            return address(text)
+        if kind == "domains":
+            host, rest = split(text.removeprefix("*.").removeprefix("."))
+            if host and not rest.strip("/") and not re.search(r"\s", host):
+                return host
+            wrong = "no domain"
+        else:
+            entry = words(text)
+            count = len(entry.split())
+            if 0 < count <= _PHRASE:
+                self.phrases.add(count)
+                return entry
+            wrong = f"more than {_PHRASE} words" if count else "no word"
+        raise SourceError(f"lists.{self.name}: line {number} of {self.settings.path} is {wrong}: {text[:80]}")
+
+    def _runs(self, url: str) -> list[str]:
+        """Words in a row, as many as the lines of the list have."""
+        found = words(url).split()
+        return [
+            " ".join(found[start : start + count])
+            for count in sorted(self.phrases)
+            for start in range(len(found) - count + 1)
+        ]
+
+
+def _domains(url: str) -> list[str]:
+    """A host and the domains above it."""
+    labels = split(url)[0].split(".")[-_LABELS:]
+    return [".".join(labels[start:]) for start in range(len(labels))]
+
+
+def list_digest(name: str, settings: UrlList) -> str:
+    """The sha256 of a list's file. Raises SourceError where it cannot be read."""
+    try:
+        with opened(absolute(settings.path)) as file:
+            state = hashlib.sha256()
+            while block := file.read(2**20):
+                state.update(block)
+            return state.hexdigest()
+    except OSError as error:
+        raise SourceError(f"lists.{name}.{settings.kind}: {settings.path} cannot be read: {error}") from error
