@@ -167,6 +167,10 @@ def _mistaken(spec: Spec, columns: pa.Schema, texts: tuple[str, ...], source: st
     if source is None:
         return mistaken(texts, columns)
     known = record_columns(spec.sources[source], spec.lists)
+    for number, name in enumerate(known.names if texts else ()):
+        if name in known.names[:number]:
+            where = f"lists.{name}" if name in spec.lists else f"sources.{source}.columns.{name}"
+            raise SpecError([f"{where}: records of {source} have a column of this name; name it otherwise"])
     said = ("is written by no stage", "is no column of this source's records, nor a list")
     return {text: why.replace(*said) for text, why in mistaken(texts, known).items()}
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from data_specs.expressions import normalised, parse
 from data_specs.sources import SourceSettings, UrlList
 from data_specs.stages import Language
-from tasks.engine.reading import RECORD, SourceError
+from tasks.engine.reading import RECORD, Part, SourceError
 from tasks.engine.stage import installed
 from tasks.extraction.raw_text import declared_language, raw_text
 from tasks.sources.records import Found, Records
@@ -159,8 +159,8 @@ class Admitted(Records):
         self._admission = admission
         self._held: list[_Asked | Callable[[], None]] | None = []
         """Records that wait, and what was counted out behind them; None while they go on."""
-        self._first: dict[bytes, Found] = {}
-        """Admitted records by the digest of their payload, where those of the same payload are refused."""
+        self._first: dict[bytes, tuple[Part, int, int]] = {}
+        """Places of admitted records by the digest of their payload, where those of the same payload are refused."""
         self._opening = False
         self._waiting = 0
         """Bytes of what waits."""
@@ -226,17 +226,17 @@ class Admitted(Records):
             elif reason := next(reasons):
                 self._refuse(reason, each.found)
             elif first := self._before(each.found):
-                self._refuse("same_payload", each.found, {"first": self.id(first).hex(), "offset": first.offset})
+                self._refuse("same_payload", each.found, {"first": self._id(*first).hex(), "offset": first[1]})
             else:
                 each.then()
         self._held = []
 
-    def _before(self, found: Found) -> Found | None:
-        """The admitted record before this one that has its payload, where that counts."""
+    def _before(self, found: Found) -> tuple[Part, int, int] | None:
+        """The place of the admitted record before this one that has its payload, where that counts."""
         if not self._admission.repeated:
             return None
-        first = self._first.setdefault(hashlib.blake2b(found.payload, digest_size=16).digest(), found.place())
-        return first if first.offset != found.offset or first.index != found.index or first.part != found.part else None
+        first = self._first.setdefault(hashlib.blake2b(found.payload, digest_size=16).digest(), found.place)
+        return first if first != found.place else None
 
     def _refuse(self, reason: str, found: Found, more: Mapping[str, Any] | None = None) -> None:
         measures = self._admission.facts(found) | dict(more or {})

@@ -41,9 +41,10 @@ class Found:
     raw: str = ""
     """Text of which the language is identified."""
 
-    def place(self) -> Found:
-        """The same record, of which its place alone is known."""
-        return Found(self.part, self.offset, self.length, index=self.index)
+    @property
+    def place(self) -> tuple[Part, int, int]:
+        """What tells it from all others of its source."""
+        return self.part, self.offset, self.index
 
 
 class Records:
@@ -159,17 +160,14 @@ class Records:
 
     def extracted(self, found: Found) -> dict[str, Any] | None:
         """What was extracted of a record, where that is known."""
-        place = self._place.get(self.id(found)) if self._place else None
+        place = self._place.get(self._id(*found.place)) if self._place else None
         if place is None or self._earlier is None:
             return None
         row: dict[str, Any] = self._earlier.slice(place, 1).select(EXTRACTED).to_pylist()[0]
         return row
 
-    def id(self, found: Found) -> bytes:
-        """The id of the document that a record becomes."""
-        return self._id(found.part, found.offset, found.index)
-
     def _id(self, part: Part, offset: int, index: int) -> bytes:
+        """The id of the document that the record of a place becomes."""
         record = "\0".join((self.source, part.key, str(offset), str(index)))
         return hashlib.blake2b(record.encode(errors="surrogatepass"), digest_size=16).digest()
 
