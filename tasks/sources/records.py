@@ -90,14 +90,16 @@ class Records:
         """Go on with a record whose body is decoded, unless the source refuses it. `header` is its Content-Language."""
         then()
 
-    def text(self, found: Found, text: str) -> None:
-        """Make a document of a record that is a text, with the source's own columns, unless the source refuses it."""
+    def text(self, found: Found, text: str, **more: Any) -> None:
+        """Make a document of a record that is a text, unless the source refuses it; its columns are the source's own,
+        and `more` is what `keep` takes."""
         own = dict(found.columns)
         keep = partial(
             self.keep,
             *(found.part, found.offset, found.length, found.payload, "text", text),
             url=found.url,
             own=own,
+            **more,
         )
         self.by_address(found, lambda: self.by_text(found, text, keep))
 
