@@ -21,7 +21,6 @@ from flows.terminal import line
 from tasks import registry
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.sql import evaluate
-from tasks.engine.stage import DOCUMENTS
 from tasks.engine.views import ADDRESS, View, views
 
 FAILS = "fails_"
@@ -36,7 +35,8 @@ REASONS = {
 
 
 def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
-    """Every column of one document, those of `corpus` first, and its `verdict`; by its URL or by the beginning of its
+    """Every column of one document, those of `corpus` first, and its `verdict`; where it is trained on a text that was
+    rewritten, as `rewriting` the columns of the text `from` which and `to` which; by its URL or by the beginning of its
     id. Of a URL that no document has, but records that reading refused: these, as `refused`. Raises SpecError where no
     document, or more than one, has it, StageError where nothing is computed."""
     corpus = views(pipeline)["corpus"]
@@ -48,7 +48,10 @@ def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
         unsure = f"; of {missed} shards the refused records are only counted, or not all kept" if missed else ""
         raise SpecError([f"inspect: no document has {_what(asked)}{unsure}"])
     [values] = row.to_pylist()
-    return {column: plain(value) for column, value in values.items()} | {"verdict": verdict(pipeline, corpus, row)}
+    columns: dict[str, Any] = {column: plain(value) for column, value in values.items()}
+    if (text := pipeline.spec.text) != "text" and columns.get(text) is not None:
+        columns["rewriting"] = {"from": "text", "to": text}
+    return columns | {"verdict": verdict(pipeline, corpus, row)}
 
 
 def by_url(asked: str) -> bool:
@@ -128,8 +131,8 @@ def _id(pipeline: Pipeline, corpus: View, address: dict[str, int]) -> str | None
 
 def by_stage(pipeline: Pipeline, found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Stage -> the columns it wrote of a document, without those that the verdict says."""
-    stages = {"documents": [*DOCUMENTS.names, *ADDRESS.names]}
-    stages |= {node.name: node.stage.writes.names for node in pipeline.nodes if node.writes}
-    said = {"text", *(f"{FAILS}{rule.name}" for rule in pipeline.spec.rules)}
+    stages = {"documents": [*pipeline.documents_schema.names, *ADDRESS.names]}
+    stages |= {node.name: list(node.writes) for node in pipeline.nodes if node.writes}
+    said = {"text", pipeline.spec.text, *(f"{FAILS}{rule.name}" for rule in pipeline.spec.rules)}
     shown = {stage: {n: found[n] for n in names if n in found and n not in said} for stage, names in stages.items()}
     return {stage: columns for stage, columns in shown.items() if columns}

@@ -10,8 +10,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from data_specs.redaction import escaped
+from flows import word_diff
 
 _WIDTH = 120
 """Characters of a line of a table where no terminal says how many."""
@@ -111,7 +113,7 @@ def document(found: dict[str, Any], stages: dict[str, dict[str, Any]]) -> None:
     """Print one document: what was decided and why, its text, then its columns by stage."""
     for text in _verdict(found["verdict"]):
         console().print(escaped(text), soft_wrap=True)
-    console().print("\n" + escaped(found["text"]) + "\n", soft_wrap=True)
+    _texts(found, found.get("rewriting"))
     for stage, columns in stages.items():
         pairs(columns.items(), stage)
 
@@ -161,6 +163,36 @@ def samples(run: str, step: int, prompt: str, texts: Sequence[str]) -> None:
     console().print(escaped(f"{run}, step {step:,}"))
     for text in texts:
         console().print("\n" + escaped(prompt + text), soft_wrap=True)
+
+
+def _texts(found: dict[str, Any], rewriting: dict[str, str] | None) -> None:
+    """Print a document's text; of one that was rewritten that which is trained on, and where it differs."""
+    name = rewriting["to"] if rewriting else "text"
+    if name != "text":
+        console().print(f"\ntext `{name}`, which later stages read and the model is trained on:")
+    console().print("\n" + escaped(found[name]) + "\n", soft_wrap=True)
+    if rewriting:
+        differing = word_diff.pieces(found[rewriting["from"]], found[name])
+        count = sum(piece.kind != "equal" for piece in differing)
+        about = f"{count:,} pieces removed or added" if count else "the same"
+        console().print(f"beside `{rewriting['from']}`, which was extracted: {about}")
+        if count:
+            console().print(_difference(word_diff.shortened(differing)), end="\n\n", soft_wrap=True)
+
+
+_STYLES = {"removed": ("[-", "-]", "red"), "added": ("{+", "+}", "green"), "skipped": (" [... ", " ...] ", "dim")}
+"""How pieces of a difference are marked, and coloured where there are colours: as `git diff --word-diff`."""
+_SPACES = str.maketrans({"\n": "\u23ce\n", "\t": "\u2192\t", " ": "\u00b7", "\u3000": "\\u3000", "\u00a0": "\\xa0"})
+"""How space is shown that was removed or added."""
+
+
+def _difference(found: Iterable[word_diff.Piece]) -> Text:
+    """Pieces of two texts, marked and coloured."""
+    shown = Text()
+    for kind, text in found:
+        begin, end, style = _STYLES.get(kind, ("", "", ""))
+        shown.append(begin + escaped(text.translate(_SPACES) if text.isspace() else text) + end, style)
+    return shown
 
 
 def _verdict(found: dict[str, Any]) -> Iterator[str]:
