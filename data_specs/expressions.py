@@ -16,6 +16,7 @@ import atexit
 import difflib
 import json
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -260,6 +261,10 @@ def _selected(sql: str) -> Tree | None:
     return chosen[0] if statement == _bare() and len(chosen) == 1 and not chosen[0]["alias"] else None
 
 
+_CONNECTING = frozenset("and as between by case else end false from in is like not null on or then true when".split())
+"""Words of SQL in expressions, at which a parser stops for other reasons than a name."""
+
+
 def _tree(text: str) -> Tree:
     """Syntax tree of a text that is exactly one expression.
 
@@ -277,11 +282,20 @@ def _tree(text: str) -> Tree:
     try:
         tree, listed = _selected(f"SELECT ({text})"), _selected(f"SELECT [{text}\n]")
     except ExpressionError as error:
-        raise ExpressionError(f"{quoted} is not one expression: {str(error).splitlines()[0]}") from None
+        why = str(error).splitlines()[0]
+        raise ExpressionError(f"{quoted} is not one expression: {why}{_quoting(why)}") from None
     match listed:
         case {"function_name": "list_value", "arguments": [{"expression": alone}]} if alone == tree:
             return alone
     raise ExpressionError(f"{quoted} is not one expression")
+
+
+def _quoting(why: str) -> str:
+    """What to do where a column is called as a word of SQL that the parser stopped at."""
+    near = re.search(r'at or near "([A-Za-z_]\w*)"$', why)
+    if not near or near[1].lower() in _CONNECTING:
+        return ""
+    return f'; a column of this name, which is a word of SQL, is written "{near[1]}", in double quotes'
 
 
 def _written(tree: Tree) -> str:

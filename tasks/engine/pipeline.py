@@ -284,7 +284,7 @@ class Pipeline:
         if isinstance(node.stage, Estimator):
             output = self._learned(node.stage)
         elif not node.ready:
-            output = Output([], ".parquet", Index((), [None] * len(self.shards), node.writes))
+            output = Output([], ".parquet", Index((), [None] * len(self.shards), node.stage.writes.names))
         elif isinstance(node.stage, CorpusStage):
             output = self._corpus(node.stage)
         else:

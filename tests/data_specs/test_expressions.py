@@ -185,6 +185,7 @@ def test_hostile_text_is_refused(text: str) -> None:
         ("main.lower(text) = 'a'", "`main.lower` is not allowed; name a function alone"),
         ("t.a > 1", "`t.a` is not a column; name a column alone"),
         ("a, b", "`a, b` is not one expression"),
+        ("both > 1", 'near "both"; a column of this name, which is a word of SQL, is written "both", in double quotes'),
         ("a >", '`a >` is not one expression: syntax error at or near ")"'),
         ("true) from t; create table x as select 1; select (true", "is not one expression: it is several statements"),
         ("percentile(20)", "percentile takes a column and a number between 0 and 100, to a tenth, as in percentile("),

@@ -13,6 +13,7 @@ from tasks.engine import worker
 from tasks.engine.ledger import funnel
 from tasks.filters.normalise import Normalise
 from tests import small, whole
+from tests.commands import told
 
 STAGES = """
 stages:
@@ -107,6 +108,13 @@ def test_a_text_that_rewriting_empties_is_dropped_for_that(tmp_path: Path, monke
     assert column(run, "clean_emptied") == emptied
     assert [reason == "emptied" for reason in column(run, "reason")] == emptied
     assert funnel(run.pipeline)["dropped"]["emptied"] == sum(emptied)
+
+
+def test_what_would_run_is_known_of_stages_that_read_what_others_have_yet_to_learn(tmp_path: Path) -> None:
+    found = told("plan", spec_with(tmp_path, STAGES))
+    states = {stage["name"]: stage["state"] for stage in found["stages"]}
+    assert states["learn_score"] == "to learn"
+    assert {states[name] for name in ("long", "river", "score")} == {"waiting"}
 
 
 @pytest.mark.parametrize(
