@@ -1,4 +1,5 @@
-"""What is changed inside Ray 2.60.0: what it does on SIGTERM, where a local one listens, and warnings that say nothing.
+"""What is changed inside Ray 2.60.0: what it does on SIGTERM, what a local one starts and where it listens, and which
+warnings say nothing.
 
 A test fails where Ray has another version or other insides than these changes were made for.
 """
@@ -9,11 +10,16 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 VERSION = "2.60.0"
+SPARED = ("start_api_server", "start_monitor", "start_log_monitor")
+"""What starts processes that a Ray of one machine does without: the dashboard, which asks a cloud's metadata service
+(169.254.169.254) though it is to show nothing, the autoscaler and the collector of logs. They are half of what starting
+Ray costs."""
 
 
 def apply(ray: ModuleType) -> None:
@@ -32,14 +38,25 @@ def take_back_sigterm() -> None:
 @contextmanager
 def local(ray: ModuleType) -> Iterator[None]:
     """While the block starts a Ray on this machine alone: its address is loopback, as it is elsewhere than on Linux,
-    and its processes have sessions of their own, so that what ends a terminal's or a container's processes reaches
-    them through us alone. That a thread starts it is no warning."""
+    its processes have sessions of their own, so that what ends a terminal's or a container's processes reaches them
+    through us alone, and there are no more of them than it needs. That a thread starts it is no warning."""
     logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
-    constants, services = vars(ray._private.ray_constants), vars(ray._private.services)
-    before = constants["ENABLE_RAY_CLUSTER"], services["ConsolePopen"]
-    constants["ENABLE_RAY_CLUSTER"] = False
-    services["ConsolePopen"] = partial(services["ConsolePopen"], start_new_session=True)
+    node, services = ray._private.node.Node, ray._private.services
+    with ExitStack() as changes:
+        changes.enter_context(_changed(ray._private.ray_constants, "ENABLE_RAY_CLUSTER", False))
+        apart = partial(services.ConsolePopen, start_new_session=True)
+        changes.enter_context(_changed(services, "ConsolePopen", apart))
+        for name in SPARED:
+            changes.enter_context(_changed(node, name, lambda *_, **__: None))
+        yield
+
+
+@contextmanager
+def _changed(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Something of Ray's is another while the block runs."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        constants["ENABLE_RAY_CLUSTER"], services["ConsolePopen"] = before
+        setattr(owner, name, before)

@@ -9,6 +9,7 @@ import signal
 import ray
 from ray._private import services, utils, worker
 from ray._private.authentication import authentication_token_setup
+from ray._private.node import Node
 
 from tasks.engine import ray_patches
 
@@ -38,3 +39,13 @@ def test_a_local_ray_is_started_with_a_loopback_address_in_sessions_of_its_own()
         assert services.get_node_ip_address() == "127.0.0.1"
         assert services.ConsolePopen.keywords == {"start_new_session": True}
     assert (services.ConsolePopen, services.ray_constants.ENABLE_RAY_CLUSTER) == (before, True)
+
+
+def test_a_local_ray_is_started_without_what_one_machine_does_not_need() -> None:
+    started = inspect.getsource(Node.start_head_processes) + inspect.getsource(Node.start_ray_processes)
+    before = {name: getattr(Node, name) for name in ray_patches.SPARED}
+    with ray_patches.local(ray):
+        for name, method in before.items():
+            assert f"self.{name}(" in started
+            assert getattr(Node, name) is not method
+    assert {name: getattr(Node, name) for name in ray_patches.SPARED} == before
