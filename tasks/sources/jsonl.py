@@ -3,7 +3,7 @@
 Plain files above the size of a shard are cut into byte ranges; a line belongs to the range that it begins in. Every
 line that is not blank is accounted for. JSON is also what Python writes beyond the standard: NaN and Infinity, numbers
 of any size, and lone surrogates, which text and address are kept without. Dropped are lines whose text is missing,
-empty or no string (`no_text`) and lines above 64 MiB (`too_large`); quarantined are lines that are no JSON object
+empty or no string (`no_text`) and lines above `longest` (`too_large`); quarantined are lines that are no JSON object
 (`not_json`), and one record for the rest of a compressed file that breaks off (`truncated`) or becomes more than any
 text does (`bomb`), or for a file that is not what its name says (`unreadable`: plain, or compressed otherwise or once
 more) or takes more memory than is allowed (`window`).
@@ -29,8 +29,6 @@ from tasks.sources.base import Found, InputShard, Part, Reader, Records, grouped
 from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacked, begun, named
 from tasks.sources.files import opened
 
-LONGEST = 64 * 2**20
-"""Bytes of a line, at most."""
 _LARGE = 2**22
 _PARTS = 2**20
 """Parts of a line above `_LARGE` bytes whose values are made: each takes up to 25 times its bytes."""
@@ -54,7 +52,7 @@ def lines(path: str, start: int = 0, window: int = WINDOW) -> Iterator[io.Buffer
 def _pass(stream: IO[bytes], most: int = sys.maxsize) -> int:
     """Read to the end of a line, `most` bytes of it at most; returns how many were read."""
     passed = 0
-    while passed < most and (piece := stream.readline(min(LONGEST, most - passed))):
+    while passed < most and (piece := stream.readline(min(2**20, most - passed))):
         passed += len(piece)
         if piece.endswith(b"\n"):
             break
@@ -126,7 +124,7 @@ class JsonlReader(Reader):
         return grouped(self.source, rest, number) + ranges, number
 
     def read_part(self, part: Part, records: Records) -> None:
-        end = sys.maxsize if named(part.path) else part.end
+        end, longest = sys.maxsize if named(part.path) else part.end, self.settings.longest
         offset = max(0, part.start - 1)
         try:
             with lines(part.path, offset, self.settings.window) as stream:
@@ -134,9 +132,9 @@ class JsonlReader(Reader):
                     raise DamageError("unreadable", "compressed once more than the file's name says")
                 if part.start:  # the line of the byte before the range is another's
                     offset += _pass(stream, end - offset)
-                while offset < end and (line := stream.readline(LONGEST)):
+                while offset < end and (line := stream.readline(longest + 1)):
                     length = len(line)
-                    if length == LONGEST and not line.endswith(b"\n"):
+                    if length > longest and not line.endswith(b"\n"):
                         length += _pass(stream)
                         records.drop("too_large", part, offset, length)
                     elif line.isspace():

@@ -1,8 +1,9 @@
 """Documents from Parquet files: one document a row.
 
 A row's place in its file names it, however the file is cut into shards: a range of bytes holds the row groups that
-start in it. Dropped are rows whose text is null, empty or no string (`no_text`); a file that is no Parquet, or of which
-a row group cannot be read, is quarantined as `unreadable` with the bytes that are lost.
+start in it. Dropped are rows whose text is null, empty or no string (`no_text`) or above `longest` (`too_large`); a
+file that is no Parquet, or of which a row group cannot be read, is quarantined as `unreadable` with the bytes that are
+lost.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class ParquetReader(Reader):
         if not isinstance(text, str):
             return records.drop("no_text", part, position, 0, url)
         payload = text.encode()
+        if len(payload) > self.settings.longest:
+            return records.drop("too_large", part, position, len(payload), url)
         records.text(Found(part, position, len(payload), url, payload=payload, columns=self.columns(row)), text)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:

@@ -46,7 +46,12 @@ def normalise(text: str) -> str:
 
 def _composed(text: str) -> str:
     """NFC, of every run of combining marks the first 30; a mark may become three."""
-    return _MARKS.sub(r"\1", unicodedata.normalize("NFC", _MARKS.sub(r"\1", text))) if not text.isascii() else text
+    if text.isascii():
+        return text
+    text = _MARKS.sub(r"\1", text)
+    if not unicodedata.is_normalized("NFC", text):  # by way of NFD: marks that come apart cost an eighth so
+        text = _MARKS.sub(r"\1", unicodedata.normalize("NFC", unicodedata.normalize("NFD", text)))
+    return text
 
 
 def line(text: str | None) -> str | None:

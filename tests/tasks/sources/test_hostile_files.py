@@ -69,13 +69,12 @@ def test_lines_that_expand_without_end_are_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, shape: str
 ) -> None:
     monkeypatch.setattr(compression, "ALLOWANCE", MIB)
-    monkeypatch.setattr(jsonl, "LONGEST", MIB // 4)
     piece = {"endless line": bytes(MIB), "endless spaces": b" " * MIB, "string": b"x" * MIB}.get(shape)
     piece = piece or (b'{"text": "' + b"lead " * 2000 + b'"}\n') * (MIB // 10_000)
     data = PACK[suffix](b'{"text": "gold"}\n' + b'{"text": "' * (shape == "string"))
     data += repeated(suffix, piece, 8)
     (tmp_path / f"a.jsonl.{suffix}").write_bytes(data)
-    reads = read_all(lines(tmp_path / "*"))
+    reads = read_all(lines(tmp_path / "*", longest=MIB // 4))
     assert texts(reads)[0] == "gold"
     assert len(data) > 7 * MIB // compression.RATIO or counted(reads) == {"bomb": 1}
 

@@ -89,6 +89,23 @@ def test_parquet_is_read_row_by_row_however_it_is_cut(tmp_path: Path, shard: int
     assert read_all(reader("web", whole_file, Extract())).documents["id"] == read.documents["id"]
 
 
+def test_a_row_and_a_line_that_are_too_long_are_counted_out(tmp_path: Path) -> None:
+    texts = ["a" * 99, "é" * 50, "a" * 100]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"text": "{text[11:]}"}}\n' for text in [*texts, "a" * 101]))
+    rows = ParquetSource(kind="parquet", paths=str(tmp_path / "*.parquet"), longest=99)
+    lines = JsonlSource(kind="jsonl", paths=str(tmp_path / "*.jsonl"), longest=101)
+    for settings, ledger in (
+        (rows, {"in": 3, "lost": 0, "dropped": {"too_large": 2}, "quarantined": {}}),
+        (lines, {"in": 4, "lost": 0, "dropped": {"too_large": 1}, "quarantined": {}}),
+    ):
+        source = reader("web", settings, Extract())
+        assert read_all(source).ledger == ledger
+        assert "longest" in source.hashed_settings()
+    plain = reader("web", ParquetSource(kind="parquet", paths="x"), Extract())
+    assert "longest" not in plain.hashed_settings()
+
+
 def test_a_file_that_is_no_parquet_is_one_quarantined_record(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
     read = read_all(reader("web", ParquetSource(kind="parquet", paths=str(tmp_path / "*")), Extract()))
