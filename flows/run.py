@@ -351,7 +351,8 @@ class Run:
         """Train, and say where it went on from, or what it leaves behind."""
         facts = self.plan_facts
         steps = facts["steps"]
-        resume = bool(checkpoint.steps(self.store, run))
+        saved = checkpoint.steps(self.store, run)
+        resume = bool(saved)
         note = "" if resume else trainings.left_behind(self.pipeline, run, facts["digest"])
         if note:
             logger.warning("train: %s", note)
@@ -366,6 +367,9 @@ class Run:
             elif record["kind"] == "warning":
                 logger.warning("train: %s", record["message"])
 
+        done = max(saved, default=0)
+        further = f", to go on from step {done:,}" if resume else ""
+        progress(f"train: loading torch and DeepSpeed, workers: {self.spec.training.workers}{further}", done, steps)
         if not any(facts.get("checksums", ())):
             self.plan_inputs().verify()
         [(tokenizer, sha256)] = self.pipeline.pins.files("tokenizer").items()

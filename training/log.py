@@ -1,10 +1,10 @@
 """The run's own log, in the store: JSON lines in segments under `runs/<run>/log/`, the only source of metrics.
 
-An object store cannot append, so records are committed as whole segments, named `<attempt>-<number>.jsonl`: every few
-seconds, and before every checkpoint. Each start of a run is an attempt whose first record says from which step it goes
-on; records of later steps by earlier attempts are superseded. So after any kill and resume a reader sees every step
-once. Kinds of records: `start`, `step` (one optimizer step), `held_out` (an evaluation), `warning`, and `non_finite`
-(why a run stopped and which rows it read), which is never superseded.
+An object store cannot append, so records are committed as whole segments, named `<attempt>-<number>.jsonl`: the first
+step at once, then every few seconds, and before every checkpoint. Each start of a run is an attempt whose first record
+says from which step it goes on; records of later steps by earlier attempts are superseded. So after any kill and resume
+a reader sees every step once. Kinds of records: `start`, `step` (one optimizer step), `held_out` (an evaluation),
+`warning`, and `non_finite` (why a run stopped and which rows it read), which is never superseded.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Log:
         self.number = 0
         self.pending: list[bytes] = []
         self.began = self.flushed = time.monotonic()
+        self.steps = False
         self.write("start", step, **about)
         self.flush()
 
@@ -47,7 +48,9 @@ class Log:
         self.pending.append(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
         soon, late = FLUSH_SECONDS
         now = time.monotonic()
-        if now - self.flushed > min(late, soon + (now - self.began) / 100):
+        first = kind == "step" and not self.steps  # which a person waits for
+        self.steps |= first
+        if first or now - self.flushed > min(late, soon + (now - self.began) / 100):
             self.flush()
 
     def flush(self) -> None:

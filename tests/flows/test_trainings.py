@@ -77,7 +77,8 @@ def test_a_training_that_goes_on_says_from_which_step(copied: Path, workers: Non
     result = run.train(lambda *progress: told_of.append(progress))
     where = f"continues from step 4 of 8 (checkpoint runs/{run.training_name}/checkpoints/00000004.json)"
     assert result.note == where
-    assert told_of == [(f"train: {where}", 4, 8)]
+    loading = "train: loading torch and DeepSpeed, workers: 1, to go on from step 4"
+    assert told_of == [(loading, 4, 8), (f"train: {where}", 4, 8)]
 
 
 def test_a_new_training_says_what_changed_since_the_one_it_leaves_and_gc_removes_that(
