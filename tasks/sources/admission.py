@@ -18,9 +18,10 @@ import pyarrow as pa
 from data_specs.expressions import normalised, parse
 from data_specs.sources import SourceSettings, UrlList
 from data_specs.stages import Language
-from tasks.engine.reading import RECORD, Part, SourceError
+from tasks.engine.reading import RECORD, Part, Read, SourceError
 from tasks.engine.stage import installed
 from tasks.extraction.raw_text import declared_language, raw_text
+from tasks.sources.files import absolute
 from tasks.sources.records import Found, Records
 from tasks.sources.url_lists import Listed, list_digest, split
 from tasks.text.fasttext_model import LIBRARY, load
@@ -64,7 +65,11 @@ class Admission:
         """What is asked once the body is decoded."""
         self.early = {reason: text for reason, text in refuse.items() if reason not in self.late}
         """What is asked before."""
-        self._settings = {name: each for name, each in lists.items() if name in self.needs}
+        self._settings = {
+            name: each.model_copy(update={each.kind: absolute(each.path)})  # workers have another working directory
+            for name, each in lists.items()
+            if name in self.needs
+        }
         self._digests = {name: list_digest(name, each) for name, each in self._settings.items()}
         self._file = model_file(Language()) if self.needs & _LANGUAGE else None
         """The model of languages, where it is asked for: path and sha256."""
@@ -131,11 +136,10 @@ class Admission:
 
     @cached_property
     def _lists(self) -> dict[str, Listed]:
-        found = {name: Listed(name, each) for name, each in self._settings.items()}
         for name, each in self._settings.items():
             if list_digest(name, each) != self._digests[name]:
                 raise SourceError(f"lists.{name}: {each.path} has changed since this run began; run again")
-        return found
+        return {name: Listed(name, each) for name, each in self._settings.items()}
 
     @cached_property
     def _model(self) -> Any:
@@ -187,7 +191,7 @@ class Admitted(Records):
             found.raw = (raw_text(text, CHARACTERS) if html else text.lstrip()[:CHARACTERS])[:CHARACTERS].lower()
         self._hold(_Asked(found, then), len(text))
 
-    def read(self) -> Any:
+    def read(self) -> Read:
         self._open()
         return super().read()
 

@@ -154,4 +154,7 @@ def list_digest(name: str, settings: UrlList) -> str:
                 state.update(block)
             return state.hexdigest()
     except OSError as error:
-        raise SourceError(f"lists.{name}.{settings.kind}: {settings.path} cannot be read: {error}") from error
+        what = f"lists.{name}.{settings.kind}: {settings.path} cannot be read"
+        raise SourceError(
+            f"{what}: {error.strerror or error}; correct the path, or the rights; every node reads it"
+        ) from error

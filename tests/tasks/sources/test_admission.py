@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import pickle
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -234,8 +235,19 @@ def test_a_fingerprint_holds_what_is_refused_and_what_lists_hold(tmp_path: Path)
 def test_a_list_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     lists = {"games": UrlList(domains=str(tmp_path / "none")), "unused": UrlList(urls=str(tmp_path / "none"))}
     settings = JsonlSource(kind="jsonl", paths="x", refuse={"game": "games"})
-    with pytest.raises(SourceError, match=r"lists\.games\.domains: .*none cannot be read: .*No such file"):
+    with pytest.raises(SourceError, match=r"lists\.games\.domains: .*none cannot be read: No such file .*every node"):
         reader("web", settings, Extract(), lists)
+
+
+def test_workers_in_another_folder_read_the_same_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list").write_text("example.org\n")
+    lists = {"games": UrlList(domains="list")}
+    source = crawl(tmp_path / "a.warc.gz", [ENGLISH], lists, refuse={"game": "games"})
+    [shard] = source.shards(None)[0]
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert pickle.loads(pickle.dumps(source)).read(shard).ledger["dropped"] == {"game": 1}
 
 
 def test_a_list_that_changes_while_a_run_works_stops_it(tmp_path: Path) -> None:
