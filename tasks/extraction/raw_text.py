@@ -6,16 +6,19 @@ Tags are stripped, not parsed. What is looked at is bounded, and every step is l
 from __future__ import annotations
 
 import re
+from heapq import nlargest
 from html import unescape
 
 LOOKED_AT = 2**20
 """Characters of a page that are looked at, at most."""
 LINE = 300
 """Characters of a line that are judged, at most: one of them may be data."""
-_SILENT = ("script", "style", "svg", "template", "noscript")
+_LINES = 100
+"""Lines among which the longest are sought once their spaces are made one."""
+_SILENT = (b"script", b"style", b"svg", b"template", b"noscript")
 """Elements whose text nobody reads."""
-_INLINE = re.compile(r"</?(?:a|abbr|b|bdi|code|em|font|i|mark|small|span|strong|sub|sup|u|wbr)\b[^<>]*+>")
-_TAG = re.compile(r"<[^<>]*+>?")
+_INLINE = re.compile(rb"</?(?:a|abbr|b|bdi|code|em|font|i|mark|small|span|strong|sub|sup|u|wbr)\b[^<>]*+>")
+_TAG = re.compile(rb"<[^<>]*+>?")
 _LANGUAGE = re.compile(r"<(?:html|body)\b[^<>]*?\s(?:xml:)?lang\s*+=\s*+[\"']?\s*+([a-z]{2,3})\b", re.IGNORECASE)
 _CODE = re.compile(r"\s*+([a-z]{2,3})\b", re.IGNORECASE)
 _HEAD = 2**13
@@ -25,24 +28,25 @@ _HEAD = 2**13
 def raw_text(html: str, most: int) -> str:
     """About `most` characters of what stands on a page, in lower case: its longest lines, as prose is in long ones and
     menus in short ones."""
-    found = html[:LOOKED_AT].lower()
+    found = html[:LOOKED_AT].encode(errors="ignore").lower()  # of bytes that takes a tenth of the time
     for name in _SILENT:
-        found = _without(found, f"<{name}", f"</{name}", "<")
-    found = _TAG.sub("\n", _INLINE.sub("", _without(found, "<!--", "-->", "\n")))
-    lines = [" ".join(line[: 2 * LINE].split())[:LINE] for line in found.split("\n") if len(line) > 1]
+        found = _without(found, b"<" + name, b"</" + name, b"<")
+    found = _TAG.sub(b"\n", _INLINE.sub(b"", _without(found, b"<!--", b"-->", b"\n")))
+    longest = nlargest(_LINES, map(bytes.strip, found.split(b"\n")), key=len)
+    lines = [" ".join(line[: 6 * LINE].decode(errors="ignore").split())[:LINE] for line in longest]
     chosen, size = [], 0
     for line in sorted(lines, key=len, reverse=True):
         if size >= most or not line:
             break
-        chosen.append(unescape(line))
+        chosen.append(unescape(line).lower())
         size += len(line) + 1
     return " ".join(chosen)
 
 
-def _without(text: str, start: str, end: str, instead: str) -> str:
+def _without(text: bytes, start: bytes, end: bytes, instead: bytes) -> bytes:
     """A text with `instead` in the place of what stands from each `start` to the next `end`."""
     first, *rest = text.split(start)
-    return "".join((first, *(instead + part.partition(end)[2] for part in rest)))
+    return b"".join((first, *(instead + part.partition(end)[2] for part in rest)))
 
 
 def declared_language(html: str, header: str | None = None) -> str | None:

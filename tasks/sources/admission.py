@@ -46,7 +46,7 @@ _OF_BODY = frozenset({"payload", "declared_language", "raw_length", "raw_languag
 _LANGUAGE = frozenset({"raw_language", "raw_language_score"})
 _RECORDS = 256
 """Records that wait, at most."""
-_BYTES = 2**25
+_BYTES = 2**24
 """Bytes of their payloads, or characters of their texts, at most, but for one."""
 
 
