@@ -104,14 +104,15 @@ class Listed:
         try:
             for number, line in enumerate(stream, 1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace").strip()
-                if text and not text.startswith("#"):
-                    yield self._entry(text, number)
+                if text and not text.startswith("#") and (entry := self._entry(text, number)):
+                    yield entry
         except (EOFError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise SourceError(f"lists.{self.name}: {self.settings.path} is damaged: {error}; fetch it again") from None
 
     def _entry(self, text: str, number: int) -> str:
+        """What a line stands for; empty where it is no word, as a symbol alone."""
         kind, wrong = self.settings.kind, ""
         if kind == "urls":
             return address(text)
@@ -123,10 +124,10 @@ class Listed:
         else:
             entry = words(text)
             count = len(entry.split())
-            if 0 < count <= _PHRASE:
+            if count <= _PHRASE:
                 self.phrases.add(count)
                 return entry
-            wrong = f"more than {_PHRASE} words" if count else "no word"
+            wrong = f"more than {_PHRASE} words"
         raise SourceError(f"lists.{self.name}: line {number} of {self.settings.path} is {wrong}: {text[:80]}")
 
     def _runs(self, url: str) -> list[str]:
