@@ -125,7 +125,7 @@ class Listed:
             entry = words(text)
             count = len(entry.split())
             if count <= _PHRASE:
-                self.phrases.add(count)
+                self.phrases |= {count} - {0}
                 return entry
             wrong = f"more than {_PHRASE} words"
         raise SourceError(f"lists.{self.name}: line {number} of {self.settings.path} is {wrong}: {text[:80]}")
