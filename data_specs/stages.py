@@ -90,6 +90,12 @@ class Signals(Stage):
     `/etc/apt` is four words)."""
 
 
+class Composition(Stage):
+    """What a text is made of: sentences, lists, tables, code, verse, repetition, and furniture of its site."""
+
+    kind: Literal["composition"] = "composition"
+
+
 class Domain(Stage):
     """A fastText classifier of the kind of text, learned from labelled documents, pinned."""
 
@@ -202,12 +208,23 @@ class Custom(Stage):
 
 
 Kind = Annotated[
-    Extract | Language | Signals | Domain | Quality | Duplicates | Normalise | Ensemble | Custom,
+    Extract | Language | Signals | Composition | Domain | Quality | Duplicates | Normalise | Ensemble | Custom,
     Field(discriminator="kind"),
 ]
 """A stage of any kind."""
 
-KINDS = ("extract", "language", "signals", "domain", "quality", "duplicates", "normalise", "ensemble", "custom")
+KINDS = (
+    "extract",
+    "language",
+    "signals",
+    "composition",
+    "domain",
+    "quality",
+    "duplicates",
+    "normalise",
+    "ensemble",
+    "custom",
+)
 ALWAYS: dict[str, Kind] = {
     "extract": Extract(),
     "language": Language(),

@@ -24,6 +24,7 @@ from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPai
 from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Rewriting, Stage, ordered
+from tasks.filters.composition import Composition
 from tasks.filters.language import Language
 from tasks.filters.normalise import Normalise
 from tasks.filters.signals import Signals
@@ -49,6 +50,8 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
     found = [make.learn(HeldOut(spec.training.evaluate, spec.seed), bound={}), make.node(_held_out(pins), "held_out")]
     own = own_columns(spec)
     found += [node for name, settings in spec.stages.items() for node in make.of_spec(name, settings)]
+    if "composition" not in spec.stages and _reads(spec) & set(Composition.writes.names):
+        found.append(make.node(Composition(stages.Composition())))
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
     pinned = pins.get("tokenizer")
     file = provided(spec.tokenizer.path) if spec.tokenizer.path is not None and not pinned else None
@@ -106,6 +109,8 @@ class _Maker:
                 return [self.node(self._called(Language(settings), name, settings))]
             case stages.Signals():
                 return [self.node(self._called(Signals(settings), name, settings))]
+            case stages.Composition():
+                return [self.node(self._called(Composition(settings), name, settings))]
             case stages.Domain() if settings.labels:
                 return self._scored(DomainEstimator(settings, seed), Domain(settings, files), name, settings)
             case stages.Quality() if settings.reference:
@@ -131,6 +136,12 @@ class _Maker:
     def _called(self, stage: Any, name: str, settings: stages.Stage) -> Any:
         text = settings.text or ("text" if isinstance(stage, Rewriting) else self.spec.text)
         return stage.called(name, {"text": text, **settings.reads})
+
+
+def _reads(spec: Spec) -> frozenset[str]:
+    """The columns that rules and channels read."""
+    texts = [text for rule in spec.rules for text in (rule.drop, rule.where) if text]
+    return frozenset[str]().union(*(parse(text).columns for text in [*texts, *spec.channels.values()]))
 
 
 def _held_out(pins: Pins) -> HeldOutColumn:
