@@ -13,6 +13,7 @@ from flows.cli import (  # noqa: F401 (each adds its command)
     lineage,
     plan,
     query,
+    rules,
     run,
     sample,
 )

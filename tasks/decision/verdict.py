@@ -119,7 +119,7 @@ class Verdict(CorpusStage):
         position = np.flatnonzero(batch["cluster"].is_valid())
         batch = batch.take(position)
         passes = batch["channel"].is_valid().to_numpy() & ~true(batch["held_out"])
-        for fails in [*self._fails(batch).values(), *self._emptied(batch).values()]:
+        for fails in [*failing(self.settings.rules, batch).values(), *self._emptied(batch).values()]:
             passes &= ~fails
         partition = (batch["cluster"].to_numpy() % self.partitions).astype(np.int32)
         found = {"position": position.astype(np.uint32), "passes": passes, "partition": partition}
@@ -172,7 +172,7 @@ class Verdict(CorpusStage):
         duplicate_of = scatter_by_position(rows, rows["duplicate_of"], batch.num_rows)
         held_out_copy = np.zeros(batch.num_rows, bool)
         held_out_copy[rows["position"].filter(rows["duplicate_of"].is_null()).to_numpy()] = True
-        fails = self._fails(batch)
+        fails = failing(self.settings.rules, batch)
         reasons = {
             **self._emptied(batch),
             **fails,
@@ -205,14 +205,15 @@ class Verdict(CorpusStage):
     def _emptied(self, batch: pa.Table) -> dict[str, NDArray[np.bool_]]:
         return {"emptied": true(batch[self.emptied])} if self.emptied else {}
 
-    def _fails(self, batch: pa.Table) -> dict[str, NDArray[np.bool_]]:
-        """Rule -> whether it drops each document."""
-        wheres = {f"{rule.name} where": rule.where for rule in self.settings.rules if rule.where}
-        judged = evaluate({rule.name: rule.drop for rule in self.settings.rules} | wheres, batch)
-        return {
-            rule.name: true(judged[rule.name]) & (true(judged[f"{rule.name} where"]) if rule.where else True)
-            for rule in self.settings.rules
-        }
+
+def failing(rules: Sequence[Rule], batch: pa.Table) -> dict[str, NDArray[np.bool_]]:
+    """Rule -> whether it drops each document."""
+    wheres = {f"{rule.name} where": rule.where for rule in rules if rule.where}
+    judged = evaluate({rule.name: rule.drop for rule in rules} | wheres, batch)
+    return {
+        rule.name: true(judged[rule.name]) & (true(judged[f"{rule.name} where"]) if rule.where else True)
+        for rule in rules
+    }
 
 
 def _first_that_holds(reasons: Mapping[str, NDArray[np.bool_]]) -> pa.Array:

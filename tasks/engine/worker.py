@@ -184,6 +184,15 @@ def _earlier(job: Job, store: Store) -> pa.Table | None:
 
 def _shard(stage: Stage, job: Job, store: Store, entry: Entry) -> pa.Table:
     table = _inputs(job, store)
+    result = computed(stage, table)
+    _keep(entry, result)
+    if ledger := stage.ledger(result, table):
+        entry["ledger"] = ledger
+    return result
+
+
+def computed(stage: Stage, table: pa.Table) -> pa.Table:
+    """The columns that a stage writes for the rows of its inputs, null where its gate skips them."""
     chosen = _gate(stage.where, table)
     wanted = table.select(list(stage.reads)) if chosen is None else table.select(list(stage.reads)).take(chosen)
     parts = []
@@ -195,9 +204,6 @@ def _shard(stage: Stage, job: Job, store: Store, entry: Entry) -> pa.Table:
         places = np.full(table.num_rows, -1, np.int64)
         places[chosen] = np.arange(len(chosen))
         result = stage.filled(result.combine_chunks().take(pa.array(places, mask=places < 0)), table)
-    _keep(entry, result)
-    if ledger := stage.ledger(result, table):
-        entry["ledger"] = ledger
     return result
 
 

@@ -1,0 +1,81 @@
+"""`sluice rules`: what each rule drops, and what lies nearest to its threshold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.cli.command import cli, reading, said, warned
+
+if TYPE_CHECKING:
+    from flows.rules import Answer
+    from flows.run import Run
+
+
+@cli.command()
+@reading
+@click.option("--rule", metavar="NAME", help="Show examples of this rule alone; without it, of none but in JSON.")
+@click.option("--examples", default=10, show_default=True, help="Examples on each side of the threshold.")
+@click.option(
+    "--sample", default=500, show_default=True, help="Documents a source, where the store has no columns yet."
+)
+def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: bool) -> None:
+    """Say what each rule of SPEC drops: documents and tokens, alone and first, by source, channel and language.
+
+    Over the columns that the store has, or, before a run is paid for, over the first documents of each source, of which
+    nothing is stored. With --set rules.NAME="..." another threshold is tried.
+    """
+    from flows import rules as judging
+
+    answer = judging.judge(current.pipeline, examples if as_json or rule else 0, sample, rule)
+    if as_json:
+        said(judging.told(answer))
+        return
+    if answer.missing:
+        warned(f"rules: not known without a run, and taken for null: {', '.join(answer.missing)}")
+    _show(answer)
+    for judged in answer.rules:
+        if judged.rule.name == rule:
+            _show_examples(
+                judged.rule.name, judged.rule.drop, *(judging.nearest(judged, side) for side in (True, False))
+            )
+
+
+def _show(answer: Answer) -> None:
+    from flows import terminal
+    from flows.rules import ALL
+
+    what = "a sample" if answer.sample else "the store"
+    documents, tokens = answer.documents, answer.tokens
+    grid = terminal.table("rule", "documents", "share", "tokens", "alone", "first", title=f"Rules, over {what}")
+    for judged in answer.rules:
+        counts = {name: found[ALL] for name, found in judged.counts.items()}
+        share, size = counts["dropped"] / documents[ALL], counts["dropped_tokens"] / max(1, tokens[ALL])
+        cells = (counts["dropped"], f"{share:.1%}", f"{size:.1%}", counts["alone"], counts["first"])
+        grid.add_row(judged.rule.name, *map(terminal.cell, cells))
+    grid.add_section()
+    grid.add_row("any", terminal.cell(answer.dropped[ALL]), f"{answer.dropped[ALL] / documents[ALL]:.1%}")
+    terminal.console().print(grid)
+    grid = terminal.table("of", "documents", "dropped", "most by", title="By source, channel and language")
+    for group in sorted(set(documents) - {ALL}):
+        most = sorted((-j.counts["dropped"][group], j.rule.name) for j in answer.rules if j.counts["dropped"][group])
+        named = ", ".join(f"{name} {-count / documents[group]:.1%}" for count, name in most[:3])
+        whole = f"{answer.dropped[group] / documents[group]:.1%}"
+        grid.add_row(terminal.line(group), terminal.cell(documents[group]), whole, named)
+    terminal.console().print(grid)
+
+
+def _show_examples(name: str, drop: str, dropped: list[dict[str, object]], others: list[dict[str, object]]) -> None:
+    from flows import terminal
+
+    for title, documents in ((f"{name} drops", dropped), (f"{name} does not drop", others)):
+        grid = terminal.table(
+            "values", "text", title=f"{title} (nearest to the threshold first): {terminal.line(drop)}"
+        )
+        for document in documents:
+            values = document["values"]
+            assert isinstance(values, dict)
+            shown = ", ".join(f"{key} {terminal.cell(value)}" for key, value in values.items())
+            grid.add_row(shown, terminal.line(document["text"]))
+        terminal.console().print(grid)

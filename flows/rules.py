@@ -1,0 +1,246 @@
+"""What each rule of a spec drops: over the columns that a store has, or over a sample of the sources where it has none.
+
+Rules are judged by the verdict's own code, one shard at a time, so memory holds a shard and the counts. Without their
+columns, the first records of each source are read and the stages run in this process, and nothing is written; what is
+learned from a corpus (scores, percentiles) is then null, and a rule over it drops nothing, which is said.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from data_specs.expressions import normalised, parse
+from data_specs.load import SpecError
+from data_specs.spec import Rule
+from flows.query import plain
+from tasks import registry
+from tasks.decision.verdict import failing
+from tasks.engine import worker
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.runner import StageError
+from tasks.engine.stage import Stage
+from tasks.sources.warc import WarcReader
+
+ALL = "all"
+GROUPS = ("source", "channel", "language")
+SAMPLE_BYTES = 16 * 2**20
+"""Bytes of each source, as they lie, that a sample is read from."""
+BYTES_A_TOKEN = 4
+"""Of UTF-8, where no tokenizer of the spec says how long a document is in tokens."""
+TEXT = 200
+"""Characters of an example's text."""
+_COMPARED = re.compile(r"\((\w+) (?:<|<=|>|>=) \(?(-?\d+(?:\.\d*)?(?:e[-+]?\d+)?)\)?\)")
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass
+class Judged:
+    """What one rule did so far."""
+
+    rule: Rule
+    column: str | None
+    """What the rule compares with a number first, and the number: how near an example is to being judged otherwise."""
+    threshold: float
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    """dropped, alone or first: group -> documents; and the same with `_tokens`."""
+    examples: dict[bool, list[tuple[float, int, dict[str, Any]]]] = field(default_factory=lambda: {True: [], False: []})
+    """Of dropped documents, and of others: (minus the distance, minus their order, the document), a heap."""
+    met: int = 0
+    """Documents that were examples at some time."""
+
+    @classmethod
+    def of(cls, rule: Rule) -> Judged:
+        """Nothing judged yet."""
+        found = _COMPARED.search(normalised(rule.drop))
+        return cls(rule, found[1] if found else None, float(found[2]) if found else 0.0)
+
+    def count(self, name: str, chosen: Flags, tokens: NDArray[np.int64], groups: dict[str, NDArray[Any]]) -> None:
+        """Count some documents, all together and by group."""
+        documents, sizes = (self.counts.setdefault(each, Counter()) for each in (name, f"{name}_tokens"))
+        for key in np.unique(groups["key"][chosen]):
+            within = chosen & (groups["key"] == key)
+            for group in (ALL, *(str(groups[each][within][0]) for each in GROUPS)):
+                documents[group] += int(within.sum())
+                sizes[group] += int(tokens[within].sum())
+
+
+@dataclass
+class Answer:
+    """Every rule, and how many documents and tokens were judged, by group."""
+
+    sample: bool
+    missing: list[str]
+    """Columns that rules read and that are not known yet."""
+    rules: list[Judged]
+    documents: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answer:
+    """Judge by every rule; of the rule `asked`, or of all, `number` examples on each side. A sample is of `size`
+    documents a source. Raises SpecError for a spec without rules or of none such, StageError where nothing can be
+    read."""
+    rules = registry.rules(pipeline.spec, pipeline.pins)
+    if not rules:
+        raise SpecError(["rules: the spec has no rules"])
+    if asked is not None and asked not in {rule.name for rule in rules}:
+        raise SpecError([f"rules: {asked} is no rule; there are {', '.join(rule.name for rule in rules)}"])
+    texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
+    read = sorted(frozenset[str]().union(*(parse(text).columns for text in texts)))
+    wanted = list(dict.fromkeys([*read, "id", "url", "text", "source", "language", "channel"]))
+    known = all(
+        pipeline.outputs[pipeline.provider[name]].index.done.any() for name in wanted if name in pipeline.provider
+    )
+    answer = Answer(not known, [], [Judged.of(rule) for rule in rules])
+    for table in _computed(pipeline, wanted) if known else _sampled(pipeline, wanted, size, answer.missing):
+        _take(answer, table, read, number, asked)
+    if not answer.documents[ALL]:
+        raise StageError("rules: there is no document to judge; `sluice run` reads the sources")
+    return answer
+
+
+def _computed(pipeline: Pipeline, wanted: list[str]) -> Iterator[pa.Table]:
+    """The shards whose columns exist."""
+    size = [name for name in ("token_estimate",) if pipeline.outputs[name].index.done.any()]
+    for place, files in pipeline.files([*wanted, *size]):
+        rows = int(pipeline.outputs["documents"].index.rows[place])
+        recorded = pipeline.recorded(place, [*wanted, *size])
+        ids = pipeline.outputs["documents"].index.digests["id"][place].tobytes().hex()
+        yield worker.read(pipeline.store, files, ids, rows, recorded)
+
+
+def _sampled(pipeline: Pipeline, wanted: list[str], size: int, missing: list[str]) -> Iterator[pa.Table]:
+    """The first documents of each source, with the columns of the stages that need nothing learned."""
+    needed, stages = set(wanted), list[Any]()
+    for node in reversed(pipeline.nodes):
+        if needed & set(node.writes):
+            if isinstance(node.stage, Stage) and node.ready:
+                stages.insert(0, (node, worker.prepare(node.stage, pipeline.store)))
+                needed |= {node.stage.read_from(role) for role in node.stage.inputs}
+            else:
+                missing += sorted(needed & set(node.writes))
+    types = {field.name: field.type for node in pipeline.nodes if node.writes for field in node.schema}
+    for source, reader in pipeline.readers.items():
+        shards = [shard for shard in pipeline.shards if shard.source == source and shard.parts]
+        if not shards:
+            continue
+        prepared = worker.prepare(reader, pipeline.store)
+        table = prepared.read(_beginning(shards[0], isinstance(reader, WarcReader))).documents.slice(0, size)
+        if hasattr(prepared, "close"):
+            prepared.close()
+        for field_ in pipeline.documents_schema:
+            if field_.name not in table.column_names:
+                table = table.append_column(field_, pa.nulls(table.num_rows, field_.type))
+        for name in missing:
+            table = table.append_column(name, pa.nulls(table.num_rows, types[name]))
+        for node, stage in stages:
+            inputs = {role: table[stage.read_from(role)] for role in stage.inputs}
+            result = worker.computed(stage, pa.table(inputs))
+            for name, column in zip(node.writes, result.columns, strict=True):
+                table = table.append_column(name, column)
+        yield table
+
+
+def _beginning(shard: Any, by_range: bool) -> Any:
+    """The first SAMPLE_BYTES of a shard, in whole files where a part of one cannot be read alone."""
+    parts, size = [], 0
+    for part in shard.parts:
+        if size >= SAMPLE_BYTES:
+            break
+        end = min(part.end, part.start + SAMPLE_BYTES) if by_range else part.end
+        parts.append(replace(part, end=end))
+        size += max(0, end - part.start)
+    return replace(shard, parts=tuple(parts))
+
+
+def _take(answer: Answer, table: pa.Table, read: list[str], number: int, asked: str | None) -> None:
+    """Judge the documents of a table."""
+    if "token_estimate" in table.column_names:
+        tokens = table["token_estimate"].to_numpy().astype(np.int64)
+    else:
+        tokens = pc.binary_length(table["text"].cast(pa.binary())).to_numpy().astype(np.int64) // BYTES_A_TOKEN
+    groups = {
+        each: np.array([f"{each} {value}" for value in pc.fill_null(table[each], "-").to_pylist()], object)
+        for each in GROUPS
+    }
+    groups["key"] = np.array(["\0".join(row) for row in zip(*groups.values(), strict=True)], object)
+    for key in np.unique(groups["key"]):
+        within = groups["key"] == key
+        for group in (ALL, *key.split("\0")):
+            answer.documents[group] += int(within.sum())
+            answer.tokens[group] += int(tokens[within].sum())
+    fails = failing([each.rule for each in answer.rules], table)
+    matrix = np.array(list(fails.values()))
+    total, before = matrix.sum(axis=0), np.zeros(table.num_rows, bool)
+    for judged, drops in zip(answer.rules, matrix, strict=True):
+        judged.count("dropped", drops, tokens, groups)
+        judged.count("alone", drops & (total == 1), tokens, groups)
+        judged.count("first", drops & ~before, tokens, groups)
+        before |= drops
+        if asked in (None, judged.rule.name) and number:
+            _examples(judged, drops, table, read, number)
+    for key in np.unique(groups["key"][before]):
+        for group in (ALL, *key.split("\0")):
+            answer.dropped[group] += int((before & (groups["key"] == key)).sum())
+
+
+def _examples(judged: Judged, drops: Flags, table: pa.Table, read: list[str], number: int) -> None:
+    """Keep the documents nearest to the rule's threshold on each side; where it has none, the first."""
+    if judged.column is None or not pa.types.is_primitive(table[judged.column].type):
+        distance = np.zeros(table.num_rows)
+    else:
+        distance = np.abs(table[judged.column].cast(pa.float64()).to_numpy() - judged.threshold)
+    named = parse(judged.rule.drop).columns
+    for side, heap in judged.examples.items():
+        near = np.flatnonzero((drops == side) & ~np.isnan(distance))
+        for row in near[np.argsort(distance[near], kind="stable")[:number]].tolist():
+            if len(heap) == number and -distance[row] <= heap[0][0]:
+                break
+            values = {name: plain(table[name][row].as_py()) for name in read if name in named}
+            shown = {name: plain(table[name][row].as_py()) for name in ("id", "url")}
+            judged.met += 1
+            entry = (
+                -float(distance[row]),
+                -judged.met,
+                shown | {"values": values, "text": table["text"][row].as_py()[:TEXT]},
+            )
+            (heapq.heappushpop if len(heap) == number else heapq.heappush)(heap, entry)
+
+
+def told(answer: Answer) -> dict[str, Any]:
+    """The answer as JSON."""
+    return {
+        "sample": answer.sample,
+        "unknown_columns": answer.missing,
+        "documents": dict(answer.documents),
+        "tokens": dict(answer.tokens),
+        "dropped": dict(answer.dropped),
+        "rules": [
+            {
+                "rule": judged.rule.name,
+                "drop": judged.rule.drop,
+                "where": judged.rule.where,
+                **{name: dict(counts) for name, counts in judged.counts.items()},
+                "dropped_examples": nearest(judged, True),
+                "other_examples": nearest(judged, False),
+            }
+            for judged in answer.rules
+        ],
+    }
+
+
+def nearest(judged: Judged, side: bool) -> list[dict[str, Any]]:
+    """The examples of one side, the nearest first."""
+    return [document for _, _, document in sorted(judged.examples[side], key=lambda each: (-each[0], -each[1]))]

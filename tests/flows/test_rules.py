@@ -1,0 +1,73 @@
+"""`sluice rules`, held against the verdict's own columns; and over sources of which nothing is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests import small
+from tests.commands import ask, files, told
+
+
+def test_counts_are_those_of_the_verdict(computed: Any) -> None:
+    spec, _ = computed
+    found = told("rules", spec)
+    assert not found["sample"]
+    names = [rule["rule"] for rule in found["rules"]]
+    assert names == ["short", "foreign", "low_quality"]
+    fails = ", ".join(f"fails_{name}" for name in names)
+    rows = told("query", spec, f"select source, language, channel, token_estimate, {fails} from corpus")["rows"]
+    assert found["documents"]["all"] == len(rows)
+    for number, rule in enumerate(found["rules"]):
+        mine = [row for row in rows if row[4 + number]]
+        assert rule["dropped"].get("all", 0) == len(mine)
+        assert rule["dropped_tokens"].get("all", 0) == sum(row[3] for row in mine)
+        assert rule["alone"].get("all", 0) == sum(sum(row[4:]) == 1 for row in mine)
+        assert rule["first"].get("all", 0) == sum(not any(row[4 : 4 + number]) for row in mine)
+        for place, group in enumerate(("source", "language", "channel")):
+            for value in {row[place] for row in rows}:
+                expected = sum(row[place] == value for row in mine)
+                assert rule["dropped"].get(f"{group} {'-' if value is None else value}", 0) == expected
+    assert found["dropped"]["all"] == sum(any(row[4:]) for row in rows)
+    assert any(rule["dropped"].get("all") for rule in found["rules"])
+
+
+def test_examples_are_the_nearest_to_the_threshold_on_either_side(computed: Any) -> None:
+    spec, _ = computed
+    setting = "rules.short=\"domain <> 'code' and words < 300\""
+    [rule, *_] = told("rules", spec, "--set", setting, "--examples", 3)["rules"]
+    sql = "select words from corpus where domain <> 'code' and words {} 300 order by abs(words - 300) limit 3"
+    for side, sign in (("dropped_examples", "<"), ("other_examples", ">=")):
+        expected = [words for [words] in told("query", spec, sql.format(sign))["rows"]]
+        given = [example["values"]["words"] for example in rule[side]]
+        assert len(given) == 3
+        distances = [abs(words - 300) for words in given]
+        assert distances == sorted(distances)
+        if side == "dropped_examples":
+            assert distances == [abs(words - 300) for words in expected]
+
+
+def test_a_person_is_shown_tables_that_fit_and_hostile_text_as_escapes(computed: Any) -> None:
+    spec, _ = computed
+    shown = ask("rules", spec, "--rule", "short", "--set", 'rules.short="words < 3000"', "--examples", 200).stdout
+    assert max(map(len, shown.splitlines())) <= 120
+    assert "\x1b" not in shown
+    assert "[red]river" in "".join(shown.split())
+    assert "Rules, over the store" in shown
+
+
+def test_a_sample_is_judged_before_anything_is_computed_and_nothing_is_written(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=30)
+    setting = 'rules.short="words < 40"'
+    found = told("rules", spec, "--sample", 20, "--set", setting)
+    assert found["sample"]
+    assert {"domain", "quality"} <= set(found["unknown_columns"])
+    assert found["documents"]["source web"] == 20
+    texts = [rule["dropped"].get("source web", 0) for rule in found["rules"]]
+    assert texts[0] > 0
+    assert not [path for path in files(spec) if path.startswith(("columns/", "documents/"))]
+    assert "a sample" in ask("rules", spec, "--set", setting).stdout
+
+
+def test_a_rule_that_is_none_is_refused(computed: Any) -> None:
+    assert "shorter is no rule; there are short, " in ask("rules", computed[0], "--rule", "shorter", code=2).stderr
