@@ -36,7 +36,7 @@ from tasks.decision.verdict import failing
 from tasks.filters.composition import Composition
 from tasks.filters.language import Language
 from tasks.filters.signals import Signals
-from tasks.scoring.quality import Quality, QualityLearned
+from tasks.scoring.quality import Quality, QualityEstimator
 
 RULES = Path(__file__).parents[1] / "data_specs" / "rules"
 TRUSTED = {
@@ -124,7 +124,7 @@ def by_kind(pages: Group) -> Iterator[Group]:
 def scored(pages: Group) -> tuple[Group, float]:
     """Pages with a column `quality` learned on their first half, and the percentile of its good pages."""
     settings = stages.Quality(reference=REFERENCE)
-    learned = QualityLearned(settings, seed=1)
+    learned = QualityEstimator(settings, seed=1)
     data, _ = learned.fit(learned.sample(pages.table.filter(pa.array(~pages.second))))
     with tempfile.NamedTemporaryFile(suffix=".bin") as file:
         file.write(data)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli.command import cli, reading, said, warned
+from flows.cli.command import cli, print_json, print_warning, reading
 
 if TYPE_CHECKING:
     from flows.rules import Answer
@@ -30,10 +30,10 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
 
     answer = judging.judge(current.pipeline, examples if as_json or rule else 0, sample, rule)
     if as_json:
-        said(judging.told(answer))
+        print_json(judging.told(answer))
         return
     if answer.missing:
-        warned(f"rules: not known without a run, and taken for null: {', '.join(answer.missing)}")
+        print_warning(f"rules: not known without a run, and taken for null: {', '.join(answer.missing)}")
     _show(answer)
     for judged in answer.rules:
         if judged.rule.name == rule:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from data_specs import stages
 from tasks.arrays.addresses import true
-from tasks.arrays.hashing import mixed
+from tasks.arrays.hashing import seeded_hash
 from tasks.engine.stage import Stage
 from tasks.filters.blocks import UNSPACED, Block, Kind, blocks
 from tasks.filters.phrases import CUT_OFF, EXPLICIT, FURNITURE
@@ -69,9 +69,9 @@ class Composition(Stage):
         super().__init__(settings)
         self.where = settings.where
 
-    def declared(self) -> dict[str, Any]:
+    def hashed_settings(self) -> dict[str, Any]:
         """Settings, and the version of Unicode that says what a letter is."""
-        return super().declared() | {"unicode": unicodedata.unidata_version}
+        return super().hashed_settings() | {"unicode": unicodedata.unidata_version}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         texts = batch["text"].to_pylist()
@@ -155,7 +155,7 @@ def repeated_share(text: str) -> float | None:
     codes = np.frombuffer(letters.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint64)
     powers = np.cumprod(np.full(len(codes), _BASE, np.uint64))
     shrink = np.cumprod(np.full(len(codes), _INVERSE, np.uint64))
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed(codes, "letter") * powers)])
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(seeded_hash(codes, "letter") * powers)])
     keys = (sums[size:] - sums[:-size]) * shrink[: len(codes) - size + 1]
     again = np.ones(len(keys), bool)
     again[np.unique(keys, return_index=True)[1]] = False
