@@ -4,7 +4,8 @@ character of it reaches the terminal but as an escape."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -219,3 +220,24 @@ def _verdict(found: dict[str, Any]) -> Iterator[str]:
 def _named(values: dict[str, Any]) -> str:
     """`name = value` of each."""
     return ", ".join(f"{name} = {'null' if value is None else line(value)}" for name, value in values.items())
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Says on standard error how many of all are done: on one line of a terminal, elsewhere every tenth part."""
+    shown, tenth = sys.stderr.isatty(), -1
+
+    def told(done: int, total: int) -> None:
+        nonlocal tenth
+        if shown:
+            sys.stderr.write(f"\r{done:,} of {total:,} {what}")
+        elif total and (now := 10 * done // total) > tenth:
+            tenth = now
+            sys.stderr.write(f"{done:,} of {total:,} {what}\n")
+        sys.stderr.flush()
+
+    try:
+        yield told
+    finally:
+        if shown:
+            sys.stderr.write("\n")

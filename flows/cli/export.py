@@ -1,0 +1,50 @@
+"""`sluice export`: the kept documents as files for others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli.command import cli, reading, said
+
+if TYPE_CHECKING:
+    from flows.run import Run
+
+
+@cli.command()
+@reading
+@click.argument("to", metavar="TO")
+@click.option("--format", "form", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
+@click.option("--columns", metavar="NAMES", default="", help="Columns beside id and text, by commas; `sluice query`"
+              " tells them.")  # fmt: skip
+@click.option("--where", metavar="SQL", help="Of the kept documents, those for which this is true.")
+@click.option("--size", metavar="BYTES", help="Of a file, about; 256MiB by default.")
+def export(current: Run, to: str, form: Any, columns: str, where: str | None, size: str | None, as_json: bool) -> None:
+    """Write the kept documents of SPEC to TO, a folder or URL: files of Parquet or JSON lines, and a data card.
+
+    `text` is the text that the model is trained on. What is asked again is there already; what was stopped goes on. The
+    same documents give the same bytes. Such as:
+
+    \b
+    sluice export SPEC corpus --columns url,language,quality --where "language = 'en'"
+    sluice export SPEC s3://bucket/corpus --format jsonl
+    """
+    from flows import export as exports
+    from flows import terminal
+    from flows.summary import place
+    from tasks.storage.store import Store
+
+    names = tuple(name.strip() for name in columns.split(",") if name.strip())
+    with terminal.progress("files") as progress:
+        found = exports.export(current, to, form, names, where, size, progress)
+    found["to"] = place(Store(to), "").rstrip("/")
+    if as_json:
+        said(found)
+        return
+    left_out = f", without {len(found['left_out']):,} quarantined shards" if found["left_out"] else ""
+    there = "was there already: " if found["state"] == "cached" else ""
+    click.echo(
+        f"{terminal.line(found['to'])}: {there}{found['documents']:,} documents in {found['files']:,} files, "
+        f"{found['bytes']:,} bytes{left_out}"
+    )

@@ -1,0 +1,139 @@
+"""The data card of an export: a README.md whose front matter tells the readers of data sets where the files are, and
+whose text tells people what is in them. It has no clock and no place, so the same documents have the same card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from data_specs.redaction import printable
+from data_specs.spec import Spec
+from tasks.engine.export import ENDS, Exported
+from tasks.engine.pipeline import Pipeline
+from tasks.storage.pins import without
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),
+          (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"))  # fmt: skip
+"""Sizes of data sets as the hub's front matter names them."""
+OWN = {
+    "held_out": "held out for evaluation",
+    "held_out_copy": "alike to a held-out document",
+    "duplicate": "alike to a document that is kept",
+    "no_channel": "in no channel",
+    "emptied": "nothing was left of its text by rewriting",
+}
+"""What reasons mean that are neither rules nor of reading."""
+
+
+def card(spec: Spec, pipeline: Pipeline, found: Exported, counts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """The card of an export of `counts`' corpus; `about` says what was asked for."""
+    parts = [
+        *_front(spec, found, about),
+        f"# {spec.name}",
+        "",
+        f"{found.documents:,} documents in {len(found.files):,} files, {found.bytes:,} bytes.",
+        *_asked(about),
+        "",
+        *_section("Sources", ["source", "kind", "license", "documents", "bytes of text"], _sources(spec, found)),
+        *_section("Languages", ["language", "documents", "bytes of text"], _counted(found, "language")),
+        *_section("Channels", ["channel", "documents", "bytes of text"], _counted(found, "channel")),
+        *_section("Columns", ["column", "type"], [[f.name, str(f.type)] for f in found.schema]),
+        *_section("Funnel", ["", "records", "why", "origin"], _funnel(spec, counts)),
+        *_duplicates(spec, counts),
+        *_section("Made with", ["what", "digest"], _digests(pipeline, found)),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _front(spec: Spec, found: Exported, about: Mapping[str, Any]) -> Iterator[str]:
+    """YAML; text is written as JSON has it, which YAML reads."""
+    used = [name for name, (documents, _) in found.counts["source"].items() if documents]
+    licenses = sorted({spec.sources[name].license.lower() for name in used if name in spec.sources})
+    languages = [name for name in found.counts.get("language", {}) if name]
+    size = next((name for most, name in _SIZES if found.documents < most), "100B<n<1T")
+    yield from ("---", f"pretty_name: {json.dumps(spec.name)}")
+    if licenses:
+        yield f"license: {json.dumps(licenses if len(licenses) > 1 else licenses[0])}"
+    if languages:
+        yield f"language: {json.dumps(languages)}"
+    yield from ("task_categories:", "- text-generation", "size_categories:", f"- {size}")
+    yield from ("configs:", "- config_name: default", f'  data_files: "data/*{ENDS[about["format"]]}"', "---", "")
+
+
+def _asked(about: Mapping[str, Any]) -> Iterator[str]:
+    if about.get("version"):
+        yield f"Version {about['version']} of the corpus."
+    if about["where"]:
+        yield f"Of the kept documents, those for which `{_cell(about['where'])}`."
+
+
+def _section(title: str, header: list[str], rows: list[list[Any]]) -> Iterator[str]:
+    if rows:
+        yield from (f"## {title}", "", f"| {' | '.join(header)} |", f"|{'---|' * len(header)}")
+        yield from (f"| {' | '.join(map(_cell, row))} |" for row in rows)
+        yield ""
+
+
+def _cell(value: Any) -> str:
+    """A value in a table of Markdown: one line, which ends at no bar."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return printable(" ".join(str(value or "").split())).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _sources(spec: Spec, found: Exported) -> list[list[Any]]:
+    return [
+        [name, spec.sources[name].kind, spec.sources[name].license, *counted]
+        for name, counted in found.counts["source"].items()
+        if name in spec.sources
+    ]
+
+
+def _counted(found: Exported, group: str) -> list[list[Any]]:
+    values = found.counts.get(group, {})
+    return [[name or "none", *values[name]] for name in sorted(values, key=lambda name: (-values[name][0], name))]
+
+
+def _funnel(spec: Spec, counts: Mapping[str, Any]) -> list[list[Any]]:
+    rules = {rule.name: rule for rule in spec.rules}
+    rows: list[list[Any]] = [["records", counts["in"], "", ""]]
+    for reason, number in counts["dropped"].items():
+        rule = rules.get(reason)
+        why = OWN.get(reason, "no text could be made of it")
+        if rule:
+            why = f"`{rule.drop}`" + (f" where `{rule.where}`" if rule.where else "")
+        rows.append([f"dropped: {reason}", number, why, rule.origin if rule else ""])
+    for reason, number in counts["quarantined"].items():
+        rows.append([f"quarantined: {reason}", number, "it could not be worked on", ""])
+    if counts["pending"]:
+        rows.append(["pending", counts["pending"], "not judged yet", ""])
+    return [*rows, ["kept", counts["kept"], "", ""]]
+
+
+def _duplicates(spec: Spec, counts: Mapping[str, Any]) -> Iterator[str]:
+    settings = spec.duplicates
+    removed = counts["dropped"].get("duplicate", 0)
+    yield from (
+        "## Duplicates",
+        "",
+        f"Documents whose shingles have a Jaccard similarity of {settings.threshold:g} or more are alike; of a cluster "
+        f"those stay that no other one that stays is alike to, chosen by {', '.join(settings.keep)}. {removed:,} "
+        "documents went.",
+        "",
+    )
+
+
+def _digests(pipeline: Pipeline, found: Exported) -> list[list[Any]]:
+    """What names the values: the export's identity, the recipes of documents and stages, and what is pinned."""
+    rows: list[list[Any]] = [["this export; of each file `export.json` has the XXH3-64", f"`{found.identity}`"]]
+    rows += [[f"documents of {name}", f"`{reader.recipe}`"] for name, reader in pipeline.readers.items()]
+    rows += [[node.name, f"`{node.stage.recipe}`"] for node in pipeline.nodes if node.writes]
+    for name, history in pipeline.pins.history.items():
+        if "sha256" in history[-1]:
+            left_out = without(history[-1])
+            rows.append([f"learned: {name}" + (f", {left_out}" if left_out else ""), f"`{history[-1]['sha256']}`"])
+    if found.left_out:
+        names = ", ".join(found.left_out[:20]) + (", ..." if found.left_out[20:] else "")
+        rows.append([f"without {len(found.left_out):,} quarantined shards: {names}", ""])
+    return rows

@@ -1,0 +1,90 @@
+"""`sluice export`: the kept documents for others, with a card that says what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from data_specs.base import Bytes
+from data_specs.expressions import ExpressionError, renamed, suggestion
+from data_specs.load import SpecError
+from flows.data_card import card
+from flows.run import Run
+from tasks import registry
+from tasks.engine.export import SIZE, Export, Form, Question, TargetError
+from tasks.engine.ledger import funnel
+from tasks.engine.sql import mistaken
+from tasks.engine.views import ADDRESS, View, views
+from tasks.storage.store import Store
+
+DEFAULT = ("url", "title", "date", "source", "channel", "language")
+"""Columns that are exported beside `id` and `text`, where nothing else is asked for."""
+
+
+def export(
+    run: Run,
+    to: str,
+    form: Form = "parquet",
+    columns: Sequence[str] = (),
+    where: str | None = None,
+    size: str | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> dict[str, Any]:
+    """Export the kept documents of a run that is resolved; what came of it. Raises SpecError for what cannot be
+    exported, or not there, StageError where the corpus is not complete."""
+    corpus = views(run.pipeline)["corpus"]
+    question = Question(
+        form,
+        _columns(corpus, columns),
+        run.spec.text,
+        None if where is None else _condition(run, corpus, where),
+        SIZE if size is None else _size(size),
+    )
+    target = Store(to)
+    made = Export(corpus, question, target)
+    try:
+        found = made.run(progress)
+    except TargetError as error:
+        raise SpecError([f"export: {error}"]) from None
+    counts = funnel(run.pipeline)
+    about = {"spec": run.spec.name, "format": form, "columns": list(found.schema.names), "where": where}
+    made.end(found, card(run.spec, run.pipeline, found, counts, about), about)
+    return {
+        **about,
+        "to": to,
+        "state": "cached" if found.ended else "computed",
+        "identity": found.identity,
+        "documents": found.documents,
+        "bytes": found.bytes,
+        "files": len(found.files),
+        "left_out": found.left_out,
+    }
+
+
+def _columns(corpus: View, asked: Sequence[str]) -> tuple[str, ...]:
+    """Columns to export, each once. Raises SpecError for a name that is none."""
+    known = [name for name in corpus.schema.names if name not in ADDRESS.names]
+    if unknown := [name for name in asked if name not in known]:
+        [first, *_] = unknown
+        raise SpecError([f"--columns: there is no column {first}{suggestion(first, known, mark='')}"])
+    return tuple(dict.fromkeys(asked or [name for name in DEFAULT if name in known]))
+
+
+def _condition(run: Run, corpus: View, where: str) -> str:
+    """An expression over columns with pinned thresholds in the place of its percentiles. Raises SpecError."""
+    try:
+        plain = registry.bound(renamed(where, {"text": run.spec.text}), run.pipeline.pins)
+    except ExpressionError as error:
+        raise SpecError([f"--where: {error}"]) from None
+    if wrong := mistaken((plain,), corpus.schema):
+        raise SpecError([f"--where: {wrong[plain]}"])
+    return plain
+
+
+def _size(text: str) -> int:
+    try:
+        return max(1, TypeAdapter(Bytes).validate_python(text))
+    except ValidationError as error:
+        raise SpecError([f"--size: {error.errors()[0]['msg'].removeprefix('Value error, ')}"]) from None

@@ -1,0 +1,340 @@
+"""The kept documents as files for others: shards of Parquet or JSON lines, zstd, in another folder or bucket.
+
+The shards of a corpus are cut into files by what manifests say of their sizes, and each file is made from its shards
+alone, so the same corpus gives the same bytes, in whatever order files are made and however often that was stopped. A
+file is there whole or not at all, and noted in a manifest of the export's own; `export.json`, written last, ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import zstandard
+
+from data_specs.expressions import parse
+from data_specs.redaction import redacted
+from tasks.engine.runner import StageError
+from tasks.engine.sql import evaluate
+from tasks.engine.stage import digest
+from tasks.engine.views import View
+from tasks.storage.checksums import Summed
+from tasks.storage.columns import ROW_GROUP
+from tasks.storage.manifest import MISSING, QUARANTINED, Manifest
+from tasks.storage.store import Store
+
+VERSION = 1
+"""Raised when the same documents give other bytes."""
+SIZE = 256 * 2**20
+"""Bytes of a file, about: of its documents as the store has them."""
+GROUPS = ("source", "channel", "language")
+"""Columns by which documents are counted."""
+Form = Literal["parquet", "jsonl"]
+ENDS = {"parquet": ".parquet", "jsonl": ".jsonl.zst"}
+"""How the names of files end, by format."""
+
+_PROGRESS = "progress"
+"""Folder of the manifest of files that are written, until the export ends."""
+
+Progress = Callable[[int, int], None]
+"""Called with files written and files in all."""
+
+
+class TargetError(ValueError):
+    """The export cannot go where it is to go; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is exported, and how."""
+
+    form: Form = "parquet"
+    columns: tuple[str, ...] = ()
+    """Columns beside `id` and `text`."""
+    text: str = "text"
+    """The column that is exported as `text`."""
+    where: str | None = None
+    """Of the kept documents, those for which this expression is true."""
+    size: int = SIZE
+
+
+@dataclass
+class Exported:
+    """What an export came to."""
+
+    identity: str
+    """The digest of what was asked and of every value that is read: the same identity, the same bytes."""
+    schema: pa.Schema
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By name: rows, bytes and checksum (XXH3-64)."""
+    counts: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    """By source, channel and language: documents and bytes of text."""
+    left_out: list[str] = field(default_factory=list)
+    """Shards of which something is quarantined."""
+    written: int = 0
+    """Files written now; the others were there."""
+    ended: bool = False
+    """Whether all of it was there."""
+
+    @property
+    def documents(self) -> int:
+        return sum(found["rows"] for found in self.files.values())
+
+    @property
+    def bytes(self) -> int:
+        return sum(found["bytes"] for found in self.files.values())
+
+
+class Export:
+    """One export of one corpus. `corpus` is the view of its columns (`tasks.engine.views`)."""
+
+    def __init__(self, corpus: View, asked: Question, target: Store) -> None:
+        self.corpus, self.asked, self.target = corpus, asked, target
+        kinds = corpus.schema
+        self.schema = pa.schema(
+            [
+                ("id", pa.string()),
+                ("text", pa.string()),
+                *(kinds.field(name) for name in asked.columns if name not in ("id", "text")),
+            ]
+        )
+        judged = sorted(parse(asked.where).columns) if asked.where else []
+        groups = [name for name in GROUPS if name in kinds.names]
+        exported = [name for name in self.schema.names if name != "text"]
+        self.read = tuple(dict.fromkeys((asked.text, *exported, *groups, *judged)))
+        self.groups = groups
+        self._stop = threading.Event()
+
+    def run(self, progress: Progress = lambda *_: None) -> Exported:
+        """Write what is missing. Raises StageError where the corpus is not complete, TargetError where something else
+        is in the target, StoreError where a file cannot be read or written."""
+        places, left_out = self._places()
+        found = Exported(self._identity(places), self.schema, left_out=left_out)
+        if self._ended(found):
+            return found
+        done = self._begun(found.identity)
+        named = {f"data/{number:05d}{ENDS[self.asked.form]}": each for number, each in enumerate(self._cut(places))}
+        waiting = {name: each for name, each in named.items() if name not in done}
+        progress(len(done), len(named))
+        for name, entry in self._written(waiting):
+            done[name] = entry
+            Manifest(self.target, _PROGRESS).append([{"key": name, "identity": found.identity} | entry])
+            progress(len(done), len(named))
+        found.written = len(waiting)
+        found.counts = {group: {} for group in self.groups}
+        for name in named:
+            facts = dict(done[name])
+            for group, values in facts.pop("counts").items():
+                for value, counted in values.items():
+                    _add(found.counts[group], value, counted)
+            if facts["rows"]:
+                found.files[name] = facts
+        return found
+
+    def end(self, found: Exported, card: str, about: Mapping[str, Any]) -> None:
+        """Write the card and, last, `export.json`, which ends the export; `about` says what it is of."""
+        if found.ended:
+            return
+        self.target.commit("README.md", card.encode())
+        facts = {name: getattr(found, name) for name in ("identity", "documents", "bytes", "files", "counts")}
+        self.target.commit_json("export.json", {**about, **facts, "left_out": found.left_out})
+        self.target.remove(*self.target.walk(_PROGRESS))
+        if folder := self.target.local(_PROGRESS):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    # -- what is there already ---------------------------------------------------------------------------------------
+
+    @property
+    def _where(self) -> str:
+        return redacted(str(self.target.folder or self.target.url))
+
+    def _ended(self, found: Exported) -> bool:
+        """Whether this export was done to its end and is whole; its files and counts. Raises TargetError where another
+        is there."""
+        if not self.target.exists("export.json"):
+            return False
+        ended = self.target.json("export.json")
+        if ended.get("identity") != found.identity:
+            raise TargetError(f"{self._where} holds another export (export.json); name a new folder, or empty this one")
+        sizes = {f"data/{name}": size for name, size in self.target.list("data").items()}
+        if any(sizes.get(name) != facts["bytes"] for name, facts in ended["files"].items()):
+            return False
+        found.files, found.counts, found.ended = ended["files"], ended["counts"], True
+        return True
+
+    def _begun(self, identity: str) -> dict[str, dict[str, Any]]:
+        """What was noted of files of this export that are there whole, by name. Raises TargetError where the target
+        holds anything else."""
+        entries = list(Manifest(self.target, _PROGRESS).entries())
+        if any(entry["identity"] != identity for entry in entries):
+            raise TargetError(
+                f"{self._where} holds the beginning of another export; name a new folder, or empty this one"
+            )
+        data = self.target.list("data")
+        others = {*self.target.list(""), *self.target.folders("")} - {"data", _PROGRESS, "README.md", "export.json"}
+        others |= {f"data/{name}" for name in data if not name.endswith(ENDS[self.asked.form])}
+        if others := {name for name in others if not name.startswith(".")}:
+            raise TargetError(f"{self._where} is not empty ({min(others)}); name a new folder for the export")
+        return {
+            entry["key"]: {name: entry[name] for name in ("rows", "bytes", "checksum", "counts")}
+            for entry in entries
+            if not entry["rows"] or data.get(entry["key"].removeprefix("data/")) == entry["bytes"]
+        }
+
+    # -- what is exported --------------------------------------------------------------------------------------------
+
+    def _places(self) -> tuple[list[int], list[str]]:
+        """Shards that have every column that is read, and the names of those that are quarantined."""
+        outputs, provider = self.corpus.pipeline.outputs, self.corpus.pipeline.provider
+        needed = {"documents", *(provider[name] for name in (*self.read, "kept"))}
+        done = np.ones(len(self.corpus.pipeline.shards), bool)
+        for name in sorted(needed):
+            index = outputs[name].index
+            done &= index.done
+        lost = np.zeros(len(done), bool)
+        for output in outputs.values():
+            if len(output.index.state) == len(done):
+                lost |= output.index.state == QUARANTINED
+        for name in sorted(needed):
+            waiting = (outputs[name].index.state == MISSING) & ~lost
+            if waiting.any():
+                raise StageError(f"export: {name} is not complete ({int(waiting.sum()):,} shards); `sluice run` first")
+        names = [self.corpus.pipeline.shards[place].name for place in np.flatnonzero(~done).tolist()]
+        return np.flatnonzero(done).tolist(), names
+
+    def _identity(self, places: Sequence[int]) -> str:
+        outputs, provider, role = (getattr(self.corpus.pipeline, each) for each in ("outputs", "provider", "role"))
+        read = sorted({*self.read, "kept", "id"})
+        asked = dict(vars(self.asked))
+        columns = [outputs[provider[name]].index.digests[role[name]] for name in read]
+        values = np.hstack([column[places] for column in columns]).tobytes() if places else b""
+        kinds = {field.name: str(field.type) for field in self.schema}
+        return digest([VERSION, asked, kinds, read, len(places), digest(values.hex())])[:32]
+
+    def _cut(self, places: Sequence[int]) -> list[list[int]]:
+        """Consecutive shards for each file, as many as have about `size` bytes that are kept."""
+        documents = self.corpus.pipeline.outputs["documents"].index
+        verdict = self.corpus.pipeline.outputs[self.corpus.pipeline.provider["kept"]].index
+        cut: list[list[int]] = []
+        room = 0.0
+        for place in places:
+            rows = max(1, int(documents.rows[place]))
+            judged = verdict.ledger(place) or {}
+            kept = judged.get(self.corpus.pipeline.shards[place].source, {}).get("kept", 0) if judged else rows
+            size = float(documents.bytes[place]) * kept / rows
+            if not cut or room < size:
+                cut.append([])
+                room = float(self.asked.size)
+            cut[-1].append(place)
+            room -= size
+        return cut
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def _written(self, waiting: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Write files, as many at a time as there are cores; each as it is done."""
+        queue = iter(waiting.items())
+        pool = ThreadPoolExecutor(workers := len(os.sched_getaffinity(0)))
+        running: dict[Future[dict[str, Any]], str] = {}
+        try:
+            while True:
+                while len(running) < workers and (following := next(queue, None)):
+                    running[pool.submit(self._file, *following)] = following[0]
+                if not running:
+                    return
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                for each in ended:
+                    yield running.pop(each), each.result()
+        finally:
+            self._stop.set()
+            pool.shutdown(cancel_futures=True)
+            self._stop.clear()
+
+    def _file(self, name: str, places: Sequence[int]) -> dict[str, Any]:
+        """Write one file: its rows, bytes, checksum and counts. Of no rows no file is made."""
+        counts: dict[str, dict[str, list[int]]] = {group: {} for group in self.groups}
+        rows, batches = 0, self._batches(places, counts)
+        first = next(batches, None)
+        if first is None:
+            return {"rows": 0, "bytes": 0, "checksum": "", "counts": counts}
+        with self.target.writer(name) as file:
+            summed = Summed(file)
+            with _WRITERS[self.asked.form](summed, self.schema) as write:
+                for table in chain([first], batches):
+                    rows += table.num_rows
+                    write(table)
+        plain = {group: dict(sorted(found.items())) for group, found in counts.items()}
+        return {"rows": rows, "bytes": summed.size, "checksum": summed.checksum, "counts": plain}
+
+    def _batches(self, places: Sequence[int], counts: dict[str, dict[str, list[int]]]) -> Iterator[pa.Table]:
+        """The documents of some shards, ROW_GROUP rows or a little more at a time, and counted."""
+        held: list[pa.Table] = []
+        view = View(self.corpus.pipeline, self.corpus.columns, places)
+        for _, table in view.scan(self.read, pc.field("kept")):
+            if self._stop.is_set():
+                raise _StoppedError
+            if self.asked.where:
+                judged = evaluate({"--where": self.asked.where}, table)["--where"]
+                table = table.filter(pc.fill_null(judged, False))
+            if not table.num_rows:
+                continue
+            _count(table, self.asked.text, counts)
+            wanted = [table[self.asked.text if name == "text" else name] for name in self.schema.names]
+            held.append(pa.Table.from_arrays(wanted, schema=self.schema))
+            if sum(each.num_rows for each in held) >= ROW_GROUP:
+                yield pa.concat_tables(held)
+                held = []
+        if held:
+            yield pa.concat_tables(held)
+
+
+class _StoppedError(RuntimeError):
+    """Another file failed, or the export was interrupted."""
+
+
+def _add(found: dict[str, list[int]], value: str, counted: Sequence[int]) -> None:
+    """Add documents and bytes to those of a value."""
+    before = found.get(value, [0, 0])
+    found[value] = [before[0] + counted[0], before[1] + counted[1]]
+
+
+def _count(table: pa.Table, text: str, counts: dict[str, dict[str, list[int]]]) -> None:
+    """Count documents and bytes of text by some columns."""
+    size = pc.fill_null(pc.cast(pc.binary_length(table[text]), pa.int64()), 0)
+    for group, found in counts.items():
+        by = pa.table({"value": pc.fill_null(table[group], ""), "bytes": size})
+        for row in by.group_by("value").aggregate([("bytes", "count"), ("bytes", "sum")]).to_pylist():
+            _add(found, row["value"], [row["bytes_count"], row["bytes_sum"]])
+
+
+@contextmanager
+def _parquet(file: Any, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        yield lambda table: writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+
+@contextmanager
+def _lines(file: Any, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    with zstandard.ZstdCompressor().stream_writer(file, closefd=False) as writer:
+
+        def write(table: pa.Table) -> None:
+            for part in range(0, table.num_rows, 1024):
+                rows = table.slice(part, 1024).to_pylist()
+                writer.write(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
+
+        yield write
+
+
+_WRITERS: dict[str, Callable[[Any, pa.Schema], Any]] = {"parquet": _parquet, "jsonl": _lines}

@@ -1,0 +1,209 @@
+"""`sluice export`: what is kept, in files that others read; complete, resumable, and the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from ruamel.yaml import YAML
+
+from flows import export as exports
+from flows.run import Run
+from tasks.engine import export as engine
+from tests.commands import HOSTILE, ask, told
+
+
+def kept(spec: Path, columns: str, where: str = "true") -> list[list[Any]]:
+    return told("query", spec, f"select {columns} from corpus where kept and {where} order by id")["rows"]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The documents of an export, by id."""
+    found: list[dict[str, Any]] = []
+    for path in sorted((folder / "data").iterdir()):
+        if path.suffix == ".parquet":
+            found += pq.read_table(path).to_pylist()
+        else:
+            with zstandard.open(path, "rt", encoding="utf-8") as lines:
+                found += map(json.loads, lines)
+    return sorted(found, key=lambda row: row["id"])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def front(folder: Path) -> dict[str, Any]:
+    _, matter, _ = (folder / "README.md").read_text().split("---\n", 2)
+    return YAML(typ="safe").load(matter)
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_what_is_exported_is_what_is_kept(computed: Any, tmp_path: Path, form: str) -> None:
+    spec, _ = computed
+    to = tmp_path / "out"
+    found = told("export", spec, to, "--format", form, "--columns", "url,words,quality", "--size", "20KiB")
+    expected = kept(spec, "id, text, url, words, quality")
+    assert [list(row.values()) for row in rows(to)] == expected
+    assert list(rows(to)[0]) == ["id", "text", "url", "words", "quality"]
+    assert found["documents"] == len(expected)
+    assert found["files"] == len(list((to / "data").iterdir())) > 1
+    ended = json.loads((to / "export.json").read_text())
+    assert sum(each[0] for each in ended["counts"]["source"].values()) == len(expected)
+    assert sum(each[1] for each in ended["counts"]["language"].values()) == sum(
+        len(row[1].encode()) for row in expected
+    )
+    assert not (to / "progress").exists()
+
+
+def test_a_condition_chooses_among_what_is_kept(computed: Any, tmp_path: Path) -> None:
+    spec, _ = computed
+    where = "language = 'zh' and quality >= percentile(quality, 2)"
+    told("export", spec, tmp_path / "out", "--where", where)
+    ids = [row["id"] for row in rows(tmp_path / "out")]
+    assert ids == [row[0] for row in kept(spec, "id", "language = 'zh'") if row[0] in ids]
+    assert 0 < len(ids) <= len(kept(spec, "id", "language = 'zh'"))
+    assert f"those for which `{where}`" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_same_documents_give_the_same_bytes_however_often_that_was_stopped(
+    computed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, _ = computed
+    arguments = ("--size", "10KiB")
+    told("export", spec, tmp_path / "once", *arguments)
+    written = engine.Export._written
+
+    def stopping(self: Any, waiting: Any) -> Any:
+        for number, each in enumerate(written(self, waiting)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield each
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.Export, "_written", stopping)
+        ask("export", spec, tmp_path / "again", *arguments, code=130)
+    assert not (tmp_path / "again" / "export.json").exists()
+    before = content(tmp_path / "again")
+    assert any(name.startswith("data/") for name in before)
+    for name in [name for name in before if name.startswith("data/")]:
+        os.utime(tmp_path / "again" / name, (1, 1))
+    told("export", spec, tmp_path / "again", *arguments)
+    assert content(tmp_path / "again") == content(tmp_path / "once")
+    untouched = [name for name in before if (tmp_path / "again" / name).exists()]
+    assert any((tmp_path / "again" / name).stat().st_mtime == 1 for name in untouched)
+    assert told("export", spec, tmp_path / "again", *arguments)["state"] == "cached"
+    (tmp_path / "again" / "data" / "00000.parquet").unlink()
+    assert told("export", spec, tmp_path / "again", *arguments)["state"] == "computed"
+    assert content(tmp_path / "again") == content(tmp_path / "once")
+
+
+def test_what_is_something_else_is_never_written_over(computed: Any, tmp_path: Path) -> None:
+    spec, _ = computed
+    told("export", spec, tmp_path / "out")
+    said = ask("export", spec, tmp_path / "out", "--columns", "url", code=2).stderr
+    assert "holds another export (export.json); name a new folder, or empty this one" in said
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    assert "is not empty (letter.txt)" in ask("export", spec, tmp_path / "mine", code=2).stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+def test_a_mistake_is_named_with_the_nearest_right_name(computed: Any, tmp_path: Path) -> None:
+    spec, _ = computed
+    said = ask("export", spec, tmp_path / "out", "--columns", "url,qualty", code=2).stderr
+    assert "--columns: there is no column qualty" in said
+    assert "quality" in said
+    assert "--where: " in ask("export", spec, tmp_path / "out", "--where", "qualty > 1", code=2).stderr
+    assert "--where: " in ask("export", spec, tmp_path / "out", "--where", "words", code=2).stderr
+    assert "--size: " in ask("export", spec, tmp_path / "out", "--size", "much", code=2).stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_corpus_without_a_verdict_is_not_exported(tmp_path: Path) -> None:
+    from tests import small, whole
+
+    spec = small.corpus(tmp_path, files=1, documents=20)
+    whole.go(spec, until="language")
+    assert "`sluice run` first" in ask("export", spec, tmp_path / "out", code=1).stderr
+
+
+def test_the_text_is_the_one_that_the_model_is_trained_on(computed: Any, tmp_path: Path) -> None:
+    _, run = computed
+    corpus = exports.views(run.pipeline)["corpus"]
+    from tasks.storage.store import Store
+
+    asked = engine.Question("parquet", ("title",), "url")
+    engine.Export(corpus, asked, Store(str(tmp_path))).run()
+    assert pq.read_table(tmp_path / "data" / "00000.parquet")["text"][0].as_py().startswith("https://example.org/")
+
+
+def test_the_card_says_what_is_in_the_files_and_how_it_came_to_be(computed: Any, tmp_path: Path) -> None:
+    spec, run = computed
+    told("export", spec, tmp_path / "out")
+    matter, card = front(tmp_path / "out"), (tmp_path / "out" / "README.md").read_text()
+    assert matter["configs"] == [{"config_name": "default", "data_files": "data/*.parquet"}]
+    assert sorted(matter["language"]) == ["en", "zh"]
+    assert matter["license"] == "unknown"
+    assert matter["size_categories"] == ["n<1K"]
+    counts = told("funnel", spec)
+    for reason, number in counts["dropped"].items():
+        assert f"| dropped: {reason} | {number:,} |" in card
+    assert "`domain &lt;> 'code' and words &lt; 40`" in card
+    assert "small.yaml:" in card
+    assert run.pipeline.pins.get("tokenizer")["sha256"] in card
+    assert run.pipeline.node("verdict").stage.recipe in card
+    assert HOSTILE not in card
+
+
+def test_readers_of_data_sets_read_it_by_its_card(
+    computed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
+    datasets.disable_progress_bars()
+    spec, _ = computed
+    expected = kept(spec, "id, text")
+    for form in ("parquet", "jsonl"):
+        told("export", spec, tmp_path / form, "--format", form, "--size", "20KiB")
+        found = datasets.load_dataset(str(tmp_path / form), cache_dir=str(tmp_path / "cache"))["train"]
+        assert sorted(zip(found["id"], found["text"], strict=True)) == [tuple(row) for row in expected]
+
+
+def test_datatrove_reads_it(computed: Any, tmp_path: Path) -> None:
+    from datatrove.pipeline.readers import JsonlReader, ParquetReader
+
+    spec, _ = computed
+    for form, reader in (("parquet", ParquetReader), ("jsonl", JsonlReader)):
+        told("export", spec, tmp_path / form, "--format", form)
+        pattern = "*.parquet" if form == "parquet" else "*.jsonl.zst"
+        found = list(reader(str(tmp_path / form / "data"), glob_pattern=pattern)())
+        assert sorted([each.id, each.text] for each in found) == kept(spec, "id, text")
+        assert {each.metadata["language"] for each in found} >= {"en", "zh"}
+
+
+def test_pyarrow_reads_it_as_one_table(computed: Any, tmp_path: Path) -> None:
+    spec, _ = computed
+    told("export", spec, tmp_path / "out", "--size", "10KiB", "--columns", "tokens,duplicate_of,language_score")
+    table = pq.read_table(tmp_path / "out" / "data")
+    assert table.num_rows == len(kept(spec, "id"))
+    assert table.schema.field("tokens").type.value_type == pa.uint16()
+
+
+def test_an_export_goes_to_a_url(computed: Any) -> None:
+    import fsspec
+
+    spec, _ = computed
+    Run.of(str(spec))
+    found = told("export", spec, "memory://exported")
+    files = fsspec.filesystem("memory")
+    assert found["to"] == "memory://exported"
+    assert files.exists("/exported/README.md")
+    assert len(files.ls("/exported/data")) == found["files"]
+    assert told("export", spec, "memory://exported")["state"] == "cached"
