@@ -2,7 +2,8 @@
 opened.
 
 The manifests are made by asking the pipeline for its keys, stage by stage, so they are what a real run would have
-left; no column file exists, so opening one would fail. Limit: 20 s and 1 GiB.
+left; no column file exists, so opening one would fail. Limit: 20 s and 1 GiB. Then what a version of them costs, and
+the next one with a new shard.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ from data_specs.base import Settings
 from data_specs.spec import Spec
 from flows.forecast import corpus
 from tasks import registry
+from tasks.engine import rotation
 from tasks.engine.ledger import funnel
 from tasks.engine.pipeline import Pipeline
+from tasks.engine.reading import Part
+from tasks.engine.snapshot import present
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Node, Stage
+from tasks.engine.versions import Versions
 from tasks.sources import InputShard
 from tasks.storage.manifest import Manifest
 from tasks.storage.pins import Pins
@@ -146,6 +151,36 @@ def read(folder: str, new: int) -> None:
     print(f"{what}: plan {planned:.1f} s, plan and funnel {seconds:.1f} s, peak memory {peak:.2f} GiB")
 
 
+def version(folder: str) -> None:
+    """What a version of all shards, and the next one with a new shard, cost, in a process of its own."""
+
+    def taken(what: str, versions: Versions) -> None:
+        files, started = versions.store.walk("versions"), time.perf_counter()
+        found = present(made, versions)
+        seconds = time.perf_counter() - started
+        new = sum(size for path, size in versions.store.walk("versions").items() if path not in files)
+        print(f"{what}: {seconds:.1f} s, {new / 2**20:.1f} MiB written, {len(found.generations)} generations")
+        facts = {"version": 1, "state": "accepted", "generations": found.generations, "stages": found.stages}
+        if not versions.numbers():
+            versions.create(facts)
+
+    made = pipeline(folder)
+    listed = list(made.shards)
+    made.documents()
+    for node in made.nodes:
+        made.resolve(node)
+    taken("version of all", Versions(made.store, made.spec.name))
+    listed.append(InputShard("web", "new-0", "0", (Part("", "new", 0, 1, "", "1"),)))
+    versions, started = Versions(made.store, made.spec.name), time.perf_counter()
+    found = rotation.arranged(listed, rotation.known(versions)["web"], lambda key: True, 2)
+    print(f"which shards stand, which are new: {time.perf_counter() - started:.1f} s")
+    made.shards = found.shards
+    made.documents()
+    for node in made.nodes:
+        made.resolve(node)
+    taken("version with a new shard", Versions(made.store, made.spec.name))
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write(folder)
@@ -155,7 +190,13 @@ def main() -> None:
         )
         for new in ("0", "1"):
             subprocess.run([sys.executable, "-m", "benchmarks.manifests", folder, new], check=True)
+        subprocess.run([sys.executable, "-m", "benchmarks.manifests", folder, "version"], check=True)
 
 
 if __name__ == "__main__":
-    read(sys.argv[1], int(sys.argv[2])) if len(sys.argv) > 1 else main()
+    if sys.argv[2:] == ["version"]:
+        version(sys.argv[1])
+    elif len(sys.argv) > 1:
+        read(sys.argv[1], int(sys.argv[2]))
+    else:
+        main()

@@ -257,6 +257,25 @@ def column(stage: str, kind: str, role: str) -> str:
     return f"{stage}_{role}"
 
 
+class NewShards(Settings):
+    """What shards that came since the last version of the corpus are held against, source by source, before a version
+    with them is accepted. A source of which there are too few records, new or earlier ones, is not judged."""
+
+    least: Count = 1000
+    """Records that a source needs among new shards, and among earlier ones, to be judged."""
+    band: Share = 0.5
+    """By how much of what it was the share of records that are kept may be lower or higher. It is of those that are no
+    copies, and judged where there are `least` of them."""
+    removed: Share = 0.9
+    """Largest share of the new documents that may go as copies of each other, or of held-out ones."""
+    again: Share = 1.0
+    """Largest share of the new documents that may go as duplicates of older ones: a crawl that comes again is mostly
+    that."""
+    drift: Annotated[float, Field(gt=0)] = 0.5
+    """Largest population stability index of the languages, and of each score, of what is kept. What chance makes of so
+    few documents is never above it."""
+
+
 class Gates(Settings):
     """What stops a run (exit code 3) instead of letting it go on with a bad corpus."""
 
@@ -270,3 +289,5 @@ class Gates(Settings):
     """Largest share of the files of any source that may have left since the last run; fewer are named and counted."""
     skipped: bool = False
     """Documents may be kept although a stage's `where` skipped them."""
+    new: NewShards = NewShards()
+    """What new shards are held against before a version of the corpus is accepted."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_specs.redaction import printable
-from data_specs.spec import Spec
 from tasks.engine.export import ENDS, Exported
 from tasks.engine.pipeline import Pipeline
 from tasks.storage.pins import without
@@ -26,33 +25,49 @@ OWN = {
 """What reasons mean that are neither rules nor of reading."""
 
 
-def card(spec: Spec, pipeline: Pipeline, found: Exported, counts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    """The card of an export of `counts`' corpus; `about` says what was asked for."""
+def made_with(pipeline: Pipeline) -> dict[str, Any]:
+    """What a card says of how a corpus was made: sources, rules, duplicates, fingerprints, pins."""
+    spec = pipeline.spec
+    pins = {name: history[-1] for name, history in pipeline.pins.history.items() if "sha256" in history[-1]}
+    documents = {f"documents of {name}": reader.fingerprint for name, reader in pipeline.readers.items()}
+    return {
+        "name": spec.name,
+        "text": spec.text,
+        "sources": {name: {"kind": each.kind, "license": each.license} for name, each in spec.sources.items()},
+        "rules": {rule.name: rule.model_dump(mode="json", exclude={"name"}) for rule in spec.rules},
+        "duplicates": {"threshold": spec.duplicates.threshold, "keep": list(spec.duplicates.keep)},
+        "fingerprints": documents | {node.name: node.stage.fingerprint for node in pipeline.nodes if node.writes},
+        "pins": {name: {"sha256": pin["sha256"], "without": without(pin)} for name, pin in pins.items()},
+    }
+
+
+def card(made: Mapping[str, Any], found: Exported, counts: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """The card of an export of a corpus: how it was `made`, its funnel `counts`, and `about`, what was asked for."""
     parts = [
-        *_front(spec, found, about),
-        f"# {spec.name}",
+        *_front(made, found, about),
+        f"# {made['name']}",
         "",
         f"{found.documents:,} documents in {len(found.files):,} files, {found.bytes:,} bytes.",
         *_asked(about),
         "",
-        *_section("Sources", ["source", "kind", "license", "documents", "bytes of text"], _sources(spec, found)),
+        *_section("Sources", ["source", "kind", "license", "documents", "bytes of text"], _sources(made, found)),
         *_section("Languages", ["language", "documents", "bytes of text"], _counted(found, "language")),
         *_section("Channels", ["channel", "documents", "bytes of text"], _counted(found, "channel")),
         *_section("Columns", ["column", "type"], [[f.name, str(f.type)] for f in found.schema]),
-        *_section("Funnel", ["", "records", "why", "origin"], _funnel(spec, counts)),
-        *_duplicates(spec, counts),
-        *_section("Made with", ["what", "digest"], _digests(pipeline, found)),
+        *_section("Funnel", ["", "records", "why", "origin"], _funnel(made, counts)),
+        *_duplicates(made, counts),
+        *_section("Made with", ["what", "digest"], _digests(made, found)),
     ]
     return "\n".join(parts) + "\n"
 
 
-def _front(spec: Spec, found: Exported, about: Mapping[str, Any]) -> Iterator[str]:
+def _front(made: Mapping[str, Any], found: Exported, about: Mapping[str, Any]) -> Iterator[str]:
     """YAML; text is written as JSON has it, which YAML reads."""
     used = [name for name, (documents, _) in found.counts["source"].items() if documents]
-    licenses = sorted({spec.sources[name].license.lower() for name in used if name in spec.sources})
+    licenses = sorted({made["sources"][name]["license"].lower() for name in used})
     languages = [name for name in found.counts.get("language", {}) if name]
     size = next((name for most, name in _SIZES if found.documents < most), "100B<n<1T")
-    yield from ("---", f"pretty_name: {json.dumps(spec.name)}")
+    yield from ("---", f"pretty_name: {json.dumps(made['name'])}")
     if licenses:
         yield f"license: {json.dumps(licenses if len(licenses) > 1 else licenses[0])}"
     if languages:
@@ -82,11 +97,11 @@ def _cell(value: Any) -> str:
     return printable(" ".join(str(value or "").split())).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _sources(spec: Spec, found: Exported) -> list[list[Any]]:
+def _sources(made: Mapping[str, Any], found: Exported) -> list[list[Any]]:
+    sources = made["sources"]
     return [
-        [name, spec.sources[name].kind, spec.sources[name].license, *counted]
+        [name, sources[name]["kind"], sources[name]["license"], *counted]
         for name, counted in found.counts["source"].items()
-        if name in spec.sources
     ]
 
 
@@ -95,15 +110,14 @@ def _counted(found: Exported, group: str) -> list[list[Any]]:
     return [[name or "none", *values[name]] for name in sorted(values, key=lambda name: (-values[name][0], name))]
 
 
-def _funnel(spec: Spec, counts: Mapping[str, Any]) -> list[list[Any]]:
-    rules = {rule.name: rule for rule in spec.rules}
+def _funnel(made: Mapping[str, Any], counts: Mapping[str, Any]) -> list[list[Any]]:
     rows: list[list[Any]] = [["records", counts["in"], "", ""]]
     for reason, number in counts["dropped"].items():
-        rule = rules.get(reason)
+        rule = made["rules"].get(reason)
         why = OWN.get(reason, "no text could be made of it")
         if rule:
-            why = f"`{rule.drop}`" + (f" where `{rule.where}`" if rule.where else "")
-        rows.append([f"dropped: {reason}", number, why, rule.origin if rule else ""])
+            why = f"`{rule['drop']}`" + (f" where `{rule['where']}`" if rule["where"] else "")
+        rows.append([f"dropped: {reason}", number, why, rule["origin"] if rule else ""])
     for reason, number in counts["quarantined"].items():
         rows.append([f"quarantined: {reason}", number, "it could not be worked on", ""])
     if counts["pending"]:
@@ -111,28 +125,25 @@ def _funnel(spec: Spec, counts: Mapping[str, Any]) -> list[list[Any]]:
     return [*rows, ["kept", counts["kept"], "", ""]]
 
 
-def _duplicates(spec: Spec, counts: Mapping[str, Any]) -> Iterator[str]:
-    settings = spec.duplicates
+def _duplicates(made: Mapping[str, Any], counts: Mapping[str, Any]) -> Iterator[str]:
+    settings = made["duplicates"]
     removed = counts["dropped"].get("duplicate", 0)
     yield from (
         "## Duplicates",
         "",
-        f"Documents whose shingles have a Jaccard similarity of {settings.threshold:g} or more are alike; of a cluster "
-        f"those stay that no other one that stays is alike to, chosen by {', '.join(settings.keep)}. {removed:,} "
-        "documents went.",
+        f"Documents whose shingles have a Jaccard similarity of {settings['threshold']:g} or more are alike; of a "
+        f"cluster those stay that no other one that stays is alike to, chosen by {', '.join(settings['keep'])}. "
+        f"{removed:,} documents went.",
         "",
     )
 
 
-def _digests(pipeline: Pipeline, found: Exported) -> list[list[Any]]:
-    """What names the values: the export's identity, the recipes of documents and stages, and what is pinned."""
+def _digests(made: Mapping[str, Any], found: Exported) -> list[list[Any]]:
+    """What names the values: the export's identity, the fingerprints of documents and stages, and what is pinned."""
     rows: list[list[Any]] = [["this export; of each file `export.json` has the XXH3-64", f"`{found.identity}`"]]
-    rows += [[f"documents of {name}", f"`{reader.recipe}`"] for name, reader in pipeline.readers.items()]
-    rows += [[node.name, f"`{node.stage.recipe}`"] for node in pipeline.nodes if node.writes]
-    for name, history in pipeline.pins.history.items():
-        if "sha256" in history[-1]:
-            left_out = without(history[-1])
-            rows.append([f"learned: {name}" + (f", {left_out}" if left_out else ""), f"`{history[-1]['sha256']}`"])
+    rows += [[name, f"`{fingerprint}`"] for name, fingerprint in made["fingerprints"].items()]
+    for name, pin in made["pins"].items():
+        rows.append([f"learned: {name}" + (f", {pin['without']}" if pin["without"] else ""), f"`{pin['sha256']}`"])
     if found.left_out:
         names = ", ".join(found.left_out[:20]) + (", ..." if found.left_out[20:] else "")
         rows.append([f"without {len(found.left_out):,} quarantined shards: {names}", ""])

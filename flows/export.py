@@ -10,12 +10,15 @@ from pydantic import TypeAdapter, ValidationError
 from data_specs.base import Bytes
 from data_specs.expressions import ExpressionError, renamed, suggestion
 from data_specs.load import SpecError
-from flows.data_card import card
+from flows import versions
+from flows.data_card import card, made_with
 from flows.run import Run
 from tasks import registry
 from tasks.engine.export import SIZE, Export, Form, Question, TargetError
 from tasks.engine.ledger import funnel
+from tasks.engine.snapshot import Snapshot
 from tasks.engine.sql import mistaken
+from tasks.engine.versions import Versions
 from tasks.engine.views import ADDRESS, View, views
 from tasks.storage.store import Store
 
@@ -30,27 +33,34 @@ def export(
     columns: Sequence[str] = (),
     where: str | None = None,
     size: str | None = None,
+    version: int | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict[str, Any]:
-    """Export the kept documents of a run that is resolved; what came of it. Raises SpecError for what cannot be
-    exported, or not there, StageError where the corpus is not complete."""
-    corpus = views(run.pipeline)["corpus"]
+    """Export the kept documents of a version, by default of the last that was accepted, and where there is none, of the
+    corpus as it stands; what came of it. Raises SpecError for what cannot be exported, or not there, StageError where
+    the corpus is not complete."""
+    corpus, made, counts, number = _corpus(run, version)
     question = Question(
         form,
         _columns(corpus, columns),
-        run.spec.text,
-        None if where is None else _condition(run, corpus, where),
+        made["text"],
+        None if where is None else _condition(run, corpus, made["text"], where),
         SIZE if size is None else _size(size),
     )
     target = Store(to)
-    made = Export(corpus, question, target)
+    work = Export(corpus, question, target)
     try:
-        found = made.run(progress)
+        found = work.run(progress)
     except TargetError as error:
         raise SpecError([f"export: {error}"]) from None
-    counts = funnel(run.pipeline)
-    about = {"spec": run.spec.name, "format": form, "columns": list(found.schema.names), "where": where}
-    made.end(found, card(run.spec, run.pipeline, found, counts, about), about)
+    about = {
+        "spec": run.spec.name,
+        "version": number,
+        "format": form,
+        "columns": list(found.schema.names),
+        "where": where,
+    }
+    work.end(found, card(made, found, counts, about), about)
     return {
         **about,
         "to": to,
@@ -63,6 +73,16 @@ def export(
     }
 
 
+def _corpus(run: Run, version: int | None) -> tuple[View, dict[str, Any], dict[str, Any], int | None]:
+    """What is exported: its columns, how it was made, its funnel, and the number of its version."""
+    lineage = Versions(run.store, run.spec.name)
+    facts = lineage.accepted if version is None else versions.of(lineage, version)
+    if facts is None:
+        run.resolve()
+        return views(run.pipeline)["corpus"], made_with(run.pipeline), funnel(run.pipeline), None
+    return views(Snapshot(lineage, facts))["corpus"], facts["about"], facts["funnel"], facts["version"]
+
+
 def _columns(corpus: View, asked: Sequence[str]) -> tuple[str, ...]:
     """Columns to export, each once. Raises SpecError for a name that is none."""
     known = [name for name in corpus.schema.names if name not in ADDRESS.names]
@@ -72,10 +92,10 @@ def _columns(corpus: View, asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked or [name for name in DEFAULT if name in known]))
 
 
-def _condition(run: Run, corpus: View, where: str) -> str:
+def _condition(run: Run, corpus: View, text: str, where: str) -> str:
     """An expression over columns with pinned thresholds in the place of its percentiles. Raises SpecError."""
     try:
-        plain = registry.bound(renamed(where, {"text": run.spec.text}), run.pipeline.pins)
+        plain = registry.bound(renamed(where, {"text": text}), run.pipeline.pins)
     except ExpressionError as error:
         raise SpecError([f"--where: {error}"]) from None
     if wrong := mistaken((plain,), corpus.schema):

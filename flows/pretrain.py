@@ -138,12 +138,14 @@ def corpus(
     """The data half: from sources to tokens."""
     current = Run.of(spec, store, set or (), run or shown.record_name(), retrain or ())
     names = current.corpus_stages(from_stage, until)
+    last = ["version"] if _makes_version(until) else []
     # Alone with `replace`, as another run may have read what is replaced.
-    with current.working(alone=replace), shown.progress(current, len(names)) as progress:
+    with current.working(alone=replace), shown.progress(current, len(names + last)) as progress:
         current.begin()
         failed = _steps(
             current, names, progress, lambda name: current.stage(name, progress, name == from_stage, replace)
         )
+        failed = failed or _steps(current, last, progress, lambda _: current.version(progress))
         current.save(ended=run is None or until not in (None, "plan", "train"))
         artifacts.corpus(current)
     return failed or current.json()
@@ -170,6 +172,11 @@ def training(
     return failed or current.json()
 
 
+def _makes_version(until: str | None) -> bool:
+    """Whether a run up to `until` comes to the version of the corpus."""
+    return until in (None, "version", "plan", "train")
+
+
 def _training_stages(until: str | None) -> list[str]:
     """Stages of the training half up to `until`."""
     return ["plan", "train"] if until in (None, "train") else ["plan"] if until == "plan" else []
@@ -188,7 +195,7 @@ def _halves(
     """Both halves, each a flow of its own inside the one at work."""
     current = Run.of(spec, store, settings or (), run or shown.record_name())
     later = _training_stages(until)
-    stages = len(current.corpus_stages(start, until)) + len(later)
+    stages = len(current.corpus_stages(start, until)) + _makes_version(until) + len(later)
     with shown.progress(current, stages), nullcontext() if replace else current.store.shared():
         state = corpus(spec, store, start, until, replace, settings, retrain, current.name, return_state=True)
         if state.is_completed() and later:

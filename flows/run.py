@@ -22,9 +22,10 @@ from data_specs.expressions import ExpressionError, suggestion
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
 from flows import parameters, supervisor, trainings
+from flows.data_card import made_with
 from flows.embedded import ServerError
 from tasks import registry
-from tasks.engine import fanout, garbage_collection, gates
+from tasks.engine import fanout, garbage_collection, gates, next_version
 from tasks.engine.gates import GateError
 from tasks.engine.ledger import funnel
 from tasks.engine.pipeline import Listed, Pipeline
@@ -136,7 +137,7 @@ class Run:
         """Names of the corpus stages up to `until`, in order. Raises SpecError for a name that is none, and for a
         `start` that cannot be computed again or comes after `until`, GateError where a gate is bound to stop them."""
         names = ["documents", *(node.name for node in self.pipeline.nodes)]
-        known = [*names, "plan", "train"]
+        known = [*names, "version", "plan", "train"]
         for option, name in (("--from", start), ("--until", until)):
             if name is not None and name not in known:
                 hint = suggestion(name, known, mark="")
@@ -144,7 +145,7 @@ class Run:
         if start is not None and start.startswith("learn_"):
             pin = start.removeprefix("learn_")
             raise SpecError([f"--from: {start} is learned once and pinned; `--retrain {pin}` learns it anew"])
-        if start in ("plan", "train"):
+        if start in ("version", "plan", "train"):
             raise SpecError([f"--from: {start} is done again where what it reads changed; name a stage of the corpus"])
         if start and until and known.index(start) > known.index(until):
             raise SpecError([f"--from: {start} comes after {until}, where --until stops"])
@@ -178,6 +179,31 @@ class Run:
             result = self.execution.documents() if name == "documents" else self.execution.stage(name)
         _listed[self.name] = self.pipeline.shards, self.pipeline.unreadable
         return result
+
+    def version(self, progress: Callable[[str, int, int], None]) -> StageResult:
+        """Commit a version of the corpus, where it is another one than that of the last. Raises GateError where gates
+        refuse it."""
+        started = time.perf_counter()
+        self.execution.progress = progress
+        counts = registry.counts(self.spec)
+        try:
+            made = next_version.make(self.execution, counts, made_with(self.pipeline), self.name)
+        except DeniedError as error:
+            logger.warning("no version of the corpus is made: %s", error)
+            return StageResult("version", "", "cached", 0, 0, 0.0, "none is made, as the store may not be written")
+        facts = made.facts
+        self.record["version"] = {name: facts[name] for name in ("version", "parent", "state", "why", "new")}
+        if facts["why"]:
+            raise GateError(
+                f"version: {facts['version']} is refused, the last accepted one is {facts['parent']}: "
+                f"{'; '.join(facts['why'])}; look at it with `sluice versions SPEC` and `sluice diff SPEC "
+                f"{facts['parent']} {facts['version']}`; mend the new files, or raise the gate and run again"
+            )
+        rows = sum(each["rows"] for each in facts["generations"])
+        shards = sum(each["shards"] for each in facts["generations"])
+        seconds, state = round(time.perf_counter() - started, 3), "computed" if made.new else "cached"
+        note = f"version {facts['version']}, {facts['new']:,} new shards" if made.new else f"version {facts['version']}"
+        return StageResult("version", facts["digest"][:16], state, shards, rows, seconds, note)
 
     def resolve(self, anew: bool = True) -> None:
         """Find what exists, without computing anything. Sources are listed `anew`, or as this run listed them in this

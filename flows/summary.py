@@ -24,6 +24,9 @@ def show(record: dict[str, Any], store: Store) -> None:
     notes.show()
     if "funnel" in record:
         show_funnel(record["funnel"])
+    if "version" in record:
+        version = record["version"]
+        console().print(f"version {version['version']} of the corpus, {version['state']}: `sluice versions SPEC`")
     if "plan" in record:
         _show("Mixture", *mixture(store.json(f"{record['plan']}/plan.json")))
     if training := record.get("training"):

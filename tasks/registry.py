@@ -21,6 +21,7 @@ from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, thresholds
 from tasks.decision.verdict import Verdict
 from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
+from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Rewriting, Stage, ordered
@@ -75,6 +76,12 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
         return ordered(found, [*DOCUMENTS.names, *own.names])
     except ValueError as error:
         raise SpecError([f"{spec.name}: {error}"]) from None
+
+
+def counts(spec: Spec) -> Counts:
+    """What counts the documents of a spec's shards."""
+    scorers = {name: each for name, each in spec.of_kind(stages.Quality).items() if each.reference}
+    return Counts(spec.text, sorted({*scorers, *spec.of_kind(stages.Ensemble)}))
 
 
 class _Maker:

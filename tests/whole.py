@@ -63,6 +63,7 @@ def go(
     for name in run.corpus_stages(start, until):
         run.stage(name, lambda *_: None, name == start, replace)
     if until is None:
+        run.version(lambda *_: None)
         run.plan(lambda *_: None)
         if train:
             run.train(lambda *_: None)

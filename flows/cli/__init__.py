@@ -17,6 +17,7 @@ from flows.cli import (  # noqa: F401 (each adds its command)
     rules,
     run,
     sample,
+    versions,
 )
 from flows.cli.command import cli, main
 

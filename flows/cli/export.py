@@ -6,23 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.command import cli, reading, said
+from flows.cli.command import cli, of_spec, print_json
 
 if TYPE_CHECKING:
     from flows.run import Run
 
 
 @cli.command()
-@reading
+@of_spec
 @click.argument("to", metavar="TO")
 @click.option("--format", "form", type=click.Choice(["parquet", "jsonl"]), default="parquet", show_default=True)
 @click.option("--columns", metavar="NAMES", default="", help="Columns beside id and text, by commas; `sluice query`"
               " tells them.")  # fmt: skip
 @click.option("--where", metavar="SQL", help="Of the kept documents, those for which this is true.")
+@click.option("--version", type=int, metavar="N", help="Of this version of the corpus; the last accepted by default.")
 @click.option("--size", metavar="BYTES", help="Of a file, about; 256MiB by default.")
-def export(current: Run, to: str, form: Any, columns: str, where: str | None, size: str | None, as_json: bool) -> None:
+def export(
+    current: Run,
+    to: str,
+    form: Any,
+    columns: str,
+    where: str | None,
+    version: int | None,
+    size: str | None,
+    as_json: bool,
+) -> None:
     """Write the kept documents of SPEC to TO, a folder or URL: files of Parquet or JSON lines, and a data card.
 
+    They are those of the last accepted version of the corpus; where there is none yet, of the corpus as it stands.
     `text` is the text that the model is trained on. What is asked again is there already; what was stopped goes on. The
     same documents give the same bytes. Such as:
 
@@ -37,14 +48,15 @@ def export(current: Run, to: str, form: Any, columns: str, where: str | None, si
 
     names = tuple(name.strip() for name in columns.split(",") if name.strip())
     with terminal.progress("files") as progress:
-        found = exports.export(current, to, form, names, where, size, progress)
+        found = exports.export(current, to, form, names, where, size, version, progress)
     found["to"] = place(Store(to), "").rstrip("/")
     if as_json:
-        said(found)
+        print_json(found)
         return
     left_out = f", without {len(found['left_out']):,} quarantined shards" if found["left_out"] else ""
+    of = f"version {found['version']}, " if found["version"] else ""
     there = "was there already: " if found["state"] == "cached" else ""
     click.echo(
-        f"{terminal.line(found['to'])}: {there}{found['documents']:,} documents in {found['files']:,} files, "
+        f"{terminal.line(found['to'])}: {of}{there}{found['documents']:,} documents in {found['files']:,} files, "
         f"{found['bytes']:,} bytes{left_out}"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 from flows.cli.command import cli, print_json, print_warning, reading
 
 if TYPE_CHECKING:
@@ -12,11 +14,26 @@ if TYPE_CHECKING:
 
 @cli.command()
 @reading
-def funnel(current: Run, as_json: bool) -> None:
-    """Say where every record of SPEC went, from the store's manifests; of the sources only the files are listed."""
+@click.option("--by", type=click.Choice(["source", "channel", "language"]), help="Documents, bytes and tokens by this.")
+def funnel(current: Run, by: str | None, as_json: bool) -> None:
+    """Say where every record of SPEC went, from the store's manifests; of the sources only the files are listed.
+
+    With --by, say of its documents how many there are, how large they are and what became of them; `sluice run` counts
+    them when it makes a version.
+    """
+    from flows import counted as counts
     from flows import summary
     from tasks.engine.ledger import funnel as count
 
+    if by is not None:
+        counted = counts.counted(current.pipeline, by)
+        if counted["uncounted"]:
+            print_warning(f"{counted['uncounted']:,} documents are not counted yet: `sluice run` counts them")
+        if as_json:
+            print_json(counted)
+        else:
+            counts.show(counted)
+        return
     found = count(current.pipeline)
     if not found["in"]:
         print_warning(f"the store {current.store.url} holds no documents of this spec yet")

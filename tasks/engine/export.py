@@ -210,7 +210,10 @@ class Export:
         for name in sorted(needed):
             waiting = (outputs[name].index.state == MISSING) & ~lost
             if waiting.any():
-                raise StageError(f"export: {name} is not complete ({int(waiting.sum()):,} shards); `sluice run` first")
+                raise StageError(
+                    f"export: {name} is not complete ({int(waiting.sum()):,} shards): `sluice run` first; of an old "
+                    "version, `sluice gc` removes what later ones do not name"
+                )
         names = [self.corpus.pipeline.shards[place].name for place in np.flatnonzero(~done).tolist()]
         return np.flatnonzero(done).tolist(), names
 
@@ -312,11 +315,13 @@ def _add(found: dict[str, list[int]], value: str, counted: Sequence[int]) -> Non
 
 def _count(table: pa.Table, text: str, counts: dict[str, dict[str, list[int]]]) -> None:
     """Count documents and bytes of text by some columns."""
-    size = pc.fill_null(pc.cast(pc.binary_length(table[text]), pa.int64()), 0)
+    size = pc.fill_null(pc.binary_length(table[text]), 0).to_numpy()
     for group, found in counts.items():
-        by = pa.table({"value": pc.fill_null(table[group], ""), "bytes": size})
-        for row in by.group_by("value").aggregate([("bytes", "count"), ("bytes", "sum")]).to_pylist():
-            _add(found, row["value"], [row["bytes_count"], row["bytes_sum"]])
+        values = pc.fill_null(table[group], "").combine_chunks().dictionary_encode()
+        number, names = values.indices.to_numpy(), values.dictionary.to_pylist()
+        rows, weights = np.bincount(number, minlength=len(names)), np.bincount(number, size, len(names))
+        for name, documents, weight in zip(names, rows.tolist(), weights.tolist(), strict=True):
+            _add(found, name, [documents, int(weight)])
 
 
 @contextmanager

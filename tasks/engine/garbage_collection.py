@@ -20,6 +20,7 @@ from data_specs.load import SpecError
 from tasks.engine.pipeline import STAGING, Pipeline
 from tasks.engine.reading import refused_path
 from tasks.engine.stage import CorpusStage, Estimator
+from tasks.engine.versions import COUNTS, Versions
 from tasks.storage.manifest import Manifest
 from tasks.storage.store import BusyError, Store
 
@@ -64,6 +65,8 @@ def invalidate(pipeline: Pipeline, stage: str) -> int:
     if stage in {node.name for node in pipeline.nodes} - set(known):
         pin = stage.removeprefix("learn_")
         raise SpecError([f"invalidate: {stage} is learned and pinned; `sluice run --retrain {pin}` learns it anew"])
+    if stage == "documents" and any(shard.stored for shard in pipeline.shards):
+        raise SpecError(["invalidate: documents of files that have left the listing are in the store alone"])
     if stage not in known:
         hint = suggestion(stage, known, mark="")
         raise SpecError([f"invalidate: {stage} is no stage of columns{hint}; those are {', '.join(known)}"])
@@ -99,21 +102,21 @@ def _samples(learned: Estimator) -> str:
 def unreferenced(pipeline: Pipeline, training: str | None = None) -> dict[str, int]:
     """Path -> bytes of what nothing refers to.
 
-    Documents, columns, tokens and models that are neither this spec's outputs as they stand, nor a pin's, a plan's, or
-    another lineage's (whose folders its records name). The folder of a stage that is still to be computed is kept
-    whole. Samples that a model was learned from are not needed once it is pinned. Where `training`, the folder of this
-    spec's training, is known: other trainings of this lineage that were not done to their end. Anywhere: what writers
-    that were killed left."""
+    Documents, columns, tokens and models that are neither this spec's outputs as they stand, nor a pin's, a plan's, the
+    last accepted version's, or another lineage's (whose folders its records name). The folder of a stage that is still
+    to be computed is kept whole. Samples that a model was learned from are not needed once it is pinned. Where
+    `training`, the folder of this spec's training, is known: other trainings of this lineage that were not done to
+    their end. Anywhere: what writers that were killed left."""
     left = pipeline.store.leftovers()
     files = {path: size for path, size in pipeline.store.walk().items() if not path.rpartition("/")[2].startswith(".")}
-    current = _current(pipeline) | _pinned(pipeline, files) | _planned(pipeline, files)
+    current = _current(pipeline) | _pinned(pipeline, files) | _planned(pipeline, files) | _versioned(pipeline.store)
     kept = {path.rpartition("/")[0] for path in current}
     whole = tuple(f"{folder}/" for folder in _others(pipeline, files) | _unfinished(pipeline))
     stopped = tuple(f"{folder}/" for folder in interrupted(pipeline) if training is not None and folder != training)
     found = left | {path: size for path, size in files.items() if path.startswith(stopped)}
     for path, size in files.items():
         if (
-            path.startswith(("documents/", "columns/", "tokens/", "models/", STAGING))
+            path.startswith(("documents/", "columns/", "tokens/", "models/", "counts/", "versions/", STAGING))
             and path not in current
             and not path.startswith(whole)
             and not (path.endswith("/recipe.json") and path.removesuffix("/recipe.json") in kept)
@@ -169,6 +172,20 @@ def _planned(pipeline: Pipeline, files: Collection[str]) -> set[str]:
     """Token files that a run plan reads."""
     plans = (pipeline.store.json(path) for path in files if path.startswith("plans/") and path.endswith("/plan.json"))
     return {file for plan in plans for file in plan["files"]}
+
+
+def _versioned(store: Store) -> set[str]:
+    """The outputs that the last accepted version of each lineage names; of all versions what they are made of, and
+    what was counted, so that they can be compared."""
+    found: set[str] = set()
+    for lineage in store.folders("versions"):
+        versions = Versions(store, lineage)
+        for facts in versions.all():
+            found |= versions.own_files(facts)
+            found.update(versions.files(facts, only=COUNTS))
+        if versions.accepted:
+            found.update(versions.files(versions.accepted))
+    return found
 
 
 def _unfinished(pipeline: Pipeline) -> set[str]:

@@ -75,7 +75,8 @@ def listed(pipeline: Pipeline, listings: Listings) -> list[str]:
     for source in pipeline.spec.sources:
         unreadable = pipeline.unreadable.get(source, {})
         _read_before(source, unreadable, listings)
-        keys = _keys(pipeline, source)
+        stay = pipeline.gone.get(source, set())
+        keys = _keys(pipeline, source) - stay
         _within(pipeline, source, len(unreadable), len(keys) + len(unreadable), "files", unreadable)
         expected = listings.expected(source)
         gone = sorted(expected - keys - unreadable.keys())
@@ -87,7 +88,9 @@ def listed(pipeline: Pipeline, listings: Listings) -> list[str]:
                     f"documents: {told}: more than gates.gone = {limit:.0%}; bring them back, or raise the gate for "
                     "one run (`--set gates.gone=100%`)"
                 )
-            notes.append(told)
+            if lost := pipeline.lost_files.get(source):
+                told += f"; with a changed file of their shard went the documents of {_named(sorted(lost))}"
+            notes.append(told + ("; their documents stay in the corpus" if stay.issuperset(gone) else ""))
     return notes
 
 
@@ -167,7 +170,7 @@ def readings(pipeline: Pipeline) -> dict[str, Reading]:
         if ledger is None:
             failed[shard.source] |= {part.key for part in shard.parts}
     for source, reading in found.items():
-        reading.whole -= reading.damaged.keys() | failed[source]
+        reading.whole -= reading.damaged.keys() | failed[source] | pipeline.gone.get(source, set())
     return found
 
 

@@ -18,12 +18,14 @@ import orjson
 import pyarrow as pa
 
 from data_specs.spec import Spec
-from tasks.engine import upstream
+from tasks.engine import rotation, upstream
+from tasks.engine.counts import Counts
 from tasks.engine.extracted import document_key, earlier
 from tasks.engine.listings import Listings
 from tasks.engine.reading import InputShard, Reader
 from tasks.engine.shuffle import Shuffle
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Instance, Node, RepeatedStage, Stage, digest
+from tasks.engine.versions import Versions
 from tasks.engine.worker import Inputs, Job, inputs_by_file, shard_uid
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
@@ -102,6 +104,10 @@ class Pipeline:
         self.shards: list[InputShard] = []
         self.unreadable: dict[str, dict[str, str]] = {}
         """Source -> files that were listed and cannot be read, by key, and why."""
+        self.gone: dict[str, set[str]] = {}
+        """Source -> keys of files that have left the listing, and whose documents stay."""
+        self.lost_files: dict[str, set[str]] = {}
+        """Source -> keys of files that have left, and whose documents went with a changed file of their shard."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -120,7 +126,10 @@ class Pipeline:
     def list_sources(self, pin: bool = True) -> None:
         """Find the input shards of every source, and `pin` how files are grouped, anew where they have outgrown what is
         pinned. Raises SourceError for a source that cannot be listed."""
-        self.shards, self.unreadable = [], {}
+        self.shards, self.unreadable, self.gone, self.lost_files = [], {}, {}, {}
+        versions = Versions(self.store, self.spec.name)
+        before = rotation.known(versions)
+        version = 1 + (versions.accepted["version"] if versions.accepted else 0)
         listings = Listings(self.spec, self.store)
         for name, source_reader in self.readers.items():
             source_reader.remember(listings.last.get(name, {}))
@@ -129,8 +138,12 @@ class Pipeline:
             shards, groups = source_reader.shards(pinned)
             if pin and groups and groups != pinned:
                 self.pins.set(f"groups_{name}", {"value": groups, "run": self.run})
-            self.shards += shards
+            found_now = rotation.arranged(shards, before.get(name), source_reader.chooses, version)
+            self.shards += found_now.shards
+            self.gone[name], self.lost_files[name] = found_now.gone, found_now.lost
             self.unreadable[name] = dict(source_reader.unreadable)
+            if name in before:
+                source_reader.regrouped = ""  # what is grouped stays grouped
 
     def documents(self) -> Output:
         """Resolve the documents: the only output whose keys come from files outside the store."""
@@ -138,12 +151,19 @@ class Pipeline:
         folder = {name: self.documents_folder(name) for name in self.readers}
         folders = [folder[shard.source] for shard in self.shards]
         keys = [document_key(fingerprints[shard.source], shard) for shard in self.shards]
+        for place, shard in enumerate(self.shards):
+            if shard.stored:
+                folders[place], _, keys[place] = shard.stored.rpartition("/")
         entries = (entry for folder in dict.fromkeys(folders) for entry in Manifest(self.store, folder).entries())
         output = Output(folders, ".parquet", Index(entries, keys, self.documents_schema.names))
+        for place, shard in enumerate(self.shards):
+            if shard.stored and output.index.state[place] == MISSING:
+                output.index.state[place] = QUARANTINED
+                output.index.errors[place] = f"{output.path(place)} is gone, and files that it was read from are, too"
         for name in self.readers:
             places = [place for place, shard in enumerate(self.shards) if shard.source == name]
             batch = JobBatch(self.readers[name], f"{name}@{fingerprints[name]}", folders, output.index)
-            places = self._due(output.index, places)
+            places = [place for place in self._due(output.index, places) if not self.shards[place].stored]
             due = [self.shards[place] for place in places]
             known = earlier(self.store, name, self.readers[name], due) if self.staged is None else [None] * len(due)
             for place, shard, extracted in zip(places, due, known, strict=True):
@@ -439,6 +459,20 @@ class Pipeline:
         pending.batches = [batch]
         return pending
 
+    def counted(self, counts: Counts) -> Output:
+        """What is known of the counts of each shard, and the next jobs for them."""
+        folder = f"counts/{counts.name}@{counts.fingerprint}"
+        keys = self._keys(counts.fingerprint, self._read(counts, counts.reads))
+        index = Index(Manifest(self.store, folder).entries(), keys, counts.writes.names)
+        output = Output([folder] * len(keys), ".parquet", index)
+        batch = JobBatch(counts, f"{counts.name}@{counts.fingerprint}", output.folders, index)
+        batch.jobs = [
+            self._job(counts, "count", str(keys[place]), output.path(place), place, counts.reads)
+            for place in self._due(index)
+        ]
+        output.batches = [batch] if batch.jobs else []
+        return output
+
     # -- committing --------------------------------------------------------------------------------------------------
 
     def recover(self, batch: JobBatch) -> bool:
@@ -478,7 +512,7 @@ class Pipeline:
         output = self.outputs[name]
         present = {output.folders[place] for place in np.flatnonzero(output.index.done).tolist()}
         made: dict[str, Any] = {self.documents_folder(source): found for source, found in self.readers.items()}
-        for folder in sorted(present):
+        for folder in sorted(present & made.keys() if name == "documents" else present):
             self.describe(folder, made[folder] if name == "documents" else self.node(name).stage)
 
     def _pin(self, batch: JobBatch, path: str, entry: Entry) -> None:

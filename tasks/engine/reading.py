@@ -76,6 +76,8 @@ class Part:
     end: int
     written: str = ""
     """Of a local file: `written` when it was listed."""
+    digest: str = ""
+    """Of the file, as it was listed: what tells that it changed."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class InputShard:
     name: str
     digest: str
     parts: tuple[Part, ...]
+    stored: str = ""
+    """Path of its documents, without an ending, where some of its files have left: it cannot be read again."""
 
     def check(self) -> None:
         """Raises SourceError where a local file was written to since it was listed, as `digest` was of what it held."""
@@ -152,6 +156,9 @@ class Reader(Protocol):
     @property
     def writes(self) -> pa.Schema:
         """DOCUMENTS, and the source's own columns."""
+
+    def chooses(self, key: str) -> bool:
+        """Whether the source's settings choose a file of this key, were it there."""
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The fingerprint in the clear."""

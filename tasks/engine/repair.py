@@ -32,7 +32,14 @@ class Repair:
         names = ["documents", *(node.name for node in self.pipeline.nodes)]
         owners = {folder: name for name in names for folder in garbage_collection.folders(self.pipeline, name)}
         found: dict[str, list[str]] = {}
+        alone = {f"{shard.stored}.parquet" for shard in self.pipeline.shards if shard.stored}
         for path in damage.paths:
+            if path in alone:
+                raise DamagedError(
+                    f"{path} is missing or damaged, and files that it was read from have left their source: bring it "
+                    "back from a copy, or them",
+                    path,
+                ) from damage
             folder = path.rpartition("/")[0]
             if path in self.seen or folder.removesuffix("/manifest") not in owners:
                 raise damage

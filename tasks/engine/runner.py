@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tasks.engine import fanout, gates
+from tasks.engine.counts import Counts
 from tasks.engine.listings import Listings
 from tasks.engine.pipeline import STAGING, JobBatch, Output, Pipeline
 from tasks.engine.repair import Repair
@@ -104,6 +105,11 @@ class Execution:
             gates.removed(self.pipeline)
             gates.skipped(self.pipeline)
         return result
+
+    def count(self, counts: Counts) -> Output:
+        """Count what is in the shards that are new or changed."""
+        self._run_all(counts.name, lambda: self.pipeline.counted(counts))
+        return self.pipeline.counted(counts)
 
     def _learn(self, node: Node, started: float) -> StageResult:
         moved = self.pipeline.pins.moved(node.stage.label)

@@ -22,6 +22,7 @@ from pyarrow import dataset
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import REFUSED, refused_path
 from tasks.engine.runner import StageError
+from tasks.engine.snapshot import Snapshot
 from tasks.engine.worker import shard_uid
 from tasks.storage import columns
 from tasks.storage.columns import ROW_GROUP, Part, Recorded
@@ -37,7 +38,7 @@ _ROW = ""
 """A column that no stage writes: numbers of the rows that a condition leaves."""
 
 
-def views(pipeline: Pipeline) -> dict[str, View]:
+def views(pipeline: Pipeline | Snapshot) -> dict[str, View]:
     """View by name: one per stage that is computed, which has the documents it computed, `corpus`, which has all of
     them, with null where a stage has not computed its columns, and `refused`. Raises StageError where nothing is
     computed."""
@@ -63,7 +64,7 @@ def views(pipeline: Pipeline) -> dict[str, View]:
 class View(dataset.Dataset):
     """One view. DuckDB takes it for a dataset of pyarrow, of which it uses `schema` and `scanner` alone."""
 
-    def __init__(self, pipeline: Pipeline, schema: pa.Schema, places: Sequence[int]) -> None:
+    def __init__(self, pipeline: Pipeline | Snapshot, schema: pa.Schema, places: Sequence[int]) -> None:
         self.pipeline, self.columns, self.places = pipeline, schema, places
         self.error: BaseException | None = None
         """What a scan raised: DuckDB makes a text of it."""
@@ -144,7 +145,7 @@ def _whole(table: pa.Table, names: Sequence[str]) -> pa.Table:
 class Shard:
     """The column files of one shard, each opened when it is first read."""
 
-    def __init__(self, pipeline: Pipeline, schema: pa.Schema, place: int) -> None:
+    def __init__(self, pipeline: Pipeline | Snapshot, schema: pa.Schema, place: int) -> None:
         documents = pipeline.outputs["documents"].index
         self.pipeline, self.schema, self.place = pipeline, schema, place
         self.rows = int(documents.rows[place])

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.engine.counts import Counts
 from tasks.engine.reading import EXTRACTED, InputShard, refused_path
 from tasks.engine.stage import CorpusStage, Estimator, RepeatedStage, Stage
 from tasks.storage import columns
@@ -45,7 +46,7 @@ class ContractError(TypeError):
 class Job:
     """One shard's or one partition's work, which reads the columns `inputs`."""
 
-    kind: Literal["read", "shard", "map", "round", "reduce", "scatter", "sample", "fit"]
+    kind: Literal["read", "shard", "map", "round", "reduce", "scatter", "sample", "fit", "count"]
     key: str
     path: str
     shard: str
@@ -293,6 +294,10 @@ def _sample(learned: Estimator, job: Job, store: Store, entry: Entry) -> pa.Tabl
     return _keep(entry, learned.sample(table.select(list(learned.reads))).combine_chunks())
 
 
+def _count(counts: Counts, job: Job, store: Store, entry: Entry) -> pa.Table:
+    return _keep(entry, counts.count(_inputs(job, store)).combine_chunks())
+
+
 def _fit(learned: Estimator, job: Job, store: Store, entry: Entry) -> bytes:
     tables: list[pa.Table] = []
     most = DOWNSAMPLE_ABOVE
@@ -316,6 +321,7 @@ _WORK: dict[str, Callable[[Any, Job, Store, Entry], pa.Table | Slices | bytes]] 
     "scatter": _scatter,
     "sample": _sample,
     "fit": _fit,
+    "count": _count,
 }
 
 

@@ -122,6 +122,10 @@ class Reader(Fingerprinted):
         """The source's own columns of a record; null where a value is not of its type."""
         return {name: typed(row.get(name), kind) for name, kind in self.own.items()}
 
+    def chooses(self, key: str) -> bool:
+        """Whether the source's settings choose a file of this key, were it there."""
+        return self.listing.chooses(key)
+
     @abstractmethod
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         """The shards of the source, in order, and the number of groups its files are put into: 0 where they are not
@@ -178,7 +182,7 @@ def grouped(source: str, files: Sequence[File], groups: int) -> list[InputShard]
             source,
             f"{source}-{number:05d}",
             digest([[file.key, file.digest] for file in members[number]]),
-            tuple(Part(file.path, file.key, 0, file.size, file.written) for file in members[number]),
+            tuple(Part(file.path, file.key, 0, file.size, file.written, file.digest) for file in members[number]),
         )
         for number in sorted(members)
     ]
@@ -195,7 +199,7 @@ def ranged(source: str, file: File, size: int) -> list[InputShard]:
             source,
             f"{name}-{number:04d}",
             digest([file.key, file.digest, start, end]),
-            (Part(file.path, file.key, start, end, file.written),),
+            (Part(file.path, file.key, start, end, file.written, file.digest),),
         )
         for number, (start, end) in enumerate(pairwise(bounds))
     ]

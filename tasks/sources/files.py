@@ -23,6 +23,7 @@ from itertools import chain, takewhile
 from typing import IO
 
 import fsspec
+from fsspec.utils import glob_translate
 
 from data_specs.redaction import FOREIGN
 from data_specs.sources import SourceSettings, WarcSource
@@ -151,6 +152,17 @@ class Listing:
         """The keys below a folder, sorted, of files named below `root`; None where one cannot be said so."""
         keys = [relative(self.root + name, folder) for name in names]
         return None if None in keys else [_escaped(key) for key in sorted(key for key in keys if key is not None)]
+
+    def chooses(self, key: str) -> bool:
+        """Whether a file of this key would be listed, were it there; with `count`, none is that is not."""
+        if self.settings.count is not None:
+            return False
+        path = below(self._folder or self.root, key)
+        if self.settings.match is not None and not re.search(self.settings.match, path.removeprefix(self.root)):
+            return False
+        return self.index is not None or any(
+            re.fullmatch(glob_translate(absolute(pattern)), path) for pattern in self.settings.patterns
+        )
 
     @property
     def _patterns(self) -> str:

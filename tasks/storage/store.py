@@ -232,6 +232,31 @@ class Store:
         with self.writer(path, private=private) as file:
             file.write(data)
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a whole file where there is none, atomically: of any number of processes one does. Whether it was this
+        one."""
+        with self._explained(path, "written", missing=False):
+            try:
+                if not self.folder:
+                    fs, root = self._object_store()
+                    fs.pipe_file(f"{root}/{path}", data, mode="create")
+                    return True
+                target = self.folder / path
+                temporary = leftovers.temporary(target)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    with open(temporary, "wb") as file:
+                        file.write(data)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    os.link(temporary, target)
+                finally:
+                    temporary.unlink(missing_ok=True)
+                _sync_folder(target.parent)
+            except FileExistsError:
+                return False
+        return True
+
     def remove(self, *paths: str) -> None:
         """Remove files; they need not exist."""
         if self.folder or len(paths) < 2:

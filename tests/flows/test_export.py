@@ -158,7 +158,7 @@ def test_the_card_says_what_is_in_the_files_and_how_it_came_to_be(computed: Any,
     assert "`domain &lt;> 'code' and words &lt; 40`" in card
     assert "small.yaml:" in card
     assert run.pipeline.pins.get("tokenizer")["sha256"] in card
-    assert run.pipeline.node("verdict").stage.recipe in card
+    assert run.pipeline.node("verdict").stage.fingerprint in card
     assert HOSTILE not in card
 
 

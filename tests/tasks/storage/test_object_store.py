@@ -21,6 +21,7 @@ from werkzeug.serving import make_server
 from flows.cli import cli
 from flows.run import Run
 from tasks.engine import fanout, worker
+from tasks.engine.versions import Versions
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Entry, Manifest
@@ -131,7 +132,7 @@ def test_a_second_run_reads_manifests_alone_and_writes_its_record_alone(
     asked = s3.since()
     assert set(states(again).values()) == {"cached"}
     assert {path.split("/")[3] for method, path, _ in asked if method == "PUT"} == {"runs"}
-    assert not [path for _, path, _ in asked if path.endswith((".parquet", ".arrow"))]
+    assert not [path for _, path, _ in asked if path.endswith((".parquet", ".arrow")) and "/versions/" not in path]
     listed = [query for method, _, query in asked if "list-type" in query]
     assert len(listed) <= 2 * len(again.pipeline.outputs) + 8  # maps, reductions and missing objects, each once
     got = [path for method, path, _ in asked if method == "GET" and path.endswith(".jsonl")]
@@ -152,6 +153,7 @@ def test_entries_that_were_lost_are_rebuilt_from_footers_and_nothing_is_computed
     assert {stage["jobs"] for stage in again.record["stages"]} == {0}
     assert content(again) == content(first)
     put = [path for method, path, _ in asked if method == "PUT"]
+    assert not [path for path in put if "/versions/" in path]
     assert all("/manifest/" in path or path.startswith("/sluice/corpus/runs/") for path in put)
 
 
@@ -227,6 +229,18 @@ def test_of_a_large_file_only_the_columns_asked_for_are_fetched(s3: S3) -> None:
     [batch] = columns.read_slices(store, "slices.arrow", {5: ""})
     assert batch["thin"].equals(table["thin"].slice(5 * 4096, 4096).combine_chunks())
     assert s3.sent < size / 4
+
+
+def test_of_two_drivers_that_make_a_version_one_does(s3: S3, corpus: tuple[Path, list[str], Run, Run]) -> None:
+    *_, remote = corpus
+    versions = Versions(remote.store, remote.spec.name)
+    facts = versions.read(1)
+    again = Versions(remote.store, remote.spec.name)
+    versions.create(facts | {"version": 2, "run": "first"})
+    with pytest.raises(StoreError, match="has made version 2 of the corpus meanwhile: run again"):
+        again.create(facts | {"version": 2, "run": "second"})
+    assert again.read(2)["run"] == "first"
+    remote.store.remove(f"{versions.folder}/000002.json")
 
 
 def test_an_overloaded_server_is_asked_again(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:

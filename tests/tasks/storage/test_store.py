@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -204,3 +205,12 @@ def test_a_folder_that_may_not_be_listed_is_not_taken_for_empty(
     monkeypatch.setattr(os, "scandir", denied)
     with pytest.raises(DeniedError, match="cannot be listed: PermissionError"):
         store.walk()
+
+
+def test_of_many_that_create_a_file_one_does_and_its_bytes_are_there(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: store.create("versions/a/000001.json", b"%d" % n * 1000), range(8)))
+    assert sum(made) == 1
+    assert store.read("versions/a/000001.json") == b"%d" % made.index(True) * 1000
+    assert [path.name for path in (tmp_path / "versions" / "a").iterdir()] == ["000001.json"]

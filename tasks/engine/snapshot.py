@@ -1,0 +1,155 @@
+"""The corpus as a version names it: that of a pipeline as it stands, and that of a version for those who read it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tasks.engine.pipeline import Output, Pipeline
+from tasks.engine.stage import DOCUMENTS, digest
+from tasks.engine.versions import COUNTS, SHARDS, Facts, Versions, shard_of
+from tasks.storage.manifest import QUARANTINED, Index, Manifest
+
+Name = tuple[str, str, str]
+"""What a shard is known by from version to version: source, name, digest of its input."""
+
+
+@dataclass
+class Present:
+    """The corpus of a pipeline as a version would name it."""
+
+    generations: list[Facts]
+    """Of each: "names" (digest of its list of shards), "shards", "rows", "keys" (stage -> digest)."""
+    places: list[list[int]]
+    """Of each generation the shards, as the pipeline numbers them."""
+    stages: dict[str, Facts]
+    digest: str
+    """Of shards, outputs and pins: what has the same one is the same corpus."""
+    new: bool
+    """Whether the last generation came since the version before."""
+
+
+def present(pipeline: Pipeline, versions: Versions) -> Present:
+    """The corpus as it stands: shards of the last accepted version in their generations, what came since in a new one.
+    Lists of shards and keys are written where they are new."""
+    base = versions.accepted
+    place_of: dict[Name, int] = {
+        (shard.source, shard.name, shard.digest): place for place, shard in enumerate(pipeline.shards)
+    }
+    places: list[list[int]] = []
+    for generation in base["generations"] if base else ():
+        names = versions.shards(generation["names"]).select(["source", "name", "digest"])
+        standing = [
+            place_of.pop(name, None) for name in zip(*(names[n].to_pylist() for n in names.column_names), strict=True)
+        ]
+        places.append([place for place in standing if place is not None])
+    new = sorted(place_of.values())
+    places = [each for each in [*places, new] if each]
+    stages = _stages(pipeline)
+    generations = []
+    for each in places:
+        table = _list(pipeline, each)
+        keys = {name: _keys(pipeline.outputs[name], each) for name in stages}
+        rows = int(pipeline.outputs["documents"].index.rows[each].sum())
+        named = {name: versions.put_keys(found) for name, found in keys.items()}
+        generations.append({"names": versions.put_shards(table), "shards": len(each), "rows": rows, "keys": named})
+    pins = {name: history[-1].get("sha256") for name, history in sorted(pipeline.pins.history.items())}
+    made = {name: [found["folder"], found["columns"]] for name, found in stages.items()}
+    whole = digest([[[each["names"], each["keys"]] for each in generations], pins, made])
+    return Present(generations, places, stages, whole, bool(new))
+
+
+def _keys(output: Output, places: Sequence[int]) -> list[str | None]:
+    """Keys of what is there."""
+    done = output.index.done
+    return [output.index.keys[place] if done[place] else None for place in places]
+
+
+def _list(pipeline: Pipeline, places: Sequence[int]) -> pa.Table:
+    folders = pipeline.outputs["documents"].folders
+    rows = []
+    for place in places:
+        shard = pipeline.shards[place]
+        parts = [{"key": p.key, "start": p.start, "end": p.end, "digest": p.digest} for p in shard.parts]
+        row = {"source": shard.source, "name": shard.name, "digest": shard.digest}
+        rows.append(row | {"folder": folders[place], "parts": parts})
+    return pa.Table.from_pylist(rows, SHARDS)
+
+
+def _stages(pipeline: Pipeline) -> dict[str, Facts]:
+    """Documents, and every stage that writes columns: where its outputs lie and what its columns are."""
+    schema = pipeline.documents_schema
+    found: dict[str, Facts] = {"documents": stage_facts("", ".parquet", schema)}
+    for node in pipeline.nodes:
+        if node.writes:
+            roles = dict(zip(node.writes, node.stage.writes.names, strict=True))
+            suffix = pipeline.outputs[node.name].suffix
+            found[node.name] = stage_facts(pipeline.folder(node.stage), suffix, node.schema, roles)
+    return found
+
+
+def stage_facts(folder: str, suffix: str, schema: pa.Schema, roles: Mapping[str, str] | None = None) -> Facts:
+    """Where a stage's outputs lie, and its columns: what they are called there, and their types."""
+    plain = base64.b64encode(schema.remove_metadata().serialize()).decode()
+    names = {name: name for name in schema.names} if roles is None else dict(roles)
+    return {"folder": folder, "suffix": suffix, "columns": names, "schema": plain}
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A stage of a version, as views see it."""
+
+    name: str
+    schema: pa.Schema
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return tuple(self.schema.names)
+
+
+class Snapshot:
+    """The corpus of one version, for those who read columns (`tasks.engine.views`), whatever has come or changed since.
+    Its shards are in order of sources, then of generations."""
+
+    def __init__(self, versions: Versions, facts: Facts) -> None:
+        self.store, self.versions, self.facts = versions.store, versions, facts
+        tables = [versions.shards(generation["names"]) for generation in facts["generations"]]
+        listed = pa.concat_tables(tables) if tables else SHARDS.empty_table()
+        rank = {name: number for number, name in enumerate(facts["sources"])}
+        sources = listed["source"].to_pylist()
+        order = sorted(range(len(sources)), key=lambda place: rank[sources[place]])
+        rows = listed.take(order).to_pylist() if order else []
+        self.shards = [shard_of(row) for row in rows]
+        self.provider: dict[str, str] = {}
+        self.role: dict[str, str] = {}
+        self.nodes: list[_Node] = []
+        self.outputs: dict[str, Output] = {}
+        for name, made in facts["stages"].items():
+            schema = _schema(made)
+            keys = [key for generation in facts["generations"] for key in versions.keys(generation["keys"][name])]
+            keys = [keys[place] for place in order]
+            folders = [row["folder"] for row in rows] if name == "documents" else [made["folder"]] * len(rows)
+            entries = (e for folder in dict.fromkeys(folders) for e in Manifest(self.store, folder).entries())
+            index = Index(entries, keys, list(made["columns"].values()))
+            index.state[[place for place, key in enumerate(keys) if key is None]] = QUARANTINED
+            self.outputs[name] = Output(folders, made["suffix"], index)
+            if name == COUNTS:
+                continue
+            self.provider |= dict.fromkeys(schema.names, name)
+            self.role |= made["columns"]
+            if name == "documents":
+                self.documents_schema = schema
+            else:
+                self.nodes.append(_Node(name, schema))
+
+    def lacks(self, name: str, place: int) -> bool:
+        """Whether a column is one that the source of a shard does not have."""
+        own = self.provider[name] == "documents" and name not in DOCUMENTS.names
+        return own and name not in self.facts["sources"][self.shards[place].source]["columns"]
+
+
+def _schema(made: Facts) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(made["schema"])))

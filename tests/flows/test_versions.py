@@ -1,0 +1,311 @@
+"""Versions of a corpus: made where something changed, compared, refused by gates; files that have left stay in it."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.run import Run
+from tasks.engine.gates import GateError
+from tasks.engine.versions import Versions
+from tasks.storage.store import DamagedError, Store, StoreError
+from tests import small
+from tests.commands import ask, told
+from tests.whole import go
+
+BAND = "gates.new.least=10"
+"""Judges sources of few records, too."""
+
+
+def versions(spec: Path) -> list[dict[str, Any]]:
+    return told("versions", spec)["versions"]
+
+
+def ids(spec: Path, where: str = "true") -> list[str]:
+    return [row[0] for row in told("query", spec, f"select id from corpus where {where} order by id")["rows"]]
+
+
+def written(spec: Path, name: str, texts: list[str]) -> None:
+    """A file of the source `web`."""
+    lines = [json.dumps({"text": text, "url": f"https://new.example.net/{name}/{n}"}) for n, text in enumerate(texts)]
+    (spec.parent / "web" / name).write_bytes(gzip.compress("\n".join(lines).encode()))
+
+
+def english(seed: int, count: int) -> list[str]:
+    rng = random.Random(seed)
+    return [small.english(rng, 30) for _ in range(count)]
+
+
+# -- making ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_makes_a_version_and_one_that_changes_nothing_makes_none(copied: Path) -> None:
+    [first] = versions(copied)
+    assert (first["version"], first["parent"], first["state"]) == (1, None, "accepted")
+    assert first["documents"] == told("funnel", copied)["kept"]
+    assert first["tokens"] == told("query", copied, "select sum(len(tokens)) from corpus where kept")["rows"][0][0]
+    before = Store(str(copied.parent / "store")).walk("versions")
+    go(copied)
+    assert len(versions(copied)) == 1
+    assert Store(str(copied.parent / "store")).walk("versions") == before
+
+
+def test_a_new_file_and_a_changed_rule_make_versions_that_share_what_they_have_in_common(copied: Path) -> None:
+    store = Store(str(copied.parent / "store"))
+    written(copied, "web-50.jsonl.gz", english(5, 30))
+    go(copied)
+    go(copied, ["rules.short=domain <> 'code' and words < 250"])
+    one, two, three = versions(copied)
+    assert (two["parent"], two["new"], two["generations"]) == (1, 1, 2)
+    assert (three["parent"], three["new"], three["generations"]) == (2, 0, 2)
+    lineage = Versions(store, "small")
+    [old], [kept, _], [still, _] = (lineage.read(n)["generations"] for n in (1, 2, 3))
+    assert old["names"] == kept["names"] == still["names"]
+    assert {old["keys"][name] for name in ("documents", "signals")} == {
+        still["keys"][name] for name in ("documents", "signals")
+    }
+    assert kept["keys"]["verdict"] != still["keys"]["verdict"]
+    assert three["documents"] < two["documents"] > one["documents"]
+
+
+def test_files_of_a_shard_stay_together_and_a_new_one_joins_without_rereading_them(copied: Path) -> None:
+    before = told("query", copied, "select id, file from corpus order by 1")["rows"]
+    (copied.parent / "code" / "new.py").write_text(small.code(random.Random(9), 8))
+    run = go(copied)
+    documents = run.record["stages"][0]
+    assert documents["jobs"] == 1
+    after = told("query", copied, "select id, file from corpus order by 1")["rows"]
+    assert [row for row in after if row[1] != "new.py"] == before
+    assert len(after) == len(before) + 1
+    assert versions(copied)[-1]["new"] == 1
+
+
+def test_of_two_drivers_one_makes_a_version_and_the_other_is_told(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage = Versions(Store(str(copied.parent / "store")), "small")
+    facts = lineage.read(1)
+    with pytest.raises(StoreError, match="another run of small has made version 1 of the corpus meanwhile: run again"):
+        lineage.create(facts)
+    assert lineage.read(1) == facts
+
+
+def test_a_damaged_list_of_shards_is_named_and_never_taken_for_a_new_corpus(copied: Path) -> None:
+    [path] = (copied.parent / "store" / "versions" / "small" / "shards").iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "versions/small/shards/" in ask("plan", copied, code=1).stderr
+
+
+# -- comparing ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_difference_counts_what_came_and_names_hosts_and_drift(copied: Path) -> None:
+    written(copied, "web-50.jsonl.gz", english(5, 60))
+    go(copied)
+    found = told("diff", copied, 1, 2)
+    before, after = found["kept"]["language"]["en"]
+    kept = "select count(*), sum(strlen(text)), sum(len(tokens)) from corpus where kept and language = 'en'"
+    assert after == told("query", copied, kept)["rows"][0]
+    assert after[0] > before[0] > 0
+    assert found["kept"]["language"]["zh"][0] == found["kept"]["language"]["zh"][1]
+    assert found["hosts"]["gained"].keys() == {"new.example.net"}
+    assert found["hosts"]["lost"] == {}
+    assert found["records"][1] - found["records"][0] == 60
+    assert found["drift"]["language"]["index"] > 0
+    assert told("diff", copied, 2, 1)["hosts"]["lost"].keys() == {"new.example.net"}
+    same = told("diff", copied, 2, 2)
+    assert same["drift"]["quality"]["index"] == 0
+    assert same["hosts"] == {"gained": {}, "lost": {}}
+    shown = ask("diff", copied, 1, 2).stdout
+    assert "hosts gained: 1: new.example.net" in shown
+    assert max(map(len, shown.splitlines()[:-2])) <= 120
+    assert "small has no version 7; there are 1, 2" in ask("diff", copied, 1, 7, code=2).stderr
+
+
+def test_the_funnel_counts_by_source_channel_and_language(computed: Any) -> None:
+    spec, _ = computed
+    counts = told("funnel", spec)
+    for by in ("source", "channel", "language"):
+        found = told("funnel", spec, "--by", by)
+        sql = f"select coalesce({by}, ''), coalesce(reason, 'kept'), count(*), sum(strlen(text)), sum(len(tokens)) "
+        rows = told("query", spec, sql + "from corpus group by 1, 2")["rows"]
+        assert found["values"] == _nested(rows)
+        assert found["uncounted"] == 0
+        assert sum(each["kept"][0] for each in found["values"].values() if "kept" in each) == counts["kept"]
+        assert by in ask("funnel", spec, "--by", by).stdout
+    assert told("funnel", spec, "--set=rules.short=words < 99", "--by", "source")["uncounted"] > 0
+
+
+def _nested(rows: list[list[Any]]) -> dict[str, dict[str, list[int]]]:
+    found: dict[str, dict[str, list[int]]] = {}
+    for value, outcome, *counted in rows:
+        found.setdefault(value, {})[outcome] = [each or 0 for each in counted]
+    return found
+
+
+# -- exports of versions -----------------------------------------------------------------------------------------------
+
+
+def test_an_old_version_is_exported_after_the_corpus_has_changed(copied: Path, tmp_path: Path) -> None:
+    told("export", copied, tmp_path / "before")
+    written(copied, "web-50.jsonl.gz", english(5, 30))
+    go(copied, ["rules.short=domain <> 'code' and words < 250"])
+    newest = told("export", copied, tmp_path / "newest")
+    assert newest["version"] == 2
+    told("export", copied, tmp_path / "old", "--version", 1)
+    for path in [path for path in (tmp_path / "before").rglob("*") if path.is_file()]:
+        assert (tmp_path / "old" / path.relative_to(tmp_path / "before")).read_bytes() == path.read_bytes()
+    assert newest["documents"] == told("funnel", copied, "--set=rules.short=domain <> 'code' and words < 250")["kept"]
+    assert "has no version 9" in ask("export", copied, tmp_path / "none", "--version", 9, code=2).stderr
+
+
+def test_garbage_collection_keeps_the_last_accepted_version(copied: Path, tmp_path: Path) -> None:
+    go(copied, ["rules.short=domain <> 'code' and words < 250"])
+    removed = told("gc", copied, "--yes")["files"]
+    assert not any(path.startswith(("versions/", "counts/")) for path in removed)
+    assert told("export", copied, tmp_path / "out")["version"] == 2
+    assert told("diff", copied, 1, 2)["records"][0] > 0
+
+
+# -- files that have left ----------------------------------------------------------------------------------------------
+
+
+def test_documents_of_files_that_have_left_stay_in_the_corpus(copied: Path) -> None:
+    go(copied)
+    before, counts = ids(copied), told("funnel", copied)
+    left = [copied.parent / "web" / "web-00.jsonl.gz", copied.parent / "code" / "module_03.py"]
+    for path in left:
+        path.unlink()
+    run = go(copied)
+    assert ids(copied) == before
+    assert told("funnel", copied) == counts
+    assert {stage["state"] for stage in run.record["stages"]} == {"cached"}
+    note = run.record["stages"][0]["note"]
+    assert "1 of 3 files of source web are gone: web-00.jsonl.gz; their documents stay in the corpus" in note
+    assert len(versions(copied)) == 1
+    note = go(copied).record["stages"][0]["note"]
+    assert "gone" not in note
+    written(copied, "web-50.jsonl.gz", english(5, 30))
+    (copied.parent / "code" / "new.py").write_text(small.code(random.Random(9), 8))
+    go(copied)
+    assert set(before) < set(ids(copied))
+    assert len(ids(copied)) == len(before) + 31
+
+
+def test_a_changed_extraction_leaves_documents_that_cannot_be_read_again_as_they_are(copied: Path) -> None:
+    (copied.parent / "web" / "web-00.jsonl.gz").unlink()
+    own = ids(copied, "file = 'web-00.jsonl.gz'")
+    settings = [
+        f"sources.web={json.dumps({'kind': 'jsonl', 'paths': f'{copied.parent}/web/*.jsonl.gz', 'window': 2**26})}"
+    ]
+    run = go(copied, settings)
+    assert run.record["stages"][0]["jobs"] >= 1
+    lineage = Versions(run.store, "small")
+    assert ids(copied.parent / "small.yaml") == ids(copied)
+    found = told(
+        "query", copied, "select id from corpus where file = 'web-00.jsonl.gz' order by 1", "--set", settings[0]
+    )
+    assert [row[0] for row in found["rows"]] == own
+    assert lineage.newest()["version"] == 2
+
+
+def test_what_settings_no_longer_choose_goes(copied: Path) -> None:
+    chosen = "sources.web.match=web-0[1-9]|web-90"
+    (copied.parent / "web" / "web-00.jsonl.gz").unlink()
+    run = go(copied, [chosen])
+    assert "gone" not in run.record["stages"][0]["note"]
+    assert told("query", copied, "select count(*) from corpus where file = 'web-00.jsonl.gz'", "--set", chosen)[
+        "rows"
+    ] == [[0]]
+    assert versions(copied)[-1]["version"] == 2
+
+
+def test_a_changed_file_is_read_anew(copied: Path) -> None:
+    written(copied, "web-01.jsonl.gz", english(7, 20))
+    go(copied)
+    urls = told("query", copied, "select distinct split_part(url, '/', 3) from corpus where file = 'web-01.jsonl.gz'")
+    assert urls["rows"] == [["new.example.net"]]
+    assert versions(copied)[-1]["new"] == 1
+
+
+def test_documents_that_are_in_the_store_alone_are_not_forgotten(copied: Path) -> None:
+    (copied.parent / "web" / "web-00.jsonl.gz").unlink()
+    go(copied)
+    assert "are in the store alone" in ask("invalidate", copied, "documents", code=2).stderr
+
+
+def test_damaged_documents_whose_files_have_left_are_named_and_not_removed(copied: Path) -> None:
+    (copied.parent / "web" / "web-00.jsonl.gz").unlink()
+    run = go(copied)
+    [stored] = [shard.stored for shard in run.pipeline.shards if shard.stored]
+    path = copied.parent / "store" / f"{stored}.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    told("invalidate", copied, "language")
+    with pytest.raises(DamagedError, match="files that it was read from have left their source: bring it back"):
+        go(copied, until="language")
+    assert path.exists()
+
+
+# -- gates -------------------------------------------------------------------------------------------------------------
+
+
+def test_one_destroyed_file_is_not_hidden_by_good_ones(copied: Path) -> None:
+    before = versions(copied)
+    written(copied, "web-50.jsonl.gz", ["word " * 12] * 3 + english(1, 8) + [f"{n} % {n}" for n in range(80)])
+    with pytest.raises(
+        GateError, match=r"version: 2 is refused, the last accepted one is 1: new shards of source web: "
+    ):
+        go(copied, [BAND])
+    [first, second] = versions(copied)
+    assert [first] == before
+    assert second["state"] == "refused"
+    assert any("gates.new.band" in why for why in second["why"])
+    assert "version 2 was refused: new shards of source web: share kept, below" in ask("versions", copied).stdout
+    with pytest.raises(GateError, match="version: 2 is refused"):
+        go(copied, [BAND])
+    assert len(versions(copied)) == 2
+    assert Versions(Store(str(copied.parent / "store")), "small").accepted["version"] == 1
+    go(copied, [BAND, "gates.new.band=100%", "gates.new.drift=99"])
+    third = versions(copied)[-1]
+    assert (third["version"], third["parent"], third["state"]) == (3, 1, "accepted")
+
+
+def test_few_new_records_are_not_judged(copied: Path) -> None:
+    written(copied, "web-50.jsonl.gz", [f"{n} % {n}" for n in range(80)])
+    go(copied)
+    assert versions(copied)[-1]["state"] == "accepted"
+
+
+def test_a_crawl_that_comes_again_is_accepted_unless_a_limit_says_otherwise(copied: Path) -> None:
+    lines = gzip.decompress((copied.parent / "web" / "web-00.jsonl.gz").read_bytes()).splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    written(copied, "web-50.jsonl.gz", texts)
+    go(copied, [BAND])
+    assert versions(copied)[-1]["state"] == "accepted"
+    written(copied, "web-51.jsonl.gz", texts)
+    with pytest.raises(GateError, match=r"duplicates of older documents .*gates\.new\.again"):
+        go(copied, [BAND, "gates.new.again=20%"])
+
+
+def test_a_channel_that_is_missing_stops(copied: Path) -> None:
+    written(copied, "web-50.jsonl.gz", english(3, 90))
+    with pytest.raises(GateError) as stopped:
+        go(copied, [BAND, "gates.new.drift=99"])
+    assert "documents of channel zh 0, limit 1 (gates.new.channels)" in str(stopped.value)
+
+
+def test_a_run_knows_its_version(copied: Path) -> None:
+    record = go(copied).record
+    assert record["version"] == {
+        "version": 1,
+        "parent": None,
+        "state": "accepted",
+        "why": [],
+        "new": record["version"]["new"],
+    }
+    assert Run.of(str(copied), None, (), record["run"]).record["version"] == record["version"]
