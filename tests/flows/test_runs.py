@@ -523,7 +523,7 @@ def test_a_replacement_that_is_killed_leaves_no_shard_with_values_of_other_code(
     assert not [path for path in Store(str(tmp_path / "store")).walk("again") if ".lock" not in path]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.chaos), 2])
 def test_a_run_killed_anywhere_and_started_again_gives_the_same_content(tmp_path: Path, workers: int) -> None:
     rng = random.Random(workers)
     straight = small.corpus(tmp_path / "straight", files=2)
