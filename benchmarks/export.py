@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from tasks.engine import views
 from tasks.engine.export import Export, Question
-from tasks.engine.pipeline import Output
+from tasks.engine.outputs import Output
 from tasks.engine.stage import DOCUMENTS
 from tasks.storage import columns
 from tasks.storage.manifest import Index

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from flows.run import Run
-from tasks.engine.pipeline import Output, Pipeline
+from tasks.engine.outputs import Output
+from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Estimator, Instance
 from tasks.storage.manifest import Entry, Index, Manifest
 from tasks.storage.store import DeniedError, Store

@@ -12,7 +12,8 @@ import pyarrow as pa
 from tasks.engine import version_gates
 from tasks.engine.counts import Counts, Totals, added, totals
 from tasks.engine.ledger import funnel
-from tasks.engine.pipeline import Output, Pipeline
+from tasks.engine.outputs import Output
+from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution
 from tasks.engine.snapshot import Present, present, stage_facts
 from tasks.engine.versions import ACCEPTED, COUNTS, REFUSED, Facts, Versions

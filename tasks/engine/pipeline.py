@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import orjson
@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from data_specs.spec import Spec
 from tasks.engine import rotation, upstream
+from tasks.engine.corpus_jobs import CorpusJobs
 from tasks.engine.counts import Counts
 from tasks.engine.extracted import document_key, earlier
 from tasks.engine.listings import Listings
+from tasks.engine.outputs import JobBatch, Output
 from tasks.engine.reading import InputShard, Reader
-from tasks.engine.shuffle import Shuffle
-from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Instance, Node, RepeatedStage, Stage, digest
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Instance, Node, Stage, digest
 from tasks.engine.versions import Versions
 from tasks.engine.worker import Inputs, Job, inputs_by_file, shard_uid
 from tasks.storage.columns import Recorded
@@ -43,34 +44,6 @@ Listed = tuple[list[InputShard], dict[str, dict[str, str]]]
 
 Registry = Callable[[Spec, Pins], list[Node]]
 """Makes the stages that a spec asks for, in order."""
-
-
-@dataclass
-class JobBatch:
-    """Jobs of one kind for one stage object, and where their entries go."""
-
-    stage: Any
-    stage_key: str
-    folders: list[str]
-    index: Index
-    jobs: list[Job] = field(default_factory=list)
-    without: list[str] = field(default_factory=list)
-    """Of a fit: the shards whose samples are missing, as they are quarantined."""
-
-
-@dataclass
-class Output:
-    """A node's output over all document shards: where it lies, what is known of it, what can be computed next."""
-
-    folders: list[str]
-    suffix: str
-    index: Index
-    batches: list[JobBatch] = field(default_factory=list)
-    intermediates: list[str] = field(default_factory=list)
-    """Paths of the maps, rounds and reductions that a corpus stage's output comes from."""
-
-    def path(self, place: int) -> str:
-        return f"{self.folders[place]}/{self.index.keys[place]}{self.suffix}"
 
 
 class Pipeline:
@@ -163,7 +136,7 @@ class Pipeline:
         for name in self.readers:
             places = [place for place, shard in enumerate(self.shards) if shard.source == name]
             batch = JobBatch(self.readers[name], f"{name}@{fingerprints[name]}", folders, output.index)
-            places = [place for place in self._due(output.index, places) if not self.shards[place].stored]
+            places = [place for place in self.due(output.index, places) if not self.shards[place].stored]
             due = [self.shards[place] for place in places]
             known = earlier(self.store, name, self.readers[name], due) if self.staged is None else [None] * len(due)
             for place, shard, extracted in zip(places, due, known, strict=True):
@@ -181,39 +154,6 @@ class Pipeline:
     def _staging_path(self, name: str, folder: str) -> str:
         return STAGING + folder if self.staged == name else folder
 
-    def end_staging(self, name: str, keep: bool) -> None:
-        """Leave the mode in which `name` is computed again; its new files replace the old ones, or go. The old entries
-        go first and the new ones come last, so that no entry ever describes another file's values."""
-        if self.staged is None:
-            return
-        documents = {self.documents_folder(source) for source in self.readers}
-        folders = documents if name == "documents" else {self.folder(self.node(name).stage)}
-        self.staged = None
-        for folder in folders:
-            paths = sorted(self.store.walk(folder), key=lambda path: "/manifest/" in path)
-            if keep:
-                self._forget_replaced({path.partition("/manifest/")[0] for path in paths if "/manifest/" in path})
-            for path in paths:
-                if keep:
-                    self._replace(path)
-                self.store.remove(path)
-
-    def _forget_replaced(self, folders: Iterable[str]) -> None:
-        """Take what was computed beside out of the manifests of what it replaces."""
-        for folder in sorted(folders):
-            keys = sorted({entry["key"] for entry in Manifest(self.store, folder).entries()})
-            Manifest(self.store, folder.removeprefix(STAGING)).append([{"key": key, "removed": True} for key in keys])
-
-    def _replace(self, path: str) -> None:
-        """Commit a file that was computed beside in its place; a segment of a manifest after those that are there."""
-        folder, _, name = path.removeprefix(STAGING).rpartition("/")
-        name = (
-            Manifest(self.store, folder.removesuffix("/manifest")).segment_name()
-            if folder.endswith("/manifest")
-            else name
-        )
-        self.store.commit(f"{folder}/{name}", self.store.read(path))
-
     def resolve_all(self, listed: Listed | None = None) -> None:
         """Find what exists of every output, of the sources as they are or as they were `listed`, without computing or
         committing anything."""
@@ -227,7 +167,7 @@ class Pipeline:
 
     # -- what every stage needs --------------------------------------------------------------------------------------
 
-    def _due(self, index: Index, places: Sequence[int] | None = None) -> list[int]:
+    def due(self, index: Index, places: Sequence[int] | None = None) -> list[int]:
         """Places to compute now: known keys without output, not already tried in this run."""
         chosen = index.pending() if places is None else [p for p in places if index.keys[p] and index.state[p] != DONE]
         return [place for place in chosen if index.keys[place] not in self.tried]
@@ -242,7 +182,7 @@ class Pipeline:
                 result |= self.unavailable(self.node(provider).inputs)
         return result
 
-    def _keys(self, fingerprint: str, names: Sequence[str], extra: list[bytes] | None = None) -> list[str | None]:
+    def keys(self, fingerprint: str, names: Sequence[str], extra: list[bytes] | None = None) -> list[str | None]:
         """Per shard: the digest of fingerprint, ids, values of the columns `names`, and `extra`."""
         documents = self.outputs["documents"].index
         ready = documents.done.copy()
@@ -260,7 +200,7 @@ class Pipeline:
             keys[place] = state.hexdigest()
         return keys
 
-    def _job(
+    def job(
         self, stage: Instance, kind: Any, key: str, path: str, place: int, roles: Sequence[str], **more: Any
     ) -> Job:
         """A job that reads some roles of a stage from one shard."""
@@ -306,7 +246,7 @@ class Pipeline:
         elif not node.ready:
             output = Output([], ".parquet", Index((), [None] * len(self.shards), node.stage.writes.names))
         elif isinstance(node.stage, CorpusStage):
-            output = self._corpus(node.stage)
+            output = CorpusJobs(self, node.stage).output()
         else:
             output = self._shard_stage(node.stage)
         self.outputs[node.name] = output
@@ -314,13 +254,13 @@ class Pipeline:
 
     def _shard_stage(self, stage: Stage) -> Output:
         folder = self.folder(stage)
-        keys = self._keys(stage.fingerprint, self._read(stage, stage.inputs))
+        keys = self.keys(stage.fingerprint, self.columns_read(stage, stage.inputs))
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
         output = Output([folder] * len(keys), f".{stage.format}", index)
         batch = JobBatch(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)
         batch.jobs = [
-            self._job(stage, "shard", str(keys[place]), output.path(place), place, stage.inputs)
-            for place in self._due(index)
+            self.job(stage, "shard", str(keys[place]), output.path(place), place, stage.inputs)
+            for place in self.due(index)
         ]
         output.batches = [batch] if batch.jobs else []
         return output
@@ -329,97 +269,9 @@ class Pipeline:
         return self._staging_path(stage.label, f"{stage.folder or f'columns/{stage.name}'}@{stage.fingerprint}")
 
     @staticmethod
-    def _read(stage: Instance, roles: Sequence[str]) -> list[str]:
+    def columns_read(stage: Instance, roles: Sequence[str]) -> list[str]:
         """The columns that a stage reads in some roles."""
         return [stage.read_from(role) for role in roles]
-
-    def _corpus(self, stage: CorpusStage) -> Output:
-        folder, count = self.folder(stage), len(self.shards)
-        stage_key = f"{stage.name}@{stage.fingerprint}"
-        pending = Output([folder] * count, ".parquet", Index((), [None] * count, stage.writes.names))
-        keys = self._keys(f"{stage.fingerprint}:map:{stage.partitions}", self._read(stage, stage.gated))
-        maps = Index(Manifest(self.store, f"{folder}/map").entries(), keys)
-        pending.intermediates = [f"{folder}/map/{key}.arrow" for key in keys if key]
-        batch = JobBatch(stage, stage_key, [f"{folder}/map"] * count, maps)
-        for place in self._due(maps):
-            path = f"{folder}/map/{keys[place]}.arrow"
-            batch.jobs.append(self._job(stage, "map", str(keys[place]), path, place, stage.gated))
-        unavailable = self.unavailable(self._read(stage, stage.inputs)) | (maps.state == QUARANTINED)
-        if batch.jobs or not (maps.done | unavailable).all():
-            pending.batches = [batch] if batch.jobs else []
-            pending.index.state[maps.state == QUARANTINED] = QUARANTINED
-            pending.index.errors = maps.errors
-            return pending
-        uids = self.uids()
-        order = sorted(np.flatnonzero(maps.done & ~unavailable).tolist(), key=lambda place: uids[place])
-        reduced = self._reduced(stage, Shuffle(f"{folder}/map", maps, order, uids), pending)
-        if reduced is None:
-            return pending
-        output = self._scatter(stage, reduced, uids, unavailable)
-        output.index.errors |= maps.errors
-        output.intermediates = pending.intermediates
-        return output
-
-    def _reduced(self, stage: CorpusStage, mapped: Shuffle, output: Output) -> Shuffle | None:
-        """The reductions of what was mapped, after as many rounds as it takes; None while there are jobs to do, which
-        `output` is told."""
-        reduce_groups = stage.reduce_groups(int(mapped.index.rows[mapped.order].sum()))
-        read: Shuffle | None = mapped
-        if isinstance(stage, RepeatedStage) and len(reduce_groups) > 1:
-            entries = list(Manifest(self.store, f"{self.folder(stage)}/round").entries())
-            last = None
-            while read and read.index.keys != last:
-                last = read.index.keys
-                read = self._step(stage, "round", read, reduce_groups, entries, output)
-        if read:
-            reductions = Manifest(self.store, f"{self.folder(stage)}/reduce").entries()
-            read = self._step(stage, "reduce", read, reduce_groups, reductions, output)
-        return read
-
-    def _step(
-        self,
-        stage: CorpusStage,
-        kind: Literal["round", "reduce"],
-        read: Shuffle,
-        reduce_groups: Sequence[range],
-        entries: Iterable[Entry],
-        output: Output,
-    ) -> Shuffle | None:
-        """What reads a shuffle, partition by partition, itself in slices; None while there are jobs to do."""
-        folder, by_start = f"{self.folder(stage)}/{kind}", {str(each.start): each for each in reduce_groups}
-        into = {str(each): start for start, partitions in by_start.items() for each in partitions}
-        partitioned = f":{stage.partitions}:{len(reduce_groups)}" if kind == "round" else ""
-        groups = read.grouped(f"{stage.fingerprint}:{kind}{partitioned}", into)
-        starts = sorted(groups, key=int)
-        index = Index(entries, [groups[start].key for start in starts])
-        batch = JobBatch(stage, f"{stage.name}@{stage.fingerprint}", [folder] * len(starts), index)
-        for place in self._due(index):
-            start, key = starts[place], str(index.keys[place])
-            path, name = f"{folder}/{key}.arrow", f"{stage.name} partition {start}"
-            slices = read.slices(groups[start])
-            job = Job(kind, key, path, name, self.run, slices=slices, partition_range=by_start[start], cost=len(slices))
-            batch.jobs.append(job)
-        output.intermediates += [f"{folder}/{key}.arrow" for key in index.keys]
-        output.batches = [batch] if batch.jobs else []
-        return Shuffle(folder, index, range(len(starts)), [0] * len(starts)) if index.done.all() else None
-
-    def _scatter(self, stage: CorpusStage, reduced: Shuffle, uids: list[int], unavailable: np.ndarray) -> Output:
-        folder = self.folder(stage)
-        groups = reduced.grouped("")
-        extra = [groups[str(uid)].key.encode() if str(uid) in groups else b"" for uid in uids]
-        keys = self._keys(f"{stage.fingerprint}:scatter", self._read(stage, stage.scatters), extra)
-        keys = [None if gone else key for key, gone in zip(keys, unavailable.tolist(), strict=True)]
-        index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
-        index.state[unavailable] = QUARANTINED
-        output = Output([folder] * len(keys), ".parquet", index)
-        batch = JobBatch(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)
-        for place in self._due(index):
-            uid = str(uids[place])
-            slices = reduced.slices(groups[uid]) if uid in groups else ()
-            path, key = output.path(place), str(keys[place])
-            batch.jobs.append(self._job(stage, "scatter", key, path, place, stage.scatters, slices=slices))
-        output.batches = [batch] if batch.jobs else []
-        return output
 
     def uids(self) -> list[int]:
         ids = self.outputs["documents"].index.digests["id"]
@@ -431,15 +283,15 @@ class Pipeline:
         pending = Output([], "", Index((), [None] * count))
         if self.pins.get(learned.label):
             return pending
-        names = self._read(learned, learned.inputs)
+        names = self.columns_read(learned, learned.inputs)
         if not all(name in self.provider and self.provider[name] in self.outputs for name in names):
             return pending
-        keys = self._keys(f"{learned.fingerprint}:sample", names)
+        keys = self.keys(f"{learned.fingerprint}:sample", names)
         samples = Index(Manifest(self.store, folder).entries(), keys)
         batch = JobBatch(learned, f"{learned.name}@{learned.fingerprint}", [folder] * count, samples)
-        for place in self._due(samples):
+        for place in self.due(samples):
             path = f"{folder}/{keys[place]}.parquet"
-            batch.jobs.append(self._job(learned, "sample", str(keys[place]), path, place, learned.inputs))
+            batch.jobs.append(self.job(learned, "sample", str(keys[place]), path, place, learned.inputs))
         unavailable = self.unavailable(names) | (samples.state == QUARANTINED)
         pending.index.errors = samples.errors
         failed = len(samples.errors) > self.spec.gates.quarantined * count
@@ -462,13 +314,13 @@ class Pipeline:
     def counted(self, counts: Counts) -> Output:
         """What is known of the counts of each shard, and the next jobs for them."""
         folder = f"counts/{counts.name}@{counts.fingerprint}"
-        keys = self._keys(counts.fingerprint, self._read(counts, counts.reads))
+        keys = self.keys(counts.fingerprint, self.columns_read(counts, counts.reads))
         index = Index(Manifest(self.store, folder).entries(), keys, counts.writes.names)
         output = Output([folder] * len(keys), ".parquet", index)
         batch = JobBatch(counts, f"{counts.name}@{counts.fingerprint}", output.folders, index)
         batch.jobs = [
-            self._job(counts, "count", str(keys[place]), output.path(place), place, counts.reads)
-            for place in self._due(index)
+            self.job(counts, "count", str(keys[place]), output.path(place), place, counts.reads)
+            for place in self.due(index)
         ]
         output.batches = [batch] if batch.jobs else []
         return output

@@ -17,10 +17,12 @@ import numpy as np
 from tasks.engine import fanout, gates
 from tasks.engine.counts import Counts
 from tasks.engine.listings import Listings
-from tasks.engine.pipeline import STAGING, JobBatch, Output, Pipeline
+from tasks.engine.outputs import JobBatch, Output
+from tasks.engine.pipeline import STAGING, Pipeline
 from tasks.engine.repair import Repair
 from tasks.engine.stage import Estimator, Node, digest
-from tasks.storage.manifest import QUARANTINED
+from tasks.engine.staging import Staging
+from tasks.storage.manifest import QUARANTINED, Index
 from tasks.storage.pins import without
 from tasks.storage.store import DamagedError
 
@@ -220,39 +222,36 @@ class Execution:
             raise StageError(f"{name} is learned and pinned; `--retrain {name}` learns it anew")
         before = self.repairing(resolve)
         with pipeline.store.alone(f"{STAGING}{name}"):
-            return self._recompute_in_staging(name, replace, resolve, before, started)
-
-    def _recompute_in_staging(
-        self, name: str, replace: bool, resolve: Callable[[], Output], before: Output, started: float
-    ) -> StageResult:
-        """Compute a stage again in a folder beside what exists, which no other process does meanwhile."""
-        pipeline = self.pipeline
-        pipeline.staged = name
-        pipeline.end_staging(name, keep=False)  # what a killed run left
-        if before.batches:
-            return self.documents() if name == "documents" else self.stage(name)
-        pipeline.staged, pipeline.tried = name, set()
-        try:
-            jobs_run = self._run_all(name, resolve)
-            after = pipeline.outputs[name].index
-            if after.errors:
-                raise StageError(f"{name}: {next(iter(after.errors.values()))}; what exists was kept")
-            different = [
-                shard.name
-                for place, shard in enumerate(pipeline.shards)
-                if any((after.digests[c][place] != before.index.digests[c][place]).any() for c in after.digests)
-            ]
-            if different and not replace:
-                raise ChangedError(
-                    f"{name}: {len(different)} of {len(pipeline.shards)} shards have other values than before, first "
-                    f"{different[0]}: an input that is not declared, or a version that was not raised; "
-                    "`--replace` takes the new values"
-                )
-            pipeline.end_staging(name, keep=bool(different) or (replace and name == "documents"))
-        finally:
-            pipeline.end_staging(name, keep=False)
+            staging = Staging(pipeline, name)
+            staging.clear()  # what a killed run left
+            if before.batches:
+                return self.documents() if name == "documents" else self.stage(name)
+            try:
+                with staging.computing():
+                    jobs_run = self._run_all(name, resolve)
+                    different = self._different(name, before.index)
+                if different and not replace:
+                    raise ChangedError(
+                        f"{name}: {len(different)} of {len(pipeline.shards)} shards have other values than before, "
+                        f"first {different[0]}: an input that is not declared, or a version that was not raised; "
+                        "`--replace` takes the new values"
+                    )
+                if different or (replace and name == "documents"):
+                    staging.replace()
+            finally:
+                staging.clear()
         resolve()
         fingerprint = "" if name == "documents" else pipeline.node(name).stage.fingerprint
         result = self._result(name, fingerprint, jobs_run, started)
         result.note = f"recomputed: {len(different)} shards replaced" if different else "recomputed: same values"
         return result
+
+    def _different(self, name: str, before: Index) -> list[str]:
+        """The shards of which a stage, computed again, has other values than before. Raises StageError where it could
+        not be computed again."""
+        after = self.pipeline.outputs[name].index
+        if after.errors:
+            raise StageError(f"{name}: {next(iter(after.errors.values()))}; what exists was kept")
+        same = [(after.digests[column] == before.digests[column]).all(axis=1) for column in after.digests]
+        places = np.flatnonzero(~np.logical_and.reduce(same))
+        return [self.pipeline.shards[place].name for place in places.tolist()]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tasks.engine.pipeline import Output, Pipeline
+from tasks.engine.outputs import Output
+from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import DOCUMENTS, digest
 from tasks.engine.versions import COUNTS, SHARDS, Facts, Versions, shard_of
 from tasks.storage.manifest import QUARANTINED, Index, Manifest
