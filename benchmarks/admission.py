@@ -37,8 +37,8 @@ class Reading:
     def __init__(self) -> None:
         self.records = self.documents = self.refused = 0
         self.seconds = 0.0
-        self.good: dict[bytes, str] = {}
-        """Id and address, or file, of good documents."""
+        self.good: dict[bytes, tuple[str, str]] = {}
+        """Id of good documents; their address, or file, and the language of their text."""
         self.why: dict[str, str] = {}
         """Address, or file, of a refused page, and what its raw text was taken for."""
 
@@ -51,12 +51,15 @@ class Reading:
         for read in reads:
             self.records += read.ledger["in"]
             self.documents += read.documents.num_rows
-            found = language(read.documents.select(["text"]))
-            good = pc.and_(
-                pc.is_in(found["language"], pa.array(["zh", "en"])), pc.greater(found["language_score"], 0.65)
-            )
-            for row in read.documents.select(["id", "url", "file"]).filter(pc.fill_null(good, False)).to_pylist():
-                self.good[row["id"]] = row["url"] or row["file"]
+            told = read.documents.select(["id", "url", "file"])
+            for name, column in zip(
+                Language.writes.names, language(read.documents.select(["text"])).columns, strict=True
+            ):
+                told = told.append_column(name, column)
+            known = pc.is_in(told["language"], pa.array(["zh", "en"]))
+            good = pc.and_(known, pc.fill_null(pc.greater(told["language_score"], 0.65), False))
+            for row in told.filter(good).to_pylist():
+                self.good[row["id"]] = row["url"] or row["file"], f"{row['language']} {row['language_score']:.2f}"
             for row in read.refused.filter(pc.equal(read.refused["reason"], "foreign_page")).to_pylist():
                 self.refused += 1
                 self.why[row["url"] or row["file"]] = f"{row['raw_language']} {row['raw_language_score']:.2f}"
@@ -93,13 +96,13 @@ def main(*files: str) -> int:
         for reading, refuse in ((off, {}), (on, {"foreign_page": EXPRESSION})):
             for source in sources([*files] or sorted(glob("demo/crawl/*.warc.gz")), Path(folder), refuse):
                 reading.add(source, language)
-    lost = {key: name for key, name in off.good.items() if key not in on.good}
+    lost = [told for key, told in off.good.items() if key not in on.good]
     print(f"{off.records:,} records, {off.documents:,} documents of which {len(off.good):,} are good")
     print(f"off: {off.seconds:.1f} CPU s; on: {on.seconds:.1f} CPU s, {1 - on.seconds / off.seconds:.1%} less")
     print(f"refused: {on.refused:,}, {on.refused / off.records:.1%} of the records, as {EXPRESSION}")
     print(f"good ones that are refused: {len(lost)}, {len(lost) / max(1, len(off.good)):.2%}")
-    for name in sorted(lost.values())[:SHOWN]:
-        print(f"    {on.why.get(name, '')} {name}")
+    for name, extracted in sorted(lost)[:SHOWN]:
+        print(f"    raw {on.why.get(name, 'unknown')}, extracted {extracted}: {name}")
     return int(len(lost) > (1 - FLOOR) * len(off.good))
 
 
