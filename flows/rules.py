@@ -2,7 +2,8 @@
 
 Rules are judged by the verdict's own code, one shard at a time, so memory holds a shard and the counts. Without their
 columns, the first records of each source are read and the stages run in this process, and nothing is written; what is
-learned from a corpus (scores, percentiles) is then null, and a rule over it drops nothing, which is said.
+learned from a corpus (scores, percentiles) is then null, and a rule over it drops nothing, which is said. A domain is
+what the labels say that it would be learned from, and a `where` over what is not known judges every document.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from tasks.decision.verdict import failing
 from tasks.engine import worker
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import StageError
+from tasks.engine.sql import first_true
 from tasks.engine.stage import Stage
 from tasks.sources.warc import WarcReader
 
 ALL = "all"
 GROUPS = ("source", "channel", "language")
-SAMPLE_BYTES = 16 * 2**20
+SAMPLE_BYTES = 4 * 2**20
 """Bytes of each source, as they lie, that a sample is read from."""
 BYTES_A_TOKEN = 4
 """Of UTF-8, where no tokenizer of the spec says how long a document is in tokens."""
@@ -100,15 +102,24 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
     texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
     read = sorted(frozenset[str]().union(*(parse(text).columns for text in texts)))
     wanted = list(dict.fromkeys([*read, "id", "url", "text", "source", "language", "channel"]))
+    domains = {name for name, stage in pipeline.spec.stages.items() if getattr(stage, "labels", None)}
     known = all(
         pipeline.outputs[pipeline.provider[name]].index.done.any() for name in wanted if name in pipeline.provider
     )
     answer = Answer(not known, [], [Judged.of(rule) for rule in rules])
     for table in _computed(pipeline, wanted) if known else _sampled(pipeline, wanted, size, answer.missing):
+        for judged in answer.rules:
+            if _blind(judged.rule.where, {*answer.missing} - domains):
+                judged.rule = judged.rule.model_copy(update={"where": None})
         _take(answer, table, read, number, asked)
     if not answer.documents[ALL]:
         raise StageError("rules: there is no document to judge; `sluice run` reads the sources")
     return answer
+
+
+def _blind(where: str | None, missing: set[str]) -> bool:
+    """Whether an expression reads what is not known."""
+    return where is not None and bool(parse(where).columns & missing)
 
 
 def _computed(pipeline: Pipeline, wanted: list[str]) -> Iterator[pa.Table]:
@@ -144,7 +155,9 @@ def _sampled(pipeline: Pipeline, wanted: list[str], size: int, missing: list[str
             if field_.name not in table.column_names:
                 table = table.append_column(field_, pa.nulls(table.num_rows, field_.type))
         for name in missing:
-            table = table.append_column(name, pa.nulls(table.num_rows, types[name]))
+            labels = getattr(pipeline.spec.stages.get(name), "labels", {})
+            known = first_true(labels, table) if labels else pa.nulls(table.num_rows, types[name])
+            table = table.append_column(name, known)
         for node, stage in stages:
             inputs = {role: table[stage.read_from(role)] for role in stage.inputs}
             result = worker.computed(stage, pa.table(inputs))
@@ -197,14 +210,17 @@ def _take(answer: Answer, table: pa.Table, read: list[str], number: int, asked: 
 
 
 def _examples(judged: Judged, drops: Flags, table: pa.Table, read: list[str], number: int) -> None:
-    """Keep the documents nearest to the rule's threshold on each side; where it has none, the first."""
+    """Keep the documents nearest to the rule's threshold on each side, of those that it judges; where it has none, the
+    first."""
+    whole = judged.rule.model_copy(update={"drop": "true"})
+    judges = failing([whole], table)[whole.name]
     if judged.column is None or not pa.types.is_primitive(table[judged.column].type):
         distance = np.zeros(table.num_rows)
     else:
         distance = np.abs(table[judged.column].cast(pa.float64()).to_numpy() - judged.threshold)
     named = parse(judged.rule.drop).columns
     for side, heap in judged.examples.items():
-        near = np.flatnonzero((drops == side) & ~np.isnan(distance))
+        near = np.flatnonzero((drops == side) & judges & ~np.isnan(distance))
         for row in near[np.argsort(distance[near], kind="stable")[:number]].tolist():
             if len(heap) == number and -distance[row] <= heap[0][0]:
                 break

@@ -33,7 +33,7 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
         print_json(judging.told(answer))
         return
     if answer.missing:
-        print_warning(f"rules: not known without a run, and taken for null: {', '.join(answer.missing)}")
+        print_warning(f"rules: not known without a run: {', '.join(answer.missing)}")
     _show(answer)
     for judged in answer.rules:
         if judged.rule.name == rule:
@@ -48,7 +48,8 @@ def _show(answer: Answer) -> None:
 
     what = "a sample" if answer.sample else "the store"
     documents, tokens = answer.documents, answer.tokens
-    grid = terminal.table("rule", "documents", "share", "tokens", "alone", "first", title=f"Rules, over {what}")
+    terminal.console().print(f"Rules, over {what}")
+    grid = terminal.table("rule", "documents", "share", "tokens", "alone", "first")
     for judged in answer.rules:
         counts = {name: found[ALL] for name, found in judged.counts.items()}
         share, size = counts["dropped"] / documents[ALL], counts["dropped_tokens"] / max(1, tokens[ALL])
@@ -57,7 +58,7 @@ def _show(answer: Answer) -> None:
     grid.add_section()
     grid.add_row("any", terminal.cell(answer.dropped[ALL]), f"{answer.dropped[ALL] / documents[ALL]:.1%}")
     terminal.console().print(grid)
-    grid = terminal.table("of", "documents", "dropped", "most by", title="By source, channel and language")
+    grid = terminal.table("of", "documents", "dropped", "most by")
     for group in sorted(set(documents) - {ALL}):
         most = sorted((-j.counts["dropped"][group], j.rule.name) for j in answer.rules if j.counts["dropped"][group])
         named = ", ".join(f"{name} {-count / documents[group]:.1%}" for count, name in most[:3])
@@ -76,6 +77,7 @@ def _show_examples(name: str, drop: str, dropped: list[dict[str, object]], other
         for document in documents:
             values = document["values"]
             assert isinstance(values, dict)
-            shown = ", ".join(f"{key} {terminal.cell(value)}" for key, value in values.items())
+            plain = {key: str(value) if isinstance(value, bool) else value for key, value in values.items()}
+            shown = ", ".join(f"{key} {terminal.cell(value)}" for key, value in plain.items())
             grid.add_row(shown, terminal.line(document["text"]))
         terminal.console().print(grid)

@@ -58,15 +58,15 @@ def test_a_person_is_shown_tables_that_fit_and_hostile_text_as_escapes(computed:
 
 def test_a_sample_is_judged_before_anything_is_computed_and_nothing_is_written(tmp_path: Path) -> None:
     spec = small.corpus(tmp_path, files=1, documents=30)
-    setting = 'rules.short="words < 40"'
-    found = told("rules", spec, "--sample", 20, "--set", setting)
+    found = told("rules", spec, "--sample", 20)
     assert found["sample"]
     assert {"domain", "quality"} <= set(found["unknown_columns"])
     assert found["documents"]["source web"] == 20
     texts = [rule["dropped"].get("source web", 0) for rule in found["rules"]]
     assert texts[0] > 0
     assert not [path for path in files(spec) if path.startswith(("columns/", "documents/"))]
-    assert "a sample" in ask("rules", spec, "--set", setting).stdout
+    assert found["rules"][0]["dropped"].get("source code", 0) == 0
+    assert "a sample" in ask("rules", spec).stdout
 
 
 def test_a_rule_that_is_none_is_refused(computed: Any) -> None:
