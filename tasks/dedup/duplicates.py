@@ -229,9 +229,9 @@ class Clusters(_Stage, RepeatedStage):
     """Clusters: what copies and alike pairs connect, directly or through others.
 
     `cluster` is a hash of the address of its first document; null for a document that is alone. A row is an edge from a
-    document to an earlier one, dealt to the partition of the later one. A round connects each document with the first
+    document to an earlier one, in the partition of the later one. A round connects each document with the first
     that it reaches by the rows that meet (large and small star of Kiveris et al. 2014 in one, as in Kim et al. 2022).
-    Of the documents that a reduction connects with the same first, one is also dealt to the partition of that first,
+    Of the documents that a reduction connects with the same first, one also goes to the partition of that first,
     which answers with what it was connected with itself (requests are combined as by Yan et al. 2015): when nothing
     changes any more, no first has an earlier one. So of any document a reduction reads at most two rows from each file,
     and a large cluster is spread over the partitions as many small ones are.
@@ -259,7 +259,7 @@ class Clusters(_Stage, RepeatedStage):
     def iterate(self, rows: pa.Table, partition_range: range) -> pa.Table:
         """Edges of the partitions `partition_range` -> what is known of each of their documents after this round.
 
-        Documents 1 and 3 are of partition A, 4 is of B, with edges 3-1 (dealt to A) and 4-3 (to B). B connects 4 with
+        Documents 1 and 3 are of partition A, 4 is of B, with edges 3-1 (in A) and 4-3 (in B). B connects 4 with
         3, which is A's: it keeps 4-3 and asks A by sending it 4-3. A then connects 3 and 4 with 1: it keeps 3-1 and
         answers B with 4-1. B keeps 4-1 and asks A again, which knows nothing earlier than 1 and does not answer; so
         nothing changes any more."""

@@ -92,27 +92,33 @@ class View(dataset.Dataset):
     def scan(self, names: Sequence[str], condition: Any = None) -> Iterator[tuple[int, pa.Table]]:
         """(shard's place, the next of its rows) with columns `names`. Raises StoreError for a file that is gone,
         damaged or another shard's."""
-        first = self._named(condition)
-        last = [name for name in names if name not in first]
+        asked = self._named(condition)
+        others = [name for name in names if name not in asked]
         schema = pa.schema([self.columns.field(name) for name in names])
         for place in self.places:
             with Shard(self.pipeline, self.columns, place) as shard:
                 for begin in range(0, shard.rows, ROW_GROUP):
-                    table, chosen = shard.read(first, begin), None
+                    # Of rows with the languages en, zh, en, zh, and the condition `language = 'zh'`: `table` becomes
+                    # the rows 1 and 3, `chosen` [1, 3]; only of parts with such rows the other columns are read.
+                    table = shard.read(asked, begin)
+                    chosen = None
                     if condition is not None:
                         table = table.append_column(_ROW, pa.array(np.arange(table.num_rows))).filter(condition)
                         chosen = table[_ROW]
                         if not len(chosen):
                             continue
-                    rest = shard.read(last, begin)
+                    rest = shard.read(others, begin)
                     if chosen is not None and len(chosen) < rest.num_rows:
                         rest = rest.take(chosen)
-                    yield place, pa.table({name: (table if name in first else rest)[name] for name in names}, schema)
+                    found = {name: table[name] if name in asked else rest[name] for name in names}
+                    yield place, pa.table(found, schema)
 
     def _named(self, condition: Any) -> list[str]:
-        """Columns that a condition names."""
-        written = "" if condition is None else str(condition)
-        return [name for name in self.columns.names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", written)]
+        """Columns that a condition names. Arrow's expressions tell them in print alone: `(language == "zh")`. A
+        constant that is called as a column is taken for it, too; that column is then read for all rows, which costs
+        time and changes nothing."""
+        printed = "" if condition is None else str(condition)
+        return [name for name in self.columns.names if re.search(rf"\b{re.escape(name)}\b", printed)]
 
 
 class Refused(View):
