@@ -10,32 +10,20 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-from data_specs.sources import HtmlSource, UrlList
-from data_specs.stages import Extract
+from data_specs.sources import HtmlSource
 from tasks.extraction import http
-from tasks.sources.base import Found, InputShard, Part, Reader, Records, grouped
+from tasks.sources.base import Found, InputShard, Part, Records, grouped
 from tasks.sources.files import opened
 from tasks.sources.folder import GROUP, reread
-from tasks.sources.pages import LIBRARIES, Pages
+from tasks.sources.pages import LIBRARIES, PageReader
 
 
-class HtmlReader(Reader):
+class HtmlReader(PageReader):
     """Reads HTML files."""
 
     version = 1
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse", *LIBRARIES)
-    knows = (*Reader.knows, "declared_language")
-    extracts = True
     settings: HtmlSource
-
-    def __init__(
-        self, source: str, settings: HtmlSource, extract: Extract, lists: Mapping[str, UrlList] | None = None
-    ) -> None:
-        super().__init__(source, settings, extract, lists)
-        self._pages = Pages(extract)
-
-    def hashed_settings(self) -> dict[str, Any]:
-        return {**super().hashed_settings(), "extract": self._pages.hashed_settings()}
 
     def remember(self, entry: Mapping[str, Any]) -> None:
         if self.settings.base is None:  # else addresses follow the patterns, and so do names
@@ -45,9 +33,6 @@ class HtmlReader(Reader):
         files = self.listing.files()
         number = self.groups(files, GROUP, groups, self.settings.groups)
         return grouped(self.source, files, number), number
-
-    def close(self) -> None:
-        self._pages.close()
 
     def read_part(self, part: Part, records: Records) -> None:
         url = None if self.settings.base is None else self.settings.base.rstrip("/") + "/" + part.key

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from data_specs.sources import SourceSettings, UrlList
 from data_specs.stages import Extract
 from tasks.extraction.child import Child
-from tasks.sources.base import Found, Records
+from tasks.sources.base import Found, Reader, Records
 
 LIBRARIES = ("trafilatura", "htmldate", "lxml", "python-dateutil", "jusText")
 """Distributions whose versions shape what is extracted."""
@@ -40,3 +42,22 @@ class Pages:
 
     def close(self) -> None:
         self._child.close()
+
+
+class PageReader(Reader):
+    """What readers of pages share, whatever these lie in: the extraction, and what of it shapes documents."""
+
+    knows = (*Reader.knows, "declared_language")
+    extracts = True
+
+    def __init__(
+        self, source: str, settings: SourceSettings, extract: Extract, lists: Mapping[str, UrlList] | None = None
+    ) -> None:
+        super().__init__(source, settings, extract, lists)
+        self._pages = Pages(extract)
+
+    def hashed_settings(self) -> dict[str, Any]:
+        return {**super().hashed_settings(), "extract": self._pages.hashed_settings()}
+
+    def close(self) -> None:
+        self._pages.close()

@@ -18,18 +18,17 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
-from data_specs.sources import UrlList, WarcSource
-from data_specs.stages import Extract
+from data_specs.sources import WarcSource
 from tasks.extraction import http
 from tasks.sources import archive
 from tasks.sources.archive import Fault, Record
-from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
+from tasks.sources.base import Found, InputShard, Part, Records, ranged
 from tasks.sources.compression import named
 from tasks.sources.files import opened
-from tasks.sources.pages import LIBRARIES, Pages
+from tasks.sources.pages import LIBRARIES, PageReader
 
 
-class WarcReader(Reader):
+class WarcReader(PageReader):
     """Reads WARC files, and extracts the pages in them in a child process of its own."""
 
     version = 4  # responses after interim ones (100 Continue) are read, and `resource` records
@@ -37,26 +36,13 @@ class WarcReader(Reader):
         *("FastWARC", "Resiliparse", "brotli", "zstandard"),
         *LIBRARIES,
     )
-    knows = (*Reader.knows, "status", "media", "crawled", "declared_language")
-    extracts = True
+    knows = (*PageReader.knows, "status", "media", "crawled")
     settings: WarcSource
-
-    def __init__(
-        self, source: str, settings: WarcSource, extract: Extract, lists: Mapping[str, UrlList] | None = None
-    ) -> None:
-        super().__init__(source, settings, extract, lists)
-        self._pages = Pages(extract)
-
-    def hashed_settings(self) -> dict[str, Any]:
-        return {**super().hashed_settings(), "extract": self._pages.hashed_settings()}
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files = self.listing.files()
         sizes = [self.settings.shard if named(file.key) in ("gz", "zst") else sys.maxsize for file in files]
         return [shard for file, size in zip(files, sizes, strict=True) for shard in ranged(self.source, file, size)], 0
-
-    def close(self) -> None:
-        self._pages.close()
 
     def read_part(self, part: Part, records: Records) -> None:
         with opened(part.path) as file:
