@@ -203,7 +203,7 @@ def test_a_shard_that_fails_is_quarantined_counted_and_tried_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(stage, "__call__", failing)
-        with pytest.raises(GateError, match=r"1 of 4 shards are quarantined.*RuntimeError: the disk"):
+        with pytest.raises(GateError, match=r"1 of 5 shards are quarantined.*RuntimeError: the disk"):
             go(spec)
         run = go(spec, ["gates.quarantined=50%"], until="token_estimate")
         assert states(run)[stage.name] == "partial"
