@@ -45,6 +45,8 @@ Form = Literal["parquet", "jsonl"]
 ENDS = {"parquet": ".parquet", "jsonl": ".jsonl.zst"}
 """How the names of files end, by format."""
 
+_UNIQUE = ("id", "text", "url")
+"""Columns of values that do not come again: a dictionary of them would be made for nothing."""
 _PROGRESS = "progress"
 """Folder of the manifest of files that are written, until the export ends."""
 
@@ -326,7 +328,8 @@ def _count(table: pa.Table, text: str, counts: dict[str, dict[str, list[int]]]) 
 
 @contextmanager
 def _parquet(file: Any, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    repeated = [name for name in schema.names if name not in _UNIQUE]
+    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeated) as writer:
         yield lambda table: writer.write_table(table, row_group_size=max(1, table.num_rows))
 
 
