@@ -47,10 +47,8 @@ JUDGES = {
     },
     "zh": {"law": "text/zh_law", "wikipedia": "text/zh_wiki_cmrc2018", "technology": "text/zh_tech_news_lctt"},
 }
-JUDGED = 60
-"""Documents of each set that is judged by; those of a set that is also learned from are taken out of the corpus."""
 LONGEST = 4000
-"""Characters of such a document."""
+"""Characters of a document that models are judged by; where its set is learned from, too, it is taken out of that."""
 SEQUENCE, ROWS = 256, 32
 T95 = (0.0, 12.71, 4.30, 3.18, 2.78, 2.57)
 """Student's t for 95 %, by degrees of freedom."""
@@ -136,6 +134,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1_500_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--documents", type=int, default=10_000)
+    parser.add_argument("--judged", type=int, default=60, help="documents of each set that models are judged by")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rules", type=Path, nargs="*", default=[])
     given = parser.parse_args()
@@ -144,7 +143,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     judges: dict[str, list[str]] = {}
     for name, file in JUDGES[given.language].items():
-        judges[name] = [row["text"][:LONGEST] for row in sampled(given.data / f"{file}.jsonl.gz", JUDGED)]
+        judges[name] = [row["text"][:LONGEST] for row in sampled(given.data / f"{file}.jsonl.gz", given.judged)]
     held = {text for texts in judges.values() for text in texts}
     each = given.documents // len(CORPUS[given.language])
     rows = [row for file in CORPUS[given.language] for row in sampled(given.data / f"{file}.jsonl.gz", each)]

@@ -144,8 +144,8 @@ def _code(line: str, bare: str) -> bool:
 
 
 def _stanza(lines: list[str]) -> bool:
-    """Whether lines are verse: short ones of about the same length, not one a sentence's end after another's, and in
-    spaced scripts each beginning with a capital or going on in lower case without being wrapped."""
+    """Whether lines are verse: short, three in four of about the same length, half of them ended by a mark, and none
+    with a digit, a symbol or the beginning of an item."""
     widths = sorted(map(_width, lines))
     middle = widths[len(widths) // 2]
     if not 8 <= middle <= 60 or widths[-1] > 2 * middle + 4:
