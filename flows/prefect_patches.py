@@ -1,12 +1,15 @@
-"""What is changed inside Prefect 3.8.8: how it starts the temporary server of a run, and what it does on SIGTERM.
+"""What is changed inside Prefect 3.8.8: how it starts the temporary server of a run, what it does on SIGTERM, and how
+often it tries a server that is gone.
 
 A test fails where Prefect has another version or other insides than this change was made for.
 """
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from contextlib import nullcontext
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,3 +43,34 @@ def keep_signals() -> None:
     from prefect import flow_engine
 
     vars(flow_engine)["capture_sigterm"] = nullcontext
+
+
+@cache
+def give_up_together() -> None:
+    """Once a call of the API found no server at any of its tries, later ones fail at once: each flow inside another
+    would try for itself, some ten seconds long. What libraries log of it is not shown, as the command line says it in
+    one line."""
+    from httpx import TransportError
+    from prefect.client import base
+
+    gone: list[TransportError] = []
+    send, send_later = base.PrefectHttpxSyncClient._send_with_retry, base.PrefectHttpxAsyncClient._send_with_retry
+
+    def once(*args: Any, **options: Any) -> Any:
+        if gone:
+            raise gone[0]
+        try:
+            return send(*args, **options)
+        except TransportError as error:
+            gone.append(error)
+            logging.disable()
+            logging.raiseExceptions = False
+            raise
+
+    async def once_later(*args: Any, **options: Any) -> Any:
+        if gone:
+            raise gone[0]
+        return await send_later(*args, **options)
+
+    for client, sending in ((base.PrefectHttpxSyncClient, once), (base.PrefectHttpxAsyncClient, once_later)):
+        setattr(client, "_send_with_retry", sending)  # noqa: B010 (a method of another's)

@@ -52,6 +52,7 @@ def run(
         from flows.pretrain import pretrain
 
     prefect_patches.keep_signals()
+    prefect_patches.give_up_together()
     name = begun.name
     where = None if store is None else parameters.masked(store)
     given = [parameters.masked(setting) for setting in settings]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import logging
 import signal
 import subprocess
 from typing import Any
 
+import httpx
 import prefect
 import pytest
 from prefect import flow_engine
+from prefect.client import base
 from prefect.server.api import server
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import prefect_patches
 
@@ -40,3 +45,29 @@ def test_a_flow_of_the_command_line_leaves_sigterm_to_it(monkeypatch: pytest.Mon
     prefect_patches.keep_signals()
     with flow_engine.capture_sigterm():
         assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_server_that_is_gone_is_tried_by_one_call_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for client in (base.PrefectHttpxSyncClient, base.PrefectHttpxAsyncClient):
+        monkeypatch.setattr(client, "_send_with_retry", client._send_with_retry)  # so that it is put back
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    tried: list[httpx.Request] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        tried.append(request)
+        raise httpx.ConnectError("refused")
+
+    prefect_patches.give_up_together.__wrapped__()
+    url = "http://127.0.0.1:9/api"
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            for _ in range(2):
+                with pytest.raises(httpx.ConnectError, match="refused"):
+                    base.PrefectHttpxSyncClient(transport=httpx.MockTransport(refuse)).get(url)
+            later = base.PrefectHttpxAsyncClient(transport=httpx.MockTransport(refuse))
+            with pytest.raises(httpx.ConnectError, match="refused"):
+                asyncio.run(later.get(url))
+        assert len(tried) == 1
+        assert not logging.getLogger("prefect").isEnabledFor(logging.ERROR)
+    finally:
+        logging.disable(logging.NOTSET)

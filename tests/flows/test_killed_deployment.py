@@ -1,0 +1,169 @@
+"""What becomes of runs that are killed or cancelled under a real Prefect server, and of a run that loses its server."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect.client.schemas.objects import FlowRun
+
+from flows import liveness
+from tests import small, whole
+from tests.flows.test_deployment import BIN, ROOT, free_port, get, prefect, process, wait_for
+from tests.flows.test_ending import LONG, begun, marked
+from training import checkpoint, log
+
+PATIENCE = 180
+"""Seconds for what takes some on a quiet machine."""
+MINUTE = 75
+"""Seconds in which a dead run is closed: a minute, and what a busy server takes to look."""
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """A server with the deployments -> its API, and the environment of whoever uses it."""
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_API_URL": api,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "SLUICE_HOME": str(ROOT),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+    }
+    with process([str(BIN / "prefect"), "server", "start", "--port", str(port)], environment, folder / "server.log"):
+        wait_for(f"{api}/health", folder / "server.log")
+        assert prefect(environment, "work-pool", "create", "sluice", "--type", "process").returncode == 0
+        deployed = prefect(environment, "--no-prompt", "deploy", "--prefect-file", "deployment.yaml", "--all")
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        yield api, environment
+
+
+class Deployed:
+    """The deployment `full` on a small spec whose corpus is computed: what is shown of its runs, and its training."""
+
+    def __init__(self, folder: Path, api: str, environment: dict[str, str]) -> None:
+        self.folder, self.api, self.mark = folder, api, str(folder)
+        self.environment = environment | {"SLUICE_TEST": self.mark}
+        self.spec = small.corpus(folder, files=1)
+        self.store = whole.go(self.spec, until="tokens").store
+
+    def worker(self, number: int) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        command = [str(BIN / "prefect"), "worker", "start", "--pool", "sluice"]
+        return process(command, self.environment, self.folder / f"worker-{number}.log")
+
+    def begin(self) -> str:
+        """Have it train without end; the flow run."""
+        deployments = get(f"{self.api}/deployments/filter", {})
+        [deployment] = [each["id"] for each in deployments if each["name"] == "full"]
+        parameters = {"spec": str(self.spec), "set": [setting.removeprefix("--set=") for setting in LONG]}
+        found = get(f"{self.api}/deployments/{deployment}/create_flow_run", {"parameters": parameters})
+        return str(found["id"])
+
+    def states(self) -> dict[str, str]:
+        """Name of the state of each flow run."""
+        return {run["id"]: run["state"]["name"] for run in get(f"{self.api}/flow_runs/filter", {})}
+
+    @property
+    def run(self) -> str:
+        """The training's name; "" before it has begun."""
+        return next((name for name in self.store.folders("runs") if name.startswith("small-")), "")
+
+    def steps(self) -> int:
+        """The last step that the training's log has."""
+        return max((record["step"] for record in log.read(self.store, self.run)), default=0) if self.run else 0
+
+    def wait(self, condition: Callable[[], object], seconds: float) -> float:
+        """Seconds until a condition came true; fails where that takes longer than it may."""
+        began = time.monotonic()
+        while not condition():
+            logs = "\n".join(path.read_text()[-3000:] for path in self.folder.glob("worker-*.log"))
+            assert time.monotonic() - began < seconds, f"{self.states()}, step {self.steps()}\n{logs}"
+            time.sleep(0.5)
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def deployed(tmp_path: Path) -> Iterator[Deployed]:
+    with served(tmp_path) as (api, environment):
+        found = Deployed(tmp_path, api, environment)
+        yield found
+    for left in marked(found.mark):
+        left.kill()
+
+
+@pytest.mark.chaos
+def test_the_run_of_a_worker_that_is_killed_is_closed_and_its_slot_free_within_a_minute(deployed: Deployed) -> None:
+    with deployed.worker(1):
+        first = deployed.begin()
+        deployed.wait(lambda: "stage 21 of 21" in (deployed.folder / "worker-1.log").read_text(), PATIENCE)
+        for dying in marked(deployed.mark):
+            dying.kill()
+    took = deployed.wait(lambda: deployed.states()[first] == "Crashed", MINUTE)
+    assert "Running" not in deployed.states().values()
+    print(f"closed after {took:.0f} s")
+    with deployed.worker(2):
+        second = deployed.begin()
+        deployed.wait(lambda: deployed.states()[second] == "Running", PATIENCE)
+
+
+@pytest.mark.chaos
+def test_a_run_that_is_cancelled_ends_as_such_with_a_checkpoint_and_nothing_left(deployed: Deployed) -> None:
+    with deployed.worker(1) as worker:
+        run = deployed.begin()
+        deployed.wait(lambda: deployed.steps() > 0, PATIENCE)
+        get(f"{deployed.api}/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        took = deployed.wait(lambda: deployed.states()[run] == "Cancelled", MINUTE)
+        deployed.wait(lambda: [each.pid for each in marked(deployed.mark)] == [worker.pid], MINUTE)
+    states = deployed.states()
+    print(f"cancelled after {took:.0f} s: {states}")
+    assert "Running" not in states.values()
+    assert checkpoint.steps(deployed.store, deployed.run) == [deployed.steps()]
+
+
+def test_a_run_is_dead_whose_process_on_this_machine_is_gone_or_is_another_now() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    own = liveness._process()
+    cases = [
+        (own, False),
+        (own | {"sluice.pid": ended.pid}, True),
+        (own | {"sluice.started": psutil.Process().create_time() - 60}, True),
+        (own | {"sluice.host": f"not {socket.gethostname()}", "sluice.pid": ended.pid}, False),
+        ({}, False),
+    ]
+    for labels, dead in cases:
+        assert liveness._is_dead(FlowRun(flow_id=uuid.uuid4(), labels=labels)) is dead
+
+
+@pytest.mark.chaos
+def test_a_server_that_dies_in_the_middle_of_a_run_is_one_line_with_the_remedy(tmp_path: Path) -> None:
+    small.corpus(tmp_path, files=2)
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path / "server"), "PREFECT_API_URL": api}
+    server = [str(BIN / "prefect"), "server", "start", "--port", str(port)]
+    with process(server, environment, tmp_path / "server.log") as serving:
+        wait_for(f"{api}/health", tmp_path / "server.log")
+        with begun(tmp_path, "--until=clusters", PREFECT_API_URL=api) as run:
+            run.says("signals: 0 of")
+            for child in psutil.Process(serving.pid).children(recursive=True):
+                child.kill()
+            serving.kill()
+            died = time.monotonic()
+            run.ends(1)
+            print(f"ended {time.monotonic() - died:.0f} s later: {run.record['error']}")
+    assert run.record["status"] == "failed"
+    assert "no longer answers" in run.record["error"]
+    assert "start it again, and run again to go on from here" in run.record["error"]
+    assert "Traceback" not in run.err
