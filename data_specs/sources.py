@@ -109,7 +109,7 @@ class ParquetSource(SourceSettings):
     columns: dict[Name, ColumnType] = {}
     """Columns that documents keep, and their types: int and float have 64 bits. Rules, gates, channels and queries see
     them; they are null for documents of other sources, and where a value is of another type."""
-    longest: Annotated[Bytes, Field(ge=1)] = 16 * 2**20
+    longest: Annotated[Bytes, Field(ge=1)] = 8 * 2**20
     """Rows whose text is longer than this many bytes are dropped as too large: a longer one could cost seconds."""
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
     """Bytes of a range of a file. A row group is never split: one of above some 300 MB is better written in several."""
@@ -126,7 +126,7 @@ class JsonlSource(CompressedSource):
     columns: dict[Name, ColumnType] = {}
     """Keys whose values documents keep as columns, and their types: int and float have 64 bits. Rules, gates, channels
     and queries see them; they are null for documents of other sources, and where a value is of another type."""
-    longest: Annotated[Bytes, Field(ge=1, lt=2**31)] = 16 * 2**20
+    longest: Annotated[Bytes, Field(ge=1, lt=2**31)] = 8 * 2**20
     """Lines longer than this many bytes are dropped as too large: a longer one could cost seconds."""
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
     """Bytes of a group of files, or of a range of a larger plain file. A compressed file can only be read from its

@@ -31,7 +31,7 @@ one shard."""
 _LATER: tuple[tuple[str, Any], ...] = (
     ("window", WINDOW),
     ("columns", {}),
-    ("longest", 16 * 2**20),
+    ("longest", 8 * 2**20),
 )
 """Settings that came later, as they are in fingerprints that do not know them."""
 TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
