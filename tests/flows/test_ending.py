@@ -115,8 +115,10 @@ def begun(folder: Path, *settings: str, **environment: str) -> Iterator[Begun]:
 
 @pytest.mark.parametrize(
     ("number", "group"),
-    [(signal.SIGINT, True), (signal.SIGTERM, False)],
-    ids=["Ctrl-C in a terminal", "SIGTERM to the run"],
+    [
+        pytest.param(signal.SIGINT, True, id="Ctrl-C in a terminal"),
+        pytest.param(signal.SIGTERM, False, id="SIGTERM to the run", marks=pytest.mark.chaos),
+    ],
 )
 def test_a_run_that_a_signal_ends_says_so_and_leaves_nothing_running(tmp_path: Path, number: int, group: bool) -> None:
     small.corpus(tmp_path, files=2)
@@ -128,6 +130,7 @@ def test_a_run_that_a_signal_ends_says_so_and_leaves_nothing_running(tmp_path: P
     assert json.loads(record.read_bytes())["error"] == "run: interrupted"
 
 
+@pytest.mark.chaos
 def test_a_run_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
     small.corpus(tmp_path, files=1)
     with begun(tmp_path, "--until=documents") as run:
@@ -136,6 +139,7 @@ def test_a_run_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
         run.ends(-signal.SIGKILL)
 
 
+@pytest.mark.chaos
 def test_a_run_whose_working_process_is_killed_says_so_in_json(tmp_path: Path) -> None:
     small.corpus(tmp_path, files=1)
     with begun(tmp_path, "--until=documents") as run:
@@ -168,6 +172,7 @@ def test_a_training_that_a_signal_ends_saves_a_checkpoint_and_goes_on_from_it(co
     assert max(checkpoint.steps(current.store, trained)) > step
 
 
+@pytest.mark.chaos
 def test_a_second_signal_ends_a_run_at_once(copied: Path) -> None:
     with begun(copied.parent, *LONG, "--set=training.grace=600") as run:
         run.says("train: loss")
@@ -201,7 +206,7 @@ def test_a_run_listens_on_loopback_alone_asks_nobody_and_its_token_is_its_owners
     assert (copied.parent / "home" / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("name", ["raylet", pytest.param("gcs_server", marks=pytest.mark.chaos)])
 def test_a_ray_that_dies_is_one_line_with_the_remedy(tmp_path: Path, name: str) -> None:
     small.corpus(tmp_path, files=2)
     with begun(tmp_path, "--until=documents") as run:
