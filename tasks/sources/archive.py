@@ -29,7 +29,7 @@ from typing import IO
 
 from fastwarc.warc import ArchiveIterator, WarcRecord
 
-from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacker, begun, dictionary
+from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacker, compression_of, dictionary
 from tasks.sources.members import BLOCK, PADDING, RECORD, SLICE, Input, Member, Plain
 
 _LOOK_BACK = 2**20
@@ -123,7 +123,7 @@ class Scan:
         self.next = self.start + max(1, header.rfind(b"\n" + RECORD))
         if not end:
             return Fault("truncated" if len(self._ready) < _HEAD else "unreadable")
-        head, _ = self._take(end.end(), end.end())
+        head, _ = self._read_ahead(end.end(), end.end())
         parsed = _parsed(head)
         if parsed is None:
             return Fault("unreadable")
@@ -136,7 +136,7 @@ class Scan:
         self.next = self.start + 1
         if not self._stream.has(length - len(self._ready)):
             return Fault("truncated", url)
-        block, there = self._take(length, min(length, limit) if kind in PAGES else 0)
+        block, there = self._read_ahead(length, min(length, limit) if kind in PAGES else 0)
         if there != length:
             return Fault("truncated", url)
         if not kind:
@@ -159,7 +159,7 @@ class Scan:
         self._ready += found
         return bool(found)
 
-    def _take(self, size: int, keep: int) -> tuple[bytes, int]:
+    def _read_ahead(self, size: int, keep: int) -> tuple[bytes, int]:
         """The first `keep` of the next `size` bytes, and how many there are, fewer only at the end of the stream."""
         kept, left = bytearray(), size
         while left and (self._ready or self._more()):
@@ -182,7 +182,7 @@ def records(
     source = Input(file)
     packing = _packing(source, kind, window)
     if start == 0:
-        if reason := _foreign(source.take(source.past(0), BLOCK), packing):
+        if reason := _foreign(source.read_at(source.past(0), BLOCK), packing):
             yield Fault(reason, span=end - start, lost=end - start)
             return
         if _has_no_pages(source, packing):
@@ -195,7 +195,7 @@ def records(
 def reread(file: IO[bytes], start: int, limit: int, kind: str | None = None, window: int = WINDOW) -> Iterator[Record]:
     """The record at `start`, or all those in the stream of members that starts there, their blocks cut at `limit`."""
     source = Input(file)
-    plain = source.take(start, len(RECORD)) == RECORD
+    plain = source.read_at(start, len(RECORD)) == RECORD
     stream = Plain(source, start) if plain else Member(source, start, _packing(source, kind, window))
     for found in Scan(stream).records(limit):
         if isinstance(found, Record):
@@ -206,8 +206,8 @@ def reread(file: IO[bytes], start: int, limit: int, kind: str | None = None, win
 
 def _packing(source: Input, kind: str | None, window: int) -> Packing:
     """How a file is compressed; one that is plain, or begins with garbage, as if by gzip."""
-    kind = kind or begun(source.take(source.past(0), 16)) or "gz"
-    return Packing(kind, window, dictionary(source.take) if kind == "zst" else None)
+    kind = kind or compression_of(source.read_at(source.past(0), 16)) or "gz"
+    return Packing(kind, window, dictionary(source.read_at) if kind == "zst" else None)
 
 
 def _foreign(head: bytes, packing: Packing) -> str:
@@ -215,7 +215,7 @@ def _foreign(head: bytes, packing: Packing) -> str:
     if packing.magic.match(head):
         unpacker = Unpacker(packing)
         try:
-            found = unpacker.take(head, 16)
+            found = unpacker.decompress(head, 16)
         except DamageError:
             return ""
         if not found and not (unpacker.eof and not unpacker.unused):
@@ -238,11 +238,11 @@ def _has_no_pages(source: Input, packing: Packing) -> bool:
 def _of_range(source: Input, start: int, end: int, limit: int, packing: Packing) -> Iterator[Record | Fault]:
     """Records of all types, and faults."""
     position = source.member(max(0, start - _LOOK_BACK), end, packing) if start else source.past(0)
-    if position is not None and start == 0 and source.take(position, len(RECORD)) == RECORD:
+    if position is not None and start == 0 and source.read_at(position, len(RECORD)) == RECORD:
         yield from _of_plain(source, end, limit)
         return
     ends: list[int] = []
-    while position is not None and position < end and source.take(position, 1):
+    while position is not None and position < end and source.read_at(position, 1):
         member = Member(source, position, packing)
         fault: Fault | None = None
         for found in _of_member(member, position, limit):
@@ -314,7 +314,7 @@ def _of_plain(source: Input, end: int, limit: int) -> Iterator[Record | Fault]:
 
 def _next_plain(source: Input, position: int) -> int:
     """Start of the first record after `position`; -1 where there is none."""
-    while block := source.take(position, BLOCK):
+    while block := source.read_at(position, BLOCK):
         at = block.find(b"\n" + RECORD)
         if at >= 0:
             return position + at + 1

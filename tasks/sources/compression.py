@@ -141,22 +141,22 @@ def named(path: str) -> str | None:
     return _KINDS.get(path.rpartition(".")[2].lower())
 
 
-def begun(head: bytes) -> str | None:
+def compression_of(head: bytes) -> str | None:
     """The kind of compression of a file that begins so; None for a plain one."""
     return next((kind for kind, magic in _MAGIC.items() if magic.match(head)), None)
 
 
-def dictionary(take: Callable[[int, int], bytes]) -> zstandard.ZstdCompressionDict | None:
+def dictionary(read_at: Callable[[int, int], bytes]) -> zstandard.ZstdCompressionDict | None:
     """The dictionary that a file of zstd frames begins with, in a skippable frame (IIPC's .warc.zst); None without one.
 
-    `take` gives so many bytes of the file from a position on."""
-    head = take(0, 8)
+    `read_at` gives so many bytes of the file from a position on."""
+    head = read_at(0, 8)
     if head[:4] != b"\x5d\x2a\x4d\x18" or len(head) < 8 or (size := struct.unpack("<I", head[4:])[0]) > _DICTIONARY:
         return None
-    data = take(8, size)
+    data = read_at(8, size)
     try:
         if _MAGIC["zst"].match(data):
-            data = Unpacker(Packing("zst", 2**23)).take(data, _DICTIONARY)
+            data = Unpacker(Packing("zst", 2**23)).decompress(data, _DICTIONARY)
         found = zstandard.ZstdCompressionDict(data, dict_type=zstandard.DICT_TYPE_FULLDICT)
         zstandard.ZstdDecompressor(dict_data=found).decompressobj()  # a damaged one is found out here
         return found
@@ -186,7 +186,7 @@ class Unpacker:
         """At the end of a member, what it was given beyond that."""
         return self._engine.unused_data
 
-    def take(self, data: bytes, size: int) -> bytes:
+    def decompress(self, data: bytes, size: int) -> bytes:
         """At most `size` bytes of what `data`, and what was given before, become. Raises DamageError."""
         try:
             found = self._engine.decompress(data, size)
@@ -234,7 +234,7 @@ class Unpacked(io.RawIOBase):
                 if self._unpacker.eof:
                     self._unpacker.renew()
             try:
-                found = self._unpacker.take(data, len(buffer))
+                found = self._unpacker.decompress(data, len(buffer))
             except DamageError as error:
                 error.at = self._start
                 raise

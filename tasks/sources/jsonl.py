@@ -26,7 +26,7 @@ import pyarrow.json
 
 from data_specs.sources import JsonlSource
 from tasks.sources.base import Found, InputShard, Part, Reader, Records, grouped, ranged
-from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacked, begun, named
+from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacked, compression_of, named
 from tasks.sources.files import opened
 
 _LARGE = 2**22
@@ -128,7 +128,7 @@ class JsonlReader(Reader):
         offset = max(0, part.start - 1)
         try:
             with lines(part.path, offset, self.settings.window) as stream:
-                if offset == 0 and begun(stream.peek(16)):
+                if offset == 0 and compression_of(stream.peek(16)):
                     raise DamageError("unreadable", "compressed once more than the file's name says")
                 if part.start:  # the line of the byte before the range is another's
                     offset += _pass(stream, end - offset)

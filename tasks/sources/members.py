@@ -37,7 +37,7 @@ class Input:
         self._size = -1
         self._probe: tuple[Packing, Unpacker] | None = None
 
-    def take(self, position: int, size: int) -> bytes:
+    def read_at(self, position: int, size: int) -> bytes:
         """`size` bytes from `position`, fewer only at the end of the file."""
         offset = position - self._base
         if not 0 <= offset <= len(self._block):
@@ -50,7 +50,7 @@ class Input:
 
     def past(self, position: int) -> int:
         """Where, from `position` on, something else than padding begins; or the file's end."""
-        while block := self.take(position, SLICE):
+        while block := self.read_at(position, SLICE):
             found = block.lstrip(PADDING)
             position += len(block) - len(found)
             if found:
@@ -79,7 +79,7 @@ class Input:
         for size in _HEADS.get(packing.kind, ()):
             self._probe[1].restart()
             try:
-                found = self._probe[1].take(self.take(position, size), len(RECORD))
+                found = self._probe[1].decompress(self.read_at(position, size), len(RECORD))
             except DamageError:
                 return None
             if found:
@@ -89,7 +89,7 @@ class Input:
     def member(self, position: int, end: int, packing: Packing = _GZIP) -> int | None:
         """Start of the first member at or after `position` that begins with a record; those that start at or after
         `end` need not be found."""
-        while position < end and (block := self.take(position, BLOCK)):
+        while position < end and (block := self.read_at(position, BLOCK)):
             for match in packing.magic.finditer(block):
                 if self.begins(position + match.start(), packing):
                     return position + match.start()
@@ -119,12 +119,12 @@ class Member:
     def read(self, size: int) -> bytes:
         """Decompressed bytes, none at the end of the stream or where it breaks."""
         while not self.broken and (not self._unpacker.eof or self._goes_on()):
-            data = self._input.take(self.end, SLICE) if self._unpacker.needs_input else b""
+            data = self._input.read_at(self.end, SLICE) if self._unpacker.needs_input else b""
             if self._unpacker.needs_input and not data:
                 self.broken = "truncated"
                 break
             try:
-                found = self._unpacker.take(data, size)
+                found = self._unpacker.decompress(data, size)
             except DamageError as error:
                 self.broken = error.reason
                 break
@@ -138,7 +138,7 @@ class Member:
 
     def _goes_on(self) -> bool:
         """Whether another member follows that does not begin with a record; it is read next."""
-        head = self._input.take(self.end, 8)
+        head = self._input.read_at(self.end, 8)
         if not self._packing.magic.match(head) or self._input.begins(self.end, self._packing) is not False:
             return False
         self._unpacker.renew()
@@ -157,6 +157,6 @@ class Plain:
         return self._input.size - self._position >= size
 
     def read(self, size: int) -> bytes:
-        found = self._input.take(self._position, size)
+        found = self._input.read_at(self._position, size)
         self._position += len(found)
         return found

@@ -153,9 +153,9 @@ class Index:
                 places.setdefault(key, []).append(place)
         known = (entry for entry in entries if entry["key"] in places)
         while chunk := {entry["key"]: entry for entry in islice(known, _CHUNK)}:
-            self._take([(place, entry) for key, entry in chunk.items() for place in places[key]])
+            self._apply([(place, entry) for key, entry in chunk.items() for place in places[key]])
 
-    def _take(self, found: list[tuple[int, Entry]]) -> None:
+    def _apply(self, found: list[tuple[int, Entry]]) -> None:
         """The newest entries of some places."""
         done: list[tuple[int, Entry]] = []
         for place, entry in found:

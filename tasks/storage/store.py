@@ -311,14 +311,14 @@ class Store:
                         raise
                     held = None
                 if held:
-                    self._take(held, folder, kind, wait)
+                    self._lock(held, folder, kind, wait)
                 if held and kind == fcntl.LOCK_EX:
                     held.truncate(0)
                     held.write(f"{who}, process {os.getpid()} on {socket.gethostname()}".lstrip(", "))
                     held.flush()
             yield
 
-    def _take(self, held: IO[str], folder: str, kind: int, wait: bool) -> None:
+    def _lock(self, held: IO[str], folder: str, kind: int, wait: bool) -> None:
         """Lock an open file. Raises BusyError where another has it, unless its end is to be waited for."""
         said = False
         while True:
