@@ -147,6 +147,27 @@ class Checkpoint(Settings):
     """Newest checkpoints kept."""
 
 
+class Spikes(Settings):
+    """Steps whose loss or gradient is far from those before them, and what is done about them. A loss or norm that is
+    not finite is always one."""
+
+    action: Literal["rollback", "stop"] = "rollback"
+    """Go back to the newest checkpoint and on without the step's rows; or stop, and let the next run do so."""
+    window: Annotated[int, Field(ge=8, le=100_000)] = 128
+    """Steps before it that a step is held against, once there are half as many and the warm-up is over."""
+    threshold: Annotated[float, Field(gt=0)] = 8.0
+    """Robust standard deviations (1.4826 times the median absolute deviation, at least 1 % of the median) by which the
+    loss may be away from the median, above or below."""
+    norm_threshold: Annotated[float, Field(gt=0)] = 100.0
+    """The same for the gradient's norm, above its median alone; norms have long tails, and are clipped anyway."""
+    at_most: Annotated[int, Field(ge=0)] = 3
+    """Rollbacks of a training; at the next spike it stops."""
+    rate: Annotated[Share, Field(gt=0)] = 1.0
+    """What the learning rate is multiplied by after rows that were skipped."""
+    steps: Steps = 100
+    """For so many steps of the plan."""
+
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """How much of a running mean of AdamW stays at each step."""
 
@@ -175,6 +196,8 @@ class Training(Settings):
     """Largest norm of the gradient."""
     evaluate: Evaluate = Evaluate()
     checkpoint: Checkpoint = Checkpoint()
+    spikes: Annotated[Spikes | None, Field(exclude_if=lambda spikes: spikes is None)] = None
+    """Watch for spikes; by default a training stops at a loss or norm that is not finite, and at nothing else."""
     grace: Annotated[float, Field(ge=0, le=86_400)] = 20.0
     """Seconds that a run which a signal ends waits for a checkpoint; beyond, it ends at the last one."""
 

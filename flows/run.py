@@ -390,6 +390,8 @@ class Run:
             elif record["kind"] == "start" and resume:
                 note = trainings.continues(run, record["step"], steps)
                 progress(f"train: {note}", record["step"], steps)
+            elif record["kind"] in log.DIVERGED:
+                logger.warning("train: step %s: %s; its rows are not read again", record["step"], record["reason"])
             elif record["kind"] == "warning":
                 logger.warning("train: %s", record["message"])
 

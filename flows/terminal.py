@@ -127,7 +127,7 @@ def blame(found: dict[str, Any]) -> None:
     if logged["loss"] is not None:
         said.append(f"loss {logged['loss']:.3f} ({', '.join(f'{n} {loss:.3f}' for n, loss in channels.items())})")
     if logged["reason"]:
-        said.append(f"it stopped the run: {logged['reason']}")
+        said.append(f"not taken: {logged['reason']}")
     console().print(escaped("; ".join(said)), soft_wrap=True)
     how = "those that the step read them with" if found["exact"] else "the nearest kept"
     weights = f"the weights after step {found['weights_of_step']:,}, {how}"

@@ -56,8 +56,10 @@ def write(
     vocabulary: int = 320,
     path: str = PLAN,
     longest: int = 40,
+    garbage: range = range(0),
 ) -> None:
-    """A plan of `phases` steps of `rows` rows, its token files, a tokenizer, and its rows written out."""
+    """A plan of `phases` steps of `rows` rows, its token files, a tokenizer, and its rows written out. Rows `garbage`
+    of the first phase are of a file of their own, whose tokens are no language."""
     rng = np.random.default_rng(3)
     files = []
     for number, channel in enumerate(CHANNELS):
@@ -66,10 +68,16 @@ def write(
         column = pa.array([None, *documents], type=pa.list_(pa.uint16()))
         files.append(f"tokens/tiny@0/{channel}.arrow")
         _arrow(store, files[-1], pa.table({"tokens": column}))
+    if garbage:
+        files.append("tokens/tiny@0/garbage.arrow")
+        noise = rng.integers(vocabulary // 2, vocabulary, size=sequence + 1)
+        _arrow(store, files[-1], pa.table({"tokens": pa.array([noise], type=pa.list_(pa.uint16()))}))
     streams = [_Stream(store, files, k, sequence) for k in range(len(CHANNELS))]
     totals, first = [], 0
     for phase, steps in enumerate(phases):
         records = [streams[row % len(CHANNELS)].row() for row in range(steps * rows + 1)]
+        for row in garbage if first == 0 else ():
+            records[row] |= {"file": [len(CHANNELS)], "offset": [0], "length": [sequence + 1], "supervised": sequence}
         per_file = 37
         for start in range(0, len(records), per_file):
             _write_rows(store, path, records[start : start + per_file], phase, start // per_file, streams)

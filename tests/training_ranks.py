@@ -59,10 +59,7 @@ def _rank(rank: int, world: int, meeting: str, folder: str, jobs: list[Job], err
     for spec, plan, run, resume in jobs:
         try:
             store = Store(folder)
-            trainer = loop.Trainer(spec, store, Plan.read(store, plan), run)
-            trainer.begin(resume)
-            trainer.train()
-            trainer.engine.destroy()
+            trainer, _ = loop.run_to_end(spec, store, Plan.read(store, plan), run, resume)
             if trainer.log:
                 trainer.log.flush()
         except Exception as error:

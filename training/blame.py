@@ -63,8 +63,8 @@ def blame(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> Blame:
 
 
 def _record(store: Store, run: str, step: int) -> dict[str, Any]:
-    """What the log says of a step; of one at which the run stopped, as its loss was not finite, that."""
-    for kind in ("step", "non_finite"):
+    """What the log says of a step; of one whose rows are not read again, why."""
+    for kind in (*log.DIVERGED, "step"):
         for record in log.read(store, run, kind):
             if record["step"] == step:
                 return record

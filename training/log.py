@@ -4,7 +4,8 @@ An object store cannot append, so records are committed as whole segments, named
 step at once, then every few seconds, and before every checkpoint. Each start of a run is an attempt whose first record
 says from which step it goes on; records of later steps by earlier attempts are superseded. So after any kill and resume
 a reader sees every step once. Kinds of records: `start`, `step` (one optimizer step), `held_out` (an evaluation),
-`warning`, and `non_finite` (why a run stopped and which rows it read), which is never superseded.
+`warning`, and those of DIVERGED (why a step was not taken, or is taken back, and which rows it read), which are never
+superseded.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from tasks.storage.checksums import sealed_lines, unsealed_lines
 from tasks.storage.store import DamagedError, Store
 
 Record = dict[str, Any]
+DIVERGED = ("non_finite", "spike")
+"""Kinds of records of steps whose rows are not read again."""
 FLUSH_SECONDS = 5.0, 60.0
 """Seconds of records that a kill may lose, at the beginning of an attempt and after hours of it, when segments would
 be too many; the next attempt writes them again."""
@@ -99,7 +102,7 @@ def surviving(records: Iterable[Record]) -> list[Record]:
     kept: list[Record] = []
     for record in records:
         if record["kind"] == "start":
-            kept = [old for old in kept if old["step"] <= record["step"] or old["kind"] == "non_finite"]
+            kept = [old for old in kept if old["step"] <= record["step"] or old["kind"] in DIVERGED]
         kept.append(record)
     return sorted(kept, key=lambda record: record["step"])
 
@@ -107,6 +110,11 @@ def surviving(records: Iterable[Record]) -> list[Record]:
 def read(store: Store, run: str, kind: str = "step") -> list[Record]:
     """The run's records of one kind, by step; a step and an evaluation appear once however often they were run."""
     return [record for record in surviving(records(store, run)) if record["kind"] == kind]
+
+
+def diverged(store: Store, run: str) -> list[Record]:
+    """Records of the steps whose rows are not read again, by step."""
+    return [record for record in surviving(records(store, run)) if record["kind"] in DIVERGED]
 
 
 def lost(store: Store, run: str, step: int) -> list[int]:

@@ -5,8 +5,8 @@ resumed at the same world size gives the losses of a straight one to the last bi
 rounding. A loss that is not finite on any rank is seen on all of them, in the one all-reduce of channel loss after the
 step's last forward pass and before the backward pass that ends it, so it never reaches the weights: the run stops, with
 a `non_finite` record of its rows in the log. Resumed, it goes on from its newest checkpoint and never reads those
-rows again. A run that is asked to end (`training.stop`) leaves after the step it is in, on all ranks, with a checkpoint
-of it.
+rows again; with `training.spikes` it does so by itself, also where the loss is finite and far from those before. A run
+that is asked to end (`training.stop`) leaves after the step it is in, on all ranks, with a checkpoint of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import distributions
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -28,7 +28,7 @@ import torch.distributed as dist
 from data_specs import redaction
 from data_specs.spec import Spec
 from tasks.storage.store import Store, StoreError
-from training import checkpoint, engine, export, log, stop
+from training import checkpoint, engine, export, log, spikes, stop
 from training import model as architecture
 from training.checkpoint import CheckpointError
 from training.evaluate import HeldOut
@@ -40,8 +40,16 @@ AHEAD = 32
 """Steps for which the files that they read are opened ahead."""
 
 
-class NonFiniteError(RuntimeError):
+class DivergedError(RuntimeError):
+    """A step is not to be taken, or to be taken back, and its rows are not to be read again."""
+
+
+class NonFiniteError(DivergedError):
     """The loss or the norm of the gradient is not finite."""
+
+
+class SpikeError(DivergedError):
+    """The loss or the norm of the gradient is far from those of the steps before."""
 
 
 class Trainer:
@@ -58,6 +66,7 @@ class Trainer:
         self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
         self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, self.rank, self.world)
         self.cursor = Cursor()
+        self.watch: spikes.Watch | None = None
         self.log: log.Log | None = None
         self.request: stop.Request | None = None
 
@@ -73,8 +82,12 @@ class Trainer:
                 f"the log of runs/{self.run} has no record of step {lost[0]} ({len(lost)} steps lack theirs): bring "
                 f"its segments back, or remove runs/{self.run} to train from the start"
             )
-        diverged = _agreed([(r["phase"], r["row"], r["rows"]) for r in log.read(self.store, self.run, "non_finite")])
+        diverged = _agreed([(r["phase"], r["row"], r["rows"]) for r in log.diverged(self.store, self.run)])
         self.cursor = replace(self.cursor, skipped=tuple(sorted({*self.cursor.skipped, *diverged})))
+        if watched := self.settings.spikes:
+            steps = [r for r in log.read(self.store, self.run) if r["step"] <= self.cursor.step][-watched.window :]
+            before = _agreed([(r["loss"], r["grad_norm"]) for r in steps])
+            self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, before)
         if self.rank:
             return
         checkpoint.remove(self.store, self.run, self.cursor.step + 1, self.plan.steps)
@@ -133,6 +146,7 @@ class Trainer:
         supervised = rows.target_count(self.cursor.row, phase.rows_per_step)
         place, width = self.cursor.planned(self.plan), self.spec.model.hidden
         rate = learning_rate(place, self.plan.steps, self.settings.learning_rate, width)
+        rate *= spikes.rate(self.settings.spikes, self.plan, self.cursor)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         total = ChannelLoss(self.plan.channels, self.device)
@@ -149,12 +163,18 @@ class Trainer:
                         f"{self.plan.path}: step {self.cursor.step + 1} has {tokens} targets, not {supervised}"
                     )
                 if not math.isfinite(mean):
-                    self._stop("the loss is not finite")
+                    self._stop(NonFiniteError, "the loss is not finite")
+                if self.watch and (why := self.watch.of_loss(mean, place)):
+                    self._stop(SpikeError, why, loss=mean, channels=by_channel)
             self.engine.set_gradient_accumulation_boundary(number == len(starts))
             self.engine.backward(losses.sum() * self.world / supervised, scale_wrt_gas=False)
             norm = engine.step(self.engine, self.settings.clip)
         if norm is None or not math.isfinite(norm):
-            self._stop(f"the norm of the gradient is {norm}")
+            self._stop(NonFiniteError, f"the norm of the gradient is {norm}")
+        if self.watch:
+            if why := self.watch.of_norm(norm, place):
+                self._stop(SpikeError, why, loss=mean, channels=by_channel, grad_norm=norm)
+            self.watch.add(mean, norm)
         row, self.cursor = self.cursor.row, self.cursor.after(self.plan)
         if self.log:
             seconds = time.perf_counter() - began
@@ -173,14 +193,14 @@ class Trainer:
                 seconds=seconds,
             )
 
-    def _stop(self, reason: str) -> None:
-        """Raises NonFiniteError, once the log says which rows the step read."""
+    def _stop(self, error: type[DivergedError], reason: str, **facts: Any) -> NoReturn:
+        """Raises the error, once the log says which rows the step read."""
         step, rows = self.cursor.step + 1, self.plan.phases[self.cursor.phase].rows_per_step
         at = {"phase": self.cursor.phase, "row": self.cursor.row, "rows": rows}
         if self.log:
-            self.log.write("non_finite", step, reason=reason, **at)
+            self.log.write("spike" if error is SpikeError else "non_finite", step, reason=reason, **at, **facts)
             self.log.flush()
-        raise NonFiniteError(
+        raise error(
             f"step {step}: {reason}; it read rows {self.cursor.row} to {self.cursor.row + rows} of phase "
             f"{self.plan.phases[self.cursor.phase].name} of {self.plan.path}. Resume the run to go on from its newest "
             "checkpoint without them, or lower training.learning_rate.peak and start a new run"
@@ -287,10 +307,7 @@ def fit(
     store = Store(store_url)
     read = Plan.read(store, plan, spec.mixture.shards == "rows")
     read.check(spec.training)
-    trainer = Trainer(spec, store, read, run)
-    trainer.begin(resume)
-    done = trainer.train()
-    trainer.engine.destroy()
+    trainer, done = run_to_end(spec, store, read, run, resume)
     if not (trainer.log and done):
         return None
     trainer.log.flush()
@@ -302,6 +319,29 @@ def fit(
     }
     store.commit_json(f"runs/{run}/summary.json", summary)
     return summary
+
+
+def run_to_end(spec: Spec, store: Store, plan: Plan, run: str, resume: bool) -> tuple[Trainer, bool]:
+    """Train, going back to the newest checkpoint after each spike as `training.spikes` allows -> the trainer, and what
+    its `train` returned."""
+    while True:
+        trainer, done = Trainer(spec, store, plan, run), None
+        try:
+            trainer.begin(resume)
+            done = trainer.train()
+        except DivergedError:
+            if not _agreed(_rolls_back(spec, store, run)):
+                raise
+        trainer.engine.destroy()
+        if done is not None:
+            return trainer, done
+        resume = bool(_agreed(checkpoint.steps(store, run)))
+
+
+def _rolls_back(spec: Spec, store: Store, run: str) -> bool:
+    """Whether a run that has just diverged goes on by itself."""
+    watched = spec.training.spikes
+    return bool(watched and watched.action == "rollback" and len(log.diverged(store, run)) <= watched.at_most)
 
 
 def on_gpu() -> bool:

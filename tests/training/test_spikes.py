@@ -1,0 +1,124 @@
+"""Spikes: what is one, and that a training goes back before it, on without its rows, and twice the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_specs.training import Spikes
+from tasks.storage.store import Store
+from tests import training_plan
+from tests.training_plan import PLAN, spec
+from tests.training_ranks import Ranks
+from training import checkpoint, log, spikes
+from training.loop import SpikeError
+from training.rows import Cursor, Plan
+
+GARBAGE = 40 * 8
+"""The first row of the step, the 41st, of which all rows are garbage."""
+
+
+def watch(losses: list[float], **settings: Any) -> spikes.Watch:
+    return spikes.Watch(Spikes(window=16, **settings), 10, [(loss, 1.0) for loss in losses])
+
+
+def test_a_loss_far_above_or_below_the_median_is_a_spike_and_a_wild_one_before_it_moves_nothing() -> None:
+    losses = [*np.random.default_rng(0).normal(5, 0.1, 15).tolist(), 50.0]
+    found = watch(losses)
+    assert found.of_loss(5.5, 20) is None
+    assert "the loss is 7, and the median of the 16 steps before it" in str(found.of_loss(7.0, 20))
+    assert "more than" in str(found.of_loss(3.0, 20))
+
+
+def test_a_small_norm_is_none_and_a_large_one_is() -> None:
+    found = watch([5.0] * 16, norm_threshold=50)
+    assert found.of_norm(0.0, 20) is None
+    assert "norm of the gradient" in str(found.of_norm(1.51, 20))
+    assert found.of_norm(1.49, 20) is None  # 50 x 1 % of the median
+
+
+def test_nothing_is_a_spike_during_warm_up_or_before_half_a_window() -> None:
+    assert watch([5.0] * 16).of_loss(50.0, 9) is None
+    assert watch([5.0] * 7).of_loss(50.0, 20) is None
+    assert watch([5.0] * 8).of_loss(50.0, 20) is not None
+
+
+def test_the_rate_is_lower_behind_what_was_skipped_for_so_many_steps_of_the_plan(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    training_plan.write(store, phases=(20, 10))
+    plan, settings = Plan.read(store, PLAN), Spikes(rate=0.5, steps=3)
+    skipped = ((0, 32, 8), (0, 40, 8), (1, 0, 8))  # steps 4, 5 and 20 of the plan
+    cursor, lower = Cursor(skipped=skipped), []
+    while place := cursor.seek(plan):
+        if spikes.rate(settings, plan, place) == 0.5:
+            lower.append(place.planned(plan))
+        cursor = place.after(plan)
+    assert lower == [6, 7, 8, 21, 22, 23]
+    assert spikes.rate(None, plan, cursor) == 1
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("spikes")
+    store = Store(str(folder))
+    training_plan.write(store, phases=(60,), garbage=range(GARBAGE, GARBAGE + 8))
+    return store
+
+
+def settings(workers: int, checkpoint: Any = None, **watched: Any) -> Any:
+    return spec(
+        workers=workers,
+        micro=4,
+        zero=1,
+        learning_rate={"peak": 3e-2, "warmup": 5, "schedule": "constant"},
+        checkpoint=checkpoint or {"every": 10},
+        spikes={"window": 16, "norm_threshold": 1e4, "rate": 0.5, "steps": 4} | watched,
+    )
+
+
+def trained(store: Store, run: str, workers: int = 1, **watched: Any) -> list[BaseException]:
+    return Ranks(Path(store.url), workers, [(settings(workers, **watched), PLAN, run, False)]).wait()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_step_of_garbage_is_seen_taken_back_and_skipped_and_twice_the_same(store: Store, workers: int) -> None:
+    for run in ("once", "again"):
+        assert trained(store, f"{run}-{workers}", workers) == []
+    [spike] = log.read(store, f"once-{workers}", "spike")
+    assert (spike["step"], spike["row"], spike["rows"]) == (41, GARBAGE, 8)
+    assert "the loss is" in spike["reason"]
+    [first, second] = [r for r in log.records(store, f"once-{workers}") if r["kind"] == "start"]
+    assert (first["step"], second["step"], second["skipped"]) == (-1, 40, [[0, GARBAGE, 8]])
+    steps = log.read(store, f"once-{workers}")
+    assert [record["step"] for record in steps] == list(range(1, 60))
+    assert GARBAGE not in [record["row"] for record in steps]
+    assert max(record["loss"] for record in steps[40:]) < spike["loss"] - 1
+    rates = [record["lr"] for record in steps[40:46]]
+    assert np.allclose(rates, np.array([0.5] * 4 + [1.0] * 2) * rates[5])
+    kept = ("step", "row", "loss", "lr", "grad_norm")
+    again = log.read(store, f"again-{workers}")
+    assert [[r[key] for key in kept] for r in again] == [[r[key] for key in kept] for r in steps]
+
+
+def test_a_training_that_stops_at_a_spike_names_its_rows_and_the_next_run_goes_on_without(store: Store) -> None:
+    [error] = trained(store, "stops", action="stop")
+    assert isinstance(error, SpikeError)
+    assert f"rows {GARBAGE} to {GARBAGE + 8} of phase" in str(error)
+    [error] = trained(store, "none", at_most=0)
+    assert isinstance(error, SpikeError)
+    assert checkpoint.steps(store, "stops")[0] == 40
+    job = (settings(1, action="stop"), PLAN, "stops", True)
+    assert Ranks(Path(store.url), 1, [job]).wait() == []
+    assert len(log.read(store, "stops")) == 59
+
+
+def test_a_spike_before_the_first_checkpoint_begins_anew_without_its_rows(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    training_plan.write(store, phases=(30,), garbage=range(160, 168))
+    chosen = settings(1, checkpoint={"every": 0})
+    assert Ranks(tmp_path, 1, [(chosen, PLAN, "early", False)]).wait() == []
+    assert [record["step"] for record in log.read(store, "early", "spike")] == [21]
+    assert len(log.read(store, "early")) == 29

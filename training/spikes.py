@@ -1,0 +1,71 @@
+"""Spikes: steps whose loss or gradient is far from those before them (Chowdhery et al. 2022, section 5.1, go back to a
+checkpoint before one and on without its batch).
+
+A step is held against the median of the steps before it, in median absolute deviations, which a few wild ones do not
+move; a spike itself never enters them. What is judged are values reduced over all ranks, and what is known of earlier
+steps comes from the log. So every rank decides alike, and a resumed run as a straight one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from data_specs.training import Spikes
+from training.rows import Cursor, Plan
+
+ROBUST = 1.4826
+"""Median absolute deviations of a normal distribution in its standard deviation."""
+LEAST = 0.01
+"""Of the median: what is taken for a standard deviation at least, as the losses of a constant batch have none."""
+
+
+class Watch:
+    """What the last steps were like, oldest first: (loss, norm of the gradient) of each."""
+
+    def __init__(self, settings: Spikes, warmup: int, before: Iterable[tuple[float, float]]) -> None:
+        self.settings, self.warmup = settings, warmup
+        self.before: deque[tuple[float, float]] = deque(before, settings.window)
+
+    def add(self, loss: float, norm: float) -> None:
+        """A step that was taken."""
+        self.before.append((loss, norm))
+
+    def of_loss(self, loss: float, step: int) -> str | None:
+        """Why the loss of a step of the plan (0-based) is a spike, above or below; None where it is not."""
+        before = [each for each, _ in self.before]
+        return self._away("loss", loss, before, step, self.settings.threshold, below=True)
+
+    def of_norm(self, norm: float, step: int) -> str | None:
+        """The same of the norm of its gradient, which may be small."""
+        before, limit = [each for _, each in self.before], self.settings.norm_threshold
+        return self._away("norm of the gradient", norm, before, step, limit, below=False)
+
+    def _away(
+        self, name: str, value: float, before: Sequence[float], step: int, threshold: float, below: bool
+    ) -> str | None:
+        if step < self.warmup or 2 * len(before) < self.settings.window:
+            return None
+        middle = median(before)
+        deviation = max(ROBUST * median(abs(each - middle) for each in before), LEAST * abs(middle))
+        limit, away = threshold * deviation, value - middle
+        if away <= limit and (away >= -limit or not below):
+            return None
+        return (
+            f"the {name} is {value:.4g}, and the median of the {len(before)} steps before it {middle:.4g}: more than "
+            f"{limit:.3g} away"
+        )
+
+
+def rate(settings: Spikes | None, plan: Plan, cursor: Cursor) -> float:
+    """What the learning rate is multiplied by at a place of the plan: `settings.rate` for so many steps behind rows
+    that were skipped, however many lie there."""
+    if settings is None or settings.rate == 1:
+        return 1.0
+    place = cursor.planned(plan)
+    for phase, row, _ in cursor.skipped:
+        behind = place - Cursor(phase=phase, row=row).planned(plan)
+        if 0 < behind <= settings.steps:
+            return settings.rate
+    return 1.0
