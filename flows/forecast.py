@@ -85,8 +85,9 @@ def _stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
     if node:
         because, cost = _computed(pipeline, node, entry["to_do"])
     else:
-        entry["files"] = changes.files(pipeline)
-        because, cost = _read(pipeline, missing, entry["files"])
+        files = changes.files(pipeline)
+        entry |= {"files": files} if files else {}
+        because, cost = _read(pipeline, missing, files)
     return entry | {"because": because} | ({} if entry["state"] == "partial" else _expected(cost))
 
 

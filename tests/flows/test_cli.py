@@ -94,7 +94,7 @@ def test_a_plan_says_where_new_input_and_changed_learning_stand(copied: Path) ->
     found = told("plan", copied, "--set", "tokenizer.vocabulary=500")
     stages = {stage["name"]: stage for stage in found["stages"]}
     assert stages["documents"]["to_do"] == 1
-    assert stages["documents"]["because"] == "web: new input"
+    assert stages["documents"]["because"] == "web: 1 new file (web-03.jsonl.gz)"
     pins = {pin["name"]: pin for pin in found["pins"]}
     assert "settings.vocabulary: 400 -> 500" in pins["tokenizer"]["settings_since_changed"]
     assert "--retrain tokenizer" in pins["tokenizer"]["settings_since_changed"]

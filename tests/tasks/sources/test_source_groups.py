@@ -11,7 +11,8 @@ import pytest
 from data_specs.sources import FolderSource, JsonlSource
 from data_specs.stages import Extract
 from flows.run import Run
-from tasks.sources import Reader, SourceError, base, reader
+from tasks.sources import Reader, SourceError, reader, records
+from tasks.sources.files import File
 from tasks.storage import columns
 from tests import small
 from tests.commands import ask, files, told
@@ -46,14 +47,15 @@ def test_a_source_that_outgrew_its_groups_is_grouped_anew_and_plan_says_so_befor
     before = files(spec)
     plan = told("plan", spec, "--set", grouped)["stages"][0]
     groups = plan["because"].split(" groups now")[0].rsplit(" ", 1)[-1]
-    assert plan["because"] == f"web: all its files are read again, in {groups} groups now, as they have outgrown 4"
+    because = f"web: all its files are read again, in {groups} groups now, as they have outgrown 4"
+    assert plan["because"] == f"{because}; 22 new files (web-02.jsonl.gz, web-03.jsonl.gz, web-04.jsonl.gz, ...)"
     assert 16 <= int(groups) <= 24
     for command, *rest in (("funnel",), ("query", "select count(*) from documents")):
         ask(command, spec, *rest, "--set", grouped)
     assert files(spec) == before
 
     regrouped = go(spec, [grouped], until="documents")
-    assert stage(regrouped)["note"] == plan["because"]
+    assert stage(regrouped)["note"] == because
     assert stage(regrouped)["jobs"] == plan["to_do"] > 8
     assert [pin["value"] for pin in regrouped.pipeline.pins.history["groups_web"]] == [4, int(groups)]
     assert len(documents(regrouped, "web")) == 24 * 5
@@ -76,7 +78,7 @@ def test_groups_stay_until_they_are_four_times_as_large_as_they_should_be(
 ) -> None:
     source = notes(tmp_path, 40)
     size = megabytes * 2**20 // 40
-    monkeypatch.setattr(source.listing, "files", lambda: [base.File(f"{n}.txt", "", size, "") for n in range(40)])
+    monkeypatch.setattr(source.listing, "files", lambda: [File(f"{n}.txt", "", size, "") for n in range(40)])
     assert source.shards(4)[1] == groups
     assert bool(source.regrouped) == (groups != 4)
 
@@ -92,7 +94,7 @@ def test_a_number_of_groups_that_is_set_is_taken_and_said(tmp_path: Path) -> Non
 def test_a_shard_with_more_text_than_a_column_can_hold_is_an_error_that_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "LARGEST", 1000)
+    monkeypatch.setattr(records, "LARGEST", 1000)
     (tmp_path / "a.jsonl").write_text('{"text": "%s"}\n' % ("文" * 100) * 4)
     source = reader("web", JsonlSource(kind="jsonl", paths=str(tmp_path / "*")), Extract())
     with pytest.raises(
