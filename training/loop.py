@@ -16,7 +16,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import distributions
@@ -30,7 +30,7 @@ from data_specs.spec import Spec
 from tasks.storage.store import Store, StoreError
 from training import checkpoint, engine, export, log, spikes, stop
 from training import model as architecture
-from training.checkpoint import CheckpointError
+from training.checkpoint import Checkpoint, CheckpointError
 from training.evaluate import HeldOut
 from training.loss import ChannelLoss, token_losses
 from training.rows import Batch, Cursor, Plan, PlanError, Rows
@@ -60,7 +60,7 @@ class Trainer:
         self.settings = spec.training
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu() else torch.device("cpu")
-        self.bf16 = _agreed(architecture.bf16(spec.training, self.device))
+        self.bf16 = _from_rank_zero(architecture.bf16(spec.training, self.device))
         model: torch.nn.Module = architecture.build(spec.model, plan.vocabulary, plan.sequence, spec.seed)
         self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16)
         self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
@@ -71,25 +71,61 @@ class Trainer:
         self.request: stop.Request | None = None
 
     def begin(self, resume: bool) -> None:
-        """Start at step 0, or at the newest checkpoint that verifies; rank 0 begins the log and saves what is run.
-        Raises CheckpointError when there is nothing to resume, or when a run that is not resumed has checkpoints."""
-        steps = _agreed(checkpoint.steps(self.store, self.run))
+        """Start at step 0, or at the newest checkpoint that verifies; rank 0 begins the log and saves what is run. All
+        ranks call it, as they agree on where to start. Raises CheckpointError when there is nothing to resume, when a
+        run that is not resumed has checkpoints, or when the log lacks steps."""
+        steps = _from_rank_zero(checkpoint.steps(self.store, self.run))
         if steps and not resume:
             raise CheckpointError(f"runs/{self.run} has checkpoints: resume it, or choose another name for this run")
-        broken = self._restore(steps) if resume else []
-        if lost := _agreed(log.lost(self.store, self.run, self.cursor.step)):
+        broken: list[str] = []
+        if resume:
+            found, broken = self._newest(steps)
+            self._restore(found)
+        if lost := _from_rank_zero(log.lost(self.store, self.run, self.cursor.step)):
             raise CheckpointError(
                 f"the log of runs/{self.run} has no record of step {lost[0]} ({len(lost)} steps lack theirs): bring "
                 f"its segments back, or remove runs/{self.run} to train from the start"
             )
-        diverged = _agreed([(r["phase"], r["row"], r["rows"]) for r in log.diverged(self.store, self.run)])
+        diverged = _from_rank_zero([(r["phase"], r["row"], r["rows"]) for r in log.diverged(self.store, self.run)])
         self.cursor = replace(self.cursor, skipped=tuple(sorted({*self.cursor.skipped, *diverged})))
         if watched := self.settings.spikes:
             steps = [r for r in log.read(self.store, self.run) if r["step"] <= self.cursor.step][-watched.window :]
-            before = _agreed([(r["loss"], r["grad_norm"]) for r in steps])
+            before = _from_rank_zero([(r["loss"], r["grad_norm"]) for r in steps])
             self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, before)
-        if self.rank:
-            return
+        if self.rank == 0:
+            self._begin_log(resume, broken)
+
+    def _newest(self, steps: Sequence[int]) -> tuple[Checkpoint, list[str]]:
+        """The newest checkpoint whose every shard verifies on the rank that reads it, and what was wrong with newer
+        ones."""
+        broken: list[str] = []
+        for step in steps:
+            found, problem = self._verified(step)
+            problems = [each for each in _from_all_ranks(problem) if each]
+            if found and not problems:
+                return found, broken
+            broken.append(problems[0])
+        why = "; ".join(broken) or f"runs/{self.run} has no checkpoint"
+        raise CheckpointError(f"there is nothing to resume: {why}; remove runs/{self.run} to train from the start")
+
+    def _verified(self, step: int) -> tuple[Checkpoint | None, str | None]:
+        """A checkpoint, or what is wrong with it as far as this rank's share of its shards shows."""
+        try:
+            found = checkpoint.load(self.store, self.run, step)
+            checkpoint.verify(self.store, self.run, found.shards[self.rank :: self.world])
+        except CheckpointError as error:
+            return None, str(error)
+        return found, None
+
+    def _restore(self, found: Checkpoint) -> None:
+        """Go on from a checkpoint. Raises CheckpointError for one of another plan or model."""
+        if (found.plan, found.model) != (self.plan.digest, self.spec.model.model_dump(mode="json")):
+            raise CheckpointError(f"{found.path} was trained on another plan or model; start a new run for this spec")
+        self.cursor = found.cursor
+        engine.restore(self.engine, self.cursor.step, checkpoint.Reader(self.store, self.run, found).read)
+
+    def _begin_log(self, resume: bool, broken: Sequence[str]) -> None:
+        """On rank 0: leave nothing of steps that are done again, begin the log, and save what is run."""
         checkpoint.remove(self.store, self.run, self.cursor.step + 1, self.plan.steps)
         self.store.sweep(checkpoint.folder(self.run))
         about = {"workers": self.world, "zero": self.settings.zero, "bf16": self.bf16, "skipped": self.cursor.skipped}
@@ -107,29 +143,6 @@ class Trainer:
         }
         document = redaction.values(record)
         self.store.commit_json(f"runs/{self.run}/run.json", document, private=True)
-
-    def _restore(self, steps: list[int]) -> list[str]:
-        """Load the newest checkpoint that verifies -> what was wrong with newer ones."""
-        broken: list[str] = []
-        for step in steps:
-            problem = None
-            try:
-                found = checkpoint.load(self.store, self.run, step)
-                checkpoint.verify(self.store, self.run, found.shards[self.rank :: self.world])
-            except CheckpointError as error:
-                problem = str(error)
-            problems = [other for other in _gathered(problem) if other]
-            if not problems:
-                break
-            broken.append(problems[0])
-        else:
-            why = "; ".join(broken) or f"runs/{self.run} has no checkpoint"
-            raise CheckpointError(f"there is nothing to resume: {why}; remove runs/{self.run} to train from the start")
-        if (found.plan, found.model) != (self.plan.digest, self.spec.model.model_dump(mode="json")):
-            raise CheckpointError(f"{found.path} was trained on another plan or model; start a new run for this spec")
-        self.cursor = found.cursor
-        engine.restore(self.engine, self.cursor.step, checkpoint.Reader(self.store, self.run, found).read)
-        return broken
 
     def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The forward pass -> token losses float32 [m, T], labels int64 [m, T], channels int64 [m]."""
@@ -257,7 +270,7 @@ class Trainer:
     def _train(self) -> bool:
         step, last = self.cursor.step, self.cursor.seek(self.plan) is None
         evaluations = [0, step] if last or due(step, self.settings.evaluate.every) else [0]
-        if step in evaluations and not _agreed(log.evaluated(self.store, self.run, step)):
+        if step in evaluations and not _from_rank_zero(log.evaluated(self.store, self.run, step)):
             self.evaluate()
         if self.request:
             self.request.saves = True
@@ -330,12 +343,12 @@ def run_to_end(spec: Spec, store: Store, plan: Plan, run: str, resume: bool) -> 
             trainer.begin(resume)
             done = trainer.train()
         except DivergedError:
-            if not _agreed(_rolls_back(spec, store, run)):
+            if not _from_rank_zero(_rolls_back(spec, store, run)):
                 raise
         trainer.engine.destroy()
         if done is not None:
             return trainer, done
-        resume = bool(_agreed(checkpoint.steps(store, run)))
+        resume = bool(_from_rank_zero(checkpoint.steps(store, run)))
 
 
 def _rolls_back(spec: Spec, store: Store, run: str) -> bool:
@@ -383,13 +396,13 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **dict(sorted(found.items()))}
 
 
-def _gathered(value: Any) -> list[Any]:
+def _from_all_ranks(value: Any) -> list[Any]:
     """The value of every rank, on every rank."""
     values = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
 
 
-def _agreed(value: Any) -> Any:
+def _from_rank_zero(value: Any) -> Any:
     """Rank 0's value on every rank."""
-    return _gathered(value)[0]
+    return _from_all_ranks(value)[0]
