@@ -50,6 +50,7 @@ COLUMN_STAGES = Literal[
     "held_out",
     "language",
     "signals",
+    "composition",
     "domain",
     "quality",
     "exact",
