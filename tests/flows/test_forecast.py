@@ -51,7 +51,7 @@ def test_what_is_expected_of_a_stage_is_what_all_its_steps_then_cost(
     run = go(copied, CHANGED)
     did: dict[str, list[tuple[str, Entry]]] = {}
     for name, kind, entry in entries(run.store):
-        if entry["run"] == run.name:
+        if entry["run"] == run.name and name != "counts":  # what a version counts is no stage
             did.setdefault(name, []).append((kind, entry))
     assert {"language", "candidates", "alike", "verdict", "tokens", "learn_tokenizer"} <= did.keys() <= expected.keys()
     for name, jobs in did.items():

@@ -14,6 +14,7 @@ import pytest
 
 from flows.run import Run
 from tasks.storage.store import Store
+from tests import small
 from tests.commands import files, told
 from tests.whole import go
 from training import checkpoint, launch, log
@@ -110,7 +111,7 @@ def test_a_new_training_says_what_changed_since_the_one_it_leaves_and_gc_removes
 
 def test_a_new_training_after_changed_data_says_so(copied: Path, workers: None) -> None:
     stopped(begun(copied), 4)
-    (copied.parent / "web" / "web-01.jsonl.gz").unlink()
+    small.web(copied.parent / "web", 1, 60, seed=9)
     note = trained(go(copied))["note"]
     assert note.startswith("a new training: the corpus changed since runs/small-")
 
