@@ -42,9 +42,11 @@ from tasks.filters.words import Words, spaces, splitter, tokenise
 from tests.golden import check_golden
 
 FOLDER = Path(__file__).parents[3] / "data_specs" / "rules"
+PUBLISHED = [FOLDER / f"{name}.yaml" for name in ("c4", "fineweb", "gopher")]
+"""Files of rules that datatrove's filters are the oracle of."""
 RULES = [
     rule | {"where": rule.get("where", content.get("where", "true"))}
-    for path in sorted(FOLDER.glob("*.yaml"))
+    for path in PUBLISHED
     for content in [yaml.safe_load(path.read_text())]
     for rule in content["rules"]
 ]
@@ -255,7 +257,7 @@ def test_the_rule_files_drop_what_datatrove_drops(judged: Judged) -> None:
 
 
 def test_the_rule_files_read_columns_that_are_there(tmp_path: Path) -> None:
-    includes = "".join(f"  - include: {path}\n" for path in FOLDER.glob("*.yaml"))
+    includes = "".join(f"  - include: {path}\n" for path in PUBLISHED)
     (tmp_path / "spec.yaml").write_text(
         f"name: x\nsources: {{a: {{kind: text, paths: a}}}}\nchannels: {{all: 'true'}}\nrules:\n{includes}"
     )
