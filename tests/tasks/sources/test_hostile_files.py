@@ -167,7 +167,7 @@ def test_blank_lines_by_the_million_cost_no_more_than_their_bytes(tmp_path: Path
 @pytest.mark.parametrize("part", ["{}", "[]", '{"a":1}', "1.5", '"a"', "-1", "[[1],[2]]"])
 def test_a_large_line_of_many_parts_is_read_without_making_them(tmp_path: Path, part: str) -> None:
     row = {"text": "gold, and gravel", "url": "http://a/"}
-    body = json.dumps(row)[:-1] + ', "parts": [' + f"{part}," * (6 * MIB // len(part)) + "1]}"
+    body = json.dumps(row)[:-1] + ', "parts": [' + f"{part}," * (6 * MIB // (len(part) + 1)) + "1]}"
     wrong = body[:-1] + "]"
     (tmp_path / "a.jsonl").write_text(f"{body}\n{wrong}\n{body}\n")
     source = lines(tmp_path / "*")
