@@ -186,6 +186,7 @@ def test_a_second_signal_ends_a_run_at_once(copied: Path) -> None:
         run.was_interrupted()
 
 
+@pytest.mark.chaos
 def test_a_run_listens_on_loopback_alone_asks_nobody_and_its_token_is_its_owners(copied: Path) -> None:
     (copied.parent / "home").mkdir()
     with begun(copied.parent, *LONG, "--set=training.workers=2", HOME=str(copied.parent / "home")) as run:
