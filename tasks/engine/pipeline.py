@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -253,14 +253,22 @@ class Pipeline:
         return output
 
     def _shard_stage(self, stage: Stage) -> Output:
-        folder = self.folder(stage)
-        keys = self.keys(stage.fingerprint, self.columns_read(stage, stage.inputs))
+        return self._by_shard(stage, "shard", self.folder(stage), f".{stage.format}", stage.inputs)
+
+    def counted(self, counts: Counts) -> Output:
+        """What is known of the counts of each shard, and the next jobs for them."""
+        return self._by_shard(counts, "count", f"counts/{counts.name}@{counts.fingerprint}", ".parquet", counts.reads)
+
+    def _by_shard(
+        self, stage: Stage | Counts, kind: Literal["shard", "count"], folder: str, suffix: str, reads: Sequence[str]
+    ) -> Output:
+        """What is known of a file for each shard, made of some of its columns alone, and the next jobs for them."""
+        keys = self.keys(stage.fingerprint, self.columns_read(stage, reads))
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
-        output = Output([folder] * len(keys), f".{stage.format}", index)
+        output = Output([folder] * len(keys), suffix, index)
         batch = JobBatch(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)
         batch.jobs = [
-            self.job(stage, "shard", str(keys[place]), output.path(place), place, stage.inputs)
-            for place in self.due(index)
+            self.job(stage, kind, str(keys[place]), output.path(place), place, reads) for place in self.due(index)
         ]
         output.batches = [batch] if batch.jobs else []
         return output
@@ -310,20 +318,6 @@ class Pipeline:
         batch.jobs = [Job("fit", key, path, learned.name, self.run, inputs=inputs, recorded=recorded)]
         pending.batches = [batch]
         return pending
-
-    def counted(self, counts: Counts) -> Output:
-        """What is known of the counts of each shard, and the next jobs for them."""
-        folder = f"counts/{counts.name}@{counts.fingerprint}"
-        keys = self.keys(counts.fingerprint, self.columns_read(counts, counts.reads))
-        index = Index(Manifest(self.store, folder).entries(), keys, counts.writes.names)
-        output = Output([folder] * len(keys), ".parquet", index)
-        batch = JobBatch(counts, f"{counts.name}@{counts.fingerprint}", output.folders, index)
-        batch.jobs = [
-            self.job(counts, "count", str(keys[place]), output.path(place), place, counts.reads)
-            for place in self.due(index)
-        ]
-        output.batches = [batch] if batch.jobs else []
-        return output
 
     # -- committing --------------------------------------------------------------------------------------------------
 
