@@ -36,6 +36,14 @@ def kind(key: str, text: str, default: str) -> str:
     return _KINDS.get(suffix, default)
 
 
+def shards_of_files(reader: Reader, pinned: int | None, wanted: int) -> tuple[list[InputShard], int]:
+    """Shards of a source whose files are documents, put together to about GROUP bytes, and how many groups: see
+    `Reader.groups`."""
+    files = reader.listing.files()
+    number = reader.groups(files, GROUP, pinned, wanted)
+    return grouped(reader.source, files, number), number
+
+
 class FolderReader(Reader):
     """Reads text files."""
 
@@ -44,9 +52,7 @@ class FolderReader(Reader):
     settings: FolderSource
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
-        files = self.listing.files()
-        number = self.groups(files, GROUP, groups, self.settings.groups)
-        return grouped(self.source, files, number), number
+        return shards_of_files(self, groups, self.settings.groups)
 
     def read_part(self, part: Part, records: Records) -> None:
         found = Found(part, 0, part.end)

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 from data_specs.sources import HtmlSource
 from tasks.extraction import http
-from tasks.sources.base import Found, InputShard, Part, Records, grouped
+from tasks.sources.base import Found, InputShard, Part, Records
 from tasks.sources.files import opened
-from tasks.sources.folder import GROUP, reread
+from tasks.sources.folder import reread, shards_of_files
 from tasks.sources.pages import LIBRARIES, PageReader
 
 
@@ -30,9 +30,7 @@ class HtmlReader(PageReader):
             super().remember(entry)
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
-        files = self.listing.files()
-        number = self.groups(files, GROUP, groups, self.settings.groups)
-        return grouped(self.source, files, number), number
+        return shards_of_files(self, groups, self.settings.groups)
 
     def read_part(self, part: Part, records: Records) -> None:
         url = None if self.settings.base is None else self.settings.base.rstrip("/") + "/" + part.key
