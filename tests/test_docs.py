@@ -155,6 +155,16 @@ print(stage.settings.characters, stage.fingerprint)
 """
 
 
+def passes_alone(command: str, house: Path, environment: dict[str, str]) -> None:
+    """The command by which a page has its one test run, in a copy of the house."""
+    program, *arguments = command.removeprefix("$ ").split()
+    assert program == ".venv/bin/pytest"
+    alone = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    ended = subprocess.run(alone, cwd=house, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout
+    assert "1 passed" in ended.stdout
+
+
 def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_page(tmp_path: Path) -> None:
     if (ROOT / "tasks" / "filters" / "capitals.py").exists():
         pytest.skip("the page's filter was added here")
@@ -194,12 +204,7 @@ def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_
     )
 
     environment = os.environ | {"PYTHONPATH": str(house)}
-    program, *arguments = command.removeprefix("$ ").split()
-    assert program == ".venv/bin/pytest"
-    alone = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    ended = subprocess.run(alone, cwd=house, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout
-    assert "1 passed" in ended.stdout
+    passes_alone(command, house, environment)
 
     fingerprints = set()
     for name, text in (("asked", asked), ("other", asked.replace("1000", "999"))):
@@ -237,12 +242,7 @@ def test_a_kind_of_source_is_added_to_the_letter_of_its_page(tmp_path: Path) -> 
     )
 
     environment = os.environ | {"PYTHONPATH": str(house)}
-    program, *arguments = command.removeprefix("$ ").split()
-    assert program == ".venv/bin/pytest"
-    alone = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    ended = subprocess.run(alone, cwd=house, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout
-    assert "1 passed" in ended.stdout
+    passes_alone(command, house, environment)
 
     (tmp_path / "asked.yaml").write_text(f"name: docs\n{asked}channels: {{all: 'true'}}\n")
     build = "import sys; from data_specs.load import load; from tasks import registry; from data_specs.schema import "

@@ -137,6 +137,7 @@ def test_a_run_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
         run.says("documents: 0 of")
         run.signal(signal.SIGKILL, False)
         run.ends(-signal.SIGKILL)
+        assert marked(run.mark) == []
 
 
 @pytest.mark.chaos
