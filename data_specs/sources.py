@@ -150,7 +150,7 @@ class HtmlSource(SourceSettings):
     kind: Literal["html"]
     base: str | None = None
     """The URL to which a file's path below the fixed part of `paths` is appended, as the document's address; null: none
-    has one."""
+    has one. Patterns that are widened later change no address; another `base` stands for what they share then."""
     groups: Count = 0
     """Shards the files are grouped into by the hash of their path; 0: chosen at first reading, then pinned until the
     files would fill four times as many."""

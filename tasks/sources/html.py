@@ -6,7 +6,7 @@ what the extraction refuses. A folder that a crawler made has paths as addresses
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,7 +15,17 @@ from tasks.extraction import http
 from tasks.sources.base import Found, InputShard, Part, Records
 from tasks.sources.files import opened
 from tasks.sources.folder import reread, shards_of_files
+from tasks.sources.names import below
 from tasks.sources.pages import LIBRARIES, PageReader
+
+
+def address(base: str | None, key: str) -> str | None:
+    """The URL of a file: `https://x.org/blog/b` of `../blog/b` where `https://x.org/docs` stands for the folder that
+    keys are relative to; None where nothing stands for it, or the key leads out of the site."""
+    if base is None:
+        return None
+    url, site = below(base.rstrip("/") + "/", key), "/".join(base.split("/")[:3]) + "/"
+    return url if url.startswith(site) else None
 
 
 class HtmlReader(PageReader):
@@ -26,15 +36,17 @@ class HtmlReader(PageReader):
     settings: HtmlSource
 
     def remember(self, entry: Mapping[str, Any]) -> None:
-        if self.settings.base is None:  # else addresses follow the patterns, and so do names
+        if entry.get("base") == self.settings.base:  # another one stands for the folder that the patterns share now
             super().remember(entry)
+
+    def noted(self, keys: Sequence[str]) -> dict[str, Any]:
+        return super().noted(keys) | ({} if self.settings.base is None else {"base": self.settings.base})
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         return shards_of_files(self, groups, self.settings.groups)
 
     def read_part(self, part: Part, records: Records) -> None:
-        url = None if self.settings.base is None else self.settings.base.rstrip("/") + "/" + part.key
-        found = Found(part, 0, part.end, url)
+        found = Found(part, 0, part.end, address(self.settings.base, part.key))
         records.by_address(found, partial(self._page, found, records))
 
     def _page(self, found: Found, records: Records) -> None:

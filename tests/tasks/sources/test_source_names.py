@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from data_specs.sources import FolderSource, HtmlSource
 from data_specs.stages import Extract
 from tasks.sources import Reader, reader
+from tasks.sources.html import address
 from tasks.sources.names import below, relative
 from tasks.storage.store import Store
 from tests import small
@@ -144,11 +145,24 @@ def test_what_matches_is_still_said_of_the_fixed_part_of_the_patterns(tmp_path: 
     assert run(tmp_path / "*/*", match="^(crawl|more)/[ac]") == {"a.txt", "../more/c.txt"}
 
 
-def test_pages_with_addresses_are_named_as_these_are(tmp_path: Path) -> None:
+def test_pages_keep_names_and_addresses_until_another_base_stands_for_their_folder(tmp_path: Path) -> None:
     files(tmp_path, "docs/a.html", "blog/b.html")
     run = Runs()
-    run(tmp_path / "docs/*", kind=HtmlSource, base="https://x.org/docs")
+    docs = "https://x.org/docs"
+    assert run(tmp_path / "docs/*", kind=HtmlSource, base=docs) == {"a.html"}
+    names = run(tmp_path / "*/*", kind=HtmlSource, base=docs)
+    assert {key: address(docs, key) for key in names} == {
+        "a.html": "https://x.org/docs/a.html",
+        "../blog/b.html": "https://x.org/blog/b.html",
+    }
     assert run(tmp_path / "*/*", kind=HtmlSource, base="https://x.org") == {"docs/a.html", "blog/b.html"}
+    assert run(tmp_path / "*/*", kind=HtmlSource) == {"docs/a.html", "blog/b.html"}
+
+
+@pytest.mark.parametrize("base", ["https://x.org", "https://x.org/", "x"])
+def test_a_file_beside_a_whole_site_has_no_address(base: str) -> None:
+    assert address(base, "../b.html") is None
+    assert address(None, "b.html") is None
 
 
 def test_a_wider_pattern_reads_only_what_is_new(tmp_path: Path) -> None:
