@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
@@ -18,35 +18,14 @@ from prefect.client.schemas.objects import FlowRun
 
 from flows import liveness
 from tests import small, whole
-from tests.flows.test_deployment import BIN, ROOT, free_port, get, prefect, process, wait_for
 from tests.flows.test_ending import LONG, begun, marked
+from tests.prefect_server import BIN, free_port, get, process, served, wait_for
 from training import checkpoint, log
 
 PATIENCE = 180
 """Seconds for what takes some on a quiet machine."""
 MINUTE = 75
 """Seconds in which a dead run is closed: a minute, and what a busy server takes to look."""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """A server with the deployments -> its API, and the environment of whoever uses it."""
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    environment = os.environ | {
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_API_URL": api,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "SLUICE_HOME": str(ROOT),
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-    }
-    with process([str(BIN / "prefect"), "server", "start", "--port", str(port)], environment, folder / "server.log"):
-        wait_for(f"{api}/health", folder / "server.log")
-        assert prefect(environment, "work-pool", "create", "sluice", "--type", "process").returncode == 0
-        deployed = prefect(environment, "--no-prompt", "deploy", "--prefect-file", "deployment.yaml", "--all")
-        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
-        yield api, environment
 
 
 class Deployed:
