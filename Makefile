@@ -10,6 +10,8 @@ RESOLVED := $(VENV)/resolved
 digest = $(shell sha256sum $(1) | cut -c1-16)
 LOCKED := $(VENV)/.locked-$(call digest,requirements.lock)
 INSTALLED := $(VENV)/.installed-$(call digest,pyproject.toml)
+# Files of tests go to two workers, file by file, as many of them wait for processes that they started.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
 PIP := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
 
 .NOTPARALLEL:
@@ -73,10 +75,10 @@ lint: setup
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/pytest -m 'not slow and not chaos'
+	$(PYTEST) -m 'not slow and not chaos'
 
 test: lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 chaos: setup
 	$(BIN)/pytest -m chaos
