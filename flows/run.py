@@ -38,7 +38,7 @@ from tasks.planning.mixture import MixtureError
 from tasks.sources import LedgerError, SourceError
 from tasks.storage.checksums import sealed
 from tasks.storage.manifest import MISSING
-from tasks.storage.pins import fetched
+from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import DamagedError, DeniedError, Store, StoreError
 from training import checkpoint, launch, log
 from training.checkpoint import CheckpointError
@@ -187,7 +187,9 @@ class Run:
         self.execution.progress = progress
         counts = registry.counts(self.spec)
         try:
-            made = next_version.make(self.execution, counts, made_with(self.pipeline), self.name)
+            made = self.execution.repairing(
+                lambda: next_version.make(self.execution, counts, made_with(self.pipeline), self.name)
+            )
         except DeniedError as error:
             logger.warning("no version of the corpus is made: %s", error)
             return StageResult("version", "", "cached", 0, 0, 0.0, "none is made, as the store may not be written")
@@ -280,10 +282,15 @@ class Run:
     @property
     def vocabulary(self) -> int:
         """Entries of the pinned tokenizer."""
+        return int(self._tokenizer["facts"]["size"])
+
+    @property
+    def _tokenizer(self) -> Pin:
+        """The pinned tokenizer."""
         pin = self.pipeline.pins.get("tokenizer")
         if pin is None:
             raise StageError("there is no tokenizer yet: run the corpus first")
-        return int(pin["facts"]["size"])
+        return pin
 
     def planned(self) -> str | None:
         """The folder of the run plan, where the corpus is complete and it was written; None otherwise."""
@@ -400,8 +407,8 @@ class Run:
         progress(f"train: loading torch and DeepSpeed, workers: {self.spec.training.workers}{further}", done, steps)
         if not any(facts.get("checksums", ())):
             self.plan_inputs().verify()
-        [(tokenizer, sha256)] = self.pipeline.pins.files("tokenizer").items()
-        fetched(self.store, tokenizer, sha256)
+        tokenizer = self._tokenizer
+        fetched(self.store, tokenizer["path"], tokenizer["sha256"])  # now, and not when the model is exported
         with supervisor.patient(self.spec.training.grace):
             launch.train(self.spec, self.spec.store, self.record["plan"], run, tokenizer, resume, follow)
         return note

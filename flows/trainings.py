@@ -10,6 +10,7 @@ from data_specs.training import Model
 from flows.differences import differences
 from tasks.engine import garbage_collection
 from tasks.engine.pipeline import Pipeline
+from tasks.storage.pins import Pin
 from tasks.storage.store import DeniedError, Store
 from training import checkpoint, log
 from training.checkpoint import CheckpointError
@@ -103,13 +104,13 @@ def training(current: Run, name: str | None = None) -> Training:
     return Training(name, spec, Plan.read(current.store, begun["plan"]))
 
 
-def tokenizer(current: Run, of: Training) -> str:
-    """The path of the tokenizer of a training: the one pinned whose digest its token files are named by. Raises
+def tokenizer(current: Run, of: Training) -> Pin:
+    """The tokenizer of a training: the one pinned whose digest its token files are named by. Raises
     CheckpointError where there is none."""
     [digest] = {path.split("/")[1].partition("@")[0] for path in of.plan.files}
     for pin in reversed(current.pipeline.pins.history.get("tokenizer", ())):
         if pin["sha256"].startswith(digest):
-            return str(pin["path"])
+            return pin
     raise CheckpointError(f"the tokenizer of runs/{of.name}, whose digest begins with {digest}, is pinned no longer")
 
 

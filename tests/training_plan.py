@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from typing import Any
 
@@ -11,10 +12,12 @@ import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from data_specs.spec import Spec
+from tasks.storage.pins import Pin
 from tasks.storage.store import Store
 
 CHANNELS = ("zh", "en", "code")
-PLAN, SHORT, TOKENIZER = "plans/tiny@0", "plans/short@0", "models/tokenizer.json"
+PLAN, SHORT = "plans/tiny@0", "plans/short@0"
+_TOKENIZER = "models/tokenizer.json"
 
 
 def spec(
@@ -94,7 +97,12 @@ def write(
     }  # fmt: skip
     store.commit(f"{path}/tokens.json", b"{}")
     store.commit(f"{path}/plan.json", orjson.dumps(plan))
-    store.commit(TOKENIZER, _tokenizer(vocabulary).to_str().encode())
+    store.commit(_TOKENIZER, _tokenizer(vocabulary).to_str().encode())
+
+
+def pin(store: Store) -> Pin:
+    """The pin of the tokenizer that `write` wrote."""
+    return {"path": _TOKENIZER, "sha256": hashlib.sha256(store.read(_TOKENIZER)).hexdigest()}
 
 
 class _Stream:

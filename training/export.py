@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from data_specs.spec import Spec
+from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import Store
 from tasks.tokenization.tokenizer import load
 from training import frozen
@@ -26,11 +27,11 @@ def folder(run: str) -> str:
 
 
 def write(
-    store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: str, into: tuple[Store, str] | None = None
+    store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: Pin, into: tuple[Store, str] | None = None
 ) -> dict[str, int]:
     """Write the model of a checkpoint and its tokenizer to a folder of a store, by default `runs/<run>/export` -> size
     in bytes of each file, by name. The same checkpoint, the same bytes. Raises CheckpointError where the checkpoint
-    does not verify."""
+    does not verify, DamagedError where the tokenizer is not what was pinned."""
     import torch
     from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
@@ -38,8 +39,8 @@ def write(
     disable_progress_bar()
     target, where = into or (store, folder(run))
     weights = frozen.weights(store, run, step)
-    vocabulary = store.read(tokenizer)
-    loaded = load(vocabulary, tokenizer)
+    vocabulary = fetched(store, tokenizer["path"], tokenizer["sha256"]).read_bytes()
+    loaded = load(vocabulary, tokenizer["path"])
     special = {"eos": loaded.end, "bos": loaded.end, "pad": loaded.pad}  # documents end with one, and begin with none
     ids = {f"{name}_token_id": number for name, number in special.items()}
     config = architecture.config(spec.model, plan.vocabulary, plan.sequence)

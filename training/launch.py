@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from data_specs.spec import Spec
+from tasks.storage.pins import Pin
 from tasks.storage.store import DamagedError, Store
 from training import checkpoint, log, model, stop
 from training.rows import Plan
@@ -30,12 +31,12 @@ class TrainingError(RuntimeError):
 
 
 def train(
-    spec: Spec, store_url: str, plan: str, run: str, tokenizer: str, resume: bool, progress: Progress | None = None
+    spec: Spec, store_url: str, plan: str, run: str, tokenizer: Pin, resume: bool, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Train the plan in folder `plan` with `spec.training.workers` workers, one GPU each or a share of the cores.
 
     `run` names the folder `runs/<run>/` of everything written: `run.json` (spec, versions), `log/`, `checkpoints/`,
-    `export/`, `summary.json`. `tokenizer` is the path of its tokenizer.json in the store. `resume` goes on from the
+    `export/`, `summary.json`. `tokenizer` is the pin of its tokenizer.json. `resume` goes on from the
     newest checkpoint that verifies. `progress` gets each record of the log, from a thread. A Ray that runs is used.
     What interrupts it waits for a checkpoint of the step the workers are in, `training.grace` seconds at most.
 

@@ -27,6 +27,7 @@ import torch.distributed as dist
 
 from data_specs import redaction
 from data_specs.spec import Spec
+from tasks.storage.pins import Pin
 from tasks.storage.store import Store, StoreError
 from training import checkpoint, engine, export, log, spikes, stop
 from training import model as architecture
@@ -308,7 +309,7 @@ def fit(
     store_url: str,
     plan: str,
     run: str,
-    tokenizer: str,
+    tokenizer: Pin,
     resume: bool,
     device: str | None = None,
     rendezvous: str | None = None,

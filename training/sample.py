@@ -9,6 +9,7 @@ import torch
 from transformers.utils import logging
 
 from data_specs.spec import Spec
+from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import Store
 from tasks.tokenization.tokenizer import load
 from training import frozen
@@ -28,11 +29,11 @@ class Sampling:
 
 
 def sample(
-    store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: str, prompt: str, how: Sampling
+    store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: Pin, prompt: str, how: Sampling
 ) -> list[str]:
     """Continuations of a prompt by the checkpoint of a step, without the prompt; the same seed gives the same texts. An
-    empty prompt begins a document. Raises CheckpointError."""
-    loaded = load(store.read(tokenizer), tokenizer)
+    empty prompt begins a document. Raises CheckpointError, DamagedError where the tokenizer is not what was pinned."""
+    loaded = load(fetched(store, tokenizer["path"], tokenizer["sha256"]).read_bytes(), tokenizer["path"])
     model: Any = frozen.model(store, spec, plan.vocabulary, plan.sequence, run, step)
     begun = loaded.encoder.encode(prompt, add_special_tokens=False).ids or [loaded.end]
     torch.manual_seed(how.seed)

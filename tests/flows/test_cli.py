@@ -249,7 +249,7 @@ Execution.__init__.__defaults__ = (None, watched)
 spec, asked = Path(sys.argv[1]), json.loads(sys.argv[2])
 name, answers = "", {}
 run = go(spec)
-[tokenizer] = run.pipeline.pins.files("tokenizer")
+tokenizer = run.pipeline.pins.get("tokenizer")
 loop.fit(run.spec, run.spec.store, run.record["plan"], f"small-{run.identity[:12]}", tokenizer, False)
 for name, arguments in asked.items():
     answers[name] = answered("run", str(spec), *arguments)

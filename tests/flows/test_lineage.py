@@ -11,9 +11,10 @@ import pytest
 import torch.distributed as dist
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flows import lineage
+from flows import lineage, trainings
 from flows.run import Run
 from tasks.planning.trace import row_documents, rows_of
+from tests import flips
 from tests.commands import ask, told
 from training import log, loop
 
@@ -39,7 +40,7 @@ def trained(computed: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[li
     run = Run.of(str(spec), f"{folder}/store", SETTINGS)
     run.resolve()
     run.plan(lambda *_: None)
-    [tokenizer] = run.pipeline.pins.files("tokenizer")
+    tokenizer = run.pipeline.pins.get("tokenizer")
     loop.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
     dist.destroy_process_group()
     return given, run
@@ -160,3 +161,18 @@ def test_any_step_is_exported_as_a_folder_that_transformers_loads(trained: Any, 
     last = AutoModelForCausalLM.from_pretrained(tmp_path / "last")
     assert not model.lm_head.weight.equal(last.lm_head.weight)
     assert "holds files" in ask("export-model", *given, tmp_path / "out", code=2).output
+
+
+def test_a_tokenizer_that_is_not_what_was_pinned_is_neither_exported_nor_sampled_with(
+    trained: Any, tmp_path: Path
+) -> None:
+    given, run = trained
+    tokenizer = trainings.tokenizer(run, trainings.training(run))["path"]
+    whole = run.store.read(tokenizer)
+    flips.put(run.store, tokenizer, whole.replace(b'"the"', b'"teh"').replace(b'"r"', b'"q"'))
+    try:
+        for asked in (("export-model", *given, tmp_path / "out"), ("sample", *given, "The river")):
+            assert "bring it back" in ask(*asked, code=1).output
+    finally:
+        flips.put(run.store, tokenizer, whole)
+    assert not (tmp_path / "out").exists()

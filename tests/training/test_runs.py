@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from data_specs.spec import Cluster, Spec
 from tasks.storage.store import Store
 from tests import training_plan
-from tests.training_plan import PLAN, SHORT, TOKENIZER, spec
+from tests.training_plan import PLAN, SHORT, spec
 from tests.training_ranks import Job, Ranks
 from training import checkpoint, launch, log
 from training.checkpoint import CheckpointError
@@ -198,7 +198,7 @@ def test_a_disk_too_full_for_the_checkpoints_is_said_before_training(
     folder, _ = runs
     monkeypatch.setattr(Store, "free", lambda self: 10_000)
     with pytest.raises(launch.TrainingError, match=r"has 0 MiB free; checkpoints and export of this model need"):
-        launch.train(spec(), str(folder), PLAN, "full", TOKENIZER, False)
+        launch.train(spec(), str(folder), PLAN, "full", training_plan.pin(Store(str(folder))), False)
 
 
 @pytest.mark.parametrize(
@@ -231,16 +231,16 @@ def test_of_workers_errors_ours_is_told_else_the_death_before_the_lost_connectio
 
 
 def test_gpus_that_are_asked_for_and_are_not_there_are_an_error_before_training(tmp_path: Path) -> None:
-    training_plan.write(Store(str(tmp_path)), phases=(6,))
+    training_plan.write(store := Store(str(tmp_path)), phases=(6,))
     with pytest.raises(launch.TrainingError, match=r"training\.workers is 2, but Ray has 0 GPUs: lower it, or set"):
-        launch.train(spec(workers=2, device="cuda"), str(tmp_path), PLAN, "ray", TOKENIZER, False)
+        launch.train(spec(workers=2, device="cuda"), str(tmp_path), PLAN, "ray", training_plan.pin(store), False)
 
 
 def test_ray_trains_and_the_export_loads_generates_and_has_the_loss_of_the_log(tmp_path: Path) -> None:
     store, seen = Store(str(tmp_path)), []
     training_plan.write(store, phases=(6,))
     chosen = spec(workers=2, zero=2, mixture={"shards": "rows"})
-    summary = launch.train(chosen, str(tmp_path), PLAN, "ray", TOKENIZER, False, seen.append)
+    summary = launch.train(chosen, str(tmp_path), PLAN, "ray", training_plan.pin(store), False, seen.append)
     assert [record["step"] for record in seen if record["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
     assert summary["steps"] == 6
     assert summary["tokens"] == sum(record["tokens"] for record in log.read(store, "ray"))
