@@ -3,8 +3,8 @@
 A small corpus is read, judged, tokenised, planned and trained on. Then every flip is met by the reader that a run uses
 for the file: it notices, or gives the same values (a bit that nothing depends on); other values without a word, or
 another kind of error, are failures. Three flips a kind are met by a command: a run that computes again what stands
-above the file, a query, `plan`, a training that goes on. A run may make a damaged file again, and then ends with the
-values of an undamaged one. Limits: no silent value, no other error, and 3 % of a run's CPU seconds.
+above the file, a query, `plan`, `funnel`, an export, a training that goes on. A run may make a damaged file again, and
+then ends with the values of an undamaged one. Limits: no silent value, no other error, and 3 % of a run's CPU seconds.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from click.testing import CliRunner
 
 from flows.cli import cli
 from flows.run import Run
+from tasks.engine import versions
+from tasks.engine.versions import Versions
 from tasks.storage import checksums, columns, manifest, store
 from tasks.storage.store import Store
 from tests import flips, small, training_ranks, whole
@@ -50,6 +52,12 @@ ABOVE = {
     "manifests": (),
     "pins": (),
     "pinned files": ("columns/domain@*", "columns/quality@*", "columns/held_out@*", "tokens/*"),
+    "counts": ("versions",),
+    "totals": ("versions/*/0*.json",),
+    "versions": (),
+    "lists of shards": (),
+    "lists of keys": (),
+    "listings": (),
 }
 """What is removed so that a run reads the files of a kind."""
 RETRAIN = {"samples": ("domain", "quality", "held_out")}
@@ -90,6 +98,7 @@ class Spent:
 
         places = [(columns, name) for name in ("_known", "_hold", "_hold_slices")]
         places += [(manifest, "sealed_lines"), (manifest, "unsealed_lines"), (store, "sealed"), (store, "unsealed")]
+        places += [(versions, "_named"), (versions, "_digest")]
         before = [getattr(module, name) for module, name in places]
         for (module, name), function in zip(places, before, strict=True):
             setattr(module, name, self.timed(function))
@@ -123,7 +132,8 @@ def answered(*command: str) -> str:
         said = result.output + repr(result.exception)
         raise (store.DamagedError if "damaged" in said or "pinned" in said else SystemError)(said)
     found = json.loads(result.output.splitlines()[-1])
-    return json.dumps(found if "rows" in found else [stage["state"] for stage in found["stages"]])
+    found.pop("to", None)
+    return json.dumps([stage["state"] for stage in found["stages"]] if "stages" in found else found)
 
 
 def reruns(spec: Path, kind: str) -> dict[str, Any]:
@@ -132,9 +142,15 @@ def reruns(spec: Path, kind: str) -> dict[str, Any]:
         for path in glob.glob(str(spec.parent / "store" / pattern)):
             shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
     run = whole.go(spec, retrain=RETRAIN.get(kind, ()))
-    found = {name: value for name, value in whole.content(run).items() if not name.startswith("pin ")}
     notes = [stage["note"] for stage in run.record["stages"] if "is made again" in stage["note"]]
-    return found | {"repaired": bool(notes)}
+    return values(run) | {"repaired": bool(notes)}
+
+
+def values(run: Run) -> dict[str, Any]:
+    """What a run came to, but for its pins, of which some flips make it learn one more."""
+    found = {name: value for name, value in whole.content(run).items() if not name.startswith("pin ")}
+    version = Versions(run.store, run.spec.name).read(run.record["version"]["version"])
+    return found | {name: version[name] for name in ("digest", "totals", "funnel")}
 
 
 def resumes(run: Run, kind: str) -> dict[str, Any]:
@@ -150,8 +166,8 @@ def resumes(run: Run, kind: str) -> dict[str, Any]:
 
 def by_command(made: Run, spec: Path, known: dict[str, list[flips.Case]]) -> Iterator[tuple[str, str, str]]:
     """(kind by command, outcome, what) of some flips a kind that commands meet."""
-    straight = {name: value for name, value in whole.content(made).items() if not name.startswith("pin ")}
-    query, plan = answered("query", str(spec), QUERY), answered("plan", str(spec))
+    straight, query, plan = values(made), answered("query", str(spec), QUERY), answered("plan", str(spec))
+    export, funnel = answered("export", str(spec), f"{spec.parent}-out"), answered("funnel", str(spec), "--by=channel")
     commands: list[tuple[str, str, Callable[[Path, Run], Any], Any]] = [
         *((kind, "run", lambda path, _, kind=kind: reruns(path, kind), straight) for kind in ABOVE),
         *(
@@ -160,8 +176,13 @@ def by_command(made: Run, spec: Path, known: dict[str, list[flips.Case]]) -> Ite
         ),
         *(
             (kind, "plan", lambda path, _: answered("plan", str(path)), plan)
-            for kind in ("manifests", "pins", "plan.json")
+            for kind in ("manifests", "pins", "plan.json", "listings")
         ),
+        *(
+            (kind, "export", lambda path, _: answered("export", str(path), str(path.parent / "out")), export)
+            for kind in ("documents", "columns", "versions", "lists of shards", "lists of keys")
+        ),
+        ("counts", "funnel", lambda path, _: answered("funnel", str(path), "--by=channel"), funnel),
         *(
             (kind, "resume", lambda _, run, kind=kind: resumes(run, kind), {"losses": losses(spec.parent / "store")})
             for kind in ("checkpoints", "log", "plan rows", "tokens")

@@ -13,7 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from flows.run import Run
+from tasks.engine.counts import totals
+from tasks.engine.next_version import tables
 from tasks.engine.reading import REFUSED, refused_path
+from tasks.engine.snapshot import Snapshot
+from tasks.engine.versions import COUNTS, Versions
 from tasks.planning.files import read_json, read_tokens
 from tasks.storage import checksums, columns
 from tasks.storage.columns import Recorded
@@ -57,7 +61,31 @@ def kinds(run: Run, training: str | None = None) -> dict[str, list[Case]]:
         read = partial(_pinned, store, pin["path"], pin["sha256"])
         found.setdefault("pinned files", []).append((pin["path"], read))
     found["refused records"] = refused(run)
+    found["listings"] = [(path, partial(store.json, path)) for path in store.walk("listings")]
+    found |= _versioned(Versions(store, run.spec.name))
     return found | _planned(run) | (_trained(store, training) if training else {}) | _documents(store)
+
+
+def _versioned(versions: Versions) -> dict[str, list[Case]]:
+    """The versions of a corpus: what each says, the lists of shards and keys that they share, and what was counted."""
+    found: dict[str, list[Case]] = {}
+    for facts in versions.all():
+        snapshot, path = Snapshot(versions, facts), f"{versions.folder}/{facts['version']:06d}.json"
+        found.setdefault("versions", []).append((path, partial(versions.read, facts["version"])))
+        for generation in facts["generations"]:
+            name, keys = generation["names"], generation["keys"]
+            path = f"{versions.folder}/shards/{name}.parquet"
+            found.setdefault("lists of shards", []).append((path, partial(_shards, versions, name)))
+            for key in keys.values():
+                path = f"{versions.folder}/keys/{key}.bin"
+                found.setdefault("lists of keys", []).append((path, partial(versions.keys, key)))
+            path = f"{versions.folder}/totals/{keys[COUNTS]}.json"
+            found.setdefault("totals", []).append((path, partial(_totals, versions, snapshot, keys[COUNTS])))
+        output = snapshot.outputs[COUNTS]
+        found.setdefault("counts", []).extend(
+            (output.path(place), partial(_counted, snapshot, place)) for place in range(len(snapshot.shards))
+        )
+    return found
 
 
 def refused(run: Run) -> list[Case]:
@@ -116,6 +144,20 @@ def _sample(store: Store, path: str, entry: dict[str, Any]) -> Any:
 def _slices(store: Store, path: str, entry: dict[str, Any]) -> Any:
     batches = columns.read_slices(store, path, dict(enumerate(entry["slices"].values())))
     return [pa.Table.from_batches([batch]).to_pylist() for batch in batches]
+
+
+def _shards(versions: Versions, name: str) -> Any:
+    return columns.digests(versions.shards(name))
+
+
+def _totals(versions: Versions, snapshot: Snapshot, name: str) -> Any:
+    """As a run has them: where they are damaged, they are summed again."""
+    places = range(len(snapshot.shards))
+    return versions.totals(name) or totals(tables(snapshot, snapshot.outputs[COUNTS], places))
+
+
+def _counted(snapshot: Snapshot, place: int) -> Any:
+    return [columns.digests(table) for _, table in tables(snapshot, snapshot.outputs[COUNTS], [place])]
 
 
 def _manifest(store: Store, folder: str) -> Any:

@@ -257,7 +257,11 @@ class Pipeline:
 
     def counted(self, counts: Counts) -> Output:
         """What is known of the counts of each shard, and the next jobs for them."""
-        return self._by_shard(counts, "count", f"counts/{counts.name}@{counts.fingerprint}", ".parquet", counts.reads)
+        return self._by_shard(counts, "count", self.counts_folder(counts), ".parquet", counts.reads)
+
+    @staticmethod
+    def counts_folder(counts: Counts) -> str:
+        return f"counts/{counts.name}@{counts.fingerprint}"
 
     def _by_shard(
         self, stage: Stage | Counts, kind: Literal["shard", "count"], folder: str, suffix: str, reads: Sequence[str]

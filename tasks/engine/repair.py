@@ -23,6 +23,8 @@ class Repair:
 
     def __init__(self, pipeline: Pipeline, compute: Callable[[str], object]) -> None:
         self.pipeline, self.compute = pipeline, compute
+        self.counted: dict[str, str] = {}
+        """Folders of what is counted, which is no stage, and by which name it is computed."""
         self.seen: set[str] = set()
         self.notes: list[str] = []
         """What was made again, and has not been said of a stage."""
@@ -31,6 +33,7 @@ class Repair:
         """Make the damaged files again. Raises DamagedError where that cannot be, or where a file is damaged anew."""
         names = ["documents", *(node.name for node in self.pipeline.nodes)]
         owners = {folder: name for name in names for folder in garbage_collection.folders(self.pipeline, name)}
+        owners |= self.counted
         found: dict[str, list[str]] = {}
         alone = {f"{shard.stored}.parquet" for shard in self.pipeline.shards if shard.stored}
         for path in damage.paths:

@@ -75,6 +75,7 @@ class Execution:
         self.results: list[StageResult] = []
         self.jobs: Counter[str] = Counter()
         """Jobs done, by stage."""
+        self._counts: Counts | None = None
         self.repair = Repair(pipeline, self._compute)
 
     def documents(self) -> StageResult:
@@ -110,7 +111,9 @@ class Execution:
 
     def count(self, counts: Counts) -> Output:
         """Count what is in the shards that are new or changed."""
-        self._run_all(counts.name, lambda: self.pipeline.counted(counts))
+        self._counts = counts
+        self.repair.counted = {self.pipeline.counts_folder(counts): counts.name}
+        self._compute(counts.name)
         return self.pipeline.counted(counts)
 
     def _learn(self, node: Node, started: float) -> StageResult:
@@ -149,6 +152,8 @@ class Execution:
         """Compute what is missing of a stage; returns how many jobs that took."""
         if name == "documents":
             return self._run_all(name, self.pipeline.documents)
+        if (counts := self._counts) and name == counts.name:
+            return self._run_all(name, lambda: self.pipeline.counted(counts))
         return self._run_all(name, lambda: self.pipeline.resolve(self.pipeline.node(name)))
 
     def _run_all(self, name: str, resolve: Callable[[], Output]) -> int:

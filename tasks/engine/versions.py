@@ -9,6 +9,7 @@ own, named by their digest: what a version has in common with the one before is 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,8 @@ from tasks.engine.stage import digest
 from tasks.storage import columns
 from tasks.storage.checksums import sealed
 from tasks.storage.store import DamagedError, Store, StoreError
+
+log = logging.getLogger("sluice")
 
 ACCEPTED, REFUSED = "accepted", "refused"
 COUNTS = "counts"
@@ -65,6 +68,8 @@ class Versions:
         except FileNotFoundError:
             known = ", ".join(map(str, self.numbers())) or "none"
             raise VersionError(f"{self.lineage} has no version {number}; there are {known}") from None
+        except DamagedError:
+            raise _damaged(self._path(number)) from None
 
     def all(self) -> list[Facts]:
         """Every version, oldest first."""
@@ -144,9 +149,14 @@ class Versions:
 
     def totals(self, name: str) -> Any:
         """What was counted of a generation, by the digest of its counts' keys; None where nobody did."""
+        path = f"{self.folder}/totals/{name}.json"
         try:
-            return self.store.json(f"{self.folder}/totals/{name}.json")["totals"]
+            return self.store.json(path)["totals"]
         except FileNotFoundError:
+            return None
+        except DamagedError as damage:
+            log.warning("%s: it is summed again", damage)
+            self.store.remove(path)
             return None
 
     def put_totals(self, name: str, totals: Any) -> None:
