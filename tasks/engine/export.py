@@ -7,6 +7,7 @@ file is there whole or not at all, and noted in a manifest of the export's own; 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -30,10 +31,12 @@ from tasks.engine.runner import StageError
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
 from tasks.engine.views import View
-from tasks.storage.checksums import Summed
+from tasks.storage.checksums import Summed, of_file
 from tasks.storage.columns import ROW_GROUP
 from tasks.storage.manifest import MISSING, QUARANTINED, Manifest
 from tasks.storage.store import Store
+
+log = logging.getLogger("sluice")
 
 VERSION = 1
 """Raised when the same documents give other bytes."""
@@ -170,8 +173,8 @@ class Export:
         ended = self.target.json("export.json")
         if ended.get("identity") != found.identity:
             raise TargetError(f"{self._where} holds another export (export.json); name a new folder, or empty this one")
-        sizes = {f"data/{name}": size for name, size in self.target.list("data").items()}
-        if any(sizes.get(name) != facts["bytes"] for name, facts in ended["files"].items()):
+        sizes = self.target.list("data")
+        if not all(self._whole(name, facts, sizes) for name, facts in ended["files"].items()):
             return False
         found.files, found.counts, found.ended = ended["files"], ended["counts"], True
         return True
@@ -192,8 +195,18 @@ class Export:
         return {
             entry["key"]: {name: entry[name] for name in ("rows", "bytes", "checksum", "counts")}
             for entry in entries
-            if not entry["rows"] or data.get(entry["key"].removeprefix("data/")) == entry["bytes"]
+            if not entry["rows"] or self._whole(entry["key"], entry, data)
         }
+
+    def _whole(self, name: str, facts: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
+        """Whether a file is there as it was written; in an object store, which sees to that itself, by its size."""
+        if sizes.get(name.removeprefix("data/")) != facts["bytes"]:
+            return False
+        local = self.target.local(name)
+        if local is None or of_file(local) == facts["checksum"]:
+            return True
+        log.warning("%s is damaged and is made again", redacted(str(local)))
+        return False
 
     # -- what is exported --------------------------------------------------------------------------------------------
 
