@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from data_specs.load import SpecError, load
 from data_specs.spec import OWN_REASONS
@@ -100,6 +101,14 @@ def imported(name: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleTy
     monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
     return module
+
+
+def test_containers_are_given_the_time_that_a_run_needs_to_end() -> None:
+    compose = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    assert compose["services"]["worker"]["stop_grace_period"] == "30s"
+    commands = re.findall(r"docker run .*sluice (?:make|sluice) run.*", (ROOT / "README.md").read_text())
+    assert commands
+    assert all(" --init --stop-timeout 30 " in command for command in commands)
 
 
 def test_a_filter_is_added_to_the_letter_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,6 +304,17 @@ def test_a_run_tells_its_record_as_json_on_the_last_line(runs: dict[str, tuple[i
     assert all(losses.keys() == {"first", "last", "documents", "tokens"} for losses in training["held_out"].values())
     plan, train = record["stages"][-2:]
     assert (train["shards"], train["rows"]) == (0, plan["rows"])
+    losses, evaluated = shown_losses(Path(training["export"]).parents[1] / "records" / record["run"])
+    assert losses[0] == ["channel", "tokens", "first step", "last step", "held out first", "held out last"]
+    assert evaluated[0] == ["channel", "evaluated on"]  # a table with this column, too, is clipped by Prefect's page
+    assert {row[0] for row in losses[2:]} == {row[0] for row in evaluated[2:]} == {"code", "zh", "en"}
+
+
+def shown_losses(record: Path) -> list[list[list[str]]]:
+    """The tables of the page of losses in Prefect's UI, row by row."""
+    parts = (record / "channel_losses.md").read_text().split("\n\n")
+    tables = [part.strip().splitlines() for part in parts if part.startswith("|")]
+    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in table] for table in tables]
 
 
 def test_a_run_shows_funnel_mixture_losses_and_where_things_are(runs: dict[str, tuple[int, str, str]]) -> None:

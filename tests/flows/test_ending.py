@@ -65,7 +65,8 @@ class Begun:
         known = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
         with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
             self.process = subprocess.Popen(
-                [SLUICE, "run", str(folder / "small.yaml"), "--json", *settings],
+                # also where the tests run in the background, or under nohup, which ignore some signals
+                ["env", "--default-signal", SLUICE, "run", str(folder / "small.yaml"), "--json", *settings],
                 env=known | home | environment,
                 stdout=out,
                 stderr=err,
@@ -221,6 +222,31 @@ def test_a_ray_that_dies_is_one_line_with_the_remedy(tmp_path: Path, name: str) 
     assert run.record["status"] == "failed"
     assert "run again" in run.record["error"]
     assert "Traceback" not in run.err
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_ray_that_dies_while_a_training_runs_is_one_line_with_the_remedy(copied: Path, name: str) -> None:
+    settings = (*LONG, "--set=training.checkpoint.every=2")
+    with begun(copied.parent, *settings) as run:
+        run.says("train: loss")
+        for process in marked(run.mark):
+            if process.name() == name:
+                process.kill()
+        died = time.monotonic()
+        run.ends(1)
+        print(f"ended within {time.monotonic() - died:.1f} s: {run.record['error']}")
+    assert run.record["status"] == "failed"
+    assert "run again to go on from" in run.record["error"]
+    assert "Traceback" not in run.err
+    with begun(copied.parent, *settings) as run:
+        run.says("train: loss")
+        run.signal(signal.SIGINT, True)
+        run.was_interrupted()
+    [trained] = [path.name for path in (copied.parent / "store" / "runs").glob("small-*")]
+    starts = [r["step"] for r in log.records(Run.of(str(copied)).store, trained) if r["kind"] == "start"]
+    assert starts[0] == -1
+    assert starts[1] > 0
 
 
 MOMENTS = {

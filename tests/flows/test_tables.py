@@ -53,6 +53,12 @@ def test_a_funnel_of_many_sources_fits_a_line_and_shows_every_number(
         assert {row: value for row, value in shown[name].items() if value} == {row: f"{n:,}" for row, n in rows.items()}
 
 
+def test_a_source_may_be_called_all(capsys: pytest.CaptureFixture[str]) -> None:
+    summary.show_funnel(funnel(["all", "web"]))
+    [head] = [line for line in capsys.readouterr().out.splitlines() if "┃" in line]
+    assert [name.strip() for name in head.strip("┃").split("┃")] == ["", "all sources", "all", "web"]
+
+
 def test_a_plan_fits_a_line_and_long_reasons_stand_below_it(computed: Any) -> None:
     spec, _ = computed
     rules = [f"--set=rules.short=domain <> 'code' and words < 41 and words not in ({', '.join(map(str, range(99)))})"]
