@@ -138,7 +138,7 @@ class Member:
 
     def _goes_on(self) -> bool:
         """Whether another member follows that does not begin with a record; it is read next."""
-        head = self._input.read_at(self.end, 8)
+        head = self._input.read_at(self.end, 16)
         if not self._packing.magic.match(head) or self._input.begins(self.end, self._packing) is not False:
             return False
         self._unpacker.renew()

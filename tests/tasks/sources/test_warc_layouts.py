@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import re
@@ -233,3 +234,14 @@ def test_a_range_without_a_member_is_not_sought_beyond_its_end(monkeypatch: pyte
     file: Any = Told(data)
     assert Input(file).member(1_000_000, 1_500_000) is None
     assert 1_500_000 <= file.furthest < 2_100_000
+
+
+def test_records_go_on_from_one_stream_of_bzip2_to_the_next() -> None:
+    whole = archive(PAGES[:6], compressed=False)
+    streams = [bz2.compress(whole[start : start + 1500]) for start in range(0, len(whole), 1500)]
+    plain, cut = (
+        [(item.url, item.block) for item in found(data) if isinstance(item, Record)]
+        for data in (whole, b"".join(streams))
+    )
+    assert cut == plain
+    assert len(plain) == 6
