@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -133,6 +133,22 @@ class JsonlSource(CompressedSource):
     beginning and is never split: one above some 300 MB is better cut into many (`split --line-bytes=256M --filter`)."""
 
 
+class MediawikiSource(CompressedSource):
+    """Dumps of MediaWiki, as Wikipedia's `pages-articles`: XML, plain or compressed (.bz2, .gz, .zst, .xz); one
+    document an article, its text without markup. `docs/sources.md` says what is kept of it."""
+
+    columns: ClassVar[dict[Name, ColumnType]] = {"categories": "string"}
+
+    kind: Literal["mediawiki"]
+    namespaces: tuple[int, ...] = (0,)
+    """Numbers of the namespaces whose pages are read: 0 are articles, 4 pages about the wiki, 12 help."""
+    largest: Annotated[Bytes, Field(ge=1, le=8 * 2**20)] = 4 * 2**20
+    """Pages above this many bytes of XML are dropped as too large; MediaWiki itself takes 2 MiB of wikitext."""
+    shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
+    """Bytes of a range of a file. A dump in pieces (`multistream`) or not compressed is cut into ranges; one that was
+    compressed as a whole is one shard whatever its size, and is better had in pieces."""
+
+
 class FolderSource(SourceSettings):
     """Text files; one document a file."""
 
@@ -156,4 +172,6 @@ class HtmlSource(SourceSettings):
     files would fill four times as many."""
 
 
-Source = Annotated[WarcSource | JsonlSource | ParquetSource | HtmlSource | FolderSource, Field(discriminator="kind")]
+Source = Annotated[
+    WarcSource | JsonlSource | ParquetSource | HtmlSource | FolderSource | MediawikiSource, Field(discriminator="kind")
+]

@@ -9,15 +9,18 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import pytest
 import yaml
 
 from data_specs.load import SpecError, load
+from data_specs.sources import Source
 from data_specs.spec import OWN_REASONS
 from tasks import registry
 from tasks.engine import worker
@@ -109,6 +112,19 @@ def test_containers_are_given_the_time_that_a_run_needs_to_end() -> None:
     commands = re.findall(r"docker run .*sluice (?:make|sluice) run.*", (ROOT / "README.md").read_text())
     assert commands
     assert all(" --init --stop-timeout 30 " in command for command in commands)
+
+
+def test_every_source_on_the_page_of_sources_is_read_by_a_reader_of_its_kind(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "sources.md").read_text()
+    kinds = set()
+    for number, text in enumerate(re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)):
+        spec = tmp_path / f"{number}.yaml"
+        spec.write_text(f"name: docs\nsources:\n{textwrap.indent(text, '  ')}channels: {{all: 'true'}}\n")
+        found = load(spec)
+        registry.readers(found)
+        kinds |= {getattr(each, "kind", "") for each in found.sources.values()}
+    known = get_args(get_args(Source)[0])
+    assert kinds == {kind for each in known for kind in get_args(each.model_fields["kind"].annotation)}
 
 
 def test_a_filter_is_added_to_the_letter_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

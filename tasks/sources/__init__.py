@@ -1,8 +1,8 @@
 """Sources: where records become documents, or are counted out with a reason.
 
-One reader per source lists its shards and reads them: `warc` (pages, with their extraction), `jsonl`, `parquet`, and
-folders of `html`, `text` and `code`. Every record is accounted for, and a document's id does not depend on how files
-are cut into shards.
+One reader per source lists its shards and reads them: `warc` (pages, with their extraction), `jsonl`, `parquet`,
+`mediawiki`, and folders of `html`, `text` and `code`. Every record is accounted for, and a document's id does not
+depend on how files are cut into shards.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from data_specs.sources import (
     FolderSource,
     HtmlSource,
     JsonlSource,
+    MediawikiSource,
     ParquetSource,
     SourceSettings,
     UrlList,
@@ -27,6 +28,7 @@ from tasks.sources.base import TYPES, Reader
 from tasks.sources.folder import FolderReader
 from tasks.sources.html import HtmlReader
 from tasks.sources.jsonl import JsonlReader
+from tasks.sources.mediawiki import MediawikiReader
 from tasks.sources.parquet import ParquetReader
 from tasks.sources.warc import WarcReader
 
@@ -38,6 +40,7 @@ _READERS: dict[type[SourceSettings], type[Reader]] = {
     JsonlSource: JsonlReader,
     ParquetSource: ParquetReader,
     HtmlSource: HtmlReader,
+    MediawikiSource: MediawikiReader,
     FolderSource: FolderReader,
 }
 

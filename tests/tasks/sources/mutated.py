@@ -2,9 +2,9 @@
 
     python -m tests.tasks.sources.mutated ORIGIN FIRST END
 
-reads the cases FIRST to END (excluded) of an origin of records (`built` by the tests, or the path of the folder of real
-data), and writes two lines of JSON for each: what it is before it is read, and then what was found. Memory is that of
-the whole process at the peak of a case (VmHWM), with the interpreter and all that was imported.
+reads the cases FIRST to END (excluded) of an origin of records (`built` by the tests, a kind of DUMPS, or the path of
+the folder of real data), and writes two lines of JSON for each: what it is before it is read, and then what was found.
+Memory is that of the whole process at the peak of a case (VmHWM), with the interpreter and all that was imported.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from typing import IO, Any
 
 import orjson
 
-from data_specs.sources import JsonlSource, WarcSource
+from data_specs.sources import JsonlSource, MediawikiSource, SourceSettings, WarcSource
 from data_specs.stages import Extract
-from tasks.engine.stage import DOCUMENTS
 from tasks.extraction.child import Child
 from tasks.sources import Read, Reader, archive, reader
 from tasks.sources.archive import Record
 from tasks.sources.warc import WarcReader
-from tests.tasks.sources import mutations
+from tests.tasks.sources import dumps, mutations
 from tests.tasks.sources.mutations import Page
 from tests.tasks.sources.packings import packed
 from tests.tasks.sources.test_sources import archive as written
@@ -44,9 +43,15 @@ CRASH = 6 * 2**30
 """Bytes of address space, so that a reader without bounds ends and not the machine."""
 REAL = ("resiliparse-warcfile", "whirlwind", "aut-example", "dolma-0000", "pywb-iana", "ukwa-wpmain")
 LINES = ("labels/weborganizer_dclm_pages", "text/zh_tech_news_lctt", "text/zh_hant_wiki_drcd", "text/en_brown_15genres")
+NULL = ("url", "title", "date", "author", "site")
 _FEW, _LONGEST = 40, 200_000
 """Records of a real file, and bytes of one, at most."""
 _TAG = re.compile("<[^<>]*>")
+
+DUMPS: dict[str, tuple[type[SourceSettings], list[bytes]]] = {
+    "mediawiki": (MediawikiSource, dumps.wiki()),
+}
+"""Kinds of large files: their settings, and the parts that one is put together from."""
 
 
 class Stripped(Child):
@@ -64,6 +69,8 @@ _RANDOM = re.compile(rb"<urn:uuid:[0-9a-f-]{36}>")
 
 def records(origin: str) -> tuple[list[bytes], list[bytes]]:
     """Records of WARC with an HTTP response, and lines of JSON."""
+    if origin in DUMPS:
+        return [], []
     if origin == "built":
         made = written([words(60 + number, number) for number in range(8)], compressed=False)
         made = _RANDOM.sub(b"<urn:uuid:00000000-0000-0000-0000-000000000000>", made)  # so that a seed gives one case
@@ -95,6 +102,8 @@ def _responses(parts: list[bytes]) -> list[bytes]:
 def case(seed: int, origin: str, pages: list[bytes], lines: list[bytes]) -> tuple[str, bytes, str]:
     """The name of a file, its bytes, and what was done to them."""
     rng = random.Random(seed)
+    if origin in DUMPS:
+        return _dump(rng, origin)
     number, done, made = rng.choice([1, 1, 2, 4]), [], []
     kind = "warc" if rng.random() < 0.6 else "jsonl"
     for _ in range(number):
@@ -114,7 +123,36 @@ def case(seed: int, origin: str, pages: list[bytes], lines: list[bytes]) -> tupl
     return f"{kind}.{suffix}".rstrip("."), data, f"{kind} {suffix or 'plain'} {how}: {', '.join(done) or 'nothing'}"
 
 
+def _dump(rng: random.Random, kind: str) -> tuple[str, bytes, str]:
+    head, *parts, end = DUMPS[kind][1]
+    made, done = [], list[str]()
+    for part in rng.sample(parts, rng.choice([1, 2, 4])):
+        mutation = rng.choice([None, mutations.flipped, _grown, _doubled])
+        made.append(mutation(rng, part) if mutation else part)
+        done.append(mutation.__name__ if mutation else "nothing")
+    if rng.random() < 0.1:
+        head = mutations.flipped(rng, head)
+    data, suffix, how = packed(rng, [head, *made, end])
+    return f"{kind}.xml.{suffix}".rstrip("."), data, f"{kind} {suffix or 'plain'} {how}: {', '.join(done)}"
+
+
+def _grown(rng: random.Random, part: bytes) -> bytes:
+    at, more = rng.randrange(len(part)), mutations.filler(rng)
+    more = more if rng.random() < 0.3 else more.replace("<", "&lt;").replace("\0", "")
+    return part[:at] + more.encode(errors="ignore") + part[at:]
+
+
+def _doubled(rng: random.Random, part: bytes) -> bytes:
+    """A piece between two tags, many times over."""
+    edges = [found.start() for found in re.finditer(rb"[<{\[]", part)]
+    start, end = sorted(rng.sample(edges, 2))
+    return part[:start] + part[start:end] * rng.choice([2, 100, 2000]) + part[end:]
+
+
 def source(path: Path, shard: int = 2**40) -> Reader:
+    if kind := DUMPS.get(path.name.partition(".")[0]):
+        settings = kind[0].model_validate({"kind": path.name.partition(".")[0], "paths": str(path), "shard": shard})
+        return reader("web", settings, Extract())
     if path.name.startswith("jsonl"):
         return reader("web", JsonlSource(kind="jsonl", paths=str(path), shard=shard), Extract())
     found = reader("web", WarcSource(kind="warc", paths=str(path), shard=shard), Extract())
@@ -129,13 +167,13 @@ def read_all(found: Reader) -> list[Read]:
 
 def check(found: Reader, read: Read) -> None:
     """What holds of documents whatever they were made of. That the ledger balances, `Read` itself demands."""
-    assert read.documents.schema.equals(DOCUMENTS)
+    assert read.documents.schema.equals(found.writes)
     read.documents.validate(full=True)
     rows = read.documents.to_pylist()
     assert len({row["id"] for row in rows}) == len(rows)
     for row in rows:
         assert row["text"]
-        assert {name for name, value in row.items() if value is None} <= {"url", "title", "date", "author", "site"}
+        assert {name for name, value in row.items() if value is None} <= {*NULL, *found.own}
         for value in (row["text"], row["title"] or ""):
             assert unicodedata.is_normalized("NFC", value)
             assert "\0" not in value

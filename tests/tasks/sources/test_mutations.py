@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.tasks.sources.mutated import DUMPS
+
 ROOT = Path(__file__).parents[3]
 SECONDS = 2
 """Of CPU time for a record, outside of the extraction, which has a process of its own."""
@@ -52,6 +54,18 @@ def test_mutated_records_cost_themselves_alone() -> None:
 
 def test_mutated_real_records_cost_themselves_alone(shared: Path) -> None:
     assert not faults(str(shared), 0, 100)
+
+
+@pytest.mark.parametrize("kind", DUMPS)
+def test_mutated_dumps_cost_themselves_alone(kind: str) -> None:
+    assert not faults(kind, 0, 100)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("first", range(0, EACH, BATCH))
+@pytest.mark.parametrize("kind", DUMPS)
+def test_thousands_of_mutated_dumps_cost_themselves_alone(kind: str, first: int) -> None:
+    assert not faults(kind, first, first + BATCH)
 
 
 @pytest.mark.chaos

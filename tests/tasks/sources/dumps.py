@@ -1,0 +1,55 @@
+"""Dumps as sites publish them, made by the tests: a header, elements, and an end."""
+
+from __future__ import annotations
+
+from xml.sax.saxutils import escape
+
+HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="en">
+  <siteinfo>
+    <sitename>Wikipedia</sitename>
+    <base>https://en.wikipedia.org/wiki/Main_Page</base>
+    <namespaces>
+      <namespace key="0" case="first-letter" />
+      <namespace key="6" case="first-letter">Datei</namespace>
+      <namespace key="14" case="first-letter">Kategorie</namespace>
+    </namespaces>
+  </siteinfo>
+"""
+ARTICLE = """{{Infobox river|name=River %(n)s}}
+'''River %(n)s''' is a [[river]] of {{convert|%(n)s|km|mi}}.<ref>{{cite web|url=x}}</ref>
+
+== Course ==
+It passes [[Town (north)|the town]] & the <math>a < b_%(n)s</math> hills, 河流%(n)s -{zh-hans:计算机;zh-hant:電腦}-.
+* one
+* two
+{| class="wikitable"
+! Year !! Flow
+|-
+| 1990 || %(n)s
+|}
+== References ==
+{{reflist}}
+[[Kategorie:Rivers]] [[Category:Number %(n)s]] [[Datei:a.jpg|thumb|seen]]"""
+
+
+def page(
+    title: str, text: str, namespace: int = 0, extra: str = "", model: str = "wikitext", revisions: int = 1
+) -> str:
+    """A page, its last revision that of the text."""
+    texts = [f"old {number}" for number in range(revisions - 1)] + [text]
+    made = "".join(
+        f"    <revision>\n      <id>{number}</id>\n      <timestamp>202{number}-03-01T00:00:00Z</timestamp>\n"
+        f"      <model>{model}</model>\n      <format>text/x-wiki</format>\n"
+        f'      <text bytes="{len(each.encode())}" xml:space="preserve">{escape(each)}</text>\n    </revision>\n'
+        for number, each in enumerate(texts)
+    )
+    head = f"    <title>{escape(title)}</title>\n    <ns>{namespace}</ns>\n    <id>7</id>\n{extra}"
+    return f"  <page>\n{head}{made}  </page>\n"
+
+
+def wiki(articles: int = 6) -> list[bytes]:
+    """The parts of a dump: its header, pages, and its end."""
+    pages = [page(f"River {number}", ARTICLE % {"n": number}) for number in range(articles)]
+    others = [page("Old name", "#REDIRECT [[River 1]]", extra='    <redirect title="River 1" />\n')]
+    others += [page("Talk:River 1", "so", namespace=1), page("Style.css", "a {}", model="css")]
+    return [part.encode() for part in (HEAD, *pages, *others, "</mediawiki>\n")]

@@ -1,0 +1,101 @@
+"""Wikitext to text: what each mark becomes, and that no page takes more than time of its length."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tasks.sources.wikitext import plain
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "text"),
+    [
+        ("'''Bold''' and ''slanted'' ''''' both'''''", "Bold and slanted both"),
+        ("a [[Bar (baz)|bar]], [[bars]] and [[:Category:Bars]]", "a bar, bars and Category:Bars"),
+        ("[[File:A.jpg|thumb|The [[caption]] of {{x}}]]text[[de:Andere]]", "text"),
+        ("[https://example.org/a label] [https://example.org/b] https://example.org/c", "label https://example.org/c"),
+        ("said<ref name=a>Note, {{cite|x}}</ref> so<ref name=a/>.<!-- hidden -->", "said so."),
+        ("He (born {{circa|1900}}; {{IPAc-en|x}}) ran {{convert|5|to|6|km|mi}}.", "He (born c. 1900) ran 5 to 6 km."),
+        ("A ({{lang-el|άλφα}}, {{zh|t=x}}) and {{lang|fr|un mot}}", "A (άλφα) and un mot"),
+        ("{{Infobox\n| a = [[b]]\n| c = {{d|e}}\n|}}\ntext", "text"),
+        ("${{formatnum:{{Inflation|US|3}}}} {{formatnum:1000}}", "$ 1000"),
+        ("H<sub>2</sub>O, 10<sup>6</sup>, x<sup>n + 1</sup>", "H_2O, 10^6, x^{n + 1}"),
+        ("so <math>a &lt; \\frac{b}{{c}}</math> holds", "so $a < \\frac{b}{{c}}$ holds"),
+        ("<nowiki>[[as it is]] &amp; {{so}}</nowiki>", "[[as it is]] & {{so}}"),
+        ("<syntaxhighlight lang=py>\nif a:\n    b = '''[[c]]'''\n</syntaxhighlight>", "if a:\n    b = '''[[c]]'''"),
+        ("* one\n** two\n# a\n#* x\n# b\n: said\n;term", "- one\n  - two\n1. a\n  - x\n2. b\nsaid\nterm"),
+        ("one\n\n== Empty ==\n=== Deeper ===\n== Full ==\ntext", "one\n\nFull\n\ntext"),
+        ("one\n== References ==\n=== Books ===\n* book\n== Then ==\ntwo", "one\n\nThen\n\ntwo"),
+        ("一\n== 参考文献 ==\n* 书\n== 生平 ==\n二", "一\n\n生平\n\n二"),
+        ("{|\n|+ Title\n! A !! B\n|-\n| x=1 | 1 || [[two|2]]\n| 3<br>4\n|}", "Title\nA | B\n1 | 2 | 3 4"),
+        ('{| class="infobox"\n| a || b\n|}\ntext', "text"),
+        ("{|\n| a\n{|\n| inner\n|}\n|}", "a inner"),
+        ("-{zh-hans:计算机; zh-hant:電腦;}-，-{原样}--{H|zh-cn:甲;zh-tw:乙}-", "计算机，原样"),
+        ("鲁迅（{{bd|1881年|9月25日|1936年|10月19日}}），{{le|甲|A}}", "鲁迅（1881年9月25日－1936年10月19日），甲"),
+        ("{{never closed [[link]] and {| too", "{{never closed link and {| too"),
+        ("closed }} before ]] it |} opens }-", "closed }} before ]] it |} opens }-"),
+        ("[[a|b {{c}} ''d'' ]] [[File:x|[[y]] z]]e", "b d e"),
+        ("{{{1|kept}}} {{{2}}} {{{{{1|x}}}|y}}", "kept"),
+        ("a &lt;b&gt;&nbsp;c &#127;0&#127; <ref>n</ref>", "a <b> c 0"),
+        ("__NOTOC__ text ---\n----\nmore", "text ---\nmore"),
+    ],
+)
+def test_each_mark_becomes_what_is_read_there(wikitext: str, text: str) -> None:
+    found = plain(wikitext).text
+    assert " ".join(found.replace("\xa0", " ").split(" ")).strip() == text
+
+
+def test_categories_are_told_beside_the_text_by_the_names_that_a_dump_gives() -> None:
+    page = plain("text [[Category:One two|key]][[分类:三]][[Категория:Четыре_пет]]", categories={"категория"})
+    assert (page.text, page.categories) == ("text", ["One two", "三", "Четыре пет"])
+
+
+PIECES = (
+    *(
+        "{{",
+        "{{{",
+        "[[",
+        "{|\n",
+        "\n{|\n|",
+        "<!--",
+        "<ref>",
+        "<ref ",
+        "</ref>",
+        "|",
+        "'''",
+        "-{",
+        "}-",
+        "{{a|",
+        "\n|}",
+        "}}",
+    ),
+    *(
+        "]]",
+        "==",
+        "= ",
+        "\n*",
+        "\n;",
+        "[http://",
+        "<",
+        "&",
+        "(",
+        "( ",
+        "（，",
+        " ",
+        " |",
+        "\x7f",
+        "[[a|",
+        "<math>",
+        "<sub>",
+    ),
+    *("\n!!a||", "{{lang|x|", "&#127;0&#127;", "__A", "<rt>", "\n=", "<td>", "[[File:"),
+)
+
+
+def test_no_page_takes_more_than_time_of_its_length() -> None:
+    for piece in PIECES:
+        begun = time.process_time()
+        assert len(plain("gold " + piece * (200_000 // len(piece))).text) < 10**6
+        assert time.process_time() - begun < 2, repr(piece)
