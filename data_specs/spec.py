@@ -23,6 +23,7 @@ from data_specs.stages import (
     Gates,
     Kind,
     Normalise,
+    PersonalData,
     Quality,
     Stage,
 )
@@ -152,7 +153,7 @@ class Spec(Settings):
     @property
     def texts(self) -> list[str]:
         """Columns of text: the source's, and those of stages that rewrite it."""
-        rewriting = self.of_kind(Normalise) | self.of_kind(Custom)
+        rewriting = self.of_kind(Normalise) | self.of_kind(PersonalData) | self.of_kind(Custom)
         return ["text", *rewriting]
 
     @property

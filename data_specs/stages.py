@@ -7,7 +7,7 @@ What is here belongs to a stage's fingerprint, but for what `Stage` says. Stages
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -176,6 +176,33 @@ class Normalise(Stage):
     """Script of Chinese, by OpenCC's tables of phrases; null: as it is."""
 
 
+Identifying = Literal["key", "email", "iban", "id_number", "bank_card", "phone", "ip_address"]
+"""A kind of personal data, in the order in which they are looked for."""
+
+
+class PersonalData(Stage):
+    """A new text, named as the stage, with marks in the place of what identifies a person or opens a door, and how many
+    of each kind there were (`email_count`, ...)."""
+
+    kind: Literal["personal_data"] = "personal_data"
+    replace: Annotated[dict[Identifying, str], Field(min_length=1)] = {
+        "key": "<KEY>",
+        "email": "<EMAIL>",
+        "iban": "<IBAN>",
+        "id_number": "<ID_NUMBER>",
+        "bank_card": "<BANK_CARD>",
+        "phone": "<PHONE>",
+        "ip_address": "<IP_ADDRESS>",
+    }
+    """Kind -> its mark, of the kinds that are looked for: keys and tokens (by the prefixes that services give them,
+    private keys, what is assigned to names such as `password`), e-mail addresses, IBANs, Chinese identity numbers, bank
+    cards, phone numbers (international, and of mainland China), public IP addresses."""
+
+    def marks(self) -> dict[str, str]:
+        """Kind -> mark, in the order in which they are looked for, whatever the order they are written in."""
+        return {kind: self.replace[kind] for kind in get_args(Identifying) if kind in self.replace}
+
+
 class Ensemble(Stage):
     """Scores of several columns as one, named as the stage: each value by its percentile rank, then the highest or the
     mean (FineWeb-HQ and Ultra-FineWeb combine scorers so). Ranks are of the corpus as it was first seen, pinned."""
@@ -208,7 +235,17 @@ class Custom(Stage):
 
 
 Kind = Annotated[
-    Extract | Language | Signals | Composition | Domain | Quality | Duplicates | Normalise | Ensemble | Custom,
+    Extract
+    | Language
+    | Signals
+    | Composition
+    | Domain
+    | Quality
+    | Duplicates
+    | Normalise
+    | PersonalData
+    | Ensemble
+    | Custom,
     Field(discriminator="kind"),
 ]
 """A stage of any kind."""
@@ -222,6 +259,7 @@ KINDS = (
     "quality",
     "duplicates",
     "normalise",
+    "personal_data",
     "ensemble",
     "custom",
 )

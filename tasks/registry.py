@@ -28,6 +28,7 @@ from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Rewritin
 from tasks.filters.composition import Composition
 from tasks.filters.language import Language
 from tasks.filters.normalise import Normalise
+from tasks.filters.personal_data import PersonalData
 from tasks.filters.signals import Signals
 from tasks.scoring.domain import Domain, DomainEstimator
 from tasks.scoring.ensemble import Ensemble, EnsembleEstimator
@@ -110,6 +111,8 @@ class _Maker:
         match settings:
             case stages.Normalise():
                 return [self.node(self._called(Normalise(settings), name, settings))]
+            case stages.PersonalData():
+                return [self.node(self._called(PersonalData(settings), name, settings))]
             case stages.Custom():
                 return [self.node(self._called(custom(name, settings), name, settings))]
             case stages.Language():

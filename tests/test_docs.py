@@ -224,7 +224,7 @@ def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_
     edited(kinds, ("Kind = Annotated[", settings + "\n\n"))
     kinds.write_text(
         kinds.read_text()
-        .replace("    Extract | ", "    Capitals | Extract | ")
+        .replace("    Extract\n", "    Capitals\n    | Extract\n")
         .replace("KINDS = (", 'KINDS = ("capitals", ')
     )
 

@@ -185,14 +185,18 @@ class Rewriting(Stage):
         """Texts -> texts, none of them null."""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        made = pc.utf8_trim_whitespace(self.rewritten(batch["text"]))
-        emptied = pc.and_(pc.equal(made, ""), pc.not_equal(batch["text"], ""))
-        return pa.table([made, emptied], schema=self.writes)
+        return self.table(self.rewritten(batch["text"]), batch["text"])
+
+    def table(self, made: pa.Array, texts: pa.ChunkedArray, *more: pa.Array) -> pa.Table:
+        """The text that was made of `texts`, and what else is written."""
+        made = pc.utf8_trim_whitespace(made)
+        emptied = pc.and_(pc.equal(made, ""), pc.not_equal(texts, ""))
+        return pa.table([made, emptied, *more], schema=self.writes)
 
     def filled(self, columns: pa.Table, batch: pa.Table) -> pa.Table:
         """The text of skipped rows stays as it is."""
-        made, emptied = columns.columns
-        return pa.table([pc.coalesce(made, batch["text"]), pc.fill_null(emptied, False)], schema=self.writes)
+        made, emptied, *more = columns.columns
+        return pa.table([pc.coalesce(made, batch["text"]), pc.fill_null(emptied, False), *more], schema=self.writes)
 
 
 class CorpusStage(Fingerprinted):
