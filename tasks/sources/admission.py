@@ -27,7 +27,7 @@ from tasks.sources.url_lists import Listed, list_digest, split
 from tasks.text.fasttext_model import LIBRARY, load
 from tasks.text.identification import identified, model_file
 
-VERSION = 1
+VERSION = 2  # an address without a scheme may have a port
 """Raised when other records would be refused, with the reason beside it."""
 CHARACTERS = 1000
 """Characters of a raw text whose language is identified."""

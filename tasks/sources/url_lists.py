@@ -20,6 +20,7 @@ import xxhash
 
 from data_specs.sources import UrlList
 from tasks.engine.reading import SourceError
+from tasks.sources.compression import compression_of
 from tasks.sources.files import absolute, opened
 
 LONGEST = 8192
@@ -30,9 +31,12 @@ _PHRASE = 8
 """Words of a line in a list of words, at most."""
 _BATCH = 2**16
 _PARTS = re.compile(
-    r"^(?:[a-z][a-z0-9+.-]*+:)?(?://)?(?:[^/?#@]*+@)?([^/?#:@\[\]]++|\[[^\]/]*+\])?(?::\d*+)?([^#]*+)", re.I
+    r"^(?:[a-z][a-z0-9+.-]*+:(?!\d))?(?://)?(?:[^/?#@]*+@)?([^/?#:@\[\]]++|\[[^\]/]*+\])?(?::\d*+)?([^#]*+)", re.I
 )
 _WORD = re.compile(r"[^\W_]+")
+_HOST = re.compile(r"[a-z0-9._\x80-\U0010ffff-]+|\[[0-9a-f:.]+\]")
+"""What a host name is, of letters of ASCII or of others that no rule could turn into them, or an address of IPv6."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def split(url: str) -> tuple[str, str]:
@@ -104,6 +108,8 @@ class Listed:
         try:
             for number, line in enumerate(stream, 1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace").strip()
+                if _CONTROL.search(text) or (number == 1 and compression_of(line)):
+                    raise self._wrong(number, "no text; lists are plain or .gz, in UTF-8", text)
                 if text and not text.startswith("#") and (entry := self._entry(text, number)):
                     yield entry
         except (EOFError, OSError) as error:
@@ -113,22 +119,21 @@ class Listed:
 
     def _entry(self, text: str, number: int) -> str:
         """What a line stands for; empty where it is no word, as a symbol alone."""
-        kind, wrong = self.settings.kind, ""
-        if kind == "urls":
-            return address(text)
-        if kind == "domains":
-            host, rest = split(text.removeprefix("*.").removeprefix("."))
-            if host and not rest.strip("/") and not re.search(r"\s", host):
-                return host
-            wrong = "no domain"
-        else:
+        if self.settings.kind == "words":
             entry = words(text)
             count = len(entry.split())
-            if count <= _PHRASE:
-                self.phrases |= {count} - {0}
-                return entry
-            wrong = f"more than {_PHRASE} words"
-        raise SourceError(f"lists.{self.name}: line {number} of {self.settings.path} is {wrong}: {text[:80]}")
+            if count > _PHRASE:
+                raise self._wrong(number, f"more than {_PHRASE} words", text)
+            self.phrases |= {count} - {0}
+            return entry
+        urls = self.settings.kind == "urls"
+        host, rest = split(text if urls else text.removeprefix("*.").removeprefix("."))
+        if not _HOST.fullmatch(host) or not (urls or not rest.strip("/")):
+            raise self._wrong(number, "no address" if urls else "no domain", text)
+        return address(text) if urls else host
+
+    def _wrong(self, number: int, what: str, text: str) -> SourceError:
+        return SourceError(f"lists.{self.name}: line {number} of {self.settings.path} is {what}: {text[:80]}")
 
     def _runs(self, url: str) -> list[str]:
         """Words in a row, as many as the lines of the list have."""

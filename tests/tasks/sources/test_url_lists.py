@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from data_specs.sources import UrlList
 from tasks.engine.reading import SourceError
@@ -80,6 +84,13 @@ def test_an_empty_list_lists_nothing(tmp_path: Path) -> None:
         ("domains", "example.org/path", "line 2 of .* is no domain: example.org/path"),
         ("domains", "two words", "is no domain"),
         ("words", "a b c d e f g h i", "is more than 8 words"),
+        ("domains", "domain,category", "is no domain"),
+        ("domains", "||example.org^", "is no domain"),
+        ("domains", "*.*.example.org", "is no domain"),
+        ("domains", '["example.org", "b.example"]', "is no domain"),
+        ("urls", '["http://example.org/a","http://b.example"]', "is no address"),
+        ("urls", "<html><body>404</body></html>", "is no address"),
+        ("urls", "example.org/a\rb.example/c", "is no text"),
     ],
 )
 def test_a_line_of_another_kind_is_named(tmp_path: Path, kind: str, line: str, told: str) -> None:
@@ -92,6 +103,27 @@ def test_a_damaged_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "list.gz").write_bytes(gzip.compress(b"example.org\n" * 1000)[:-9])
     with pytest.raises(SourceError, match=r"lists\.games: .*list\.gz is damaged"):
         Listed("games", UrlList(domains=str(tmp_path / "list.gz")))
+
+
+@pytest.mark.parametrize("kind", LINES)
+@pytest.mark.parametrize(
+    "packed",
+    [
+        lambda text: text.decode().encode("utf-16"),
+        lambda text: text.decode().encode("utf-16-be"),
+        zstandard.compress,
+        bz2.compress,
+        lzma.compress,
+        lambda text: gzip.compress(gzip.compress(text)),
+    ],
+    ids=["utf-16", "utf-16-be", "zst", "bz2", "xz", "gz twice"],
+)
+def test_a_list_of_another_encoding_or_compression_is_not_taken_for_one_that_lists_nothing(
+    tmp_path: Path, kind: str, packed: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "list").write_bytes(packed(b"example.org\nb.example\n" * 10))
+    with pytest.raises(SourceError, match=r"lists\.games: line 1 of .* is no text; lists are plain or \.gz, in UTF-8"):
+        Listed("games", UrlList(**{kind: str(tmp_path / "list")}))
 
 
 def test_a_hundred_thousand_domains_are_a_megabyte(tmp_path: Path) -> None:
@@ -121,6 +153,7 @@ def test_hostile_addresses_take_little_time(tmp_path: Path, url: str) -> None:
     [
         ("HTTP://User:x@Example.org.:80/A?b#c", ("example.org", "/A?b")),
         ("example.org", ("example.org", "")),
+        ("example.org:8080/x", ("example.org", "/x")),
         ("http://[::1]:80/x", ("[::1]", "/x")),
         ("mailto:a@b.example", ("b.example", "")),
         ("/path/only", ("", "/path/only")),
