@@ -36,7 +36,7 @@ def explained(error: ValidationError, document: Document) -> Iterator[Mistake]:
     wanted: dict[Place, list[str]] = {}
     names: set[str] = set()
     for each in error.errors(include_url=False):
-        place = placed(each["loc"], document)
+        place = placed(each["loc"], document, each["type"] == "missing")
         if each["type"] == "string_pattern_mismatch":
             if each["input"] in names:
                 continue
@@ -89,15 +89,15 @@ def _texts(error: Any, place: Place, document: Document) -> Iterator[Mistake]:
             yield document.wrong(place, f"{key}: {error['msg']}")
 
 
-def placed(location: tuple[str | int, ...], document: Document) -> Place:
-    """pydantic's location without the names of union members; its last key may be absent from the values."""
+def placed(location: tuple[str | int, ...], document: Document, missing: bool = False) -> Place:
+    """pydantic's location without the names of union members; the last key of what is `missing` is in no values."""
     place: Place = ()
     value = document.value
     for number, part in enumerate(location):
         here = part in value if isinstance(value, dict) else isinstance(value, list) and part in range(len(value))
         if here:
             place, value = (*place, part), value[part]
-        elif number == len(location) - 1 and isinstance(value, dict) and part != "[key]":
+        elif missing and number == len(location) - 1:
             place = (*place, part)
     return place
 

@@ -110,6 +110,8 @@ class Spec(Settings):
     def _url(cls, store: str) -> str:
         if re.match(r"[a-z][a-z0-9+]+:/(?!/)", store):
             raise ValueError(f"{store} is neither a folder nor a URL, which has `://`")
+        if "\0" in store:
+            raise ValueError("no path has a NUL byte")
         return store
 
     @field_validator("stages")

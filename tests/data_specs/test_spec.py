@@ -450,6 +450,8 @@ def test_a_wrong_override_is_named(spec: Path, override: str, mistake: str) -> N
 @pytest.mark.parametrize(
     ("setting", "mistake"),
     [
+        ("sources.pages.paths={a: b}", "sources.pages.paths is keys and values, but should be text or a list"),
+        ('store="a\\0b"', "store: no path has a NUL byte"),
         ("mixture={tokens: 5000}", "mixture.tokens is 5,000, less than training.batch.tokens, a step's 8,192"),
         ("mixture.phases.0.until=0.1%", "mixture.phases.0 has none of the 195 steps"),
         ("training.steps=99999999999999999999", "is not YAML; put it in quotes (it has more than 62 bits)"),
