@@ -25,6 +25,7 @@ from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Rewriting, Stage, ordered
+from tasks.engine.views import ADDRESS
 from tasks.filters.composition import Composition
 from tasks.filters.language import Language
 from tasks.filters.normalise import Normalise
@@ -41,8 +42,14 @@ from tasks.tokenization.tokens import TokenEstimate, Tokens
 
 
 def readers(spec: Spec) -> dict[str, Reader]:
-    """The reader of each source of a spec, by the source's name."""
-    return {name: reader(name, source, spec.extract, spec.lists) for name, source in spec.sources.items()}
+    """The reader of each source of a spec, by the source's name. Raises SpecError where columns of a source's own have
+    names that are taken, or two types."""
+    own_columns(spec)
+    found = {name: reader(name, source, spec.extract, spec.lists) for name, source in spec.sources.items()}
+    for source, each in found.items():
+        if taken := sorted(each.own.keys() & set(each.knows)):
+            raise SpecError([f"sources.{source}.columns.{taken[0]}: every record has a column of this name"])
+    return found
 
 
 def nodes(spec: Spec, pins: Pins) -> list[Node]:
@@ -170,7 +177,7 @@ def own_columns(spec: Spec) -> pa.Schema:
     for source, settings in spec.sources.items():
         for name, kind in getattr(settings, "columns", {}).items():
             first, before = found.setdefault(name, (source, kind))
-            if name in DOCUMENTS.names:
+            if name in (*DOCUMENTS.names, *ADDRESS.names):
                 raise SpecError([f"sources.{source}.columns.{name}: every document has a column of this name"])
             if before != kind:
                 raise SpecError([f"sources.{source}.columns.{name} is {kind}, but {before} in sources.{first}"])
@@ -229,6 +236,12 @@ def bound(text: str, pins: Pins) -> str:
         if pin := pins.get(pin_of(column)):
             known |= thresholds(column, fetched(pins.store, pin["path"], pin["sha256"]).read_bytes())
     return bind(text, known) if asked else text
+
+
+def unpinned(texts: Iterable[str], pins: Pins) -> list[str]:
+    """The percentiles that expressions ask for and that are learned by nobody yet."""
+    asked = sorted(asked_of(texts))
+    return [f"percentile({column}, {p:g})" for column, p in asked if pins.get(pin_of(column)) is None]
 
 
 def phase_conditions(spec: Spec, pins: Pins) -> dict[str, str]:

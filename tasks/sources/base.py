@@ -48,7 +48,8 @@ def typed(value: Any, kind: pa.DataType) -> Any:
         if kind == pa.float64():
             return float(value)
         if kind == pa.int64() and value == int(value) and -(2**63) <= value < 2**63:
-            return int(value)
+            beyond = isinstance(value, float) and value == -(2.0**63)  # or what a parser made of a smaller number
+            return None if beyond else int(value)
     return None
 
 

@@ -1,9 +1,9 @@
 """Documents from Parquet files: one document a row.
 
 A row's place in its file names it, however the file is cut into shards: a range of bytes holds the row groups that
-start in it. Dropped are rows whose text is null, empty or no string (`no_text`) or above `longest` (`too_large`); a
-file that is no Parquet, or of which a row group cannot be read, is quarantined as `unreadable` with the bytes that are
-lost.
+start in it. Dropped are rows whose text is null, empty or no string (`no_text`), as bytes that are no UTF-8 are none,
+or above `longest` (`too_large`); a file that is no Parquet, or of which a row group cannot be read, or has pages of
+another checksum than its writer recorded, is quarantined as `unreadable` with the bytes that are lost.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class ParquetReader(Reader):
                 records.quarantine("unreadable", part, part.start, lost=part.end - part.start)
 
     def _rows(self, raw: IO[bytes], part: Part, records: Records) -> None:
-        file = pq.ParquetFile(raw)
+        file = pq.ParquetFile(raw, page_checksum_verification=True)
         wanted = [self.settings.text, self.settings.url, *self.own]
         present = [name for name in dict.fromkeys(wanted) if name in file.schema_arrow.names]
         for group, first in _groups(file, part):
             position = first
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=present, use_threads=False):
-                for row in batch.to_pylist():
+                for row in _plain(batch):
                     self._document(row, position, part, records)
                     position += 1
 
@@ -76,6 +76,22 @@ class ParquetReader(Reader):
                     if hashlib.sha256(payload).hexdigest() == row["payload"]:
                         return payload
         raise self.changed(row)
+
+
+def _plain(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a batch; null where a text is no UTF-8, which Parquet's readers do not look at."""
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        columns = {name: [_value(value) for value in batch.column(name)] for name in batch.schema.names}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _value(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError:
+        return None
 
 
 def _groups(file: pq.ParquetFile, part: Part | None = None) -> Iterator[tuple[int, int]]:

@@ -12,15 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_specs.load import SpecError, load
+from data_specs.load import SpecError
 from data_specs.sources import JsonlSource, ParquetSource
 from data_specs.stages import Extract
-from tasks import registry
+from flows.run import Run
 from tasks.engine import worker
 from tasks.engine.reading import Read
 from tasks.sources import reader
-from tasks.storage.pins import Pins
-from tasks.storage.store import Store
 from tests import small, whole
 from tests.commands import told
 
@@ -59,6 +57,38 @@ def test_values_of_json_lines_keep_their_types_and_others_are_null(tmp_path: Pat
     documents = read_all(reader("web", settings, Extract())).documents
     assert documents.select([*TYPES]).to_pydict() == WANTED
     assert [str(documents.schema.field(name).type) for name in TYPES] == ["double", "string", "int64", "bool"]
+
+
+def test_a_number_beyond_64_bits_is_none_and_never_another_number(tmp_path: Path) -> None:
+    numbers = [2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 10**400]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "one", "n": {number}, "f": {number}}}\n' for number in numbers))
+    settings = JsonlSource(kind="jsonl", paths=str(path), columns={"n": "int", "f": "float"})
+    documents = read_all(reader("web", settings, Extract())).documents
+    assert documents["n"].to_pylist() == [2**63 - 1, None, -(2**63), None, None, None]
+    assert documents["f"].to_pylist() == [*map(float, numbers[:-1]), None]
+
+
+def test_a_parquet_page_of_another_checksum_than_was_recorded_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"text": [f"some words of number {number}" for number in range(1000)]})
+    pq.write_table(table, path, row_group_size=500, compression="none", use_dictionary=False, write_page_checksum=True)
+    data = path.read_bytes()
+    place = data.index(b"number 700")
+    path.write_bytes(data[:place] + b"f" + data[place + 1 :])
+    read = read_all(reader("web", ParquetSource(kind="parquet", paths=str(path)), Extract()))
+    assert read.documents["text"].to_pylist() == table["text"].to_pylist()[:500]
+    assert read.ledger["quarantined"] == {"unreadable": 1}
+
+
+def test_of_a_parquet_file_with_text_that_is_no_utf8_the_other_rows_are_read(tmp_path: Path) -> None:
+    offsets, values = b"".join(n.to_bytes(4, "little") for n in (0, 3, 6, 9)), b"one\xff\xfe\xfdtwo"
+    text = pa.Array.from_buffers(pa.string(), 3, [None, pa.py_buffer(offsets), pa.py_buffer(values)])
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": text, "url": ["a", "b", "c"]}), path)
+    read = read_all(reader("web", ParquetSource(kind="parquet", paths=str(path)), Extract()))
+    assert read.documents.select(["text", "url"]).to_pydict() == {"text": ["one", "two"], "url": ["a", "c"]}
+    assert read.ledger["dropped"] == {"no_text": 1}
 
 
 def test_a_source_without_columns_of_its_own_has_the_fingerprint_that_it_had() -> None:
@@ -145,6 +175,8 @@ def test_rules_channels_and_queries_see_a_column_and_other_sources_are_not_read_
     [
         ("{score: double}", "sources.a.columns.score is `double`, but should be"),
         ("{url: string}", "sources.a.columns.url: every document has a column of this name"),
+        ("{position: int}", "sources.a.columns.position: every document has a column of this name"),
+        ("{host: string}", "sources.a.columns.host: every record has a column of this name"),
         ("{score: int}", "sources.b.columns.score is float, but int in sources.a"),
         ("{words: int}", "words is written by documents and by signals"),
     ],
@@ -154,5 +186,5 @@ def test_a_wrong_column_is_named(tmp_path: Path, columns: str, mistake: str) -> 
     a, b = f"{{kind: jsonl, paths: x, columns: {columns}}}", "{kind: parquet, paths: y, columns: {score: float}}"
     spec.write_text(f"name: x\nsources:\n  a: {a}\n  b: {b}\nchannels: {{all: 'true'}}\n")
     with pytest.raises(SpecError) as caught:
-        registry.nodes(load(spec), Pins(Store(str(tmp_path)), "x"))
+        Run.of(str(spec), str(tmp_path / "store"))
     assert mistake in str(caught.value)
