@@ -70,7 +70,8 @@ def _errors(index: Index) -> str:
 
 def listed(pipeline: Pipeline, listings: Listings) -> list[str]:
     """No file that was read before is unreadable now, of the others at most the share `gates.quarantined`; at most the
-    share `gates.gone` has left since the last run. Returns what has gone, for people."""
+    share `gates.gone` has left since the last run, also where other `paths` choose files of their names, so that their
+    documents would stay. Returns what has gone, for people."""
     notes = []
     for source in pipeline.spec.sources:
         unreadable = pipeline.unreadable.get(source, {})
@@ -78,19 +79,25 @@ def listed(pipeline: Pipeline, listings: Listings) -> list[str]:
         stay = pipeline.gone.get(source, set())
         keys = _keys(pipeline, source) - stay
         _within(pipeline, source, len(unreadable), len(keys) + len(unreadable), "files", unreadable)
-        expected = listings.expected(source)
-        gone = sorted(expected - keys - unreadable.keys())
+        lost = pipeline.lost_files.get(source, set())
+        expected, other = listings.expected(source), ""
+        if not expected and (stay | lost) & listings.read(source):  # by other paths, and yet not by them
+            expected = listings.read(source)
+            other = "; another data set wants a source of another name"
+        gone = sorted((expected & (stay | lost) if other else expected) - keys - unreadable.keys())
         if gone:
             told = f"{len(gone):,} of {len(expected):,} files of source {source} are gone: {_named(gone)}"
             limit = pipeline.spec.gates.gone
             if len(gone) > limit * len(expected):
                 raise GateError(
                     f"documents: {told}: more than gates.gone = {limit:.0%}; bring them back, or raise the gate for "
-                    "one run (`--set gates.gone=100%`)"
+                    f"one run (`--set gates.gone=100%`){other}"
                 )
-            if lost := pipeline.lost_files.get(source):
+            if lost:
                 told += f"; with a changed file of their shard went the documents of {_named(sorted(lost))}"
-            notes.append(told + ("; their documents stay in the corpus" if stay.issuperset(gone) else ""))
+            kept = stay.intersection(gone)
+            whose = "their documents" if len(kept) == len(gone) else f"the documents of {_named(sorted(kept))}"
+            notes.append(told + (f"; {whose} stay in the corpus" if kept else ""))
     return notes
 
 
