@@ -22,8 +22,9 @@ from flows.run import Run
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.views import views
 from tasks.planning.trace import rows_of
-from training import log
+from training import checkpoint, log
 from training.blame import blame
+from training.checkpoint import CheckpointError
 from training.rows import Plan
 
 NAMED = ("id", "source", "url")
@@ -97,8 +98,10 @@ def of_document(current: Run, asked: str) -> dict[str, Any]:
 
 
 def _use(current: Run, name: str, file: str, position: int) -> dict[str, Any]:
-    """How one training uses a document."""
+    """How one training uses a document. Raises CheckpointError where its log lacks some of its steps."""
     of = trainings.training(current, name)
+    if lost := log.lost(current.store, name, max(checkpoint.steps(current.store, name), default=0)):
+        raise CheckpointError(log.lacking(name, lost))
     rows = rows_of(current.store, of.plan.path, file, position)
     taken = _steps(log.read(current.store, name), of.plan, rows)
     trained = rows.filter(pa.array(taken > 0))

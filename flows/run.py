@@ -459,7 +459,7 @@ class Run:
         self._commit()
 
     def _commit(self) -> None:
-        self.keep("run.json", sealed(redaction.values(self.record)))
+        self.keep("run.json", sealed(redaction.values(self.record), self.record_path))
 
     def keep(self, name: str, data: bytes) -> None:
         """Commit a file of the run, for its owner alone. Where the store may not be written, the run goes on without,

@@ -86,7 +86,7 @@ def commit(store: Store, run: str, cursor: Cursor, plan: str, model: dict[str, A
     shards = [orjson.loads(store.read(f"{folder(run)}/{step:08d}.{rank:05d}.json")) for rank in range(world)]
     content = {"cursor": asdict(cursor), "plan": plan, "model": model, "shards": shards}
     path = path_of(run, step)
-    store.commit(path, orjson.dumps(content | {"sha256": _sha256(content)}))
+    store.commit(path, orjson.dumps(content | {"sha256": _sha256(content, path)}))
     if old := steps(store, run)[keep:]:
         remove(store, run, 0, old[0])
     return path
@@ -100,8 +100,8 @@ def load(store: Store, run: str, step: int) -> Checkpoint:
         stated = content.pop("sha256")
     except (FileNotFoundError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: the list is unreadable ({error})") from error
-    if stated != _sha256(content):
-        raise CheckpointError(f"{path}: the list is not what was written (its sha256 differs)")
+    if stated not in (_sha256(content, path), _sha256(content)):
+        raise CheckpointError(f"{path}: the list is not what was written there (its sha256 differs)")
     cursor = content["cursor"] | {"skipped": tuple(map(tuple, content["cursor"]["skipped"]))}
     shards = tuple(map(tuple, content["shards"]))
     return Checkpoint(path, Cursor(**cursor), content["plan"], content["model"], shards)
@@ -166,5 +166,6 @@ class Reader:
         return out
 
 
-def _sha256(content: dict[str, Any]) -> str:
-    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+def _sha256(content: dict[str, Any], path: str = "") -> str:
+    """Of a list and of its place in the store; without it, as earlier versions wrote it."""
+    return hashlib.sha256(path.encode() + orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -60,8 +60,8 @@ class Log:
         """Commit what is pending as one segment."""
         self.flushed = time.monotonic()
         if self.pending:
-            name = f"{self.attempt:04d}-{self.number:06d}.jsonl"
-            self.store.commit(f"{self.folder}/{name}", sealed_lines(b"".join(self.pending)))
+            path = f"{self.folder}/{self.attempt:04d}-{self.number:06d}.jsonl"
+            self.store.commit(path, sealed_lines(b"".join(self.pending), path))
             self.number += 1
             self.pending.clear()
 
@@ -77,6 +77,16 @@ def attempts(store: Store, run: str) -> int:
     return max((int(name.split("-")[0]) for name in store.list(_folder(run))), default=0)
 
 
+def other_precision(store: Store, run: str, bf16: bool) -> str:
+    """What to say where the run was trained in another precision when it last began; "" where it was not, or never
+    did."""
+    started = [record.get("bf16", bf16) for record in records(store, run) if record["kind"] == "start"]
+    if not started or started[-1] == bf16:
+        return ""
+    before, now = ("bf16" if each else "fp32" for each in (started[-1], bf16))
+    return f"goes on in {now}, and was trained in {before}: `training.precision` keeps it on every machine"
+
+
 def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Record]:
     """Every record as written, superseded ones too; only from segments not in `seen`, which are added to it. Raises
     DamagedError."""
@@ -90,7 +100,7 @@ def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Re
 def segment(store: Store, path: str) -> list[Record]:
     """The records of one segment. Raises DamagedError."""
     try:
-        return [orjson.loads(line) for line in unsealed_lines(store.read(path))[0]]
+        return [orjson.loads(line) for line in unsealed_lines(store.read(path), path)[0]]
     except ValueError as error:
         folder = path.rpartition("/log/")[0]
         why = f"bring it back, or remove {folder} to train from the start"
@@ -120,6 +130,14 @@ def diverged(store: Store, run: str) -> list[Record]:
 def lost(store: Store, run: str, step: int) -> list[int]:
     """Steps up to `step` that have no record, though a run that went so far committed one of each."""
     return sorted(set(range(1, step + 1)) - {record["step"] for record in read(store, run)})
+
+
+def lacking(run: str, steps: list[int]) -> str:
+    """What to say of a log without the records of some steps."""
+    return (
+        f"the log of runs/{run} has no record of step {steps[0]} ({len(steps)} steps lack theirs): bring its segments "
+        f"back, or remove runs/{run} to train from the start"
+    )
 
 
 def evaluated(store: Store, run: str, step: int) -> bool:

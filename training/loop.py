@@ -83,10 +83,7 @@ class Trainer:
             found, broken = self._newest(steps)
             self._restore(found)
         if lost := _from_rank_zero(log.lost(self.store, self.run, self.cursor.step)):
-            raise CheckpointError(
-                f"the log of runs/{self.run} has no record of step {lost[0]} ({len(lost)} steps lack theirs): bring "
-                f"its segments back, or remove runs/{self.run} to train from the start"
-            )
+            raise CheckpointError(log.lacking(self.run, lost))
         diverged = _from_rank_zero([(r["phase"], r["row"], r["rows"]) for r in log.diverged(self.store, self.run)])
         self.cursor = replace(self.cursor, skipped=tuple(sorted({*self.cursor.skipped, *diverged})))
         if watched := self.settings.spikes:
@@ -131,9 +128,10 @@ class Trainer:
         self.store.sweep(checkpoint.folder(self.run))
         about = {"workers": self.world, "zero": self.settings.zero, "bf16": self.bf16, "skipped": self.cursor.skipped}
         self.request = stop.Request(self.store, self.run)
+        changed = log.other_precision(self.store, self.run, self.bf16) if resume else ""
         self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, **about)
-        for problem in broken:
-            self.log.write("warning", self.cursor.step, message=f"checkpoint left out: {problem}")
+        for message in [*(f"checkpoint left out: {problem}" for problem in broken), *filter(None, [changed])]:
+            self.log.write("warning", self.cursor.step, message=message)
         record = {
             "spec": self.spec.model_dump(mode="json"),
             "plan": self.plan.path,

@@ -46,7 +46,7 @@ class Staging:
             keys = sorted({entry["key"] for entry in Manifest(self.store, folder).entries()})
             Manifest(self.store, folder.removeprefix(STAGING)).append([{"key": key, "removed": True} for key in keys])
         for path in paths:
-            self.store.commit(self._replaced(path), self.store.read(path))
+            self._put(path)
             self.store.remove(path)
 
     def _paths(self) -> list[str]:
@@ -54,9 +54,14 @@ class Staging:
         paths = [path for folder in self.folders for path in self.store.walk(folder)]
         return sorted(paths, key=lambda path: "/manifest/" in path)
 
-    def _replaced(self, path: str) -> str:
-        """Where a staged file goes: to the place of the old one, a manifest's segment after those that are there."""
-        folder, _, name = path.removeprefix(STAGING).rpartition("/")
-        if folder.endswith("/manifest"):
-            name = Manifest(self.store, folder.removesuffix("/manifest")).segment_name()
-        return f"{folder}/{name}"
+    def _put(self, path: str) -> None:
+        """Write a staged file to where it goes: to the place of the old one, a manifest's segment after those that are
+        there. Documents and segments of JSON carry checksums of their places."""
+        target = path.removeprefix(STAGING)
+        folder, inside, _ = target.partition("/manifest/")
+        if inside:
+            Manifest(self.store, folder).append(list(Manifest(self.store, STAGING + folder).segment(path)))
+        elif target.endswith(".json"):
+            self.store.commit_json(target, self.store.json(path))
+        else:
+            self.store.commit(target, self.store.read(path))

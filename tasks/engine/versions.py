@@ -90,7 +90,8 @@ class Versions:
 
     def create(self, facts: Facts) -> None:
         """Commit a version under its number. Raises StoreError where another run has meanwhile."""
-        if not self.store.create(self._path(facts["version"]), sealed(facts)):
+        path = self._path(facts["version"])
+        if not self.store.create(path, sealed(facts, path)):
             raise StoreError(
                 f"another run of {self.lineage} has made version {facts['version']} of the corpus meanwhile: run again"
             )
@@ -161,7 +162,8 @@ class Versions:
 
     def put_totals(self, name: str, totals: Any) -> None:
         """Note what was counted of a generation."""
-        self.store.create(f"{self.folder}/totals/{name}.json", sealed({"totals": totals}))
+        path = f"{self.folder}/totals/{name}.json"
+        self.store.create(path, sealed({"totals": totals}, path))
 
     def files(self, facts: Facts, only: str | None = None) -> Iterator[str]:
         """The outputs that a version names, `only` those of one stage, by path; of documents also what was refused."""

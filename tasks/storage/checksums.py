@@ -1,7 +1,9 @@
 """Checksums: what is read from a store is held against what its writer recorded, before it is used.
 
 A checksum is XXH3-64, hexadecimal, as fast as memory. That of a column file stands in its manifest entry; a JSON
-document and a segment of JSON lines carry their own. What earlier versions wrote has none, and is read without.
+document and a segment of JSON lines carry their own, over their path in the store and their content: a file that was
+put in another's place is none of what belongs there, however whole it is. What earlier versions wrote has none, or one
+over the content alone, and is read by that.
 """
 
 from __future__ import annotations
@@ -67,40 +69,53 @@ def _of_file(path: Path, *_: int) -> str:
     return state.hexdigest()
 
 
-def sealed(document: dict[str, Any]) -> bytes:
-    """A JSON document with a checksum over the rest of it."""
+def sealed(document: dict[str, Any], path: str) -> bytes:
+    """A JSON document with a checksum over the rest of it, to be written at a path of a store."""
     plain = orjson.loads(orjson.dumps(document))
-    return orjson.dumps(plain | {"checksum": _of_document(plain)}, option=orjson.OPT_INDENT_2)
+    return orjson.dumps(plain | {"checksum": _of(path, _plainly(plain))}, option=orjson.OPT_INDENT_2)
 
 
-def unsealed(data: bytes) -> Any:
-    """A JSON document without its checksum. Raises ValueError where it is none, or not what was written."""
+def unsealed(data: bytes, path: str) -> Any:
+    """A JSON document without its checksum. Raises ValueError where it is none, or not what was written there."""
     document = orjson.loads(data)
     if isinstance(document, dict):
         stated = document.pop("checksum", None)
-        hidden = any(isinstance(value, str) and value.startswith(_MARK) for value in document.values())
-        if hidden or (stated is not None and stated != _of_document(document)):
+        if any(isinstance(value, str) and value.startswith(_MARK) for value in document.values()):
             raise ValueError("its checksum is another")
+        if stated is not None:
+            _hold(stated, path, _plainly(document))
     return document
 
 
-def _of_document(document: dict[str, Any]) -> str:
-    return _MARK + checksum(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
+def _plainly(document: dict[str, Any]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 
-def sealed_lines(lines: bytes) -> bytes:
-    """JSON lines behind one with their checksum."""
-    return _first_line(lines) + lines
+def sealed_lines(lines: bytes, path: str) -> bytes:
+    """JSON lines behind one with their checksum, to be written at a path of a store."""
+    return orjson.dumps({"checksum": _of(path, lines)}, option=orjson.OPT_APPEND_NEWLINE) + lines
 
 
-def unsealed_lines(data: bytes) -> tuple[io.BytesIO, bool]:
+def unsealed_lines(data: bytes, path: str) -> tuple[io.BytesIO, bool]:
     """JSON lines without that of the checksum, and whether there was one. Raises ValueError where they are not what was
-    written."""
+    written there; there are some."""
+    if not data:
+        raise ValueError("it is empty")
     lines, sealed = io.BytesIO(data), data.find(b"\n", 0, _LINE) == _LINE - 1
-    if sealed and lines.read(_LINE) != _first_line(memoryview(data)[_LINE:]):
-        raise ValueError("its checksum is another")
+    if sealed:
+        first = orjson.loads(lines.read(_LINE))
+        _hold(first.get("checksum") if isinstance(first, dict) else None, path, memoryview(data)[_LINE:])
     return lines, sealed
 
 
-def _first_line(lines: Any) -> bytes:
-    return orjson.dumps({"checksum": _MARK + checksum(lines)}, option=orjson.OPT_APPEND_NEWLINE)
+def _of(path: str, content: Any) -> str:
+    """The checksum of what is written at a path; without one, as earlier versions wrote it."""
+    state = xxhash.xxh3_64(path.encode(errors="surrogateescape"))
+    state.update(content)
+    return _MARK + state.hexdigest()
+
+
+def _hold(stated: Any, path: str, content: Any) -> None:
+    """Raise ValueError where content at a path has another checksum than is stated."""
+    if stated not in (_of(path, content), _of("", content)):
+        raise ValueError("its checksum is another, or it belongs in another place")

@@ -46,16 +46,14 @@ class Manifest:
             names = [f"{self.folder}/manifest/{name}" for name in self.store.list(f"{self.folder}/manifest")]
             try:
                 for name, segment in zip(names, self.store.read_each(names), strict=True):
-                    try:
-                        lines, sealed = unsealed_lines(segment)
-                        yield from map(orjson.loads if sealed else _unvouched, lines)
-                    except ValueError as error:
-                        raise DamagedError(
-                            f"{name} is damaged ({error}); `sluice run` makes it again from the files", name
-                        ) from error
+                    yield from _entries(name, segment)
                 return
             except FileNotFoundError:
                 continue
+
+    def segment(self, path: str) -> Iterator[Entry]:
+        """The entries of one segment."""
+        return _entries(path, self.store.read(path))
 
     def segment_name(self) -> str:
         """A name after those of all segments so far, also where the clock is behind the one that named them."""
@@ -74,7 +72,8 @@ class Manifest:
             old = []
         latest |= {entry["key"]: entry for entry in entries}
         lines = b"".join(orjson.dumps(entry) + b"\n" for entry in latest.values())
-        self.store.commit(f"{self.folder}/manifest/{self.segment_name()}", sealed_lines(lines))
+        path = f"{self.folder}/manifest/{self.segment_name()}"
+        self.store.commit(path, sealed_lines(lines, path))
         self.store.remove(*(f"{self.folder}/manifest/{segment}" for segment in old))
 
     def recover(self, keys: Iterable[str] | None = None) -> int:
@@ -107,6 +106,15 @@ class Manifest:
                 return segments
             except DamagedError as damage:
                 segments += damage.paths
+
+
+def _entries(path: str, segment: bytes) -> Iterator[Entry]:
+    """The entries of a segment that was read at a path. Raises DamagedError."""
+    try:
+        lines, sealed = unsealed_lines(segment, path)
+        yield from map(orjson.loads if sealed else _unvouched, lines)
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged ({error}); `sluice run` makes it again from the files", path) from error
 
 
 def _unvouched(line: bytes) -> Entry:

@@ -128,7 +128,7 @@ class Store:
 
     def commit_json(self, path: str, document: dict[str, Any], private: bool = False) -> None:
         """Write a file of JSON, with its checksum, atomically; `private`: for its owner alone."""
-        self.commit(path, sealed(document), private)
+        self.commit(path, sealed(document, path), private)
 
     def read_each(self, paths: Sequence[str]) -> Iterator[bytes]:
         """Whole files in order, one after the other; of an object store several at a time. Raises FileNotFoundError."""
@@ -364,7 +364,7 @@ def _walk(root: Path, folder: str = "") -> Sequence[tuple[str, os.stat_result]]:
 
 def _parsed(path: str, data: bytes) -> Any:
     try:
-        return unsealed(data)
+        return unsealed(data, path)
     except ValueError as error:
         raise DamagedError(f"{path} is damaged ({error}); bring it back, or remove it", path) from error
 

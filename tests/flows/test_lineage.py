@@ -106,6 +106,17 @@ def test_a_documents_steps_are_those_whose_rows_read_it(trained: Any) -> None:
         assert f"trained on at steps {min(wanted)}" in ask("lineage", *given, known["id"]).output
 
 
+def test_of_a_training_whose_log_lost_a_segment_nothing_is_guessed(trained: Any) -> None:
+    given, run = trained
+    [row, *_] = told("query", *given, "select id from corpus where kept order by id")["rows"]
+    last = f"runs/{run.training_name}/log/{max(run.store.list(f'runs/{run.training_name}/log'))}"
+    data = run.store.read(last)
+    run.store.remove(last)
+    assert "has no record of step" in ask("lineage", *given, row[0], code=1).output
+    run.store.commit(last, data)
+    assert told("lineage", *given, row[0])["kept"]
+
+
 def test_a_document_that_was_dropped_has_its_reason_and_one_held_out_is_said_to_be(trained: Any) -> None:
     given, _ = trained
     rows = told("query", *given, "select id, kept, evaluated, reason from corpus")["rows"]

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load
 
 from flows import summary
-from tasks.storage.store import Store
+from tasks.storage.store import DamagedError, Store
 from training import checkpoint, log
 from training.checkpoint import CheckpointError
 from training.rows import Cursor
@@ -95,6 +95,38 @@ def test_the_newest_checkpoints_are_kept_and_state_comes_back(saved: tuple[Store
         assert all(np.array_equal(arrays[kind], whole[kind][start : start + numel]) for kind in whole)
     with pytest.raises(CheckpointError, match=r"holds 10 of 20 elements of layer\.w"):
         reader.read("layer.w", 990, 20)
+
+
+def test_a_list_in_the_place_of_another_is_no_checkpoint(saved: tuple[Store, dict[str, np.ndarray]]) -> None:
+    store, _ = saved
+    folder = checkpoint.folder("r")
+    one, other = (store.read(f"{folder}/{step:08d}.json") for step in (30, 40))
+    store.commit(f"{folder}/00000040.json", one)
+    store.commit(f"{checkpoint.folder('s')}/00000040.json", other)
+    for run in ("r", "s"):
+        with pytest.raises(CheckpointError, match="not what was written there"):
+            checkpoint.load(store, run, 40)
+
+
+def test_a_training_that_goes_on_in_another_precision_is_told(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    assert log.other_precision(store, "r", False) == ""
+    log.Log(store, "r", -1, bf16=True)
+    assert log.other_precision(store, "r", True) == ""
+    assert log.other_precision(store, "r", False).startswith("goes on in fp32, and was trained in bf16")
+    log.Log(store, "r", 4, bf16=False)
+    assert log.other_precision(store, "r", False) == ""
+
+
+def test_a_segment_of_the_log_in_the_place_of_another_or_empty_is_damaged(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    for run, loss in (("r", 1.0), ("s", 2.0)):
+        log.Log(store, run, -1).write("step", 1, loss=loss)
+    whole = store.read("runs/s/log/0001-000000.jsonl")
+    for wrong in (whole, b""):
+        store.commit("runs/r/log/0001-000000.jsonl", wrong)
+        with pytest.raises(DamagedError):
+            log.read(store, "r")
 
 
 def test_shards_are_safetensors(saved: tuple[Store, dict[str, np.ndarray]]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from flows.run import Run
 from tasks.planning.files import read_tokens
+from tasks.storage.manifest import Manifest
 from tasks.storage.store import DamagedError, Store
 from tests import flips, golden_store
 from tests.whole import content, go, states
@@ -72,6 +73,50 @@ def test_a_flipped_bit_in_any_kind_of_file_is_noticed_by_what_reads_it(computed:
             outcomes, missed = flips.counted(run.store, cases, 6, number)
             assert not missed, kind
             assert outcomes[flips.NOTICED] or kind in ("recipe.json", "totals"), kind  # both are made again
+
+
+def test_a_whole_file_in_the_place_of_another_is_noticed_by_what_reads_it(copied: Path) -> None:
+    go(copied, ["rules.short=domain <> 'code' and words < 250"])
+    store = copied.parent / "store"
+    pairs = [sorted(store.glob(pattern)) for pattern in ("versions/*/0*.json", "columns/verdict@*/manifest/*.jsonl")]
+    for one, other, *_ in pairs:
+        wholes = one.read_bytes(), other.read_bytes()
+        one.write_bytes(wholes[1])
+        with pytest.raises(DamagedError, match=f"{one.name} is damaged .*it belongs in another place"):
+            told(store, one)
+        one.write_bytes(wholes[0])
+    go(copied)
+
+
+def test_every_document_and_segment_vouches_for_its_place(copied: Path) -> None:
+    go(copied, ["rules.short=domain <> 'code' and words < 250"])
+    folder, kinds = copied.parent / "store", set()
+    for path in sorted(path for path in folder.rglob("*.json*") if path.is_file()):
+        if b'"checksum"' in path.read_bytes():
+            assert told(folder, path)
+            moved = path.with_name(f"moved-{path.name}")
+            path.rename(moved)
+            with pytest.raises(DamagedError, match="it belongs in another place"):
+                told(folder, moved)
+            moved.rename(path)
+            kinds.add(path.relative_to(folder).parts[0] if path.suffix == ".json" else path.parent.name)
+    assert kinds >= {"columns", "documents", "listings", "pins", "plans", "runs", "tokens", "versions", "manifest"}
+
+
+def told(store: Path, path: Path) -> Any:
+    """What a document or a segment of a manifest says."""
+    name = path.relative_to(store).as_posix()
+    if path.suffix == ".json":
+        return Store(str(store)).json(name)
+    return list(Manifest(Store(str(store)), name.rpartition("/manifest/")[0]).segment(name))
+
+
+def test_a_segment_that_lost_all_of_its_bytes_is_damaged(computed: Any, copied: Path) -> None:
+    segment = min((copied.parent / "store").glob("columns/language@*/manifest/*.jsonl"))
+    segment.write_bytes(b"")
+    with pytest.raises(DamagedError, match="it is empty"):
+        told(copied.parent / "store", segment)
+    assert content(go(copied)) == content(computed[1])
 
 
 def test_a_flipped_bit_in_what_an_earlier_version_wrote_is_noticed_by_its_value_digests(tmp_path: Path) -> None:
