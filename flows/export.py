@@ -20,6 +20,7 @@ from tasks.engine.snapshot import Snapshot
 from tasks.engine.sql import mistaken
 from tasks.engine.versions import Versions
 from tasks.engine.views import ADDRESS, View, views
+from tasks.storage.pins import Pins
 from tasks.storage.store import Store
 
 DEFAULT = ("url", "title", "date", "source", "channel", "language")
@@ -40,11 +41,13 @@ def export(
     corpus as it stands; what came of it. Raises SpecError for what cannot be exported, or not there, StageError where
     the corpus is not complete."""
     corpus, made, counts, number = _corpus(run, version)
+    digests = {name: pin["sha256"] for name, pin in made["pins"].items()}
+    pins = run.pipeline.pins if number is None else run.pipeline.pins.of(digests)
     question = Question(
         form,
         _columns(corpus, columns),
         made["text"],
-        None if where is None else _condition(run, corpus, made["text"], where),
+        None if where is None else _condition(pins, corpus, made["text"], where),
         SIZE if size is None else _size(size),
     )
     target = Store(to)
@@ -92,12 +95,17 @@ def _columns(corpus: View, asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked or [name for name in DEFAULT if name in known]))
 
 
-def _condition(run: Run, corpus: View, text: str, where: str) -> str:
-    """An expression over columns with pinned thresholds in the place of its percentiles. Raises SpecError."""
+def _condition(pins: Pins, corpus: View, text: str, where: str) -> str:
+    """An expression over columns with thresholds in the place of its percentiles, those that were pinned when the
+    corpus was made. Raises SpecError."""
     try:
-        plain = registry.bound(renamed(where, {"text": text}), run.pipeline.pins)
+        plain = registry.bound(renamed(where, {"text": text}), pins)
+        unknown = registry.unpinned([where], pins)
     except ExpressionError as error:
         raise SpecError([f"--where: {error}"]) from None
+    if unknown:
+        why = "its thresholds are not pinned, as no rule, channel or phase of the spec asks for percentiles of it"
+        raise SpecError([f"--where: {unknown[0]}: {why}"])
     if wrong := mistaken((plain,), corpus.schema):
         raise SpecError([f"--where: {wrong[plain]}"])
     return plain

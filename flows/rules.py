@@ -83,7 +83,7 @@ class Answer:
 
     sample: bool
     missing: list[str]
-    """Columns that rules read and that are not known yet."""
+    """Columns that rules read, and percentiles that they ask for, and that are not known yet."""
     rules: list[Judged]
     documents: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
@@ -106,7 +106,7 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
     known = all(
         pipeline.outputs[pipeline.provider[name]].index.done.any() for name in wanted if name in pipeline.provider
     )
-    answer = Answer(not known, [], [Judged.of(rule) for rule in rules])
+    answer = Answer(not known, _unpinned(pipeline), [Judged.of(rule) for rule in rules])
     for table in _computed(pipeline, wanted) if known else _sampled(pipeline, wanted, size, answer.missing):
         for judged in answer.rules:
             if _blind(judged.rule.where, {*answer.missing} - domains):
@@ -115,6 +115,12 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
     if not answer.documents[ALL]:
         raise StageError("rules: there is no document to judge; `sluice run` reads the sources")
     return answer
+
+
+def _unpinned(pipeline: Pipeline) -> list[str]:
+    """Percentiles that rules ask for and that are not known yet."""
+    texts = [text for rule in pipeline.spec.rules for text in (rule.drop, rule.where) if text]
+    return registry.unpinned(texts, pipeline.pins)
 
 
 def _blind(where: str | None, missing: set[str]) -> bool:
@@ -154,7 +160,7 @@ def _sampled(pipeline: Pipeline, wanted: list[str], size: int, missing: list[str
         for field_ in pipeline.documents_schema:
             if field_.name not in table.column_names:
                 table = table.append_column(field_, pa.nulls(table.num_rows, field_.type))
-        for name in missing:
+        for name in types.keys() & missing:
             labels = getattr(pipeline.spec.stages.get(name), "labels", {})
             known = first_true(labels, table) if labels else pa.nulls(table.num_rows, types[name])
             table = table.append_column(name, known)

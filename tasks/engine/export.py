@@ -2,7 +2,8 @@
 
 The shards of a corpus are cut into files by what manifests say of their sizes, and each file is made from its shards
 alone, so the same corpus gives the same bytes, in whatever order files are made and however often that was stopped. A
-file is there whole or not at all, and noted in a manifest of the export's own; `export.json`, written last, ends it.
+file is there whole or not at all, and noted in a manifest of the export's own, which begins with what is exported;
+`export.json`, written last, ends it. So an export never takes what is there for its own, nor writes over it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ _UNIQUE = ("id", "text", "url")
 """Columns of values that do not come again: a dictionary of them would be made for nothing."""
 _PROGRESS = "progress"
 """Folder of the manifest of files that are written, until the export ends."""
+_OWN = frozenset({"README.md", "export.json"})
+"""What an export writes beside its data."""
 
 Progress = Callable[[int, int], None]
 """Called with files written and files in all."""
@@ -127,10 +130,10 @@ class Export:
         is in the target, StoreError where a file cannot be read or written."""
         places, left_out = self._places()
         found = Exported(self._identity(places), self.schema, left_out=left_out)
+        named = {f"data/{number:05d}{ENDS[self.asked.form]}": each for number, each in enumerate(self._cut(places))}
         if self._ended(found):
             return found
-        done = self._begun(found.identity)
-        named = {f"data/{number:05d}{ENDS[self.asked.form]}": each for number, each in enumerate(self._cut(places))}
+        done = self._begun(found.identity, named)
         waiting = {name: each for name, each in named.items() if name not in done}
         progress(len(done), len(named))
         for name, entry in self._written(waiting):
@@ -150,7 +153,7 @@ class Export:
 
     def end(self, found: Exported, card: str, about: Mapping[str, Any]) -> None:
         """Write the card and, last, `export.json`, which ends the export; `about` says what it is of."""
-        if found.ended:
+        if found.ended and self.target.exists("README.md"):
             return
         self.target.commit("README.md", card.encode())
         facts = {name: getattr(found, name) for name in ("identity", "documents", "bytes", "files", "counts")}
@@ -174,39 +177,49 @@ class Export:
         if ended.get("identity") != found.identity:
             raise TargetError(f"{self._where} holds another export (export.json); name a new folder, or empty this one")
         sizes = self.target.list("data")
+        self._refuse(f"data/{name}" for name in sizes if f"data/{name}" not in ended["files"])
         if not all(self._whole(name, facts, sizes) for name, facts in ended["files"].items()):
             return False
         found.files, found.counts, found.ended = ended["files"], ended["counts"], True
         return True
 
-    def _begun(self, identity: str) -> dict[str, dict[str, Any]]:
-        """What was noted of files of this export that are there whole, by name. Raises TargetError where the target
-        holds anything else."""
+    def _begun(self, identity: str, named: Collection[str]) -> dict[str, dict[str, Any]]:
+        """What was noted of files of this export, which are `named`, that are there whole, by name; that it is begun is
+        noted first. Raises TargetError where the target holds anything else."""
         entries = list(Manifest(self.target, _PROGRESS).entries())
         if any(entry["identity"] != identity for entry in entries):
             raise TargetError(
                 f"{self._where} holds the beginning of another export; name a new folder, or empty this one"
             )
         data = self.target.list("data")
-        others = {*self.target.list(""), *self.target.folders("")} - {"data", _PROGRESS, "README.md", "export.json"}
-        others |= {f"data/{name}" for name in data if not name.endswith(ENDS[self.asked.form])}
-        if others := {name for name in others if not name.startswith(".")}:
-            raise TargetError(f"{self._where} is not empty ({min(others)}); name a new folder for the export")
+        begun = entries or self.target.exists("export.json")
+        own = {"data", _PROGRESS, *_OWN} if begun else set()
+        self._refuse({*self.target.list(""), *self.target.folders("")} - own)
+        self._refuse(f"data/{name}" for name in data if f"data/{name}" not in named)
+        if not entries:
+            Manifest(self.target, _PROGRESS).append([{"key": "", "identity": identity}])
         return {
             entry["key"]: {name: entry[name] for name in ("rows", "bytes", "checksum", "counts")}
             for entry in entries
-            if not entry["rows"] or self._whole(entry["key"], entry, data)
+            if entry["key"] and self._whole(entry["key"], entry, data)
         }
 
     def _whole(self, name: str, facts: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
-        """Whether a file is there as it was written; in an object store, which sees to that itself, by its size."""
-        if sizes.get(name.removeprefix("data/")) != facts["bytes"]:
-            return False
+        """Whether a file is there as it was written, or none, where it had no rows; in an object store, which sees to
+        that itself, by its size."""
+        size = sizes.get(name.removeprefix("data/"))
+        if not facts["rows"] or size != facts["bytes"]:
+            return size is None and not facts["rows"]
         local = self.target.local(name)
         if local is None or of_file(local) == facts["checksum"]:
             return True
         log.warning("%s is damaged and is made again", redacted(str(local)))
         return False
+
+    def _refuse(self, others: Iterable[str]) -> None:
+        """Raises TargetError where there are others than belong to the export; names with a dot are nobody's."""
+        if found := [name for name in others if not name.rpartition("/")[2].startswith(".")]:
+            raise TargetError(f"{self._where} is not empty ({min(found)}); name a new folder for the export")
 
     # -- what is exported --------------------------------------------------------------------------------------------
 
@@ -214,6 +227,11 @@ class Export:
         """Shards that have every column that is read, and the names of those that are quarantined."""
         outputs, provider = self.corpus.pipeline.outputs, self.corpus.pipeline.provider
         needed = {"documents", *(provider[name] for name in (*self.read, "kept"))}
+        if replaced := sorted(needed & self.corpus.pipeline.replaced):
+            raise StageError(
+                f"export: {', '.join(replaced)}: other values took the place of those of this version since "
+                "(`sluice run --from STAGE --replace`); export a later version, or ask for other columns"
+            )
         done = np.ones(len(self.corpus.pipeline.shards), bool)
         for name in sorted(needed):
             index = outputs[name].index
@@ -286,6 +304,7 @@ class Export:
         rows, batches = 0, self._batches(places, counts)
         first = next(batches, None)
         if first is None:
+            self.target.remove(name)
             return {"rows": 0, "bytes": 0, "checksum": "", "counts": counts}
         with self.target.writer(name) as file:
             summed = Summed(file)

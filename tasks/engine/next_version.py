@@ -38,7 +38,8 @@ def make(execution: Execution, counts: Counts, about: Facts, run: str) -> Made:
     found, gates = present(pipeline, versions), spec.gates.model_dump(mode="json")
     base, newest = versions.accepted, versions.newest()
     for known in filter(None, (base, newest)):
-        if known["digest"] == found.digest and (known["state"] == ACCEPTED or known["limits"] == gates):
+        same = known["digest"] == found.digest and _same_values(known["generations"], found.generations)
+        if same and (known["state"] == ACCEPTED or known["limits"] == gates):
             return Made(known, False)
     counted = execution.count(counts)
     for generation, places in zip(found.generations, found.places, strict=True):
@@ -72,6 +73,12 @@ def make(execution: Execution, counts: Counts, about: Facts, run: str) -> Made:
     }
     versions.create(facts)
     return Made(facts, True)
+
+
+def _same_values(known: Sequence[Facts], found: Sequence[Facts]) -> bool:
+    """Whether generations of the same outputs have the same values, too: a stage that is computed again may give
+    others. What an earlier version of Sluice did not note counts as the same."""
+    return all(one.get("values", other["values"]) == other["values"] for one, other in zip(known, found, strict=True))
 
 
 def _totals(

@@ -50,6 +50,9 @@ class Pipeline:
     """One spec's corpus. `run` names the run in manifest entries; `registry` makes the stages from spec and pins;
     `readers` read the sources, by name."""
 
+    replaced: frozenset[str] = frozenset()
+    """Stages with other values than the corpus was made with: none, as that is the one that there is."""
+
     def __init__(
         self,
         spec: Spec,

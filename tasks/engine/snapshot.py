@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from tasks.engine.outputs import Output
@@ -23,7 +25,8 @@ class Present:
     """The corpus of a pipeline as a version would name it."""
 
     generations: list[Facts]
-    """Of each: "names" (digest of its list of shards), "shards", "rows", "keys" (stage -> digest)."""
+    """Of each: "names" (digest of its list of shards), "shards", "rows", "keys" (stage -> digest of its outputs' keys),
+    "values" (stage -> digest of their columns' values)."""
     places: list[list[int]]
     """Of each generation the shards, as the pipeline numbers them."""
     stages: dict[str, Facts]
@@ -56,7 +59,11 @@ def present(pipeline: Pipeline, versions: Versions) -> Present:
         keys = {name: _keys(pipeline.outputs[name], each) for name in stages}
         rows = int(pipeline.outputs["documents"].index.rows[each].sum())
         named = {name: versions.put_keys(found) for name, found in keys.items()}
-        generations.append({"names": versions.put_shards(table), "shards": len(each), "rows": rows, "keys": named})
+        values = {
+            name: _values(pipeline.outputs[name].index, made["columns"].values(), each) for name, made in stages.items()
+        }
+        names = versions.put_shards(table)
+        generations.append({"names": names, "shards": len(each), "rows": rows, "keys": named, "values": values})
     pins = {name: history[-1].get("sha256") for name, history in sorted(pipeline.pins.history.items())}
     made = {name: [found["folder"], found["columns"]] for name, found in stages.items()}
     whole = digest([[[each["names"], each["keys"]] for each in generations], pins, made])
@@ -67,6 +74,14 @@ def _keys(output: Output, places: Sequence[int]) -> list[str | None]:
     """Keys of what is there."""
     done = output.index.done
     return [output.index.keys[place] if done[place] else None for place in places]
+
+
+def _values(index: Index, names: Iterable[str], places: Sequence[int]) -> str:
+    """The digest of the values of some columns of some shards, as manifests have them."""
+    state = hashlib.blake2b(digest_size=16)
+    for name in names:
+        state.update(np.where(index.done[places, None], index.digests[name][places], np.uint8(0)).tobytes())
+    return state.hexdigest()
 
 
 def _list(pipeline: Pipeline, places: Sequence[int]) -> pa.Table:
@@ -113,7 +128,8 @@ class _Node:
 
 class Snapshot:
     """The corpus of one version, for those who read columns (`tasks.engine.views`), whatever has come or changed since.
-    Its shards are in order of sources, then of generations."""
+    Its shards are in order of sources, then of generations. `replaced` are stages of which outputs have other values
+    now, as they were computed again (`--from STAGE --replace`)."""
 
     def __init__(self, versions: Versions, facts: Facts) -> None:
         self.store, self.versions, self.facts = versions.store, versions, facts
@@ -128,6 +144,7 @@ class Snapshot:
         self.role: dict[str, str] = {}
         self.nodes: list[_Node] = []
         self.outputs: dict[str, Output] = {}
+        replaced = set()
         for name, made in facts["stages"].items():
             schema = _schema(made)
             keys = [key for generation in facts["generations"] for key in versions.keys(generation["keys"][name])]
@@ -135,6 +152,8 @@ class Snapshot:
             folders = [row["folder"] for row in rows] if name == "documents" else [made["folder"]] * len(rows)
             entries = (e for folder in dict.fromkeys(folders) for e in Manifest(self.store, folder).entries())
             index = Index(entries, keys, list(made["columns"].values()))
+            if not self._as_made(name, index, order):
+                replaced.add(name)
             index.state[[place for place, key in enumerate(keys) if key is None]] = QUARANTINED
             self.outputs[name] = Output(folders, made["suffix"], index)
             if name == COUNTS:
@@ -145,6 +164,22 @@ class Snapshot:
                 self.documents_schema = schema
             else:
                 self.nodes.append(_Node(name, schema))
+        self.replaced = frozenset(replaced)
+
+    def _as_made(self, name: str, index: Index, order: Sequence[int]) -> bool:
+        """Whether a stage's outputs have the values that they had when the version was made; what is not there, and
+        what an earlier version of Sluice did not note, has no others. `order`: the generations' shards as they are
+        here."""
+        place_of = np.argsort(np.array(order, int))
+        names, first = list(self.facts["stages"][name]["columns"].values()), 0
+        for generation in self.facts["generations"]:
+            places = place_of[first : first + generation["shards"]].tolist()
+            first += generation["shards"]
+            whole = all(index.done[place] or index.keys[place] is None for place in places)
+            noted = generation.get("values", {}).get(name)
+            if whole and noted is not None and noted != _values(index, names, places):
+                return False
+        return True
 
     def lacks(self, name: str, place: int) -> bool:
         """Whether a column is one that the source of a shard does not have."""

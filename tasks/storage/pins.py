@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,17 @@ class Pins:
         for history in (self.history, committed):
             history.setdefault(name, []).append(pin)
         self.store.commit_json(self.path, committed)
+
+    def of(self, digests: Mapping[str, str | None]) -> Pins:
+        """The pins as they were when the newest ones had these digests, to be read; without those that had another one
+        and are not there."""
+        found = copy(self)
+        found.retrain, found.history = set(), {}
+        for name, history in self.history.items():
+            known = [pin.get("sha256") for pin in history]
+            if name in digests and digests[name] in known:
+                found.history[name] = history[: len(known) - known[::-1].index(digests[name])]
+        return found
 
     def files(self, name: str) -> dict[str, str]:
         """{path in the store: sha256} of a pinned file; {} without a pin."""

@@ -112,6 +112,9 @@ def test_the_same_documents_give_the_same_bytes_however_often_that_was_stopped(
         damage(tmp_path / "again" / "data" / "00000.parquet")
         assert told("export", spec, tmp_path / "again", *arguments)["state"] == "computed"
         assert content(tmp_path / "again") == content(tmp_path / "once")
+    (tmp_path / "again" / "README.md").unlink()
+    told("export", spec, tmp_path / "again", *arguments)
+    assert content(tmp_path / "again") == content(tmp_path / "once")
 
 
 def test_what_is_something_else_is_never_written_over(computed: Any, tmp_path: Path) -> None:
@@ -125,6 +128,42 @@ def test_what_is_something_else_is_never_written_over(computed: Any, tmp_path: P
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
 
 
+@pytest.mark.parametrize("name", ["README.md", "data/00000.parquet", "data/00007.parquet"])
+def test_what_lies_where_an_export_is_to_go_is_neither_overwritten_nor_taken_for_a_part_of_it(
+    computed: Any, tmp_path: Path, name: str
+) -> None:
+    spec, _ = computed
+    for begin in (False, True):
+        to = tmp_path / f"out-{begin}"
+        if begin:
+            told("export", spec, to)
+        if begin and (to / name).exists():
+            continue
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        (to / name).write_text("of somebody")
+        named = name if begin else name.partition("/")[0]
+        assert f"is not empty ({named})" in ask("export", spec, to, code=2).stderr
+        assert (to / name).read_text() == "of somebody"
+
+
+def test_what_a_killed_export_did_not_note_is_no_part_of_another(
+    computed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, _ = computed
+
+    def killed(self: Any, waiting: Any) -> Any:
+        for name, places in waiting.items():
+            self._file(name, places)
+            if name > "data/00001":
+                raise KeyboardInterrupt
+        yield from ()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.Export, "_written", killed)
+        ask("export", spec, tmp_path / "out", "--size", "10KiB", code=130)
+    assert "the beginning of another export" in ask("export", spec, tmp_path / "out", code=2).stderr
+
+
 def test_a_mistake_is_named_with_the_nearest_right_name(computed: Any, tmp_path: Path) -> None:
     spec, _ = computed
     said = ask("export", spec, tmp_path / "out", "--columns", "url,qualty", code=2).stderr
@@ -134,6 +173,12 @@ def test_a_mistake_is_named_with_the_nearest_right_name(computed: Any, tmp_path:
     assert "--where: " in ask("export", spec, tmp_path / "out", "--where", "words", code=2).stderr
     assert "--size: " in ask("export", spec, tmp_path / "out", "--size", "much", code=2).stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_percentile_that_is_not_pinned_is_no_condition_that_nothing_meets(computed: Any, tmp_path: Path) -> None:
+    spec, _ = computed
+    said = ask("export", spec, tmp_path / "out", "--where", "words > percentile(words, 50)", code=2).stderr
+    assert "--where: percentile(words, 50): its thresholds are not pinned" in said
 
 
 def test_a_corpus_without_a_verdict_is_not_exported(tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def test_examples_are_the_nearest_to_the_threshold_on_either_side(computed: Any)
             assert distances == [abs(words - 300) for words in expected]
 
 
+def test_a_rule_with_a_percentile_that_nobody_learned_is_said_to_be_unknown(computed: Any) -> None:
+    spec, _ = computed
+    given = ("rules", spec, "--set", "rules.short=words < percentile(words, 50)")
+    assert told(*given)["unknown_columns"] == ["percentile(words, 50)"]
+    assert "not known without a run: percentile(words, 50)" in ask(*given).stderr
+    assert told("rules", spec)["unknown_columns"] == []
+
+
 def test_a_person_is_shown_tables_that_fit_and_hostile_text_as_escapes(computed: Any) -> None:
     spec, _ = computed
     shown = ask("rules", spec, "--rule", "short", "--set", 'rules.short="words < 3000"', "--examples", 200).stdout

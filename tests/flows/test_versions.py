@@ -8,12 +8,14 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from flows.run import Run
 from tasks.engine.gates import GateError
 from tasks.engine.versions import Versions
 from tasks.storage.store import DamagedError, Store, StoreError
+from tasks.tokenization.tokens import Tokens
 from tests import small
 from tests.commands import ask, told
 from tests.whole import go
@@ -149,6 +151,54 @@ def _nested(rows: list[list[Any]]) -> dict[str, dict[str, list[int]]]:
 
 
 # -- exports of versions -----------------------------------------------------------------------------------------------
+
+
+def test_documents_of_a_folder_that_paths_no_longer_name_do_not_stay_unsaid(copied: Path) -> None:
+    (copied.parent / "other").mkdir()
+    written(copied, "../other/web-00.jsonl.gz", english(3, 20))
+    other = f"sources.web.paths={copied.parent}/other/*.jsonl.gz"
+    said = r"2 of 3 files of source web are gone: .*; another data set wants a source of another name"
+    with pytest.raises(GateError, match=said):
+        go(copied, [other])
+    note = go(copied, [other, "gates.gone=100%"], until="documents").record["stages"][0]["note"]
+    assert "2 of 3 files of source web are gone: web-01.jsonl.gz, web-90.jsonl.gz" in note
+
+
+def test_a_stage_that_is_computed_again_with_other_values_makes_a_version_and_the_old_one_is_not_passed_off_as_it_was(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = Tokens.__call__
+
+    def half(self: Any, batch: pa.Table) -> pa.Table:
+        tokens = computed(self, batch)["tokens"].combine_chunks()
+        return pa.table({"tokens": pa.array([row and row[: len(row) // 2] for row in tokens.to_pylist()], tokens.type)})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tokens, "__call__", half)
+        go(copied, start="tokens", replace=True)
+    one, two = versions(copied)
+    assert two["tokens"] == told("query", copied, "select sum(len(tokens)) from corpus where kept")["rows"][0][0]
+    assert two["tokens"] < one["tokens"]
+    columns = ("--columns", "tokens")
+    assert told("export", copied, tmp_path / "new", *columns)["version"] == 2
+    said = ask("export", copied, tmp_path / "old", "--version", 1, *columns, code=1).stderr
+    assert "export: tokens: other values took the place of those of this version" in said
+    assert told("export", copied, tmp_path / "old", "--version", 1)["documents"] == one["documents"]
+    go(copied)
+    assert len(versions(copied)) == 2
+
+
+def test_percentiles_of_an_export_are_those_of_its_version(copied: Path, tmp_path: Path) -> None:
+    where = ("--where", "quality > percentile(quality, 50)")
+    before = told("export", copied, tmp_path / "before", *where)
+    with (tmp_path / "before" / "export.json").open() as file:
+        identity = json.load(file)["identity"]
+    written(copied, "web-60.jsonl.gz", english(6, 40))
+    go(copied, retrain=["percentiles_quality"])
+    pins = Run.of(str(copied)).pipeline.pins.history["percentiles_quality"]
+    assert pins[0]["sha256"] != pins[-1]["sha256"]
+    after = told("export", copied, tmp_path / "after", "--version", 1, *where)
+    assert (after["identity"], after["documents"]) == (identity, before["documents"])
 
 
 def test_an_old_version_is_exported_after_the_corpus_has_changed(copied: Path, tmp_path: Path) -> None:
