@@ -18,6 +18,7 @@ SLOW = frozenset(
         "flows/test_ending.py",
         "flows/test_export.py",
         "flows/test_lineage.py",
+        "flows/test_nightly.py",
         "flows/test_read_only_store.py",
         "flows/test_runs.py",
         "flows/test_supervisor.py",

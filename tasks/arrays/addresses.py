@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.arrays.groups import I64, changes
+from tasks.arrays.groups import I64, changes, explode
 
 U64 = NDArray[np.uint64]
 
@@ -44,3 +44,20 @@ def factorize(*parts: pa.StructArray) -> tuple[pa.StructArray, I64]:
     number = np.empty(len(order), np.int64)
     number[order] = np.cumsum(first) - 1
     return addresses(shard[order[first]], position[order[first]]), number
+
+
+def partners(columns: pa.Table) -> tuple[I64, pa.StructArray]:
+    """Columns of addresses, or of lists of similar ones -> (the row of each address, the addresses, with similarity):
+    those of a document's own text, which have none, are wholly similar."""
+    rows, found = [np.empty(0, np.int64)], [pa.array([], SIMILAR_ADDRESS)]
+    for column in columns.columns:
+        if column.type == ADDRESS:
+            row = np.flatnonzero(column.is_valid())
+            own = column.combine_chunks().take(pa.array(row))
+            same = pa.array(np.ones(len(row), np.float32))
+            others = pa.StructArray.from_arrays([*own.flatten(), same], fields=list(SIMILAR_ADDRESS))
+        else:
+            row, others = explode(column)
+        rows.append(row)
+        found.append(others.cast(SIMILAR_ADDRESS))
+    return np.concatenate(rows), pa.concat_arrays(found)

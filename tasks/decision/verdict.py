@@ -73,6 +73,19 @@ class Verdict(CorpusStage):
     libraries = ("duckdb",)
     settings: Judgement
     reduced = pa.schema([("duplicate_of", SIMILAR_ADDRESS)])
+    state_key = "cluster"
+    asks = ("copy_of", "alike")
+    recalls = ("held_out", "kept", "reason", "duplicate_of")
+    answers = pa.schema(
+        [
+            ("by_position", pa.uint32()),
+            ("similarity", pa.float32()),
+            ("shard", pa.uint64()),
+            ("position", pa.uint32()),
+            ("kept", pa.bool_()),
+            ("contaminated", pa.bool_()),
+        ]
+    )
 
     def __init__(
         self,
@@ -127,6 +140,59 @@ class Verdict(CorpusStage):
             {name: found[name] if name in found else batch[name] for name in (*self.shuffled.names, "partition")}
         )
 
+    def remember(self, rows: pa.Table) -> pa.Table:
+        """One of each cluster that touches a held-out document."""
+        held_out = rows.filter(pc.fill_null(rows["held_out"], False))
+        return held_out.take(np.unique(held_out["cluster"].to_numpy(), return_index=True)[1])
+
+    def recall(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """Of the older documents that are named, those that are kept, and those that are, or are copies of, what is
+        evaluated on. For a duplicate of the same text as what was kept, that one stands, also for copies of one."""
+        batch = batch.take(np.searchsorted(batch["position"].to_numpy(), rows["position"].to_numpy()))
+        survivor = batch["duplicate_of"].combine_chunks()
+        theirs = pc.struct_field(survivor, "similarity")
+        mine = rows["similarity"].combine_chunks()
+        stands = pc.fill_null(pc.or_(pc.equal(theirs, 1), pc.equal(mine, 1)), False)
+        stands = pc.and_(stands, survivor.is_valid())
+        contaminated = pc.or_(
+            pc.fill_null(batch["held_out"], False), pc.fill_null(pc.equal(batch["reason"], "held_out_copy"), False)
+        )
+        found = pa.table(
+            {
+                "by_shard": rows["by_shard"],
+                "by_position": rows["by_position"],
+                "similarity": pc.if_else(stands, pc.min_element_wise(theirs, mine), mine),
+                "shard": pc.if_else(stands, pc.struct_field(survivor, "shard"), batch["shard"]),
+                "position": pc.if_else(stands, pc.struct_field(survivor, "position"), batch["position"]),
+                "kept": pc.or_(pc.fill_null(batch["kept"], False), stands),
+                "contaminated": contaminated,
+            }
+        )
+        return found.filter(pc.or_(found["kept"], found["contaminated"]))
+
+    def map_recalled(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """Older documents stand in the clusters of those that name them. They have no `id`, which puts them first."""
+        own = self.map(batch)
+        uid = rows["by_shard"][0].as_py()
+        own = own.append_column("shard", pa.array(np.full(len(own), uid, np.uint64)))
+        rows = rows.filter(batch["cluster"].take(rows["by_position"]).is_valid())
+        by, position, shard, similarity = arrays(rows, "by_position", "position", "shard", "similarity")
+        cluster = batch["cluster"].take(by)
+        text = pc.coalesce(batch["copy_of"].combine_chunks().take(by), addresses(np.full(len(by), uid, np.uint64), by))
+        named = pa.StructArray.from_arrays([*text.flatten(), pa.array(similarity)], fields=list(SIMILAR_ADDRESS))
+        known = {
+            "position": position,
+            "cluster": cluster,
+            "alike": pa.ListArray.from_arrays(np.arange(len(by) + 1, dtype=np.int32), named),
+            "hub": np.zeros(len(by), bool),
+            "held_out": rows["contaminated"],
+            "passes": rows["kept"],
+            "shard": shard,
+            "partition": (cluster.to_numpy() % self.partitions).astype(np.int32),
+        }
+        older = [known[field.name] if field.name in known else pa.nulls(len(by), field.type) for field in own.schema]
+        return pa.concat_tables([own, pa.table(older, names=own.column_names).cast(own.schema)])
+
     def reduce(self, rows: pa.Table) -> pa.Table:
         shard, position, passes, cluster = arrays(rows, "shard", "position", "passes", "cluster")
         contaminated = np.isin(cluster, cluster[true(rows["held_out"])])
@@ -151,6 +217,9 @@ class Verdict(CorpusStage):
         preferred = [preference(name) for name in self.settings.keep]
         keys = [("hub", "descending"), *((field.name, order) for field, order in preferred), ("id", "ascending")]
         ranked = rows.set_column(rows.schema.get_field_index("hub"), "hub", [hub])
+        if rows["id"].null_count:  # older documents, which stay whatever comes
+            ranked = ranked.append_column("older", rows["id"].is_null())
+            keys = [("older", "descending"), *keys]
         order = pc.sort_indices(ranked, sort_keys=keys).to_numpy()
         survivor_of: dict[int, tuple[int, float]] = {}
         """Text -> the survivor that removes it, and their similarity."""

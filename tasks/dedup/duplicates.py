@@ -27,8 +27,16 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from data_specs.stages import Duplicates
-from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, U64, addresses, arrays, factorize
-from tasks.arrays.groups import I64, changes, explode, lists_by_position, runs, scatter_by_position
+from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, U64, addresses, arrays, factorize, partners
+from tasks.arrays.groups import (
+    I64,
+    changes,
+    explode,
+    lists_by_position,
+    numbers_within,
+    runs,
+    scatter_by_position,
+)
 from tasks.arrays.hashing import seeded_hash
 from tasks.dedup import minhash
 from tasks.engine.stage import CorpusStage, RepeatedStage
@@ -57,9 +65,9 @@ class _Stage(CorpusStage):
 class Exact(_Stage):
     """Copies: documents of the same units in the same order, by a 128-bit BLAKE2b hash.
 
-    `copy_of` is the address of the first document (by shard, then position) of these units; null for that one itself,
-    for a document without copies and for a text without units. `text_length` is in characters: the verdict may prefer
-    the longer of two texts.
+    `copy_of` is the address of the first document (by generation, shard, position) of these units; null for that one
+    itself, for a document without copies and for a text without units. `text_length` is in characters: the verdict may
+    prefer the longer of two texts.
     """
 
     name = "exact"
@@ -69,6 +77,7 @@ class Exact(_Stage):
     shuffled = pa.schema([("position", pa.uint32()), ("low", pa.uint64()), ("high", pa.uint64())])
     reduced = pa.schema([("copy_of", ADDRESS)])
     writes = pa.schema([("copy_of", ADDRESS), ("text_length", pa.uint32())])
+    state_key = "low"
 
     def map(self, batch: pa.Table) -> pa.Table:
         digests, lengths = [], []
@@ -82,10 +91,16 @@ class Exact(_Stage):
 
     def reduce(self, rows: pa.Table) -> pa.Table:
         low, high, shard, position = arrays(rows, "low", "high", "shard", "position")
-        order = np.lexsort((position, shard, high, low))
+        order = np.lexsort((high, low))  # stable, and rows come by generation, shard and position
         first = changes(low[order], high[order])
         copy, origin = order[~first], order[first][np.cumsum(first) - 1][~first]
         return _table(shard=shard[copy], position=position[copy], copy_of=addresses(shard[origin], position[origin]))
+
+    def remember(self, rows: pa.Table) -> pa.Table:
+        """The first of each text."""
+        low, high = arrays(rows, "low", "high")
+        order = np.lexsort((high, low))
+        return rows.take(order[changes(low[order], high[order])])
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         copy_of = scatter_by_position(rows, rows["copy_of"], batch.num_rows)
@@ -108,6 +123,7 @@ class CandidateGroups(_Stage):
     shuffled = pa.schema([("position", pa.uint32()), ("key", pa.uint64()), ("content", pa.uint64())])
     reduced = pa.schema([("leader", pa.uint64())])
     writes = pa.schema([("candidates", pa.list_(pa.uint64()))])
+    state_key = "key"
 
     def map(self, batch: pa.Table) -> pa.Table:
         settings = self.settings
@@ -131,11 +147,23 @@ class CandidateGroups(_Stage):
         member, leader = order[shared], content[order[first]][bucket[shared]]
         return _table(shard=shard[member], position=position[member], leader=leader)
 
+    def remember(self, rows: pa.Table) -> pa.Table:
+        """Of each bucket those that are compared with all others."""
+        key, content = arrays(rows, "key", "content")
+        order = np.lexsort((content, key))
+        starts, ends = runs(key[order])
+        return rows.take(order[numbers_within(ends - starts) < HUBS])
+
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
-        position, leader = arrays(rows, "position", "leader")
-        order = np.lexsort((leader, position))
-        rows = rows.take(order[changes(position[order], leader[order])])
-        return pa.table([lists_by_position(rows, rows["leader"].combine_chunks(), batch.num_rows)], schema=self.writes)
+        return pa.table([_leaders(rows, batch.num_rows)], schema=self.writes)
+
+
+def _leaders(rows: pa.Table, count: int) -> pa.ListArray:
+    """Rows of `position` and `leader` -> the leaders of each of `count` positions, sorted."""
+    position, leader = arrays(rows, "position", "leader")
+    order = np.lexsort((leader, position))
+    rows = rows.take(order[changes(position[order], leader[order])])
+    return lists_by_position(rows, rows["leader"].combine_chunks(), count)
 
 
 class VerifiedPairs(_Stage):
@@ -155,6 +183,8 @@ class VerifiedPairs(_Stage):
     )
     reduced = pa.schema([("other", SIMILAR_ADDRESS), ("hub", pa.bool_())])
     writes = pa.schema([("alike", pa.list_(SIMILAR_ADDRESS)), ("hub", pa.bool_())])
+    named_by = "candidates"
+    recalls = ("text",)
 
     def map(self, batch: pa.Table) -> pa.Table:
         chosen = np.flatnonzero(batch["candidates"].is_valid())
@@ -176,6 +206,18 @@ class VerifiedPairs(_Stage):
             shingles=_lists(*_joined([sets[number] for number in text[sender]])),
             partition=partition[sender],
         )
+
+    def recall(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """Older documents that share a bucket with new ones, as if they were mapped with these."""
+        position = batch["position"].to_numpy()
+        row = np.searchsorted(position, rows["position"].to_numpy()).astype(np.uint32)
+        leaders = _leaders(
+            rows.set_column(rows.schema.get_field_index("position"), "position", pa.array(row)), len(batch)
+        )
+        mapped = self.map(pa.table({"text": batch["text"], "candidates": leaders}))
+        own = pa.array(position[mapped["position"].to_numpy()])
+        mapped = mapped.set_column(mapped.schema.get_field_index("position"), "position", own)
+        return mapped.append_column("shard", pa.array(np.full(len(mapped), batch["shard"][0].as_py(), np.uint64)))
 
     def reduce(self, rows: pa.Table) -> pa.Table:
         sets = [each.values.to_numpy() for each in rows["shingles"]]
@@ -228,8 +270,9 @@ class VerifiedPairs(_Stage):
 class Clusters(_Stage, RepeatedStage):
     """Clusters: what copies and alike pairs connect, directly or through others.
 
-    `cluster` is a hash of the address of its first document; null for a document that is alone. A row is an edge from a
-    document to an earlier one, in the partition of the later one. A round connects each document with the first
+    `cluster` is a hash of the address of its first document; null for a document that is alone. A document of a later
+    generation has the cluster of an older one that it is connected with; two older clusters stay two. A row is an edge
+    from a document to an earlier one, in the partition of the later one. A round connects each document with the first
     that it reaches by the rows that meet (large and small star of Kiveris et al. 2014 in one, as in Kim et al. 2022).
     Of the documents that a reduction connects with the same first, one also goes to the partition of that first,
     which answers with what it was connected with itself (requests are combined as by Yan et al. 2015): when nothing
@@ -248,13 +291,38 @@ class Clusters(_Stage, RepeatedStage):
     shuffled = pa.schema([("position", pa.uint32()), ("other", ADDRESS)])
     reduced = pa.schema([("cluster", pa.uint64())])
     writes = pa.schema([("cluster", pa.uint64())])
+    asks = ("copy_of", "alike")
+    recalls = ("cluster",)
+    answers = pa.schema(
+        [("by_position", pa.uint32()), ("shard", pa.uint64()), ("position", pa.uint32()), ("cluster", pa.uint64())]
+    )
 
     def map(self, batch: pa.Table) -> pa.Table:
-        copies = np.flatnonzero(batch["copy_of"].is_valid())
-        alike, partners = explode(batch["alike"])
-        found = addresses(*(pc.struct_field(partners, field.name) for field in ADDRESS))
-        others = pa.concat_arrays([batch["copy_of"].combine_chunks().take(copies), found])
-        return _table(position=np.concatenate([copies, alike]), other=others)
+        position, others = partners(batch.select(["copy_of", "alike"]))
+        return _table(position=position, other=_addresses(others))
+
+    def recall(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """The clusters of older documents; one that was alone gets the one that it would begin."""
+        own = addresses(*arrays(batch, "shard", "position"))
+        cluster = pc.coalesce(batch["cluster"].combine_chunks(), pa.array(_hashed(own, "cluster")))
+        row = np.searchsorted(batch["position"].to_numpy(), rows["position"].to_numpy())
+        shard = pa.array(np.full(len(rows), batch["shard"][0].as_py(), np.uint64))
+        return rows.append_column("shard", shard).append_column("cluster", cluster.take(row))
+
+    def map_recalled(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """Edges to older documents lead to their clusters: addresses at the position `_OLDER`."""
+        edges = self.map(batch)
+        known = addresses(*arrays(rows, "shard", "position"))
+        _, number = factorize(edges["other"].combine_chunks(), known)
+        mine, older = np.split(number, [edges.num_rows])
+        cluster_of = np.zeros(number.max() + 1, np.uint64)
+        cluster_of[older] = rows["cluster"].to_numpy()
+        is_older = np.isin(mine, older)
+        shard, position = (values.to_numpy() for values in edges["other"].combine_chunks().flatten())
+        others = addresses(
+            np.where(is_older, cluster_of[mine], shard), np.where(is_older, _OLDER, position).astype(np.uint32)
+        )
+        return _table(position=edges["position"].to_numpy(), other=others)
 
     def iterate(self, rows: pa.Table, partition_range: range) -> pa.Table:
         """Edges of the partitions `partition_range` -> what is known of each of their documents after this round.
@@ -285,19 +353,31 @@ class Clusters(_Stage, RepeatedStage):
     def reduce(self, rows: pa.Table) -> pa.Table:
         documents, _, _, first = _connected(rows)
         shard, position = (values.to_numpy() for values in documents.flatten())
-        return _table(shard=shard, position=position, cluster=_hashed(documents, "cluster")[first])
+        older = position == _OLDER
+        cluster = np.where(older, shard, _hashed(documents, "cluster"))[first]
+        return _table(shard=shard[~older], position=position[~older], cluster=cluster[~older])
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         return pa.table([scatter_by_position(rows, rows["cluster"], batch.num_rows)], schema=self.writes)
 
 
+_OLDER = np.uint32(2**32 - 1)
+"""Position of an address that stands for a cluster of earlier generations; its number is in the place of a shard's."""
+
+
 def _connected(rows: pa.Table) -> tuple[pa.StructArray, I64, I64, I64]:
-    """Edges -> (the distinct documents, in order; both ends of each edge, by number; for each document, the first that
-    edges connect it to)."""
+    """Edges -> (the distinct documents, in order, older clusters before them; both ends of each edge, by number; for
+    each document, the first that edges connect it to)."""
     documents, number = factorize(addresses(*arrays(rows, "shard", "position")), rows["other"].combine_chunks())
+    order = np.argsort(pc.struct_field(documents, "position").to_numpy() != _OLDER, kind="stable")
+    documents, number = documents.take(pa.array(order)), np.argsort(order)[number]
     one, other = np.split(number, 2)
     label = _components(one, other, len(documents))
     return documents, one, other, _first_of(label)[label]
+
+
+def _addresses(similar: pa.StructArray) -> pa.StructArray:
+    return addresses(*(pc.struct_field(similar, field.name) for field in ADDRESS))
 
 
 def _hashed(documents: pa.StructArray, use: str) -> U64:

@@ -6,24 +6,33 @@ known of a stage goes as far as its steps are done; the first that lacks somethi
 Two shards, a stage of two partitions, and nothing done yet: `jobs` gives two maps. Both done, each in a slice for each
 partition: a reduction for each partition, of that partition's slice of either map. These done, each in a slice for each
 shard: a scatter for each shard, of that shard's slice of either reduction.
+
+That is one generation. A later one does the same for its own shards alone, after the generations before it: beside
+their slices, its reductions read the state that those left (tasks/engine/corpus_state.py), and its maps what older
+documents that they name say (tasks/engine/recall.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from tasks.engine.corpus_state import CorpusState, Run
 from tasks.engine.outputs import JobBatch, Output
-from tasks.engine.shuffle import Shuffle
+from tasks.engine.recall import Recall
+from tasks.engine.shuffle import Shuffle, SliceGroup, grouped
 from tasks.engine.stage import CorpusStage, RepeatedStage
 from tasks.engine.worker import Job
 from tasks.storage.manifest import QUARANTINED, Entry, Index, Manifest
 
 if TYPE_CHECKING:
     from tasks.engine.pipeline import Pipeline
+
+STEPS = ("", "/ask", "/recall", "/map", "/round", "/state", "/reduce")
+"""Folders of a corpus stage, below its own."""
 
 
 class CorpusJobs:
@@ -32,73 +41,107 @@ class CorpusJobs:
     def __init__(self, pipeline: Pipeline, stage: CorpusStage) -> None:
         self.pipeline, self.stage = pipeline, stage
         self.folder = pipeline.folder(stage)
-        self.intermediates: list[str] = []
-        """Paths of what maps, rounds and reductions wrote, or will write."""
-        self.batches: list[JobBatch] = []
-        """The jobs to do next."""
+        self.generations = pipeline.generations()
+        self.uids = pipeline.uids()
+        count = len(pipeline.shards)
+        self.maps = Index((), [None] * count)
+        self.index = Index((), [None] * count, stage.writes.names)
+        self.found = Output([self.folder] * count, ".parquet", self.index)
+        self.unavailable = np.zeros(count, bool)
+        self.state = CorpusState(self)
+        self._unread: dict[str, list[Entry]] = {}
+        """Of manifests that were read: entries of keys that no generation so far has."""
 
     def output(self) -> Output:
         """What is known of the stage's output, and the next jobs for it."""
-        maps = self._maps()
-        quarantined = maps.state == QUARANTINED
-        unavailable = self.pipeline.unavailable(self._columns(self.stage.inputs)) | quarantined
-        if self.batches or not (maps.done | unavailable).all():
-            return self._unknown(maps)
-        uids = self.pipeline.uids()
-        order = sorted(np.flatnonzero(maps.done & ~unavailable).tolist(), key=lambda place: uids[place])
-        reduced = self._reduced(Shuffle(f"{self.folder}/map", maps, order, uids))
-        return self._unknown(maps) if reduced is None else self._scattered(reduced, uids, unavailable, maps)
+        self.unavailable = self.pipeline.unavailable(self.columns(self.stage.inputs))
+        self.pipeline.outputs[self.stage.label] = self.found  # of which recalls read what is done
+        for number, places in enumerate(self.generations):
+            if not self._generation(number, places):
+                break
+        quarantined = self.maps.state == QUARANTINED
+        self.index.state[quarantined] = QUARANTINED
+        self.index.errors |= self.maps.errors
+        self.found.intermediates += self.state.paths(len(self.found.reductions))
+        return self.found
 
-    def _columns(self, roles: Sequence[str]) -> list[str]:
+    def columns(self, roles: Sequence[str]) -> list[str]:
         return self.pipeline.columns_read(self.stage, roles)
 
-    def _unknown(self, maps: Index) -> Output:
-        """The output while its keys are not known."""
-        count = len(self.pipeline.shards)
-        index = Index((), [None] * count, self.stage.writes.names)
-        index.state[maps.state == QUARANTINED] = QUARANTINED
-        index.errors = maps.errors
-        return Output([self.folder] * count, ".parquet", index, self.batches, self.intermediates)
+    def _generation(self, number: int, places: Sequence[int]) -> bool:
+        """Take in what is known of one generation; whether that is all of it."""
+        recalled = Recall(self, number, places).answers() if number and self.stage.recalls else None
+        if recalled is None and number and self.stage.recalls:
+            return False
+        by_shard = recalled if recalled and not self.stage.named_by else None
+        self._map(places, grouped([by_shard], "") if by_shard else {})
+        left_out = self.unavailable | (self.maps.state == QUARANTINED)
+        if self.found.batches or not (self.maps.done | left_out)[places].all():
+            return False
+        order = [place for place in places if self.maps.done[place] and not left_out[place]]
+        order.sort(key=self.uids.__getitem__)
+        mapped = [Shuffle(f"{self.folder}/map", self.maps, order, self.uids)]
+        if recalled and self.stage.named_by:
+            mapped.append(recalled)
+        reduced = self._reduced(number, mapped)
+        if reduced is None:
+            return False
+        self.found.reductions.append(reduced)
+        self._scatter(places, reduced, left_out)
+        return not self.found.batches
 
-    def _maps(self) -> Index:
-        """What is known of the map of each shard."""
+    def _map(self, places: Sequence[int], answers: Mapping[str, SliceGroup]) -> None:
+        """What is known of the maps of some shards, with what was answered to each."""
         stage, pipeline, folder = self.stage, self.pipeline, f"{self.folder}/map"
-        keys = pipeline.keys(f"{stage.fingerprint}:map:{stage.partitions}", self._columns(stage.gated))
-        maps = Index(Manifest(pipeline.store, folder).entries(), keys)
-        self.intermediates += [f"{folder}/{key}.arrow" for key in keys if key]
-        self._next(
-            [folder] * len(keys),
-            maps,
-            [
-                pipeline.job(stage, "map", str(keys[place]), f"{folder}/{keys[place]}.arrow", place, stage.gated)
-                for place in pipeline.due(maps)
-            ],
-        )
-        return maps
 
-    def _reduced(self, mapped: Shuffle) -> Shuffle | None:
+        def of(place: int) -> SliceGroup | None:
+            return answers.get(str(self.uids[place])) if answers else None
+
+        def told(place: int) -> bytes:
+            group = of(place)
+            return group.key.encode() if group else b""
+
+        fingerprint = f"{stage.fingerprint}:map:{stage.partitions}"
+        keys = pipeline.keys_of(places, fingerprint, self.columns(stage.gated), told)
+        self.learn("map", self.maps, keys)
+        self.found.intermediates += [f"{folder}/{key}.arrow" for key in keys.values()]
+        jobs = []
+        for place in self._due(self.maps, keys):
+            group, key = of(place), keys[place]
+            parts = tuple(group.slices()) if group else ()
+            job = pipeline.job(stage, "map", key, f"{folder}/{key}.arrow", place, stage.gated, slices=parts)
+            jobs.append(job)
+        self.next([folder] * len(self.maps.keys), self.maps, jobs)
+
+    def _due(self, index: Index, keys: Mapping[int, str]) -> list[int]:
+        return self.pipeline.due(index, list(keys))
+
+    def _reduced(self, number: int, mapped: Sequence[Shuffle]) -> Shuffle | None:
         """The reductions of what was mapped, after as many rounds as it takes; None while there are jobs to do."""
-        groups = self.stage.reduce_groups(int(mapped.index.rows[mapped.order].sum()))
+        groups = self.stage.reduce_groups(sum(int(each.index.rows[each.order].sum()) for each in mapped))
         repeated = isinstance(self.stage, RepeatedStage) and len(groups) > 1
         settled = self._settled(mapped, groups) if repeated else mapped
-        if settled is None:
-            return None
-        entries = Manifest(self.pipeline.store, f"{self.folder}/reduce").entries()
-        return self._step("reduce", settled, groups, entries)
+        return None if settled is None else self._step("reduce", settled, groups, (), number)
 
-    def _settled(self, mapped: Shuffle, groups: Sequence[range]) -> Shuffle | None:
+    def _settled(self, mapped: Sequence[Shuffle], groups: Sequence[range]) -> Sequence[Shuffle] | None:
         """The round that read what the one before it read, so that another would change nothing; None while there are
         jobs to do."""
-        entries = list(Manifest(self.pipeline.store, f"{self.folder}/round").entries())
-        before, after = mapped, self._step("round", mapped, groups, entries)
-        while after and after.index.keys != before.index.keys:
-            before, after = after, self._step("round", after, groups, entries)
-        return after
+        entries = list(self.entries("round"))
+        before: Sequence[Shuffle] = mapped
+        after = self._step("round", mapped, groups, entries)
+        while after and after.index.keys != before[0].index.keys:
+            before, after = [after], self._step("round", [after], groups, entries)
+        return [after] if after else None
 
     def _step(
-        self, kind: Literal["round", "reduce"], read: Shuffle, groups: Sequence[range], entries: Iterable[Entry]
+        self,
+        kind: Literal["round", "reduce"],
+        read: Sequence[Shuffle],
+        groups: Sequence[range],
+        entries: Iterable[Entry],
+        number: int = 0,
     ) -> Shuffle | None:
-        """What reads a shuffle, a group of partitions at a time, and writes slices itself; None while there are jobs to
+        """What reads shuffles, a group of partitions at a time, and writes slices itself; None while there are jobs to
         do. Of the groups 0..1 and 2..3, slices for the partitions 0 and 1 go into the job "0", the others into "2"."""
         stage, pipeline, folder = self.stage, self.pipeline, f"{self.folder}/{kind}"
         group_of = {str(partition): str(group.start) for group in groups for partition in group}
@@ -106,42 +149,79 @@ class CorpusJobs:
         name = f"{stage.fingerprint}:{kind}"
         if kind == "round":
             name += f":{stage.partitions}:{len(groups)}"
-        slices = read.grouped(name, group_of)
+        slices = grouped(read, name, group_of)
+        if kind == "reduce":
+            self.state.add(number, slices)
         starts = sorted(slices, key=int)
-        index = Index(entries, [slices[start].key for start in starts])
+        keys: list[str | None] = [slices[start].key for start in starts]
+        index = Index(entries, keys)
+        if kind == "reduce":
+            self.learn("reduce", index, {place: str(key) for place, key in enumerate(keys)})
         paths = [f"{folder}/{key}.arrow" for key in index.keys]
+        due = pipeline.due(index)
+        runs: Mapping[str, Sequence[Run]] | None = {}
+        if due and kind == "reduce":
+            runs = self.state.runs(number, [starts[place] for place in due])
+            if runs is None:
+                return None
         jobs = []
-        for place in pipeline.due(index):
+        for place in due:
             start, key = starts[place], str(index.keys[place])
-            parts = read.slices(slices[start])
+            parts = tuple(slices[start].slices())
             job = Job(kind, key, paths[place], f"{stage.name} partition {start}", pipeline.run, slices=parts)
-            jobs.append(replace(job, partition_range=partitions[start], cost=len(parts)))
-        self.intermediates += paths
-        self._next([folder] * len(starts), index, jobs)
+            state = tuple((runs or {}).get(start, ()))
+            jobs.append(replace(job, partition_range=partitions[start], cost=len(parts), state=state))
+        self.found.intermediates += paths
+        self.next([folder] * len(starts), index, jobs)
         return Shuffle(folder, index, range(len(starts)), [0] * len(starts)) if index.done.all() else None
 
-    def _scattered(self, reduced: Shuffle, uids: list[int], unavailable: np.ndarray, maps: Index) -> Output:
-        """The output: of each shard the scatter of the slices that reductions wrote for it."""
-        stage, pipeline = self.stage, self.pipeline
-        slices = reduced.grouped("")
-        extra = [slices[str(uid)].key.encode() if str(uid) in slices else b"" for uid in uids]
-        keys = pipeline.keys(f"{stage.fingerprint}:scatter", self._columns(stage.scatters), extra)
-        keys = [None if gone else key for key, gone in zip(keys, unavailable.tolist(), strict=True)]
-        index = Index(Manifest(pipeline.store, self.folder).entries(), keys, stage.writes.names)
-        index.state[unavailable] = QUARANTINED
-        index.errors |= maps.errors
-        output = Output([self.folder] * len(keys), ".parquet", index, self.batches, self.intermediates)
-        jobs = []
-        for place in pipeline.due(index):
-            uid = str(uids[place])
-            parts = reduced.slices(slices[uid]) if uid in slices else ()
-            key, path = str(keys[place]), output.path(place)
-            jobs.append(pipeline.job(stage, "scatter", key, path, place, stage.scatters, slices=parts))
-        self._next(output.folders, index, jobs)
-        return output
+    def _scatter(self, places: Sequence[int], reduced: Shuffle, left_out: np.ndarray) -> None:
+        """The output: of each shard of a generation the scatter of the slices that reductions wrote for it."""
+        stage, pipeline, uids = self.stage, self.pipeline, self.uids
+        slices = grouped([reduced], "")
 
-    def _next(self, folders: list[str], index: Index, jobs: list[Job]) -> None:
+        def told(place: int) -> bytes:
+            uid = str(uids[place])
+            return slices[uid].key.encode() if uid in slices else b""
+
+        chosen = [place for place in places if not left_out[place]]
+        keys = pipeline.keys_of(chosen, f"{stage.fingerprint}:scatter", self.columns(stage.scatters), told)
+        self.learn("", self.index, keys)
+        self.index.state[[place for place in places if left_out[place]]] = QUARANTINED
+        jobs = []
+        for place in self._due(self.index, keys):
+            uid = str(uids[place])
+            parts = tuple(slices[uid].slices()) if uid in slices else ()
+            path = self.found.path(place)
+            jobs.append(pipeline.job(stage, "scatter", keys[place], path, place, stage.scatters, slices=parts))
+        self.next(self.found.folders, self.index, jobs)
+
+    # -- what the steps share ----------------------------------------------------------------------------------------
+
+    def entries(self, step: str) -> Iterable[Entry]:
+        """The entries of a step's manifest, in a list where they are asked for again."""
+        if len(self.generations) == 1:
+            return Manifest(self.pipeline.store, self._of(step)).entries()
+        if step not in self._unread:
+            self._unread[step] = list(Manifest(self.pipeline.store, self._of(step)).entries())
+        return self._unread[step]
+
+    def learn(self, step: str, index: Index, keys: Mapping[int, str]) -> None:
+        """Set the keys of some places, and take in what the manifest of a step says of them. A manifest is read once;
+        entries that are of no key so far are kept for the generations that come."""
+        if not keys:
+            return
+        unread: list[Entry] | None = [] if len(self.generations) > 1 else None
+        known = self._unread.get(step)
+        index.assign(keys, Manifest(self.pipeline.store, self._of(step)).entries() if known is None else known, unread)
+        if unread is not None:
+            self._unread[step] = unread
+
+    def _of(self, step: str) -> str:
+        return f"{self.folder}/{step}" if step else self.folder
+
+    def next(self, folders: list[str], index: Index, jobs: list[Job]) -> None:
         """Jobs to do next, where there are any."""
         if jobs:
             stage_key = f"{self.stage.name}@{self.stage.fingerprint}"
-            self.batches.append(JobBatch(self.stage, stage_key, folders, index, jobs))
+            self.found.batches.append(JobBatch(self.stage, stage_key, folders, index, jobs))

@@ -17,6 +17,7 @@ import psutil
 
 from data_specs.expressions import suggestion
 from data_specs.load import SpecError
+from tasks.engine.corpus_jobs import STEPS
 from tasks.engine.pipeline import STAGING, Pipeline
 from tasks.engine.reading import refused_path
 from tasks.engine.stage import CorpusStage, Estimator
@@ -90,7 +91,7 @@ def folders(pipeline: Pipeline, stage: str | None = None) -> list[str]:
             if stage not in (None, node.name) or not node.ready:
                 continue
             top = _samples(node.stage) if isinstance(node.stage, Estimator) else pipeline.folder(node.stage)
-            steps = ("", "/map", "/round", "/reduce") if isinstance(node.stage, CorpusStage) else ("",)
+            steps = STEPS if isinstance(node.stage, CorpusStage) else ("",)
             found |= {top + step for step in steps}
     return sorted(found)
 

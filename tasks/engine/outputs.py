@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.engine.shuffle import Shuffle
 from tasks.engine.worker import Job
 from tasks.storage.manifest import Index
 
@@ -32,6 +33,8 @@ class Output:
     batches: list[JobBatch] = field(default_factory=list)
     intermediates: list[str] = field(default_factory=list)
     """Paths of the maps, rounds and reductions that a corpus stage's output comes from."""
+    reductions: list[Shuffle] = field(default_factory=list)
+    """What a corpus stage reduced, by generation, as far as that is known."""
 
     def path(self, place: int) -> str:
         """Where the file of a shard lies; shards are known by their place in `Pipeline.shards`."""

@@ -84,6 +84,10 @@ class Pipeline:
         """Source -> keys of files that have left the listing, and whose documents stay."""
         self.lost_files: dict[str, set[str]] = {}
         """Source -> keys of files that have left, and whose documents went with a changed file of their shard."""
+        self.rebasing = False
+        """Whether all shards are one generation, whatever came when."""
+        self._generation_of: dict[tuple[str, str, str], int] = {}
+        """The generations of the last accepted version: source, name and digest of a shard -> number."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -105,6 +109,7 @@ class Pipeline:
         self.shards, self.unreadable, self.gone, self.lost_files = [], {}, {}, {}
         versions = Versions(self.store, self.spec.name)
         before = rotation.known(versions)
+        self._generation_of = rotation.generations(before)
         version = 1 + (versions.accepted["version"] if versions.accepted else 0)
         listings = Listings(self.spec, self.store)
         for name, source_reader in self.readers.items():
@@ -164,9 +169,21 @@ class Pipeline:
             self.list_sources(pin=False)
         else:
             self.shards, self.unreadable = listed
+            self._generation_of = rotation.generations(rotation.known(Versions(self.store, self.spec.name)))
         self.documents()
         for node in self.nodes:
             self.resolve(node)
+
+    def generations(self) -> list[list[int]]:
+        """Places of the shards by generation, the oldest first: those of the last accepted version as they are there,
+        and what came since."""
+        if self.rebasing or not self._generation_of:
+            return [list(range(len(self.shards)))]
+        new = 1 + max(self._generation_of.values())
+        found: list[list[int]] = [[] for _ in range(new + 1)]
+        for place, shard in enumerate(self.shards):
+            found[self._generation_of.get((shard.source, shard.name, shard.digest), new)].append(place)
+        return [places for places in found if places]
 
     # -- what every stage needs --------------------------------------------------------------------------------------
 
@@ -185,21 +202,35 @@ class Pipeline:
                 result |= self.unavailable(self.node(provider).inputs)
         return result
 
-    def keys(self, fingerprint: str, names: Sequence[str], extra: list[bytes] | None = None) -> list[str | None]:
-        """Per shard: the digest of fingerprint, ids, values of the columns `names`, and `extra`."""
+    def keys(self, fingerprint: str, names: Sequence[str]) -> list[str | None]:
+        """Per shard: the digest of fingerprint, ids, and values of the columns `names`."""
+        keys: list[str | None] = [None] * len(self.shards)
+        for place, key in self.keys_of(range(len(keys)), fingerprint, names).items():
+            keys[place] = key
+        return keys
+
+    def keys_of(
+        self,
+        places: Sequence[int],
+        fingerprint: str,
+        names: Sequence[str],
+        extra: Callable[[int], bytes] = lambda place: b"",
+    ) -> dict[int, str]:
+        """The same of some shards, as far as these columns are there; `extra` of each goes into its key, too."""
         documents = self.outputs["documents"].index
-        ready = documents.done.copy()
-        parts = [documents.digests["id"]]
+        chosen = np.asarray(places, np.int64)
+        ready = documents.done[chosen]
+        parts = [documents.digests["id"][chosen]]
         for name in names:
             index = self.outputs[self.provider[name]].index
-            ready &= index.done
-            parts.append(index.digests[self.role[name]])
+            ready &= index.done[chosen]
+            parts.append(index.digests[self.role[name]][chosen])
         joined, prefix = np.hstack(parts), fingerprint.encode()
-        keys: list[str | None] = [None] * len(ready)
-        for place in np.flatnonzero(ready).tolist():
-            state = hashlib.blake2b(prefix + joined[place].tobytes(), digest_size=16)
-            if extra:
-                state.update(extra[place])
+        keys = {}
+        for number in np.flatnonzero(ready).tolist():
+            place = int(chosen[number])
+            state = hashlib.blake2b(prefix + joined[number].tobytes(), digest_size=16)
+            state.update(extra(place))
             keys[place] = state.hexdigest()
         return keys
 

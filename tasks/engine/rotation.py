@@ -7,7 +7,7 @@ choose, and a file that has changed is read anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +37,8 @@ class Known:
     """Of each the list that it is in, and its row there."""
     keys: list[str | None] = field(default_factory=list)
     """Of each the key of its documents."""
+    generations: list[int] = field(default_factory=list)
+    """Of each the number of its generation."""
 
     def shard(self, number: int) -> tuple[InputShard, str]:
         """A shard, and the path of its documents; "" where there are none."""
@@ -49,7 +51,7 @@ class Known:
 def known(versions: Versions) -> dict[str, Known]:
     """The shards of the last accepted version, by source."""
     found: dict[str, Known] = {}
-    for generation in versions.accepted["generations"] if versions.accepted else ():
+    for number, generation in enumerate(versions.accepted["generations"] if versions.accepted else ()):
         table = versions.shards(generation["names"])
         keys = versions.keys(generation["keys"]["documents"])
         columns = (table[name].to_pylist() for name in ("source", "name", "digest"))
@@ -58,7 +60,17 @@ def known(versions: Versions) -> dict[str, Known]:
             own.names.append((name, content))
             own.places.append((table, row))
             own.keys.append(keys[row])
+            own.generations.append(number)
     return found
+
+
+def generations(before: Mapping[str, Known]) -> dict[tuple[str, str, str], int]:
+    """Source, name and digest of each shard of a version -> the number of its generation."""
+    return {
+        (source, name, content): number
+        for source, known in before.items()
+        for (name, content), number in zip(known.names, known.generations, strict=True)
+    }
 
 
 def arranged(

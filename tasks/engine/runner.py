@@ -187,7 +187,7 @@ class Execution:
         try:
             self.run_jobs(batch.stage, batch.stage_key, batch.jobs, pipeline.store, pipeline.spec.cluster, commit)
         finally:
-            if errors and batch.jobs[0].kind in ("round", "reduce", "fit"):
+            if errors and batch.jobs[0].kind in ("ask", "recall", "round", "state", "reduce", "fit"):
                 raise StageError(f"{name}: {errors[0]}")
 
     def _check_space(self, name: str, batch: JobBatch) -> None:

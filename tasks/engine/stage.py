@@ -209,6 +209,18 @@ class CorpusStage(Fingerprinted):
     """Columns that `reduce` returns beside `shard` and `position`."""
     scatters: tuple[str, ...] = ()
     """Columns that `scatter` reads."""
+    state_key: str = ""
+    """Column of `shuffled` (uint64, evenly spread) by which a later generation finds mapped rows of earlier ones; ""
+    for a stage that needs none."""
+    asks: tuple[str, ...] = ()
+    """Columns that name documents (an address, or a list of them with similarities): of a later generation's documents,
+    older ones that these name are recalled."""
+    named_by: str = ""
+    """Instead of `asks`: the column whose stage's reductions name the older documents."""
+    recalls: tuple[str, ...] = ()
+    """Columns of older documents that `recall` reads; among them may be what this stage wrote."""
+    answers: pa.Schema
+    """With `asks`: columns that `recall` returns beside `by_shard`; `by_position` (uint32) must be among them."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -226,7 +238,25 @@ class CorpusStage(Fingerprinted):
     @abstractmethod
     def reduce(self, rows: pa.Table) -> pa.Table:
         """All rows of one partition (`shuffled` plus `shard` uint64, sorted by shard, then as mapped) -> rows of
-        `reduced` plus `shard` and `position`, which say which document a row is about."""
+        `reduced` plus `shard` and `position`, which say which document a row is about. In a later generation: its rows,
+        after those of earlier ones (the oldest first) that have a `state_key` of theirs; what is said about older
+        documents is not scattered."""
+
+    def remember(self, rows: pa.Table) -> pa.Table:
+        """Mapped rows of one partition, the oldest generation first -> those that later generations need. Of rows put
+        together it keeps what it keeps of what it kept of each."""
+        return rows
+
+    def recall(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """Older documents of one shard (`recalls`, `shard`, `position`; sorted by position), and rows that name them
+        (`position`; with `asks` also `by_shard`, `by_position` and `similarity`; with `named_by` those of the
+        reductions) -> rows of `answers` plus `by_shard`; with `named_by` mapped rows plus `shard`."""
+        raise NotImplementedError(f"{self.name} recalls nothing")
+
+    def map_recalled(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """The same as `map` in a later generation, with the `answers` about this shard. Rows about other documents than
+        this shard's have a `shard` of their own; then all have."""
+        raise NotImplementedError(f"{self.name} recalls nothing")
 
     @abstractmethod
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrays.addresses import partners
 from tasks.engine.counts import Counts
 from tasks.engine.reading import EXTRACTED, InputShard, refused_path
 from tasks.engine.stage import CorpusStage, Estimator, RepeatedStage, Stage
@@ -34,6 +35,12 @@ Slices = tuple[list[pa.Table], pa.Schema]
 """A file's record batches, and their schema."""
 BATCH = 2048
 """Rows given to a shard stage at once."""
+BLOCK = 4096
+"""Rows of a block of state, up to twice as many: what is read to find one key."""
+ASKED = pa.schema(
+    [("position", pa.uint32()), ("by_shard", pa.uint64()), ("by_position", pa.uint32()), ("similarity", pa.float32())]
+)
+"""What is asked about a document of another shard: its position there, and whose column names it."""
 DOWNSAMPLE_ABOVE = 100_000
 """Sampled rows in memory from which a fit lets go of what it would not use; again whenever they have doubled."""
 
@@ -46,7 +53,9 @@ class ContractError(TypeError):
 class Job:
     """One shard's or one partition's work, which reads the columns `inputs`."""
 
-    kind: Literal["read", "shard", "map", "round", "reduce", "scatter", "sample", "fit", "count"]
+    kind: Literal[
+        "read", "shard", "ask", "recall", "map", "round", "state", "reduce", "scatter", "sample", "fit", "count"
+    ]
     key: str
     path: str
     shard: str
@@ -55,7 +64,12 @@ class Job:
     rows: int = 0
     inputs: Inputs = ()
     slices: tuple[tuple[str, int, str], ...] = ()
-    """(file, number of the record batch, its digest) for round, reduce and scatter."""
+    """(file, number of the record batch, its digest) for what reads slices."""
+    state: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = ()
+    """Of a reduction in a later generation: the runs of what was before, oldest first (file, its blocks' names and
+    their digests)."""
+    older: tuple[Job, ...] = ()
+    """Of a recall: what is read of each older shard."""
     partition_range: range = range(0)
     """The partitions that a round reads."""
     read: InputShard | None = None
@@ -212,11 +226,16 @@ def _map(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
     table = _inputs(job, store)
     chosen = _gate(stage.where, table)
     table = table.select(list(stage.reads))
-    rows = stage.map(table if chosen is None else table.take(chosen))
+    if job.slices:
+        answers = pa.schema([*stage.answers, ("by_shard", pa.uint64())])
+        rows = stage.map_recalled(table, _collected(job, store, answers))
+    else:
+        rows = stage.map(table if chosen is None else table.take(chosen))
     if chosen is not None:
         position = pa.array(chosen[rows["position"].to_numpy()].astype(np.uint32))
         rows = rows.set_column(rows.schema.get_field_index("position"), "position", position)
-    rows = rows.append_column("shard", pa.array(np.full(rows.num_rows, job.uid, np.uint64)))
+    if "shard" not in rows.column_names:
+        rows = rows.append_column("shard", _uids(rows, job))
     if isinstance(stage, RepeatedStage):
         rows = stage.iterate(rows, job.partition_range)
     return _partitioned(stage, rows, "map", entry)
@@ -252,19 +271,108 @@ def _slices(rows: pa.Table, groups: np.ndarray, entry: Entry) -> list[pa.Table]:
     return parts
 
 
-def _collected(job: Job, store: Store, schema: pa.Schema) -> pa.Table:
+def _collected(job: Job, store: Store, schema: pa.Schema | None = None) -> pa.Table:
+    """The slices of a job, with the columns of a schema, all by default."""
     batches: list[pa.RecordBatch] = []
     by_file: dict[str, dict[int, str]] = {}
     for path, number, digest in job.slices:
         by_file.setdefault(path, {})[number] = digest
     for path, wanted in by_file.items():
         batches += columns.read_slices(store, path, wanted)
+    if schema is None:
+        return pa.Table.from_batches(batches)
     plain = [batch.select(schema.names) for batch in batches]
     return pa.Table.from_batches(plain, schema) if plain else schema.empty_table()
 
 
+def _uids(rows: pa.Table, job: Job) -> pa.Array:
+    return pa.array(np.full(rows.num_rows, job.uid, np.uint64))
+
+
+def _ask(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
+    """What the documents of a shard name, by the shard that it is in."""
+    by, others = partners(_inputs(job, store).select(list(stage.asks)))
+    shard, position, similarity = others.flatten()
+    rows = pa.table({"shard": shard, "position": position, "by_position": by.astype(np.uint32)})
+    rows = rows.append_column("by_shard", _uids(rows, job)).append_column("similarity", similarity)
+    rows = rows.sort_by([("shard", "ascending"), ("position", "ascending"), ("by_position", "ascending")])
+    return _slices(rows.select(ASKED.names).cast(ASKED), rows["shard"].to_numpy(), entry), ASKED
+
+
+def _recall(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
+    """What follows from the named rows of older shards, by partition or by the shard that asked."""
+    schema = ASKED if stage.asks else None
+    found = []
+    for older in job.older:
+        rows = _collected(older, store, schema).sort_by("position")
+        positions = np.unique(rows["position"].to_numpy())
+        batch = _rows(older, store, positions)
+        batch = batch.append_column("position", pa.array(positions)).append_column("shard", _uids(batch, older))
+        found.append(stage.recall(batch, rows))
+    if stage.named_by:
+        return _partitioned(stage, pa.concat_tables(found), "recall", entry)
+    schema = pa.schema([*stage.answers, ("by_shard", pa.uint64())])
+    answers = pa.concat_tables(
+        [_checked(each.select(schema.names), schema, each.num_rows, f"{stage.name}.recall") for each in found]
+    )
+    answers = answers.combine_chunks().take(
+        np.lexsort((answers["by_position"].to_numpy(), answers["by_shard"].to_numpy()))
+    )
+    return _slices(answers, answers["by_shard"].to_numpy(), entry), schema
+
+
+def _rows(job: Job, store: Store, positions: np.ndarray) -> pa.Table:
+    """Some rows of a shard's columns, of which those row groups are read that they are in."""
+    table: dict[str, pa.ChunkedArray] = {}
+    groups, within = np.divmod(positions, columns.ROW_GROUP)
+    for path, wanted in job.inputs:
+        with columns.opened(store, path, job.recorded.get(path, Recorded(job.ids))) as part:
+            names = list(dict.fromkeys(name for name, _ in wanted))
+            taken = []
+            for group in np.unique(groups).tolist():
+                begin = group * columns.ROW_GROUP
+                end = min(begin + columns.ROW_GROUP, job.rows)
+                taken.append(part(names, begin, end).take(within[groups == group]).replace_schema_metadata(None))
+            found = pa.concat_tables(taken)
+        table |= {role: found[name] for name, role in wanted}
+    return pa.table(table)
+
+
+def _state(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
+    """Rows that later generations need, sorted by their key, in blocks by its first bits: of two bits, `2:3` are those
+    whose key begins with 11."""
+    rows = stage.remember(_collected(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())])))
+    key = rows[stage.state_key].to_numpy()
+    order = np.argsort(key, kind="stable")
+    bits = max(0, (rows.num_rows // BLOCK).bit_length())
+    parts = _slices(rows.combine_chunks().take(order), _block(key[order], bits), entry)
+    entry["slices"] = {f"{bits}:{block}": found for block, found in entry["slices"].items()}
+    return parts, rows.schema
+
+
+def _block(key: np.ndarray, bits: int) -> np.ndarray:
+    return key >> np.uint64(64 - bits) if bits else np.zeros(len(key), np.uint64)
+
+
+def _before(stage: CorpusStage, job: Job, store: Store, rows: pa.Table) -> list[pa.Table]:
+    """Rows of earlier generations that have a key of these rows, oldest first."""
+    keys, found = np.unique(rows[stage.state_key].to_numpy()), []
+    for path, names, digests in job.state:
+        bits = int(names[0].partition(":")[0]) if names else 0
+        wanted = {f"{bits}:{block}" for block in np.unique(_block(keys, bits)).tolist()}
+        numbers = {number: digests[number] for number, name in enumerate(names) if name in wanted}
+        if numbers:
+            part = pa.Table.from_batches(columns.read_slices(store, path, numbers)).select(rows.column_names)
+            known = part[stage.state_key].to_numpy()
+            place = np.minimum(np.searchsorted(keys, known), len(keys) - 1)
+            found.append(part.filter(pa.array(keys[place] == known)))
+    return found
+
+
 def _reduce(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
     rows = _collected(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())]))
+    if job.state:
+        rows = pa.concat_tables([*_before(stage, job, store, rows), rows])
     schema = pa.schema([*stage.reduced, ("shard", pa.uint64()), ("position", pa.uint32())])
     result = stage.reduce(rows)
     result = _checked(result.select(schema.names), schema, result.num_rows, f"{stage.name}.reduce").combine_chunks()
@@ -315,8 +423,11 @@ def _fit(learned: Estimator, job: Job, store: Store, entry: Entry) -> bytes:
 _WORK: dict[str, Callable[[Any, Job, Store, Entry], pa.Table | Slices | bytes]] = {
     "read": _read,
     "shard": _shard,
+    "ask": _ask,
+    "recall": _recall,
     "map": _map,
     "round": _round,
+    "state": _state,
     "reduce": _reduce,
     "scatter": _scatter,
     "sample": _sample,

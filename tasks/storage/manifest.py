@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -155,11 +155,24 @@ class Index:
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Take entries in; the last of a key counts, those of other keys are ignored. 10 us an entry."""
+        self.assign(dict(enumerate(self.keys)), entries)
+
+    def assign(self, keys: Mapping[int, str | None], entries: Iterable[Entry], rest: list[Entry] | None = None) -> None:
+        """Set the keys of some places, and take in what entries say of them; those of other keys go into the `rest`."""
         places: dict[str, list[int]] = {}
-        for place, key in enumerate(self.keys):
+        for place, key in keys.items():
+            self.keys[place] = key
             if key is not None:
                 places.setdefault(key, []).append(place)
-        known = (entry for entry in entries if entry["key"] in places)
+
+        def of_keys() -> Iterator[Entry]:
+            for entry in entries:
+                if entry["key"] in places:
+                    yield entry
+                elif rest is not None:
+                    rest.append(entry)
+
+        known = of_keys()
         while chunk := {entry["key"]: entry for entry in islice(known, _CHUNK)}:
             self._apply([(place, entry) for key, entry in chunk.items() for place in places[key]])
 

@@ -1,0 +1,106 @@
+"""Older documents that those of a later generation name: what stages say of them is read, and of no others.
+
+Which they are is in slices by shard: of what the new shards' columns name (a job of kind `ask` each), or of another
+stage's reductions. Then as many jobs as there are partitions, at most, read the named rows of older shards' columns,
+and write what follows from them: rows for partitions, or answers to the shards that asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.engine.shuffle import Shuffle, SliceGroup, grouped
+from tasks.engine.worker import Job
+from tasks.storage.manifest import Index
+
+if TYPE_CHECKING:
+    from tasks.engine.corpus_jobs import CorpusJobs
+
+
+class Recall:
+    """What one generation of a corpus stage asks of those before it."""
+
+    def __init__(self, jobs: CorpusJobs, number: int, places: Sequence[int]) -> None:
+        self.jobs, self.number, self.places = jobs, number, places
+        self.pipeline, self.stage = jobs.pipeline, jobs.stage
+
+    def answers(self) -> Shuffle | None:
+        """Slices by partition, or by the shard that asked; None while there are jobs to do."""
+        named = self._named()
+        if named is None:
+            return None
+        folder, place_of = f"{self.jobs.folder}/recall", self._older(named)
+        residues: dict[int, list[int]] = {}
+        for uid in sorted(place_of):
+            residues.setdefault(uid % self.stage.partitions, []).append(uid)
+        order = sorted(residues)
+        index = Index(self.jobs.entries("recall"), [self._key(each, residues[each], place_of, named) for each in order])
+        jobs = []
+        for place in self.pipeline.due(index):
+            key, residue = str(index.keys[place]), order[place]
+            older = tuple(self._older_job(place_of[uid], named[str(uid)]) for uid in residues[residue])
+            path, name = f"{folder}/{key}.arrow", f"{self.stage.name} of older documents {residue}"
+            cost = sum(each.cost for each in older)
+            jobs.append(Job("recall", key, path, name, self.pipeline.run, older=older, cost=cost))
+        self.jobs.found.intermediates += [f"{folder}/{key}.arrow" for key in index.keys]
+        self.jobs.next([folder] * len(order), index, jobs)
+        return Shuffle(folder, index, range(len(order)), order) if index.done.all() else None
+
+    def _named(self) -> Mapping[str, SliceGroup] | None:
+        """Slices by the shard that they name documents of; None while there are jobs to do."""
+        if self.stage.named_by:
+            provider = self.pipeline.provider[self.stage.read_from(self.stage.named_by)]
+            reductions = self.pipeline.outputs[provider].reductions
+            return grouped([reductions[self.number]], "") if len(reductions) > self.number else None
+        stage, folder = self.stage, f"{self.jobs.folder}/ask"
+        names = self.jobs.columns(stage.asks)
+        keys = self.pipeline.keys_of(self.places, f"{stage.fingerprint}:ask", names)
+        places = sorted(keys, key=self.jobs.uids.__getitem__)
+        index = Index(self.jobs.entries("ask"), [keys[place] for place in places])
+        jobs = []
+        for number in self.pipeline.due(index):
+            place, key = places[number], str(index.keys[number])
+            jobs.append(self.pipeline.job(stage, "ask", key, f"{folder}/{key}.arrow", place, stage.asks))
+        self.jobs.found.intermediates += [f"{folder}/{key}.arrow" for key in keys.values()]
+        self.jobs.next([folder] * len(places), index, jobs)
+        waiting = ~self.jobs.unavailable[self.places].astype(bool)
+        if not index.done.all() or len(places) < np.count_nonzero(waiting):
+            return None
+        return grouped([Shuffle(folder, index, range(len(places)), [self.jobs.uids[place] for place in places])], "")
+
+    def _older(self, named: Mapping[str, SliceGroup]) -> dict[int, int]:
+        """The older shards that are named and have all that is recalled: number in shuffles -> place."""
+        ready = np.ones(len(self.pipeline.shards), bool)
+        for name in self.jobs.columns(self.stage.recalls):
+            ready &= self.pipeline.outputs[self.pipeline.provider[name]].index.done
+        found = {}
+        for places in self.jobs.generations[: self.number]:
+            for place in places:
+                uid = self.jobs.uids[place]
+                if ready[place] and str(uid) in named:
+                    found[uid] = place
+        return found
+
+    def _key(
+        self, residue: int, uids: Sequence[int], place_of: Mapping[int, int], named: Mapping[str, SliceGroup]
+    ) -> str:
+        """Of what is named, and of the values that are recalled."""
+        state = hashlib.blake2b(f"{self.stage.fingerprint}:recall:{residue}".encode(), digest_size=16)
+        recalled = [
+            (self.pipeline.outputs[self.pipeline.provider[name]].index, self.pipeline.role[name])
+            for name in self.jobs.columns(self.stage.recalls)
+        ]
+        for uid in uids:
+            state.update(f"{uid}:{named[str(uid)].key};".encode())
+            for index, role in recalled:
+                state.update(index.digests[role][place_of[uid]].tobytes())
+        return state.hexdigest()
+
+    def _older_job(self, place: int, group: SliceGroup) -> Job:
+        """What is read of one older shard."""
+        parts = tuple(group.slices())
+        return self.pipeline.job(self.stage, "recall", "", "", place, self.stage.recalls, slices=parts)

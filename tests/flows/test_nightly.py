@@ -1,0 +1,234 @@
+"""A corpus that grows night by night: at the cost of what is new, and to the same end whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.run import Run
+from tasks.storage.store import Store
+from tests import generations
+from tests.commands import files
+from tests.generations import Expected, documents, night
+from tests.whole import direct
+
+FILES = generations.pages(12, 90, seed=1)
+FIRST = 8
+"""Files of the first generation."""
+ALONE = {"read", "shard", "ask", "map", "scatter", "count"}
+"""Kinds of jobs that are one shard's."""
+TOGETHER = {
+    "exact": {"state", "reduce"},
+    "candidates": {"state", "reduce"},
+    "alike": {"recall", "reduce"},
+    "clusters": {"recall", "reduce"},
+    "verdict": {"state", "recall", "reduce"},
+}
+"""Kinds of jobs that a stage may have one of for each partition."""
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The spec of a corpus of one generation, which is not to be changed."""
+    path = generations.corpus(tmp_path_factory.mktemp("first"), FILES[:FIRST])
+    night(path)
+    return path
+
+
+@pytest.fixture
+def grown(first: Path, tmp_path: Path) -> Path:
+    """That corpus and its store again, elsewhere."""
+    return elsewhere(first, tmp_path)
+
+
+def elsewhere(path: Path, folder: Path) -> Path:
+    shutil.copytree(path.parent, folder, dirs_exist_ok=True)
+    return generations.spec(folder)
+
+
+def add(path: Path, numbers: Sequence[int], names: Sequence[str] = ()) -> None:
+    for number, name in zip(numbers, names or [f"web-{number}" for number in numbers], strict=True):
+        generations.write(path.parent, name, FILES[number])
+
+
+def values(run: Run) -> dict[str, list[tuple[bytes, ...]]]:
+    """Of each stage the digests of what it says of each shard, by the digest of the shard's ids."""
+    outputs = run.pipeline.outputs
+    ids = [row.tobytes() for row in outputs["documents"].index.digests["id"]]
+    return {
+        name: sorted(
+            zip(ids, *([row.tobytes() for row in each] for each in output.index.digests.values()), strict=True)
+        )
+        for name, output in outputs.items()
+        if output.index.digests
+    }
+
+
+def counted(jobs: list[tuple[str, str, str]]) -> Any:
+    def fan(stage: Any, stage_key: str, some: Sequence[Any], *more: Any) -> int:
+        jobs.extend((stage.label if hasattr(stage, "label") else "documents", job.kind, job.shard) for job in some)
+        return direct(stage, stage_key, some, *more)
+
+    return fan
+
+
+# -- the cost of a night -----------------------------------------------------------------------------------------------
+
+
+def test_a_night_runs_jobs_for_the_new_shard_and_at_most_one_for_each_partition_and_step(grown: Path) -> None:
+    for number in (FIRST, FIRST + 1):
+        add(grown, [number])
+        jobs: list[tuple[str, str, str]] = []
+        run = night(grown, fan=counted(jobs))
+        new = run.pipeline.shards[-1].name
+        assert {name for _, kind, name in jobs if kind in ALONE} == {new}
+        shared = Counter((stage, kind) for stage, kind, _ in jobs if kind not in ALONE)
+        assert {kind for stage, kind in shared if kind not in TOGETHER[stage]} == set()
+        assert max(shared.values()) <= 3
+        alone = Counter((stage, kind) for stage, kind, _ in jobs if kind in ALONE)
+        assert set(alone.values()) == {1}
+
+
+def test_a_night_writes_no_file_of_an_older_shard_and_reads_texts_of_documents_that_share_a_bucket_alone(
+    grown: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.dedup.duplicates import VerifiedPairs
+
+    stored, old = set(files(grown)), documents(grown)
+    recalled: list[str] = []
+    real = VerifiedPairs.recall
+
+    def recall(self: VerifiedPairs, batch: Any, rows: Any) -> Any:
+        recalled.extend(batch["text"].to_pylist())
+        return real(self, batch, rows)
+
+    monkeypatch.setattr(VerifiedPairs, "recall", recall)
+    add(grown, [FIRST])
+    run = night(grown)
+    written = [path for path in set(files(grown)) - stored if path.count("/") == 2 and path.startswith("columns/")]
+    stages = Counter(path.split("/")[1] for path in written if path.endswith((".parquet", ".arrow")))
+    assert set(stages.values()) == {1}
+    assert len(stages) >= 10
+    now = documents(grown)
+    assert {each: now[each] for each in old} == old
+    assert run.record["version"]["new"] == 1
+    families = {row["url"].split("/")[3] for each, row in now.items() if each not in old}
+    assert recalled
+    assert {text for text in recalled} <= {row["text"] for row in old.values() if row["url"].split("/")[3] in families}
+
+
+def test_a_night_without_anything_new_runs_no_job_and_makes_no_version(grown: Path) -> None:
+    add(grown, [FIRST])
+    night(grown)
+    before = files(grown)
+    jobs: list[tuple[str, str, str]] = []
+    run = night(grown, fan=counted(jobs))
+    assert jobs == []
+    assert run.record["version"]["version"] == 2
+    assert {path for path in set(files(grown)) - set(before)} == {f"runs/records/{run.name}/run.json"}
+
+
+# -- what stays --------------------------------------------------------------------------------------------------------
+
+
+def test_the_older_stays_and_of_what_is_new_what_the_pages_alone_say(grown: Path) -> None:
+    expected = Expected()
+    old: dict[str, Any] = {}
+    for number in range(FIRST, len(FILES) + 1):
+        now = documents(grown)
+        assert {each: now[each] for each in old} == old
+        expected.add([row for each, row in now.items() if each not in old])
+        assert {each: row["reason"] for each, row in now.items()} == expected.reasons
+        _check(now)
+        old = now
+        if number < len(FILES):
+            add(grown, [number])
+            night(grown)
+    reasons = Counter(row["reason"] for row in old.values() if row["file"].split(".")[0] in {"web-9", "web-10"})
+    assert {"duplicate", "held_out_copy", "bad", None} <= set(reasons)
+
+
+def _check(now: dict[str, dict[str, Any]]) -> None:
+    """A duplicate is of one that is kept, and in its cluster; documents of a family have one cluster."""
+    at = {(row["shard"], row["position"]): row for row in now.values()}
+    clusters: dict[str, set[int]] = {}
+    for row in now.values():
+        assert (row["reason"] == "duplicate") == (row["duplicate_of"] is not None)
+        if row["duplicate_of"] is not None:
+            survivor = at[row["duplicate_of"]["shard"], row["duplicate_of"]["position"]]
+            assert survivor["kept"]
+            assert survivor["url"].split("/")[3] == row["url"].split("/")[3]
+        if row["cluster"] is not None:
+            clusters.setdefault(row["url"].split("/")[3], set()).add(row["cluster"])
+    assert {len(found) for found in clusters.values()} == {1}
+
+
+def test_survivors_do_not_depend_on_how_a_generation_lies_in_files(first: Path, tmp_path: Path) -> None:
+    added = [row for number in range(FIRST, len(FILES)) for row in FILES[number]]
+    found = []
+    for seed in (1, 2):
+        path = elsewhere(first, tmp_path / str(seed))
+        rows = random.Random(seed).sample(added, len(added))
+        for number in range(3 * seed):
+            generations.write(path.parent, f"new-{seed}-{number}", rows[number :: 3 * seed])
+        night(path)
+        found.append({row["url"]: row["reason"] for row in documents(path).values()})
+    assert found[0] == found[1]
+
+
+# -- the same end ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nights_that_are_killed_over_and_over_come_to_the_same_end(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    straight, other = elsewhere(first, tmp_path / "straight"), elsewhere(first, tmp_path / "other")
+    for number in (FIRST, FIRST + 1):
+        add(straight, [number])
+        add(other, [number])
+        expected = night(straight)
+        ends = []
+        rng = random.Random(seed * 100 + number)
+        while not ends or ends[-1] == 9:
+            ends.append(_killed(monkeypatch, other, rng.randrange(3, 40)))
+        assert ends[-1] == 0
+        assert len(ends) > 1
+    assert values(night(other)) == values(expected)
+    assert kept_files(other) == kept_files(straight)
+
+
+def kept_files(path: Path) -> set[str]:
+    """Files that are named by what made them."""
+    return {each for each in files(path) if each.startswith(("documents/", "columns/", "tokens/", "versions/nightly/keys"))
+            and "/manifest/" not in each}  # fmt: skip
+
+
+def _killed(monkeypatch: pytest.MonkeyPatch, path: Path, after: int) -> int:
+    """A night in a process that ends itself, without warning, after so many files; its exit code, 9 if it did."""
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    real, left, code = Store.writer, [after], 1
+
+    @contextmanager
+    def writer(self: Store, where: str, *how: bool, **more: bool) -> Iterator[Any]:
+        with real(self, where, *how, **more) as file:
+            yield file
+        left[0] -= 1
+        if left[0] == 0:
+            os._exit(9)
+
+    try:
+        monkeypatch.setattr(Store, "writer", writer)
+        night(path)
+        code = 0
+    finally:
+        os._exit(code)
