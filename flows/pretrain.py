@@ -152,6 +152,28 @@ def corpus(
     return failed or current.json()
 
 
+@flow(name="rebase", flow_run_name=shown.run_name, persist_result=False)
+@fails_without_traceback
+@documented
+def rebase(
+    spec: str = DEMO,
+    store: str | None = None,
+    set: list[str] | None = None,  # noqa: A002 (as the option is called)
+    run: str | None = None,
+) -> Ended:
+    """The generations of a corpus become one, as if all of its files had come at once."""
+    current = Run.of(spec, store, set or (), run or shown.record_name())
+    current.pipeline.rebasing = True
+    names = current.corpus_stages()
+    with current.working(), shown.progress(current, len(names) + 1) as progress:
+        current.begin()
+        failed = _steps(current, names, progress, lambda name: current.stage(name, progress, False, False))
+        failed = failed or _steps(current, ["version"], progress, lambda _: current.version(progress))
+        current.save(ended=True)
+        artifacts.corpus(current)
+    return failed or current.json()
+
+
 @flow(name="training", flow_run_name=shown.run_name, persist_result=False)
 @fails_without_traceback
 @documented

@@ -25,12 +25,14 @@ from flows import parameters, supervisor, trainings
 from flows.data_card import made_with
 from flows.embedded import ServerError
 from tasks import registry
-from tasks.engine import fanout, garbage_collection, gates, next_version
+from tasks.engine import fanout, garbage_collection, gates, next_version, rebase
 from tasks.engine.gates import GateError
 from tasks.engine.ledger import funnel
 from tasks.engine.pipeline import Listed, Pipeline
+from tasks.engine.rebase import RebaseError
 from tasks.engine.runner import Execution, StageError, StageResult
 from tasks.engine.stage import digest
+from tasks.engine.versions import Versions
 from tasks.planning import run_plan, trace
 from tasks.planning.files import read_json
 from tasks.planning.inputs import PlanInputs
@@ -54,6 +56,7 @@ USER_ERRORS = (
     StoreError,
     StageError,
     GateError,
+    RebaseError,
     MixtureError,
     fanout.ClusterError,
     ServerError,
@@ -171,6 +174,9 @@ class Run:
     def stage(self, name: str, progress: Callable[[str, int, int], None], again: bool, replace: bool) -> StageResult:
         """Run one corpus stage, or compute it `again` and compare."""
         self.execution.progress = progress
+        if name == "documents" and self.pipeline.rebasing:
+            self.pipeline.list_sources(pin=False)
+            rebase.check(self.pipeline)
         if again:
             if name == "documents":
                 self.pipeline.list_sources()
@@ -195,6 +201,10 @@ class Run:
             return StageResult("version", "", "cached", 0, 0, 0.0, "none is made, as the store may not be written")
         facts = made.facts
         self.record["version"] = {name: facts[name] for name in ("version", "parent", "state", "why", "new")}
+        if self.pipeline.rebasing:
+            versions = Versions(self.store, self.spec.name)
+            before = versions.read(facts["parent"]) if made.new else facts
+            self.record["rebase"] = rebase.sides(versions, before, facts)
         if facts["why"]:
             raise GateError(
                 f"version: {facts['version']} is refused, the last accepted one is {facts['parent']}: "

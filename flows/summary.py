@@ -27,6 +27,8 @@ def show(record: dict[str, Any], store: Store) -> None:
     if "version" in record:
         version = record["version"]
         console().print(f"version {version['version']} of the corpus, {version['state']}: `sluice versions SPEC`")
+    if "rebase" in record:
+        show_rebase(record["rebase"])
     if "plan" in record:
         _show("Mixture", *mixture(store.json(f"{record['plan']}/plan.json")))
     if training := record.get("training"):
@@ -39,6 +41,15 @@ def show(record: dict[str, Any], store: Store) -> None:
             "user interface": "`prefect server start`, then http://127.0.0.1:4200",
         }
         pairs(where.items(), "Where things are")
+
+
+def show_rebase(found: dict[str, dict[str, list[int]]]) -> None:
+    """Print what changed sides in a rebase."""
+    grid = table("", "documents", "tokens", title="Rebase: documents that change sides")
+    for name, told in (("kept", "kept, was dropped as"), ("dropped", "dropped now as")):
+        for reason, counted in sorted(found[name].items()):
+            grid.add_row(f"{told} {escaped(reason)}", *map(cell, counted))
+    console().print(grid if grid.row_count else "Rebase: no document changes sides")
 
 
 def place(store: Store, path: str) -> str:

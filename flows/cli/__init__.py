@@ -14,6 +14,7 @@ from flows.cli import (  # noqa: F401 (each adds its command)
     lineage,
     plan,
     query,
+    rebase,
     rules,
     run,
     sample,

@@ -154,7 +154,7 @@ def main() -> None:
     """Entry point of the console command. A run is done in a child process, which its supervisor ends as promised."""
     for ending in supervisor.obeyed():
         signal.signal(ending, stop)
-    if sys.argv[1:2] == ["run"]:
+    if sys.argv[1:2] in (["run"], ["rebase"]):
         supervisor.start("--json" in sys.argv)
     try:
         try:

@@ -179,11 +179,17 @@ class Pipeline:
         and what came since."""
         if self.rebasing or not self._generation_of:
             return [list(range(len(self.shards)))]
-        new = 1 + max(self._generation_of.values())
-        found: list[list[int]] = [[] for _ in range(new + 1)]
+        found: list[list[int]] = [[] for _ in range(1 + max(self._generation_of.values()))]
         for place, shard in enumerate(self.shards):
-            found[self._generation_of.get((shard.source, shard.name, shard.digest), new)].append(place)
-        return [places for places in found if places]
+            number = self._generation_of.get((shard.source, shard.name, shard.digest))
+            if number is not None:
+                found[number].append(place)
+        return [places for places in [*found, self.newer()] if places]
+
+    def newer(self) -> list[int]:
+        """Places of the shards that came since the last accepted version."""
+        shards = enumerate(self.shards)
+        return [place for place, each in shards if (each.source, each.name, each.digest) not in self._generation_of]
 
     # -- what every stage needs --------------------------------------------------------------------------------------
 

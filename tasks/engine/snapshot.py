@@ -37,9 +37,9 @@ class Present:
 
 
 def present(pipeline: Pipeline, versions: Versions) -> Present:
-    """The corpus as it stands: shards of the last accepted version in their generations, what came since in a new one.
-    Lists of shards and keys are written where they are new."""
-    base = versions.accepted
+    """The corpus as it stands: shards of the last accepted version in their generations, what came since in a new one;
+    all in one in a rebase. Lists of shards and keys are written where they are new."""
+    base = None if pipeline.rebasing else versions.accepted
     place_of: dict[Name, int] = {
         (shard.source, shard.name, shard.digest): place for place, shard in enumerate(pipeline.shards)
     }
@@ -67,7 +67,7 @@ def present(pipeline: Pipeline, versions: Versions) -> Present:
     pins = {name: history[-1].get("sha256") for name, history in sorted(pipeline.pins.history.items())}
     made = {name: [found["folder"], found["columns"]] for name, found in stages.items()}
     whole = digest([[[each["names"], each["keys"]] for each in generations], pins, made])
-    return Present(generations, places, stages, whole, bool(new))
+    return Present(generations, places, stages, whole, bool(new) and not pipeline.rebasing)
 
 
 def _keys(output: Output, places: Sequence[int]) -> list[str | None]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from flows.run import Run
+from tasks.engine.rebase import RebaseError
 from tasks.storage.store import Store
 from tests import generations
 from tests.commands import files
@@ -122,7 +123,7 @@ def test_a_night_writes_no_file_of_an_older_shard_and_reads_texts_of_documents_t
     assert run.record["version"]["new"] == 1
     families = {row["url"].split("/")[3] for each, row in now.items() if each not in old}
     assert recalled
-    assert {text for text in recalled} <= {row["text"] for row in old.values() if row["url"].split("/")[3] in families}
+    assert set(recalled) <= {row["text"] for row in old.values() if row["url"].split("/")[3] in families}
 
 
 def test_a_night_without_anything_new_runs_no_job_and_makes_no_version(grown: Path) -> None:
@@ -133,7 +134,7 @@ def test_a_night_without_anything_new_runs_no_job_and_makes_no_version(grown: Pa
     run = night(grown, fan=counted(jobs))
     assert jobs == []
     assert run.record["version"]["version"] == 2
-    assert {path for path in set(files(grown)) - set(before)} == {f"runs/records/{run.name}/run.json"}
+    assert set(set(files(grown)) - set(before)) == {f"runs/records/{run.name}/run.json"}
 
 
 # -- what stays --------------------------------------------------------------------------------------------------------
@@ -208,8 +209,8 @@ def test_nights_that_are_killed_over_and_over_come_to_the_same_end(
 
 def kept_files(path: Path) -> set[str]:
     """Files that are named by what made them."""
-    return {each for each in files(path) if each.startswith(("documents/", "columns/", "tokens/", "versions/nightly/keys"))
-            and "/manifest/" not in each}  # fmt: skip
+    named = ("documents/", "columns/", "tokens/", "versions/nightly/keys")
+    return {each for each in files(path) if each.startswith(named) and "/manifest/" not in each}
 
 
 def _killed(monkeypatch: pytest.MonkeyPatch, path: Path, after: int) -> int:
@@ -232,3 +233,65 @@ def _killed(monkeypatch: pytest.MonkeyPatch, path: Path, after: int) -> int:
         code = 0
     finally:
         os._exit(code)
+
+
+# -- rebase ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_rebase_equals_a_run_over_all_files_at_once_and_says_what_changed_sides(grown: Path, tmp_path: Path) -> None:
+    for number in range(FIRST, len(FILES)):
+        add(grown, [number])
+        night(grown)
+    before = documents(grown)
+    (grown.parent / "web" / "web-0.jsonl.gz").rename(tmp_path / "web-0.jsonl.gz")  # rotated away
+    run = rebased(grown)
+    after = documents(grown)
+    assert before.keys() == after.keys()
+    for name, was in (("kept", before), ("dropped", after)):
+        moved = Counter(was[each]["reason"] for each in before if before[each]["kept"] != after[each]["kept"])
+        told = run.record["rebase"][name]
+        assert {reason: counted[0] for reason, counted in told.items()} == {k: n for k, n in moved.items() if k}
+        assert all(tokens >= 100 * documents for documents, tokens in told.values())
+    assert run.record["rebase"]["kept"]
+    assert run.record["version"]["new"] == 0
+
+    (tmp_path / "fresh").mkdir()
+    fresh = generations.spec(tmp_path / "fresh")
+    for name in ("pins", "models"):
+        shutil.copytree(grown.parent / "store" / name, fresh.parent / "store" / name)
+    shutil.copytree(grown.parent / "web", fresh.parent / "web")
+    shutil.copy(tmp_path / "web-0.jsonl.gz", fresh.parent / "web")
+    assert values(night(fresh)) == values(run)
+    expected = Expected()
+    expected.add([*after.values()])
+    assert {each: row["reason"] for each, row in after.items()} == expected.reasons
+
+
+def test_after_a_rebase_nights_go_on_and_another_rebase_changes_nothing(grown: Path) -> None:
+    add(grown, [FIRST])
+    night(grown)
+    run = rebased(grown)
+    assert run.record["version"]["version"] == 3
+    again = rebased(grown)
+    assert again.record["version"]["version"] == 3
+    assert again.record["rebase"] == {"kept": {}, "dropped": {}}
+    old = documents(grown)
+    add(grown, [FIRST + 1])
+    jobs: list[tuple[str, str, str]] = []
+    later = night(grown, fan=counted(jobs))
+    now = documents(grown)
+    assert {each: now[each] for each in old} == old
+    assert {name for _, kind, name in jobs if kind in ALONE} == {later.pipeline.shards[-1].name}
+
+
+def test_a_rebase_wants_a_version_and_nothing_new(grown: Path, tmp_path: Path) -> None:
+    add(grown, [FIRST])
+    with pytest.raises(RebaseError, match=r"1 shards came or changed since version 1 \(.*\); `sluice run` first makes"):
+        rebased(grown)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(RebaseError, match="nightly has no version yet"):
+        rebased(generations.corpus(tmp_path / "none", FILES[:1]))
+
+
+def rebased(path: Path) -> Run:
+    return night(path, rebase=True)
