@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +17,12 @@ from typing import Any
 
 import pytest
 
+from flows import summary
 from flows.run import Run
 from tasks.engine.rebase import RebaseError
 from tasks.storage.store import Store
 from tests import generations
-from tests.commands import files
+from tests.commands import ask, files
 from tests.generations import Expected, documents, night
 from tests.whole import direct
 
@@ -96,6 +101,7 @@ def test_a_night_runs_jobs_for_the_new_shard_and_at_most_one_for_each_partition_
         assert max(shared.values()) <= 3
         alone = Counter((stage, kind) for stage, kind, _ in jobs if kind in ALONE)
         assert set(alone.values()) == {1}
+        ask("gc", grown, "--yes")
 
 
 def test_a_night_writes_no_file_of_an_older_shard_and_reads_texts_of_documents_that_share_a_bucket_alone(
@@ -235,6 +241,30 @@ def _killed(monkeypatch: pytest.MonkeyPatch, path: Path, after: int) -> int:
         os._exit(code)
 
 
+@pytest.mark.parametrize("size", [1, FIRST])
+def test_damaged_state_is_made_again(tmp_path: Path, first: Path, size: int) -> None:
+    """Also where it would only be merged with newer state, of which there is as much."""
+    found = []
+    for name in ("whole", "damaged"):
+        if size == FIRST:
+            path = elsewhere(first, tmp_path / name)
+        else:
+            night(path := generations.corpus(tmp_path / name, FILES[:size]))
+        add(path, [FIRST])
+        night(path)
+        if name == "damaged":
+            state = [each for each in files(path) if "/state/" in each and each.endswith(".arrow")]
+            assert len(state) > 6
+            for each in state:
+                file = path.parent / "store" / each
+                data = bytearray(file.read_bytes())
+                data[len(data) // 2] ^= 1
+                file.write_bytes(data)
+        add(path, [FIRST + 1])
+        found.append(values(night(path)))
+    assert found[0] == found[1]
+
+
 # -- rebase ------------------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +321,19 @@ def test_a_rebase_wants_a_version_and_nothing_new(grown: Path, tmp_path: Path) -
     (tmp_path / "none").mkdir()
     with pytest.raises(RebaseError, match="nightly has no version yet"):
         rebased(generations.corpus(tmp_path / "none", FILES[:1]))
+
+
+def test_the_command_says_what_changed_sides(grown: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add(grown, [FIRST, FIRST + 1])
+    night(grown)
+    command = [sys.executable, "-m", "flows.cli", "rebase", str(grown), "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    record = json.loads(ran.stdout.splitlines()[-1])
+    moved = record["rebase"]["kept"]["duplicate"]
+    assert (record["status"], record["version"]["version"]) == ("completed", 3)
+    summary.show_rebase(record["rebase"])
+    assert re.search(rf"kept, was dropped as duplicate +│ +{moved[0]} +│ +{moved[1]:,}", capsys.readouterr().out)
+    assert ask("versions", grown).stdout.count("accepted") == 3
 
 
 def rebased(path: Path) -> Run:
