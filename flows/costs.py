@@ -73,7 +73,7 @@ def shards(store: Store, folder: str, index: Index, chosen: np.ndarray, to_do: i
 
 def corpus(pipeline: Pipeline, stage: CorpusStage, output: Output, ready: bool, folder: str, to_do: int) -> Cost | None:
     """Of what is left of a corpus stage: maps, rounds, reductions and `to_do` scatters, as in `folder`. Rounds and
-    reductions are done over all shards, and grow with their number."""
+    reductions are done over all shards of the newest generation, and grow with their number."""
     step = {name: past(Manifest(pipeline.store, f"{folder}{name}").entries()) for name in ("", "/map", "/reduce")}
     if not all(cost.jobs for cost in step.values()):
         return None
@@ -82,7 +82,7 @@ def corpus(pipeline: Pipeline, stage: CorpusStage, output: Output, ready: bool, 
     cost = step[""].of(to_do)
     if kind in ("map", "round"):
         rounds = past(Manifest(pipeline.store, f"{folder}/round").entries())
-        cost += (rounds + step["/reduce"]).grown(len(pipeline.shards) / step["/map"].jobs)
+        cost += (rounds + step["/reduce"]).grown(len(pipeline.generations()[-1]) / step["/map"].jobs)
     if kind == "reduce":
         cost += step["/reduce"].of(len(due))
     if kind == "map":

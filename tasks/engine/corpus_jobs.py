@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -64,6 +65,19 @@ class CorpusJobs:
         self.index.errors |= self.maps.errors
         self.found.intermediates += self.state.paths(len(self.found.reductions))
         return self.found
+
+    @cached_property
+    def place_of(self) -> dict[int, int]:
+        """A shard's number in shuffles -> its place."""
+        return {uid: place for place, uid in enumerate(self.uids)}
+
+    @cached_property
+    def generation_of(self) -> np.ndarray:
+        """The number of each place's generation."""
+        found = np.zeros(len(self.uids), np.int64)
+        for number, places in enumerate(self.generations):
+            found[places] = number
+        return found
 
     def columns(self, roles: Sequence[str]) -> list[str]:
         return self.pipeline.columns_read(self.stage, roles)

@@ -220,7 +220,7 @@ class Pipeline:
         places: Sequence[int],
         fingerprint: str,
         names: Sequence[str],
-        extra: Callable[[int], bytes] = lambda place: b"",
+        extra: Callable[[int], bytes] | None = None,
     ) -> dict[int, str]:
         """The same of some shards, as far as these columns are there; `extra` of each goes into its key, too."""
         documents = self.outputs["documents"].index
@@ -236,7 +236,8 @@ class Pipeline:
         for number in np.flatnonzero(ready).tolist():
             place = int(chosen[number])
             state = hashlib.blake2b(prefix + joined[number].tobytes(), digest_size=16)
-            state.update(extra(place))
+            if extra:
+                state.update(extra(place))
             keys[place] = state.hexdigest()
         return keys
 

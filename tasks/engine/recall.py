@@ -77,13 +77,13 @@ class Recall:
         ready = np.ones(len(self.pipeline.shards), bool)
         for name in self.jobs.columns(self.stage.recalls):
             ready &= self.pipeline.outputs[self.pipeline.provider[name]].index.done
-        found = {}
-        for places in self.jobs.generations[: self.number]:
-            for place in places:
-                uid = self.jobs.uids[place]
-                if ready[place] and str(uid) in named:
-                    found[uid] = place
-        return found
+        place_of = self.jobs.place_of
+        uids = [uid for uid in map(int, named) if uid in place_of]
+        return {
+            uid: place_of[uid]
+            for uid in uids
+            if ready[place_of[uid]] and self.jobs.generation_of[place_of[uid]] < self.number
+        }
 
     def _key(
         self, residue: int, uids: Sequence[int], place_of: Mapping[int, int], named: Mapping[str, SliceGroup]

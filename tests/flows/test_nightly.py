@@ -241,6 +241,23 @@ def _killed(monkeypatch: pytest.MonkeyPatch, path: Path, after: int) -> int:
         os._exit(code)
 
 
+def test_other_rules_and_partitions_go_through_the_generations_again_and_come_to_the_same_end(
+    first: Path, tmp_path: Path
+) -> None:
+    settings = ["rules.bad=text like '% more0%'", "stages.duplicates.partitions=5"]
+    changed, always = elsewhere(first, tmp_path / "changed"), generations.corpus(tmp_path / "always", FILES[:FIRST])
+    night(always, settings)
+    for number in (FIRST, FIRST + 1):
+        for path, given in ((changed, []), (always, settings)):
+            add(path, [number])
+            night(path, given)
+    one, other = night(changed, settings), night(always, settings)
+    assert one.record["version"]["version"] == 4
+    assert [len(each) for each in one.pipeline.generations()] == [FIRST, 1, 1]
+    for name in ("exact", "candidates", "alike", "clusters", "verdict"):
+        assert values(one)[name] == values(other)[name]
+
+
 @pytest.mark.parametrize("size", [1, FIRST])
 def test_damaged_state_is_made_again(tmp_path: Path, first: Path, size: int) -> None:
     """Also where it would only be merged with newer state, of which there is as much."""
