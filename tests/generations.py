@@ -67,13 +67,15 @@ def spec(folder: Path, threshold: float = 0.5) -> Path:
     return path
 
 
-def night(path: Path, settings: Sequence[str] = (), fan: Any = direct, rebase: bool = False) -> Run:
+def night(
+    path: Path, settings: Sequence[str] = (), fan: Any = direct, rebase: bool = False, start: str | None = None
+) -> Run:
     """What `corpus/nightly` does: the stages, and a version where there is something new; or a rebase."""
     run = Run.of(str(path), None, settings)
     run.pipeline.rebasing = rebase
     run.execution.run_jobs = fan
     for name in run.corpus_stages():
-        run.stage(name, lambda *_: None, False, False)
+        run.stage(name, lambda *_: None, name == start, False)
     run.version(lambda *_: None)
     run.save(ended=True)
     return run

@@ -22,7 +22,7 @@ from flows.run import Run
 from tasks.engine.rebase import RebaseError
 from tasks.storage.store import Store
 from tests import generations
-from tests.commands import ask, files
+from tests.commands import ask, files, told
 from tests.generations import Expected, documents, night
 from tests.whole import direct
 
@@ -46,6 +46,21 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The spec of a corpus of one generation, which is not to be changed."""
     path = generations.corpus(tmp_path_factory.mktemp("first"), FILES[:FIRST])
     night(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def twice(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That corpus after two nights."""
+    path = elsewhere(first, tmp_path_factory.mktemp("twice"))
+    for number in (FIRST, FIRST + 1):
+        add(path, [number])
+        assert {each["state"] for each in told("plan", path)["stages"] if each["name"] in TOGETHER} <= {
+            "stale",
+            "waiting",
+        }
+        night(path)
+    assert {each["state"] for each in told("plan", path)["stages"] if each["name"] in TOGETHER} == {"cached"}
     return path
 
 
@@ -258,6 +273,16 @@ def test_other_rules_and_partitions_go_through_the_generations_again_and_come_to
         assert values(one)[name] == values(other)[name]
 
 
+@pytest.mark.parametrize("stage", TOGETHER)
+def test_a_stage_of_several_generations_is_computed_again_beside_what_exists_and_is_the_same(
+    twice: Path, stage: str
+) -> None:
+    before = kept_files(twice)
+    run = night(twice, start=stage)
+    assert {each["name"]: each["note"] for each in run.record["stages"]}[stage] == "recomputed: same values"
+    assert kept_files(twice) == before
+
+
 @pytest.mark.parametrize("size", [1, FIRST])
 def test_damaged_state_is_made_again(tmp_path: Path, first: Path, size: int) -> None:
     """Also where it would only be merged with newer state, of which there is as much."""
@@ -296,9 +321,9 @@ def test_a_rebase_equals_a_run_over_all_files_at_once_and_says_what_changed_side
     assert before.keys() == after.keys()
     for name, was in (("kept", before), ("dropped", after)):
         moved = Counter(was[each]["reason"] for each in before if before[each]["kept"] != after[each]["kept"])
-        told = run.record["rebase"][name]
-        assert {reason: counted[0] for reason, counted in told.items()} == {k: n for k, n in moved.items() if k}
-        assert all(tokens >= 100 * documents for documents, tokens in told.values())
+        sides = run.record["rebase"][name]
+        assert {reason: counted[0] for reason, counted in sides.items()} == {k: n for k, n in moved.items() if k}
+        assert all(tokens >= 100 * documents for documents, tokens in sides.values())
     assert run.record["rebase"]["kept"]
     assert run.record["version"]["new"] == 0
 
