@@ -19,6 +19,7 @@ import pytest
 
 from flows import summary
 from flows.run import Run
+from tasks.dedup.duplicates import Clusters, VerifiedPairs
 from tasks.engine.rebase import RebaseError
 from tasks.storage.store import Store
 from tests import generations
@@ -122,8 +123,6 @@ def test_a_night_runs_jobs_for_the_new_shard_and_at_most_one_for_each_partition_
 def test_a_night_writes_no_file_of_an_older_shard_and_reads_texts_of_documents_that_share_a_bucket_alone(
     grown: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.dedup.duplicates import VerifiedPairs
-
     stored, old = set(files(grown)), documents(grown)
     recalled: list[str] = []
     real = VerifiedPairs.recall
@@ -271,6 +270,19 @@ def test_other_rules_and_partitions_go_through_the_generations_again_and_come_to
     assert [len(each) for each in one.pipeline.generations()] == [FIRST, 1, 1]
     for name in ("exact", "candidates", "alike", "clusters", "verdict"):
         assert values(one)[name] == values(other)[name]
+
+
+def test_clusters_of_a_night_that_are_found_in_rounds_are_the_same(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for rows in (2**20, 1):
+        monkeypatch.setattr(Clusters, "rows_per_reduce", rows)
+        path = elsewhere(first, tmp_path / str(rows))
+        add(path, range(FIRST, len(FILES)))
+        found.append(values(night(path)))
+        assert any("/clusters@" in each and "/round/" in each for each in files(path)) == (rows == 1)
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("stage", TOGETHER)
