@@ -8,6 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Name, Settings
 
+ColumnType = Literal["string", "int", "float", "bool"]
+
 
 class UrlList(Settings):
     """A file of domains, of addresses, or of words in addresses, one a line, plain or .gz; lines that begin with # are
@@ -82,8 +84,7 @@ class CompressedSource(SourceSettings):
 
 class WarcSource(CompressedSource):
     """WARC files, gzip or zstd per record (.warc.gz, .warc.zst), or plain, or compressed as a whole (also .bz2, .xz);
-    every record that may hold a page is accounted for. Those in the older ARC format are not read: `warcio recompress
-    OLD.arc.gz NEW.warc.gz` turns them into WARC."""
+    every record that may hold a page is accounted for. Those in the older ARC format are of the kind `arc`."""
 
     kind: Literal["warc"]
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
@@ -91,11 +92,36 @@ class WarcSource(CompressedSource):
     one shard whatever its size: of one above some 300 MB, `warcio recompress` makes one that can be split."""
     payload: Bytes = 16 * 2**20
     """Largest decoded HTTP body in bytes; a larger one is dropped as too large, whatever its compression promised."""
+    revisits: bool = False
+    """Count revisits, which say that an address gave once more what another record of the crawl holds: each is dropped
+    as `revisit`, so that `select url from refused` tells all that was visited. By default they are passed over, as
+    requests and metadata are."""
     listing: str | None = None
     """A `warc.paths.gz` whose lines, appended to `paths` as their base URL, name the files (Common Crawl)."""
 
 
-ColumnType = Literal["string", "int", "float", "bool"]
+class ArcSource(SourceSettings):
+    """ARC files, the format before WARC, gzip per record or plain; pages as of `warc`."""
+
+    kind: Literal["arc"]
+    shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
+    """Compressed bytes of one file that make one shard. One that is not compressed is one shard whatever its size."""
+    payload: Bytes = 16 * 2**20
+    """Largest decoded HTTP body in bytes; a larger one is dropped as too large, whatever its compression promised."""
+
+
+class WetSource(CompressedSource):
+    """WET files: the text that Common Crawl made of pages, `conversion` records of WARC, compressed as those."""
+
+    columns: ClassVar[dict[Name, ColumnType]] = {"languages": "string"}
+
+    kind: Literal["wet"]
+    largest: Annotated[Bytes, Field(ge=1, lt=2**31)] = 8 * 2**20
+    """Texts above this many bytes are dropped as too large."""
+    shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
+    """Compressed bytes of one file that make one shard, as of `warc`."""
+    listing: str | None = None
+    """A `wet.paths.gz` whose lines, appended to `paths` as their base URL, name the files (Common Crawl)."""
 
 
 class ParquetSource(SourceSettings):
@@ -173,5 +199,6 @@ class HtmlSource(SourceSettings):
 
 
 Source = Annotated[
-    WarcSource | JsonlSource | ParquetSource | HtmlSource | FolderSource | MediawikiSource, Field(discriminator="kind")
+    WarcSource | ArcSource | WetSource | JsonlSource | ParquetSource | HtmlSource | FolderSource | MediawikiSource,
+    Field(discriminator="kind"),
 ]

@@ -1,8 +1,8 @@
 """Sources: where records become documents, or are counted out with a reason.
 
-One reader per source lists its shards and reads them: `warc` (pages, with their extraction), `jsonl`, `parquet`,
-`mediawiki`, and folders of `html`, `text` and `code`. Every record is accounted for, and a document's id does not
-depend on how files are cut into shards.
+One reader per source lists its shards and reads them: `warc` and `arc` (pages, with their extraction), `wet`, `jsonl`,
+`parquet`, `mediawiki`, and folders of `html`, `text` and `code`. Every record is accounted for, and a document's id
+does not depend on how files are cut into shards.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from data_specs.sources import (
+    ArcSource,
     FolderSource,
     HtmlSource,
     JsonlSource,
@@ -20,6 +21,7 @@ from data_specs.sources import (
     SourceSettings,
     UrlList,
     WarcSource,
+    WetSource,
 )
 from data_specs.stages import Extract
 from tasks.engine.reading import RECORD, InputShard, LedgerError, Part, Read, SourceError
@@ -30,13 +32,16 @@ from tasks.sources.html import HtmlReader
 from tasks.sources.jsonl import JsonlReader
 from tasks.sources.mediawiki import MediawikiReader
 from tasks.sources.parquet import ParquetReader
-from tasks.sources.warc import WarcReader
+from tasks.sources.warc import ArcReader, WarcReader
+from tasks.sources.wet import WetReader
 
 __all__ = ["InputShard", "LedgerError", "Part", "Read", "Reader", "SourceError", "reader", "record_columns"]
 
 
 _READERS: dict[type[SourceSettings], type[Reader]] = {
     WarcSource: WarcReader,
+    ArcSource: ArcReader,
+    WetSource: WetReader,
     JsonlSource: JsonlReader,
     ParquetSource: ParquetReader,
     HtmlSource: HtmlReader,

@@ -21,7 +21,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -38,11 +38,16 @@ taken for members of the outer one: following the members from there leads past 
 _HEAD = 2**18
 """Bytes in which a record's header has to end."""
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
-_FIELDS = (b"Content-Length", b"WARC-Type", b"WARC-Target-URI", b"WARC-Date", b"Content-Type")
+_FIELDS = (
+    *(b"Content-Length", b"WARC-Type", b"WARC-Target-URI", b"WARC-Date", b"Content-Type"),
+    b"WARC-Identified-Content-Language",
+)
 _NAMES = {name.lower(): name for name in _FIELDS}
 _NAME = re.compile(rb"^(?:" + b"|".join(_NAMES) + rb")(?=[ \t]*:)", re.MULTILINE | re.IGNORECASE)
 PAGES = ("response", "resource")
 """Types of the records that may hold a page."""
+TEXTS = ("conversion",)
+"""Types of those that hold the text that others made of one."""
 _ABOUT = ("warcinfo", "request", "metadata", "revisit")
 """Types of those that tell of other records, and hold none."""
 _DERIVED = {"warcinfo", "metadata", "conversion"}
@@ -63,7 +68,8 @@ class Record:
     date: str | None
     """ISO 8601 day."""
     block: bytes
-    """Of a response, the HTTP message, of a resource the page, cut at the reader's limit; empty of others."""
+    """Of a response, the HTTP message, of a resource the page, of a conversion the text, cut at the reader's limit;
+    empty of types that are not wanted."""
     media: str
     """Its Content-Type."""
     length: int
@@ -73,6 +79,8 @@ class Record:
     """Place among the records of one stream of gzip members."""
     span: int = 0
     """Bytes of the file from `offset` that hold the record."""
+    languages: str = ""
+    """Those that the crawl identified, as Common Crawl tells: ISO 639-3, the likeliest first, a comma between."""
 
 
 @dataclass
@@ -92,8 +100,9 @@ class Fault:
 class Scan:
     """A walk through the records of a stream."""
 
-    def __init__(self, stream: Member | Plain) -> None:
-        self._stream = stream
+    def __init__(self, stream: Member | Plain, wanted: Collection[str] = PAGES) -> None:
+        """`wanted`: types of the records whose blocks are kept."""
+        self._stream, self._wanted = stream, wanted
         self._ready = b""
         self.start = self.end = 0
         """Where the record that was found last starts in the stream, and where it ends."""
@@ -127,7 +136,7 @@ class Scan:
         parsed = _parsed(head)
         if parsed is None:
             return Fault("unreadable")
-        declared, kind, url, stamp, media = (parsed.headers.get(name.decode()) or "" for name in _FIELDS)
+        declared, kind, url, stamp, media, languages = (parsed.headers.get(name.decode()) or "" for name in _FIELDS)
         url = url.removeprefix("<").removesuffix(">")
         if not re.fullmatch("[0-9]{1,18}", declared):
             return Fault("no_length", url)
@@ -136,12 +145,13 @@ class Scan:
         self.next = self.start + 1
         if not self._stream.has(length - len(self._ready)):
             return Fault("truncated", url)
-        block, there = self._read_ahead(length, min(length, limit) if kind in PAGES else 0)
+        block, there = self._read_ahead(length, min(length, limit) if kind in self._wanted else 0)
         if there != length:
             return Fault("truncated", url)
         if not kind:
             return Fault("no_type", url)
-        return Record(kind, url, _day(stamp), block, media, length, self.start, span=self.end - self.start)
+        span = self.end - self.start
+        return Record(kind, url, _day(stamp), block, media, length, self.start, span=span, languages=languages)
 
     def _reaches_record(self) -> bool:
         """Pass over padding; False at the end of the stream."""
@@ -171,10 +181,17 @@ class Scan:
 
 
 def records(
-    file: IO[bytes], start: int, end: int, limit: int, kind: str | None = None, window: int = WINDOW
+    file: IO[bytes],
+    start: int,
+    end: int,
+    limit: int,
+    kind: str | None = None,
+    window: int = WINDOW,
+    wanted: Collection[str] = PAGES,
 ) -> Iterator[Record | Fault]:
     """The records of the members that start in [start, end), and the faults there, in order, but for those that tell of
-    other records alone (requests, revisits, ...). Pages are in those of the types `response` and `resource`.
+    other records alone (requests, revisits, ...). Of the types `wanted` the blocks are kept; a file that begins with
+    others only is `no_pages`.
 
     Blocks are cut at `limit` bytes. `kind` is the file's compression; None: what it begins like. An uncompressed WARC
     is not cut into ranges: all its records are those of start 0.
@@ -185,19 +202,26 @@ def records(
         if reason := _foreign(source.read_at(source.past(0), BLOCK), packing):
             yield Fault(reason, span=end - start, lost=end - start)
             return
-        if _has_no_pages(source, packing):
+        if _has_none(source, packing, wanted):
             yield Fault("no_pages")
-    for found in _of_range(source, start, end, limit, packing):
-        if isinstance(found, Fault) or found.kind not in _ABOUT:
+    for found in _of_range(source, start, end, limit, packing, wanted):
+        if isinstance(found, Fault) or found.kind not in _ABOUT or found.kind in wanted:
             yield found
 
 
-def reread(file: IO[bytes], start: int, limit: int, kind: str | None = None, window: int = WINDOW) -> Iterator[Record]:
+def reread(
+    file: IO[bytes],
+    start: int,
+    limit: int,
+    kind: str | None = None,
+    window: int = WINDOW,
+    wanted: Collection[str] = PAGES,
+) -> Iterator[Record]:
     """The record at `start`, or all those in the stream of members that starts there, their blocks cut at `limit`."""
     source = Input(file)
     plain = source.read_at(start, len(RECORD)) == RECORD
     stream = Plain(source, start) if plain else Member(source, start, _packing(source, kind, window))
-    for found in Scan(stream).records(limit):
+    for found in Scan(stream, wanted).records(limit):
         if isinstance(found, Record):
             yield found
         if plain:
@@ -224,28 +248,31 @@ def _foreign(head: bytes, packing: Packing) -> str:
     return "empty_file" if not head else "arc" if head.startswith(b"filedesc:") else ""
 
 
-def _has_no_pages(source: Input, packing: Packing) -> bool:
-    """Whether a file begins with records made from responses that are elsewhere."""
+def _has_none(source: Input, packing: Packing, wanted: Collection[str]) -> bool:
+    """Whether a file begins with records made from responses that are elsewhere, or, where these are wanted, with
+    others."""
     kinds: set[str] = set()
-    for found in islice(_of_range(source, 0, sys.maxsize, 0, packing), _FEW):
+    for found in islice(_of_range(source, 0, sys.maxsize, 0, packing, ()), _FEW):
         if isinstance(found, Record):
             kinds.add(found.kind)
-            if found.kind not in _DERIVED:
+            if found.kind in wanted or (wanted != TEXTS and found.kind not in _DERIVED):
                 return False
     return bool(kinds - {"warcinfo"})
 
 
-def _of_range(source: Input, start: int, end: int, limit: int, packing: Packing) -> Iterator[Record | Fault]:
+def _of_range(
+    source: Input, start: int, end: int, limit: int, packing: Packing, wanted: Collection[str]
+) -> Iterator[Record | Fault]:
     """Records of all types, and faults."""
     position = source.member(max(0, start - _LOOK_BACK), end, packing) if start else source.past(0)
     if position is not None and start == 0 and source.read_at(position, len(RECORD)) == RECORD:
-        yield from _of_plain(source, end, limit)
+        yield from _of_plain(source, end, limit, wanted)
         return
     ends: list[int] = []
     while position is not None and position < end and source.read_at(position, 1):
         member = Member(source, position, packing)
         fault: Fault | None = None
-        for found in _of_member(member, position, limit):
+        for found in _of_member(member, position, limit, wanted):
             if position >= start:
                 if fault:
                     yield fault
@@ -268,9 +295,9 @@ def _of_range(source: Input, start: int, end: int, limit: int, packing: Packing)
             yield fault
 
 
-def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Fault]:
+def _of_member(member: Member, start: int, limit: int, wanted: Collection[str]) -> Iterator[Record | Fault]:
     """Each is held back until the stream goes on after it, or the members that hold it have ended as they should."""
-    scan = Scan(member)
+    scan = Scan(member, wanted)
     held: Record | Fault | None = None
     held_end = 0
     for index, found in enumerate(scan.records(limit)):
@@ -294,10 +321,10 @@ def _of_member(member: Member, start: int, limit: int) -> Iterator[Record | Faul
         yield Fault(member.broken, held.url if held else "")
 
 
-def _of_plain(source: Input, end: int, limit: int) -> Iterator[Record | Fault]:
+def _of_plain(source: Input, end: int, limit: int, wanted: Collection[str]) -> Iterator[Record | Fault]:
     position = 0
     while position >= 0:
-        scan = Scan(Plain(source, position))
+        scan = Scan(Plain(source, position), wanted)
         fault: Fault | None = None
         for found in scan.records(limit):
             found.offset += position

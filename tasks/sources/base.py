@@ -32,6 +32,7 @@ _LATER: tuple[tuple[str, Any], ...] = (
     ("window", WINDOW),
     ("columns", {}),
     ("longest", 8 * 2**20),
+    ("revisits", False),
 )
 """Settings that came later, as they are in fingerprints that do not know them."""
 TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}

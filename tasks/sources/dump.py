@@ -18,7 +18,7 @@ from typing import IO, Any
 from tasks.engine.reading import Part
 from tasks.sources.compression import DamageError, Packing, Unpacked, Unpacker, compression_of, named
 from tasks.sources.files import opened
-from tasks.sources.members import BLOCK, Input, Member
+from tasks.sources.members import BLOCK, Input, Lost, Member, members
 
 HEAD = 2**18
 """Bytes at the beginning of a file in which its header is sought."""
@@ -136,22 +136,15 @@ def reread(path: str, tag: str, offset: int, length: int, window: int) -> Iterat
 
 
 def _of_pieces(part: Part, tag: str, largest: int) -> Iterator[Element]:
-    packing = Packing("bz2")
     with opened(part.path) as file:
-        source = _Pieces(file, tag)
-        position = source.member(part.start, part.end, packing)
-        while position is not None and position < part.end:
-            member = Member(source, position, packing)
+        for position, member in members(_Pieces(file, tag), part.start, part.end, Packing("bz2")):
+            if isinstance(member, Lost):
+                yield Element(position, 0, member.size, None, member.reason, member.size)
+                continue
             for index, found in enumerate(_cut(member, tag, largest)):
                 if not (member.broken and found.fault == "truncated"):
                     found.offset, found.index = position, index
                     yield found
-            behind = source.past(member.end)
-            resume = position + 1 if member.broken else behind
-            position = source.member(resume, part.end, packing)
-            onward = part.end if position is None else position
-            if member.broken or (behind < onward and source.read_at(behind, 1)):
-                yield Element(resume, 0, onward - resume, None, member.broken or "unreadable", onward - resume)
 
 
 def _cut(

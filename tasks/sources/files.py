@@ -26,7 +26,7 @@ import fsspec
 from fsspec.utils import glob_translate
 
 from data_specs.redaction import FOREIGN
-from data_specs.sources import SourceSettings, WarcSource
+from data_specs.sources import SourceSettings, WarcSource, WetSource
 from tasks.engine.reading import SourceError, written
 from tasks.engine.stage import digest
 from tasks.sources import far
@@ -80,7 +80,7 @@ class Listing:
     def __init__(self, source: str, settings: SourceSettings) -> None:
         self.source = source
         self.settings = settings
-        self.index = settings.listing if isinstance(settings, WarcSource) else None
+        self.index = settings.listing if isinstance(settings, WarcSource | WetSource) else None
         self.unreadable: dict[str, str] = {}
         """Files that `files` found and that cannot be read, by key, and why."""
         self.digests: dict[str, str] = {}

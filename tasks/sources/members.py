@@ -7,7 +7,8 @@ found here. A member that does not begin with a record goes on with the one befo
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import IO, Any
 
 from tasks.sources.compression import DamageError, Packing, Unpacker
@@ -143,6 +144,28 @@ class Member:
             return False
         self._unpacker.renew()
         return True
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Bytes of a file that hold no member that can be read."""
+
+    reason: str
+    size: int
+
+
+def members(source: Input, start: int, end: int, packing: Packing) -> Iterator[tuple[int, Member | Lost]]:
+    """The members that begin in a range and what is lost after each, with where it begins. A member is read to its end
+    before the next is asked for."""
+    position = source.member(start, end, packing)
+    while position is not None and position < end:
+        member = Member(source, position, packing)
+        yield position, member
+        resume = position + 1 if member.broken else source.past(member.end)
+        position = source.member(resume, end, packing)
+        size = (end if position is None else position) - resume
+        if member.broken or (size > 0 and source.read_at(resume, 1)):
+            yield resume, Lost(member.broken or "unreadable", max(0, size))
 
 
 class Plain:

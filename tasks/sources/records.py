@@ -91,14 +91,13 @@ class Records:
         then()
 
     def text(self, found: Found, text: str, **more: Any) -> None:
-        """Make a document of a record that is a text, unless the source refuses it; its columns are the source's own,
-        and `more` is what `keep` takes."""
-        own = dict(found.columns)
+        """Make a document of a record that is a text, unless the source refuses it; its columns are the source's own
+        unless `own` says which are, and `more` is what `keep` takes."""
+        more.setdefault("own", dict(found.columns))
         keep = partial(
             self.keep,
             *(found.part, found.offset, found.length, found.payload, "text", text),
             url=found.url,
-            own=own,
             **more,
         )
         self.by_address(found, lambda: self.by_text(found, text, keep))

@@ -1,26 +1,26 @@
 """Pages from WARC files: every record of a page becomes a document, or is counted out with a reason.
 
 Pages are the HTTP responses in `response` records, and what stands without HTTP in `resource` records (warcit writes
-such). Records that tell of others (warcinfo, request, revisit, metadata) are not counted; those of any other type are
+such). Records that tell of others (warcinfo, request, metadata) are not counted, nor are revisits, which say that an
+address gave once more what it gave before, unless the source asks for it (`revisit`); those of any other type are
 dropped as `not_page`: text that others extracted (conversion), the rest of a record begun elsewhere (continuation).
 Dropped are `status` (not 2xx), `not_html`, `empty`, `too_large`, `too_deep`, `too_costly` and `no_text`; quarantined
 are `cpu_limit`, `memory_limit` and `parser_error` of the extraction, and `truncated`, `no_length`, `no_type`,
 `unreadable`, `window` and `bomb` of the file. A file that is no crawl is one record more: `empty_file`, `no_pages`
-(WET, WAT: what others extracted), or `arc`, the format before WARC, which `warcio recompress OLD.arc.gz NEW.warc.gz`
-turns into WARC.
+(WET, WAT: what others extracted), or `arc`, the format before WARC, which has a kind of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
-from data_specs.sources import WarcSource
+from data_specs.sources import ArcSource, WarcSource
 from tasks.extraction import http
-from tasks.sources import archive
+from tasks.sources import arc, archive
 from tasks.sources.archive import Fault, Record
 from tasks.sources.base import Found, InputShard, Part, Records, ranged
 from tasks.sources.compression import named
@@ -37,7 +37,7 @@ class WarcReader(PageReader):
         *LIBRARIES,
     )
     knows = (*PageReader.knows, "status", "media", "crawled")
-    settings: WarcSource
+    settings: WarcSource | ArcSource
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files = self.listing.files()
@@ -46,16 +46,28 @@ class WarcReader(PageReader):
 
     def read_part(self, part: Part, records: Records) -> None:
         with opened(part.path) as file:
-            for found in archive.records(file, part.start, part.end, *self._how(part.path)):
+            for found in self._records(file, part):
                 if isinstance(found, Fault):
                     records.quarantine(found.reason, part, found.offset, found.span, found.url, found.lost)
                 elif found.kind not in archive.PAGES:
-                    records.drop("not_page", part, found.offset, found.span, found.url)
+                    reason = "revisit" if found.kind == "revisit" else "not_page"
+                    records.drop(reason, part, found.offset, found.span, found.url, columns={"crawled": found.date})
                 else:
                     self._page(found, part, records)
 
+    def _records(self, file: IO[bytes], part: Part) -> Iterator[Record | Fault]:
+        """The records of a part of a file."""
+        assert isinstance(self.settings, WarcSource)
+        wanted = (*archive.PAGES, "revisit") if self.settings.revisits else archive.PAGES
+        return archive.records(file, part.start, part.end, *self._how(part.path), wanted)
+
+    def _again(self, file: IO[bytes], path: str, offset: int) -> Iterator[Record]:
+        """The record at a place, or all those of the stream there."""
+        return archive.reread(file, offset, *self._how(path))
+
     def _how(self, path: str) -> tuple[int, str | None, int]:
         """How the records of a file are read: bytes of a block, compression, and its window."""
+        assert isinstance(self.settings, WarcSource)
         return self.settings.payload + http.HEAD, named(path), self.settings.window
 
     def _page(self, record: Record, part: Part, pages: Records) -> None:
@@ -91,11 +103,24 @@ class WarcReader(PageReader):
     def reread(self, row: Mapping[str, Any]) -> bytes:
         path = self.listing.path(row["file"])
         with opened(path) as file:
-            for record in archive.reread(file, row["offset"], *self._how(path)):
+            for record in self._again(file, path, row["offset"]):
                 response = _response(record)
                 if response and hashlib.sha256(response.payload).hexdigest() == row["payload"]:
                     return response.payload
         raise self.changed(row)
+
+
+class ArcReader(WarcReader):
+    """Reads ARC files, the format before WARC."""
+
+    version = 1
+    settings: ArcSource
+
+    def _records(self, file: IO[bytes], part: Part) -> Iterator[Record | Fault]:
+        return arc.records(file, part.start, part.end, self.settings.payload + http.HEAD)
+
+    def _again(self, file: IO[bytes], path: str, offset: int) -> Iterator[Record]:
+        return arc.reread(file, offset, self.settings.payload + http.HEAD)
 
 
 def _drop(pages: Records, found: Found, reason: str) -> None:

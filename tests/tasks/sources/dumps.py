@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.sax.saxutils import escape
 
 HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="en">
@@ -45,6 +46,16 @@ def page(
     )
     head = f"    <title>{escape(title)}</title>\n    <ns>{namespace}</ns>\n    <id>7</id>\n{extra}"
     return f"  <page>\n{head}{made}  </page>\n"
+
+
+_RANDOM = re.compile(rb"<urn:uuid:[0-9a-f-]{36}>")
+"""What warcio calls a record."""
+
+
+def parted(warc: bytes) -> list[bytes]:
+    """The records of a WARC that is not compressed, named alike, so that a seed gives one case."""
+    named = _RANDOM.sub(b"<urn:uuid:00000000-0000-0000-0000-000000000000>", warc)
+    return [b"WARC/1.0\r\n" + part for part in named.split(b"WARC/1.0\r\n")[1:]]
 
 
 def wiki(articles: int = 6) -> list[bytes]:

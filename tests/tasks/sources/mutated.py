@@ -27,13 +27,13 @@ from typing import IO, Any
 
 import orjson
 
-from data_specs.sources import JsonlSource, MediawikiSource, SourceSettings, WarcSource
+from data_specs.sources import ArcSource, JsonlSource, MediawikiSource, SourceSettings, WarcSource, WetSource
 from data_specs.stages import Extract
 from tasks.extraction.child import Child
 from tasks.sources import Read, Reader, archive, reader
 from tasks.sources.archive import Record
 from tasks.sources.warc import WarcReader
-from tests.tasks.sources import dumps, mutations
+from tests.tasks.sources import dumps, mutations, test_arc, test_wet
 from tests.tasks.sources.mutations import Page
 from tests.tasks.sources.packings import packed
 from tests.tasks.sources.test_sources import archive as written
@@ -50,6 +50,8 @@ _TAG = re.compile("<[^<>]*>")
 
 DUMPS: dict[str, tuple[type[SourceSettings], list[bytes]]] = {
     "mediawiki": (MediawikiSource, dumps.wiki()),
+    "arc": (ArcSource, [test_arc.FILE, *test_arc.RECORDS, b"\n"]),
+    "wet": (WetSource, [*dumps.parted(test_wet.wet(test_wet.TEXTS, compressed=False)), b"\n"]),
 }
 """Kinds of large files: their settings, and the parts that one is put together from."""
 
@@ -63,18 +65,13 @@ class Stripped(Child):
         return answer
 
 
-_RANDOM = re.compile(rb"<urn:uuid:[0-9a-f-]{36}>")
-"""What warcio calls a record."""
-
-
 def records(origin: str) -> tuple[list[bytes], list[bytes]]:
     """Records of WARC with an HTTP response, and lines of JSON."""
     if origin in DUMPS:
         return [], []
     if origin == "built":
         made = written([words(60 + number, number) for number in range(8)], compressed=False)
-        made = _RANDOM.sub(b"<urn:uuid:00000000-0000-0000-0000-000000000000>", made)  # so that a seed gives one case
-        parts = [b"WARC/1.0\r\n" + part for part in made.split(b"WARC/1.0\r\n")[1:]]
+        parts = dumps.parted(made)
         rows = [{"text": words(50, number), "url": f"http://example.org/{number}", "id": number} for number in range(8)]
         rows += [{"text": "江河的水流过砾石。" * 20, "url": "http://例子/", "tags": ["水", None, 1.5]}]
         return _responses(parts), [json.dumps(row, ensure_ascii=False).encode() for row in rows]
@@ -144,7 +141,7 @@ def _grown(rng: random.Random, part: bytes) -> bytes:
 
 def _doubled(rng: random.Random, part: bytes) -> bytes:
     """A piece between two tags, many times over."""
-    edges = [found.start() for found in re.finditer(rb"[<{\[]", part)]
+    edges = [found.start() for found in re.finditer(rb"[<{\[ ]", part)]
     start, end = sorted(rng.sample(edges, 2))
     return part[:start] + part[start:end] * rng.choice([2, 100, 2000]) + part[end:]
 
@@ -152,12 +149,16 @@ def _doubled(rng: random.Random, part: bytes) -> bytes:
 def source(path: Path, shard: int = 2**40) -> Reader:
     if kind := DUMPS.get(path.name.partition(".")[0]):
         settings = kind[0].model_validate({"kind": path.name.partition(".")[0], "paths": str(path), "shard": shard})
-        return reader("web", settings, Extract())
+        return _stripped(reader("web", settings, Extract()))
     if path.name.startswith("jsonl"):
         return reader("web", JsonlSource(kind="jsonl", paths=str(path), shard=shard), Extract())
     found = reader("web", WarcSource(kind="warc", paths=str(path), shard=shard), Extract())
-    assert isinstance(found, WarcReader)
-    found._pages._child = Stripped("", 1, 1, 1)
+    return _stripped(found)
+
+
+def _stripped(found: Reader) -> Reader:
+    if isinstance(found, WarcReader):
+        found._pages._child = Stripped("", 1, 1, 1)
     return found
 
 

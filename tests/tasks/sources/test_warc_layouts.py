@@ -245,3 +245,14 @@ def test_records_go_on_from_one_stream_of_bzip2_to_the_next() -> None:
     )
     assert cut == plain
     assert len(plain) == 6
+
+
+def test_revisits_are_counted_where_the_source_asks_for_it(tmp_path: Path, shared: Path) -> None:
+    (tmp_path / "a.warc.gz").write_bytes(archive(PAGES[:3]))
+    for path, pages, visits in ((tmp_path / "a.warc.gz", 3, 3), (shared / "warc" / "pywb-iana.warc.gz", 48, 123)):
+        [without], [asked] = (read_all(warc(path, revisits=each)) for each in (False, True))
+        assert (without.ledger["in"], asked.ledger["in"]) == (pages, pages + visits)
+        assert asked.ledger["dropped"]["revisit"] == visits
+        assert asked.documents.equals(without.documents)
+        seen = [row for row in asked.refused.to_pylist() if row["reason"] == "revisit"]
+        assert all(row["url"] for row in seen)
