@@ -7,7 +7,7 @@ What is here belongs to a stage's fingerprint, but for what `Stage` says. Stages
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -68,12 +68,48 @@ class Language(Stage):
     """Expected digest of the model file; required for a model by path."""
     characters: Annotated[int, Field(ge=50)] = 1000
     """Leading characters of the text that are judged."""
+    capitals: Annotated[Literal["as_written", "lower"], Field(exclude_if=lambda case: case == "as_written")] = (
+        "as_written"
+    )
+    """Whether a text of which most letters are capitals is judged in lower case. lid.176 takes six of six English ones
+    for another language."""
 
     @model_validator(mode="after")
-    def _digest(self) -> Language:
-        if self.model != "lid.176.ftz" and self.sha256 is None:
-            raise ValueError("a model by path needs its digest, `sha256`")
+    def _digest(self) -> Self:
+        _known_model(self.model, self.sha256)
         return self
+
+
+def _known_model(model: str, sha256: str | None) -> None:
+    if model != "lid.176.ftz" and sha256 is None:
+        raise ValueError("a model by path needs its digest, `sha256`")
+
+
+class Languages(Stage):
+    """The languages of which a document has parts, each paragraph judged by itself."""
+
+    kind: Literal["languages"] = "languages"
+    model: str = "lid.176.ftz"
+    """`lid.176.ftz` (from the locked package), or the path of a fastText model."""
+    sha256: str | None = None
+    """Expected digest of the model file; required for a model by path."""
+    shortest: Annotated[int, Field(ge=10)] = 60
+    """Characters of a paragraph that is judged, at least; one of Chinese, Japanese or Korean counts as three."""
+    share: Share = 0.1
+    """Share of the characters judged from which a language is named."""
+
+    @model_validator(mode="after")
+    def _digest(self) -> Self:
+        _known_model(self.model, self.sha256)
+        return self
+
+
+class Script(Stage):
+    """The script of most letters of a text, Chinese told apart into simplified and traditional."""
+
+    kind: Literal["script"] = "script"
+    characters: Annotated[int, Field(ge=50)] = 1000
+    """Leading characters of the text that are judged."""
 
 
 Code = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
@@ -237,6 +273,8 @@ class Custom(Stage):
 Kind = Annotated[
     Extract
     | Language
+    | Languages
+    | Script
     | Signals
     | Composition
     | Domain
@@ -253,6 +291,8 @@ Kind = Annotated[
 KINDS = (
     "extract",
     "language",
+    "languages",
+    "script",
     "signals",
     "composition",
     "domain",

