@@ -23,7 +23,7 @@ store: {folder}/store
 seed: 7
 sources: {{web: {{kind: jsonl, paths: "{folder}/web/*.jsonl.gz", shard: 1}}}}
 stages: {{duplicates: {{threshold: {threshold}, partitions: 3, keep: [length]}}}}
-rules: [{{bad: "text like '% bad %'"}}]
+rules: [{{bad: "url like '%/bad/%'"}}]
 channels: {{all: "true"}}
 tokenizer: {{vocabulary: 300, sample: 100K, reserved: 4}}
 training: {{evaluate: {{held_out: 4%}}}}
@@ -41,9 +41,9 @@ def pages(files: int, families: int, seed: int) -> list[list[dict[str, str]]]:
             own = [*words]
             kind = rng.random()
             if kind > 0.3:
-                own[rng.randrange(150)] = "bad" if rng.random() < 0.2 else f"other{rng.random()}"
+                own[rng.randrange(150)] = f"other{rng.random()}"
             own += [f"more{rng.random()}"] * rng.randrange(3)
-            url = f"https://example.org/{family}/{rng.random()}"
+            url = f"https://example.org/{family}/{'bad' if rng.random() < 0.2 else 'good'}/{rng.random()}"
             found[rng.randrange(files)].append({"text": " ".join(own), "url": url})
     return found
 
@@ -107,7 +107,7 @@ class Expected:
             contaminated = any(row["held_out"] for row in [*older, *rows])
             for row in sorted(rows, key=lambda row: (-len(row["text"]), row["id"])):
                 reason: str | None = None
-                if " bad " in row["text"]:
+                if "/bad/" in row["url"]:
                     reason = "bad"
                 elif row["held_out"]:
                     reason = "held_out"

@@ -75,7 +75,7 @@ class Verdict(CorpusStage):
     reduced = pa.schema([("duplicate_of", SIMILAR_ADDRESS)])
     state_key = "cluster"
     asks = ("copy_of", "alike")
-    recalls = ("held_out", "kept", "reason", "duplicate_of")
+    recalls = ("held_out", "kept", "reason")
     answers = pa.schema(
         [
             ("by_position", pa.uint32()),
@@ -141,34 +141,27 @@ class Verdict(CorpusStage):
         )
 
     def remember(self, rows: pa.Table) -> pa.Table:
-        """One of each cluster that touches a held-out document."""
-        held_out = rows.filter(pc.fill_null(rows["held_out"], False))
-        return held_out.take(np.unique(held_out["cluster"].to_numpy(), return_index=True)[1])
+        """Of each cluster that touches a held-out document one of these, of each other one those that were kept. These
+        have no `id`: where newer documents come, they stay."""
+        passes, cluster = arrays(rows, "passes", "cluster")
+        held_out = np.flatnonzero(true(rows["held_out"]))
+        stays = passes & ~np.isin(cluster, cluster[held_out])
+        stays[self._duplicates(rows, stays)[0]] = False
+        kept = rows.filter(stays)
+        unnamed = pa.nulls(len(kept), rows["id"].type)
+        kept = kept.set_column(kept.schema.get_field_index("id"), rows.schema.field("id"), unnamed)
+        _, one = np.unique(cluster[held_out], return_index=True)
+        return pa.concat_tables([rows.take(held_out[one]), kept])
 
     def recall(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         """Of the older documents that are named, those that are kept, and those that are, or are copies of, what is
-        evaluated on. For a duplicate of the same text as what was kept, that one stands, also for copies of one."""
+        evaluated on: most are in the state, but for those of other clusters that a new document connects."""
         batch = batch.take(np.searchsorted(batch["position"].to_numpy(), rows["position"].to_numpy()))
-        survivor = batch["duplicate_of"].combine_chunks()
-        theirs = pc.struct_field(survivor, "similarity")
-        mine = rows["similarity"].combine_chunks()
-        stands = pc.fill_null(pc.or_(pc.equal(theirs, 1), pc.equal(mine, 1)), False)
-        stands = pc.and_(stands, survivor.is_valid())
-        contaminated = pc.or_(
-            pc.fill_null(batch["held_out"], False), pc.fill_null(pc.equal(batch["reason"], "held_out_copy"), False)
-        )
-        found = pa.table(
-            {
-                "by_shard": rows["by_shard"],
-                "by_position": rows["by_position"],
-                "similarity": pc.if_else(stands, pc.min_element_wise(theirs, mine), mine),
-                "shard": pc.if_else(stands, pc.struct_field(survivor, "shard"), batch["shard"]),
-                "position": pc.if_else(stands, pc.struct_field(survivor, "position"), batch["position"]),
-                "kept": pc.or_(pc.fill_null(batch["kept"], False), stands),
-                "contaminated": contaminated,
-            }
-        )
-        return found.filter(pc.or_(found["kept"], found["contaminated"]))
+        copy = pc.fill_null(pc.equal(batch["reason"], "held_out_copy"), False)
+        rows = rows.append_column("shard", batch["shard"])
+        rows = rows.append_column("kept", batch["kept"])
+        rows = rows.append_column("contaminated", pc.or_(copy, pc.fill_null(batch["held_out"], False)))
+        return rows.filter(pc.or_(rows["kept"], rows["contaminated"]))
 
     def map_recalled(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         """Older documents stand in the clusters of those that name them. They have no `id`, which puts them first."""
@@ -211,14 +204,16 @@ class Verdict(CorpusStage):
 
         Rows are asked in the order of preference. One whose text no survivor is alike to survives, and removes what
         comes later of its own text and of those that it is alike to. Where a is alike to b, and b to c, in this order:
-        a survives and removes b, and c survives."""
-        text, first, partner, similarity = _graph(rows)
+        a survives and removes b, and c survives. Older documents have survived, and what they are alike to does not
+        list them: it is listed by newer ones."""
+        older = rows["id"].is_null().to_numpy()
+        text, first, partner, similarity = _graph(rows, one_sided=bool(older.any()))
         hub = np.isin(text, text[true(rows["hub"])])
         preferred = [preference(name) for name in self.settings.keep]
         keys = [("hub", "descending"), *((field.name, order) for field, order in preferred), ("id", "ascending")]
         ranked = rows.set_column(rows.schema.get_field_index("hub"), "hub", [hub])
-        if rows["id"].null_count:  # older documents, which stay whatever comes
-            ranked = ranked.append_column("older", rows["id"].is_null())
+        if older.any():
+            ranked = ranked.append_column("older", pa.array(older))
             keys = [("older", "descending"), *keys]
         order = pc.sort_indices(ranked, sort_keys=keys).to_numpy()
         survivor_of: dict[int, tuple[int, float]] = {}
@@ -226,7 +221,7 @@ class Verdict(CorpusStage):
         removed, survivors, similarities = [], [], []
         for row in order[eligible[order]].tolist():
             own = int(text[row])
-            if own in survivor_of:
+            if own in survivor_of and not older[row]:
                 survivor, score = survivor_of[own]
                 removed.append(row)
                 survivors.append(survivor)
@@ -292,13 +287,17 @@ def _first_that_holds(reasons: Mapping[str, NDArray[np.bool_]]) -> pa.Array:
     return pa.array([*reasons], pa.string()).take(pa.array(first, mask=~holds.any(axis=0)))
 
 
-def _graph(rows: pa.Table) -> tuple[I64, I64, I64, NDArray[np.float32]]:
+def _graph(rows: pa.Table, one_sided: bool) -> tuple[I64, I64, I64, NDArray[np.float32]]:
     """Documents -> (the number of each one's text, the same for copies; where the partners of each text begin; the
-    partners, by number; how similar they are)."""
+    partners, by number; how similar they are). Where pairs are `one_sided`, only one of both lists the other."""
     own = addresses(*arrays(rows, "shard", "position"))
     row, partners = explode(rows["alike"])
     texts, number = factorize(pc.coalesce(rows["copy_of"].combine_chunks(), own), partners)
     text, partner = np.split(number, [rows.num_rows])
-    order = np.argsort(text[row], kind="stable")
-    first = np.searchsorted(text[row][order], np.arange(len(texts) + 1))
-    return text, first, partner[order], pc.struct_field(partners, "similarity").to_numpy()[order]
+    similarity = pc.struct_field(partners, "similarity").to_numpy()
+    lists = text[row]
+    if one_sided:
+        lists, partner, similarity = np.append(lists, partner), np.append(partner, lists), np.tile(similarity, 2)
+    order = np.argsort(lists, kind="stable")
+    first = np.searchsorted(lists[order], np.arange(len(texts) + 1))
+    return text, first, partner[order], similarity[order]

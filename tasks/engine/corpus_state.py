@@ -5,8 +5,7 @@ the first bits of the key, each a slice of its file with a digest of its own. A 
 partition; runs of similar size are merged, so there are no more than the logarithm of the generations. They are made
 when a later generation asks for them: a corpus of one generation has none.
 
-Sizes of generations of 100, 1, 1 and 1 shards: runs of 100; of 100 and 1; of 100 and 2; of 100, 2 and 1. The next makes
-them 100 and 4.
+Sizes of generations of 100, 1, 1, 1 and 1: runs of 100; of 100 and 1; of 100 and 2; of 100 and 3; of 100, 3 and 1.
 """
 
 from __future__ import annotations
@@ -33,6 +32,18 @@ class Run(NamedTuple):
 
 Span = tuple[int, int]
 """The first and the last generation of a run."""
+
+
+def spans(sizes: Sequence[int]) -> list[Span]:
+    """The runs of generations of such sizes: a new one takes in what is before it and not more than twice its size."""
+    found: list[tuple[int, int, int]] = []
+    for each, size in enumerate(sizes):
+        first = each
+        while found and 2 * size >= found[-1][2]:
+            first, _, before = found.pop()
+            size += before
+        found.append((first, each, size))
+    return [(first, last) for first, last, _ in found]
 
 
 class CorpusState:
@@ -91,16 +102,8 @@ class CorpusState:
         return [f"{self.folder}/{key}.arrow" for key in keys if key]
 
     def _spans(self, number: int) -> list[Span]:
-        """The runs after so many generations: a new one takes in what is before it and not more than twice its size."""
-        rows = self.jobs.maps.rows
-        found: list[tuple[int, int, int]] = []
-        for each in range(number):
-            last = (each, each, int(rows[self.jobs.generations[each]].sum()))
-            while found and 2 * last[2] >= found[-1][2]:
-                first, _, size = found.pop()
-                last = (first, each, size + last[2])
-            found.append(last)
-        return [(first, end) for first, end, _ in found]
+        """The runs after so many generations."""
+        return spans([int(self.jobs.maps.rows[places].sum()) for places in self.jobs.generations[:number]])
 
     def _key(self, span: Span, partition: str) -> str | None:
         """The key of a run; None where none of its generations has rows of the partition."""
