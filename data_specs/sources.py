@@ -175,6 +175,32 @@ class MediawikiSource(CompressedSource):
     compressed as a whole is one shard whatever its size, and is better had in pieces."""
 
 
+class StackExchangeSource(CompressedSource):
+    """`Posts.xml` of Stack Exchange's dumps, plain (as 7z leaves it) or compressed (.gz, .zst, .bz2, .xz); one document
+    a question with its answers, the best first."""
+
+    columns: ClassVar[dict[Name, ColumnType]] = {
+        "score": "int",
+        "answers": "int",
+        "best_answer": "int",
+        "tags": "string",
+        "content_license": "string",
+    }
+
+    kind: Literal["stackexchange"]
+    base: str | None = None
+    """Address of the site, to which `/questions/ID` is appended; null: documents have none."""
+    answers: Annotated[Count, Field(ge=0, le=1000)] = 30
+    """Answers of a question that are kept, at most: those of the highest score."""
+    score: int = 0
+    """Answers below this score are left out of their document."""
+    longest: Annotated[Bytes, Field(ge=1, le=8 * 2**20)] = 2**20
+    """Rows above this many bytes are dropped as too large; a post has 30,000 characters at most."""
+    shard: Annotated[Bytes, Field(ge=1)] = 256 * 2**20
+    """Bytes of a range of a plain file: the questions in it are a shard. For each the whole file is gone through, to
+    find their answers. A compressed file is one shard whatever its size."""
+
+
 class FolderSource(SourceSettings):
     """Text files; one document a file."""
 
@@ -199,6 +225,14 @@ class HtmlSource(SourceSettings):
 
 
 Source = Annotated[
-    WarcSource | ArcSource | WetSource | JsonlSource | ParquetSource | HtmlSource | FolderSource | MediawikiSource,
+    WarcSource
+    | ArcSource
+    | WetSource
+    | JsonlSource
+    | ParquetSource
+    | HtmlSource
+    | FolderSource
+    | MediawikiSource
+    | StackExchangeSource,
     Field(discriminator="kind"),
 ]

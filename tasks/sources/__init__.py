@@ -1,8 +1,8 @@
 """Sources: where records become documents, or are counted out with a reason.
 
 One reader per source lists its shards and reads them: `warc` and `arc` (pages, with their extraction), `wet`, `jsonl`,
-`parquet`, `mediawiki`, and folders of `html`, `text` and `code`. Every record is accounted for, and a document's id
-does not depend on how files are cut into shards.
+`parquet`, `mediawiki`, `stackexchange`, and folders of `html`, `text` and `code`. Every record is accounted for, and a
+document's id does not depend on how files are cut into shards.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from data_specs.sources import (
     MediawikiSource,
     ParquetSource,
     SourceSettings,
+    StackExchangeSource,
     UrlList,
     WarcSource,
     WetSource,
@@ -32,6 +33,7 @@ from tasks.sources.html import HtmlReader
 from tasks.sources.jsonl import JsonlReader
 from tasks.sources.mediawiki import MediawikiReader
 from tasks.sources.parquet import ParquetReader
+from tasks.sources.stackexchange import StackExchangeReader
 from tasks.sources.warc import ArcReader, WarcReader
 from tasks.sources.wet import WetReader
 
@@ -46,6 +48,7 @@ _READERS: dict[type[SourceSettings], type[Reader]] = {
     ParquetSource: ParquetReader,
     HtmlSource: HtmlReader,
     MediawikiSource: MediawikiReader,
+    StackExchangeSource: StackExchangeReader,
     FolderSource: FolderReader,
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="en">
   <siteinfo>
@@ -46,6 +46,30 @@ def page(
     )
     head = f"    <title>{escape(title)}</title>\n    <ns>{namespace}</ns>\n    <id>7</id>\n{extra}"
     return f"  <page>\n{head}{made}  </page>\n"
+
+
+def post(number: int, kind: int, body: str, **more: object) -> str:
+    """A row of Posts.xml."""
+    told = {"Id": number, "PostTypeId": kind, **more, "Body": body}
+    return "  <row " + " ".join(f"{name}={quoteattr(str(value))}" for name, value in told.items()) + " />\n"
+
+
+def posts(questions: int = 6) -> list[bytes]:
+    """The parts of a Posts.xml: its header, questions and then their answers, a wiki of a tag, and its end."""
+    day = "2015-01-27T20:09:32.720"
+    code = "<p>Why <code>a &lt; b</code>?</p>\n\n<pre><code>if a:\n    b()\n</code></pre>\n<ul>\n<li>one</li>\n</ul>\n"
+    rows = [
+        post(n, 1, f"<p>Body {n} 文字.</p>" + code, Title=f"Title {n}", Score=n, CreationDate=day, Tags="<x><y-z>")
+        for n in range(1, questions + 1)
+    ]
+    rows += [
+        post(100 + 10 * n + k, 2, f"<p>Answer {n} of score {k % 3}.</p>", ParentId=n, Score=k % 3, CreationDate=day)
+        for n in range(1, questions + 1)
+        for k in range(n)
+    ]
+    rows += [post(900, 5, "of a tag"), post(901, 2, "lost", ParentId=902, Score=3)]
+    head = '\ufeff<?xml version="1.0" encoding="utf-8"?>\r\n<posts>\r\n'
+    return [part.encode() for part in (head, *rows, "</posts>\n")]
 
 
 _RANDOM = re.compile(rb"<urn:uuid:[0-9a-f-]{36}>")

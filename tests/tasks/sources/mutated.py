@@ -27,7 +27,15 @@ from typing import IO, Any
 
 import orjson
 
-from data_specs.sources import ArcSource, JsonlSource, MediawikiSource, SourceSettings, WarcSource, WetSource
+from data_specs.sources import (
+    ArcSource,
+    JsonlSource,
+    MediawikiSource,
+    SourceSettings,
+    StackExchangeSource,
+    WarcSource,
+    WetSource,
+)
 from data_specs.stages import Extract
 from tasks.extraction.child import Child
 from tasks.sources import Read, Reader, archive, reader
@@ -50,6 +58,7 @@ _TAG = re.compile("<[^<>]*>")
 
 DUMPS: dict[str, tuple[type[SourceSettings], list[bytes]]] = {
     "mediawiki": (MediawikiSource, dumps.wiki()),
+    "stackexchange": (StackExchangeSource, dumps.posts()),
     "arc": (ArcSource, [test_arc.FILE, *test_arc.RECORDS, b"\n"]),
     "wet": (WetSource, [*dumps.parted(test_wet.wet(test_wet.TEXTS, compressed=False)), b"\n"]),
 }

@@ -1,0 +1,98 @@
+"""The HTML of a post as text: paragraphs and lists as lines, code as it stands, with its indentation.
+
+For fragments that a site has made of what its users wrote and that are text throughout; pages, in which the text has to
+be found first, are for `tasks.extraction`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lxml import etree
+
+_APART = {"p", "pre", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "table", "div", "hr", "dl"}
+"""Elements with a blank line around them."""
+_LINES = {"br", "li", "tr", "ul", "ol", "dt", "dd"}
+_LEFT_OUT = {"script", "style", "img", "noscript", "iframe"}
+_SPACE = re.compile(r"[ \t\r\n]+")
+
+
+class _Text:
+    """What was written so far."""
+
+    def __init__(self) -> None:
+        self._out: list[str] = []
+        self._breaks = 0
+        """Line ends that are due before what comes next."""
+
+    def break_(self, lines: int) -> None:
+        self._breaks = max(self._breaks, lines)
+
+    def add(self, text: str, code: bool = False) -> None:
+        if not code:
+            text = _SPACE.sub(" ", text)
+            if self._breaks or not self._out or self._out[-1].endswith((" ", "\n")):
+                text = text.lstrip(" ")
+        if not text:
+            return
+        if self._breaks and self._out:
+            self._out[-1] = self._out[-1].rstrip(" \n")
+            self._out.append("\n" * self._breaks)
+        self._breaks = 0
+        self._out.append(text)
+
+    def whole(self) -> str:
+        return "".join(self._out).rstrip()
+
+
+def plain(html: str) -> str:
+    """The text of a fragment of HTML."""
+    if "<" not in html and "&" not in html:
+        return html.strip()
+    parser = etree.HTMLParser(no_network=True, huge_tree=False, remove_comments=True, remove_pis=True)
+    root = etree.fromstring(f"<html><body>{html}</body></html>", parser)
+    text, lists, pre = _Text(), list[int](), 0
+    for event, element in etree.iterwalk(root, events=("start", "end")) if root is not None else ():
+        tag = element.tag
+        if event == "start":
+            if tag in _LEFT_OUT:
+                continue
+            _begin(element, text, lists)
+            pre += tag == "pre"
+            if element.text:
+                text.add(element.text.strip("\n") if tag == "pre" else element.text, code=pre > 0)
+        else:
+            pre -= tag == "pre"
+            _end(tag, text, lists)
+            if element.tail and element.getparent() is not None and element.getparent().tag not in _LEFT_OUT:
+                text.add(element.tail, code=pre > 0)
+    return text.whole()
+
+
+def _begin(element: Any, text: _Text, lists: list[int]) -> None:
+    tag = element.tag
+    if tag in _APART and not (tag == "p" and lists):
+        text.break_(2)
+    elif tag in _LINES:
+        text.break_(2 if tag in ("ul", "ol") and not lists else 1)
+    if tag in ("ul", "ol"):
+        lists.append(0 if tag == "ol" else -1)
+    elif tag == "li" and lists:
+        ordered = lists[-1] >= 0
+        lists[-1] += ordered
+        text.add("  " * min(len(lists) - 1, 10) + (f"{lists[-1]}. " if ordered else "- "), code=True)
+    elif tag in ("td", "th") and element.getprevious() is not None:
+        text.add(" | ")
+    elif tag in ("sup", "sub"):
+        text.add("^" if tag == "sup" else "_")
+
+
+def _end(tag: Any, text: _Text, lists: list[int]) -> None:
+    if tag in ("ul", "ol") and lists:
+        lists.pop()
+        text.break_(1 if lists else 2)
+    elif tag in _APART:
+        text.break_(1 if tag == "p" and lists else 2)
+    elif tag in _LINES and tag != "br":
+        text.break_(1)

@@ -1,0 +1,125 @@
+"""Questions with answers, from Posts.xml as Stack Exchange writes it."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_specs.sources import StackExchangeSource
+from data_specs.stages import Extract
+from tasks.sources import Reader, reader
+from tasks.sources.posts import plain
+from tests.tasks.sources import dumps
+from tests.tasks.sources.dumps import post
+from tests.tasks.sources.test_arc import read_all
+
+PARTS = dumps.posts(20)
+WHOLE = b"".join(PARTS)
+
+
+def source(path: Path, **settings: Any) -> Reader:
+    return reader("posts", StackExchangeSource(kind="stackexchange", paths=str(path), **settings), Extract())
+
+
+@pytest.mark.parametrize("name", ["Posts.xml", "Posts.xml.gz", "Posts.xml.bz2"])
+def test_a_question_and_its_answers_are_a_document_wherever_the_file_is_cut(tmp_path: Path, name: str) -> None:
+    pack = {"gz": gzip.compress, "bz2": bz2.compress}.get(name.rpartition(".")[2], bytes)
+    (tmp_path / name).write_bytes(pack(WHOLE))
+    found = source(tmp_path / "*", base="https://coffee.stackexchange.com/")
+    rows, counts = read_all(found)
+    assert counts == {"in": 22, "not_post": 1, "no_question": 1}
+    assert [row["title"] for row in rows] == [f"Title {number}" for number in range(1, 21)]
+    third = rows[2]
+    assert third["text"] == (
+        "Q: Title 3\n\nBody 3 文字.\n\nWhy a < b?\n\nif a:\n    b()\n\n- one\n\n"
+        "A: Answer 3 of score 2.\n\nA: Answer 3 of score 1.\n\nA: Answer 3 of score 0."
+    )
+    assert (third["url"], third["date"]) == ("https://coffee.stackexchange.com/questions/3", "2015-01-27")
+    assert [third[name] for name in found.own] == [3, 3, 2, "x|y-z", None]
+    assert all(hashlib.sha256(found.reread(row)).hexdigest() == row["payload"] for row in rows)
+    for size in (500, 2000):
+        assert read_all(source(tmp_path / "*", base="https://coffee.stackexchange.com", shard=size)) == (rows, counts)
+
+
+def test_the_best_answers_are_kept_and_none_below_a_score(tmp_path: Path) -> None:
+    (tmp_path / "Posts.xml").write_bytes(WHOLE)
+    rows, _ = read_all(source(tmp_path / "*", answers=4, score=2))
+    last = rows[19]["text"].split("A: ")
+    assert [line.strip() for line in last[1:]] == ["Answer 20 of score 2."] * 4
+    assert (rows[0]["answers"], rows[0]["best_answer"], rows[0]["score"]) == (0, None, 1)
+
+
+def test_of_equal_scores_the_earlier_answer_is_first_and_one_may_stand_before_its_question(tmp_path: Path) -> None:
+    early = post(1, 2, "early", ParentId=5, Score=1)
+    rows = [
+        early,
+        post(5, 1, "asked", Title="T"),
+        post(6, 2, "late", ParentId=5, Score=1),
+        post(7, 2, "low", ParentId=5, Score=-1),
+    ]
+    (tmp_path / "Posts.xml").write_text("<posts>\n" + "".join(rows) + "</posts>")
+    [document], counts = read_all(source(tmp_path / "*", shard=len(early)))
+    assert document["text"] == "Q: T\n\nasked\n\nA: early\n\nA: late"
+    assert counts == {"in": 1}
+
+
+def test_a_damaged_row_costs_itself_alone_and_no_entity_is_expanded(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("gold")
+    rows = [
+        f'<!DOCTYPE posts [<!ENTITY f SYSTEM "file://{tmp_path}/secret">]>\n',
+        post(1, 1, "one", Title="T"),
+        post(2, 1, "one", Title="T").replace("one", "&f;"),
+        post(3, 1, "cut", Title="T")[:40] + "\n",
+        "what is this\n",
+        post(4, 1, "x" * 5000, Title="T"),
+        post(1, 1, "again", Title="T"),
+        post(5, 1, " ", Title=""),
+        post(6, 2, "broken", ParentId=1, Score=4).replace("/>", ">"),
+        post(7, 2, "kept", ParentId=1, Score=3),
+    ]
+    (tmp_path / "Posts.xml").write_text("<posts>\n" + "".join(rows) + "</posts>")
+    documents, counts = read_all(source(tmp_path / "Posts.xml", longest=4000))
+    assert [row["text"] for row in documents] == ["Q: T\n\none\n\nA: kept"]
+    assert counts == {"in": 7, "not_xml": 3, "too_large": 1, "not_post": 1, "no_text": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("Posts.xml", b"", "empty_file"),
+        ("Posts.xml", b"<posts>\n</posts>\n", "no_pages"),
+        ("Posts.xml.gz", gzip.compress(PARTS[0])[:-9], "truncated"),
+        ("Posts.xml.gz", WHOLE, "unreadable"),
+    ],
+)
+def test_a_file_without_a_row_is_one_record_under_its_name(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert read_all(source(tmp_path / "*")) == ([], {"in": 1, reason: 1})
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<p>One\ntwo <b>three</b>.</p>\n\n<p>Four</p>", "One two three.\n\nFour"),
+        ("<p>so:</p><pre><code>a\n\n  b &lt; c\n</code></pre><p>x</p>", "so:\n\na\n\n  b < c\n\nx"),
+        ("<ol><li>a<ul><li>b</li></ul></li><li><p>c</p></li></ol>d", "1. a\n  - b\n2. c\n\nd"),
+        ("10<sup>6</sup> H<sub>2</sub>O $x^2$", "10^6 H_2O $x^2$"),
+        ("a<br>b <img src=x alt=y> c<script>no</script>", "a\nb c"),
+        ("<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr></table>", "a | b\n1 | 2"),
+        ("plain", "plain"),
+        ("<!-- note -->", ""),
+        ("<blockquote><p>said</p></blockquote>", "said"),
+    ],
+)
+def test_the_html_of_a_post_is_text_with_its_code_as_it_stands(html: str, text: str) -> None:
+    assert plain(html) == text
+
+
+def test_deep_and_broken_html_costs_time_of_its_length() -> None:
+    for piece in ("<p>", "<ul><li>", "<pre>", "<b>", "</p>", "<", "&", "&#0;", "<td>", "<sup>", "<!--", "<![CDATA["):
+        assert len(plain("gold " + piece * (100_000 // len(piece)))) < 10**6
