@@ -359,7 +359,12 @@ class Run:
             logger.warning("%s; it is made again from the log and the checkpoint", error)
             return False
         if summary["exported"].items() <= self.store.list(summary["export"]).items():
-            return True
+            noted = summary.get("checksums", {})  # an earlier version noted none
+            found = self.store.checksums(summary["export"], noted)
+            damaged = [name for name, checksum in noted.items() if found.get(name) not in (None, checksum)]
+            if not damaged:
+                return True
+            logger.warning("%s/%s is damaged; the model is exported again", summary["export"], damaged[0])
         if checkpoint.steps(self.store, run.removeprefix("runs/")):
             return False
         raise TrainingError(

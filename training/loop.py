@@ -324,10 +324,12 @@ def fit(
         return None
     trainer.log.flush()
     step = trainer.cursor.step
+    exported = export.write(store, spec, read, run, step, tokenizer)
     summary = log.summarize(store, run) | {
         "checkpoint": f"{checkpoint.folder(run)}/{step:08d}.json",
         "export": export.folder(run),
-        "exported": export.write(store, spec, read, run, step, tokenizer),
+        "exported": exported,
+        "checksums": store.checksums(export.folder(run), exported),
     }
     store.commit_json(f"runs/{run}/summary.json", summary)
     return summary

@@ -17,7 +17,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +25,7 @@ from typing import IO, Any
 import fsspec
 
 from tasks.storage import leftovers
-from tasks.storage.checksums import sealed, unsealed
+from tasks.storage.checksums import of_file, sealed, unsealed
 
 _AT_ONCE = 32
 """Requests to an object store at a time."""
@@ -164,6 +164,13 @@ class Store:
             except FileNotFoundError:
                 return {}
         return dict(sorted((name, entry["size"]) for name, entry in self._entries(folder) if entry["type"] == "file"))
+
+    def checksums(self, folder: str, names: Iterable[str]) -> dict[str, str]:
+        """The checksums of files of a folder; none of an object store, which sees to its own. Raises
+        FileNotFoundError."""
+        paths = {name: self.local(f"{folder}/{name}") for name in names}
+        with self._explained(folder, "read"):
+            return {name: of_file(path) for name, path in paths.items() if path}
 
     def _entries(self, folder: str) -> Sequence[tuple[str, dict[str, Any]]]:
         """Name and facts of what is directly in a folder of an object store."""

@@ -353,6 +353,11 @@ def test_a_training_whose_export_is_gone_is_not_called_done(first: Any, tmp_path
     run.store.commit(f"{folder}/checkpoints/00000008.json", b"{}")
     run.store.commit(f"{folder}/export/model.safetensors", b"123")
     assert run.trained()
+    summary["checksums"] = run.store.checksums(f"{folder}/export", summary["exported"])
+    run.store.commit(f"{folder}/summary.json", json.dumps(summary).encode())
+    assert run.trained()
+    run.store.commit(f"{folder}/export/model.safetensors", b"321")  # of another training, say
+    assert not run.trained()
     run.store.remove(f"{folder}/export/model.safetensors")
     assert not run.trained()  # it is exported again
     run.store.remove(f"{folder}/checkpoints/00000008.json")
