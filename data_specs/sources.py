@@ -133,8 +133,9 @@ class ParquetSource(SourceSettings):
     url: str = "url"
     """The column of the address; null where absent."""
     columns: dict[Name, ColumnType] = {}
-    """Columns that documents keep, and their types: int and float have 64 bits. Rules, gates, channels and queries see
-    them; they are null for documents of other sources, and where a value is of another type."""
+    """Columns that documents keep, and their types: int and float have 64 bits; decimals may be floats, and bytes,
+    dates and times strings. Rules, gates, channels and queries see them; they are null for documents of other sources,
+    and where a value is of another type."""
     longest: Annotated[Bytes, Field(ge=1)] = 8 * 2**20
     """Rows whose text is longer than this many bytes are dropped as too large: a longer one could cost seconds."""
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20

@@ -1,8 +1,9 @@
 """Documents from Parquet files: one document a row.
 
 A row's place in its file names it, however the file is cut into shards: a range of bytes holds the row groups that
-start in it. Dropped are rows whose text is null, empty or no string (`no_text`), as bytes that are no UTF-8 are none,
-or above `longest` (`too_large`); a file that is no Parquet, or of which a row group cannot be read, or has pages of
+start in it. Columns of bytes are read as text, decimals as floats and dates and times as strings, where a column is to
+be that. Dropped are rows whose text is null, empty or no string (`no_text`), as bytes that are no UTF-8 are none, or
+above `longest` (`too_large`); a file that is no Parquet, or of which a row group cannot be read, or has pages of
 another checksum than its writer recorded, is quarantined as `unreadable` with the bytes that are lost.
 """
 
@@ -26,7 +27,7 @@ BATCH = 1024
 class ParquetReader(Reader):
     """Reads Parquet files."""
 
-    version = 1
+    version = 2  # text in columns of bytes is read, decimals as floats, dates and times as strings
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
     settings: ParquetSource
 
@@ -50,7 +51,7 @@ class ParquetReader(Reader):
         for group, first in _groups(file, part):
             position = first
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=present, use_threads=False):
-                for row in _plain(batch):
+                for row in _plain(batch, self.own):
                     self._document(row, position, part, records)
                     position += 1
 
@@ -72,24 +73,34 @@ class ParquetReader(Reader):
                 count = file.metadata.row_group(group).num_rows
                 if first <= place < first + count:
                     texts = file.read_row_group(group, [self.settings.text], use_threads=False)[self.settings.text]
-                    payload = str(texts[place - first].as_py()).encode()
+                    payload = str(_value(texts[place - first])).encode()
                     if hashlib.sha256(payload).hexdigest() == row["payload"]:
                         return payload
         raise self.changed(row)
 
 
-def _plain(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows of a batch; null where a text is no UTF-8, which Parquet's readers do not look at."""
+def _plain(batch: pa.RecordBatch, own: Mapping[str, pa.DataType]) -> list[dict[str, Any]]:
+    """The rows of a batch; values of other types that say the same as what the columns `own` are to be, and bytes as
+    text."""
+    columns = [_values(batch.column(name), own.get(name)) for name in batch.schema.names]
+    return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.Array, wanted: pa.DataType | None) -> list[Any]:
+    """Values; null where bytes, also those that are called a string, are no UTF-8: no reader of Parquet looks."""
+    is_day = pa.types.is_date(column.type) or pa.types.is_timestamp(column.type)
+    if (pa.types.is_decimal(column.type) and wanted == pa.float64()) or (is_day and wanted == pa.string()):
+        column = column.cast(wanted)
     try:
-        return batch.to_pylist()
+        return [value.decode() if isinstance(value, bytes) else value for value in column.to_pylist()]
     except UnicodeDecodeError:
-        columns = {name: [_value(value) for value in batch.column(name)] for name in batch.schema.names}
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return [_value(value) for value in column]
 
 
 def _value(value: pa.Scalar) -> Any:
     try:
-        return value.as_py()
+        found = value.as_py()
+        return found.decode() if isinstance(found, bytes) else found
     except UnicodeDecodeError:
         return None
 

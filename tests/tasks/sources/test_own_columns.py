@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,33 @@ def test_a_parquet_page_of_another_checksum_than_was_recorded_is_not_read(tmp_pa
     read = read_all(reader("web", ParquetSource(kind="parquet", paths=str(path)), Extract()))
     assert read.documents["text"].to_pylist() == table["text"].to_pylist()[:500]
     assert read.ledger["quarantined"] == {"unreadable": 1}
+
+
+def test_parquet_types_that_say_the_same_are_read_as_what_a_column_is_to_be(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "text": pa.array([b"one", b"two", b"\xff"], pa.binary()),
+            "score": pa.array([Decimal("1.50"), None, Decimal("2.25")], pa.decimal128(5, 2)),
+            "day": pa.array([date(2026, 11, 29), None, None]),
+            "lang": pa.array([b"en", b"\xff", None], pa.large_binary()),
+            "when": pa.array([1, 2, 3], pa.timestamp("ns")),
+            "parts": pa.array([["a"], ["b"], ["c"]]),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    own: Any = {"score": "float", "day": "string", "lang": "string", "when": "string", "parts": "string"}
+    read = read_all(reader("web", ParquetSource(kind="parquet", paths=str(tmp_path / "*"), columns=own), Extract()))
+    assert read.documents.select(["text", *own]).to_pydict() == {
+        "text": ["one", "two"],
+        "score": [1.5, None],
+        "day": ["2026-11-29", None],
+        "lang": ["en", None],
+        "when": ["1970-01-01 00:00:00.000000001", "1970-01-01 00:00:00.000000002"],
+        "parts": [None, None],
+    }
+    assert read.ledger["dropped"] == {"no_text": 1}
+    source = reader("web", ParquetSource(kind="parquet", paths=str(tmp_path / "*")), Extract())
+    assert [source.reread(row) for row in read.documents.to_pylist()] == [b"one", b"two"]
 
 
 def test_of_a_parquet_file_with_text_that_is_no_utf8_the_other_rows_are_read(tmp_path: Path) -> None:
