@@ -56,7 +56,8 @@ def kinds(run: Run, training: str | None = None) -> dict[str, list[Case]]:
         for name in store.list(f"{folder}/manifest"):
             read = partial(_manifest, store, folder)
             found.setdefault("manifests", []).append((f"{folder}/manifest/{name}", read))
-    found["pins"] = [(run.pipeline.pins.path, lambda: Pins(store, run.spec.name).history)]
+    pins = run.pipeline.pins.folder
+    found["pins"] = [(path, lambda: Pins(store, run.spec.name).history) for path in store.walk(pins)]
     for pin in [pin for pins in run.pipeline.pins.history.values() for pin in pins if "path" in pin]:
         read = partial(_pinned, store, pin["path"], pin["sha256"])
         found.setdefault("pinned files", []).append((pin["path"], read))

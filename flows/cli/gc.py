@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli.command import cli, of_spec, print_json, print_warning
+from flows.cli.command import cli, of_spec, print_json
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -21,13 +21,11 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
 
     Those are documents, columns, tokens and models that are neither outputs of SPEC as it stands, nor pinned, nor read
     by a run plan, nor another lineage's; interrupted trainings that SPEC as it stands does not continue; and what
-    processes that were killed left half written. While a run is working on the store, --yes is refused; an object store
-    has no lock, so there you are only warned of runs of other machines whose records have no end.
+    processes that were killed left half written. While a run is working on the store, --yes is refused.
     """
     from tasks.engine import garbage_collection
 
-    with garbage_collection.alone(current.store) if yes else nullcontext("") as warning:
-        print_warning(warning)
+    with garbage_collection.alone(current.store) if yes else nullcontext():
         current = current.reloaded()
         current.resolve()
         found = garbage_collection.unreferenced(current.pipeline, current.training_folder())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli.command import cli, of_spec, print_json, print_warning
+from flows.cli.command import cli, of_spec, print_json
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -18,13 +18,11 @@ if TYPE_CHECKING:
 def invalidate(current: Run, stage: str, as_json: bool) -> None:
     """Forget the outputs of STAGE (documents, or a stage of columns), so that the next run computes them again.
 
-    What is pinned stays: `sluice run --retrain` learns it anew. While a run is working on the store this is refused; an
-    object store has no lock, so there you are only warned of runs of other machines whose records have no end.
+    What is pinned stays: `sluice run --retrain` learns it anew. While a run is working on the store this is refused.
     """
     from tasks.engine import garbage_collection
 
-    with garbage_collection.alone(current.store) as warning:
-        print_warning(warning)
+    with garbage_collection.alone(current.store):
         current = current.reloaded()
         current.resolve()
         removed = garbage_collection.invalidate(current.pipeline, stage)

@@ -23,39 +23,34 @@ from tasks.engine.reading import refused_path
 from tasks.engine.stage import CorpusStage, Estimator
 from tasks.engine.versions import COUNTS, Versions
 from tasks.storage.manifest import Manifest
+from tasks.storage.pins import Pins
 from tasks.storage.store import BusyError, Store
 
 
 @contextmanager
-def alone(store: Store) -> Iterator[str]:
+def alone(store: Store) -> Iterator[None]:
     """No run works on the store while the block runs, and one that starts waits for its end. Raises BusyError where one
-    does. An object store has no lock: there the records of runs are asked, and what they leave open is given as a
-    warning, else ""."""
+    does."""
     folder = store.local("")
     with ExitStack() as lock:
         if folder is None or folder.exists():
             try:
                 lock.enter_context(store.alone())
-                busy = folder is None and any(_unended(store).values())
-            except BusyError:
-                busy = True
-            if busy:
-                runs = ", ".join(_unended(store)) or "another process"
-                raise BusyError(f"{store.url}: {runs} is working on it; wait for its end, or stop it")
-        unsure = ", ".join(_unended(store)) if folder is None else ""
-        yield f"{store.url} has no lock; by their records these runs may be working on it: {unsure}" if unsure else ""
+            except BusyError as busy:
+                runs = ", ".join(_unended(store)) or str(busy).partition(" by ")[2].partition(";")[0]
+                raise BusyError(f"{store.url}: {runs} is working on it; wait for its end, or stop it") from None
+        yield
 
 
-def _unended(store: Store) -> dict[str, bool]:
-    """Runs that by their records have not ended -> whether that is certain, since their process is on this machine.
-    Those that were killed on it are left out."""
-    found = {}
+def _unended(store: Store) -> list[str]:
+    """Runs that by their records have not ended, but for those that were killed on this machine."""
+    found = []
     paths = [path for path in store.walk("runs/records") if path.endswith("/run.json")]
     for record in store.json_each(paths):
         process = record.get("process", {})
         here = process.get("host") == socket.gethostname()
         if record["status"] == "running" and not (here and not psutil.pid_exists(process["pid"])):
-            found[record["run"]] = here
+            found.append(record["run"])
     return found
 
 
@@ -110,7 +105,7 @@ def unreferenced(pipeline: Pipeline, training: str | None = None) -> dict[str, i
     their end. Anywhere: what writers that were killed left."""
     left = pipeline.store.leftovers()
     files = {path: size for path, size in pipeline.store.walk().items() if not path.rpartition("/")[2].startswith(".")}
-    current = _current(pipeline) | _pinned(pipeline, files) | _planned(pipeline, files) | _versioned(pipeline.store)
+    current = _current(pipeline) | _pinned(pipeline.store) | _planned(pipeline, files) | _versioned(pipeline.store)
     kept = {path.rpartition("/")[0] for path in current}
     whole = tuple(f"{folder}/" for folder in _others(pipeline, files) | _unfinished(pipeline))
     stopped = tuple(f"{folder}/" for folder in interrupted(pipeline) if training is not None and folder != training)
@@ -164,8 +159,8 @@ def _current(pipeline: Pipeline) -> set[str]:
     return found
 
 
-def _pinned(pipeline: Pipeline, files: Collection[str]) -> set[str]:
-    histories = (pipeline.store.json(path) for path in files if path.startswith("pins/"))
+def _pinned(store: Store) -> set[str]:
+    histories = (Pins(store, lineage).history for lineage in Pins.lineages(store))
     return {pin["path"] for history in histories for pins in history.values() for pin in pins if "path" in pin}
 
 

@@ -60,13 +60,14 @@ class Manifest:
         newest = max(self.store.list(f"{self.folder}/manifest"), default="0-")
         return f"{max(time.time_ns(), int(newest.partition('-')[0]) + 1):020d}-{secrets.token_hex(3)}.jsonl"
 
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Commit a segment; many small segments are first made one."""
+    def append(self, entries: Sequence[Entry], whole: bool = False) -> None:
+        """Commit a segment; many small segments are first made one. `whole`: all are, so that of no key an older entry
+        is left."""
         if not entries:
             return
         old = list(self.store.list(f"{self.folder}/manifest"))
         latest: dict[str, Entry] = {}
-        if len(old) >= _SEGMENTS:
+        if whole or len(old) >= _SEGMENTS:
             latest = {entry["key"]: entry for entry in self.entries()}
         else:
             old = []

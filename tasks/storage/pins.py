@@ -1,10 +1,11 @@
 """Pins: what was learned from the corpus, held fast.
 
-`pins/<lineage>.json` maps each learned thing (a classifier, the tokenizer, thresholds, the held-out table, the number
-of groups of a folder source) to a file in the store and its digest. A run learns only what has no pin, so a night's
-new pages never change a model, and with it everything below; only an explicit retrain moves a pin, and with it those
-that were learned from its values (thresholds of a scorer's scores, and of a held-out table all that must not have seen
-its documents), in whichever run comes to them. Older pins are kept.
+`pins/<lineage>/000001.json` and on pin one learned thing each (a classifier, the tokenizer, thresholds, the held-out
+table, the number of groups of a folder source) to a file in the store and its digest. None is written over: of drivers
+that learn at once each one's stays. Earlier versions wrote all of them into `pins/<lineage>.json`. A run learns only
+what has no pin, so a night's new pages never change a model, and with it everything below; only an explicit retrain
+moves a pin, and with it those that were learned from its values (thresholds of a scorer's scores, and of a held-out
+table all that must not have seen its documents), in whichever run comes to them. Older pins are kept.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import hashlib
 import os
 import secrets
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.storage import cache
+from tasks.storage.checksums import sealed
 from tasks.storage.store import DamagedError, Store
 
 Pin = dict[str, Any]
-"""{"path", "sha256", "facts", "run", "time", "ingredients"}; for a number instead of a file: {"value", ...}."""
+"""{"path", "sha256", "facts", "run", "time", "ingredients"}; for a number instead of a file: {"value", ...}; `was`: the
+sha256 before texts were taken down from the file, where any were."""
 
 
 class Pins:
@@ -32,20 +36,31 @@ class Pins:
         """`retrain`: what is to be learned anew; without a pin until then."""
         self.store = store
         self.retrain = set(retrain)
-        self.path = f"pins/{lineage}.json"
-        self.history = self._committed()
-
-    def _committed(self) -> dict[str, list[Pin]]:
+        self.folder, self._earlier = f"pins/{lineage}", f"pins/{lineage}.json"
+        self.history: dict[str, list[Pin]] = {}
+        names = store.list(self.folder)
+        self._count = len(names)
+        paths = [self._path(number) for number in range(1, self._count + 1)]
+        if gone := sorted({*paths} - {f"{self.folder}/{name}" for name in names}):
+            raise self._lost(gone[0], "gone")
         try:
-            return self.store.json(self.path)
-        except FileNotFoundError:
-            return {}
+            with suppress(FileNotFoundError):
+                self.history = store.json(self._earlier)
+            for found in store.json_each(paths):
+                self.history.setdefault(found["name"], []).append(found["pin"])
         except DamagedError as error:
-            raise DamagedError(
-                f"{self.path} is damaged: bring it back from a copy. What it pins is not learned anew unasked: once it "
-                "is removed, the next run learns all of it again, and computes what depends on it",
-                self.path,
-            ) from error
+            raise self._lost(error.paths[0], "damaged") from error
+
+    def _path(self, number: int) -> str:
+        return f"{self.folder}/{number:06d}.json"
+
+    def _lost(self, path: str, how: str) -> DamagedError:
+        return DamagedError(
+            f"{path} is {how}: bring it back from a copy. What it pins is not learned anew unasked: once all of "
+            f"{self.folder} and {self._earlier} is removed, the next run learns all of it again, and computes what "
+            "depends on it",
+            path,
+        )
 
     def get(self, name: str) -> Pin | None:
         """The newest pin of a name; None where there is none, or it is to be learned anew."""
@@ -58,16 +73,23 @@ class Pins:
         found = self.history.get(name)
         models = found[-1].get("ingredients", {}).get("models", {}) if found else {}
         now = {model: self.get(model) for model in models}
-        return [model for model, pin in now.items() if pin is None or pin["sha256"] != models[model]]
+        return [model for model, pin in now.items() if pin is None or learned_digest(pin) != models[model]]
 
     def set(self, name: str, pin: Pin) -> None:
         """Commit a new pin; what another run pinned meanwhile stays, and this run goes on with its own."""
         pin = pin | {"time": datetime.now(UTC).isoformat(timespec="seconds")}
         self.retrain.discard(name)
-        committed = self._committed()
-        for history in (self.history, committed):
-            history.setdefault(name, []).append(pin)
-        self.store.commit_json(self.path, committed)
+        self.history.setdefault(name, []).append(pin)
+        while True:
+            self._count += 1
+            path = self._path(self._count)
+            if self.store.create(path, sealed({"name": name, "pin": pin}, path)):
+                return
+
+    @staticmethod
+    def lineages(store: Store) -> list[str]:
+        """Every lineage that has pins."""
+        return sorted({*store.folders("pins"), *(name.removesuffix(".json") for name in store.list("pins"))})
 
     def of(self, digests: Mapping[str, str | None]) -> Pins:
         """The pins as they were when the newest ones had these digests, to be read; without those that had another one
@@ -86,6 +108,12 @@ class Pins:
         return {pin["path"]: pin["sha256"]} if pin else {}
 
 
+def learned_digest(pin: Pin) -> str:
+    """The sha256 of what was learned, whatever was taken down from it since: what is learned from a pin's values does
+    not move with that."""
+    return str(pin.get("was", pin["sha256"]))
+
+
 def without(pin: Pin) -> str:
     """The shards that a pin was not learned from, as they were quarantined then; "" where there were none."""
     left_out = pin["facts"].get("without") if "facts" in pin else None
@@ -101,7 +129,7 @@ def fetched(store: Store, path: str, sha256: str) -> Path:
     local = store.local(path)
     try:
         if local is None:
-            local = cache.folder("models") / f"{sha256}{Path(path).suffix}"
+            local = _copy(path, sha256)
             if not local.exists() or _digest(local) != sha256:
                 part = local.with_suffix(f".{secrets.token_hex(4)}")
                 try:
@@ -117,6 +145,16 @@ def fetched(store: Store, path: str, sha256: str) -> Path:
         why = f"{path} has sha256 {found[:16]}..., pinned was {sha256[:16]}...; bring it back, or learn it anew"
         raise DamagedError(f"{why} with --retrain", path)
     return local
+
+
+def _copy(path: str, sha256: str) -> Path:
+    """Where this machine keeps its copy of a pinned file of an object store."""
+    return cache.folder("models") / f"{sha256}{Path(path).suffix}"
+
+
+def forget_copy(path: str, sha256: str) -> None:
+    """Remove the copy that this machine may have of a file that was pinned."""
+    _copy(path, sha256).unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:

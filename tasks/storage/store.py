@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import fsspec
 
-from tasks.storage import leftovers
+from tasks.storage import lease, leftovers
 from tasks.storage.checksums import of_file, sealed, unsealed
 
 _AT_ONCE = 32
@@ -290,8 +290,8 @@ class Store:
     @contextlib.contextmanager
     def alone(self, folder: str = "", who: str = "", wait: bool = False) -> Iterator[None]:
         """One process at a time in a folder; it is free again when the process ends, however it ends. Where another is
-        in it, raises BusyError, or says so and waits. `who` tells the others who is in it. An object store has no such
-        lock."""
+        in it, raises BusyError, or says so and waits. `who` tells the others who is in it. On an object store, which
+        has no locks, it is a lease (`tasks.storage.lease`), free a minute after its process was killed."""
         with self._locked(folder, fcntl.LOCK_EX, who, wait):
             yield
 
@@ -305,7 +305,15 @@ class Store:
     @contextlib.contextmanager
     def _locked(self, folder: str, kind: int, who: str, wait: bool) -> Iterator[None]:
         if not self.folder:
-            yield
+            with contextlib.ExitStack() as stack:
+                try:
+                    stack.enter_context(lease.held(self, folder, who, kind == fcntl.LOCK_EX, wait))
+                except DeniedError:
+                    if kind != fcntl.LOCK_SH:
+                        raise
+                except lease.TakenError as other:
+                    raise BusyError(_busy(folder, other)) from None
+                yield
             return
         path = f"{folder}/.lock".lstrip("/")
         with contextlib.ExitStack() as stack:
@@ -336,7 +344,7 @@ class Store:
                 held.seek(0)
                 other = held.read(200) or "another process"
                 if not wait:
-                    raise BusyError(f"{folder} is being written by {other}; wait for it, or stop it") from None
+                    raise BusyError(_busy(folder, other)) from None
             if not said:
                 log.warning("%s: waiting for %s, which works there alone", folder or self.url, other)
                 said = True
@@ -350,6 +358,10 @@ class Store:
         while not folder.exists():
             folder = folder.parent
         return shutil.disk_usage(folder).free
+
+
+def _busy(folder: str, other: object) -> str:
+    return f"{folder} is being written by {other}; wait for it, or stop it"
 
 
 def _walk(root: Path, folder: str = "") -> Sequence[tuple[str, os.stat_result]]:

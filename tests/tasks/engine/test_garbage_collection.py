@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 
 from tasks.engine import garbage_collection
 from tasks.storage.manifest import Manifest
+from tasks.storage.pins import Pins
 from tasks.storage.store import BusyError, Store
 from tests import small
 from tests.commands import ask, files, told
@@ -43,7 +43,7 @@ def test_gc_lists_nothing_that_stands_and_removes_what_a_change_left(copied: Pat
     old = {path for path in files(copied) if path.startswith("columns/verdict@")}
     settings = ["rules.short=domain <> 'code' and words < 90"]
     go(copied, settings, retrain=["quality"])
-    pins = json.loads((copied.parent / "store" / "pins" / "small.json").read_bytes())
+    pins = Pins(Store(str(copied.parent / "store")), "small").history
     listed = told("gc", copied, "--set", settings[0])
     assert old <= set(listed["files"])
     assert listed["bytes"] == sum(listed["files"].values())
@@ -150,16 +150,13 @@ def test_what_a_run_works_on_is_not_cleaned_until_it_has_ended_however_it_ended(
     assert told("gc", copied, "--yes")["removed"]
 
 
-def test_without_a_lock_records_of_runs_are_asked(tmp_path: Path) -> None:
+def test_on_an_object_store_a_run_at_work_is_not_cleaned(tmp_path: Path) -> None:
     store = Store(f"memory://{tmp_path.name}")
-    with garbage_collection.alone(store) as warning:
-        assert warning == ""
-    unended(store, "elsewhere", host="another", pid=1)
-    unended(store, "killed", host=socket.gethostname(), pid=2**22 + 1)
-    with garbage_collection.alone(store) as warning:
-        assert warning.endswith("has no lock; by their records these runs may be working on it: elsewhere")
-    unended(store, "working", host=socket.gethostname(), pid=os.getpid())
-    with pytest.raises(BusyError, match="working is working on it"), garbage_collection.alone(store):
+    with garbage_collection.alone(store):
+        unended(store, "elsewhere", host="another", pid=1)
+    with store.shared(), pytest.raises(BusyError, match="elsewhere is working on it"), garbage_collection.alone(store):
+        pass
+    with garbage_collection.alone(store):
         pass
 
 
@@ -173,10 +170,10 @@ def test_what_a_run_wrote_while_gc_waited_for_the_store_stays(copied: Path, monk
     real, other = garbage_collection.alone, "stages.quality.dimensions=6"
 
     @contextmanager
-    def late(store: Store) -> Iterator[str]:
+    def late(store: Store) -> Iterator[None]:
         go(copied, [other], retrain=["quality"])
-        with real(store) as warning:
-            yield warning
+        with real(store):
+            yield
 
     monkeypatch.setattr(garbage_collection, "alone", late)
     told("gc", copied, "--set", other, "--yes")

@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -28,6 +29,7 @@ from tasks.storage.manifest import Entry, Manifest
 from tasks.storage.pins import Pins, fetched
 from tasks.storage.store import DamagedError, Store, StoreError
 from tests import small
+from tests.commands import told
 from tests.whole import content, go, states
 
 SMALL = ["sources.code.groups=1", "stages.duplicates.partitions=1"]
@@ -312,3 +314,35 @@ def test_entries_are_read_whole_while_a_run_makes_one_segment_of_many(s3: S3) ->
     assert len(manifest.store.list("stage/manifest")) == 1
     rows = {entry["key"]: entry["rows"] for entry in [first, *reader]}
     assert rows == {**{str(key): 54 + key if key else 63 for key in range(9)}, "last": 64}
+
+
+def test_a_takedown_purges_an_object_store(s3: S3, corpus: tuple[Path, list[str], Run, Run]) -> None:
+    spec, settings, *_ = corpus
+    given = [spec, *(f"--set={each}" for each in settings)]
+    asked = "select id, url, text from corpus where kept and url is not null and cluster is null limit 1"
+    [[name, url, text]] = told("query", *given, asked)["rows"]
+    line = max(text.split("\n"), key=len)
+    assert holding(Store("s3://sluice/corpus"), line)
+    found = told("takedown", *given, "--url", url, "--only", "--yes")
+    assert (found["state"], found["count"]) == ("ended", 1)
+    assert holding(Store("s3://sluice/corpus"), line) == []
+    after = go(spec, settings, fan=together)
+    assert after.record["funnel"]["dropped"]["takedown"] == 1
+    assert told("inspect", *given, name)["taken_down"]["takedown"] == 1
+    assert set(states(go(spec, settings, fan=together)).values()) == {"cached"}
+    assert holding(Store("s3://sluice/corpus"), line) == []
+
+
+def holding(store: Store, line: str) -> list[str]:
+    """Column files in which a line stands."""
+    found = []
+    for path in store.walk():
+        if path.endswith((".parquet", ".arrow")) and line in str(_values(store, path)):
+            found.append(path)
+    return found
+
+
+def _values(store: Store, path: str) -> list[Any]:
+    source = pa.BufferReader(store.read(path))
+    table = pq.read_table(source) if path.endswith(".parquet") else pa.ipc.open_file(source).read_all()
+    return table.to_pylist()

@@ -1,0 +1,131 @@
+"""Leases: who has a folder of an object store, alone or with others, and until when."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tasks.storage import lease
+from tasks.storage.store import BusyError, DeniedError, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(lease, "_POLL_SECONDS", 0.02)
+    return Store(f"memory://{tmp_path.name}")
+
+
+def abandoned(store: Store, alone: bool, folder: str = "") -> None:
+    """What a process that was killed leaves."""
+    left = lease._Lease(store, f"leases/{folder or 'store'}", "killed", alone)
+    assert left.taken_by() == ""
+
+
+def test_a_folder_is_one_processs_and_another_folder_is_anothers(store: Store) -> None:
+    with store.alone("runs/one", "run one"):
+        with pytest.raises(BusyError, match="runs/one is being written by run one, process"), store.alone("runs/one"):
+            pass
+        with store.alone("runs/two"):
+            pass
+    with store.alone("runs/one"):
+        pass
+
+
+def test_a_store_is_shared_by_many_and_had_alone_by_one_when_all_have_ended(store: Store) -> None:
+    with store.shared(), store.shared(), pytest.raises(BusyError), store.alone():
+        pass
+    with store.shared():
+        pass
+    with store.alone(), pytest.raises(BusyError), store.alone():
+        pass
+    with store.alone():
+        pass
+
+
+def test_a_run_waits_for_who_has_the_store_alone(store: Store) -> None:
+    order: list[str] = []
+    entered = threading.Event()
+
+    def wait() -> None:
+        with store.shared():
+            order.append("shared")
+            entered.set()
+
+    with store.alone(who="gc"):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        time.sleep(0.2)
+        order.append("alone")
+    assert entered.wait(20)
+    waiting.join()
+    assert order == ["alone", "shared"]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_process_that_was_killed_is_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch, alone: bool) -> None:
+    abandoned(store, alone)
+    with pytest.raises(BusyError, match="killed"), store.alone():
+        pass
+    monkeypatch.setattr(lease, "TTL", 0.0)
+    with store.alone():
+        pass
+    with store.shared():
+        pass
+
+
+def test_a_lease_that_is_held_is_renewed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "TTL", 1.0)
+    with store.alone():
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            with pytest.raises(BusyError), store.alone():
+                pass
+            time.sleep(0.1)
+
+
+def test_of_many_that_want_what_was_left_one_gets_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    abandoned(store, True)
+    monkeypatch.setattr(lease, "TTL", 30.0)
+    [name] = store.list("leases/store")
+    old = store.json(f"leases/store/{name}")
+    store.commit_json(f"leases/store/{name}", old | {"time": 0.0})
+    ready, inside = threading.Barrier(8), list[int]()
+
+    def want(number: int) -> None:
+        ready.wait()
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(store.alone())
+            except BusyError:
+                return
+            inside.append(number)
+            ready.wait(20)
+
+    def rest() -> None:
+        while not inside:
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(8) as pool:
+        work = [pool.submit(want, number) for number in range(8)]
+        rest()
+        deadline = time.monotonic() + 20
+        while sum(each.done() for each in work) < 7 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        ready.abort()
+    assert len(inside) == 1
+
+
+def test_a_store_that_may_not_be_written_is_read_without_a_lease(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> bool:
+        raise DeniedError("no")
+
+    monkeypatch.setattr(Store, "create", denied)
+    with store.shared():
+        pass
+    with pytest.raises(DeniedError), store.alone():
+        pass
