@@ -8,7 +8,7 @@ same values. A key is None as long as something it depends on is not computed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from data_specs.spec import Spec
 from tasks.engine import rotation, upstream
+from tasks.engine.corpus import Corpus
 from tasks.engine.corpus_jobs import CorpusJobs
 from tasks.engine.counts import Counts
 from tasks.engine.extracted import document_key, earlier
@@ -27,8 +28,7 @@ from tasks.engine.outputs import JobBatch, Output
 from tasks.engine.reading import InputShard, Reader
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Instance, Node, Stage, digest
 from tasks.engine.versions import Versions
-from tasks.engine.worker import Inputs, Job, inputs_by_file, shard_uid
-from tasks.storage.columns import Recorded
+from tasks.engine.worker import Job, inputs_by_file, shard_uid
 from tasks.storage.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
 from tasks.storage.pins import Pins
 from tasks.storage.store import DamagedError, DeniedError, Store
@@ -46,12 +46,9 @@ Registry = Callable[[Spec, Pins], list[Node]]
 """Makes the stages that a spec asks for, in order."""
 
 
-class Pipeline:
+class Pipeline(Corpus):
     """One spec's corpus. `run` names the run in manifest entries; `registry` makes the stages from spec and pins;
     `readers` read the sources, by name."""
-
-    replaced: frozenset[str] = frozenset()
-    """Stages with other values than the corpus was made with: none, as that is the one that there is."""
 
     def __init__(
         self,
@@ -66,9 +63,7 @@ class Pipeline:
         self.pins = Pins(store, spec.name, retrain)
         self.outputs: dict[str, Output] = {}
         self.provider: dict[str, str] = dict.fromkeys(DOCUMENTS.names, "documents")
-        """Column -> the stage that writes it."""
         self.role: dict[str, str] = {name: name for name in DOCUMENTS.names}
-        """Column -> what it is called in its stage's files and manifests."""
         self.documents_schema = pa.unify_schemas([DOCUMENTS, *(reader.writes for reader in readers.values())])
         """The columns of documents, those that only some sources have among them."""
         self.provider |= dict.fromkeys(self.documents_schema.names, "documents")
@@ -246,7 +241,7 @@ class Pipeline:
     ) -> Job:
         """A job that reads some roles of a stage from one shard."""
         documents = self.outputs["documents"].index
-        wanted = [(self._column(stage.read_from(role), place), role) for role in dict.fromkeys(roles)]
+        wanted = [(self.column(stage.read_from(role), place), role) for role in dict.fromkeys(roles)]
         ids = documents.digests["id"][place].tobytes().hex()
         cost = int(documents.bytes[place])
         rows = int(documents.rows[place])
@@ -256,27 +251,10 @@ class Pipeline:
             kind, key, path, name, self.run, ids, rows, inputs_by_file(wanted), recorded=recorded, cost=cost, **more
         )
 
-    def recorded(self, place: int, names: Iterable[str]) -> dict[str, Recorded]:
-        """What is known of the files that hold the columns `names` of a shard, by path."""
-        ids = self.outputs["documents"].index.digests["id"][place].tobytes().hex()
-        roles: dict[str, list[str]] = {}
-        for name in names:
-            if not self.lacks(name, place):
-                roles.setdefault(self.provider[name], []).append(self.role[name])
-        found = [(self.outputs[name], wanted) for name, wanted in roles.items()]
-        return {output.path(place): output.index.recorded(place, ids, wanted) for output, wanted in found}
-
     def lacks(self, name: str, place: int) -> bool:
         """Whether a column is one that the source of a shard does not have."""
         of_source = self.provider[name] == "documents" and name not in DOCUMENTS.names
         return of_source and name not in self.readers[self.shards[place].source].writes.names
-
-    def _column(self, name: str, place: int) -> tuple[str, str]:
-        """Where a column of a shard is: the file, and what it is called there. Of a column that the shard's source does
-        not have, no file, and its type: it is null."""
-        if self.lacks(name, place):
-            return "", str(self.documents_schema.field(name).type)
-        return self.outputs[self.provider[name]].path(place), self.role[name]
 
     # -- the kinds of nodes ------------------------------------------------------------------------------------------
 
@@ -431,10 +409,3 @@ class Pipeline:
         if (index.state == MISSING).any():
             return "waiting"
         return "partial" if (index.state == QUARANTINED).any() else "cached"
-
-    def files(self, names: Sequence[str]) -> Iterator[tuple[int, Inputs]]:
-        """Shards for which all of the columns `names` exist: (place, files with columns)."""
-        providers = {self.provider[name] for name in names}
-        ready = np.logical_and.reduce([self.outputs[provider].index.done for provider in providers])
-        for place in np.flatnonzero(ready).tolist():
-            yield place, inputs_by_file([(self._column(name, place), name) for name in names])

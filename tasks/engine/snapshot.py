@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from tasks.engine.corpus import Corpus
 from tasks.engine.outputs import Output
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import DOCUMENTS, digest
@@ -126,7 +127,7 @@ class _Node:
         return tuple(self.schema.names)
 
 
-class Snapshot:
+class Snapshot(Corpus):
     """The corpus of one version, for those who read columns (`tasks.engine.views`), whatever has come or changed since.
     Its shards are in order of sources, then of generations. `replaced` are stages of which outputs have other values
     now, as they were computed again (`--from STAGE --replace`)."""

@@ -1,4 +1,4 @@
-"""From a pipeline's outputs to what a run plan is made of: one table of numbers per document shard."""
+"""From the columns of a corpus to what a run plan is made of: one table of numbers per document shard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from data_specs.expressions import ExpressionError, parse
 from tasks.engine import worker
-from tasks.engine.pipeline import Pipeline
+from tasks.engine.corpus import Corpus
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
 from tasks.planning.files import token_checksum
@@ -18,9 +18,9 @@ from tasks.planning.files import token_checksum
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """The shards of a pipeline, as `run_plan` wants them."""
+    """The shards of a pipeline or a version, as `run_plan` wants them."""
 
-    pipeline: Pipeline
+    pipeline: Corpus
     wheres: dict[str, str]
     """Column `where_<number>` -> the condition of that phase, percentiles bound; of the phases that have one."""
     checksums: dict[str, str] = field(default_factory=dict)
