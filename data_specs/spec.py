@@ -31,9 +31,9 @@ from data_specs.training import Mixture, Model, Tokenizer, Training
 
 READING = frozenset(
     """status not_page not_html not_text empty too_large too_deep too_costly cpu_limit memory_limit parser_error
-    no_text same_payload""".split()
+    no_text same_payload takedown""".split()
 )
-"""Reasons of reading: such a record never was a document."""
+"""Reasons of reading: such a record never was a document, or is none any more."""
 COPIES = frozenset({"duplicate", "held_out_copy"})
 """Reasons of documents that are alike to another: one that stays, or one that is held out."""
 OWN_REASONS = READING | COPIES | {"kept", "emptied", "no_channel", "held_out", "quarantined"}

@@ -16,6 +16,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6
           (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"))  # fmt: skip
 """Sizes of data sets as the hub's front matter names them."""
 OWN = {
+    "takedown": "taken down",
     "held_out": "held out for evaluation",
     "held_out_copy": "alike to a held-out document",
     "duplicate": "alike to a document that is kept",

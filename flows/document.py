@@ -21,11 +21,14 @@ from flows.terminal import line
 from tasks import registry
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.sql import evaluate
+from tasks.engine.takedowns import TAKEN_DOWN, Takedown, Takedowns
 from tasks.engine.views import ADDRESS, View, views
+from tasks.sources.taken_down import TakenDown
 
 FAILS = "fails_"
 """What the columns begin with that say of each rule whether it drops a document."""
 REASONS = {
+    "takedown": "it was taken down: its text is purged, and this row is left in its place",
     "held_out": "it is held out: evaluation is made from it, and training never sees it",
     "held_out_copy": "it is a copy of a held-out document, or in one cluster with it",
     "no_channel": "no channel's expression is true",
@@ -36,22 +39,38 @@ REASONS = {
 
 def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
     """Every column of one document, those of `corpus` first, and its `verdict`; where it is trained on a text that was
-    rewritten, as `rewriting` the columns of the text `from` which and `to` which; by its URL or by the beginning of its
-    id. Of a URL that no document has, but records that reading refused: these, as `refused`. Raises SpecError where no
-    document, or more than one, has it, StageError where nothing is computed."""
+    rewritten, as `rewriting` the columns of the text `from` which and `to` which; of one that was taken down by which
+    takedown, as `taken_down`; by its URL or by the beginning of its id. Of a URL that no document has, but records that
+    reading refused: these, as `refused`, and `taken_down`, where that names it. Raises SpecError where no document, or
+    more than one, has it, StageError where nothing is computed."""
     corpus = views(pipeline)["corpus"]
     row = _row(corpus, asked)
     if row is None:
-        if found := refused.records(pipeline, asked) if by_url(asked) else []:
-            return {"refused": found}
+        found: dict[str, Any] = {"refused": refused.records(pipeline, asked)} if by_url(asked) else {}
+        naming = [each for each in Takedowns(pipeline.store).all if by_url(asked) and _names(each, asked)]
+        found |= {"taken_down": _said(naming[0])} if naming else {}
+        if any(found.values()):
+            return found
         missed = refused.missed(pipeline) if by_url(asked) else 0
         unsure = f"; of {missed} shards the refused records are only counted, or not all kept" if missed else ""
         raise SpecError([f"inspect: no document has {_what(asked)}{unsure}"])
     [values] = row.to_pylist()
     columns: dict[str, Any] = {column: plain(value) for column, value in values.items()}
+    if columns["kind"] == TAKEN_DOWN and (went := Takedowns(pipeline.store).of(columns["id"])):
+        columns["taken_down"] = _said(went)
     if (text := pipeline.spec.text) != "text" and columns.get(text) is not None:
         columns["rewriting"] = {"from": "text", "to": text}
     return columns | {"verdict": verdict(pipeline, corpus, row)}
+
+
+def _names(takedown: Takedown, url: str) -> bool:
+    """Whether a takedown says of an address that it is not to be read."""
+    of = takedown["asked"]
+    return TakenDown((), [*of["urls"], *takedown["urls"]], of["domains"]).names(url)
+
+
+def _said(takedown: Takedown) -> dict[str, Any]:
+    return {name: takedown[name] for name in ("takedown", "time", "spec")}
 
 
 def by_url(asked: str) -> bool:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_specs.base import Bytes
 from data_specs.expressions import ExpressionError, renamed, suggestion
 from data_specs.load import SpecError
-from flows import versions
+from flows import exported, versions
 from flows.data_card import card, made_with
 from flows.run import Run
 from tasks import registry
@@ -18,7 +18,7 @@ from tasks.engine.export import SIZE, Export, Form, Question, TargetError
 from tasks.engine.ledger import funnel
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.sql import mistaken
-from tasks.engine.versions import Versions
+from tasks.engine.versions import ACCEPTED, Versions
 from tasks.engine.views import ADDRESS, View, views
 from tasks.storage.pins import Pins
 from tasks.storage.store import Store
@@ -64,6 +64,7 @@ def export(
         "where": where,
     }
     work.end(found, card(made, found, counts, about), about)
+    exported.note(run.store, target, found.identity, about, corpus.pipeline.outputs["documents"])
     return {
         **about,
         "to": to,
@@ -80,10 +81,24 @@ def _corpus(run: Run, version: int | None) -> tuple[View, dict[str, Any], dict[s
     """What is exported: its columns, how it was made, its funnel, and the number of its version."""
     lineage = Versions(run.store, run.spec.name)
     facts = lineage.accepted if version is None else versions.of(lineage, version)
+    if facts and (takedowns := lineage.purged(facts["version"])):
+        raise SpecError([_purged(lineage, facts["version"], takedowns)])
     if facts is None:
         run.resolve()
         return views(run.pipeline)["corpus"], made_with(run.pipeline), funnel(run.pipeline), None
     return views(Snapshot(lineage, facts))["corpus"], facts["about"], facts["funnel"], facts["version"]
+
+
+def _purged(lineage: Versions, number: int, takedowns: Sequence[int]) -> str:
+    """Why a version is not exported of which documents were taken down, and what is."""
+    whole = [facts["version"] for facts in lineage.all() if facts["state"] == ACCEPTED]
+    whole = [each for each in whole if each > number and not lineage.purged(each)]
+    remedy = (
+        f"version {whole[-1]} is without them" if whole else "`sluice run SPEC --until version` makes one without them"
+    )
+    return (
+        f"export: documents of version {number} were taken down (takedown {', '.join(map(str, takedowns))}); {remedy}"
+    )
 
 
 def _columns(corpus: View, asked: Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ position. So both ways need a scan of small columns alone. Documents of a plan t
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from flows import document as documents
 from flows import trainings
 from flows.query import plain
 from flows.run import Run
+from tasks.engine.outputs import token_files
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.views import views
 from tasks.planning.trace import rows_of
@@ -84,25 +86,26 @@ def of_document(current: Run, asked: str) -> dict[str, Any]:
     reads it the steps at which it was trained on, with its targets there, and how many are still to come. Raises
     SpecError where no document, or more than one, has it."""
     found = documents.document(current.pipeline, asked)
-    if "refused" in found:
+    if "shard" not in found:
         return found
     place = current.pipeline.uids().index(found["shard"])
-    tokens = current.pipeline.outputs["tokens"]
-    file = tokens.path(place) if tokens.index.done[place] else ""
-    used = [_use(current, name, file, found["position"]) for name in trainings.names(current.store) if file]
-    chosen = ("id", "source", "url", "channel", "kept", "reason")
-    return {key: found.get(key) for key in chosen} | {
+    ids = current.pipeline.outputs["documents"].index.digests["id"][place].tobytes().hex()
+    read = {file: [found["position"]] for file in token_files(current.store, {ids})[ids]}
+    used = [use(current, name, read) for name in trainings.names(current.store)]
+    chosen = ("id", "source", "url", "channel", "kept", "reason", "taken_down")
+    return {key: found[key] for key in chosen if key in found} | {
         "verdict": found["verdict"],
         "runs": [use for use in used if use["steps"] or use["to_come"] or use["held_out"]],
     }
 
 
-def _use(current: Run, name: str, file: str, position: int) -> dict[str, Any]:
-    """How one training uses a document. Raises CheckpointError where its log lacks some of its steps."""
+def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """How one training uses documents, which are rows of token files. Raises CheckpointError where its log lacks some
+    of its steps."""
     of = trainings.training(current, name)
     if lost := log.lost(current.store, name, max(checkpoint.steps(current.store, name), default=0)):
         raise CheckpointError(log.lacking(name, lost))
-    rows = rows_of(current.store, of.plan.path, file, position)
+    rows = rows_of(current.store, of.plan.path, documents)
     taken = _steps(log.read(current.store, name), of.plan, rows)
     trained = rows.filter(pa.array(taken > 0))
     steps: dict[int, int] = defaultdict(int)

@@ -12,27 +12,31 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from data_specs import redaction
 from data_specs.expressions import ExpressionError, suggestion
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
-from flows import parameters, supervisor, trainings
+from flows import parameters, supervisor, trainings, versions
 from flows.data_card import made_with
 from flows.embedded import ServerError
 from tasks import registry
 from tasks.engine import fanout, garbage_collection, gates, next_version, rebase
+from tasks.engine.corpus import Corpus
 from tasks.engine.gates import GateError
 from tasks.engine.ledger import funnel
 from tasks.engine.pipeline import Listed, Pipeline
 from tasks.engine.rebase import RebaseError
 from tasks.engine.runner import Execution, StageError, StageResult
+from tasks.engine.snapshot import Snapshot
 from tasks.engine.stage import digest
-from tasks.engine.versions import Versions
+from tasks.engine.takedowns import Takedowns
+from tasks.engine.versions import ACCEPTED, Facts, Versions
 from tasks.planning import run_plan, trace
 from tasks.planning.files import read_json
 from tasks.planning.inputs import PlanInputs
@@ -94,8 +98,7 @@ class Run:
     def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = ()) -> None:
         self.spec, self.name = spec, name
         self.store = Store(spec.store)
-        self.pipeline = Pipeline(spec, self.store, name, registry.nodes, registry.readers(spec), retrain)
-        self.execution = Execution(self.pipeline)
+        self._prepare(Takedowns(self.store), retrain)
         self.folder = f"runs/records/{name}"
         self._replanned = False
         self.record_path = f"{self.folder}/run.json"
@@ -104,6 +107,19 @@ class Run:
             self.record |= _unwritten[name]
         elif self.store.exists(self.record_path):
             self.record |= self.store.json(self.record_path)
+
+    def _prepare(self, takedowns: Takedowns, retrain: Collection[str]) -> None:
+        """Make the pipeline, which reads nothing of what was taken down."""
+        self.takedowns = takedowns
+        nodes = partial(registry.nodes, taken_down=bool(takedowns.ids))
+        readers = registry.readers(self.spec, takedowns)
+        self.pipeline = Pipeline(self.spec, self.store, self.name, nodes, readers, retrain)
+        self.execution = Execution(self.pipeline)
+        self.corpus: Corpus = self.pipeline
+        """What is planned and trained on."""
+        self.pins = self.pipeline.pins
+        self.version_facts: Facts | None = None
+        """The version that it is, where it is not the corpus as it stands."""
 
     @staticmethod
     def new_name(spec: str) -> str:
@@ -133,6 +149,20 @@ class Run:
     def reloaded(self) -> Run:
         """The same run, of what the store holds now."""
         return Run(self.spec, self.name)
+
+    def train_on(self, number: int) -> None:
+        """Plan and train on an accepted version, whatever the corpus is now. Raises SpecError where there is none of
+        that number, or it was refused."""
+        lineage = Versions(self.store, self.spec.name)
+        facts = versions.of(lineage, number)
+        if facts["state"] != ACCEPTED:
+            why = "; ".join(facts["why"])
+            raise SpecError([f"--version: {number} was refused ({why}); only accepted ones are trained on"])
+        self.version_facts = facts
+        self.corpus = Snapshot(lineage, facts)
+        self.pins = self.pipeline.pins.of({name: pin["sha256"] for name, pin in facts["about"]["pins"].items()})
+        self.record["version"] = {name: facts[name] for name in ("version", "parent", "state", "why", "new")}
+        self.record["funnel"] = facts["funnel"]
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
@@ -209,7 +239,8 @@ class Run:
             raise GateError(
                 f"version: {facts['version']} is refused, the last accepted one is {facts['parent']}: "
                 f"{'; '.join(facts['why'])}; look at it with `sluice versions SPEC` and `sluice diff SPEC "
-                f"{facts['parent']} {facts['version']}`; mend the new files, or raise the gate and run again"
+                f"{facts['parent']} {facts['version']}`; mend the new files, or raise the gate and run again; "
+                f"`sluice run SPEC --version {facts['parent']}` trains on that one meanwhile"
             )
         rows = sum(each["rows"] for each in facts["generations"])
         shards = sum(each["shards"] for each in facts["generations"])
@@ -225,9 +256,11 @@ class Run:
     def plan(self, progress: Callable[[str, int, int], None]) -> StageResult:
         """Write the run plan, where it does not exist. Raises MixtureError where the mixture cannot be met."""
         started = time.perf_counter()
-        if (self.pipeline.outputs["documents"].index.state == MISSING).any():
+        if self.version_facts:
+            self._check_version(self.version_facts["version"])
+        elif (self.pipeline.outputs["documents"].index.state == MISSING).any():
             raise StageError("plan: files of a source came or changed since the corpus was made; run again")
-        if lacking := self._lacking():
+        elif lacking := self._lacking():
             raise StageError(
                 f"plan: {', '.join(lacking)}: not complete for the pins as they stand, which another run of "
                 f"{self.spec.name} has moved meanwhile; run again"
@@ -244,9 +277,22 @@ class Run:
         seconds = round(time.perf_counter() - started, 3)
         state = "cached" if cached and not self._replanned else "computed"
         note = "; ".join(self.execution.repaired())
-        result = StageResult("plan", key[:16], state, len(self.pipeline.shards), rows, seconds, note)
+        result = StageResult("plan", key[:16], state, len(self.corpus.shards), rows, seconds, note)
         self.execution.results.append(result)
         return result
+
+    def _check_version(self, number: int) -> None:
+        """Raises StageError where a version is not in the store any more as it was."""
+        takedowns = Versions(self.store, self.spec.name).purged(number)
+        for name in self.plan_inputs().names:
+            stage = self.corpus.provider[name]
+            if stage in self.corpus.replaced or (self.corpus.outputs[stage].index.state == MISSING).any():
+                why = (
+                    f"takedown {', '.join(map(str, takedowns))} has purged documents of it"
+                    if takedowns
+                    else "`sluice gc` has removed what later ones do not name, or `--replace` taken other values"
+                )
+                raise StageError(f"plan: version {number} has {name} no longer as it was: {why}")
 
     def _write_plan(self, key: str) -> bool:
         """Write the run plan where it does not exist; whether it did."""
@@ -283,7 +329,7 @@ class Run:
         self.execution.repair.notes += [f"{path} was damaged and is made again" for path in damage.paths]
 
     def plan_inputs(self) -> PlanInputs:
-        return PlanInputs(self.pipeline, registry.phase_conditions(self.spec, self.pipeline.pins))
+        return PlanInputs(self.corpus, registry.phase_conditions(self.spec, self.pins))
 
     def plan_key(self) -> str:
         """The digest of the run plan that the corpus as it stands would give."""
@@ -297,7 +343,7 @@ class Run:
     @property
     def _tokenizer(self) -> Pin:
         """The pinned tokenizer."""
-        pin = self.pipeline.pins.get("tokenizer")
+        pin = self.pins.get("tokenizer")
         if pin is None:
             raise StageError("there is no tokenizer yet: run the corpus first")
         return pin
@@ -441,6 +487,10 @@ class Run:
         """Nothing is removed from the store while the block runs; with `alone` no other run works on it, either, else
         BusyError. What stops it beside the failure of a step, such as Ctrl-C or a bug, is noted in the record."""
         with garbage_collection.alone(self.store) if alone else self.store.shared():
+            takedowns = Takedowns(self.store)
+            takedowns.settled()
+            if len(takedowns.all) > len(self.takedowns.all):  # while this run waited
+                self._prepare(takedowns, self.pipeline.pins.retrain)
             try:
                 yield
             except BaseException as error:

@@ -103,15 +103,17 @@ def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
     console().print(f"the first {count}; `--json` gives all, a `limit` fewer" if more else count)
 
 
-def refused(records: Iterable[dict[str, Any]]) -> None:
-    """Print records that reading made no document of."""
-    for row in records:
+def refused(found: dict[str, Any]) -> None:
+    """Print the records of an address that reading made no document of, and whether it was taken down."""
+    _taken_down(found)
+    for row in found["refused"]:
         known = ((name, value) for name, value in row.items() if value is not None)
         pairs(known, f"refused in reading: {row['reason']}")
 
 
 def document(found: dict[str, Any], stages: dict[str, dict[str, Any]]) -> None:
     """Print one document: what was decided and why, its text, then its columns by stage."""
+    _taken_down(found)
     for text in _verdict(found["verdict"]):
         console().print(escaped(text), soft_wrap=True)
     _texts(found, found.get("rewriting"))
@@ -146,6 +148,7 @@ def blame(found: dict[str, Any]) -> None:
 def lineage(found: dict[str, Any]) -> None:
     """Print what became of a document."""
     console().print(escaped(f"{found['id']}  {found['source']}  {found['url'] or ''}"), soft_wrap=True)
+    _taken_down(found)
     for text in _verdict(found["verdict"]):
         console().print(escaped(text), soft_wrap=True)
     for use in found["runs"]:
@@ -157,6 +160,51 @@ def lineage(found: dict[str, Any]) -> None:
         console().print(escaped(f"{use['run']}: {said}"), soft_wrap=True)
     if not found["runs"]:
         console().print("no training's plan reads it")
+
+
+def takedown(found: dict[str, Any]) -> None:
+    """Print what a takedown takes or took, and what was made with it."""
+    done, asked, named = found["state"] == "ended", found["asked"], found["named"]
+    if found["state"] == "known":
+        return console().print("all of it was taken down before; nothing of it is in the store")
+    wanted = [*asked["urls"], *asked["domains"], *asked["ids"]]
+    few = ", ".join(map(line, wanted[:_STEPS])) + (f", ... ({len(wanted):,})" if wanted[_STEPS:] else "")
+    said = f"takedown {found['takedown']}: {found['count']:,} documents purged" if done else ""
+    said = said or f"{found['count']:,} documents would be purged"
+    console().print(f"{said}: {few}" if few else said, soft_wrap=True)
+    for row in found["documents"][: _LONGEST if "why" in (found["documents"] or [{}])[0] else 0]:
+        console().print(f"  {row['id']}  {row['why']}  {escaped(row['source'])}  {line(row['url'])}", soft_wrap=True)
+    for each in named["trainings"]:
+        console().print(f"training runs/{escaped(each['run'])}: {_trained_on(each)}", soft_wrap=True)
+    for each in named["exports"]:
+        of = f"of version {each['version']}" if each["version"] else "of the corpus"
+        todo = "may hold them; export again, and remove it"
+        todo = "in the store, goes with them" if each["inside"] else todo
+        console().print(f"export {line(each['to'])}, {of}: {todo}", soft_wrap=True)
+    for name, count in named["pins"].items():
+        how = "may have been learned from them" if count is None else f"learned from {count:,} of them"
+        console().print(f"pin {escaped(name)}: {how}; `sluice run SPEC --retrain {escaped(name)}` learns it anew")
+    for name, versions in named["versions"].items():
+        numbers = ", ".join(map(str, versions))
+        console().print(f"versions {numbers} of {escaped(name)}: they are not exported any more", soft_wrap=True)
+    after = "`sluice run SPEC` makes a version without them" if done else "nothing is changed; `--yes` does it"
+    console().print(after)
+
+
+def _trained_on(use: dict[str, Any]) -> str:
+    """What a training has of documents that are taken down."""
+    if "unknown" in use:
+        return f"it cannot be told whether it read them ({line(use['unknown'], None)})"
+    if not use["steps"]:
+        return "evaluated on them, never trained"
+    kept = ", ".join(each.rpartition("/")[2] for each in use["checkpoints"]) or "none is kept"
+    exported = f"; exported as {escaped(use['exported'])}" if use["exported"] else ""
+    return f"read them at {use['steps']:,} steps, first {use['first_step']:,}; checkpoints since: {kept}{exported}"
+
+
+def _taken_down(found: dict[str, Any]) -> None:
+    if went := found.get("taken_down"):
+        console().print(f"taken down {went['time'].partition('T')[0]}: takedown {went['takedown']} of this store")
 
 
 def samples(run: str, step: int, prompt: str, texts: Sequence[str]) -> None:

@@ -41,6 +41,7 @@ def summaries(versions: Versions) -> list[dict[str, Any]]:
                 "shards": sum(each["shards"] for each in facts["generations"]),
                 "generations": len(facts["generations"]),
                 "records": facts["funnel"]["in"],
+                "purged": versions.purged(facts["version"]),
                 **dict(zip(("documents", "bytes", "tokens"), kept, strict=True)),
             }
         )
@@ -58,6 +59,9 @@ def show(found: list[dict[str, Any]]) -> None:
     for row in found:
         for why in row["why"]:
             console().print(f"version {row['version']} was refused: {line(why, None)}")
+        if row["purged"]:
+            by = ", ".join(map(str, row["purged"]))
+            console().print(f"version {row['version']}: some of its documents were taken down (takedown {by})")
 
 
 def difference(versions: Versions, first: int, second: int) -> dict[str, Any]:

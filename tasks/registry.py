@@ -25,6 +25,7 @@ from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Rewriting, Stage, ordered
+from tasks.engine.takedowns import Takedowns
 from tasks.engine.views import ADDRESS
 from tasks.filters.composition import Composition
 from tasks.filters.language import Language, Languages
@@ -37,25 +38,29 @@ from tasks.scoring.ensemble import Ensemble, EnsembleEstimator
 from tasks.scoring.quality import Quality, QualityEstimator
 from tasks.sources import Reader, reader, record_columns
 from tasks.sources.base import TYPES
-from tasks.storage.pins import Pins, fetched
+from tasks.sources.taken_down import TakenDown
+from tasks.storage.pins import Pins, fetched, learned_digest
 from tasks.tokenization.tokenizer import TokenizerEstimator, provided
 from tasks.tokenization.tokens import TokenEstimate, Tokens
 
 
-def readers(spec: Spec) -> dict[str, Reader]:
-    """The reader of each source of a spec, by the source's name. Raises SpecError where columns of a source's own have
-    names that are taken, or two types."""
+def readers(spec: Spec, takedowns: Takedowns | None = None) -> dict[str, Reader]:
+    """The reader of each source of a spec, by the source's name; `takedowns` are those of its store. Raises SpecError
+    where columns of a source's own have names that are taken, or two types."""
     own_columns(spec)
     found = {name: reader(name, source, spec.extract, spec.lists) for name, source in spec.sources.items()}
     for source, each in found.items():
         if taken := sorted(each.own.keys() & set(each.knows)):
             raise SpecError([f"sources.{source}.columns.{taken[0]}: every record has a column of this name"])
+        if takedowns:
+            each.taken_down = TakenDown.of(takedowns)
     return found
 
 
-def nodes(spec: Spec, pins: Pins) -> list[Node]:
-    """The stages of a spec, with what is pinned. Raises SpecError where an expression reads a column that no stage
-    writes, or one that comes of what it decides, or is neither true nor false."""
+def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
+    """The stages of a spec, with what is pinned; `taken_down`: whether documents were from its store. Raises SpecError
+    where an expression reads a column that no stage writes, or one that comes of what it decides, or is neither true
+    nor false."""
     make = _Maker(spec, pins)
     found = [make.learn(HeldOut(spec.training.evaluate, spec.seed), bound={}), make.node(_held_out(pins), "held_out")]
     own = own_columns(spec)
@@ -71,7 +76,7 @@ def nodes(spec: Spec, pins: Pins) -> list[Node]:
     found += [
         make.node(Channel(channels), *thresholds_of(spec.channels.values())),
         make.node(
-            Verdict(rules(spec, pins), keep, spec.duplicates.partitions, gates(spec), _emptied(spec)),
+            Verdict(rules(spec, pins), keep, spec.duplicates.partitions, gates(spec), _emptied(spec), taken_down),
             *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
         ),
         make.learn(TokenizerEstimator(spec.tokenizer, spec.seed, weights(spec), file), "held_out"),
@@ -110,7 +115,7 @@ class _Maker:
         """Something to learn, and the pins that shape what it is learned from."""
         if not learned.bound:
             learned.bound = self.text if bound is None else bound
-        learned.models = {name: pin["sha256"] for name in models if (pin := self.pins.get(name))}
+        learned.models = {name: learned_digest(pin) for name in models if (pin := self.pins.get(name))}
         return Node(f"learn_{learned.label}", learned)
 
     def of_spec(self, name: str, settings: Kind) -> list[Node]:

@@ -22,6 +22,7 @@ SLOW = frozenset(
         "flows/test_read_only_store.py",
         "flows/test_runs.py",
         "flows/test_supervisor.py",
+        "flows/test_takedown.py",
         "flows/test_trainings.py",
         "flows/test_versions.py",
         "tasks/engine/test_fanout.py",

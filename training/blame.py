@@ -42,7 +42,8 @@ class Blame:
 
 def blame(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> Blame:
     """The documents of one step (1-based) of a training and their losses. Raises CheckpointError where it did not take
-    that step, or where a checkpoint does not verify."""
+    that step, or where a checkpoint does not verify, PlanError where documents of its plan were taken down."""
+    plan.whole()
     record = _record(store, run, step)
     try:
         at = frozen.step_at(store, run, step - 1)

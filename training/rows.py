@@ -7,7 +7,7 @@ in order where the plan says so; both give the same batches. On an object store 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.training import Training
-from tasks.planning.files import read_json, read_rows, read_tokens
+from tasks.planning.files import read_json, read_plan, read_rows, read_tokens
 from tasks.storage.store import Store
 
 IGNORED = -100
@@ -58,14 +58,18 @@ class Plan:
     written: bool
     phases: tuple[Phase, ...]
     steps: int
+    takedowns: tuple[int, ...]
+    """By which documents that it reads were taken down."""
 
     @classmethod
     def read(cls, store: Store, path: str, written: bool = False) -> Plan:
         """`written`: read rows that were written out. Raises PlanError when the plan is missing or inconsistent."""
         try:
-            raw = read_json(store, f"{path}/plan.json")
+            raw = read_plan(store, path)
         except FileNotFoundError as error:
             raise PlanError(f"{path}: no run plan here (plan.json is missing); run the spec up to its plan") from error
+        if written:
+            _whole(path, raw["takedowns"])
         phases = tuple(Phase(**{key: phase[key] for key in Phase.__dataclass_fields__}) for phase in raw["phases"])
         plan = cls(
             path=path,
@@ -81,6 +85,7 @@ class Plan:
             written=written,
             phases=phases,
             steps=raw["steps"],
+            takedowns=tuple(raw["takedowns"]),
         )
         first = 0
         for phase in phases:
@@ -91,8 +96,13 @@ class Plan:
             raise PlanError(f"{path}/plan.json: its phases have {first} steps, not {plan.steps}")
         return plan
 
+    def whole(self) -> None:
+        """Raises PlanError where documents that it reads were taken down."""
+        _whole(self.path, self.takedowns)
+
     def check(self, training: Training) -> None:
-        """Raises PlanError when these settings cannot read this plan."""
+        """Raises PlanError when these settings cannot read this plan, or it can no longer be trained on."""
+        self.whole()
         if self.sequence != training.sequence:
             raise PlanError(f"{self.path}: T is {self.sequence}, but training.sequence is {training.sequence}")
         unit = training.batch.micro * training.workers
@@ -102,6 +112,14 @@ class Plan:
                     f"{self.path}: phase {phase.name} has {phase.rows_per_step} rows a step, not a multiple of "
                     f"micro x workers = {unit}; change training.batch.micro or training.workers"
                 )
+
+
+def _whole(path: str, takedowns: Sequence[int]) -> None:
+    if takedowns:
+        raise PlanError(
+            f"{path} reads documents that were taken down (takedown {', '.join(map(str, takedowns))}), so nothing can "
+            "be trained on it any more: `sluice run` makes a version without them, and a plan and a training of it"
+        )
 
 
 @dataclass(frozen=True)

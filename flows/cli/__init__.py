@@ -18,6 +18,7 @@ from flows.cli import (  # noqa: F401 (each adds its command)
     rules,
     run,
     sample,
+    takedown,
     versions,
 )
 from flows.cli.command import cli, main

@@ -28,6 +28,6 @@ def inspect(current: Run, document: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
     elif "text" not in found:
-        terminal.refused(found["refused"])
+        terminal.refused(found)
     else:
         terminal.document(found, documents.by_stage(current.pipeline, found))

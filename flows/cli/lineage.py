@@ -27,6 +27,6 @@ def lineage(current: Run, document: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
     elif "refused" in found:
-        terminal.refused(found["refused"])
+        terminal.refused(found)
     else:
         terminal.lineage(found)

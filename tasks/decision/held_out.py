@@ -8,10 +8,12 @@ is never held out, whatever its hash, since models may have been learned from it
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_specs.base import Settings
 from data_specs.training import Evaluate
@@ -41,12 +43,26 @@ class HeldOut(Estimator):
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """Facts: documents (`rows`), and documents per source."""
         table = rows.select(TABLE.names).cast(TABLE).combine_chunks()
-        buffer = io.BytesIO()
-        with pa.ipc.new_file(buffer, TABLE, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-            writer.write_table(table)
         counts = {entry["values"]: entry["counts"] for entry in table["source"].value_counts().to_pylist()}
         facts = {"rows": table.num_rows, "sources": dict(sorted(counts.items()))}
-        return buffer.getvalue(), facts
+        return _written(table), facts
+
+
+def _written(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    with pa.ipc.new_file(buffer, TABLE, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    return buffer.getvalue()
+
+
+def without_texts(data: bytes, ids: Collection[bytes]) -> bytes | None:
+    """The table without the texts of some documents, which stay held out; None where it holds none of them."""
+    table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+    gone = pc.and_(pc.is_in(table["id"], pa.array(sorted(ids), pa.binary(16))), pc.not_equal(table["text"], ""))
+    if not pc.any(gone).as_py():
+        return None
+    text = pc.if_else(gone, "", table["text"])
+    return _written(table.set_column(TABLE.get_field_index("text"), "text", text).cast(TABLE).combine_chunks())
 
 
 class HeldOutColumn(Stage):

@@ -24,6 +24,7 @@ from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, addresses, arrays, 
 from tasks.arrays.groups import I64, explode, scatter_by_position
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import CorpusStage
+from tasks.engine.takedowns import REASON, TAKEN_DOWN
 
 
 def preference(name: str) -> tuple[pa.Field, str]:
@@ -62,9 +63,9 @@ class Judgement(Settings):
 class Verdict(CorpusStage):
     """Rules, then the election inside clusters.
 
-    `kept`; `reason`: null for a kept document, else the first of its reasons: `emptied`, where rewriting left nothing
-    of its text; a rule, by name, in order; `no_channel`; `held_out`; `held_out_copy`; `duplicate`. `evaluated`: whether
-    it is held out, and for nothing else not kept.
+    `kept`; `reason`: null for a kept document, else the first of its reasons: `takedown`; `emptied`, where rewriting
+    left nothing of its text; a rule, by name, in order; `no_channel`; `held_out`; `held_out_copy`; `duplicate`.
+    `evaluated`: whether it is held out, and for nothing else not kept.
     `duplicate_of`: for a duplicate, the address of the kept document it is alike to, and their similarity (1 for
     copies). `fails_<rule>`: whether the rule drops the document, whatever the others say.
     """
@@ -94,19 +95,21 @@ class Verdict(CorpusStage):
         partitions: int = 16,
         gates: Mapping[str, str] | None = None,
         emptied: str | None = None,
+        taken_down: bool = False,
     ) -> None:
         """`rules`: in plain SQL, percentiles bound. `keep`: of those whose columns are written. `gates`: the `where` of
         each stage that has one, for the ledger's count of kept documents that were skipped. `emptied`: the column that
-        is true of a document of whose text rewriting left nothing."""
+        is true of a document of whose text rewriting left nothing. `taken_down`: whether documents were, of which empty
+        rows are left."""
         super().__init__(Judgement(rules=rules, keep=tuple(keep)))
-        self.emptied = emptied
+        self.emptied, self.taken_down = emptied, taken_down
         self.partitions = partitions
         self.gates = dict(gates or {})
         texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
         judged = frozenset[str]().union(*(parse(text).columns for text in texts))
         chosen = [preference(name)[0] for name in keep]
         self.shuffled = pa.schema([*CANDIDATE, *chosen])
-        judged |= {emptied} if emptied else set()
+        judged |= ({emptied} if emptied else set()) | ({"kind"} if taken_down else set())
         columns = {*judged, "channel", *self.shuffled.names} - {"position", "passes"}
         self.reads = tuple(sorted(columns))
         gating = frozenset[str]().union(*(parse(text).columns for text in self.gates.values()))
@@ -125,14 +128,14 @@ class Verdict(CorpusStage):
             {"name": rule.name, "drop": normalised(rule.drop), "where": rule.where and normalised(rule.where)}
             for rule in self.settings.rules
         ]
-        own = {"emptied": True} if self.emptied else {}
+        own = {name: True for name in ("emptied", "taken_down") if getattr(self, name)}
         return {"rules": rules, "keep": self.settings.keep, "gates": self.gates, **own}
 
     def map(self, batch: pa.Table) -> pa.Table:
         position = np.flatnonzero(batch["cluster"].is_valid())
         batch = batch.take(position)
         passes = batch["channel"].is_valid().to_numpy() & ~true(batch["held_out"])
-        for fails in [*failing(self.settings.rules, batch).values(), *self._emptied(batch).values()]:
+        for fails in [*failing(self.settings.rules, batch).values(), *self._textless(batch).values()]:
             passes &= ~fails
         partition = (batch["cluster"].to_numpy() % self.partitions).astype(np.int32)
         found = {"position": position.astype(np.uint32), "passes": passes, "partition": partition}
@@ -238,7 +241,7 @@ class Verdict(CorpusStage):
         held_out_copy[rows["position"].filter(rows["duplicate_of"].is_null()).to_numpy()] = True
         fails = failing(self.settings.rules, batch)
         reasons = {
-            **self._emptied(batch),
+            **self._textless(batch),
             **fails,
             "no_channel": ~batch["channel"].is_valid().to_numpy(),
             "held_out": true(batch["held_out"]),
@@ -266,8 +269,10 @@ class Verdict(CorpusStage):
                 counts.setdefault(f"{row['values']}.skipped", {})[stage] = row["counts"]
         return counts
 
-    def _emptied(self, batch: pa.Table) -> dict[str, NDArray[np.bool_]]:
-        return {"emptied": true(batch[self.emptied])} if self.emptied else {}
+    def _textless(self, batch: pa.Table) -> dict[str, NDArray[np.bool_]]:
+        """Why a document has no text to be trained on."""
+        found = {REASON: true(pc.equal(batch["kind"], TAKEN_DOWN))} if self.taken_down else {}
+        return found | ({"emptied": true(batch[self.emptied])} if self.emptied else {})
 
 
 def failing(rules: Sequence[Rule], batch: pa.Table) -> dict[str, NDArray[np.bool_]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.engine.shuffle import Shuffle
 from tasks.engine.worker import Job
-from tasks.storage.manifest import Index
+from tasks.storage.manifest import Index, Manifest
+from tasks.storage.store import Store
 
 
 @dataclass
@@ -39,3 +41,14 @@ class Output:
     def path(self, place: int) -> str:
         """Where the file of a shard lies; shards are known by their place in `Pipeline.shards`."""
         return f"{self.folders[place]}/{self.index.keys[place]}{self.suffix}"
+
+
+def token_files(store: Store, shards: Collection[str]) -> dict[str, list[str]]:
+    """The token files of shards, by the digest of their ids: those of every tokenizer and verdict."""
+    found: dict[str, list[str]] = {ids: [] for ids in shards}
+    for name in store.folders("tokens"):
+        latest = {entry["key"]: entry for entry in Manifest(store, f"tokens/{name}").entries()}
+        for key, entry in latest.items():
+            if "columns" in entry and entry["ids"] in found:
+                found[entry["ids"]].append(f"tokens/{name}/{key}.arrow")
+    return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import Any
 
@@ -99,6 +100,27 @@ class Versions:
     def _path(self, number: int) -> str:
         return f"{self.folder}/{number:06d}.json"
 
+    # -- takedowns --------------------------------------------------------------------------------------------------
+
+    def purged(self, number: int) -> list[int]:
+        """The takedowns that have purged documents of a version, by number."""
+        try:
+            return self.store.json(self._purged(number))["takedowns"]
+        except FileNotFoundError:
+            return []
+
+    def naming(self, documents: AbstractSet[str]) -> list[int]:
+        """The numbers of the versions that have some documents, by the paths of their files."""
+        return [facts["version"] for facts in self.all() if not documents.isdisjoint(self.files(facts, "documents"))]
+
+    def purge(self, number: int, takedown: int) -> None:
+        """Note that a takedown has purged documents of a version."""
+        takedowns = sorted({*self.purged(number), takedown})
+        self.store.commit_json(self._purged(number), {"takedowns": takedowns})
+
+    def _purged(self, number: int) -> str:
+        return f"{self.folder}/purged/{number:06d}.json"
+
     # -- the files that versions share -------------------------------------------------------------------------------
 
     def shards(self, name: str) -> pa.Table:
@@ -182,7 +204,7 @@ class Versions:
 
     def own_files(self, facts: Facts) -> set[str]:
         """The files of a version's own that it names."""
-        found = {self._path(facts["version"])}
+        found = {self._path(facts["version"]), self._purged(facts["version"])}
         for generation in facts["generations"]:
             found.add(f"{self.folder}/shards/{generation['names']}.parquet")
             found |= {f"{self.folder}/keys/{name}.bin" for name in generation["keys"].values()}

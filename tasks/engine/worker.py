@@ -394,12 +394,16 @@ def _scatter(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> pa.Tab
 
 
 def _sample(learned: Estimator, job: Job, store: Store, entry: Entry) -> pa.Table:
-    table = _inputs(job, store)
+    return _keep(entry, sampled(learned, _inputs(job, store)))
+
+
+def sampled(learned: Estimator, table: pa.Table) -> pa.Table:
+    """What is learned from some rows of its inputs."""
     if (chosen := _gate(learned.where, table)) is not None:
         table = table.take(chosen)
     if "held_out" in table.column_names:
         table = table.filter(pc.invert(pc.fill_null(table["held_out"], False)))
-    return _keep(entry, learned.sample(table.select(list(learned.reads))).combine_chunks())
+    return learned.sample(table.select(list(learned.reads))).combine_chunks()
 
 
 def _count(counts: Counts, job: Job, store: Store, entry: Entry) -> pa.Table:

@@ -7,6 +7,7 @@ checksum, row files a digest in them, and a token file the checksum of its value
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,41 @@ def read_json(store: Store, path: str) -> dict[str, Any]:
         return store.json(path)
     except DamagedError as error:
         raise damaged(path, error.__cause__) from error
+
+
+_PURGED = "purged.json"
+"""Beside the plan.json of a plan that reads documents which were taken down: by which takedowns, and the checksums of
+token files as they are since."""
+
+
+def read_plan(store: Store, folder: str) -> dict[str, Any]:
+    """plan.json, and as `takedowns` the numbers of those that took down what it reads; the checksums of token files are
+    those that hold since. Raises FileNotFoundError, and DamagedError."""
+    plan = read_json(store, f"{folder}/plan.json")
+    try:
+        purged = read_json(store, f"{folder}/{_PURGED}")
+    except FileNotFoundError:
+        return plan | {"takedowns": []}
+    sums = dict(zip(plan["files"], plan.get("checksums", ()), strict=False)) | purged["checksums"]
+    return plan | {"takedowns": purged["takedowns"], "checksums": [sums.get(path, "") for path in plan["files"]]}
+
+
+def purge_plan(store: Store, folder: str, takedown: int, files: Iterable[str]) -> bool:
+    """Note of a plan that token files which it reads have other values since a takedown, and remove the rows that were
+    written out of them; whether there are any."""
+    plan = read_plan(store, folder)
+    held = dict(zip(plan["files"], plan.get("checksums", ()), strict=False))
+    mine = sorted({*plan["files"]} & {*files})
+    found = {path: token_checksum(_table(path, _source(store, path))["tokens"]) for path in mine}
+    changed = {path: now for path, now in found.items() if now != held.get(path)}
+    if changed:
+        held |= changed
+        takedowns = sorted({*plan["takedowns"], takedown})
+        store.commit_json(f"{folder}/{_PURGED}", {"takedowns": takedowns, "checksums": held})
+    purged = takedown in plan["takedowns"] or bool(changed)
+    if purged:
+        store.remove(*(f"{folder}/{name}" for name in store.list(folder) if name.startswith("tokens")))
+    return purged
 
 
 def content_digest(data: Any) -> str:

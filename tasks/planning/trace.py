@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.planning.files import read_json, read_rows, read_tokens
+from tasks.planning.files import read_plan, read_rows, read_tokens
 from tasks.planning.run_plan import Folder
 from tasks.storage.store import Store
 
@@ -16,7 +17,7 @@ from tasks.storage.store import Store
 def step_documents(store: Store, folder: str, step: int) -> pa.Table:
     """What a step of the plan (0-based) reads, as `row_documents` says it. Raises ValueError where the plan has no such
     step."""
-    plan = read_json(store, f"{folder}/plan.json")
+    plan = read_plan(store, folder)
     found = [n for n, p in enumerate(plan["phases"]) if p["first_step"] <= step < p["first_step"] + p["steps"]]
     if not found:
         raise ValueError(f"{folder} has steps 0 to {plan['steps'] - 1}, not {step}")
@@ -30,7 +31,7 @@ def row_documents(store: Store, folder: str, phase: int, first: int, count: int)
     """What rows first .. first+count of a phase read, for tracing it back: `row` (int32, from `first` on), `channel`
     (string), `file` (string), `position` (int64, the document's row in its shard), `offset` (int64), `length` (int32);
     in order."""
-    plan = read_json(store, f"{folder}/plan.json")
+    plan = read_plan(store, folder)
     size = plan["rows_per_file"]
     names = [f"rows-{phase}-{number:05d}.arrow" for number in range(first // size, (first + count - 1) // size + 1)]
     rows = pa.concat_tables([_rows(store, folder, plan, name) for name in names])
@@ -53,26 +54,29 @@ def row_documents(store: Store, folder: str, phase: int, first: int, count: int)
     )
 
 
-def rows_of(store: Store, folder: str, file: str, position: int) -> pa.Table:
-    """Where a plan reads the document that is row `position` of a token file: `phase` (int16, -1: held out), `row`
-    (int64, of the phase), `targets` (int64, its tokens there that are targets); in order. Empty where it does not.
+def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -> pa.Table:
+    """Where a plan reads documents, which are rows of token files: `phase` (int16, -1: held out), `row` (int64, of the
+    phase), `targets` (int64, their tokens there that are targets); in order. Empty where it does not.
 
     Every row file is scanned, 12 bytes a segment."""
-    plan = read_json(store, f"{folder}/plan.json")
+    plan = read_plan(store, folder)
     found = [(np.empty(0, np.int16), np.empty(0, np.int64), np.empty(0, np.int64))]
-    if file in plan["files"]:
-        index = plan["files"].index(file)
-        start, end = _tokens(store, plan, index).offsets.slice(position, 2).to_pylist()
-        for name in (name for name in plan["content"] if name.startswith(("rows-", "held_out"))):
-            rows = _rows(store, folder, plan, name)
-            offset = pc.list_flatten(rows["offset"]).to_numpy()
-            here = (pc.list_flatten(rows["file"]).to_numpy() == index) & (offset >= start) & (offset < end)
-            segment = np.flatnonzero(here)
-            ends = np.cumsum(pc.list_value_length(rows["length"]).to_numpy())
-            number, first = _place(name, plan["rows_per_file"])
-            targets = pc.list_flatten(rows["length"]).to_numpy()[segment].astype(np.int64) - 1
-            row = first + np.searchsorted(ends, segment, "right")
-            found.append((np.full(len(segment), number, np.int16), row, targets))
+    wanted = {plan["files"].index(file): positions for file, positions in documents.items() if file in plan["files"]}
+    ends = {index: _tokens(store, plan, index).offsets.to_numpy() for index in wanted}
+    for name in (name for name in plan["content"] if wanted and name.startswith(("rows-", "held_out"))):
+        rows = _rows(store, folder, plan, name)
+        file, offset = pc.list_flatten(rows["file"]).to_numpy(), pc.list_flatten(rows["offset"]).to_numpy()
+        here = np.zeros(len(file), bool)
+        for index, positions in wanted.items():
+            mine = np.flatnonzero(file == index)
+            position = np.searchsorted(ends[index], offset[mine], "right") - 1
+            here[mine] = np.isin(position, np.asarray(positions))
+        segment = np.flatnonzero(here)
+        last = np.cumsum(pc.list_value_length(rows["length"]).to_numpy())
+        number, first = _place(name, plan["rows_per_file"])
+        targets = pc.list_flatten(rows["length"]).to_numpy()[segment].astype(np.int64) - 1
+        row = first + np.searchsorted(last, segment, "right")
+        found.append((np.full(len(segment), number, np.int16), row, targets))
     columns = (np.concatenate(part) for part in zip(*found, strict=True))
     table = pa.table(dict(zip(("phase", "row", "targets"), columns, strict=True)))
     return table.filter(pc.greater(table["targets"], 0)).sort_by([("phase", "ascending"), ("row", "ascending")])
@@ -92,7 +96,7 @@ def materialise(store: Store, folder: str) -> None:
     Each token file is opened once per row file that names it; on an object store it is then read whole."""
     if store.exists(f"{folder}/tokens.json"):
         return
-    plan = read_json(store, f"{folder}/plan.json")
+    plan = read_plan(store, folder)
     written = Folder(store, folder)
     for name in (name for name in plan["content"] if name.startswith("rows-")):
         rows = _rows(store, folder, plan, name)

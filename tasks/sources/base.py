@@ -20,6 +20,7 @@ from tasks.sources.compression import WINDOW
 from tasks.sources.files import File, Listing
 from tasks.sources.names import Noted
 from tasks.sources.records import Found, Records
+from tasks.sources.taken_down import TakenDown
 
 __all__ = ["Found", "InputShard", "Part", "Read", "Reader", "Records", "grouped", "ranged"]
 
@@ -68,6 +69,8 @@ class Reader(Fingerprinted):
 
     knows: ClassVar[tuple[str, ...]] = ("url", "host", "file", "offset", "length", "payload", *RAW)
     """Columns of its records beside the source's own: of PLACE and RECORD."""
+    taken_down: TakenDown | None = None
+    """What was taken down from the store, which a record is held against before it becomes a document."""
     extracts: ClassVar[bool] = False
     """Whether making a document takes an extraction, which is worth to be taken over."""
 
@@ -117,8 +120,11 @@ class Reader(Fingerprinted):
     def records(self, earlier: pa.Table | None = None) -> Records:
         """What takes the records of a shard."""
         if self.admission:
-            return Admitted(self.source, self.writes, self.admission, earlier)
-        return Records(self.source, self.writes, earlier)
+            found: Records = Admitted(self.source, self.writes, self.admission, earlier)
+        else:
+            found = Records(self.source, self.writes, earlier)
+        found.taken_down = self.taken_down
+        return found
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The source's own columns of a record; null where a value is not of its type."""

@@ -13,7 +13,9 @@ import pyarrow as pa
 
 from tasks.engine.reading import EXTRACTED, Part, Read, SourceError
 from tasks.engine.stage import DOCUMENTS
+from tasks.engine.takedowns import REASON, TAKEN_DOWN
 from tasks.sources.refused import Refused
+from tasks.sources.taken_down import TakenDown
 from tasks.sources.text import line, normalise
 
 LARGEST = 2**31 - 1
@@ -49,6 +51,9 @@ class Found:
 
 class Records:
     """The records of one shard on their way: each becomes a document, or is dropped or quarantined for a reason."""
+
+    taken_down: TakenDown | None = None
+    """What was taken down from the store; None where nothing was."""
 
     def __init__(self, source: str, schema: pa.Schema = DOCUMENTS, earlier: pa.Table | None = None) -> None:
         """`schema`: DOCUMENTS, and the source's own columns. `earlier`: documents of records among these, of which `id`
@@ -115,19 +120,21 @@ class Records:
             self._files.setdefault(part.key, Counter())[reason] += 1
 
     def keep(self, part: Part, offset: int, length: int, payload: bytes, kind: str, text: str, **more: Any) -> None:
-        """Make a document of a record, or drop it as `no_text`. `payload` is as stored.
+        """Make a document of a record, or drop it: as `no_text`, or as `takedown`. `payload` is as stored.
 
         `more` may give `url`, `title`, `date`, `author`, `site`, `own` (the source's own columns) and `index`, the
         place of the record among those that share its offset. Key, offset and index name a record within its source
         however the source is cut into shards, so no two documents have one id. Raises SourceError where the shard has
         more text, addresses and values of its own than `LARGEST`.
         """
-        text = normalise(text)
+        text, url, name = normalise(text), more.pop("url", None), self._id(part, offset, more.pop("index", 0))
+        if self.taken_down and name in self.taken_down.ids:
+            return self._tombstone(name, part, offset, length)
         if not text:
-            self.drop("no_text", part, offset, length, more.get("url"))
-            return
-        # As strings they would take up to four times as much memory.
-        encoded, url = text.encode(), more.pop("url", None)
+            return self.drop("no_text", part, offset, length, url)
+        encoded = text.encode()  # as strings they would take up to four times as much memory
+        if self.taken_down and (self.taken_down.names(url) or self.taken_down.has(encoded)):
+            return self.drop(REASON, part, offset, length, url)
         url = url if url is None else url.encode()
         size, own = self._size, more.pop("own", {})
         self._size += len(encoded) + len(url or b"")
@@ -138,11 +145,10 @@ class Records:
                 "cut it into files of some 100 MB (a compressed file is never split), or set a smaller `shard`"
             )
         self._in += 1
-        index = more.pop("index", 0)
         names = {name: line(more.get(name)) for name in ("title", "author", "site")}
         self._rows.append(
             {
-                "id": self._id(part, offset, index),
+                "id": name,
                 "source": self.source,
                 "url": url,
                 "text": encoded,
@@ -158,6 +164,12 @@ class Records:
         )
         if self._size // _BATCH > size // _BATCH:
             self._gather()
+
+    def _tombstone(self, name: bytes, part: Part, offset: int, length: int) -> None:
+        """The row that is left of a document that was taken down: so no other one of its shard moves."""
+        self._in += 1
+        place = {"id": name, "source": self.source, "file": part.key, "offset": offset, "length": length}
+        self._rows.append(place | {"text": b"", "kind": TAKEN_DOWN})
 
     def extracted(self, found: Found) -> dict[str, Any] | None:
         """What was extracted of a record, where that is known."""

@@ -75,7 +75,7 @@ class Listed:
         self.phrases: set[int] = set()
         """Numbers of words that lines of a list of words have."""
         self._keys: Callable[[str], list[str]] = {
-            "domains": _domains,
+            "domains": domains,
             "urls": lambda url: [address(url)],
             "words": self._runs,
         }[settings.kind]
@@ -145,7 +145,7 @@ class Listed:
         ]
 
 
-def _domains(url: str) -> list[str]:
+def domains(url: str) -> list[str]:
     """A host and the domains above it."""
     labels = split(url)[0].split(".")[-_LABELS:]
     return [".".join(labels[start:]) for start in range(len(labels))]

@@ -145,7 +145,7 @@ def test_rows_are_found_in_every_file_of_a_plan_as_they_are_read(trained: Any) -
         for row in read
         if (row["file"], row["position"]) == (some["file"], some["position"]) and row["length"] > 1
     ]
-    found = rows_of(run.store, run.record["plan"], some["file"], some["position"]).to_pylist()
+    found = rows_of(run.store, run.record["plan"], {some["file"]: [some["position"]]}).to_pylist()
     assert [(row["row"], row["targets"]) for row in found if row["phase"] == 0] == expected
 
 

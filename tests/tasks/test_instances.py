@@ -87,13 +87,13 @@ def test_later_stages_read_the_rewritten_text(scored: Any) -> None:
 
 def test_renaming_a_stage_computes_nothing(scored: Any) -> None:
     spec, run = scored
-    pins = run.store.json(run.pipeline.pins.path)
+    pins = run.store.walk("pins")
     text = spec.read_text()
     renamed = spec.with_name("renamed.yaml")
     renamed.write_text(text.replace("clean", "tidy"))
     again = whole.go(renamed, until="clusters")
     assert set(whole.states(again).values()) == {"cached"}
-    assert run.store.json(run.pipeline.pins.path) == pins
+    assert run.store.walk("pins") == pins
 
 
 def test_a_text_that_rewriting_empties_is_dropped_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

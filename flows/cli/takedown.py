@@ -1,0 +1,57 @@
+"""`sluice takedown`: documents out of the corpus, and out of the store."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.cli.command import cli, of_spec, print_json
+
+if TYPE_CHECKING:
+    from flows.run import Run
+
+
+@cli.command()
+@of_spec
+@click.option("--url", "urls", multiple=True, metavar="URL", help="The document at this address.")
+@click.option("--domain", "domains", multiple=True, metavar="DOMAIN", help="All of this domain, and of those below it.")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="The document of this id: 32 hexadecimal digits.")
+@click.option("--list", "lists", multiple=True, metavar="FILE", help="A file of URLs, domains and ids, one a line.")
+@click.option("--only", is_flag=True, help="Leave near-copies where they are.")
+@click.option("--yes", is_flag=True, help="Do it.")
+def takedown(
+    current: Run,
+    urls: tuple[str, ...],
+    domains: tuple[str, ...],
+    ids: tuple[str, ...],
+    lists: tuple[str, ...],
+    only: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Take documents down: without --yes, say which would go and what was made with them; with it, purge them.
+
+    Text and tokens of these documents, and of what is in their clusters of duplicates, leave every file of the store,
+    of all its lineages; an empty row stays in the place of each. What later crawls bring of it is refused, with the
+    reason `takedown`. `sluice run SPEC` then makes a version without them. Checkpoints, exports and pins that were made
+    with them are named: they are yours to remove or to keep. One that was stopped goes on by `sluice takedown SPEC
+    --yes`. While a run is working on the store, --yes is refused. Such as:
+
+    \b
+    sluice takedown SPEC --url https://example.org/page
+    sluice takedown SPEC --domain example.org --list requests.txt --yes
+    """
+    from flows import takedown as takedowns
+    from flows import terminal
+    from tasks.engine import garbage_collection
+
+    with garbage_collection.alone(current.store) if yes else nullcontext():
+        asked = takedowns.asked(urls, domains, ids, lists, only)
+        with terminal.progress("files of documents looked through") as progress:
+            found = takedowns.take_down(current.reloaded(), asked, yes, progress)
+    if as_json:
+        print_json(found)
+    else:
+        terminal.takedown(found)

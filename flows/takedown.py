@@ -1,0 +1,342 @@
+"""`sluice takedown`: documents leave the corpus, and every file of the store that holds them.
+
+First what goes is found, and nothing is changed: documents of every lineage by address, domain or id, and of this one
+those that are in their clusters of duplicates; and what was made with them: trainings with their checkpoints, exports,
+pins, versions. Then the takedown is committed, which readers know from then on, and then the store is purged. One that
+was stopped goes on by the same command; it ends as if it had not been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_specs.load import SpecError
+from flows import exported, lineage
+from flows.run import Run
+from tasks.decision.held_out import without_texts
+from tasks.engine import purge, worker
+from tasks.engine.near_copies import in_clusters
+from tasks.engine.outputs import token_files
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.snapshot import Snapshot
+from tasks.engine.stage import Estimator
+from tasks.engine.takedowns import TAKEN_DOWN, Takedown, Takedowns, text_digest
+from tasks.engine.versions import Versions
+from tasks.planning.files import purge_plan
+from tasks.sources import SourceError
+from tasks.sources.taken_down import TakenDown
+from tasks.sources.url_lists import address, split
+from tasks.storage import columns
+from tasks.storage.columns import Recorded
+from tasks.storage.manifest import Manifest
+from tasks.storage.pins import Pins, forget_copy, learned_digest
+from tasks.storage.store import Store, StoreError
+from training import checkpoint
+
+_ID = re.compile("[0-9a-fA-F]{32}")
+Progress = Callable[[int, int], None]
+"""Called with files done and files in all."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be taken down."""
+
+    urls: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    """Whole ids, hexadecimal."""
+    only: bool = False
+    """Whether near-copies stay."""
+
+    def json(self) -> dict[str, Any]:
+        return {"urls": [*self.urls], "domains": [*self.domains], "ids": [*self.ids], "only": self.only}
+
+    def known(self, before: Takedowns) -> bool:
+        """Whether all of it stands in takedowns already."""
+        ids = {found for each in before.all for found in (*each["asked"]["ids"], *each["ids"])}
+        return (
+            {*self.urls} <= {*before.named("urls")}
+            and {*self.domains} <= {*before.named("domains")}
+            and {*self.ids} <= ids
+        )
+
+
+@dataclass
+class Found:
+    """What goes."""
+
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By id: "source", "url", "why" (asked or near-copy)."""
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    """By the path of the documents."""
+    texts: set[str] = field(default_factory=set)
+    shards: dict[str, list[int]] = field(default_factory=dict)
+    """The same rows by the digest of their shard's ids."""
+
+
+def find(run: Run, asked: Asked, progress: Progress = lambda *_: None) -> Found:
+    """The documents that go. Raises StageError where near-copies are to go, and duplicates are not computed."""
+    found = Found()
+    given = TakenDown(map(bytes.fromhex, asked.ids), asked.urls, asked.domains)
+    _add(run.store, given, found, "asked", progress)
+    if found.documents:
+        ids = {*map(bytes.fromhex, found.documents)}
+        # Also where the same documents were extracted otherwise, and have no address.
+        everything = ids if asked.only else ids | in_clusters(_corpus(run), ids)
+        _add(run.store, TakenDown(everything), found, "near-copy", progress)
+    return found
+
+
+def _corpus(run: Run) -> Pipeline | Snapshot:
+    """The corpus as it stands, or, where its sources cannot be listed now, its newest version."""
+    try:
+        if "documents" not in run.pipeline.outputs:
+            run.resolve()
+    except SourceError:
+        lineage = Versions(run.store, run.spec.name)
+        if facts := lineage.newest():
+            return Snapshot(lineage, facts)
+        raise
+    return run.pipeline
+
+
+def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progress) -> None:
+    """Add documents that are named to what was found, of every folder of documents."""
+    files = [*_documents(store)]
+    for number, (path, recorded) in enumerate(files, 1):
+        table = columns.read(store, path, ["id", "source", "url", "kind"], recorded)
+        ids, urls = table["id"].to_pylist(), table["url"].to_pylist()
+        left = pc.not_equal(table["kind"], TAKEN_DOWN).to_pylist()
+        rows = [
+            row
+            for row, (name, url, stands) in enumerate(zip(ids, urls, left, strict=True))
+            if stands and (name in named.ids or named.names(url))
+        ]
+        if rows:
+            known = {*found.rows.get(path, ())}
+            found.rows[path] = found.shards[str(recorded.ids)] = sorted(known | {*rows})
+            texts = columns.read(store, path, ["text"], recorded)["text"].take(pa.array(rows)).to_pylist()
+            found.texts |= {text_digest(text.encode()) for text in texts}
+            sources = table["source"].take(pa.array(rows)).to_pylist()
+            for row, source in zip(rows, sources, strict=True):
+                facts = {"source": source, "url": urls[row], "why": why}
+                found.documents.setdefault(ids[row].hex(), facts)
+        progress(number, len(files))
+
+
+def _documents(store: Store) -> Iterator[tuple[str, Recorded]]:
+    """The documents of every source and fingerprint: path, and what is known of the file."""
+    for name in store.folders("documents"):
+        folder = f"documents/{name}"
+        latest = {entry["key"]: entry for entry in Manifest(store, folder).entries()}
+        for key, entry in latest.items():
+            if "columns" in entry:
+                recorded = Recorded(entry["ids"], entry.get("checksum", ""), entry["columns"])
+                yield f"{folder}/{key}.parquet", recorded
+
+
+# -- what was made with them -------------------------------------------------------------------------------------------
+
+
+def named(run: Run, found: Found) -> dict[str, Any]:
+    """What was learned from documents that go, holds them or shows them: "trainings", "exports", "pins", "versions"."""
+    store = run.store
+    files = token_files(store, found.shards)
+    read = {path: found.shards[ids] for ids, paths in files.items() for path in paths}
+    lineages = {name: Versions(store, name) for name in store.folders("versions")}
+    versions = {name: [*each.naming(found.rows.keys())] for name, each in lineages.items()}
+    return {
+        "trainings": [facts for name in _trainings(store) if (facts := _training(run, name, read))],
+        "exports": exported.holding(store, versions, found.rows.keys()),
+        "pins": _pins(run, found),
+        "versions": {name: numbers for name, numbers in versions.items() if numbers},
+    }
+
+
+def _trainings(store: Store) -> list[str]:
+    """Every folder of a training, also of one of which nothing says what it was begun with."""
+    return [name for name in store.folders("runs") if name != "records"]
+
+
+def _training(run: Run, name: str, read: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
+    """How a training used documents; None where it did not. Of one that cannot be looked into, that it may have."""
+    try:
+        used = lineage.use(run, name, read)
+    except (StoreError, ValueError, RuntimeError) as error:
+        return {"run": name, "unknown": str(error), "checkpoints": checkpoint.steps(run.store, name)}
+    steps = [each["step"] for each in used["steps"]]
+    if not steps:
+        return {"run": name, "steps": 0, "checkpoints": [], "evaluated": True} if used["held_out"] else None
+    seen = sorted(step for step in checkpoint.steps(run.store, name) if step >= steps[0])
+    return {
+        "run": name,
+        "steps": len(steps),
+        "first_step": steps[0],
+        "tokens": used["tokens"],
+        "checkpoints": [checkpoint.path_of(name, step) for step in seen],
+        "exported": f"runs/{name}/export" if run.store.list(f"runs/{name}/export") else None,
+        "evaluated": used["held_out"],
+    }
+
+
+def _pins(run: Run, found: Found) -> dict[str, int | None]:
+    """What is pinned -> how many of the documents it was learned from, by the settings of now; None where the columns
+    that would tell are not computed."""
+    pipeline = _corpus(run)
+    result: dict[str, int | None] = {}
+    if not isinstance(pipeline, Pipeline):
+        return {name: None for name, pins in run.pipeline.pins.history.items() if "path" in pins[-1] and found.rows}
+    for node in pipeline.nodes:
+        learned = node.stage
+        if not isinstance(learned, Estimator) or not pipeline.pins.get(learned.label):
+            continue
+        names = pipeline.columns_read(learned, learned.inputs)
+        ready = dict(pipeline.files(names)) if _computed(pipeline, names) else {}
+        count, missing = 0, False
+        for place, path in enumerate(map(pipeline.outputs["documents"].path, range(len(pipeline.shards)))):
+            if path not in found.rows:
+                continue
+            if place not in ready:
+                missing = True
+                continue
+            job = pipeline.job(learned, "sample", "", "", place, learned.inputs)
+            table = worker.read(pipeline.store, job.inputs, job.ids, job.rows, job.recorded)
+            count += worker.sampled(learned, table.take(pa.array(found.rows[path]))).num_rows
+        if count or missing:
+            result[learned.label] = None if missing else count
+    return result
+
+
+def _computed(pipeline: Pipeline, names: Sequence[str]) -> bool:
+    return all(pipeline.provider.get(name) in pipeline.outputs for name in names)
+
+
+# -- doing it ----------------------------------------------------------------------------------------------------------
+
+
+def _facts(run: Run, asked: Asked, found: Found) -> Takedown:
+    """What is committed of a takedown."""
+    return {
+        "spec": run.spec.name,
+        "asked": asked.json(),
+        "ids": sorted(found.documents),
+        "urls": sorted({each["url"] for each in found.documents.values() if each["url"]}),
+        "texts": [] if asked.only else sorted(found.texts),
+        "documents": found.rows,
+        "named": named(run, found),
+    }
+
+
+def finish(store: Store, takedown: Takedown) -> None:
+    """Purge the store of what a takedown names, wherever that stands, and end it."""
+    number, rows = takedown["takedown"], takedown["documents"]
+    ids = frozenset(map(bytes.fromhex, takedown["ids"]))
+    shards = purge.documents(store, rows)
+    files = purge.tokens(store, shards)
+    for name in store.folders("plans"):
+        if store.exists(f"plans/{name}/plan.json"):
+            purge_plan(store, f"plans/{name}", number, files)
+    _held_out(store, ids, number)
+    purge.derived(store, shards)
+    for name, versions in takedown["named"]["versions"].items():
+        for version in versions:
+            Versions(store, name).purge(version, number)
+    exported.remove_inside(store, takedown["named"]["exports"])
+    Takedowns(store).end(takedown)
+
+
+def _held_out(store: Store, ids: Collection[bytes], takedown: int) -> None:
+    """Take texts out of the tables of held-out documents: the newest of each lineage is pinned again without them, and
+    nothing that was learned before moves; older ones go, with the copies that this machine has of those of an object
+    store."""
+    current = set()
+    for lineage_name in Pins.lineages(store):
+        pins = Pins(store, lineage_name)
+        pin = pins.get("held_out")
+        if pin is None:
+            continue
+        data = without_texts(store.read(pin["path"]), ids)
+        if data is not None:
+            digest = hashlib.sha256(data).hexdigest()
+            pin = pin | {"path": f"models/held_out/{digest[:32]}.arrow", "sha256": digest, "was": learned_digest(pin)}
+            store.commit(pin["path"], data)
+            pins.set("held_out", pin | {"run": f"takedown {takedown}"})
+        current.add(pin["path"])
+        for old in pins.history["held_out"]:
+            if old["sha256"] != pin["sha256"]:
+                forget_copy(old["path"], old["sha256"])
+    for path in (f"models/held_out/{name}" for name in store.list("models/held_out") if name.endswith(".arrow")):
+        if path not in current and without_texts(store.read(path), ids) is not None:
+            store.remove(path)
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def asked(
+    urls: Sequence[str], domains: Sequence[str], ids: Sequence[str], lists: Sequence[str], only: bool
+) -> Asked | None:
+    """What a command names; None where it names nothing. Raises SpecError for what is no id, URL or domain."""
+    found: dict[str, list[str]] = {"urls": [*urls], "domains": [*domains], "ids": [each.lower() for each in ids]}
+    for name in lists:
+        try:
+            lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpecError([f"--list: {name} cannot be read: {error}"]) from None
+        for line in (line.strip() for line in lines):
+            if line and not line.startswith("#"):
+                kind = "ids" if _ID.fullmatch(line) else "urls" if "/" in line else "domains"
+                found[kind].append(line.lower() if kind == "ids" else line)
+    if wrong := [each for each in found["ids"] if not _ID.fullmatch(each)]:
+        raise SpecError([f"--id: {wrong[0]!r} is no whole id: 32 hexadecimal digits, as `sluice inspect` shows them"])
+    parts = [split(each.removeprefix("*.").removeprefix(".")) for each in found["domains"]]
+    if wrong := [each for each, (host, rest) in zip(found["domains"], parts, strict=True) if "." not in host or rest]:
+        raise SpecError([f"--domain: {wrong[0]!r} is no domain, such as example.org; an address is taken by --url"])
+    found["domains"] = [host for host, _ in parts]
+    if wrong := [each for each in found["urls"] if "." not in address(each)]:
+        raise SpecError([f"--url: {wrong[0]!r} is no address"])
+    if not any(found.values()):
+        return None
+    given, hosts, names = (tuple(sorted({*found[kind]})) for kind in ("urls", "domains", "ids"))
+    return Asked(given, hosts, names, only)
+
+
+def take_down(run: Run, wanted: Asked | None, yes: bool, progress: Progress = lambda *_: None) -> dict[str, Any]:
+    """What is asked for, said or, with `yes`, done; first a takedown that was stopped is gone on with. Raises SpecError
+    where there is nothing to do."""
+    takedowns = run.takedowns
+    pending = takedowns.pending
+    if pending and not yes:
+        takedowns.settled()
+    if pending:
+        finish(run.store, pending)
+        if wanted is None or wanted.known(takedowns):
+            return _answer(pending, "ended")
+        run = run.reloaded()
+    if wanted is None:
+        raise SpecError(["takedown: name what goes: --url, --domain, --id or --list"])
+    found = find(run, wanted, progress)
+    if not found.documents and wanted.known(run.takedowns):
+        return _answer(_facts(run, wanted, found) | {"takedown": None, "time": None}, "known")
+    if not yes:
+        return _answer(_facts(run, wanted, found) | {"takedown": None, "time": None}, "found", found)
+    begun = Takedowns(run.store).begin(_facts(run, wanted, found))
+    finish(run.store, begun)
+    return _answer(begun, "ended", found)
+
+
+def _answer(facts: Takedown, state: str, found: Found | None = None) -> dict[str, Any]:
+    """What is said: "state" is found (nothing was changed), ended, or known (all of it was taken down before)."""
+    named = ("takedown", "time", "asked", "named")
+    answer = {"state": state, **{name: facts[name] for name in named}, "count": len(facts["ids"])}
+    documents = found.documents if found else {each: {} for each in facts["ids"]}
+    return answer | {"documents": [{"id": name, **about} for name, about in sorted(documents.items())]}

@@ -1,0 +1,69 @@
+"""The near-copies of documents: what is in their clusters of duplicates, as the columns say that stages wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tasks.arrays.addresses import U64, arrays
+from tasks.arrays.groups import I64, explode
+from tasks.arrays.hashing import seeded_hash
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.runner import StageError
+from tasks.engine.snapshot import Snapshot
+from tasks.engine.views import views
+from tasks.storage.manifest import MISSING
+
+_EVIDENCE = ("copy_of", "alike", "cluster")
+
+
+def in_clusters(pipeline: Pipeline | Snapshot, ids: Collection[bytes]) -> set[bytes]:
+    """The ids of documents that copies and verified pairs connect with some, directly or through others; those
+    themselves included. Raises StageError where duplicates are not computed for all documents."""
+    for name in _EVIDENCE:
+        provider = pipeline.provider.get(name)
+        if provider is None or (pipeline.outputs[provider].index.state == MISSING).any():
+            raise StageError(
+                "takedown: near-copies are not known before duplicates are computed for all documents: `sluice run "
+                "SPEC --until clusters` first; or leave near-copies where they are (`--only`)"
+            )
+    corpus = views(pipeline)["corpus"]
+    found = {each.hex() for each in ids}
+    known, clusters = np.empty(0, np.uint64), np.empty(0, np.uint64)
+    while True:
+        before = len(found), len(known), len(clusters)
+        for _, table in corpus.scan(("id", "shard", "position", *_EVIDENCE)):
+            row, alike = _partners(table["alike"])
+            copied, original = _partners(table["copy_of"])
+            own = _addresses(*arrays(table, "shard", "position"))
+            cluster = pc.fill_null(table["cluster"], 0).to_numpy()
+            mine = pc.is_in(table["id"], pa.array(sorted(found), pa.string())).to_numpy()
+            mine |= np.isin(own, known) | (np.isin(cluster, clusters) & table["cluster"].is_valid().to_numpy())
+            mine[row[np.isin(alike, known)]] = True
+            mine[copied[np.isin(original, known)]] = True
+            if mine.any():
+                found.update(table["id"].filter(pa.array(mine)).to_pylist())
+                known = np.unique(np.concatenate([known, own[mine], alike[mine[row]], original[mine[copied]]]))
+                in_one = mine & table["cluster"].is_valid().to_numpy()
+                clusters = np.unique(np.concatenate([clusters, cluster[in_one]]))
+        if before == (len(found), len(known), len(clusters)):
+            return {bytes.fromhex(each) for each in found}
+
+
+def _partners(column: pa.ChunkedArray) -> tuple[I64, U64]:
+    """Addresses, or lists of them -> (the row of each, its address as a number)."""
+    if pa.types.is_struct(column.type):
+        row = np.flatnonzero(column.is_valid().to_numpy())
+        found = column.combine_chunks().take(pa.array(row))
+    else:
+        row, found = explode(column)
+    return row, _addresses(*(pc.struct_field(found, name).to_numpy() for name in ("shard", "position")))
+
+
+def _addresses(shard: U64, position: NDArray[np.uint32]) -> U64:
+    """Addresses as numbers of 64 bits."""
+    return shard + seeded_hash(position.astype(np.uint64), "position")

@@ -1,0 +1,169 @@
+"""Purging documents that were taken down from the files that hold them: the one case in which a document changes.
+
+Of a document a row is left, with its id and its place in the source: no row of its shard moves, so addresses of all
+others hold. Its file keeps its name, which says from what it was read; what its manifest says of the values is written
+anew, so that every read of it verifies. What stages made of such a shard has other keys from then on: it is removed,
+with the samples and shuffles that hold parts of it, and the next run makes it again of what is left. Tokens alone stay,
+written over with zeros, as the rows of run plans are counted in them.
+
+All of it can be stopped anywhere and done again: entries go before their files change, and come after; a file that no
+entry speaks of is known by its footer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.engine.pipeline import STAGING
+from tasks.engine.takedowns import TAKEN_DOWN
+from tasks.storage import columns
+from tasks.storage.manifest import Entry, Manifest
+from tasks.storage.store import DamagedError, Store
+
+Rows = Mapping[str, Sequence[int]]
+"""The digest of a shard's ids, or the path of its documents -> rows that go."""
+
+_AT_ONCE = 4
+"""Files that are written at a time."""
+_STAYS = frozenset({"id", "source", "file", "offset", "length"})
+_LEFT = {"text": "", "kind": TAKEN_DOWN}
+_DATA = (".parquet", ".arrow")
+
+
+def documents(store: Store, rows: Rows) -> dict[str, Sequence[int]]:
+    """Leave of documents, by the path of their file, a row alone; the same rows by the digest of their shard's ids.
+    Raises DamagedError where a file is not what was written."""
+    found: dict[str, Sequence[int]] = {}
+    for folder, paths in _by_folder(rows).items():
+        made = _rewritten(store, folder, {path: rows[path] for path in paths}, _emptied)
+        found |= {str(entry["ids"]): rows[path] for path, entry in made.items()}
+    return found
+
+
+def _emptied(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Documents, of which those of some rows have an id and a place alone."""
+    mask = _mask(table, rows)
+    emptied = {
+        name: table[name] if name in _STAYS else pc.if_else(mask, pa.scalar(_LEFT.get(name), kind), table[name])
+        for name, kind in zip(table.column_names, table.schema.types, strict=True)
+    }
+    return pa.table(emptied, table.schema).combine_chunks()
+
+
+def tokens(store: Store, rows: Rows) -> list[str]:
+    """Write zeros over the tokens of documents, by the digest of their shard's ids; the paths of their shards' token
+    files. How many they were stays, so that offsets hold. What is damaged goes: whose tokens it holds is not known."""
+    found: list[str] = []
+    for folder in _below(store, "tokens"):
+        live = _live(store, folder)
+        mine: dict[str, Sequence[int]] = {}
+        for path in _data(store, folder):
+            if live.get(_key(path), {"ids": None})["ids"] not in {None, *rows}:
+                continue
+            try:
+                ids = columns.recovered(store, path)["ids"]
+            except DamagedError:
+                Manifest(store, folder).append([{"key": _key(path), "removed": True}])
+                store.remove(path)
+                continue
+            if ids in rows:
+                mine[path] = rows[ids]
+        _rewritten(store, folder, mine, _zeroed)
+        found += mine
+    return found
+
+
+def _zeroed(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Lists of tokens, those of some rows nothing but zeros."""
+    [name] = table.column_names
+    column = table[name].combine_chunks()
+    offsets, values = column.offsets.to_numpy(), column.values.to_numpy().copy()
+    for row in rows.tolist():
+        values[offsets[row] : offsets[row + 1]] = 0
+    made = pa.ListArray.from_arrays(column.offsets, pa.array(values), mask=column.is_null())
+    return pa.table([made.cast(column.type)], table.schema)
+
+
+def derived(store: Store, shards: Collection[str]) -> None:
+    """Remove what stages made of shards, by the digest of their ids: columns, samples, shuffles. A file of which no
+    entry speaks goes, too, since whoever wrote it was killed."""
+    store.remove(*store.walk(STAGING.rstrip("/")), *store.leftovers())
+    samples = [top for model in _below(store, "models") for top in _below(store, model) if "/samples@" in top]
+    for top in (*_below(store, "columns"), *samples):
+        files: dict[str, list[str]] = {top: []}
+        for path in store.walk(top):
+            folder, _, name = path.rpartition("/")
+            if not folder.endswith("/manifest"):
+                files.setdefault(folder, []).extend([path] if name != "recipe.json" else [])
+        live = {folder: _live(store, folder) for folder in files}
+        ids = {folder: {entry["ids"] for entry in entries.values()} for folder, entries in live.items()}
+        touched = any(not found.isdisjoint(shards) for found in ids.values())
+        # What holds rows of many shards goes first: that others are touched tells that it is.
+        for folder in sorted(files, key=lambda folder: (bool(ids[folder] - {None}), folder == top)):
+            gone = {
+                key
+                for key, entry in live[folder].items()
+                if entry["ids"] in shards or (touched and entry["ids"] is None)
+            }
+            if gone:
+                Manifest(store, folder).append([{"key": key, "removed": True} for key in sorted(gone)], whole=True)
+            store.remove(*(path for path in files[folder] if _key(path) not in live[folder].keys() - gone))
+
+
+def _below(store: Store, folder: str) -> list[str]:
+    return [f"{folder}/{name}" for name in store.folders(folder) if name != "manifest"]
+
+
+def _live(store: Store, folder: str) -> dict[str, Entry]:
+    """What a manifest says of each key that it has not taken out."""
+    latest = {entry["key"]: entry for entry in Manifest(store, folder).entries()}
+    return {key: {"ids": None, **entry} for key, entry in latest.items() if not entry.get("removed")}
+
+
+def _rewritten(
+    store: Store, folder: str, rows: Rows, change: Callable[[pa.Table, np.ndarray], pa.Table]
+) -> dict[str, Entry]:
+    """Change rows of files, by path, in their place; what their manifest then says of each."""
+    manifest, live = Manifest(store, folder), _live(store, folder)
+    manifest.append([{"key": key, "removed": True} for key in map(_key, rows) if key in live])
+
+    def rewritten(path: str) -> Entry:
+        entry = columns.recovered(store, path)
+        before = columns.read(store, path)
+        after = change(before, np.array(rows[path], np.int64))
+        if after.equals(before):
+            return entry
+        told = {key: value for key, value in entry.items() if key not in ("bytes", "checksum")}
+        told["columns"] = columns.digests(after)
+        return told | columns.write(store, path, after, told, once=False)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = dict(zip(rows, pool.map(rewritten, rows), strict=True))
+    manifest.append([*found.values()], whole=True)
+    return found
+
+
+def _mask(table: pa.Table, rows: np.ndarray) -> pa.Array:
+    found = np.zeros(table.num_rows, bool)
+    found[rows] = True
+    return pa.array(found)
+
+
+def _data(store: Store, folder: str) -> list[str]:
+    return [f"{folder}/{name}" for name in store.list(folder) if name.endswith(_DATA)]
+
+
+def _key(path: str) -> str:
+    return path.rpartition("/")[2].partition(".")[0]
+
+
+def _by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for path in sorted(paths):
+        found.setdefault(path.rpartition("/")[0], []).append(path)
+    return found

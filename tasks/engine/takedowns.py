@@ -1,0 +1,95 @@
+"""The takedowns of a store: `takedowns/000001.json` and on, each what was asked for and what went.
+
+One counts from the moment its file is there: readers refuse what it names, in every lineage of the store, for ever. It
+has ended once what it names is purged (`tasks.engine.purge`); until then no run goes on. Addresses and domains stand
+here as they were given, since later crawls are held against them; of texts there are digests alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.storage.checksums import sealed
+from tasks.storage.store import Store, StoreError
+
+REASON = "takedown"
+"""What the ledger calls it."""
+TAKEN_DOWN = "taken_down"
+"""The `kind` of the row that is left of a document: its id and its place in the source stay, nothing else does."""
+_FOLDER = "takedowns"
+
+Takedown = dict[str, Any]
+"""{"takedown": number, "time", "spec", "asked": {"urls", "domains", "ids", "only"}, "ids" (of all documents that go),
+"urls" and "texts" (digests) that later crawls are held against beside what was asked for, "documents" {path: rows},
+"named" (what was learned from them, holds or shows them), "ended"}."""
+
+
+class PendingError(StoreError):
+    """A takedown was begun and has not ended; the message says what to do."""
+
+
+class Takedowns:
+    """The takedowns of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        paths = [f"{_FOLDER}/{name}" for name in store.list(_FOLDER) if name.endswith(".json")]
+        self.all: list[Takedown] = list(store.json_each(paths))
+        """Oldest first."""
+
+    def __bool__(self) -> bool:
+        return bool(self.all)
+
+    @property
+    def ids(self) -> frozenset[bytes]:
+        """Ids of the documents of which a row alone is left."""
+        return frozenset(bytes.fromhex(found) for each in self.all for found in each["ids"])
+
+    def named(self, name: str) -> Iterator[str]:
+        """All `urls`, `domains` or `texts` that later crawls are held against."""
+        for each in self.all:
+            yield from each["asked"].get(name, ())
+            yield from each.get(name, ())
+
+    @property
+    def pending(self) -> Takedown | None:
+        """The takedown that was begun and has not ended; there is one at most, the newest."""
+        return self.all[-1] if self.all and not self.all[-1]["ended"] else None
+
+    def settled(self) -> None:
+        """Raises PendingError where a takedown has not ended."""
+        if found := self.pending:
+            raise PendingError(
+                f"takedown {found['takedown']} of {self.store.url} was begun and has not ended: "
+                "`sluice takedown SPEC --yes` goes on with it"
+            )
+
+    def begin(self, facts: Takedown) -> Takedown:
+        """Commit a takedown under the next number; from here on it counts. Raises StoreError where another has been
+        begun meanwhile."""
+        number = len(self.all) + 1
+        found = {"takedown": number, "time": datetime.now(UTC).isoformat(timespec="seconds"), **facts, "ended": False}
+        if not self.store.create(self._path(number), sealed(found, self._path(number))):
+            raise StoreError(f"another takedown of {self.store.url} has been begun meanwhile: run again")
+        self.all.append(found)
+        return found
+
+    def end(self, found: Takedown) -> None:
+        """Note that all that a takedown names is purged."""
+        found["ended"] = True
+        self.store.commit_json(self._path(found["takedown"]), found)
+
+    def of(self, document: str) -> Takedown | None:
+        """The takedown that a document went with, by its id."""
+        return next((each for each in self.all if document in each["ids"]), None)
+
+    def _path(self, number: int) -> str:
+        return f"{_FOLDER}/{number:06d}.json"
+
+
+def text_digest(text: bytes) -> str:
+    """What tells a text that was taken down, where another address has it."""
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -1,0 +1,529 @@
+"""Takedowns: documents leave the corpus, and every file of the store that holds them, for ever."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import subprocess
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch.distributed as dist
+import zstandard
+
+from flows import takedown
+from flows.run import Run
+from tasks.dedup import minhash
+from tasks.engine.takedowns import PendingError, Takedowns
+from tasks.planning.trace import row_documents
+from tasks.storage.pins import learned_digest
+from tasks.storage.store import Store
+from tests import small, whole
+from tests.commands import ask, told
+from training import checkpoint, log, loop
+from training.rows import PlanError
+
+SECRET = "https://secret.example.net/page"
+MIRROR = "https://mirror.example.com/page"
+HOUSE = "https://www.house.example.org/"
+WORDS = ("zanquibal", "vortexine", "plumbertz", "quixandra")
+"""Words that no other document has."""
+SETTINGS = (
+    "training.steps=6",
+    "training.workers=1",
+    "training.precision=fp32",
+    "training.evaluate.every=0",
+    "training.checkpoint.every=2",
+    "training.checkpoint.keep=3",
+)
+
+
+def secret(word: str, seed: int) -> str:
+    """An English text with a word of its own in every line."""
+    lines = small.english(random.Random(seed), 60).split("\n")
+    return "\n".join(f"The {word} of the {line.lower()}" for line in lines)
+
+
+def rows() -> list[dict[str, str]]:
+    """A page, its near-copy and its copy elsewhere, two pages of one house, and one that is like none."""
+    page = secret(WORDS[0], 1)
+    return [
+        {"text": page, "url": SECRET},
+        {"text": page + "\nSeen on a mirror.", "url": MIRROR},
+        {"text": page, "url": "https://copy.example.com/"},
+        {"text": secret(WORDS[1], 2), "url": HOUSE + "one"},
+        {"text": secret(WORDS[2], 3), "url": HOUSE + "two?x=1"},
+        {"text": secret(WORDS[3], 4), "url": "https://alone.example.com/a"},
+    ]
+
+
+def packed(path: Path, found: list[dict[str, str]]) -> None:
+    path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in found).encode(), mtime=0))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with these pages, with a text that is rewritten, and its store: two versions, documents as another
+    setting reads them, a training with checkpoints of steps 2, 4 and 6, exports in the store and beside it."""
+    folder = tmp_path_factory.mktemp("made")
+    small.corpus(folder, files=2)
+    packed(folder / "web" / "web-50.jsonl.gz", rows())
+    spec = _spec(folder)
+    whole.go(spec, ["sources.web.longest=4MiB"])
+    run = whole.go(spec, SETTINGS)
+    tokenizer = run.pipeline.pins.get("tokenizer")
+    run.keep("run.json", orjson.dumps(run.record))
+    loop.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
+    dist.destroy_process_group()
+    told("export", spec, folder / "store" / "inside")
+    told("export", spec, folder / "outside", "--format", "jsonl")
+    return spec
+
+
+def _spec(folder: Path) -> Path:
+    spec = folder / "small.yaml"
+    text = small.SPEC.format(folder=folder).replace("stages:", "stages:\n  clean: {kind: normalise}")
+    spec.write_text(text + "text: clean\n")
+    return spec
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path) -> Path:
+    """The same to be changed."""
+    subprocess.run(["cp", "-r", f"{made.parent}/.", tmp_path], check=True)
+    return _spec(tmp_path)
+
+
+# -- what a store holds ------------------------------------------------------------------------------------------------
+
+
+def tables(path: Path, data: bytes) -> Iterator[pa.Table]:
+    """What a file holds of columns."""
+    if path.suffix == ".parquet":
+        yield pq.read_table(pa.BufferReader(data))
+    elif path.suffix == ".arrow":
+        yield pa.ipc.open_file(pa.BufferReader(data)).read_all()
+
+
+def unpacked(path: Path, data: bytes) -> Iterator[bytes]:
+    """A file's bytes as they stand, decompressed, and its columns as JSON."""
+    yield data
+    if data.startswith(b"\x1f\x8b"):
+        yield zlib.decompress(data, 31)
+    if data.startswith(b"\x28\xb5\x2f\xfd"):
+        yield zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
+    for table in tables(path, data):
+        yield str(table.schema.metadata).encode()
+        for column in table.columns:
+            yield json.dumps(column.to_pylist(), default=str, ensure_ascii=False).encode()
+
+
+def flat(column: pa.ChunkedArray) -> pa.Array:
+    """The values of a column of lists, whatever is in them."""
+    array = column.combine_chunks()
+    while pa.types.is_list(array.type):
+        array = array.values
+    return array
+
+
+def holding(spec: Path, needles: list[str], skip: tuple[str, ...] = ()) -> set[str]:
+    """Files of the store in which some text stands, whatever they are packed in."""
+    root = spec.parent / "store"
+    wanted = [needle.encode() for needle in needles]
+    found = set()
+    for path in filter(Path.is_file, root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        data = path.read_bytes()
+        if not name.startswith(skip) and any(w in part for part in unpacked(path, data) for w in wanted):
+            found.add(name)
+    return found
+
+
+def holding_numbers(spec: Path, numbers: np.ndarray) -> set[str]:
+    """Files of the store in which these numbers stand one after another, or, of 64 bits, most of them anywhere."""
+    root, found = spec.parent / "store", set()
+    needle = numbers.astype("<u8").tobytes()
+    for path in filter(Path.is_file, root.rglob("*.arrow")):
+        for table in tables(path, path.read_bytes()):
+            for column in table.columns:
+                values = flat(column)
+                if not pa.types.is_integer(values.type):
+                    continue
+                there = values.drop_null().to_numpy().astype("<u8")
+                whole_there = needle in there.tobytes() if numbers.dtype.itemsize < 8 else False
+                if whole_there or (numbers.dtype.itemsize == 8 and np.isin(numbers, there).mean() > 0.5):
+                    found.add(path.relative_to(root).as_posix())
+    return found
+
+
+def tokens_of(run: Run, url: str) -> np.ndarray:
+    """The tokens of a document."""
+    [row] = told_rows(run, f"select tokens from corpus where url = '{url}'")
+    return np.array(row[0], np.uint16)
+
+
+def told_rows(run: Run, sql: str) -> list[list[Any]]:
+    spec = Path(run.spec.store).parent / "small.yaml"
+    return told("query", spec, sql)["rows"]
+
+
+def corpus(spec: Path, columns: str = "id, kind, reason, kept", order: str = "source, id") -> list[list[Any]]:
+    return told("query", spec, f"select {columns} from corpus order by {order}")["rows"]
+
+
+# -- asking ------------------------------------------------------------------------------------------------------------
+
+
+def test_without_yes_what_would_go_is_said_and_nothing_is_changed(here: Path) -> None:
+    store = here.parent / "store"
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file() and path.name != ".lock"}
+    found = told("takedown", here, "--url", SECRET)
+    assert found["state"] == "found"
+    assert {(row["url"], row["why"]) for row in found["documents"]} == {
+        (SECRET, "asked"),
+        (MIRROR, "near-copy"),
+        ("https://copy.example.com/", "near-copy"),
+    }
+    assert found["named"]["versions"] == {"small": [1, 2]}
+    assert {Path(each["to"]).name for each in found["named"]["exports"]} == {"inside", "outside"}
+    assert found["named"]["pins"]["tokenizer"] >= 1
+    [training] = found["named"]["trainings"]
+    run = Run.of(str(here), None, SETTINGS)
+    steps = [
+        record["step"]
+        for record in log.read(run.store, training["run"])
+        if MIRROR in urls_of_step(run, training["run"], record) or SECRET in urls_of_step(run, training["run"], record)
+    ]
+    assert training["steps"] == len(steps) > 0
+    saved = [step for step in (2, 4, 6) if step >= steps[0]]
+    assert training["checkpoints"] == [checkpoint.path_of(training["run"], step) for step in saved]
+    after = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert after == before
+    said = " ".join(ask("takedown", here, "--domain", "house.example.org", "--only").output.split())
+    assert "2 documents would be purged" in said
+    assert "nothing is changed" in said
+
+
+def urls_of_step(run: Run, name: str, record: dict[str, Any]) -> set[str]:
+    """Addresses that a step of a training read."""
+    plan = run.store.json(f"runs/{name}/run.json")["plan"] if run.store.exists(f"runs/{name}/run.json") else ""
+    read = row_documents(run.store, plan, record["phase"], record["row"], record["rows"])
+    run.resolve()
+    tokens = run.pipeline.outputs["tokens"]
+    places = {tokens.path(place): place for place in range(len(run.pipeline.shards))}
+    found = set()
+    for row in read.to_pylist():
+        path = run.pipeline.outputs["documents"].path(places[row["file"]])
+        if row["length"] > 1:
+            found.add(pq.read_table(run.store.local(path), columns=["url"])["url"][row["position"]].as_py())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "name what goes"),
+        (["--id", "3fa9"], "32 hexadecimal digits"),
+        (["--domain", "com"], "no domain"),
+        (["--domain", "example.org/page"], "taken by --url"),
+        (["--list", "/nowhere"], "cannot be read"),
+    ],
+)
+def test_a_mistake_is_said(made: Path, given: list[str], message: str) -> None:
+    assert message in ask("takedown", made, *given, code=2).output
+
+
+# -- what is gone ------------------------------------------------------------------------------------------------------
+
+
+def test_text_tokens_and_address_leave_every_file_of_the_store(here: Path) -> None:
+    run = Run.of(str(here), None, SETTINGS)
+    run.resolve()
+    house = secret(WORDS[1], 2)
+    tokens = tokens_of(run, HOUSE + "one")
+    [(hashes, offsets)] = minhash.shingles(iter([house]), run.spec.duplicates.words, run.spec.duplicates.characters)
+    shingles = np.unique(hashes[offsets[0] : offsets[1]])
+    needles = [WORDS[1], WORDS[2], "house.example.org"]
+    before = holding(here, needles[:2])
+    assert {name.split("/")[0] for name in before} >= {"documents", "columns", "inside", "models"}
+    assert any("/samples@" in name for name in before)
+    assert {name.split("/")[0] for name in holding_numbers(here, tokens)} == {"tokens"}
+    held_out = [row[0] for row in corpus(here, "id, held_out") if row[1]]
+
+    found = told("takedown", here, "--domain", "house.example.org", "--id", held_out[0], "--yes")
+    assert (found["state"], found["takedown"], found["count"]) == ("ended", 1, 3)
+    pins = {run.pipeline.pins.history[name][-1]["path"] for name in found["named"]["pins"]}  # named, not learned anew
+    assert holding(here, needles, skip=("takedowns/", "counts/")) <= pins
+    assert holding_numbers(here, tokens) == holding_numbers(here, shingles) == set()
+    assert not (here.parent / "store" / "again").exists()
+
+    after = whole.go(here, SETTINGS)
+    assert holding(here, needles, skip=("takedowns/", "counts/")) <= pins
+    assert after.record["funnel"]["dropped"]["takedown"] == 3
+    assert after.record["version"] == {"version": 3, "parent": 2, "state": "accepted", "why": [], "new": 0}
+    assert {row[1:] for row in map(tuple, corpus(here)) if row[1] == "taken_down"} == {
+        ("taken_down", "takedown", False)
+    }
+
+
+def pinned(run: Run) -> dict[str, str]:
+    return {name: learned_digest(pins[-1]) for name, pins in run.pipeline.pins.history.items() if "path" in pins[-1]}
+
+
+def learned(run: Run) -> set[str]:
+    """What a run learned anew."""
+    return {name for name, state in whole.states(run).items() if name.startswith("learn_") and state != "cached"}
+
+
+def test_what_is_left_verifies_and_nothing_else_moves(here: Path) -> None:
+    columns = "id, shard, position, text, language, words, quality, kept, reason, copy_of, tokens"
+    before = corpus(here, columns)
+    pins = {
+        name: pins[-1]["sha256"]
+        for name, pins in Run.of(str(here)).pipeline.pins.history.items()
+        if "sha256" in pins[-1]
+    }
+    alone = "http://ALONE.example.com/a/"
+    told("takedown", here, "--url", alone, "--yes")
+    run = whole.go(here, SETTINGS)
+    assert learned(run) == set()
+    after = corpus(here, columns)
+    changed = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
+    [(one, other)] = changed
+    assert WORDS[3] in one[3]
+    assert other[:4] == [*one[:3], ""]
+    assert pinned(run) == pins
+    again = whole.go(here, SETTINGS)
+    assert {*whole.states(again).values()} == {"cached"}
+    read = whole.go(here, SETTINGS, start="documents")
+    assert read.record["stages"][0]["note"].startswith("recomputed: same values")
+
+
+def test_a_held_out_documents_text_goes_and_what_was_learned_stays(here: Path) -> None:
+    run = Run.of(str(here))
+    before = run.pipeline.pins.get("held_out")
+    held_out = [row[0] for row in corpus(here, "id, held_out") if row[1]]
+    [[text]] = told("query", here, f"select text from corpus where id = '{held_out[0]}'")["rows"]
+    line = max(text.split("\n"), key=len)[:60]
+    assert before["path"] in holding(here, [line])
+    told("takedown", here, "--id", held_out[0], "--only", "--yes")
+    assert holding(here, [line]) == set()
+    run = whole.go(here, SETTINGS)
+    pin = run.pipeline.pins.get("held_out")
+    assert (pin["was"], pin["run"]) == (before["sha256"], "takedown 1")
+    assert {
+        name for name, state in whole.states(run).items() if name.startswith("learn_") and state != "cached"
+    } == set()
+    assert [row[0] for row in corpus(here, "id, held_out") if row[1]] == held_out
+
+
+# -- what comes later --------------------------------------------------------------------------------------------------
+
+
+def test_later_crawls_do_not_bring_them_back(here: Path) -> None:
+    told("takedown", here, "--domain", "house.example.org", "--url", SECRET, "--yes")
+    page = secret(WORDS[0], 1)
+    fresh = [secret(f"fresh{number}", 10 + number) for number in range(6)]
+    urls = [SECRET, MIRROR, "https://elsewhere.example.org/", HOUSE + "three", "https://sub.house.example.org/", None]
+    texts = [fresh[0], fresh[1], page, fresh[3], fresh[4], fresh[5]]
+    later = [{"text": text, **({"url": url} if url else {})} for text, url in zip(texts, urls, strict=True)]
+    packed(here.parent / "web" / "web-60.jsonl.gz", later)
+    run = whole.go(here, SETTINGS)
+    assert run.record["funnel"]["dropped"]["takedown"] == 5 + 5
+    refused = told("query", here, "select url, reason from refused where reason = 'takedown' order by \"offset\"")
+    assert refused["rows"] == [[url, "takedown"] for url in urls[:5]]
+    assert told("query", here, "select count(*) from corpus where text like '%fresh5%'")["rows"] == [[1]]
+    found = told("inspect", here, HOUSE + "three")
+    assert (found["taken_down"]["takedown"], found["refused"][0]["reason"]) == (1, "takedown")
+    assert "takedown 1 of this store" in ask("inspect", here, SECRET).output
+    known = told("takedown", here, "--url", SECRET, "--yes")
+    assert (known["state"], known["documents"]) == ("known", [])
+
+
+def test_what_was_never_crawled_is_refused_when_it_comes(here: Path) -> None:
+    found = told("takedown", here, "--url", "https://new.example.org/x", "--yes")
+    assert (found["state"], found["count"], found["named"]["versions"]) == ("ended", 0, {})
+    assert {*whole.states(whole.go(here, SETTINGS)).values()} == {"cached"}
+    packed(here.parent / "web" / "web-60.jsonl.gz", [{"text": secret("fresh", 9), "url": "https://new.example.org/x"}])
+    assert whole.go(here, SETTINGS).record["funnel"]["dropped"]["takedown"] == 1
+
+
+def test_documents_whose_files_have_left_are_purged_and_stay_purged(here: Path) -> None:
+    (here.parent / "web" / "web-50.jsonl.gz").unlink()
+    told("takedown", here, "--domain", "house.example.org", "--yes")
+    run = whole.go(here, SETTINGS)
+    assert run.record["funnel"]["dropped"]["takedown"] == 2
+    assert told("query", here, f"select count(*) from corpus where url = '{SECRET}'")["rows"] == [[1]]
+
+
+def test_sources_that_are_away_are_not_needed(here: Path) -> None:
+    (here.parent / "web").rename(here.parent / "away")
+    found = told("takedown", here, "--url", SECRET, "--yes")
+    assert (found["state"], found["count"], found["named"]["pins"]["tokenizer"]) == ("ended", 3, None)
+    (here.parent / "away").rename(here.parent / "web")
+    assert whole.go(here, SETTINGS).record["funnel"]["dropped"]["takedown"] == 3
+
+
+def test_near_copies_that_are_not_known_stop_it_unless_they_may_stay(here: Path) -> None:
+    told("takedown", here, "--domain", "house.example.org", "--yes")
+    assert (
+        "near-copies are not known before duplicates are computed"
+        in ask("takedown", here, "--url", SECRET, "--yes", code=1).output
+    )
+    assert told("takedown", here, "--url", SECRET, "--only", "--yes")["count"] == 1
+    assert whole.go(here, SETTINGS).record["funnel"]["dropped"]["takedown"] == 3
+
+
+def test_only_the_page_goes_and_its_cluster_elects_again(here: Path) -> None:
+    asked = f"select url, reason from corpus where url in ('{SECRET}', '{MIRROR}', 'https://copy.example.com/')"
+    before = dict(told("query", here, asked)["rows"])
+    [kept] = [url for url, reason in before.items() if reason is None]
+    assert sorted(map(str, before.values())) == ["None", "duplicate", "duplicate"]
+    assert told("takedown", here, "--url", kept, "--only", "--yes")["count"] == 1
+    whole.go(here, SETTINGS)
+    after = dict(told("query", here, asked)["rows"])
+    assert sorted(map(str, after.values())) == ["None", "duplicate"]
+    assert kept not in after
+
+
+def test_a_store_made_anew_with_the_same_takedowns_has_the_same_content(here: Path) -> None:
+    told("takedown", here, "--url", SECRET, "--domain", "house.example.org", "--yes")
+    after = whole.go(here, SETTINGS)
+    fresh, store = Store(str(here.parent / "fresh")), after.store
+    for path in (path for folder in ("takedowns", "pins", "models") for path in store.walk(folder)):
+        fresh.commit(path, store.read(path))
+    again = whole.go(here, [*SETTINGS, f"store={fresh.url}"])
+    assert set(whole.states(again).values()) == {"computed", "cached"}  # cached is what is learned
+    found, wanted = whole.content(again), whole.content(after)
+    assert {name for name in wanted if found[name] != wanted[name]} == set()
+
+
+def test_of_later_generations_what_it_leaves_is_elected_anew(here: Path) -> None:
+    later = [
+        {"text": secret(WORDS[0], 1), "url": "https://later.example.com/"},
+        *({"text": secret(f"new{n}", n)} for n in range(20, 30)),
+    ]
+    packed(here.parent / "web" / "web-60.jsonl.gz", later)
+    whole.go(here, SETTINGS)
+    asked = "select url, reason from corpus where url in ('https://later.example.com/', '{}') order by url"
+    copies = [row["url"] for row in told("takedown", here, "--url", SECRET)["documents"]]
+    assert set(copies) == {SECRET, MIRROR, "https://copy.example.com/", "https://later.example.com/"}
+    assert told("query", here, asked.format(SECRET))["rows"][0] == ["https://later.example.com/", "duplicate"]
+    given = [f"--url={url}" for url in copies if "later" not in url]
+    assert told("takedown", here, *given, "--only", "--yes")["count"] == 3
+    run = whole.go(here, SETTINGS)
+    assert told("query", here, asked.format(SECRET))["rows"] == [["https://later.example.com/", None]]
+    assert run.record["funnel"]["dropped"]["takedown"] == 3
+
+
+# -- what was made with them -------------------------------------------------------------------------------------------
+
+
+def test_a_training_on_the_old_version_stops_and_says_what_to_do(here: Path) -> None:
+    run = Run.of(str(here), None, SETTINGS)
+    run.resolve()
+    plan, name = run.planned(), run.training_name
+    [training] = told("takedown", here, "--url", SECRET, "--yes")["named"]["trainings"]
+    assert training["run"] == name
+    tokenizer = run.pipeline.pins.get("tokenizer")
+    with pytest.raises(PlanError, match=r"taken down \(takedown 1\).*`sluice run` makes a version without them"):
+        loop.fit(run.spec, run.spec.store, plan, name, tokenizer, resume=True)
+    assert "taken down" in ask("blame", here, "--run", name, "--step", training["first_step"], code=1).output
+    after = whole.go(here, SETTINGS)
+    assert after.record["plan"] != plan
+    # Rows of the old plan are still traced to their documents, also to those that are gone.
+    rows = told("query", here, "select id from corpus where kind = 'taken_down'")["rows"]
+    uses = [use for [each] in rows for use in told("lineage", here, each)["runs"]]
+    assert sum(len(use["steps"]) for use in uses) == training["steps"]
+    assert told("lineage", here, rows[0][0])["taken_down"]["takedown"] == 1
+
+
+def test_old_versions_say_that_they_are_purged_and_compare_as_before(here: Path, tmp_path: Path) -> None:
+    told("takedown", here, "--domain", "house.example.org", "--yes")
+    said = ask("export", here, tmp_path / "new", code=2).output
+    assert "documents of version 2 were taken down (takedown 1); `sluice run SPEC --until version` makes one" in said
+    assert not (here.parent / "store" / "inside").exists() or not any((here.parent / "store" / "inside").rglob("*.*"))
+    whole.go(here, SETTINGS)
+    found = told("export", here, tmp_path / "new")
+    assert found["version"] == 3
+    texts = " ".join(pq.read_table(tmp_path / "new" / "data", columns=["text"])["text"].to_pylist())
+    assert WORDS[0] in texts
+    assert not {WORDS[1], WORDS[2]} & {*texts.split()}
+    assert "version 3 is without them" in ask("export", here, tmp_path / "old", "--version", 1, code=2).output
+    shown = {row["version"]: row["purged"] for row in told("versions", here)["versions"]}
+    assert shown == {1: [1], 2: [1], 3: []}
+    difference = told("diff", here, 2, 3)
+    assert difference["dropped"]["takedown"] == [0, 2]
+    assert difference["hosts"]["lost"] == {"house.example.org": 2}
+    told("gc", here, "--yes")
+    assert {row["version"]: row["purged"] for row in told("versions", here)["versions"]} == shown
+
+
+# -- being stopped -----------------------------------------------------------------------------------------------------
+
+
+def files_of(spec: Path) -> dict[str, bytes]:
+    """What a store holds, but for what tells the time: segments of manifests by what they say."""
+    root = spec.parent / "store"
+    found: dict[str, bytes] = {}
+    for path in sorted(filter(Path.is_file, root.rglob("*"))):
+        name = path.relative_to(root).as_posix()
+        if "/manifest/" in name:
+            lines = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+            latest = json.loads(found.get(name.partition("/manifest/")[0] + "/manifest", b"{}"))
+            latest |= {line["key"]: line for line in lines if "key" in line}
+            found[name.partition("/manifest/")[0] + "/manifest"] = json.dumps(latest, sort_keys=True).encode()
+        elif not name.startswith(("takedowns/", "runs/records/", "pins/")) and path.name != ".lock":
+            found[name] = path.read_bytes()
+    return found
+
+
+def test_a_takedown_that_is_killed_anywhere_goes_on_to_the_same_end(
+    here: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = [row[0] for row in corpus(here, "id, held_out") if row[1]]
+    given = ("--domain", "house.example.org", "--id", held_out[0], "--only", "--yes")
+    aim = tmp_path_factory.mktemp("aim")
+    subprocess.run(["cp", "-r", f"{here.parent}/.", aim], check=True)
+    told("takedown", _spec(aim), *given)
+    wanted = files_of(_spec(aim))
+    real = {name: getattr(Store, name) for name in ("create", "writer", "remove")}
+    calls, limit, kills = 0, 1, 0
+
+    class KilledError(BaseException):
+        pass
+
+    def counted(name: str) -> Any:
+        def call(self: Store, *args: Any, **more: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > limit:
+                raise KilledError
+            return real[name](self, *args, **more)
+
+        return call
+
+    store = Store(str(here.parent / "store"))
+    for name in real:
+        monkeypatch.setattr(Store, name, counted(name))
+    with pytest.raises(KilledError):
+        told("takedown", here, *given)
+    while pending := Takedowns(store).pending:
+        limit, calls, kills = limit + 5, 0, kills + 1
+        with pytest.raises(PendingError, match="goes on with it"):
+            Takedowns(store).settled()
+        with suppress(KilledError):
+            takedown.finish(store, pending)
+    monkeypatch.undo()
+    assert kills > 10
+    assert told("takedown", here, *given)["state"] == "known"
+    assert files_of(here) == wanted

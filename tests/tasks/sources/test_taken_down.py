@@ -1,0 +1,59 @@
+"""Records of what was taken down: the document's own leaves a row, whatever else it is met by is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.engine.reading import Part, Read
+from tasks.engine.takedowns import text_digest
+from tasks.sources.records import Records
+from tasks.sources.taken_down import TakenDown
+
+PART = Part("web.jsonl", "web.jsonl", 0, 99)
+
+
+def read(taken_down: TakenDown | None, texts: list[str]) -> Read:
+    records = Records("web")
+    records.taken_down = taken_down
+    for offset, text in enumerate(texts):
+        records.keep(PART, offset, 1, text.encode(), "text", text, url=f"https://a.org/{offset}", title="a title")
+    return records.read()
+
+
+@pytest.mark.parametrize(
+    ("asked", "address", "named"),
+    [
+        ({"urls": ["https://a.org/x/"]}, "HTTP://A.ORG/x#part", True),
+        ({"urls": ["a.org/x"]}, "https://a.org/x?y=1", False),
+        ({"urls": ["a.org/x"]}, "https://www.a.org/x", False),
+        ({"domains": ["a.org"]}, "https://www.A.org:8080/y", True),
+        ({"domains": ["a.org"]}, "https://ba.org/", False),
+        ({"domains": ["a.org"]}, "https://b.org/a.org", False),
+        ({"domains": ["www.a.org"]}, "https://a.org/", False),
+        ({"domains": ["xn--bcher-kva.example"]}, "https://bücher.example/", True),
+        ({"urls": ["a.org/x"], "domains": ["a.org"]}, None, False),
+    ],
+)
+def test_an_address_is_met_as_lists_of_urls_are(asked: dict[str, list[str]], address: str | None, named: bool) -> None:
+    assert TakenDown(**asked).names(address) is named
+
+
+def test_a_document_leaves_a_row_and_no_other_one_moves() -> None:
+    before = read(None, ["one", "two", "three"])
+    after = read(TakenDown(ids=[before.documents["id"][1].as_py()]), ["one", "two", "three"])
+    assert after.ledger == before.ledger
+    assert after.documents["id"].equals(before.documents["id"])
+    first, second, third = after.documents.to_pylist()
+    assert [first, third] == before.documents.take([0, 2]).to_pylist()
+    whole = before.documents.to_pylist()[1]
+    left = {name: whole[name] for name in ("id", "source", "file", "offset", "length")}
+    assert second == dict.fromkeys(whole) | left | {"kind": "taken_down", "text": ""}
+
+
+def test_what_has_its_address_or_its_text_is_refused_and_counted() -> None:
+    gone = TakenDown(urls=["a.org/0"], texts=[text_digest(b"three")])
+    found = read(gone, ["one", "two", "three"])
+    assert found.documents["text"].to_pylist() == ["two"]
+    assert found.ledger == {"in": 3, "dropped": {"takedown": 2}, "quarantined": {}}
+    refused = found.refused.select(["url", "reason"]).to_pylist()
+    assert refused == [{"url": f"https://a.org/{n}", "reason": "takedown"} for n in (0, 2)]
