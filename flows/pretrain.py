@@ -18,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
 from data_specs import redaction
+from data_specs.load import SpecError
 from data_specs.redaction import printable
 from flows import artifacts, liveness, shown
 from flows.run import USER_ERRORS, Run
@@ -42,6 +43,7 @@ MEANING = {
     "until": "last stage to run",
     "replace": "take the new values of a stage that is computed again, where they differ",
     "retrain": "pins to learn anew: domain, quality, tokenizer, ...",
+    "version": "accepted version of the corpus to train on as it is; by default the corpus is brought up to date first",
 }
 """What the parameters of flows mean. They are called as the options of `sluice run`, but `from`, which is a word of
 Python's."""
@@ -183,12 +185,17 @@ def training(
     until: str | None = None,
     set: list[str] | None = None,  # noqa: A002 (as the option is called)
     run: str | None = None,
+    version: int | None = None,
 ) -> Ended:
     """The training half: the run plan, then training on it."""
     current = Run.of(spec, store, set or (), run or shown.record_name())
     names = _training_stages(until)
     with current.working(), shown.progress(current, len(names)) as progress:
-        current.resolve(anew=False)
+        if version is None:
+            current.resolve(anew=False)
+        else:
+            current.train_on(version)
+            current.begin()
         failed = _steps(current, names, progress, lambda name: getattr(current, name)(progress))
         current.save(ended=True)
         artifacts.training(current)
@@ -214,10 +221,17 @@ def _halves(
     settings: list[str] | None = None,
     retrain: list[str] | None = None,
     run: str | None = None,
+    version: int | None = None,
 ) -> Ended:
-    """Both halves, each a flow of its own inside the one at work."""
+    """Both halves, each a flow of its own inside the one at work; of a `version` that is there the second alone."""
     current = Run.of(spec, store, settings or (), run or shown.record_name())
     later = _training_stages(until)
+    if version is not None:
+        if start or replace or retrain or not later:
+            raise SpecError(["version: it is trained on as it is; of these parameters only `until: plan` goes with it"])
+        with shown.progress(current, len(later)):
+            state = training(spec, store, until, settings, current.name, version, return_state=True)
+        return state.result() if state.is_completed() else Failed(message=state.message)
     stages = len(current.corpus_stages(start, until)) + _makes_version(until) + len(later)
     with shown.progress(current, stages), nullcontext() if replace else current.store.shared():
         state = corpus(spec, store, start, until, replace, settings, retrain, current.name, return_state=True)
@@ -238,9 +252,10 @@ def pretrain(
     set: list[str] | None = None,  # noqa: A002 (as the option is called)
     retrain: list[str] | None = None,
     run: str | None = None,
+    version: int | None = None,
 ) -> Ended:
     """From sources to a trained model."""
-    return _halves(spec, store, from_stage, until, replace, set, retrain, run)
+    return _halves(spec, store, from_stage, until, replace, set, retrain, run, version)
 
 
 @flow(name="stage", flow_run_name=shown.run_name, persist_result=False)

@@ -22,6 +22,7 @@ from flows.cli.command import JSON, SET, SPEC, STORE, cli, failed, plain_errors,
 @click.option("--replace", is_flag=True, help="With --from: take the new values where they differ.")
 @SET
 @click.option("--retrain", multiple=True, metavar="NAME", help="Learn a pin anew: domain, quality, tokenizer, ...")
+@click.option("--version", type=int, metavar="N", help="Train on this accepted version of the corpus, as it is.")
 @JSON
 @plain_errors
 def run(
@@ -32,6 +33,7 @@ def run(
     replace: bool,
     settings: tuple[str, ...],
     retrain: tuple[str, ...],
+    version: int | None,
     as_json: bool,
 ) -> None:
     """Run SPEC: compute what is missing, from sources to a trained model."""
@@ -41,10 +43,15 @@ def run(
     from tasks.engine import fanout
 
     begun = Run.of(spec, store, settings, None, retrain)
-    begun.corpus_stages(start, until)
+    if version is None:
+        begun.corpus_stages(start, until)
+    elif start or replace or retrain or until not in (None, "plan", "train"):
+        raise SpecError(["--version: it is trained on as it is; of these options only --until plan goes with it"])
+    else:
+        begun.train_on(version)
     if replace and start is None:
         raise SpecError(["--replace: says what to do with the other values of --from STAGE, which is missing"])
-    reads = begun.reads()
+    reads = version is None and begun.reads()
     with embedded.server():
         if reads:
             fanout.start(begun.spec.cluster)
@@ -57,7 +64,7 @@ def run(
     where = None if store is None else parameters.masked(store)
     given = [parameters.masked(setting) for setting in settings]
     with embedded.answering():
-        state = pretrain(spec, where, start, until, replace, given, list(retrain), name, return_state=True)
+        state = pretrain(spec, where, start, until, replace, given, list(retrain), name, version, return_state=True)
     fanout.stop()
     if command.stopped:
         raise KeyboardInterrupt

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from data_specs.load import SpecError
 from flows.run import Run
 from tasks.engine.gates import GateError
 from tasks.engine.versions import Versions
@@ -323,6 +324,29 @@ def test_one_destroyed_file_is_not_hidden_by_good_ones(copied: Path) -> None:
     go(copied, [BAND, "gates.new.band=100%", "gates.new.drift=99"])
     third = versions(copied)[-1]
     assert (third["version"], third["parent"], third["state"]) == (3, 1, "accepted")
+
+
+def test_a_training_goes_on_from_an_accepted_version_while_a_refused_one_stands(copied: Path) -> None:
+    before = go(copied)
+    written(copied, "web-50.jsonl.gz", ["word " * 12] * 3 + english(1, 8) + [f"{n} % {n}" for n in range(80)])
+    with pytest.raises(GateError, match="`sluice run SPEC --version 1` trains on that one meanwhile"):
+        go(copied, [BAND])
+    with pytest.raises(GateError):  # another rule, too, and its outputs, lie over the version
+        go(copied, [BAND, "rules.short=words < 60"])
+    run = Run.of(str(copied), None, [BAND])
+    run.train_on(1)
+    assert run.plan(lambda *_: None).state == "cached"
+    assert (run.record["plan"], run.training_name) == (before.record["plan"], before.training_name)
+    run.save(ended=True)
+    assert run.record["funnel"] == before.record["funnel"]
+    for folder in run.store.folders("plans"):
+        run.store.remove(*run.store.walk(f"plans/{folder}"))
+    assert run.plan(lambda *_: None).state == "computed"
+    assert run.plan_facts["content"] == before.plan_facts["content"]
+    with pytest.raises(SpecError, match=r"--version: 2 was refused \(new shards of source web"):
+        run.train_on(2)
+    assert "there are 1, 2" in ask("run", copied, "--version", 7, code=2).output
+    assert "only --until plan goes with it" in ask("run", copied, "--version", 1, "--from", "signals", code=2).output
 
 
 def test_few_new_records_are_not_judged(copied: Path) -> None:
