@@ -213,6 +213,19 @@ class FolderSource(SourceSettings):
     """Files above this many bytes are dropped as too large."""
 
 
+class BookSource(SourceSettings):
+    """Books, EPUB or plain text; one document a file, without what Project Gutenberg puts around a text."""
+
+    columns: ClassVar[dict[Name, ColumnType]] = {"book_language": "string", "subjects": "string"}
+
+    kind: Literal["books"]
+    groups: Count = 0
+    """Shards the files are grouped into by the hash of their path; 0: chosen at first reading, then pinned until the
+    files would fill four times as many."""
+    largest: Annotated[Bytes, Field(ge=1, le=2**30)] = 32 * 2**20
+    """Files above this many bytes are dropped as too large, and EPUBs that become more."""
+
+
 class HtmlSource(SourceSettings):
     """HTML files; one document a file, its main text extracted as that of pages in WARC files."""
 
@@ -234,6 +247,7 @@ Source = Annotated[
     | HtmlSource
     | FolderSource
     | MediawikiSource
-    | StackExchangeSource,
+    | StackExchangeSource
+    | BookSource,
     Field(discriminator="kind"),
 ]

@@ -25,8 +25,8 @@ from lxml import etree
 from data_specs.sources import StackExchangeSource
 from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
 from tasks.sources.compression import DamageError, named
+from tasks.sources.fragments import plain
 from tasks.sources.jsonl import lines
-from tasks.sources.posts import plain
 
 QUESTION, ANSWER = 1, 2
 _NUMBER = re.compile(rb'[\s"](Id|PostTypeId|ParentId|Score)\s*=\s*"(-?[0-9]{1,18})"')

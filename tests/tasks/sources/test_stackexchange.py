@@ -13,7 +13,7 @@ import pytest
 from data_specs.sources import StackExchangeSource
 from data_specs.stages import Extract
 from tasks.sources import Reader, reader
-from tasks.sources.posts import plain
+from tasks.sources.fragments import plain
 from tests.tasks.sources import dumps
 from tests.tasks.sources.dumps import post
 from tests.tasks.sources.test_arc import read_all

@@ -1,7 +1,7 @@
-"""The HTML of a post as text: paragraphs and lists as lines, code as it stands, with its indentation.
+"""HTML that is text throughout as text: paragraphs and lists as lines, code as it stands, with its indentation.
 
-For fragments that a site has made of what its users wrote and that are text throughout; pages, in which the text has to
-be found first, are for `tasks.extraction`.
+For posts that a site keeps by themselves, and chapters of books; pages, in which the text has to be found first, are
+for `tasks.extraction`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lxml import etree
 _APART = {"p", "pre", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "table", "div", "hr", "dl"}
 """Elements with a blank line around them."""
 _LINES = {"br", "li", "tr", "ul", "ol", "dt", "dd"}
-_LEFT_OUT = {"script", "style", "img", "noscript", "iframe"}
+_LEFT_OUT = {"head", "title", "script", "style", "img", "svg", "nav", "noscript", "iframe"}
 _SPACE = re.compile(r"[ \t\r\n]+")
 
 
@@ -52,20 +52,24 @@ def plain(html: str) -> str:
         return html.strip()
     parser = etree.HTMLParser(no_network=True, huge_tree=False, remove_comments=True, remove_pis=True)
     root = etree.fromstring(f"<html><body>{html}</body></html>", parser)
-    text, lists, pre = _Text(), list[int](), 0
+    text, lists, pre, outside = _Text(), list[int](), 0, 0
     for event, element in etree.iterwalk(root, events=("start", "end")) if root is not None else ():
         tag = element.tag
         if event == "start":
-            if tag in _LEFT_OUT:
+            outside += tag in _LEFT_OUT
+            if outside:
                 continue
             _begin(element, text, lists)
             pre += tag == "pre"
             if element.text:
                 text.add(element.text.strip("\n") if tag == "pre" else element.text, code=pre > 0)
         else:
-            pre -= tag == "pre"
-            _end(tag, text, lists)
-            if element.tail and element.getparent() is not None and element.getparent().tag not in _LEFT_OUT:
+            if outside:
+                outside -= tag in _LEFT_OUT
+            else:
+                pre -= tag == "pre"
+                _end(tag, text, lists)
+            if element.tail and not outside and element.getparent() is not None:
                 text.add(element.tail, code=pre > 0)
     return text.whole()
 

@@ -1,0 +1,77 @@
+"""Books from EPUB and plain text: one document a file.
+
+What Project Gutenberg puts around a text is cut off; title, author, date, language and subjects are those that the file
+tells. Dropped are files that are `empty`, above the limit, unpacked or not (`too_large`), binary (`not_text`), locked
+(`encrypted`), or without text (`no_text`); an EPUB that is no archive of a book is quarantined as `unreadable`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+from data_specs.sources import BookSource
+from tasks.extraction import http
+from tasks.sources import epub, gutenberg
+from tasks.sources.base import Found, InputShard, Part, Reader, Records
+from tasks.sources.files import opened
+from tasks.sources.folder import reread, shards_of_files
+
+_ZIP = b"PK\x03\x04"
+_DAY = re.compile(r"[12][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])")
+
+
+class BookReader(Reader):
+    """Reads books."""
+
+    version = 1
+    libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
+    settings: BookSource
+
+    def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
+        return shards_of_files(self, groups, self.settings.groups)
+
+    def read_part(self, part: Part, records: Records) -> None:
+        found = Found(part, 0, part.end)
+        records.by_address(found, partial(self._book, found, records))
+
+    def _book(self, found: Found, records: Records) -> None:
+        with opened(found.part.path) as file:
+            body = file.read(self.settings.largest + 1)
+        place = found.part, 0, found.length
+        if not body or body.isspace():
+            return records.drop("empty", *place)
+        if len(body) > self.settings.largest:
+            return records.drop("too_large", *place)
+        found.length, found.payload = len(body), body
+        try:
+            book = self._epub(body) if body.startswith(_ZIP) else self._plain(body)
+        except epub.EpubError as error:
+            if error.reason == "unreadable":
+                return records.quarantine(error.reason, *place)
+            return records.drop(error.reason, *place)
+        if book is None:
+            return records.drop("not_text", *place)
+        told = self.columns({"book_language": book.language, "subjects": "|".join(book.subjects) or None})
+        found.columns |= told
+        more = {"title": book.title, "author": book.author, "date": book.date, "own": told}
+        keep = partial(records.keep, found.part, 0, len(body), body, "text", book.text, **more)
+        records.by_text(found, book.text, keep)
+
+    def _epub(self, body: bytes) -> epub.Epub:
+        book = epub.read(io.BytesIO(body), self.settings.largest)
+        date = _DAY.match(book.date or "")
+        book.text, book.date = gutenberg.cut(book.text).text, date[0] if date else None
+        return book
+
+    def _plain(self, body: bytes) -> epub.Epub | None:
+        if b"\0" in body and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return None
+        book = gutenberg.cut(http.text(body, meta=False).replace("\r\n", "\n"))
+        return epub.Epub(book.text, book.title, book.author, book.language)
+
+    def reread(self, row: Mapping[str, Any]) -> bytes:
+        return reread(self, row)

@@ -1,0 +1,151 @@
+"""The text of an EPUB: its chapters in the order of its spine, and what it tells of itself.
+
+An EPUB is a zip of anyone's making: no more of it is unpacked than `largest`, no entity is declared, and names lead
+nowhere but into the archive.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from typing import IO, Any
+from urllib.parse import unquote
+
+from lxml import etree
+
+from tasks.extraction import http
+from tasks.sources.fragments import plain
+
+_PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
+_METADATA = 2**20
+"""Bytes of a file that describes the archive, at most."""
+_FILES = 10_000
+"""Files of an archive, at most."""
+_APART = ("toc", "cover", "index")
+"""Pages of EPUB 2 that are not read."""
+_STORED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How files of an EPUB may be compressed."""
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, KeyError, EOFError),
+    *(ValueError, OSError),
+)
+"""What reading an archive of anyone's making raises."""
+_PROLOG = re.compile(r"<(?:html|body)\b", re.IGNORECASE)
+"""What a page begins with behind its declarations."""
+_OBFUSCATED = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
+"""What fonts are made unreadable by, and no text is."""
+
+
+class EpubError(ValueError):
+    """An archive that cannot be read as a book; `reason`: `unreadable`, `encrypted` or `too_large`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass
+class Epub:
+    """A book."""
+
+    text: str
+    title: str | None = None
+    author: str | None = None
+    language: str | None = None
+    date: str | None = None
+    subjects: list[str] = field(default_factory=list)
+
+
+def read(file: IO[bytes], largest: int) -> Epub:
+    """A book. Raises EpubError."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return _Archive(archive, largest).book()
+    except _DAMAGE as error:
+        raise error if isinstance(error, EpubError) else EpubError("unreadable") from error
+
+
+class _Archive:
+    def __init__(self, archive: zipfile.ZipFile, largest: int) -> None:
+        if len(archive.infolist()) > _FILES:
+            raise EpubError("too_large")
+        self._archive, self._left = archive, largest
+
+    def book(self) -> Epub:
+        container = self._xml("META-INF/container.xml")
+        [place, *_] = [each.get("full-path") or "" for each in _all(container, "rootfile")] or [""]
+        package = self._xml(place)
+        self._readable()
+        items = {each.get("id"): each for each in _all(package, "item")}
+        order = [each.get("idref") for each in _all(package, "itemref") if each.get("linear") != "no"]
+        folder = posixpath.dirname(place)
+        apart = {_place(folder, each) for each in _all(package, "reference") if each.get("type") in _APART}
+        chosen = [items[each] for each in order if each in items and _is_chapter(items[each])]
+        places = dict.fromkeys(_place(folder, each) for each in chosen)
+        chapters = [self._chapter(each) for each in places if each not in apart]
+        names = ("title", "creator", "date", "language")
+        told = {name: [said for each in _all(package, name) if (said := _said(each))] for name in names}
+        return Epub(
+            "\n\n".join(filter(None, chapters)),
+            next(iter(told["title"]), None),
+            ", ".join(told["creator"][:10]) or None,
+            next(iter(told["language"]), None),
+            next(iter(told["date"]), None),
+            [_said(each) for each in _all(package, "subject")][:50],
+        )
+
+    def _readable(self) -> None:
+        """Raises EpubError where more than fonts is encrypted."""
+        if "META-INF/encryption.xml" not in self._archive.namelist():
+            return
+        methods = _all(self._xml("META-INF/encryption.xml"), "EncryptionMethod")
+        if any(method.get("Algorithm") not in _OBFUSCATED for method in methods):
+            raise EpubError("encrypted")
+
+    def _chapter(self, name: str) -> str:
+        if name not in self._archive.NameToInfo:
+            return ""
+        page = http.text(self._bytes(name, self._left), "application/xhtml+xml")
+        begun = _PROLOG.search(page)
+        return plain(page[begun.start() :] if begun else page)
+
+    def _xml(self, name: str) -> Any:
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+        try:
+            return etree.fromstring(self._bytes(name, _METADATA), parser)
+        except etree.XMLSyntaxError as error:
+            raise EpubError("unreadable") from error
+
+    def _bytes(self, name: str, most: int) -> bytes:
+        if self._archive.getinfo(name).compress_type not in _STORED:
+            raise EpubError("unreadable")
+        with self._archive.open(name) as file:
+            found = file.read(most + 1)
+        self._left -= len(found)
+        if len(found) > most or self._left < 0:
+            raise EpubError("too_large")
+        return found
+
+
+def _all(tree: Any, name: str) -> list[Any]:
+    """Elements of a name in any namespace."""
+    return list(tree.iter(f"{{*}}{name}", name))
+
+
+def _place(folder: str, element: Any) -> str:
+    """The name in the archive of what an element leads to."""
+    return posixpath.normpath(posixpath.join(folder, unquote((element.get("href") or "").partition("#")[0])))
+
+
+def _said(element: Any) -> str:
+    return " ".join((element.text or "").split())
+
+
+def _is_chapter(item: Any) -> bool:
+    """Whether an item of the spine is text: no table of contents, no cover."""
+    kinds = {"nav", "cover-image"} & set((item.get("properties") or "").split())
+    return item.get("media-type") in _PAGES and not kinds and bool(item.get("href"))

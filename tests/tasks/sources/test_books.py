@@ -1,0 +1,158 @@
+"""Books: EPUBs put together here and by others, and texts of Project Gutenberg in the forms that it has used."""
+
+from __future__ import annotations
+
+import io
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_specs.sources import BookSource
+from data_specs.stages import Extract
+from tasks.sources import Reader, reader
+from tests.tasks.sources.mutations import flipped
+from tests.tasks.sources.test_arc import read_all
+
+CONTAINER = '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>' + (
+    '<rootfile full-path="OEBPS/book.opf"/></rootfiles></container>'
+)
+OPF = """<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org/dc/elements/1.1/">
+<metadata><dc:title>The River</dc:title><dc:creator>A. Writer</dc:creator><dc:creator>B. Writer</dc:creator>
+<dc:language>en</dc:language><dc:date>1911-05-01T00:00</dc:date><dc:subject>Rivers</dc:subject><dc:subject>水</dc:subject>
+</metadata><manifest>
+<item id="nav" href="nav.xhtml" media-type="application/xhtml+xml" properties="nav"/>
+<item id="two" href="text/2%20b.xhtml" media-type="application/xhtml+xml"/>
+<item id="one" href="text/1.xhtml" media-type="application/xhtml+xml"/>
+<item id="toc" href="toc.xhtml" media-type="application/xhtml+xml"/>
+<item id="aside" href="aside.xhtml" media-type="application/xhtml+xml"/>
+<item id="map" href="map.png" media-type="image/png"/>
+</manifest><spine><itemref idref="nav"/><itemref idref="toc"/><itemref idref="one"/><itemref idref="two"/>
+<itemref idref="aside" linear="no"/><itemref idref="map"/><itemref idref="gone"/></spine>
+<guide><reference type="toc" href="toc.xhtml#here"/></guide></package>"""
+PAGE = '<?xml version="1.0" encoding="utf-8"?><!DOCTYPE html><html><head><title>no</title></head><body>%s</body></html>'
+FILES = {
+    "mimetype": "application/epub+zip",
+    "META-INF/container.xml": CONTAINER,
+    "OEBPS/book.opf": OPF,
+    "OEBPS/nav.xhtml": PAGE % "<nav>no</nav>",
+    "OEBPS/toc.xhtml": PAGE % "no",
+    "OEBPS/text/1.xhtml": PAGE % "<h1>One</h1>\n<p>It\nflows&nbsp;&amp; flows.</p>",
+    "OEBPS/text/2 b.xhtml": PAGE % "<h1>Two</h1><p>水は流れる。</p><pre>  as\n   it is</pre>",
+    "OEBPS/aside.xhtml": PAGE % "no",
+}
+TEXT = "One\n\nIt flows & flows.\n\nTwo\n\n水は流れる。\n\n  as\n   it is"
+
+
+def epub(changed: dict[str, str | None] | None = None) -> bytes:
+    """An EPUB of FILES, some of them changed, added or left out."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, text in (FILES | (changed or {})).items():
+            if text is not None:
+                archive.writestr(zipfile.ZipInfo(name), text, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+def source(path: Path, **settings: Any) -> Reader:
+    return reader("books", BookSource(kind="books", paths=str(path), groups=1, **settings), Extract())
+
+
+def test_chapters_are_read_in_their_order_and_what_a_book_tells_of_itself_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.epub").write_bytes(epub())
+    found = source(tmp_path / "*")
+    [row], counts = read_all(found)
+    assert counts == {"in": 1}
+    assert row["text"] == TEXT
+    assert (row["title"], row["author"], row["date"]) == ("The River", "A. Writer, B. Writer", "1911-05-01")
+    assert (row["book_language"], row["subjects"]) == ("en", "Rivers|水")
+    assert found.reread(row) == epub()
+
+
+LICENCE = (
+    "This eBook is for the use of anyone anywhere.\n\n"
+    "Title: The River\n  A Tale\n\nAuthor: A. Writer\n\nLanguage: English\n\n"
+)
+SMALL_PRINT = "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*\n\n\n"
+TYPED = "Produced by C. Typist and\nthe team at\nhttps://www.pgdp.net\n\n\n"
+LAST = "\n\nEnd of the Project Gutenberg EBook of The River\n\n"
+BODY = "THE RIVER\n\nby A. Writer\n\n\nIt flows\nand flows.\n\nEnd of the first part.\n\nTHE END"
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "told"),
+    [
+        (
+            "*** START OF THE PROJECT GUTENBERG EBOOK A ***\n\n",
+            "\n*** END OF THE PROJECT GUTENBERG EBOOK A ***\n",
+            True,
+        ),
+        (
+            f"*** START OF THIS PROJECT GUTENBERG EBOOK THE\nRIVER ***\n\n{TYPED}",
+            f"{LAST}*** END OF THIS PROJECT GUTENBERG EBOOK THE RIVER ***\nno",
+            True,
+        ),
+        (f"{SMALL_PRINT}This etext was prepared by C. Typist\n\n\n", "\n\nEnd of Project Gutenberg's The River", True),
+        ("", "", False),
+    ],
+)
+def test_what_stands_around_a_text_of_project_gutenberg_goes(tmp_path: Path, head: str, tail: str, told: bool) -> None:
+    before = f"The Project Gutenberg EBook of The River\n\n{LICENCE}" if told else ""
+    text = (before + head + BODY + tail).replace("\n", "\r\n")
+    (tmp_path / "a.txt").write_bytes(text.encode("utf-8-sig"))
+    [row], counts = read_all(source(tmp_path / "*"))
+    assert counts == {"in": 1}
+    assert row["text"] == BODY
+    want = ("The River A Tale", "A. Writer", "English") if told else (None, None, None)
+    assert (row["title"], row["author"], row["book_language"]) == want
+
+
+ENCRYPTED = '<encryption><EncryptedData><EncryptionMethod Algorithm="%s"/></EncryptedData></encryption>'
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"\0binary", "not_text"),
+        (b"x" * 200_001, "too_large"),
+        (epub({"OEBPS/text/1.xhtml": PAGE % ("x" * 300_000)}), "too_large"),
+        (epub({"OEBPS/book.opf": None}), "unreadable"),
+        (epub()[:-200], "unreadable"),
+        (epub({"META-INF/container.xml": "<container>"}), "unreadable"),
+        (epub({"OEBPS/book.opf": OPF.partition("<spine>")[0] + "</package>"}), "no_text"),
+        (epub({"META-INF/encryption.xml": ENCRYPTED % "http://www.w3.org/2001/04/xmlenc#aes128-cbc"}), "encrypted"),
+    ],
+)
+def test_what_is_no_book_is_counted_under_a_name(tmp_path: Path, data: bytes, reason: str) -> None:
+    (tmp_path / "a").write_bytes(data)
+    assert read_all(source(tmp_path / "*", largest=200_000)) == ([], {"in": 1, reason: 1})
+
+
+def test_fonts_may_be_obfuscated(tmp_path: Path) -> None:
+    fonts = ENCRYPTED % "http://www.idpf.org/2008/embedding"
+    (tmp_path / "a.epub").write_bytes(epub({"META-INF/encryption.xml": fonts}))
+    [row], _ = read_all(source(tmp_path / "*"))
+    assert row["text"] == TEXT
+
+
+def test_no_entity_is_expanded_and_no_name_leads_out_of_the_archive(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("gold")
+    entity = f'<!DOCTYPE package [<!ENTITY f SYSTEM "file://{tmp_path}/secret">]>'
+    opf = entity + OPF.replace("The River", "&f;").replace("text/1.xhtml", "../../../secret")
+    page = entity.replace("package", "html") + (PAGE % "<p>&f; two</p>").partition("<!DOCTYPE html>")[2]
+    (tmp_path / "a.epub").write_bytes(epub({"OEBPS/book.opf": opf, "OEBPS/text/2 b.xhtml": page}))
+    [row], _ = read_all(source(tmp_path / "*.epub"))
+    assert "gold" not in repr(row)
+    assert row["text"].endswith("two")
+
+
+def test_a_damaged_archive_is_read_or_counted_whatever_was_done_to_it(tmp_path: Path) -> None:
+    rng, whole = random.Random(1), epub()
+    for number in range(300):
+        (tmp_path / f"{number}.epub").write_bytes(b"PK\x03\x04" + flipped(rng, whole)[4:])
+    rows, counts = read_all(source(tmp_path / "*"))
+    assert counts["in"] == 300
+    assert 20 < len(rows) < 280
