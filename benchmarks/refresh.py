@@ -3,9 +3,9 @@ jobs, bytes of old text read, bytes of state read and written.
 
 The 100 are real: files of JSON lines, computed by a run. Of the others there are only manifests, made by asking the
 pipeline for its keys, and state, of random keys beside those of the 100: a night reads nothing else of them, as no new
-document shares a bucket with theirs. Their full time is that of the 100, multiplied. All jobs are done one after the
-other in this process, without Ray and Prefect, whose start is the same for every corpus. The first night of a corpus
-makes its state, and is told apart. Limit: 2 % of the full time and 20 s.
+document shares a bucket with theirs. Their full time is that of the 100, multiplied. Jobs are done one after the other
+in this process, without Ray and Prefect; the last night is one of `sluice run SPEC --until version`, with both. The
+first night of a corpus makes its state, and is told apart. Limit: 2 % of the full time and 20 s.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import gzip
 import hashlib
 import json
 import random
+import resource
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -251,7 +253,21 @@ def main() -> None:
             for number in range(NIGHTS):
                 write(folder / "web", REAL + number)
                 told(f"{old:,} old shards, night {number + 1}", spec, old, cpu * old / REAL)
+            write(folder / "web", REAL + NIGHTS)
+            command(f"{old:,} old shards, by the command", spec, (wall * old / REAL, cpu * old / REAL))
             shutil.rmtree(folder)
+
+
+def command(what: str, spec: Path, full: tuple[float, float]) -> None:
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    line = [sys.executable, "-m", "flows", "run", str(spec), "--until", "version"]
+    subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    print(
+        f"{what}: {wall:.1f} s, limit {20 + 0.02 * full[0]:.1f} s of a full {full[0]:,.0f} s; CPU {cpu:.1f} s",
+        flush=True,
+    )
 
 
 def told(what: str, spec: Path, old: int, full: float) -> None:
