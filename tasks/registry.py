@@ -39,7 +39,7 @@ from tasks.scoring.quality import Quality, QualityEstimator
 from tasks.sources import Reader, reader, record_columns
 from tasks.sources.base import TYPES
 from tasks.sources.taken_down import TakenDown
-from tasks.storage.pins import Pins, fetched, learned_digest
+from tasks.storage.pins import Pins, fetched, joins, learned_digest
 from tasks.tokenization.tokenizer import TokenizerEstimator, provided
 from tasks.tokenization.tokens import TokenEstimate, Tokens
 
@@ -62,7 +62,10 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     where an expression reads a column that no stage writes, or one that comes of what it decides, or is neither true
     nor false."""
     make = _Maker(spec, pins)
-    found = [make.learn(HeldOut(spec.training.evaluate, spec.seed), bound={}), make.node(_held_out(pins), "held_out")]
+    found = [
+        make.learn(HeldOut(spec.training.evaluate, spec.seed), bound={}),
+        make.node(_held_out(spec, pins), "held_out"),
+    ]
     own = own_columns(spec)
     found += [node for name, settings in spec.stages.items() for node in make.of_spec(name, settings)]
     if "composition" not in spec.stages and _reads(spec) & set(Composition.writes.names):
@@ -171,8 +174,10 @@ def _reads(spec: Spec) -> frozenset[str]:
     return frozenset[str]().union(*(parse(text).columns for text in [*texts, *spec.channels.values()]))
 
 
-def _held_out(pins: Pins) -> HeldOutColumn:
-    return HeldOutColumn(pins.files("held_out"))
+def _held_out(spec: Spec, pins: Pins) -> HeldOutColumn:
+    found = {name: pins.get(joins(name)) for name in spec.sources}
+    joined = {name: (pin["value"], pin["seed"]) for name, pin in found.items() if pin}
+    return HeldOutColumn(pins.files("held_out"), joined)
 
 
 def _emptied(spec: Spec) -> str | None:

@@ -48,10 +48,10 @@ def pages(files: int, families: int, seed: int) -> list[list[dict[str, str]]]:
     return found
 
 
-def write(folder: Path, name: str, rows: Sequence[dict[str, str]]) -> None:
-    (folder / "web").mkdir(parents=True, exist_ok=True)
+def write(folder: Path, name: str, rows: Sequence[dict[str, str]], source: str = "web") -> None:
+    (folder / source).mkdir(parents=True, exist_ok=True)
     lines = "\n".join(json.dumps(row) for row in rows)
-    (folder / "web" / f"{name}.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
+    (folder / source / f"{name}.jsonl.gz").write_bytes(gzip.compress(lines.encode(), mtime=0))
 
 
 def corpus(folder: Path, files: Sequence[Sequence[dict[str, str]]], threshold: float = 0.5) -> Path:

@@ -2,13 +2,15 @@
 
 `HeldOut` writes the table (a pinned Arrow IPC file of id, source and text, so that evaluation text outlives its
 source); `HeldOutColumn` says of each document whether it is in it. A document that arrives after the table was frozen
-is never held out, whatever its hash, since models may have been learned from it.
+is not held out, whatever its hash, since models may have been learned from it or its like; but where its source came
+later than the table, the same hash chooses of it from its first document on, so that it is evaluated on, too.
 """
 
 from __future__ import annotations
 
+import copy
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,9 +75,21 @@ class HeldOutColumn(Stage):
     reads = ("id",)
     writes = pa.schema([("held_out", pa.bool_())])
 
-    def __init__(self, files: dict[str, str]) -> None:
-        """`files`: the frozen table's path and sha256."""
+    def __init__(self, files: dict[str, str], joined: Mapping[str, tuple[float, int]] | None = None) -> None:
+        """`files`: the frozen table's path and sha256. `joined`: the share and the seed of each source that came after
+        it."""
         super().__init__(Settings(), files)
+        self.joined = dict(joined or {})
+        self.chosen: tuple[float, int] | None = None
+
+    def of_source(self, source: str) -> HeldOutColumn:
+        """Of a source that came later, the hash of its documents is asked, too."""
+        if source not in self.joined:
+            return self
+        made = copy.copy(self)
+        made.chosen = self.joined[source]
+        made.variant = f"{made.chosen}"
+        return made
 
     def setup(self) -> None:
         [path] = self.files
@@ -86,4 +100,7 @@ class HeldOutColumn(Stage):
     def __call__(self, batch: pa.Table) -> pa.Table:
         ids = words(batch["id"])
         held = np.searchsorted(self.members, ids, "right") > np.searchsorted(self.members, ids, "left")
+        if self.chosen:
+            share, seed = self.chosen
+            held |= below(seeded_hash(ids, seed, HeldOut.name), share)
         return pa.table({"held_out": held}, self.writes)

@@ -65,7 +65,8 @@ class Verdict(CorpusStage):
 
     `kept`; `reason`: null for a kept document, else the first of its reasons: `takedown`; `emptied`, where rewriting
     left nothing of its text; a rule, by name, in order; `no_channel`; `held_out`; `held_out_copy`; `duplicate`.
-    `evaluated`: whether it is held out, and for nothing else not kept.
+    `evaluated`: whether it is held out, and for nothing else not kept, nor a duplicate of what an earlier generation
+    kept.
     `duplicate_of`: for a duplicate, the address of the kept document it is alike to, and their similarity (1 for
     copies). `fails_<rule>`: whether the rule drops the document, whatever the others say.
     """
@@ -148,7 +149,8 @@ class Verdict(CorpusStage):
         have no `id`: where newer documents come, they stay."""
         passes, cluster = arrays(rows, "passes", "cluster")
         held_out = np.flatnonzero(true(rows["held_out"]))
-        stays = passes & ~np.isin(cluster, cluster[held_out])
+        older = rows["id"].is_null().to_numpy()  # and was kept, also where newer ones are held out now
+        stays = passes & (older | ~np.isin(cluster, cluster[held_out]))
         stays[self._duplicates(rows, stays)[0]] = False
         kept = rows.filter(stays)
         unnamed = pa.nulls(len(kept), rows["id"].type)
@@ -193,7 +195,9 @@ class Verdict(CorpusStage):
         shard, position, passes, cluster = arrays(rows, "shard", "position", "passes", "cluster")
         contaminated = np.isin(cluster, cluster[true(rows["held_out"])])
         copies = np.flatnonzero(passes & contaminated)  # of what is evaluated on
-        removed, survivor, similarity = self._duplicates(rows, passes & ~contaminated)
+        pairs = self._duplicates(rows, passes & ~contaminated), self._seen(rows)
+        removed, survivor = (np.concatenate([pair[part] for pair in pairs]) for part in (0, 1))
+        similarity = np.concatenate([pair[2] for pair in pairs])
         kept = pa.StructArray.from_arrays(
             [shard[survivor], position[survivor], similarity], fields=list(SIMILAR_ADDRESS)
         )
@@ -235,6 +239,26 @@ class Verdict(CorpusStage):
                 survivor_of.setdefault(int(partner[edge]), (row, float(similarity[edge])))
         return np.array(removed, np.int64), np.array(survivors, np.int64), np.array(similarities, np.float32)
 
+    def _seen(self, rows: pa.Table) -> tuple[I64, I64, NDArray[np.float32]]:
+        """New held-out documents of the same text as an older one that was kept, or alike to it -> their rows, those of
+        the older ones, and their similarity."""
+        older = rows["id"].is_null().to_numpy()
+        kept = np.flatnonzero(older & rows["passes"].to_numpy())
+        held_out = np.flatnonzero(true(rows["held_out"]) & ~older)
+        nothing = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+        if not (len(kept) and len(held_out)):
+            return nothing
+        text, first, partner, similarity = _graph(rows, one_sided=True)
+        near = {int(text[row]): (row, 1.0) for row in kept.tolist()}
+        for row in kept.tolist():
+            for edge in range(first[text[row]], first[text[row] + 1]):
+                near.setdefault(int(partner[edge]), (row, float(similarity[edge])))
+        found = [(row, *near[int(text[row])]) for row in held_out.tolist() if int(text[row]) in near]
+        if not found:
+            return nothing
+        which, others, similarities = zip(*found, strict=True)
+        return np.array(which), np.array(others), np.array(similarities, np.float32)
+
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         duplicate_of = scatter_by_position(rows, rows["duplicate_of"], batch.num_rows)
         held_out_copy = np.zeros(batch.num_rows, bool)
@@ -249,7 +273,8 @@ class Verdict(CorpusStage):
             "duplicate": duplicate_of.is_valid().to_numpy(zero_copy_only=False),
         }
         reason = _first_that_holds(reasons)
-        evaluated = pc.fill_null(pc.equal(reason, "held_out"), False)
+        held_out = pc.fill_null(pc.equal(reason, "held_out"), False)
+        evaluated = pc.and_(held_out, duplicate_of.is_null())
         return pa.table([reason.is_null(), reason, evaluated, duplicate_of, *fails.values()], schema=self.writes)
 
     def ledger(self, columns: pa.Table, batch: pa.Table) -> dict[str, dict[str, int]]:

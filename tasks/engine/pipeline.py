@@ -30,7 +30,7 @@ from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Instance, Node
 from tasks.engine.versions import Versions
 from tasks.engine.worker import Job, inputs_by_file, shard_uid
 from tasks.storage.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
-from tasks.storage.pins import Pins
+from tasks.storage.pins import Pins, joins
 from tasks.storage.store import DamagedError, DeniedError, Store
 
 STAGING = "again/"
@@ -120,6 +120,21 @@ class Pipeline(Corpus):
             self.unreadable[name] = dict(source_reader.unreadable)
             if name in before:
                 source_reader.regrouped = ""  # what is grouped stays grouped
+        if pin:
+            self._pin_newcomers(versions)
+
+    def _pin_newcomers(self, versions: Versions) -> None:
+        """Sources that come to a corpus that has a version, and a table of held-out documents without theirs: the share
+        of them that is held out, too, before anything is learned from them."""
+        if versions.accepted is None or not self.pins.get("held_out"):
+            return
+        new = [name for name in self.readers if name not in versions.accepted["sources"]]
+        new = [name for name in new if joins(name) not in self.pins.history]
+        for name in new:
+            share = self.spec.training.evaluate.held_out
+            self.pins.set(joins(name), {"value": share, "seed": self.spec.seed, "run": self.run})
+        if new:
+            self.refresh()
 
     def documents(self) -> Output:
         """Resolve the documents: the only output whose keys come from files outside the store."""
@@ -286,14 +301,25 @@ class Pipeline(Corpus):
         self, stage: Stage | Counts, kind: Literal["shard", "count"], folder: str, suffix: str, reads: Sequence[str]
     ) -> Output:
         """What is known of a file for each shard, made of some of its columns alone, and the next jobs for them."""
-        keys = self.keys(stage.fingerprint, self.columns_read(stage, reads))
+        of = {name: stage.of_source(name) for name in self.readers}
+        own = {name: made.variant for name, made in of.items() if made.variant}
+        found = self.keys_of(
+            range(len(self.shards)),
+            stage.fingerprint,
+            self.columns_read(stage, reads),
+            (lambda place: own.get(self.shards[place].source, "").encode()) if own else None,
+        )
+        keys = [found.get(place) for place in range(len(self.shards))]
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
         output = Output([folder] * len(keys), suffix, index)
-        batch = JobBatch(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)
-        batch.jobs = [
-            self.job(stage, kind, str(keys[place]), output.path(place), place, reads) for place in self.due(index)
-        ]
-        output.batches = [batch] if batch.jobs else []
+        batches = {"": JobBatch(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)}
+        for name, variant in own.items():
+            batches[name] = JobBatch(of[name], f"{stage.name}@{stage.fingerprint}:{variant}", output.folders, index)
+        for place in self.due(index):
+            source = self.shards[place].source
+            job = self.job(stage, kind, str(keys[place]), output.path(place), place, reads)
+            batches[source if source in own else ""].jobs.append(job)
+        output.batches = [batch for batch in batches.values() if batch.jobs]
         return output
 
     def folder(self, stage: Stage | CorpusStage) -> str:

@@ -150,6 +150,14 @@ class Fingerprinted(Instance, ABC):
     def setup(self) -> None:
         """Once per worker process: load models. `files` then names files of this machine."""
 
+    variant: str = ""
+    """With `of_source`: what shapes the values beside the fingerprint."""
+
+    def of_source(self, source: str) -> Self:
+        """The stage for the shards of a source: the same for all, for most stages."""
+        del source
+        return self
+
     def ledger(self, columns: pa.Table, batch: pa.Table) -> dict[str, dict[str, int]]:
         """Counts kept in the manifest beside the shard's output, by group, from what was written and what was read;
         `{}` for most stages."""

@@ -114,6 +114,11 @@ def learned_digest(pin: Pin) -> str:
     return str(pin.get("was", pin["sha256"]))
 
 
+def joins(source: str) -> str:
+    """The pin of the share of a source's documents that are held out, where the source came after these were frozen."""
+    return f"held_out_of_{source}"
+
+
 def without(pin: Pin) -> str:
     """The shards that a pin was not learned from, as they were quarantined then; "" where there were none."""
     left_out = pin["facts"].get("without") if "facts" in pin else None

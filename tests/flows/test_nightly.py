@@ -205,6 +205,36 @@ def test_survivors_do_not_depend_on_how_a_generation_lies_in_files(first: Path, 
     assert found[0] == found[1]
 
 
+def test_a_source_that_comes_later_has_held_out_documents_and_leaves_older_ones_as_they_are(grown: Path) -> None:
+    old = documents(grown)
+    settings = ["training.evaluate.held_out=30%"]
+    web = f'web: {{kind: jsonl, paths: "{grown.parent}/web/*.jsonl.gz", shard: 1}}'
+    both = f"{{{web}, {web.replace('web', 'news')}}}"
+    text = grown.read_text().replace(f"{{{web}}}", both)
+    assert both in text
+    news = generations.pages(2, 90, seed=1)  # the same families
+    for number in range(2):
+        generations.write(grown.parent, f"news-{number}", news[number], "news")
+        grown.write_text(text)
+        jobs: list[tuple[str, str, str]] = []
+        run = night(grown, settings, fan=counted(jobs))
+        assert len({name for _, kind, name in jobs if kind in ALONE}) == 1
+        now = documents(grown)
+        assert {each: now[each] for each in old} == old
+        new = [row for each, row in now.items() if each not in old]
+        assert 0.15 * len(new) < sum(row["held_out"] for row in new) < 0.5 * len(new)
+        old = now
+    kept = [(row["url"].split("/")[3], row["file"]) for row in old.values() if row["kept"]]
+    judged = [row for row in old.values() if row["reason"] == "held_out" and row["file"].startswith("news")]
+    assert {row["evaluated"] for row in judged} == {True, False}
+    for row in judged:
+        earlier = ("web",) if row["file"].startswith("news-0") else ("web", "news-0")
+        seen = {family for family, file in kept if file.startswith(earlier)}
+        assert row["evaluated"] == (row["url"].split("/")[3] not in seen)
+    before = values(run)["held_out"]
+    assert values(night(grown, settings, rebase=True))["held_out"] == before
+
+
 # -- the same end ------------------------------------------------------------------------------------------------------
 
 
