@@ -41,9 +41,9 @@ OWN_REASONS = READING | COPIES | {"kept", "emptied", "no_channel", "held_out", "
 
 TAKEN = frozenset(
     """documents corpus refused held_out exact candidates alike clusters channel verdict tokens
-    token_estimate""".split()
+    token_estimate counts version plan train""".split()
 )
-"""Stages and views of Sluice's own."""
+"""Stages and views of Sluice's own, and what else is called like a stage. What learns `x` is called `learn_x`."""
 
 AnyStage = TypeVar("AnyStage", bound=Stage)
 
@@ -172,7 +172,7 @@ class Spec(Settings):
         for name, stage in self.stages.items():
             if name in KINDS and stage.kind != name:
                 yield f"stages.{name}: {name} is a kind, so a stage of this name is of it, not of {stage.kind}"
-            if name in TAKEN:
+            if name in TAKEN or name.startswith("learn_"):
                 yield f"stages.{name}: {name} is a stage or view of Sluice's own; name the stage otherwise"
             if stage.kind in SINGLE and name != stage.kind:
                 yield f"stages.{name}: there is one stage of the kind {stage.kind}; call it so"

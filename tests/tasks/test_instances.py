@@ -123,6 +123,8 @@ def test_what_would_run_is_known_of_stages_that_read_what_others_have_yet_to_lea
         ("  edu: {reference: 'true'}", "stages.edu.kind is missing"),
         ("  quality: {kind: language}", "stages.quality: quality is a kind, so a stage of this name is of it"),
         ("  refused: {kind: quality, reference: 'true'}", "stages.refused: refused is a stage or view of Sluice's own"),
+        ("  counts: {kind: normalise}", "stages.counts: counts is a stage or view of Sluice's own"),  # as versions do
+        ("  learn_edu: {kind: normalise}", "stages.learn_edu: learn_edu is a stage or view of Sluice's own"),
         ("  second: {kind: duplicates}", "stages.second: there is one stage of the kind duplicates; call it so"),
         ("  own: {kind: custom, code: 'nowhere:Own'}", "stages.own.code: No module named 'nowhere'; it has to be on"),
         ("  own: {kind: custom, code: 'json:loads'}", "stages.own.code: json:loads is no shard stage; see docs/"),
