@@ -177,8 +177,8 @@ class Versions:
             return self.store.json(path)["totals"]
         except FileNotFoundError:
             return None
-        except DamagedError as damage:
-            log.warning("%s: it is summed again", damage)
+        except DamagedError:
+            log.warning("%s is damaged: what it sums is summed again", path)
             self.store.remove(path)
             return None
 
