@@ -149,6 +149,7 @@ def corpus(
             current, names, progress, lambda name: current.stage(name, progress, name == from_stage, replace)
         )
         failed = failed or _steps(current, last, progress, lambda _: current.version(progress))
+        shown.name_by_version(current)
         current.save(ended=run is None or until not in (None, "plan", "train"))
         artifacts.corpus(current)
     return failed or current.json()
@@ -171,6 +172,7 @@ def rebase(
         current.begin()
         failed = _steps(current, names, progress, lambda name: current.stage(name, progress, False, False))
         failed = failed or _steps(current, ["version"], progress, lambda _: current.version(progress))
+        shown.name_by_version(current)
         current.save(ended=True)
         artifacts.corpus(current)
     return failed or current.json()
@@ -196,6 +198,7 @@ def training(
         else:
             current.train_on(version)
             current.begin()
+        shown.name_by_version(current)
         failed = _steps(current, names, progress, lambda name: getattr(current, name)(progress))
         current.save(ended=True)
         artifacts.training(current)

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.artifacts import MarkdownArtifact, ProgressArtifact, update_progress_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
@@ -36,6 +37,15 @@ def run_name() -> str:
     """What a flow run is called: by its spec's name and its record's."""
     given: dict[str, Any] = flow_run.parameters
     return f"{_name_of(given['spec'])} {given.get('run') or record_name()}"
+
+
+def name_by_version(run: Run) -> None:
+    """From here on the run that was started, and this flow in it, are called by the version of the corpus, too."""
+    if "version" in run.record and (current := _current.get()):
+        name = f"{run.spec.name} v{run.record['version']['version']} {run.name}"
+        client = get_client(sync_client=True)
+        for each in {current.page, _started().id}:
+            client.update_flow_run(each, name=name)
 
 
 def _name_of(spec: str) -> str:
@@ -63,6 +73,7 @@ class Progress:
         self.page: UUID = _started().id
         self.log = get_run_logger()
         self.stages, self.begun, self.updated = stages, 0, 0.0
+        self.kind: list[str] = []
         bar = ProgressArtifact(
             key=key(run.spec.name, "progress"),
             description=f"{stages} stages",
@@ -76,9 +87,11 @@ class Progress:
         self.begun, self.updated = self.begun + 1, 0.0
 
     def __call__(self, about: str, done: int, total: int) -> None:
-        """So much of the stage is done."""
-        if time.monotonic() - self.updated > EVERY:
-            self.updated = time.monotonic()
+        """So much of the stage is done. What is of another kind than before, as a training's first loss, is said at
+        once."""
+        kind = about.split()[:2]
+        if kind != self.kind or time.monotonic() - self.updated > EVERY:
+            self.kind, self.updated = kind, time.monotonic()
             text = f"stage {self.begun} of {self.stages}, {about}: {done:,} of {total:,}"
             update_progress_artifact(self.bar, 100.0 * done / max(1, total), text)
             self.log.info(text)

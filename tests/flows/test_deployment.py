@@ -51,10 +51,13 @@ def wait_for_state(api: str, expected: str) -> None:
 
 
 def check_pages(api: str, folder: Path) -> None:
-    """A run is called by its spec and its record, and its page has one bar of progress and every artifact."""
+    """A run is called by its spec, the version of its corpus and its record, and its page has one bar of progress and
+    every artifact."""
     runs = {run["id"]: run for run in get(f"{api}/flow_runs/filter", {}) if run["state"]["type"] != "SCHEDULED"}
     records = {path.name for path in (folder / "store" / "runs" / "records").iterdir()}
-    assert {run["name"] for run in runs.values()} == {f"small {record}" for record in records}
+    ended = {run["name"] for run in runs.values() if run["state"]["type"] == "COMPLETED"}
+    assert ended == {f"small v{version_of(folder, record)} {record}" for record in records}
+    assert {run["name"] for run in runs.values()} - ended <= {f"small {record}" for record in records}
     assert len({run["name"] for run in runs.values() if run["deployment_id"]}) == 4  # two, a rerun, one retried
     drawn = {"small-funnel", "small-mixture", "small-tokenizer", "small-channel-losses"}
     page: dict[str, list[dict[str, Any]]] = {}
@@ -72,6 +75,12 @@ def check_pages(api: str, folder: Path) -> None:
         paths = re.findall(r"`(\S+)` \|", pages)
         assert paths
         assert all(Path(path).is_absolute() and Path(path).is_file() for path in paths)
+
+
+def version_of(folder: Path, record: str) -> int:
+    """The version of the corpus that a run made or found."""
+    found = json.loads((folder / "store" / "runs" / "records" / record / "run.json").read_bytes())
+    return int(found["version"]["version"])
 
 
 def check_schedule(api: str, deployment: str) -> None:
