@@ -97,7 +97,7 @@ def _fit(spec: Spec, store: Store, work: dict[str, Any]) -> None:
     def place() -> None:
         """Beside the main thread, where Ray Train would take SIGINT for itself and a signal could not end the wait."""
         try:
-            _place(work, workers, cpus, use_gpu)
+            _place(work, workers, cpus, use_gpu, local=not spec.cluster.address)
         except Exception as error:
             failures.append(error)
         finally:
@@ -124,10 +124,15 @@ def _fit(spec: Spec, store: Store, work: dict[str, Any]) -> None:
         raise TrainingError(_why(by_worker)) from failures[0]
 
 
-def _place(work: dict[str, Any], workers: int, cpus: float, use_gpu: bool) -> None:
-    """Have Ray Train start the workers, and wait for their end."""
+def _place(work: dict[str, Any], workers: int, cpus: float, use_gpu: bool, local: bool) -> None:
+    """Have Ray Train start the workers, and wait for their end; of the processes that it starts beside them those alone
+    that have something to do here, as each takes two seconds of a core before the first step: none hands out Ray
+    datasets, and on a Ray of this machine alone nothing is asked of an autoscaler or cleaned up after a lost node."""
     from ray.train import RunConfig, ScalingConfig
     from ray.train.backend import Backend, BackendConfig
+    from ray.train.v2._internal.callbacks import DatasetsCallback
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     class Bare(Backend):
@@ -138,8 +143,25 @@ def _place(work: dict[str, Any], workers: int, cpus: float, use_gpu: bool) -> No
     class Config(BackendConfig):
         backend_cls = Bare
 
+    class OneMachine(FixedScalingPolicy):
+        """Asks no autoscaler."""
+
+        def after_controller_start(self, train_run_context: Any) -> None:
+            pass
+
+        def _maybe_send_resource_request(self) -> None:
+            pass
+
+    class Trainer(DataParallelTrainer):
+        def _initialize_and_run_controller(self, **given: Any) -> Any:
+            spared = (DatasetsCallback, PlacementGroupCleanerCallback) if local else (DatasetsCallback,)
+            given["callbacks"] = [each for each in given["callbacks"] if not isinstance(each, spared)]
+            if local:
+                given["scaling_policy"] = OneMachine(given["scaling_policy"].scaling_config)
+            return super()._initialize_and_run_controller(**given)
+
     with tempfile.TemporaryDirectory() as scratch:
-        DataParallelTrainer(
+        Trainer(
             _worker,
             train_loop_config=work,
             backend_config=Config(),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from ray.exceptions import RayActorError
@@ -237,10 +239,19 @@ def test_gpus_that_are_asked_for_and_are_not_there_are_an_error_before_training(
 
 
 def test_ray_trains_and_the_export_loads_generates_and_has_the_loss_of_the_log(tmp_path: Path) -> None:
-    store, seen = Store(str(tmp_path)), []
+    store, seen, started = Store(str(tmp_path)), [], set()
     training_plan.write(store, phases=(6,))
     chosen = spec(workers=2, zero=2, mixture={"shards": "rows"})
-    summary = launch.train(chosen, str(tmp_path), PLAN, "ray", training_plan.pin(store), False, seen.append)
+
+    def follow(record: dict[str, Any]) -> None:
+        seen.append(record)
+        for each in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                started.add(each.name().removeprefix("ray::").partition(".")[0])  # a method follows
+
+    summary = launch.train(chosen, str(tmp_path), PLAN, "ray", training_plan.pin(store), False, follow)
+    assert {"TrainController", "SynchronizationActor"} <= started
+    assert not {"DatasetManager", "PlacementGroupCleaner", "_AutoscalingCoordinatorActor"} & started
     assert [record["step"] for record in seen if record["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
     assert summary["steps"] == 6
     assert summary["tokens"] == sum(record["tokens"] for record in log.read(store, "ray"))
