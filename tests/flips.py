@@ -17,6 +17,7 @@ from tasks.engine.counts import totals
 from tasks.engine.next_version import tables
 from tasks.engine.reading import REFUSED, refused_path
 from tasks.engine.snapshot import Snapshot
+from tasks.engine.takedowns import Takedowns
 from tasks.engine.versions import COUNTS, Versions
 from tasks.planning.files import read_json, read_tokens
 from tasks.storage import checksums, columns
@@ -63,8 +64,14 @@ def kinds(run: Run, training: str | None = None) -> dict[str, list[Case]]:
         found.setdefault("pinned files", []).append((pin["path"], read))
     found["refused records"] = refused(run)
     found["listings"] = [(path, partial(store.json, path)) for path in store.walk("listings")]
+    found["takedowns"] = takedowns(store)
     found |= _versioned(Versions(store, run.spec.name))
     return found | _planned(run) | (_trained(store, training) if training else {}) | _documents(store)
+
+
+def takedowns(store: Store) -> list[Case]:
+    """Takedowns, by which readers refuse what they read."""
+    return [(path, lambda: Takedowns(store).all) for path in store.walk("takedowns")]
 
 
 def _versioned(versions: Versions) -> dict[str, list[Case]]:

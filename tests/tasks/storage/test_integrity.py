@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flows.run import Run
+from tasks.engine.takedowns import Takedowns
 from tasks.planning.files import read_tokens
 from tasks.storage.manifest import Manifest
 from tasks.storage.store import DamagedError, Store
@@ -128,6 +129,16 @@ def test_a_flipped_bit_in_what_an_earlier_version_wrote_is_noticed_by_its_value_
         outcomes, missed = flips.counted(run.store, found[kind], 10, 1)
         assert not missed, kind
         assert outcomes[flips.NOTICED], kind
+
+
+def test_a_flipped_bit_in_a_takedown_is_noticed(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    asked = {"urls": ["https://example.org/private"], "domains": [], "ids": [], "only": False}
+    takedowns = Takedowns(store)
+    takedowns.end(takedowns.begin({"spec": "small", "asked": asked, "ids": ["ab" * 16], "urls": [], "texts": []}))
+    outcomes, missed = flips.counted(store, flips.takedowns(store), 50, 1)
+    assert not missed
+    assert outcomes[flips.NOTICED]
 
 
 def test_a_damaged_pin_or_pinned_file_stops_the_run_and_is_not_learned_anew(computed: Any, copied: Path) -> None:
