@@ -245,7 +245,9 @@ class Run:
         rows = sum(each["rows"] for each in facts["generations"])
         shards = sum(each["shards"] for each in facts["generations"])
         seconds, state = round(time.perf_counter() - started, 3), "computed" if made.new else "cached"
-        note = f"version {facts['version']}, {facts['new']:,} new shards" if made.new else f"version {facts['version']}"
+        note = f"version {facts['version']}" + (f", {facts['new']:,} new shards" if made.new else "")
+        if made.new and facts["left"]:
+            note += f", without {facts['left']:,} shards of version {facts['parent']}"
         return StageResult("version", facts["digest"][:16], state, shards, rows, seconds, note)
 
     def resolve(self, anew: bool = True) -> None:

@@ -58,6 +58,7 @@ def make(execution: Execution, counts: Counts, about: Facts, run: str) -> Made:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "digest": found.digest,
         "new": found.generations[-1]["shards"] if found.new else 0,
+        "left": found.left,
         "generations": found.generations,
         "stages": found.stages | {COUNTS: stage_facts(counted.folders[0], counted.suffix, counts.writes)},
         "sources": {

@@ -35,6 +35,8 @@ class Present:
     """Of shards, outputs and pins: what has the same one is the same corpus."""
     new: bool
     """Whether the last generation came since the version before."""
+    left: int
+    """Shards of the version before that are not in it: their source was taken out, or their files changed."""
 
 
 def present(pipeline: Pipeline, versions: Versions) -> Present:
@@ -45,12 +47,14 @@ def present(pipeline: Pipeline, versions: Versions) -> Present:
         (shard.source, shard.name, shard.digest): place for place, shard in enumerate(pipeline.shards)
     }
     places: list[list[int]] = []
+    left = 0
     for generation in base["generations"] if base else ():
         names = versions.shards(generation["names"]).select(["source", "name", "digest"])
         standing = [
             place_of.pop(name, None) for name in zip(*(names[n].to_pylist() for n in names.column_names), strict=True)
         ]
         places.append([place for place in standing if place is not None])
+        left += len(standing) - len(places[-1])
     new = sorted(place_of.values())
     places = [each for each in [*places, new] if each]
     stages = _stages(pipeline)
@@ -68,7 +72,7 @@ def present(pipeline: Pipeline, versions: Versions) -> Present:
     pins = {name: history[-1].get("sha256") for name, history in sorted(pipeline.pins.history.items())}
     made = {name: [found["folder"], found["columns"]] for name, found in stages.items()}
     whole = digest([[[each["names"], each["keys"]] for each in generations], pins, made])
-    return Present(generations, places, stages, whole, bool(new) and not pipeline.rebasing)
+    return Present(generations, places, stages, whole, bool(new) and not pipeline.rebasing, left)
 
 
 def _keys(output: Output, places: Sequence[int]) -> list[str | None]:

@@ -154,6 +154,15 @@ def _nested(rows: list[list[Any]]) -> dict[str, dict[str, list[int]]]:
 # -- exports of versions -----------------------------------------------------------------------------------------------
 
 
+def test_a_version_says_how_many_shards_of_the_one_before_it_lacks(copied: Path) -> None:
+    code = copied.read_text()
+    spec = "\n".join(line for line in code.splitlines() if not line.startswith(("  code: {kind", "  domain: {labels")))
+    copied.write_text(spec.replace("domain <> 'code' and ", "").replace("""  code: "domain = 'code'"\n""", ""))
+    run = go(copied, ["mixture.phases=[]"], until="token_estimate")
+    assert run.version(lambda *_: None).note == "version 2, 0 new shards, without 2 shards of version 1"
+    assert run.version(lambda *_: None).note == "version 2"
+
+
 def test_documents_of_a_folder_that_paths_no_longer_name_do_not_stay_unsaid(copied: Path) -> None:
     (copied.parent / "other").mkdir()
     written(copied, "../other/web-00.jsonl.gz", english(3, 20))
