@@ -175,6 +175,9 @@ class Admitted(Records):
     def quarantine(self, *args: Any, **more: Any) -> None:
         self._hold(partial(super().quarantine, *args, **more))
 
+    def take_back(self, *args: Any) -> None:
+        self._hold(partial(super().take_back, *args))
+
     def by_address(self, found: Found, then: Callable[[], None]) -> None:
         self._hold(_Asked(found, then), len(found.payload))
 

@@ -44,12 +44,13 @@ _MAGIC = {
 
 
 class DamageError(ValueError):
-    """Bytes that cannot be decompressed, after `at` bytes of a file; `reason`: `unreadable`, `window` or `bomb`."""
+    """Bytes that cannot be decompressed, after `at` bytes of a file; `reason`: `unreadable`, `window` or `bomb`. For
+    what became of them from byte `since` on nothing vouches: a member's checksum stands at its end."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        self.at = 0
+        self.at = self.since = 0
 
 
 class _Engine(Protocol):
@@ -214,6 +215,8 @@ class Unpacked(io.RawIOBase):
         self._unpacker = Unpacker(packing)
         self._start = 0
         """Where in the file the bytes begin that were read last."""
+        self._member = 0
+        """Where the member that is read begins in what the file becomes."""
 
     def readable(self) -> bool:
         return True
@@ -233,10 +236,11 @@ class Unpacked(io.RawIOBase):
                     raise EOFError
                 if self._unpacker.eof:
                     self._unpacker.renew()
+                    self._member = self._unpacker.told
             try:
                 found = self._unpacker.decompress(data, len(buffer))
             except DamageError as error:
-                error.at = self._start
+                error.at, error.since = self._start, self._member
                 raise
         buffer[: len(found)] = found
         return len(found)

@@ -6,7 +6,8 @@ of any size, and lone surrogates, which text and address are kept without. Dropp
 empty or no string (`no_text`) and lines above `longest` (`too_large`); quarantined are lines that are no JSON object
 (`not_json`), and one record for the rest of a compressed file that breaks off (`truncated`) or becomes more than any
 text does (`bomb`), or for a file that is not what its name says (`unreadable`: plain, or compressed otherwise or once
-more) or takes more memory than is allowed (`window`).
+more) or takes more memory than is allowed (`window`). Where a compressed file is damaged, all documents of the member
+that holds the damage are `unreadable`: its checksum, at its end, vouches for none of them.
 """
 
 from __future__ import annotations
@@ -145,6 +146,8 @@ class JsonlReader(Reader):
         except EOFError:
             records.quarantine("truncated", part, offset)
         except DamageError as error:
+            if error.reason == "unreadable":
+                records.take_back(error.reason, part, error.since)
             records.quarantine(error.reason, part, offset, lost=max(0, part.end - max(part.start, error.at)))
 
     def _document(self, line: bytes, part: Part, offset: int, records: Records) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.engine.reading import EXTRACTED, Part, Read, SourceError
 from tasks.engine.stage import DOCUMENTS
@@ -118,6 +119,20 @@ class Records:
         self._quarantined[reason] += 1
         if part.key in self._files or len(self._files) < _NAMED:
             self._files.setdefault(part.key, Counter())[reason] += 1
+
+    def take_back(self, reason: str, part: Part, since: int) -> None:
+        """Quarantine the documents of a file that end behind a place of it: nothing vouches for what was read there."""
+        if self._rows:
+            self._gather()
+        sound = []
+        for batch in self._batches:
+            ends = pc.add(batch["offset"], batch["length"])
+            wrong = pc.fill_null(pc.and_(pc.equal(batch["file"], part.key), pc.greater(ends, since)), False)
+            for row in batch.select(["offset", "length", "url"]).filter(wrong).to_pylist():
+                self._in -= 1
+                Records.quarantine(self, reason, part, row["offset"], row["length"], row["url"])
+            sound.append(batch.filter(pc.invert(wrong)))
+        self._batches = sound
 
     def keep(self, part: Part, offset: int, length: int, payload: bytes, kind: str, text: str, **more: Any) -> None:
         """Make a document of a record, or drop it: as `no_text`, or as `takedown`. `payload` is as stored.

@@ -329,3 +329,27 @@ def test_pages_in_resource_records_are_read_and_every_record_of_another_type_is_
     assert rows[0]["text"] == words(80)
     assert "中文网页" in rows[1]["text"]
     assert source.reread(rows[0]) == page
+
+
+@pytest.mark.parametrize("refuse", [{}, {"none": "url = 'x'"}], ids=["", "refusing"])
+@pytest.mark.parametrize("suffix", PACK)
+def test_of_a_member_with_a_flipped_bit_no_document_is_kept_as_nothing_vouches_for_any(
+    tmp_path: Path, suffix: str, refuse: dict[str, str]
+) -> None:
+    rows = [json.dumps({"text": words(60, seed)}) + "\n" for seed in range(300)]
+    pack = zstandard.ZstdCompressor(write_checksum=True).compress if suffix == "zst" else PACK[suffix]
+    members = [pack("".join(each).encode()) for each in (rows[:100], rows[100:])]
+    sound = texts(read_all(lines(written(tmp_path / f"sound.jsonl.{suffix}", b"".join(members)))))
+    assert len(sound) == 300
+    for number, place in enumerate((0.3, 0.5, 0.9)):
+        second = bytearray(members[1])
+        second[int(place * len(second))] ^= 16
+        path = written(tmp_path / f"{number}.jsonl.{suffix}", members[0] + bytes(second))
+        reads = read_all(lines(path, refuse=refuse))
+        assert texts(reads) == sound[:100]
+        assert counted(reads)["unreadable"] >= 1
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
