@@ -492,7 +492,9 @@ class Run:
             takedowns = Takedowns(self.store)
             takedowns.settled()
             if len(takedowns.all) > len(self.takedowns.all):  # while this run waited
+                rebasing = self.pipeline.rebasing
                 self._prepare(takedowns, self.pipeline.pins.retrain)
+                self.pipeline.rebasing = rebasing
             try:
                 yield
             except BaseException as error:

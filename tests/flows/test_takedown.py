@@ -27,7 +27,7 @@ from tasks.engine.takedowns import PendingError, Takedowns
 from tasks.planning.trace import row_documents
 from tasks.storage.pins import learned_digest
 from tasks.storage.store import Store
-from tests import small, whole
+from tests import generations, small, whole
 from tests.commands import ask, told
 from training import checkpoint, log, loop
 from training.rows import PlanError
@@ -349,6 +349,16 @@ def test_later_crawls_do_not_bring_them_back(here: Path) -> None:
     assert (known["state"], known["documents"]) == ("known", [])
 
 
+def test_a_run_that_waited_for_its_end_knows_of_it(here: Path) -> None:
+    run = Run.of(str(here), None, SETTINGS)
+    run.pipeline.rebasing = True
+    told("takedown", here, "--url", SECRET, "--only", "--yes")
+    with run.working():
+        assert run.pipeline.readers["web"].taken_down.names(SECRET)
+        assert "kind" in run.pipeline.node("verdict").stage.reads
+        assert run.pipeline.rebasing
+
+
 def test_what_was_never_crawled_is_refused_when_it_comes(here: Path) -> None:
     found = told("takedown", here, "--url", "https://new.example.org/x", "--yes")
     assert (found["state"], found["count"], found["named"]["versions"]) == ("ended", 0, {})
@@ -405,6 +415,24 @@ def test_a_store_made_anew_with_the_same_takedowns_has_the_same_content(here: Pa
     assert set(whole.states(again).values()) == {"computed", "cached"}  # cached is what is learned
     found, wanted = whole.content(again), whole.content(after)
     assert {name for name in wanted if found[name] != wanted[name]} == set()
+
+
+def test_after_a_takedown_a_rebase_equals_a_run_over_all_files_at_once(here: Path) -> None:
+    later = [{"text": secret(WORDS[0], 1), "url": "https://later.example.com/"}]
+    packed(here.parent / "web" / "web-60.jsonl.gz", later + [{"text": secret(f"new{n}", n)} for n in range(20, 30)])
+    whole.go(here, SETTINGS)
+    told("takedown", here, "--url", MIRROR, "--only", "--domain", "house.example.org", "--yes")
+    whole.go(here, SETTINGS)
+    after = generations.night(here, SETTINGS, rebase=True)
+    fresh = Store(str(here.parent / "fresh"))
+    for path in (path for folder in ("takedowns", "pins", "models") for path in after.store.walk(folder)):
+        fresh.commit(path, after.store.read(path))
+    again = generations.night(here, [*SETTINGS, f"store={fresh.url}"])
+    for name in ("documents", "clusters", "verdict", "tokens"):
+        found, wanted = (run.pipeline.outputs[name].index.digests for run in (again, after))
+        assert {column: sorted(map(bytes, each)) for column, each in found.items()} == {
+            column: sorted(map(bytes, each)) for column, each in wanted.items()
+        }
 
 
 def test_of_later_generations_what_it_leaves_is_elected_anew(here: Path) -> None:
