@@ -369,8 +369,10 @@ def _connected(rows: pa.Table) -> tuple[pa.StructArray, I64, I64, I64]:
     """Edges -> (the distinct documents, in order, older clusters before them; both ends of each edge, by number; for
     each document, the first that edges connect it to)."""
     documents, number = factorize(addresses(*arrays(rows, "shard", "position")), rows["other"].combine_chunks())
-    order = np.argsort(pc.struct_field(documents, "position").to_numpy() != _OLDER, kind="stable")
-    documents, number = documents.take(pa.array(order)), np.argsort(order)[number]
+    later = pc.struct_field(documents, "position").to_numpy() != _OLDER
+    if not later.all():
+        order = np.argsort(later, kind="stable")
+        documents, number = documents.take(pa.array(order)), np.argsort(order)[number]
     one, other = np.split(number, 2)
     label = _components(one, other, len(documents))
     return documents, one, other, _first_of(label)[label]
