@@ -226,6 +226,18 @@ class BookSource(SourceSettings):
     """Files above this many bytes are dropped as too large, and EPUBs that become more."""
 
 
+class ArxivSource(SourceSettings):
+    """arXiv's sources, `arXiv_src_*.tar` or the `.gz` of single papers; one document a paper, its LaTeX."""
+
+    kind: Literal["arxiv"]
+    largest: Annotated[Bytes, Field(ge=1, le=2**30)] = 64 * 2**20
+    """Papers above this many bytes, as stored, are dropped as too large."""
+    unpacked: Annotated[Bytes, Field(ge=1, le=2**30)] = 256 * 2**20
+    """Papers that become more bytes, pictures and all, are dropped as too large."""
+    longest: Annotated[Bytes, Field(ge=1, le=2**26)] = 8 * 2**20
+    """Papers of more bytes of text are dropped as too large."""
+
+
 class HtmlSource(SourceSettings):
     """HTML files; one document a file, its main text extracted as that of pages in WARC files."""
 
@@ -248,6 +260,7 @@ Source = Annotated[
     | FolderSource
     | MediawikiSource
     | StackExchangeSource
-    | BookSource,
+    | BookSource
+    | ArxivSource,
     Field(discriminator="kind"),
 ]

@@ -1,8 +1,8 @@
 """Sources: where records become documents, or are counted out with a reason.
 
 One reader per source lists its shards and reads them: `warc` and `arc` (pages, with their extraction), `wet`, `jsonl`,
-`parquet`, `mediawiki`, `stackexchange`, `books`, and folders of `html`, `text` and `code`. Every record is accounted
-for, and a document's id does not depend on how files are cut into shards.
+`parquet`, `mediawiki`, `stackexchange`, `books`, `arxiv`, and folders of `html`, `text` and `code`. Every record is
+accounted for, and a document's id does not depend on how files are cut into shards.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from data_specs.sources import (
     ArcSource,
+    ArxivSource,
     BookSource,
     FolderSource,
     HtmlSource,
@@ -28,6 +29,7 @@ from data_specs.sources import (
 from data_specs.stages import Extract
 from tasks.engine.reading import RECORD, InputShard, LedgerError, Part, Read, SourceError
 from tasks.sources.admission import PLACE
+from tasks.sources.arxiv import ArxivReader
 from tasks.sources.base import TYPES, Reader
 from tasks.sources.books import BookReader
 from tasks.sources.folder import FolderReader
@@ -50,6 +52,7 @@ _READERS: dict[type[SourceSettings], type[Reader]] = {
     ParquetSource: ParquetReader,
     HtmlSource: HtmlReader,
     BookSource: BookReader,
+    ArxivSource: ArxivReader,
     MediawikiSource: MediawikiReader,
     StackExchangeSource: StackExchangeReader,
     FolderSource: FolderReader,

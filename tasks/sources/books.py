@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from data_specs.sources import BookSource
 from tasks.extraction import http
 from tasks.sources import epub, gutenberg
-from tasks.sources.base import Found, InputShard, Part, Reader, Records
+from tasks.sources.base import RAW, Found, InputShard, Part, Reader, Records
 from tasks.sources.files import opened
 from tasks.sources.folder import reread, shards_of_files
 
@@ -29,6 +29,7 @@ class BookReader(Reader):
 
     version = 1
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
+    knows = ("file", "offset", "length", *RAW)
     settings: BookSource
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:

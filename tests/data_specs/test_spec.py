@@ -98,7 +98,7 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
             "kind: warc",
             "kind: wrac",
             "spec.yaml:3: sources.pages.kind is `wrac`, but should be one of warc, arc, wet, jsonl, parquet, html, "
-            "text, code, mediawiki, stackexchange, books; did you mean `warc`?",
+            "text, code, mediawiki, stackexchange, books, arxiv; did you mean `warc`?",
         ),
         (
             "pages:",

@@ -1,0 +1,245 @@
+"""The source of a paper as one LaTeX text: files put together, comments and preamble off, the author's macros expanded.
+
+Nothing is run: `\\input` and `\\include` are followed among the paper's own files, and of macros those are expanded
+that `\\newcommand`, `\\def` with plain parameters, `\\DeclareMathOperator` and their like define. All of it within
+bounds: what would become more than a few times its length is left as it is written.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+DEEPEST = 12
+"""Files in files, and macros in macros, at most."""
+_MOST = 2**23
+"""Characters of a paper put together, at most."""
+_LONGEST = 20_000
+"""Characters of an argument, or of the body of a macro, at most."""
+_STEP = 8
+"""Characters that an expansion costs at least: those that leave nothing end, too."""
+_COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*+(\n[ \t]*+)?")
+_LITERAL = re.compile(r"\\begin\{(verbatim\*?|lstlisting|minted|Verbatim|alltt)\}")
+_INCLUDED = re.compile(r"\\(?:input|include|subfile)(?![A-Za-z])\s{0,9}(?:\{([^{}\n]{1,200})\}|([^\s\\{}%]{1,200}))")
+_PACKAGE = re.compile(r"\\(?:usepackage|RequirePackage)(?:\[[^\[\]]{0,500}\])?\{([^{}]{1,500})\}")
+_CLASS = re.compile(r"\\document(?:class|style)(?![A-Za-z])")
+_DEFINED = re.compile(
+    r"\\(?:(?:re)?newcommand|providecommand|DeclareRobustCommand)\*?\s{0,9}(?:\{\s{0,9}(\\[A-Za-z]+)\s{0,9}\}|(\\[A-Za-z]+))"
+    r"\s{0,9}(?:\[([0-9])\])?\s{0,9}(?:\[([^\[\]]{0,500})\])?\s{0,9}(?=\{)"
+    r"|\\[gex]?def\s{0,9}(\\[A-Za-z]+)((?:#[1-9]){0,9})(?=\{)"
+    r"|\\DeclareMathOperator(\*?)\s{0,9}\{?(\\[A-Za-z]+)\}?\s{0,9}(?=\{)"
+)
+_CALL = re.compile(r"\\([A-Za-z]+)")
+_BIBLIOGRAPHY = re.compile(
+    r"\\(?:bibliography|bibliographystyle|printbibliography)(?![A-Za-z])(?:\[[^\[\]]*\])?(?:\{[^{}]*\})?"
+)
+_PARAMETER = re.compile(r"#([1-9])")
+_BLANK = re.compile(r"\n[ \t]*(?:\n[ \t]*){2,}")
+_FIRST = ("main.tex", "ms.tex", "paper.tex", "article.tex", "manuscript.tex", "root.tex")
+_READ_FIRST = re.compile(r"^\s*(\S+)\s+toplevelfile", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Paper:
+    text: str
+    title: str | None
+
+
+@dataclass(frozen=True)
+class _Macro:
+    parameters: int
+    default: str | None
+    body: str
+
+
+def paper(files: Mapping[str, str]) -> Paper | None:
+    """The paper whose source are these files, by name; None where none of them is LaTeX."""
+    plain = {name: _uncommented(text) for name, text in files.items()}
+    main = _main(plain)
+    if main is None:
+        return None
+    text = _together(plain, main)
+    head, begun, body = text.partition("\\begin{document}")
+    if not begun:
+        head, body = "", text
+    styles = [plain[f"{name.strip()}.sty"] for names in _PACKAGE.findall(head) for name in names.split(",")
+              if f"{name.strip()}.sty" in plain]  # fmt: skip
+    macros, _ = _macros("\n".join([*styles, head]))
+    more, body = _macros(body.partition("\\end{document}")[0])
+    expanded = _Expansion({**macros, **more}, 4 * len(body) + 2**16)
+    body = expanded.of(_without_references(body))
+    title = _argument(text, "\\title")
+    return Paper(_BLANK.sub("\n\n", body).strip(), _shown(expanded.of(title)) if title else None)
+
+
+def _main(files: Mapping[str, str]) -> str | None:
+    """The file that a paper begins with."""
+    asked = [name for text in files.values() for name in _READ_FIRST.findall(text[:5000])]
+    begins = [name for name, text in files.items() if _CLASS.search(text) and "\\begin{document}" in text]
+    begins = begins or [name for name, text in files.items() if _CLASS.search(text)]
+    begins = begins or [name for name in files if name.lower().endswith(".tex")]
+    if not begins:
+        return None
+
+    def order(name: str) -> tuple[bool, bool, int, int, str]:
+        short = posixpath.basename(name).lower()
+        return name not in asked, short not in _FIRST, name.count("/"), -len(files[name]), name
+
+    return min(begins, key=order)
+
+
+def _uncommented(text: str) -> str:
+    """Without comments, but for what stands in listings; `\\%` is a sign."""
+    out, at = list[str](), 0
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    while literal := _LITERAL.search(text, at):
+        end = text.find(f"\\end{{{literal[1]}}}", literal.end())
+        if end < 0:
+            break
+        out += [_COMMENT.sub(_comment, text[at : literal.start()]), text[literal.start() : end]]
+        at = end
+    out.append(_COMMENT.sub(_comment, text[at:]))
+    return _left_out(_left_out("".join(out), "\\begin{comment}", "\\end{comment}"), "\\iffalse", "\\fi")
+
+
+def _comment(found: re.Match[str]) -> str:
+    """A comment takes the end of its line with it, unless it is alone in its line, where a blank line stays none."""
+    begins = found.start() == 0 or found.string[found.start() - 1] == "\n"
+    return found[1] if begins or not found[2] else found[1] + "\n"
+
+
+def _left_out(text: str, begin: str, end: str) -> str:
+    out, at = list[str](), 0
+    while (start := text.find(begin, at)) >= 0 and (stop := text.find(end, start)) >= 0:
+        out.append(text[at:start])
+        at = stop + len(end)
+    return "".join([*out, text[at:]])
+
+
+def _together(files: Mapping[str, str], main: str) -> str:
+    """A file with those that it names in their place."""
+    left = _MOST
+
+    def whole(name: str, above: tuple[str, ...]) -> str:
+        nonlocal left
+        left -= len(files[name])
+        return _INCLUDED.sub(lambda found: _one(found, (*above, name)), files[name])
+
+    def _one(found: re.Match[str], above: tuple[str, ...]) -> str:
+        asked = posixpath.normpath((found[1] or found[2]).strip())
+        name = next((each for each in (asked, f"{asked}.tex") if each in files), None)
+        if name is None or name in above or len(above) > DEEPEST or len(files[name]) > left:
+            return ""
+        return whole(name, above)
+
+    return whole(main, ())
+
+
+def _without_references(text: str) -> str:
+    return _BIBLIOGRAPHY.sub("", _left_out(text, "\\begin{thebibliography}", "\\end{thebibliography}"))
+
+
+def _macros(text: str) -> tuple[dict[str, _Macro], str]:
+    """The macros that a text defines, the last of a name, and the text without their definitions."""
+    found, out, at = dict[str, _Macro](), list[str](), 0
+    while definition := _DEFINED.search(text, at):
+        braced = _braced(text, definition.end())
+        if braced is None:
+            break
+        body, end = braced
+        name = next(filter(None, (definition[1], definition[2], definition[5], definition[8])))[1:]
+        if definition[8]:
+            macro = _Macro(0, None, f"\\operatorname{definition[7]}{{{body}}}")
+        else:
+            macro = _Macro(int(definition[3] or (definition[6] or "").count("#")), definition[4], body)
+        if "@" not in body:
+            found[name] = macro
+        out.append(text[at : definition.start()])
+        at = end
+    return found, "".join([*out, text[at:]])
+
+
+def _braced(text: str, at: int) -> tuple[str, int] | None:
+    """What stands between a brace and the one that closes it, and where it ends; None where none does."""
+    if text[at : at + 1] != "{":
+        return None
+    depth, place = 0, at
+    for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, at, at + _LONGEST):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        place = brace.end()
+        if depth == 0:
+            return text[at + 1 : place - 1], place
+    return None
+
+
+class _Expansion:
+    """Puts the bodies of macros in the place of their calls."""
+
+    def __init__(self, macros: Mapping[str, _Macro], budget: int) -> None:
+        self._macros, self._left = macros, budget
+
+    def of(self, text: str, depth: int = 0) -> str:
+        out, at = list[str](), 0
+        for call in _CALL.finditer(text):
+            macro = self._macros.get(call[1])
+            if macro is None or call.start() < at or depth > DEEPEST or self._left <= 0:
+                continue
+            taken = self._taken(text, call.end(), macro)
+            if taken is None:
+                self._left -= _LONGEST  # so far it may have been looked for an end
+                continue
+            values, end = taken
+            body = _PARAMETER.sub(partial(_value, values), macro.body)
+            self._left -= _STEP + len(body)
+            shown = self.of(body, depth + 1)
+            if re.search(r"\\[A-Za-z]+\Z", shown) and text[end : end + 1].isalpha():
+                shown += " "
+            out += [text[at : call.start()], shown]
+            at = end
+        return "".join([*out, text[at:]])
+
+    def _taken(self, text: str, at: int, macro: _Macro) -> tuple[list[str], int] | None:
+        """The arguments of a call, and where it ends; None where there are not as many."""
+        values, wanted = list[str](), macro.parameters
+        at += len(text[at : at + 100]) - len(text[at : at + 100].lstrip(" \t"))
+        if macro.default is not None and wanted:
+            end = text.find("]", at, at + 1000) if text[at : at + 1] == "[" else -1
+            values.append(text[at + 1 : end] if end >= 0 else macro.default)
+            at = end + 1 if end >= 0 else at
+        while len(values) < wanted:
+            while text[at : at + 1].isspace():
+                at += 1
+            if braced := _braced(text, at):
+                values.append(braced[0])
+                at = braced[1]
+            elif at < len(text) and text[at] not in "{}":
+                token = _CALL.match(text, at)
+                values.append(token[0] if token else text[at])
+                at = token.end() if token else at + 1
+            else:
+                return None
+        return values, at
+
+
+def _value(values: list[str], parameter: re.Match[str]) -> str:
+    place = int(parameter[1]) - 1
+    return values[place] if place < len(values) else ""
+
+
+def _argument(text: str, command: str) -> str | None:
+    found = re.search(re.escape(command) + r"(?![A-Za-z])\s{0,9}(?:\[[^\[\]]{0,500}\])?\s{0,9}(?=\{)", text)
+    braced = _braced(text, found.end()) if found else None
+    return braced[0] if braced else None
+
+
+def _shown(title: str) -> str | None:
+    """A title without commands that make no text."""
+    while note := re.search(r"\\(?:thanks|footnote)\s{0,9}(?=\{)", title):
+        braced = _braced(title, note.end())
+        title = title[: note.start()] + (title[braced[1] :] if braced else "")
+    text = re.sub(r"\\\\(?:\[[^\[\]]*\])?|~", " ", title)
+    text = re.sub(r"\\(?:text[a-z]{2}|emph|protect|bf|tt|Large|LARGE|huge|large|it|em)(?![A-Za-z])\s?", "", text)
+    return " ".join(text.replace("{", "").replace("}", "").split()) or None

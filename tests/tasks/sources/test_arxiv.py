@@ -1,0 +1,164 @@
+"""Papers from arXiv's sources, in archives that tarfile writes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import random
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_specs.sources import ArxivSource
+from data_specs.stages import Extract
+from tasks.sources import Reader, latex, reader
+from tests.tasks.sources.mutations import flipped
+from tests.tasks.sources.test_arc import read_all
+
+MAIN = r"""\documentclass{article} % a class
+\usepackage{own}
+\newcommand{\R}{\mathbb{R}}
+\newcommand\norm[2][1]{\lVert #2 \rVert_{#1}}
+\def\pair#1#2{\langle #1, #2 \rangle}
+\DeclareMathOperator*{\argmax}{arg\,max}
+\title[Short]{On \emph{Rivers}\thanks{paid by {them}}\\ and more}
+\begin{document}
+\maketitle
+% alone
+Of $x \in \R$, 5\% of \norm{x} and \norm[2]{\R}. % here
+\input{sections/one}
+\begin{verbatim}
+100 % kept \R
+\end{verbatim}
+\iffalse not this \fi
+\argmax \pair ab \shared x
+\begin{comment}
+nor this
+\end{comment}
+\include{two}\bibliographystyle{plain}
+\bibliography{refs}
+\begin{thebibliography}{9}\bibitem{a} A.\end{thebibliography}
+\end{document}
+behind
+"""
+ONE = "First $\\R$ section. \\input two\n"
+TWO = "\\newcommand{\\late}{so late}Second, \\late.\n"
+TEXT = r"""\maketitle
+Of $x \in \mathbb{R}$, 5\% of \lVert x \rVert_{1} and \lVert \mathbb{R}\rVert_{2}.
+First $\mathbb{R}$ section. Second, so late.
+
+
+\begin{verbatim}
+100 % kept \mathbb{R}
+\end{verbatim}
+
+\operatorname*{arg\,max}\langle a, b \rangle \beta x
+
+Second, so late."""
+FILES = {
+    "sections/one.tex": ONE,
+    "main.tex": MAIN,
+    "two.tex": TWO,
+    "own.sty": r"\newcommand{\shared}{\beta}",
+    "refs.bib": "@a",
+}
+
+
+def packed(files: dict[str, bytes], form: int = tarfile.GNU_FORMAT) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+PAPER = gzip.compress(packed({name: text.encode() for name, text in FILES.items()}), mtime=0)
+PAPERS = {
+    "2301/2301.00001.gz": PAPER,
+    "2301/2301.00002.gz": gzip.compress(b"\\documentstyle{article}\\begin{document}Alone.\\end{document}", mtime=0),
+    "2301/2301.00003.pdf": b"%PDF-1.4",
+    "2301/hep-th9901001.gz": gzip.compress(b"Plain \\TeX\\ as of old.\n\\bye", mtime=0),
+    "2301/2301.00004.gz": gzip.compress(packed({"a.png": b"\x89PNG", "readme": b"withdrawn"}), mtime=0),
+    "2301/2301.00005.gz": PAPER[:-20],
+    "2301/2301.00006.gz": PAPER[:20] + bytes(20) + PAPER[40:],
+}
+
+
+def source(path: Path, **settings: Any) -> Reader:
+    return reader("papers", ArxivSource(kind="arxiv", paths=str(path), **settings), Extract())
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_papers_become_documents_and_what_is_no_latex_is_counted(tmp_path: Path, form: int) -> None:
+    long = "2301/" + "d" * 90 + "/" + "e" * 80 + "/2301.00009.gz"
+    (tmp_path / "arXiv_src_2301_001.tar").write_bytes(packed(PAPERS | {long: PAPERS["2301/2301.00002.gz"]}, form))
+    found = source(tmp_path / "*")
+    rows, counts = read_all(found)
+    assert counts == {"in": 8, "no_source": 2, "truncated": 1, "unreadable": 1}
+    assert [row["url"] for row in rows] == [
+        f"https://arxiv.org/abs/{each}" for each in ("2301.00001", "2301.00002", "hep-th/9901001", "2301.00009")
+    ]
+    assert [(row["title"], row["kind"]) for row in rows[:2]] == [("On Rivers and more", "latex"), (None, "latex")]
+    lines = [line.rstrip() for line in rows[0]["text"].splitlines() if line.strip()]
+    assert lines == [line for line in TEXT.splitlines() if line]
+    assert [row["text"] for row in rows[1:3]] == ["Alone.", "Plain \\TeX\\ as of old.\n\\bye"]
+    assert all(hashlib.sha256(found.reread(row)).hexdigest() == row["payload"] for row in rows)
+
+
+def test_a_paper_by_itself_is_read_and_limits_hold(tmp_path: Path) -> None:
+    (tmp_path / "2301.00001.tar.gz").write_bytes(PAPER)
+    (tmp_path / "2301.00002.gz").write_bytes(gzip.compress(b"\\documentclass{a}" + b"x" * 50_000))
+    (tmp_path / "2301.00003.gz").write_bytes(gzip.compress(bytes(2**20)))
+    rows, counts = read_all(source(tmp_path / "*", longest=20_000, unpacked=100_000))
+    assert [row["url"] for row in rows] == ["https://arxiv.org/abs/2301.00001", "https://arxiv.org/abs/2301.00002"]
+    assert counts == {"in": 3, "too_large": 1}
+    assert read_all(source(tmp_path / "*", largest=50)) == ([], {"in": 3, "too_large": 3})
+
+
+def test_an_archive_that_breaks_off_keeps_what_is_before(tmp_path: Path) -> None:
+    whole = packed(PAPERS)
+    second = whole.index(b"2301/2301.00002.gz")
+    for size, kept in ((300, 1), (550, 1), (900, 2)):  # in a header, in a paper, and behind one
+        (tmp_path / "a.tar").write_bytes(whole[: second + size])
+        rows, counts = read_all(source(tmp_path / "*"))
+        assert len(rows) == kept
+        assert counts == {"in": kept + 1, "truncated": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\def\a{\b\b}\def\b{\c\c}\def\c{\d\d}\def\d{\e\e}\def\e{\a\a}" + r"\a" * 20_000,
+        r"\newcommand{\a}[1]{#1#1\a{#1}}" + r"\a{x}" * 20_000,
+        r"\def\a{" * 30_000,
+        r"\newcommand{\a}[9]{#1}" + r"\a{" * 30_000,
+        "%" * 100_000 + "\n" * 1000,
+        r"\input{main}" * 10_000,
+        r"\begin{verbatim}" * 10_000,
+        "{" * 100_000,
+        r"\usepackage{" + "a," * 50_000,
+        r"\title" + "{" * 50_000,
+        " \n" * 50_000,
+    ],
+)
+def test_no_paper_takes_more_than_time_of_its_length(text: str) -> None:
+    begun = time.process_time()
+    paper = latex.paper({"main.tex": "\\documentclass{a}\\begin{document}gold " + text})
+    assert time.process_time() - begun < 4
+    assert paper is not None
+    assert len(paper.text) < 10**7
+
+
+def test_a_damaged_archive_is_read_or_counted_whatever_was_done_to_it(tmp_path: Path) -> None:
+    rng, whole = random.Random(2), packed(PAPERS)
+    for number in range(200):
+        (tmp_path / f"{number}.tar").write_bytes(flipped(rng, whole))
+    rows, counts = read_all(source(tmp_path / "*"))
+    assert len(rows) > 50
+    assert counts["in"] >= 200
