@@ -71,8 +71,8 @@ class Language(Stage):
     capitals: Annotated[Literal["as_written", "lower"], Field(exclude_if=lambda case: case == "as_written")] = (
         "as_written"
     )
-    """Whether a text of which most letters are capitals is judged in lower case. lid.176 takes six of six English ones
-    for another language."""
+    """Whether a text of which most letters are capitals is judged in lower case. lid.176 takes English ones for German
+    or Japanese."""
 
     @model_validator(mode="after")
     def _digest(self) -> Self:
@@ -212,6 +212,27 @@ class Normalise(Stage):
     """Script of Chinese, by OpenCC's tables of phrases; null: as it is."""
 
 
+class EvaluationSet(Settings):
+    """An evaluation set that is looked for."""
+
+    path: str
+    """A JSONL, CSV or Parquet file on every node, the first two plain or in gzip; or a pattern of such."""
+    fields: Annotated[tuple[str | int, ...], Field(min_length=1)] = ("question",)
+    """Fields of an item that are looked for, each by itself; of a list or an object each part. Numbers, from 0, of a
+    CSV file without a line of names."""
+
+
+class Contamination(Stage):
+    """How much of an item of an evaluation set a document holds. Documents that hold at least `threshold` of one are
+    kept out of the held-out table, the tokenizer and every classifier; a rule drops them from training."""
+
+    kind: Literal["contamination"] = "contamination"
+    sets: Annotated[dict[Label, EvaluationSet], Field(min_length=1)]
+    """Name -> evaluation set."""
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of a field's n-grams from which nothing is learned from a document."""
+
+
 Identifying = Literal["key", "email", "iban", "id_number", "bank_card", "phone", "ip_address"]
 """A kind of personal data, in the order in which they are looked for."""
 
@@ -282,6 +303,7 @@ Kind = Annotated[
     | Duplicates
     | Normalise
     | PersonalData
+    | Contamination
     | Ensemble
     | Custom,
     Field(discriminator="kind"),
@@ -300,6 +322,7 @@ KINDS = (
     "duplicates",
     "normalise",
     "personal_data",
+    "contamination",
     "ensemble",
     "custom",
 )

@@ -20,6 +20,7 @@ from tasks.decision.channel import Channel
 from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, thresholds
 from tasks.decision.verdict import Verdict
+from tasks.dedup.contamination import Contamination
 from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
@@ -107,6 +108,11 @@ class _Maker:
     def __init__(self, spec: Spec, pins: Pins) -> None:
         self.spec, self.pins = spec, pins
         self.text = {"text": spec.text}
+        self.sealed = [
+            f"({name} is null or {name} < {settings.threshold})"
+            for name, settings in spec.of_kind(stages.Contamination).items()
+        ]
+        """Of which documents something may be learned: those that hold no evaluation."""
 
     def node(self, stage: Stage | CorpusStage, *needs: str) -> Node:
         """A stage, and the pins that it needs."""
@@ -119,6 +125,8 @@ class _Maker:
         if not learned.bound:
             learned.bound = self.text if bound is None else bound
         learned.models = {name: learned_digest(pin) for name in models if (pin := self.pins.get(name))}
+        if self.sealed:
+            learned.where = " and ".join([f"({learned.where})", *self.sealed] if learned.where else self.sealed)
         return Node(f"learn_{learned.label}", learned)
 
     def of_spec(self, name: str, settings: Kind) -> list[Node]:
@@ -127,6 +135,8 @@ class _Maker:
         match settings:
             case stages.Normalise():
                 return [self.node(self._called(Normalise(settings), name, settings))]
+            case stages.Contamination():
+                return [self.node(self._called(Contamination(settings), name, settings))]
             case stages.PersonalData():
                 return [self.node(self._called(PersonalData(settings), name, settings))]
             case stages.Custom():

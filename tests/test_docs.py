@@ -72,8 +72,11 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     found = described(COLUMNS)
     del found["Reasons"]
     demo, full = (written(nodes(registry, ROOT / "data_specs" / f"{name}.yaml", tmp_path)) for name in ("demo", "full"))
-    optional = {"languages", "script", "personal_data"}
-    (tmp_path / "more.yaml").write_text(f"{SPEC}stages: {{{', '.join(f'{name}: {{}}' for name in optional)}}}\n")
+    (tmp_path / "exam.jsonl").write_text('{"question": "?"}')
+    optional = dict.fromkeys(("languages", "script", "personal_data"), "{}")
+    optional["contamination"] = f"{{sets: {{exam: {{path: {tmp_path}/exam.jsonl}}}}}}"
+    stages = ", ".join(f"{name}: {settings}" for name, settings in optional.items())
+    (tmp_path / "more.yaml").write_text(f"{SPEC}stages: {{{stages}}}\n")
     more = written(nodes(registry, tmp_path / "more.yaml", tmp_path))
     assert found == full | {name: more[name] for name in optional}
     assert demo.items() <= full.items()

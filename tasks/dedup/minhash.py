@@ -81,7 +81,7 @@ def shingles(texts: Iterable[str], words: int, characters: int) -> Iterator[tupl
     the end)."""
     for hashes, offsets, single in units(texts):
         counts = np.diff(offsets)
-        yield _windows(hashes, offsets, np.where(2 * single > counts, characters, words))
+        yield windows(hashes, offsets, np.where(2 * single > counts, characters, words))
 
 
 def sketches(texts: Iterable[str], words: int, characters: int, bands: int, rows: int) -> tuple[I64, U64, U64]:
@@ -171,7 +171,7 @@ def _units(texts: list[str]) -> tuple[U64, I64, I64]:
     return hashes, offsets, np.diff(np.cumsum(np.r_[0, kinds[starts] == CHARACTER])[offsets])
 
 
-def _windows(values: U64, offsets: I64, sizes: I64) -> tuple[U64, I64]:
+def windows(values: U64, offsets: I64, sizes: I64) -> tuple[U64, I64]:
     """Hashes of all windows of `sizes[t]` consecutive values of text t, or of the whole text where it is shorter."""
     counts = np.diff(offsets)
     here = np.arange(len(values))
