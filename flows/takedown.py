@@ -232,15 +232,16 @@ def _facts(run: Run, asked: Asked, found: Found) -> Takedown:
         "urls": sorted({each["url"] for each in found.documents.values() if each["url"]}),
         "texts": [] if asked.only else sorted(found.texts),
         "documents": found.rows,
+        "shards": found.shards,
         "named": named(run, found),
     }
 
 
 def finish(store: Store, takedown: Takedown) -> None:
     """Purge the store of what a takedown names, wherever that stands, and end it."""
-    number, rows = takedown["takedown"], takedown["documents"]
+    number, shards = takedown["takedown"], takedown["shards"]
     ids = frozenset(map(bytes.fromhex, takedown["ids"]))
-    shards = purge.documents(store, rows)
+    purge.documents(store, takedown["documents"])
     files = purge.tokens(store, shards)
     for name in store.folders("plans"):
         if store.exists(f"plans/{name}/plan.json"):

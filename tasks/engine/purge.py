@@ -12,6 +12,7 @@ entry speaks of is known by its footer.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,8 @@ from tasks.storage import columns
 from tasks.storage.manifest import Entry, Manifest
 from tasks.storage.store import DamagedError, Store
 
+log = logging.getLogger("sluice")
+
 Rows = Mapping[str, Sequence[int]]
 """The digest of a shard's ids, or the path of its documents -> rows that go."""
 
@@ -35,14 +38,10 @@ _LEFT = {"text": "", "kind": TAKEN_DOWN}
 _DATA = (".parquet", ".arrow")
 
 
-def documents(store: Store, rows: Rows) -> dict[str, Sequence[int]]:
-    """Leave of documents, by the path of their file, a row alone; the same rows by the digest of their shard's ids.
-    Raises DamagedError where a file is not what was written."""
-    found: dict[str, Sequence[int]] = {}
+def documents(store: Store, rows: Rows) -> None:
+    """Leave of documents, by the path of their file, a row alone."""
     for folder, paths in _by_folder(rows).items():
-        made = _rewritten(store, folder, {path: rows[path] for path in paths}, _emptied)
-        found |= {str(entry["ids"]): rows[path] for path, entry in made.items()}
-    return found
+        _rewritten(store, folder, {path: rows[path] for path in paths}, _emptied)
 
 
 def _emptied(table: pa.Table, rows: np.ndarray) -> pa.Table:
@@ -57,7 +56,7 @@ def _emptied(table: pa.Table, rows: np.ndarray) -> pa.Table:
 
 def tokens(store: Store, rows: Rows) -> list[str]:
     """Write zeros over the tokens of documents, by the digest of their shard's ids; the paths of their shards' token
-    files. How many they were stays, so that offsets hold. What is damaged goes: whose tokens it holds is not known."""
+    files. How many they were stays, so that offsets hold. What is damaged goes, as it cannot be told whose it holds."""
     found: list[str] = []
     for folder in _below(store, "tokens"):
         live = _live(store, folder)
@@ -73,8 +72,7 @@ def tokens(store: Store, rows: Rows) -> list[str]:
                 continue
             if ids in rows:
                 mine[path] = rows[ids]
-        _rewritten(store, folder, mine, _zeroed)
-        found += mine
+        found += _rewritten(store, folder, mine, _zeroed)
     return found
 
 
@@ -128,12 +126,18 @@ def _live(store: Store, folder: str) -> dict[str, Entry]:
 def _rewritten(
     store: Store, folder: str, rows: Rows, change: Callable[[pa.Table, np.ndarray], pa.Table]
 ) -> dict[str, Entry]:
-    """Change rows of files, by path, in their place; what their manifest then says of each."""
+    """Change rows of files, by path, in their place; what their manifest then says of each. One that is damaged goes:
+    what is read anew does not bring them back."""
     manifest, live = Manifest(store, folder), _live(store, folder)
     manifest.append([{"key": key, "removed": True} for key in map(_key, rows) if key in live])
 
-    def rewritten(path: str) -> Entry:
-        entry = columns.recovered(store, path)
+    def rewritten(path: str) -> Entry | None:
+        try:
+            entry = columns.recovered(store, path)
+        except DamagedError as error:
+            log.warning("%s; it is removed, as what is taken down may be in it", error)
+            store.remove(path)
+            return None
         before = columns.read(store, path)
         after = change(before, np.array(rows[path], np.int64))
         if after.equals(before):
@@ -143,7 +147,8 @@ def _rewritten(
         return told | columns.write(store, path, after, told, once=False)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = dict(zip(rows, pool.map(rewritten, rows), strict=True))
+        made = dict(zip(rows, pool.map(rewritten, rows), strict=True))
+    found = {path: entry for path, entry in made.items() if entry}
     manifest.append([*found.values()], whole=True)
     return found
 

@@ -24,7 +24,7 @@ _FOLDER = "takedowns"
 Takedown = dict[str, Any]
 """{"takedown": number, "time", "spec", "asked": {"urls", "domains", "ids", "only"}, "ids" (of all documents that go),
 "urls" and "texts" (digests) that later crawls are held against beside what was asked for, "documents" {path: rows},
-"named" (what was learned from them, holds or shows them), "ended"}."""
+"shards" {digest of ids: rows}, "named" (what was learned from them, holds or shows them), "ended"}."""
 
 
 class PendingError(StoreError):

@@ -499,6 +499,24 @@ def test_old_versions_say_that_they_are_purged_and_compare_as_before(here: Path,
 # -- being stopped -----------------------------------------------------------------------------------------------------
 
 
+def test_documents_that_are_damaged_meanwhile_are_read_anew_without_them(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as stopped:
+        stopped.setattr(takedown, "finish", lambda *_: None)
+        told("takedown", here, "--domain", "house.example.org", "--yes")
+    store = Store(str(here.parent / "store"))
+    for path in Takedowns(store).all[0]["documents"]:
+        whole_file = bytearray(store.read(path))
+        whole_file[len(whole_file) // 2] ^= 1
+        store.commit(path, bytes(whole_file))
+    assert told("takedown", here, "--yes")["state"] == "ended"
+    run = whole.go(here, SETTINGS)
+    assert run.record["funnel"]["dropped"]["takedown"] == 2
+    pins = {pins[-1].get("path") for pins in run.pipeline.pins.history.values()}
+    assert holding(here, [WORDS[1], WORDS[2]]) <= pins
+
+
 def files_of(spec: Path) -> dict[str, bytes]:
     """What a store holds, but for what tells the time: segments of manifests by what they say."""
     root = spec.parent / "store"
