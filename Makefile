@@ -84,7 +84,7 @@ chaos: setup
 	$(BIN)/pytest -m chaos
 
 bench: setup
-	@set -e; for name in demo first_step orchestration manifests integrity export training signals clusters admission; do \
+	@set -e; for name in demo first_step orchestration manifests refresh integrity export training signals clusters admission; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 	@test -n '$(DATA)' || echo 'extraction, models, trusted and duplicates measure on real data: make bench DATA=FOLDER'
 	@set -e; test -z '$(DATA)' || { \

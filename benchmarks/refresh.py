@@ -40,7 +40,7 @@ from tasks.storage import columns
 from tasks.storage.manifest import Entry, Manifest
 from tests.whole import direct
 
-REAL, DOCUMENTS, NIGHTS = 100, 100, 3
+REAL, DOCUMENTS, NIGHTS = 100, 50, 2
 SPEC = """
 name: refresh
 store: {folder}/store
