@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,17 +23,18 @@ from werkzeug.serving import make_server
 
 from flows.cli import cli
 from flows.run import Run
-from tasks.engine import fanout, worker
+from tasks.engine import fanout, garbage_collection, worker
 from tasks.engine.versions import Versions
-from tasks.storage import columns
+from tasks.storage import columns, lease
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Entry, Manifest
 from tasks.storage.pins import Pins, fetched
-from tasks.storage.store import DamagedError, Store, StoreError
+from tasks.storage.store import BusyError, DamagedError, Store, StoreError
 from tests import small
 from tests.commands import told
 from tests.whole import content, go, states
 
+ROOT = Path(__file__).parents[3]
 SMALL = ["sources.code.groups=1", "stages.duplicates.partitions=1"]
 
 
@@ -314,6 +317,44 @@ def test_entries_are_read_whole_while_a_run_makes_one_segment_of_many(s3: S3) ->
     assert len(manifest.store.list("stage/manifest")) == 1
     rows = {entry["key"]: entry["rows"] for entry in [first, *reader]}
     assert rows == {**{str(key): 54 + key if key else 63 for key in range(9)}, "last": 64}
+
+
+def test_two_drivers_work_at_once_and_one_is_killed(
+    s3: S3, corpus: tuple[Path, list[str], Run, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, _, folder, _ = corpus
+    settings = [*SMALL, "store=s3://sluice/drivers", "mixture.shards=rows"]
+    store = Store("s3://sluice/drivers")
+    command = [sys.executable, "-m", "tests.drivers", str(spec), *settings]
+    drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
+    first, second = drivers
+    try:
+        assert first.stdout is not None
+        while (line := first.stdout.readline().strip()) != "learn_quality":
+            assert line
+        with pytest.raises(BusyError), garbage_collection.alone(store):
+            pass
+        first.kill()
+        said, _ = second.communicate(timeout=240)
+    finally:
+        for each in drivers:
+            each.kill()
+            each.wait()
+    assert second.returncode == 0
+    assert said.split()[-1] == "token_estimate"
+    with pytest.raises(BusyError), garbage_collection.alone(store):
+        pass  # the one that was killed is forgotten after a minute
+    monkeypatch.setattr(lease, "TTL", 0.0)
+    with garbage_collection.alone(store):
+        pass
+    third = go(spec, settings, fan=together)
+    assert set(states(third).values()) == {"cached"}
+    found = content(third)
+    assert {name: value for name, value in found.items() if not name.startswith("pin ")} == {
+        name: value for name, value in content(folder).items() if not name.startswith("pin ")
+    }
+    for name, value in content(folder).items():
+        assert found[name][-1:] == value[-1:]  # each driver may have pinned it, and each the same
 
 
 def test_a_takedown_purges_an_object_store(s3: S3, corpus: tuple[Path, list[str], Run, Run]) -> None:
