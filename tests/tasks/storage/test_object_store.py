@@ -25,7 +25,7 @@ from flows.cli import cli
 from flows.run import Run
 from tasks.engine import fanout, garbage_collection, worker
 from tasks.engine.versions import Versions
-from tasks.storage import columns, lease
+from tasks.storage import cache, columns, lease
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Entry, Manifest
 from tasks.storage.pins import Pins, fetched
@@ -358,17 +358,22 @@ def test_two_drivers_work_at_once_and_one_is_killed(
 
 
 def test_a_takedown_purges_an_object_store(s3: S3, corpus: tuple[Path, list[str], Run, Run]) -> None:
-    spec, settings, *_ = corpus
+    spec, settings, _, remote = corpus
     given = [spec, *(f"--set={each}" for each in settings)]
     asked = "select id, url, text from corpus where kept and url is not null and cluster is null limit 1"
     [[name, url, text]] = told("query", *given, asked)["rows"]
     line = max(text.split("\n"), key=len)
+    [[held_out, its_text]] = told("query", *given, "select id, text from corpus where evaluated limit 1")["rows"]
+    its_line = max(its_text.split("\n"), key=len)
     assert holding(Store("s3://sluice/corpus"), line)
-    found = told("takedown", *given, "--url", url, "--only", "--yes")
-    assert (found["state"], found["count"]) == ("ended", 1)
-    assert holding(Store("s3://sluice/corpus"), line) == []
+    copy = cache.folder("models") / f"{remote.pipeline.pins.get('held_out')['sha256']}.arrow"
+    assert copy.exists()
+    found = told("takedown", *given, "--url", url, "--id", held_out, "--only", "--yes")
+    assert (found["state"], found["count"]) == ("ended", 2)
+    assert holding(Store("s3://sluice/corpus"), line) == holding(Store("s3://sluice/corpus"), its_line) == []
+    assert not copy.exists()
     after = go(spec, settings, fan=together)
-    assert after.record["funnel"]["dropped"]["takedown"] == 1
+    assert after.record["funnel"]["dropped"]["takedown"] == 2
     assert told("inspect", *given, name)["taken_down"]["takedown"] == 1
     assert set(states(go(spec, settings, fan=together)).values()) == {"cached"}
     assert holding(Store("s3://sluice/corpus"), line) == []
