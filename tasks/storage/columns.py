@@ -123,7 +123,7 @@ def write(store: Store, path: str, table: pa.Table, entry: Mapping[str, Any], on
                 writer.write_table(table.combine_chunks())
         else:
             pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True)
-    return _facts(file)
+    return _facts(store, path, file, entry)
 
 
 def write_slices(
@@ -135,7 +135,7 @@ def write_slices(
     with _written(store, path) as file, pa.ipc.new_file(file, schema) as writer:
         for part in slices:
             writer.write_batch(part.combine_chunks().to_batches()[0].cast(schema))
-    return _facts(file)
+    return _facts(store, path, file, entry)
 
 
 @contextmanager
@@ -144,7 +144,14 @@ def _written(store: Store, path: str, once: bool = True) -> Iterator[Summed]:
         yield Summed(file)
 
 
-def _facts(file: Summed) -> dict[str, Any]:
+def _facts(store: Store, path: str, file: Summed, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of a file: of the one that an object store has kept, where another process wrote it first,
+    as two that have the same values still tell of different runs."""
+    if getattr(file.file, "kept", False) and "columns" in entry:
+        found = recovered(store, path)
+        if any(found.get(kind) != entry.get(kind) for kind in ("columns", "slices")):
+            raise damaged(path, "it is there with other values, which another process wrote")
+        return found
     return {"bytes": file.size, "checksum": file.checksum}
 
 

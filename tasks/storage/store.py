@@ -55,6 +55,12 @@ class BusyError(StoreError):
     """Another process has what was to be used alone."""
 
 
+class Buffer(io.BytesIO):
+    """What is written to an object store; `kept`: in its end the store kept another file that was there."""
+
+    kept = False
+
+
 class Store:
     """Files under one root. Paths are relative to it, with `/`. Safe to pickle and to use from many processes."""
 
@@ -212,11 +218,14 @@ class Store:
         conditional PUT); a worker that was taken for dead then changes nothing that others read. `private`: its owner
         alone may read it; so a folder that is made for it."""
         if not self.folder:
-            buffer = io.BytesIO()
+            buffer = Buffer()
             yield buffer
-            with self._explained(path, "written", missing=False), contextlib.suppress(FileExistsError):
+            with self._explained(path, "written", missing=False):
                 fs, root = self._object_store()
-                fs.pipe_file(f"{root}/{path}", buffer.getvalue(), mode="create" if once else "overwrite")
+                try:
+                    fs.pipe_file(f"{root}/{path}", buffer.getvalue(), mode="create" if once else "overwrite")
+                except FileExistsError:
+                    buffer.kept = True
             return
         target = self.folder / path
         temporary = leftovers.temporary(target)

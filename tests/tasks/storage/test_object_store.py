@@ -201,6 +201,20 @@ def test_a_file_is_written_by_one_request_and_kept_where_its_path_names_its_valu
     assert store.walk() == {}
 
 
+def test_of_two_that_write_the_same_values_both_know_the_file_that_is_there(s3: S3) -> None:
+    store, table = Store("s3://sluice/twice"), pa.table({"x": [1, 2, 3]})
+    entries = []
+    for run in ("one", "other"):
+        entry = {"key": "k", "ids": None, "rows": 3, "run": run, "columns": columns.digests(table)}
+        entries.append(entry | columns.write(store, "c/k.parquet", table, entry))
+    assert entries[0] == entries[1]
+    assert columns.read(store, "c/k.parquet", (), Recorded(None, entries[1]["checksum"])).equals(table)
+    other = pa.table({"x": [4, 5, 6]})
+    entry = {"key": "k", "ids": None, "rows": 3, "run": "third", "columns": columns.digests(other)}
+    with pytest.raises(DamagedError, match="it is there with other values"):
+        columns.write(store, "c/k.parquet", other, entry)
+
+
 def test_what_another_process_wrote_or_removed_is_seen_at_once(s3: S3) -> None:
     store, other = Store("s3://sluice/seen"), boto3.client("s3")
     assert store.list("folder") == {}
