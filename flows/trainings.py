@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from data_specs.spec import Spec
 from data_specs.training import Model
 from flows.differences import differences
@@ -62,11 +64,20 @@ def _changed(store: Store, name: str, spec: Spec, plan: str) -> tuple[str, str]:
         before = store.json(f"runs/{name}/run.json")
     except (FileNotFoundError, DeniedError):  # a killed run did not write it, or another user's did
         return "its settings", ""
-    found = differences("", _shaping(before["spec"]), _shaping(spec.model_dump(mode="json")))
+    found = differences("", _shaping(_with_defaults(before["spec"])), _shaping(spec.model_dump(mode="json")))
     other = before["plan_digest"] != plan
     what = "; ".join([*found[:3], *(["..."] if found[3:] else [])]) or ("the corpus" if other else "its settings")
     path = f"{before['plan']}/plan.json"
     return what, f" of {store.json(path)['steps']:,}" if store.exists(path) else ""
+
+
+def _with_defaults(spec: dict[str, Any]) -> dict[str, Any]:
+    """A spec that an earlier version wrote, with the settings that there are now; as it is where some of its own are
+    gone."""
+    try:
+        return Spec.model_validate(spec).model_dump(mode="json")
+    except ValidationError:
+        return spec
 
 
 def _shaping(spec: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from data_specs.load import load
+from flows import trainings
 from flows.run import Run
 from tasks.storage.store import Store
 from tests import small
@@ -107,6 +109,15 @@ def test_a_new_training_says_what_changed_since_the_one_it_leaves_and_gc_removes
     assert kept
     assert not set(left) & set(kept)
     assert trained(begun(copied, peak))["state"] == "cached"
+
+
+def test_settings_that_there_were_not_yet_are_no_change() -> None:
+    spec = load(ROOT / "data_specs" / "demo.yaml")
+    before = spec.model_dump(mode="json")
+    del before["sources"]["manuals"]["refuse"], before["training"]["grace"]
+    assert trainings._with_defaults(before) == spec.model_dump(mode="json")
+    before["sources"]["manuals"]["gone"] = 1
+    assert trainings._with_defaults(before) == before
 
 
 def test_a_new_training_after_changed_data_says_so(copied: Path, workers: None) -> None:
