@@ -6,11 +6,13 @@ nowhere but into the archive.
 
 from __future__ import annotations
 
+import io
 import posixpath
 import re
 import struct
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 from urllib.parse import unquote
@@ -25,6 +27,8 @@ _METADATA = 2**20
 """Bytes of a file that describes the archive, at most."""
 _FILES = 10_000
 """Files of an archive, at most."""
+_TAIL = 2**16 + 22
+"""Bytes in which an archive's end begins, with a comment behind it."""
 _APART = ("toc", "cover", "index")
 """Pages of EPUB 2 that are not read."""
 _STORED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -64,15 +68,30 @@ def read(file: IO[bytes], largest: int) -> Epub:
     """A book. Raises EpubError."""
     try:
         with zipfile.ZipFile(file) as archive:
+            _check(archive, file)
             return _Archive(archive, largest).book()
     except _DAMAGE as error:
         raise error if isinstance(error, EpubError) else EpubError("unreadable") from error
 
 
+def _check(archive: zipfile.ZipFile, file: IO[bytes]) -> None:
+    """Raises EpubError or BadZipFile where the directory has not all files under their own names: no checksum is over
+    it, and a book would be without a chapter."""
+    files = archive.infolist()
+    if len(files) > _FILES:
+        raise EpubError("too_large")
+    file.seek(max(0, file.seek(0, io.SEEK_END) - _TAIL))
+    tail = file.read()
+    (number,) = struct.unpack_from("<H", tail, tail.rfind(b"PK\5\6") + 10)
+    if number not in (len(files), 2**16 - 1):
+        raise EpubError("unreadable")
+    for each in files:
+        with suppress(RuntimeError):  # of a kind that is not read, once its name was held against the file's own
+            archive.open(each).close()
+
+
 class _Archive:
     def __init__(self, archive: zipfile.ZipFile, largest: int) -> None:
-        if len(archive.infolist()) > _FILES:
-            raise EpubError("too_large")
         self._archive, self._left = archive, largest
 
     def book(self) -> Epub:
