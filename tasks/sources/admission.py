@@ -178,6 +178,9 @@ class Admitted(Records):
     def take_back(self, *args: Any) -> None:
         self._hold(partial(super().take_back, *args))
 
+    def take_back_at(self, *args: Any) -> None:
+        self._hold(partial(super().take_back_at, *args))
+
     def by_address(self, found: Found, then: Callable[[], None]) -> None:
         self._hold(_Asked(found, then), len(found.payload))
 

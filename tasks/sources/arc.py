@@ -93,18 +93,25 @@ def records(file: IO[bytes], start: int, end: int, limit: int) -> Iterator[Recor
     if start == 0 and source.begins(first, packing) is not True:
         onward = source.member(first, end, packing)
         yield Fault("unreadable", span=(onward or end) - first, lost=(onward or end) - first)
+    unsound: list[tuple[int, int]] = []
     for position, member in members(source, max(0, start - _LOOK_BACK), end, packing):
         if isinstance(member, Lost):
             if position >= start:
-                yield Fault(member.reason, offset=position, span=member.size, lost=member.size)
+                yield Fault(member.reason, offset=position, span=member.size, lost=member.size, unsound=unsound)
+            unsound = []
             continue
+        ends: list[int] = []
         for index, found in enumerate(_of_stream(_Stream(member), limit)):
+            if isinstance(found, Fault):
+                member.finish()
             if position < start or (member.broken and isinstance(found, Fault)):
                 continue
+            ends.append(found.offset + (found.span or 0))
             found.offset, found.span = position, member.end - position
             if isinstance(found, Record):
                 found.index = index
             yield found
+        unsound = member.unsound(position, ends)
 
 
 def reread(file: IO[bytes], start: int, limit: int) -> Iterator[Record]:

@@ -22,7 +22,7 @@ import io
 import re
 import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import islice
 from typing import IO
@@ -95,6 +95,9 @@ class Fault:
     """Bytes of the file from `offset` to where reading goes on; None where nothing is passed over."""
     lost: int = 0
     """Those of them that are damaged."""
+    unsound: list[tuple[int, int]] = field(default_factory=list)
+    """Records before it that may have been damaged with it, by offset and index: their member's checksum is at its
+    end."""
 
 
 class Scan:
@@ -300,15 +303,17 @@ def _of_member(member: Member, start: int, limit: int, wanted: Collection[str]) 
     scan = Scan(member, wanted)
     held: Record | Fault | None = None
     held_end = 0
+    ends: list[int] = []
     for index, found in enumerate(scan.records(limit)):
         if held:
             yield held
         if isinstance(found, Fault) and scan.lost:
-            while member.read(BLOCK):
-                pass
+            member.finish()
             found.reason = member.broken or found.reason
+            found.unsound = member.unsound(start, ends)
             yield found
             return
+        ends.append(scan.end)
         if isinstance(found, Record):
             found.offset, found.index, found.span = start, index, member.end - start
         held, held_end = found, scan.end
@@ -318,7 +323,7 @@ def _of_member(member: Member, start: int, limit: int, wanted: Collection[str]) 
         yield held
         held = None
     if member.broken:
-        yield Fault(member.broken, held.url if held else "")
+        yield Fault(member.broken, held.url if held else "", unsound=member.unsound(start, ends))
 
 
 def _of_plain(source: Input, end: int, limit: int, wanted: Collection[str]) -> Iterator[Record | Fault]:

@@ -30,6 +30,8 @@ _PADDING = b"\0\t\n\r "
 _SLICE = 2**12
 _SIP = 2**9
 """Bytes of zstd decompressed at a time: they become 16 MiB at most."""
+_NEAR = 2**18
+"""Bytes by which the length of a gzip member whose end is there may be wrong, at most: what a block becomes."""
 _DICTIONARY = 2**24
 """Bytes of a dictionary, at most."""
 _KINDS = {"gz": "gz", "zst": "zst", "zstd": "zst", "bz2": "bz2", "xz": "xz"}
@@ -170,16 +172,20 @@ class Unpacker:
 
     def __init__(self, packing: Packing) -> None:
         self._engines = packing.engines()
+        self._sized = packing.kind == "gz"
         self.restart()
 
     def restart(self) -> None:
         """Begin with another file, or another place."""
         self._fed = self.told = 0
+        self._last = b""
         self.renew()
 
     def renew(self) -> None:
         """Begin the next member."""
         self._engine = self._engines()
+        self.member = self.told
+        """Where it begins in what all become."""
         self.eof, self.needs_input = False, True
 
     @property
@@ -195,11 +201,19 @@ class Unpacker:
             large = "too much memory" in str(error) or "Memory usage limit" in str(error)
             raise DamageError("window" if large else "unreadable", str(error)) from error
         self.eof, self.needs_input = self._engine.eof, self._engine.needs_input
+        self._last = (self._last + data[-4:])[-4:]
         self._fed += len(data) - (len(self.unused) if self.eof else 0)
         self.told += len(found)
         if self.told > ALLOWANCE + RATIO * self._fed:
             raise DamageError("bomb", f"{self._fed:,} bytes become more than {self.told:,}")
         return found
+
+    def broken_off(self) -> str:
+        """Why a member has not ended though its file has: `truncated`; `unreadable` where the file ends with how many
+        bytes a gzip member is of, so that its end is there, and a wrong bit hides it."""
+        found = self.told - self.member
+        away = (found - int.from_bytes(self._last, "little")) % 2**32
+        return "unreadable" if self._sized and min(away, 2**32 - away) < min(_NEAR, found // 2) else "truncated"
 
 
 class Unpacked(io.RawIOBase):
@@ -215,8 +229,6 @@ class Unpacked(io.RawIOBase):
         self._unpacker = Unpacker(packing)
         self._start = 0
         """Where in the file the bytes begin that were read last."""
-        self._member = 0
-        """Where the member that is read begins in what the file becomes."""
 
     def readable(self) -> bool:
         return True
@@ -233,14 +245,19 @@ class Unpacked(io.RawIOBase):
                 if not data:
                     if self._unpacker.eof:
                         return 0
-                    raise EOFError
+                    if self._unpacker.broken_off() == "truncated":
+                        raise EOFError
+                    raise self._placed(DamageError("unreadable", "a member does not end where its file does"))
                 if self._unpacker.eof:
                     self._unpacker.renew()
-                    self._member = self._unpacker.told
             try:
                 found = self._unpacker.decompress(data, len(buffer))
             except DamageError as error:
-                error.at, error.since = self._start, self._member
+                self._placed(error)
                 raise
         buffer[: len(found)] = found
         return len(found)
+
+    def _placed(self, error: DamageError) -> DamageError:
+        error.at, error.since = self._start, self._unpacker.member
+        return error

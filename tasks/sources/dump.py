@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from tasks.engine.reading import Part
@@ -45,6 +45,10 @@ class Element:
     """Why it is none: `truncated`, `not_xml`; `unreadable`, `window` or `bomb` of what cannot be decompressed."""
     lost: int = 0
     """Bytes of the file that cannot be read."""
+    since: int | None = None
+    """Of a file that is damaged, the byte from which on nothing vouches for the elements before this one."""
+    unsound: list[tuple[int, int]] = field(default_factory=list)
+    """Of one in pieces, these elements by offset and index."""
 
 
 class _Pieces(Input):
@@ -136,15 +140,20 @@ def reread(path: str, tag: str, offset: int, length: int, window: int) -> Iterat
 
 
 def _of_pieces(part: Part, tag: str, largest: int) -> Iterator[Element]:
+    unsound: list[tuple[int, int]] = []
     with opened(part.path) as file:
         for position, member in members(_Pieces(file, tag), part.start, part.end, Packing("bz2")):
             if isinstance(member, Lost):
-                yield Element(position, 0, member.size, None, member.reason, member.size)
+                yield Element(position, 0, member.size, None, member.reason, member.size, unsound=unsound)
+                unsound = []
                 continue
+            ends: list[int] = []
             for index, found in enumerate(_cut(member, tag, largest)):
+                ends.append(found.offset + found.length)
                 if not (member.broken and found.fault == "truncated"):
                     found.offset, found.index = position, index
                     yield found
+            unsound = member.unsound(position, ends)
 
 
 def _cut(
@@ -160,13 +169,14 @@ def _cut(
     ready, base, seen = bytearray(), start, start
     begun, ours = -1, start == 0
     while True:
-        fault, lost = "", 0
+        fault, lost, since = "", 0, None
         try:
             more = stream.read(BLOCK)
         except EOFError:
             more, fault = b"", "truncated"
         except DamageError as error:
             more, fault, lost = b"", error.reason, max(0, size - error.at)
+            since = error.since if fault == "unreadable" else None
         if not more:
             break
         ready += more
@@ -187,4 +197,4 @@ def _cut(
         base = kept
     if begun >= 0 or fault:
         place = begun if begun >= 0 else seen
-        yield Element(place, 0, base + len(ready) - place, None, fault or "truncated", lost)
+        yield Element(place, 0, base + len(ready) - place, None, fault or "truncated", lost, since)

@@ -79,6 +79,9 @@ class MediawikiReader(Reader):
         found = None
         for found in dump.elements(part, TAG, self.settings.largest, self.settings.window):
             if found.fault:
+                if found.since is not None:
+                    records.take_back(found.fault, part, found.since)
+                records.take_back_at(found.fault, part, found.unsound)
                 records.quarantine(found.fault, part, found.offset, found.length, lost=found.lost)
             else:
                 self._page(found, site, part, records)

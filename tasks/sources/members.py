@@ -7,7 +7,8 @@ found here. A member that does not begin with a record goes on with the one befo
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -113,16 +114,27 @@ class Member:
         """Where the next byte of the file is read."""
         self.broken = ""
 
+    def unsound(self, start: int, ends: Sequence[int]) -> list[tuple[int, int]]:
+        """Of the records of the stream that starts there, which end so in it, those that nothing vouches for, each as
+        (start, index): where a member is damaged, all that it holds, as its checksum stands at its end."""
+        first = bisect_right(ends, self.whole) if self.broken == "unreadable" else len(ends)
+        return [(start, index) for index in range(first, len(ends))]
+
     def has(self, size: int) -> bool:
         """Whether so many bytes may follow; only reading tells."""
         return True
+
+    def finish(self) -> None:
+        """Read what is left, which tells whether it is damaged."""
+        while self.read(BLOCK):
+            pass
 
     def read(self, size: int) -> bytes:
         """Decompressed bytes, none at the end of the stream or where it breaks."""
         while not self.broken and (not self._unpacker.eof or self._goes_on()):
             data = self._input.read_at(self.end, SLICE) if self._unpacker.needs_input else b""
             if self._unpacker.needs_input and not data:
-                self.broken = "truncated"
+                self.broken = self._unpacker.broken_off()
                 break
             try:
                 found = self._unpacker.decompress(data, size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -122,12 +122,25 @@ class Records:
 
     def take_back(self, reason: str, part: Part, since: int) -> None:
         """Quarantine the documents of a file that end behind a place of it: nothing vouches for what was read there."""
+
+        def behind(batch: pa.RecordBatch) -> pa.Array:
+            ends = pc.add(batch["offset"], batch["length"])
+            return pc.fill_null(pc.and_(pc.equal(batch["file"], part.key), pc.greater(ends, since)), False)
+
+        self._take_back(reason, part, behind)
+
+    def take_back_at(self, reason: str, part: Part, places: Iterable[tuple[int, int]]) -> None:
+        """Quarantine the documents of a file's records of some offsets and indices."""
+        ids = pa.array([self._id(part, *place) for place in places], DOCUMENTS.field("id").type)
+        if len(ids):
+            self._take_back(reason, part, lambda batch: pc.is_in(batch["id"], ids))
+
+    def _take_back(self, reason: str, part: Part, which: Callable[[pa.RecordBatch], pa.Array]) -> None:
         if self._rows:
             self._gather()
         sound = []
         for batch in self._batches:
-            ends = pc.add(batch["offset"], batch["length"])
-            wrong = pc.fill_null(pc.and_(pc.equal(batch["file"], part.key), pc.greater(ends, since)), False)
+            wrong = which(batch)
             for row in batch.select(["offset", "length", "url"]).filter(wrong).to_pylist():
                 self._in -= 1
                 Records.quarantine(self, reason, part, row["offset"], row["length"], row["url"])

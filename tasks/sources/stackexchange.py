@@ -4,8 +4,9 @@ A record is a row. A range of a file holds the questions that begin in it; their
 gone through a second time for them, looking at no more than the number of a row's parent. Memory is that of a range:
 of a question's answers the best `answers` are kept. Dropped are rows that are neither (`not_post`: wikis of tags,
 moderators' elections), answers of a question that is not in the file (`no_question`), rows above `longest`
-(`too_large`), and questions without text (`no_text`). Quarantined are lines that are no row (`not_xml`), and what of a
-compressed file cannot be read (`truncated`, `unreadable`, `window`, `bomb`); a file without a row is `no_pages`.
+(`too_large`), and questions without text (`no_text`). Quarantined are lines that are no row (`not_xml`), and all of a
+compressed file that cannot be read to its end (`truncated`, `unreadable`, `window`, `bomb`), as a question's answers
+may be missing; a file without a row is `no_pages`.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class StackExchangeReader(Reader):
 
     def read_part(self, part: Part, records: Records) -> None:
         questions, orphans = dict[int, _Question](), dict[int, list[tuple[int, int]]]()
-        rows = 0
+        rows, damage = 0, ""
         try:
             for offset, length, line in self._lines(part, part.start):
                 if not named(part.path) and offset >= part.end:
@@ -67,12 +68,19 @@ class StackExchangeReader(Reader):
                 rows += 1
                 self._row(offset, length, line, part, questions, orphans, records)
         except EOFError:
-            records.quarantine("truncated", part, 0)
+            damage = "truncated"
+            records.quarantine(damage, part, 0)
         except DamageError as error:
-            records.quarantine(error.reason, part, 0, lost=max(0, part.end - error.at))
+            damage = error.reason
+            records.quarantine(damage, part, 0, lost=max(0, part.end - error.at))
         else:
             if not rows and part.start == 0 and next(self._lines(part, 0), None) is None:
                 records.quarantine("no_pages" if part.end else "empty_file", part, 0, part.end)
+        if damage:  # a question's answers may be where it is, and what was read may be wrong
+            rest = [(each.offset, len(each.row)) for each in questions.values()]
+            for offset, length in sorted(rest + [place for places in orphans.values() for place in places]):
+                records.quarantine(damage, part, offset, length)
+            return
         self._answers(part, questions, orphans)
         for question in questions.values():
             self._document(question, part, records)
@@ -121,18 +129,17 @@ class StackExchangeReader(Reader):
 
     def _answers(self, part: Part, questions: dict[int, _Question], orphans: dict[int, list[tuple[int, int]]]) -> None:
         """Give questions their answers, and take from the orphans those whose question is in the file."""
-        with suppress(EOFError, DamageError):  # counted in the first reading
-            for offset, _, line in self._lines(part, 0):
-                numbers = _numbers(line or b"")
-                if numbers.get("PostTypeId") == QUESTION:
-                    orphans.pop(numbers.get("Id", -1), None)
-                question = questions.get(numbers.get("ParentId", -1))
-                score = numbers.get("Score", 0)
-                if line is None or not question or numbers.get("PostTypeId") != ANSWER or score < self.settings.score:
-                    continue
-                heapq.heappush(question.answers, (score, -offset, line))
-                if len(question.answers) > self.settings.answers:
-                    heapq.heappop(question.answers)
+        for offset, _, line in self._lines(part, 0):
+            numbers = _numbers(line or b"")
+            if numbers.get("PostTypeId") == QUESTION:
+                orphans.pop(numbers.get("Id", -1), None)
+            question = questions.get(numbers.get("ParentId", -1))
+            score = numbers.get("Score", 0)
+            if line is None or not question or numbers.get("PostTypeId") != ANSWER or score < self.settings.score:
+                continue
+            heapq.heappush(question.answers, (score, -offset, line))
+            if len(question.answers) > self.settings.answers:
+                heapq.heappop(question.answers)
 
     def _document(self, question: _Question, part: Part, records: Records) -> None:
         place = part, question.offset, len(question.row)

@@ -48,6 +48,7 @@ class WarcReader(PageReader):
         with opened(part.path) as file:
             for found in self._records(file, part):
                 if isinstance(found, Fault):
+                    records.take_back_at(found.reason, part, found.unsound)
                     records.quarantine(found.reason, part, found.offset, found.span, found.url, found.lost)
                 elif found.kind not in archive.PAGES:
                     reason = "revisit" if found.kind == "revisit" else "not_page"

@@ -39,6 +39,7 @@ class WetReader(Reader):
         with opened(part.path) as file:
             for found in archive.records(file, part.start, part.end, limit, *how):
                 if isinstance(found, Fault):
+                    records.take_back_at(found.reason, part, found.unsound)
                     records.quarantine(found.reason, part, found.offset, found.span, found.url, found.lost)
                 else:
                     self._document(found, part, records)
