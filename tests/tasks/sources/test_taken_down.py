@@ -31,10 +31,18 @@ def read(taken_down: TakenDown | None, texts: list[str]) -> Read:
         ({"domains": ["a.org"]}, "https://b.org/a.org", False),
         ({"domains": ["www.a.org"]}, "https://a.org/", False),
         ({"domains": ["xn--bcher-kva.example"]}, "https://bücher.example/", True),
+        ({"urls": ["https://a.org/wiki/水?q=é"]}, "https://a.org/wiki/%E6%B0%B4?q=%c3%a9", True),
+        ({"urls": ["https://a.org/wiki/%E6%B0%B4"]}, "https://a.org/wiki/水", True),
+        ({"urls": ["https://a.org/e\u0301/~me"]}, "https://a.org/é/%7Eme?", True),
+        ({"urls": ["https://a.org/%CB%AE"]}, "https://a.org/%BB%F0", False),  # in GBK
+        ({"urls": ["https://a.org/%CB%AE"]}, "https://a.org/%cb%ae", True),
+        ({"urls": ["https://a.org/C%23"]}, "https://a.org/C", False),
+        ({"urls": ["https://a.org/C%23"]}, "https://a.org/C%23#x", True),
+        ({"urls": ["https://a.org/a:b%3Fc"]}, "https://a.org/a%3Ab%3fc", True),
         ({"urls": ["a.org/x"], "domains": ["a.org"]}, None, False),
     ],
 )
-def test_an_address_is_met_as_lists_of_urls_are(asked: dict[str, list[str]], address: str | None, named: bool) -> None:
+def test_an_address_is_met_in_all_its_spellings(asked: dict[str, list[str]], address: str | None, named: bool) -> None:
     assert TakenDown(**asked).names(address) is named
 
 
