@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tasks.engine import purge, worker
 from tasks.engine.near_copies import in_clusters
 from tasks.engine.outputs import token_files
 from tasks.engine.pipeline import Pipeline
+from tasks.engine.reading import refused_path
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.stage import Estimator
 from tasks.engine.takedowns import TAKEN_DOWN, Takedown, Takedowns, text_digest
@@ -38,7 +40,7 @@ from tasks.storage import columns
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Manifest
 from tasks.storage.pins import Pins, forget_copy, learned_digest
-from tasks.storage.store import Store, StoreError
+from tasks.storage.store import DamagedError, Store, StoreError
 from training import checkpoint
 
 _ID = re.compile("[0-9a-fA-F]{32}")
@@ -134,14 +136,19 @@ def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progr
 
 
 def _documents(store: Store) -> Iterator[tuple[str, Recorded]]:
-    """The documents of every source and fingerprint: path, and what is known of the file."""
+    """The documents of every source and fingerprint: path, and what is known of the file; also of those of which no
+    entry speaks, as whoever wrote them was killed: the next run takes them up by their footer."""
     for name in store.folders("documents"):
         folder = f"documents/{name}"
         latest = {entry["key"]: entry for entry in Manifest(store, folder).entries()}
-        for key, entry in latest.items():
-            if "columns" in entry:
-                recorded = Recorded(entry["ids"], entry.get("checksum", ""), entry["columns"])
-                yield f"{folder}/{key}.parquet", recorded
+        known = {f"{folder}/{key}.parquet": entry for key, entry in latest.items() if "columns" in entry}
+        files = {f"{folder}/{name}" for name in store.list(folder) if name.endswith(".parquet")}
+        documents = {path for path in files if not path.endswith(refused_path(""))}
+        for path in sorted(documents - known.keys()):
+            with suppress(DamagedError):  # it is read anew, without what is taken down
+                known[path] = columns.recovered(store, path)
+        for path, entry in known.items():
+            yield path, Recorded(entry["ids"], entry.get("checksum", ""), entry["columns"])
 
 
 # -- what was made with them -------------------------------------------------------------------------------------------

@@ -517,6 +517,20 @@ def test_documents_that_are_damaged_meanwhile_are_read_anew_without_them(
     assert holding(here, [WORDS[1], WORDS[2]]) <= pins
 
 
+def test_documents_whose_writer_was_killed_before_any_entry_spoke_of_them_go_too(tmp_path: Path) -> None:
+    small.corpus(tmp_path, files=1)
+    packed(tmp_path / "web" / "web-50.jsonl.gz", rows())
+    spec = _spec(tmp_path)
+    store = whole.go(spec, until="documents").store
+    store.remove(*(path for path in store.walk("documents") if "/manifest/" in path))
+    assert holding(spec, [WORDS[1], WORDS[2]])
+    assert told("takedown", spec, "--domain", "house.example.org", "--only", "--yes")["count"] == 2
+    assert not holding(spec, [WORDS[1], WORDS[2]])
+    assert whole.go(spec, until="documents").record["stages"][0]["state"] == "cached"
+    whole.go(spec)
+    assert told("query", spec, "select count(*) from corpus where url like '%house%'")["rows"] == [[0]]
+
+
 def files_of(spec: Path) -> dict[str, bytes]:
     """What a store holds, but for what tells the time: segments of manifests by what they say."""
     root = spec.parent / "store"
