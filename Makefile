@@ -10,8 +10,9 @@ RESOLVED := $(VENV)/resolved
 digest = $(shell sha256sum $(1) | cut -c1-16)
 LOCKED := $(VENV)/.locked-$(call digest,requirements.lock)
 INSTALLED := $(VENV)/.installed-$(call digest,pyproject.toml)
-# Files of tests go to two workers, file by file, as many of them wait for processes that they started.
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile
+# Files of tests go to two workers, as many of them wait for processes that they started; in order, as else the slowest
+# ones, which have few tests, would be the last.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check
 
 .NOTPARALLEL:
