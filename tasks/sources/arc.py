@@ -49,10 +49,10 @@ class _Stream:
 
     def line(self) -> bytes:
         """The next line that is not blank, as much as there is of it; empty at the end."""
-        while not self._ready.lstrip(PADDING) and self._more():
-            pass
-        blank = len(self._ready) - len(self._ready.lstrip(PADDING))
-        self._pass(blank)
+        while True:
+            self._pass(len(self._ready) - len(self._ready.lstrip(PADDING)))
+            if self._ready or not self._more():
+                break
         while b"\n" not in self._ready and len(self._ready) < _LINE and self._more():
             pass
         return self._pass(self._ready.find(b"\n") + 1 or len(self._ready))

@@ -163,7 +163,7 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["invalidate", "{spec}", "learn_quality"], 2, "`sluice run --retrain quality`"),
     (["invalidate", "{spec}", "plan"], 2, "plan is no stage of columns"),
     (["plan", "{spec}", "--store", "nowhere://bucket"], 1, "Protocol not known: nowhere"),
-    (["plan", "{spec}", "--store", "{spec}"], 1, "cannot be read"),
+    (["plan", "{spec}", "--store", "{spec}"], 1, "cannot be listed"),
 ]
 
 

@@ -114,7 +114,8 @@ def test_a_run_whose_log_lost_steps_is_refused_and_a_damaged_log_is_named(runs: 
     assert Ranks(folder, 1, [(chosen, SHORT, "gap", False)]).wait() == []
     segment = f"runs/gap/log/{sorted(store.list('runs/gap/log'))[3]}"
     whole = store.read(segment)
-    told = {"has no record of step": None, f"{segment} is damaged (its checksum is another); bring it back": whole[:-9]}
+    damaged = f"{segment} is damaged (its checksum is another, or it belongs in another place); bring it back"
+    told = {"has no record of step": None, damaged: whole[:-9]}
     for message, left in told.items():
         store.remove(segment) if left is None else store.commit(segment, left)
         (error,) = Ranks(folder, 1, [(chosen, SHORT, "gap", True)]).wait()
@@ -250,7 +251,7 @@ def test_ray_trains_and_the_export_loads_generates_and_has_the_loss_of_the_log(t
                 started.add(each.name().removeprefix("ray::").partition(".")[0])  # a method follows
 
     summary = launch.train(chosen, str(tmp_path), PLAN, "ray", training_plan.pin(store), False, follow)
-    assert {"TrainController", "SynchronizationActor"} <= started
+    assert "TrainController" in started
     assert not {"DatasetManager", "PlacementGroupCleaner", "_AutoscalingCoordinatorActor"} & started
     assert [record["step"] for record in seen if record["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
     assert summary["steps"] == 6
