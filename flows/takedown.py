@@ -30,7 +30,7 @@ from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import refused_path
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.stage import Estimator
-from tasks.engine.takedowns import TAKEN_DOWN, Takedown, Takedowns, text_digest
+from tasks.engine.takedowns import TAKEN_DOWN, Takedown, Takedowns, ids_of, text_digest
 from tasks.engine.versions import Versions
 from tasks.planning.files import purge_plan
 from tasks.sources import SourceError
@@ -44,6 +44,7 @@ from tasks.storage.store import DamagedError, Store, StoreError
 from training import checkpoint
 
 _ID = re.compile("[0-9a-fA-F]{32}")
+_HOST = re.compile(r"[^\s.]+(?:\.[^\s.]+)+")
 Progress = Callable[[int, int], None]
 """Called with files done and files in all."""
 
@@ -247,13 +248,12 @@ def _facts(run: Run, asked: Asked, found: Found) -> Takedown:
 def finish(store: Store, takedown: Takedown) -> None:
     """Purge the store of what a takedown names, wherever that stands, and end it."""
     number, shards = takedown["takedown"], takedown["shards"]
-    ids = frozenset(map(bytes.fromhex, takedown["ids"]))
     purge.documents(store, takedown["documents"])
     files = purge.tokens(store, shards)
     for name in store.folders("plans"):
         if store.exists(f"plans/{name}/plan.json"):
             purge_plan(store, f"plans/{name}", number, files)
-    _held_out(store, ids, number)
+    _held_out(store, ids_of(takedown), number)
     purge.derived(store, shards)
     for name, versions in takedown["named"]["versions"].items():
         for version in versions:
@@ -307,10 +307,11 @@ def asked(
     if wrong := [each for each in found["ids"] if not _ID.fullmatch(each)]:
         raise SpecError([f"--id: {wrong[0]!r} is no whole id: 32 hexadecimal digits, as `sluice inspect` shows them"])
     parts = [split(each.removeprefix("*.").removeprefix(".")) for each in found["domains"]]
-    if wrong := [each for each, (host, rest) in zip(found["domains"], parts, strict=True) if "." not in host or rest]:
+    each_part = zip(found["domains"], parts, strict=True)
+    if wrong := [each for each, (host, rest) in each_part if not _HOST.fullmatch(host) or rest or "@" in each]:
         raise SpecError([f"--domain: {wrong[0]!r} is no domain, such as example.org; an address is taken by --url"])
     found["domains"] = [host for host, _ in parts]
-    if wrong := [each for each in found["urls"] if "." not in address(each)]:
+    if wrong := [each for each in found["urls"] if "." not in (to := address(each)) or to != to.rstrip()]:
         raise SpecError([f"--url: {wrong[0]!r} is no address"])
     if not any(found.values()):
         return None

@@ -45,8 +45,8 @@ class Takedowns:
 
     @property
     def ids(self) -> frozenset[bytes]:
-        """Ids of the documents of which a row alone is left."""
-        return frozenset(bytes.fromhex(found) for each in self.all for found in each["ids"])
+        """Ids of the documents of which a row alone is left, or will be: one that was asked for may not be there."""
+        return frozenset[bytes]().union(*map(ids_of, self.all))
 
     def named(self, name: str) -> Iterator[str]:
         """All `urls`, `domains` or `texts` that later crawls are held against."""
@@ -84,10 +84,15 @@ class Takedowns:
 
     def of(self, document: str) -> Takedown | None:
         """The takedown that a document went with, by its id."""
-        return next((each for each in self.all if document in each["ids"]), None)
+        return next((each for each in self.all if bytes.fromhex(document) in ids_of(each)), None)
 
     def _path(self, number: int) -> str:
         return f"{_FOLDER}/{number:06d}.json"
+
+
+def ids_of(takedown: Takedown) -> frozenset[bytes]:
+    """Of the documents that go by a takedown."""
+    return frozenset(map(bytes.fromhex, (*takedown["ids"], *takedown["asked"]["ids"])))
 
 
 def text_digest(text: bytes) -> str:

@@ -236,6 +236,9 @@ def urls_of_step(run: Run, name: str, record: dict[str, Any]) -> set[str]:
         (["--domain", "com"], "no domain"),
         (["--domain", "example.org/page"], "taken by --url"),
         (["--list", "/nowhere"], "cannot be read"),
+        (["--domain", "example.org # as they asked"], "no domain"),
+        (["--domain", "someone@example.org"], "no domain"),
+        (["--url", "https://example.org/x # as they asked"], "no address"),
     ],
 )
 def test_a_mistake_is_said(made: Path, given: list[str], message: str) -> None:
@@ -365,6 +368,22 @@ def test_what_was_never_crawled_is_refused_when_it_comes(here: Path) -> None:
     assert {*whole.states(whole.go(here, SETTINGS)).values()} == {"cached"}
     packed(here.parent / "web" / "web-60.jsonl.gz", [{"text": secret("fresh", 9), "url": "https://new.example.org/x"}])
     assert whole.go(here, SETTINGS).record["funnel"]["dropped"]["takedown"] == 1
+
+
+def test_a_document_asked_for_by_id_that_is_not_there_leaves_the_held_out_table_and_a_row_when_it_comes(
+    here: Path,
+) -> None:
+    [chosen, text] = told("query", here, "select id, text from corpus where held_out limit 1")["rows"][0]
+    needle = text[:60]
+    store = Store(str(here.parent / "store"))
+    store.remove(*store.walk("documents"), *store.walk("columns"))
+    assert any(path.endswith(".arrow") for path in holding(here, [needle]))
+    found = told("takedown", here, "--id", chosen, "--only", "--yes")
+    assert (found["state"], found["count"]) == ("ended", 0)
+    assert not [path for path in holding(here, [needle]) if path.endswith(".arrow")]
+    assert whole.go(here, SETTINGS).record["funnel"]["dropped"]["takedown"] == 1
+    left = told("query", here, f"select text from corpus where id = '{chosen}'")["rows"]
+    assert left in ([], [[""]])
 
 
 def test_documents_whose_files_have_left_are_purged_and_stay_purged(here: Path) -> None:
