@@ -55,7 +55,7 @@ class _Stream:
                 break
         while b"\n" not in self._ready and len(self._ready) < _LINE and self._more():
             pass
-        return self._pass(self._ready.find(b"\n") + 1 or len(self._ready))
+        return self._pass(self._ready.find(b"\n", 0, _LINE) + 1 or min(_LINE, len(self._ready)))
 
     def part(self, size: int, keep: int) -> tuple[bytes, int]:
         """The first `keep` of the next `size` bytes, and how many there are, fewer only at the end."""
