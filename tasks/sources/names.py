@@ -15,8 +15,9 @@ from typing import Any, Self
 
 
 def below(root: str, key: str) -> str:
-    """The path of a key: `/data/b/x` of `../b/x` below `/data/a/`."""
-    while key.startswith("../"):
+    """The path of a key: `/data/b/x` of `../b/x` below `/data/a/`. A name such as `..//80` leads nowhere: `//` is how a
+    byte is written that is no UTF-8."""
+    while key.startswith("../") and not key.startswith("..//"):
         root, key = root[:-1].rpartition("/")[0] + "/", key[3:]
     return root + key
 

@@ -17,8 +17,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch.distributed as dist
 import zstandard
+from deepspeed import comm
 
 from flows import takedown
 from flows.run import Run
@@ -83,7 +83,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = run.pipeline.pins.get("tokenizer")
     run.keep("run.json", orjson.dumps(run.record))
     loop.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
-    dist.destroy_process_group()
+    comm.destroy_process_group()  # DeepSpeed forgets its groups, too: another training may follow here
     told("export", spec, folder / "store" / "inside")
     told("export", spec, folder / "outside", "--format", "jsonl")
     return spec

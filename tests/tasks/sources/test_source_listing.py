@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from data_specs.sources import FolderSource, JsonlSource, WarcSource
@@ -69,6 +69,7 @@ def test_files_of_any_name_are_read_and_read_again_by_their_keys(tmp_path: Path)
 @given(
     names=st.lists(st.binary(min_size=1, max_size=8).filter(lambda n: not set(n) & set(b"\0/") and n != b"." * len(n)))
 )
+@example(names=[b"..\x80"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_key_leads_back_to_its_file_whatever_its_name(tmp_path_factory: Any, names: list[bytes]) -> None:
     path = folder(tmp_path_factory.mktemp("names"), [b"one", *names])
