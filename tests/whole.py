@@ -15,6 +15,16 @@ from tasks.engine import fanout, worker
 from tasks.storage.manifest import Entry
 from tasks.storage.store import DamagedError, Store, StoreError
 
+SHORT_TRAINING = (
+    "training.steps=6",
+    "training.workers=1",
+    "training.precision=fp32",
+    "training.evaluate.every=0",
+    "training.checkpoint.every=2",
+    "training.checkpoint.keep=3",
+)
+"""Of a training in this process, with checkpoints of steps 2, 4 and 6."""
+
 
 def direct(
     stage: Any,

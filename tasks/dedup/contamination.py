@@ -8,7 +8,7 @@ the less the more items have it, since forms of questions are shared by many.
 
 Measured on GSM8K, HumanEval and MMLU (14,099 questions), planted in web pages whole, by the question alone, with
 answers lettered otherwise, wrapped and in capitals: 100, 100, and 96 % (question) to 98 % (whole) are found; the rest
-are questions of fewer than six words, or forms such as "Which of the following is true?". Of 15,600 pages, laws,
+are questions of fewer than six words, or forms such as "Which of the following is true?". Of 15,875 pages, laws,
 articles and books one holds half of an item.
 """
 

@@ -3,6 +3,7 @@ being computed, and a version of it have in common."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from tasks.engine.outputs import Output
 
 
-class Corpus:
+class Corpus(ABC):
     """Shards, and the outputs of stages over them."""
 
     store: Store
@@ -33,9 +34,9 @@ class Corpus:
     documents_schema: pa.Schema
     """The columns of documents, those that only some sources have among them."""
 
+    @abstractmethod
     def lacks(self, name: str, place: int) -> bool:
         """Whether a column is one that the source of a shard does not have."""
-        raise NotImplementedError
 
     def recorded(self, place: int, names: Iterable[str]) -> dict[str, Recorded]:
         """What is known of the files that hold the columns `names` of a shard, by path."""

@@ -16,23 +16,14 @@ _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 """Characters that say about as much as three letters."""
 
 
-class Language(Stage):
-    """Identify each document's language with fastText (lid.176; Joulin et al. 2016).
+class _Identifier(Stage):
+    """A stage that identifies languages by a fastText model."""
 
-    `language`: the model's label (ISO 639-1, else 639-3, for lid.176); `language_score`: its probability. Both are null
-    for a text without a visible character. Judged are the first `settings.characters` characters, line breaks as
-    spaces; with `capitals: lower` texts most of whose letters are capitals in lower case, as the model has seen few of
-    them. lid.176 names 99.5 % of 1,652 paragraphs of the UDHR in 30 languages; 9,600 web pages/s on one core.
-    """
-
-    name, version = "language", 1
     libraries = (LIBRARY,)
     unhashed = frozenset({"model", "sha256", "where"})  # the model's digest is in the fingerprint, and so is the gate
     reads = ("text",)
-    writes = pa.schema([("language", pa.string()), ("language_score", pa.float32())])
-    settings: stages.Language
 
-    def __init__(self, settings: stages.Language) -> None:
+    def __init__(self, settings: stages.Language | stages.Languages) -> None:
         """Raises SpecError where the model is missing."""
         path, sha256 = model_file(settings)
         super().__init__(settings, {str(path): sha256})
@@ -42,6 +33,20 @@ class Language(Stage):
         """Raises ValueError where the file is not the model whose digest was declared."""
         [(path, sha256)] = self.files.items()
         self.model = load(path, sha256)
+
+
+class Language(_Identifier):
+    """Identify each document's language with fastText (lid.176; Joulin et al. 2016).
+
+    `language`: the model's label (ISO 639-1, else 639-3, for lid.176); `language_score`: its probability. Both are null
+    for a text without a visible character. Judged are the first `settings.characters` characters, line breaks as
+    spaces; with `capitals: lower` texts most of whose letters are capitals in lower case, as the model has seen few of
+    them. lid.176 names 99.5 % of 1,652 paragraphs of the UDHR in 30 languages; 9,600 web pages/s on one core.
+    """
+
+    name, version = "language", 1
+    writes = pa.schema([("language", pa.string()), ("language_score", pa.float32())])
+    settings: stages.Language
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         leading = pc.utf8_slice_codeunits(batch["text"], 0, self.settings.characters)
@@ -60,7 +65,7 @@ def lowered(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.greater(capitals, small), pc.utf8_lower(texts), texts)
 
 
-class Languages(Stage):
+class Languages(_Identifier):
     """The languages of which a document has parts: each paragraph is judged by itself.
 
     `languages`: those of at least `settings.share` of the characters that were judged, that of most first;
@@ -70,22 +75,8 @@ class Languages(Stage):
     """
 
     name, version = "languages", 1
-    libraries = (LIBRARY,)
-    unhashed = frozenset({"model", "sha256", "where"})
-    reads = ("text",)
     writes = pa.schema([("languages", pa.list_(pa.string())), ("languages_share", pa.float32())])
     settings: stages.Languages
-
-    def __init__(self, settings: stages.Languages) -> None:
-        """Raises SpecError where the model is missing."""
-        path, sha256 = model_file(settings)
-        super().__init__(settings, {str(path): sha256})
-        self.where = settings.where
-
-    def setup(self) -> None:
-        """Raises ValueError where the file is not the model whose digest was declared."""
-        [(path, sha256)] = self.files.items()
-        self.model = load(path, sha256)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """About 2,500 web pages/s on one core."""

@@ -16,17 +16,10 @@ from flows.run import Run
 from tasks.planning.trace import row_documents, rows_of
 from tests import flips
 from tests.commands import ask, told
+from tests.whole import SHORT_TRAINING
 from training import log, loop
 
 STEPS = 6
-SETTINGS = (
-    "training.steps=6",
-    "training.workers=1",
-    "training.precision=fp32",
-    "training.evaluate.every=0",
-    "training.checkpoint.every=2",
-    "training.checkpoint.keep=3",
-)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +29,8 @@ def trained(computed: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[li
     folder = tmp_path_factory.mktemp("trained")
 
     subprocess.run(["cp", "-r", f"{spec.parent}/store", folder], check=True)
-    given = [spec, f"--store={folder}/store", *(f"--set={each}" for each in SETTINGS)]
-    run = Run.of(str(spec), f"{folder}/store", SETTINGS)
+    given = [spec, f"--store={folder}/store", *(f"--set={each}" for each in SHORT_TRAINING)]
+    run = Run.of(str(spec), f"{folder}/store", SHORT_TRAINING)
     run.resolve()
     run.plan(lambda *_: None)
     tokenizer = run.pipeline.pins.get("tokenizer")

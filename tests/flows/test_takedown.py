@@ -29,6 +29,7 @@ from tasks.storage.pins import learned_digest
 from tasks.storage.store import Store
 from tests import generations, small, whole
 from tests.commands import ask, told
+from tests.whole import SHORT_TRAINING
 from training import checkpoint, log, loop
 from training.rows import PlanError
 
@@ -37,14 +38,6 @@ MIRROR = "https://mirror.example.com/page"
 HOUSE = "https://www.house.example.org/"
 WORDS = ("zanquibal", "vortexine", "plumbertz", "quixandra")
 """Words that no other document has."""
-SETTINGS = (
-    "training.steps=6",
-    "training.workers=1",
-    "training.precision=fp32",
-    "training.evaluate.every=0",
-    "training.checkpoint.every=2",
-    "training.checkpoint.keep=3",
-)
 
 
 def secret(word: str, seed: int) -> str:
@@ -79,7 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packed(folder / "web" / "web-50.jsonl.gz", rows())
     spec = _spec(folder)
     whole.go(spec, ["sources.web.longest=4MiB"])
-    run = whole.go(spec, SETTINGS)
+    run = whole.go(spec, SHORT_TRAINING)
     tokenizer = run.pipeline.pins.get("tokenizer")
     run.keep("run.json", orjson.dumps(run.record))
     loop.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
@@ -197,7 +190,7 @@ def test_without_yes_what_would_go_is_said_and_nothing_is_changed(here: Path) ->
     assert {Path(each["to"]).name for each in found["named"]["exports"]} == {"inside", "outside"}
     assert found["named"]["pins"]["tokenizer"] >= 1
     [training] = found["named"]["trainings"]
-    run = Run.of(str(here), None, SETTINGS)
+    run = Run.of(str(here), None, SHORT_TRAINING)
     steps = [
         record["step"]
         for record in log.read(run.store, training["run"])
@@ -249,7 +242,7 @@ def test_a_mistake_is_said(made: Path, given: list[str], message: str) -> None:
 
 
 def test_text_tokens_and_address_leave_every_file_of_the_store(here: Path) -> None:
-    run = Run.of(str(here), None, SETTINGS)
+    run = Run.of(str(here), None, SHORT_TRAINING)
     run.resolve()
     house = secret(WORDS[1], 2)
     tokens = tokens_of(run, HOUSE + "one")
@@ -269,7 +262,7 @@ def test_text_tokens_and_address_leave_every_file_of_the_store(here: Path) -> No
     assert holding_numbers(here, tokens) == holding_numbers(here, shingles) == set()
     assert not (here.parent / "store" / "again").exists()
 
-    after = whole.go(here, SETTINGS)
+    after = whole.go(here, SHORT_TRAINING)
     assert holding(here, needles, skip=("takedowns/", "counts/")) <= pins
     assert after.record["funnel"]["dropped"]["takedown"] == 3
     assert after.record["version"] == {"version": 3, "parent": 2, "state": "accepted", "why": [], "new": 0}
@@ -297,7 +290,7 @@ def test_what_is_left_verifies_and_nothing_else_moves(here: Path) -> None:
     }
     alone = "http://ALONE.example.com/a/"
     told("takedown", here, "--url", alone, "--yes")
-    run = whole.go(here, SETTINGS)
+    run = whole.go(here, SHORT_TRAINING)
     assert learned(run) == set()
     after = corpus(here, columns)
     changed = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
@@ -305,9 +298,9 @@ def test_what_is_left_verifies_and_nothing_else_moves(here: Path) -> None:
     assert WORDS[3] in one[3]
     assert other[:4] == [*one[:3], ""]
     assert pinned(run) == pins
-    again = whole.go(here, SETTINGS)
+    again = whole.go(here, SHORT_TRAINING)
     assert {*whole.states(again).values()} == {"cached"}
-    read = whole.go(here, SETTINGS, start="documents")
+    read = whole.go(here, SHORT_TRAINING, start="documents")
     assert read.record["stages"][0]["note"].startswith("recomputed: same values")
 
 
@@ -320,7 +313,7 @@ def test_a_held_out_documents_text_goes_and_what_was_learned_stays(here: Path) -
     assert before["path"] in holding(here, [line])
     told("takedown", here, "--id", held_out[0], "--only", "--yes")
     assert holding(here, [line]) == set()
-    run = whole.go(here, SETTINGS)
+    run = whole.go(here, SHORT_TRAINING)
     pin = run.pipeline.pins.get("held_out")
     assert (pin["was"], pin["run"]) == (before["sha256"], "takedown 1")
     assert {
@@ -340,7 +333,7 @@ def test_later_crawls_do_not_bring_them_back(here: Path) -> None:
     texts = [fresh[0], fresh[1], page, fresh[3], fresh[4], fresh[5]]
     later = [{"text": text, **({"url": url} if url else {})} for text, url in zip(texts, urls, strict=True)]
     packed(here.parent / "web" / "web-60.jsonl.gz", later)
-    run = whole.go(here, SETTINGS)
+    run = whole.go(here, SHORT_TRAINING)
     assert run.record["funnel"]["dropped"]["takedown"] == 5 + 5
     refused = told("query", here, "select url, reason from refused where reason = 'takedown' order by \"offset\"")
     assert refused["rows"] == [[url, "takedown"] for url in urls[:5]]
@@ -353,7 +346,7 @@ def test_later_crawls_do_not_bring_them_back(here: Path) -> None:
 
 
 def test_a_run_that_waited_for_its_end_knows_of_it(here: Path) -> None:
-    run = Run.of(str(here), None, SETTINGS)
+    run = Run.of(str(here), None, SHORT_TRAINING)
     run.pipeline.rebasing = True
     told("takedown", here, "--url", SECRET, "--only", "--yes")
     with run.working():
@@ -365,9 +358,9 @@ def test_a_run_that_waited_for_its_end_knows_of_it(here: Path) -> None:
 def test_what_was_never_crawled_is_refused_when_it_comes(here: Path) -> None:
     found = told("takedown", here, "--url", "https://new.example.org/x", "--yes")
     assert (found["state"], found["count"], found["named"]["versions"]) == ("ended", 0, {})
-    assert {*whole.states(whole.go(here, SETTINGS)).values()} == {"cached"}
+    assert {*whole.states(whole.go(here, SHORT_TRAINING)).values()} == {"cached"}
     packed(here.parent / "web" / "web-60.jsonl.gz", [{"text": secret("fresh", 9), "url": "https://new.example.org/x"}])
-    assert whole.go(here, SETTINGS).record["funnel"]["dropped"]["takedown"] == 1
+    assert whole.go(here, SHORT_TRAINING).record["funnel"]["dropped"]["takedown"] == 1
 
 
 def test_a_document_asked_for_by_id_that_is_not_there_leaves_the_held_out_table_and_a_row_when_it_comes(
@@ -381,7 +374,7 @@ def test_a_document_asked_for_by_id_that_is_not_there_leaves_the_held_out_table_
     found = told("takedown", here, "--id", chosen, "--only", "--yes")
     assert (found["state"], found["count"]) == ("ended", 0)
     assert not [path for path in holding(here, [needle]) if path.endswith(".arrow")]
-    assert whole.go(here, SETTINGS).record["funnel"]["dropped"]["takedown"] == 1
+    assert whole.go(here, SHORT_TRAINING).record["funnel"]["dropped"]["takedown"] == 1
     left = told("query", here, f"select text from corpus where id = '{chosen}'")["rows"]
     assert left in ([], [[""]])
 
@@ -389,7 +382,7 @@ def test_a_document_asked_for_by_id_that_is_not_there_leaves_the_held_out_table_
 def test_documents_whose_files_have_left_are_purged_and_stay_purged(here: Path) -> None:
     (here.parent / "web" / "web-50.jsonl.gz").unlink()
     told("takedown", here, "--domain", "house.example.org", "--yes")
-    run = whole.go(here, SETTINGS)
+    run = whole.go(here, SHORT_TRAINING)
     assert run.record["funnel"]["dropped"]["takedown"] == 2
     assert told("query", here, f"select count(*) from corpus where url = '{SECRET}'")["rows"] == [[1]]
 
@@ -399,7 +392,7 @@ def test_sources_that_are_away_are_not_needed(here: Path) -> None:
     found = told("takedown", here, "--url", SECRET, "--yes")
     assert (found["state"], found["count"], found["named"]["pins"]["tokenizer"]) == ("ended", 3, None)
     (here.parent / "away").rename(here.parent / "web")
-    assert whole.go(here, SETTINGS).record["funnel"]["dropped"]["takedown"] == 3
+    assert whole.go(here, SHORT_TRAINING).record["funnel"]["dropped"]["takedown"] == 3
 
 
 def test_near_copies_that_are_not_known_stop_it_unless_they_may_stay(here: Path) -> None:
@@ -409,7 +402,7 @@ def test_near_copies_that_are_not_known_stop_it_unless_they_may_stay(here: Path)
         in ask("takedown", here, "--url", SECRET, "--yes", code=1).output
     )
     assert told("takedown", here, "--url", SECRET, "--only", "--yes")["count"] == 1
-    assert whole.go(here, SETTINGS).record["funnel"]["dropped"]["takedown"] == 3
+    assert whole.go(here, SHORT_TRAINING).record["funnel"]["dropped"]["takedown"] == 3
 
 
 def test_only_the_page_goes_and_its_cluster_elects_again(here: Path) -> None:
@@ -418,7 +411,7 @@ def test_only_the_page_goes_and_its_cluster_elects_again(here: Path) -> None:
     [kept] = [url for url, reason in before.items() if reason is None]
     assert sorted(map(str, before.values())) == ["None", "duplicate", "duplicate"]
     assert told("takedown", here, "--url", kept, "--only", "--yes")["count"] == 1
-    whole.go(here, SETTINGS)
+    whole.go(here, SHORT_TRAINING)
     after = dict(told("query", here, asked)["rows"])
     assert sorted(map(str, after.values())) == ["None", "duplicate"]
     assert kept not in after
@@ -426,11 +419,11 @@ def test_only_the_page_goes_and_its_cluster_elects_again(here: Path) -> None:
 
 def test_a_store_made_anew_with_the_same_takedowns_has_the_same_content(here: Path) -> None:
     told("takedown", here, "--url", SECRET, "--domain", "house.example.org", "--yes")
-    after = whole.go(here, SETTINGS)
+    after = whole.go(here, SHORT_TRAINING)
     fresh, store = Store(str(here.parent / "fresh")), after.store
     for path in (path for folder in ("takedowns", "pins", "models") for path in store.walk(folder)):
         fresh.commit(path, store.read(path))
-    again = whole.go(here, [*SETTINGS, f"store={fresh.url}"])
+    again = whole.go(here, [*SHORT_TRAINING, f"store={fresh.url}"])
     assert set(whole.states(again).values()) == {"computed", "cached"}  # cached is what is learned
     found, wanted = whole.content(again), whole.content(after)
     assert {name for name in wanted if found[name] != wanted[name]} == set()
@@ -439,14 +432,14 @@ def test_a_store_made_anew_with_the_same_takedowns_has_the_same_content(here: Pa
 def test_after_a_takedown_a_rebase_equals_a_run_over_all_files_at_once(here: Path) -> None:
     later = [{"text": secret(WORDS[0], 1), "url": "https://later.example.com/"}]
     packed(here.parent / "web" / "web-60.jsonl.gz", later + [{"text": secret(f"new{n}", n)} for n in range(20, 30)])
-    whole.go(here, SETTINGS)
+    whole.go(here, SHORT_TRAINING)
     told("takedown", here, "--url", MIRROR, "--only", "--domain", "house.example.org", "--yes")
-    whole.go(here, SETTINGS)
-    after = generations.night(here, SETTINGS, rebase=True)
+    whole.go(here, SHORT_TRAINING)
+    after = generations.night(here, SHORT_TRAINING, rebase=True)
     fresh = Store(str(here.parent / "fresh"))
     for path in (path for folder in ("takedowns", "pins", "models") for path in after.store.walk(folder)):
         fresh.commit(path, after.store.read(path))
-    again = generations.night(here, [*SETTINGS, f"store={fresh.url}"])
+    again = generations.night(here, [*SHORT_TRAINING, f"store={fresh.url}"])
     for name in ("documents", "clusters", "verdict", "tokens"):
         found, wanted = (run.pipeline.outputs[name].index.digests for run in (again, after))
         assert {column: sorted(map(bytes, each)) for column, each in found.items()} == {
@@ -460,14 +453,14 @@ def test_of_later_generations_what_it_leaves_is_elected_anew(here: Path) -> None
         *({"text": secret(f"new{n}", n)} for n in range(20, 30)),
     ]
     packed(here.parent / "web" / "web-60.jsonl.gz", later)
-    whole.go(here, SETTINGS)
+    whole.go(here, SHORT_TRAINING)
     asked = "select url, reason from corpus where url in ('https://later.example.com/', '{}') order by url"
     copies = [row["url"] for row in told("takedown", here, "--url", SECRET)["documents"]]
     assert set(copies) == {SECRET, MIRROR, "https://copy.example.com/", "https://later.example.com/"}
     assert told("query", here, asked.format(SECRET))["rows"][0] == ["https://later.example.com/", "duplicate"]
     given = [f"--url={url}" for url in copies if "later" not in url]
     assert told("takedown", here, *given, "--only", "--yes")["count"] == 3
-    run = whole.go(here, SETTINGS)
+    run = whole.go(here, SHORT_TRAINING)
     assert told("query", here, asked.format(SECRET))["rows"] == [["https://later.example.com/", None]]
     assert run.record["funnel"]["dropped"]["takedown"] == 3
 
@@ -476,7 +469,7 @@ def test_of_later_generations_what_it_leaves_is_elected_anew(here: Path) -> None
 
 
 def test_a_training_on_the_old_version_stops_and_says_what_to_do(here: Path) -> None:
-    run = Run.of(str(here), None, SETTINGS)
+    run = Run.of(str(here), None, SHORT_TRAINING)
     run.resolve()
     plan, name = run.planned(), run.training_name
     [training] = told("takedown", here, "--url", SECRET, "--yes")["named"]["trainings"]
@@ -485,7 +478,7 @@ def test_a_training_on_the_old_version_stops_and_says_what_to_do(here: Path) -> 
     with pytest.raises(PlanError, match=r"taken down \(takedown 1\).*`sluice run` makes a version without them"):
         loop.fit(run.spec, run.spec.store, plan, name, tokenizer, resume=True)
     assert "taken down" in ask("blame", here, "--run", name, "--step", training["first_step"], code=1).output
-    after = whole.go(here, SETTINGS)
+    after = whole.go(here, SHORT_TRAINING)
     assert after.record["plan"] != plan
     # Rows of the old plan are still traced to their documents, also to those that are gone.
     rows = told("query", here, "select id from corpus where kind = 'taken_down'")["rows"]
@@ -499,7 +492,7 @@ def test_old_versions_say_that_they_are_purged_and_compare_as_before(here: Path,
     said = ask("export", here, tmp_path / "new", code=2).output
     assert "documents of version 2 were taken down (takedown 1); `sluice run SPEC --until version` makes one" in said
     assert not (here.parent / "store" / "inside").exists() or not any((here.parent / "store" / "inside").rglob("*.*"))
-    whole.go(here, SETTINGS)
+    whole.go(here, SHORT_TRAINING)
     found = told("export", here, tmp_path / "new")
     assert found["version"] == 3
     texts = " ".join(pq.read_table(tmp_path / "new" / "data", columns=["text"])["text"].to_pylist())
@@ -530,7 +523,7 @@ def test_documents_that_are_damaged_meanwhile_are_read_anew_without_them(
         whole_file[len(whole_file) // 2] ^= 1
         store.commit(path, bytes(whole_file))
     assert told("takedown", here, "--yes")["state"] == "ended"
-    run = whole.go(here, SETTINGS)
+    run = whole.go(here, SHORT_TRAINING)
     assert run.record["funnel"]["dropped"]["takedown"] == 2
     pins = {pins[-1].get("path") for pins in run.pipeline.pins.history.values()}
     assert holding(here, [WORDS[1], WORDS[2]]) <= pins
