@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.relative_to(TESTS).as_posix() in SLOW:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_group_stays() -> Iterator[None]:
+    """A training or a sample in the tests' own process leaves its process group behind, and DeepSpeed one of its own,
+    which the next file of tests in the same worker would meet: whichever files share a worker, none does."""
+    yield
+    comm, dist = sys.modules.get("deepspeed.comm"), sys.modules.get("torch.distributed")
+    if comm is not None and comm.is_initialized():
+        comm.destroy_process_group()
+    if dist is not None and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

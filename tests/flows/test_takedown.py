@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from deepspeed import comm
 
 from flows import takedown
 from flows.run import Run
@@ -76,7 +75,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = run.pipeline.pins.get("tokenizer")
     run.keep("run.json", orjson.dumps(run.record))
     loop.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
-    comm.destroy_process_group()  # DeepSpeed forgets its groups, too: another training may follow here
     told("export", spec, folder / "store" / "inside")
     told("export", spec, folder / "outside", "--format", "jsonl")
     return spec
