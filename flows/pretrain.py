@@ -21,7 +21,8 @@ from data_specs import redaction
 from data_specs.load import SpecError
 from data_specs.redaction import printable
 from flows import artifacts, liveness, shown
-from flows.run import USER_ERRORS, Run
+from flows.errors import USER_ERRORS
+from flows.run import Run
 from flows.shown import Progress
 from tasks.engine.gates import GateError
 from tasks.engine.runner import StageResult
@@ -140,19 +141,8 @@ def corpus(
 ) -> Ended:
     """The data half: from sources to tokens."""
     current = Run.of(spec, store, set or (), run or shown.record_name(), retrain or ())
-    names = current.corpus_stages(from_stage, until)
-    last = ["version"] if _makes_version(until) else []
-    # Alone with `replace`, as another run may have read what is replaced.
-    with current.working(alone=replace), shown.progress(current, len(names + last)) as progress:
-        current.begin()
-        failed = _steps(
-            current, names, progress, lambda name: current.stage(name, progress, name == from_stage, replace)
-        )
-        failed = failed or _steps(current, last, progress, lambda _: current.version(progress))
-        shown.name_by_version(current)
-        current.save(ended=run is None or until not in (None, "plan", "train"))
-        artifacts.corpus(current)
-    return failed or current.json()
+    ended = run is None or until not in (None, "plan", "train")
+    return _make_corpus(current, until, ended, from_stage, replace)
 
 
 @flow(name="rebase", flow_run_name=shown.run_name, persist_result=False)
@@ -167,15 +157,7 @@ def rebase(
     """The generations of a corpus become one, as if all of its files had come at once."""
     current = Run.of(spec, store, set or (), run or shown.record_name())
     current.pipeline.rebasing = True
-    names = current.corpus_stages()
-    with current.working(), shown.progress(current, len(names) + 1) as progress:
-        current.begin()
-        failed = _steps(current, names, progress, lambda name: current.stage(name, progress, False, False))
-        failed = failed or _steps(current, ["version"], progress, lambda _: current.version(progress))
-        shown.name_by_version(current)
-        current.save(ended=True)
-        artifacts.corpus(current)
-    return failed or current.json()
+    return _make_corpus(current)
 
 
 @flow(name="training", flow_run_name=shown.run_name, persist_result=False)
@@ -202,6 +184,24 @@ def training(
         failed = _steps(current, names, progress, lambda name: getattr(current, name)(progress))
         current.save(ended=True)
         artifacts.training(current)
+    return failed or current.json()
+
+
+def _make_corpus(
+    current: Run, until: str | None = None, ended: bool = True, start: str | None = None, replace: bool = False
+) -> Ended:
+    """The stages of the corpus up to `until`, of which `start` is computed again, and its version; the run has `ended`
+    where no other half follows."""
+    names = current.corpus_stages(start, until)
+    last = ["version"] if _makes_version(until) else []
+    # Alone with `replace`, as another run may have read what is replaced.
+    with current.working(alone=replace), shown.progress(current, len(names + last)) as progress:
+        current.begin()
+        failed = _steps(current, names, progress, lambda name: current.stage(name, progress, name == start, replace))
+        failed = failed or _steps(current, last, progress, lambda _: current.version(progress))
+        shown.name_by_version(current)
+        current.save(ended)
+        artifacts.corpus(current)
     return failed or current.json()
 
 

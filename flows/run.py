@@ -1,38 +1,24 @@
 """One run: a spec, a store and a name, and the steps that the flows call. Knows no Prefect.
 
-A run's record, `runs/records/<run>/run.json`, says what each stage did, the funnel, and where training stands.
-Training has an identity of its own, the digest of its plan and settings: `runs/<spec>-<digest>/`. So a run that was
-stopped is continued by the next one, and a training that is done is never done again.
+The data half is in `flows.corpus_run`, what is noted of a run in `flows.record`. Training has an identity of its own,
+the digest of its plan and settings: `runs/<spec>-<digest>/`. So a run that was stopped is continued by the next one,
+and a training that is done is never done again.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from data_specs import redaction
-from data_specs.expressions import ExpressionError, suggestion
-from data_specs.load import SpecError, load
-from data_specs.spec import Spec
-from flows import parameters, supervisor, trainings, versions
-from flows.data_card import made_with
-from flows.embedded import ServerError
+from data_specs.load import SpecError
+from flows import supervisor, trainings, versions
+from flows.corpus_run import CorpusRun
 from tasks import registry
-from tasks.engine import fanout, garbage_collection, gates, next_version, rebase
 from tasks.engine.corpus import Corpus
-from tasks.engine.gates import GateError
-from tasks.engine.ledger import funnel
-from tasks.engine.pipeline import Listed, Pipeline
-from tasks.engine.rebase import RebaseError
-from tasks.engine.runner import Execution, StageError, StageResult
+from tasks.engine.runner import StageError, StageResult
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.stage import digest
 from tasks.engine.takedowns import Takedowns
@@ -40,115 +26,28 @@ from tasks.engine.versions import ACCEPTED, Facts, Versions
 from tasks.planning import run_plan, trace
 from tasks.planning.files import read_json
 from tasks.planning.inputs import PlanInputs
-from tasks.planning.mixture import MixtureError
-from tasks.sources import LedgerError, SourceError
-from tasks.storage.checksums import sealed
 from tasks.storage.manifest import MISSING
 from tasks.storage.pins import Pin, fetched
-from tasks.storage.store import DamagedError, DeniedError, Store, StoreError
+from tasks.storage.store import DamagedError
 from training import checkpoint, launch, log
-from training.checkpoint import CheckpointError
 from training.launch import TrainingError
-from training.rows import PlanError
 
 T = TypeVar("T")
-USER_ERRORS = (
-    SpecError,
-    ExpressionError,
-    SourceError,
-    LedgerError,
-    StoreError,
-    StageError,
-    GateError,
-    RebaseError,
-    MixtureError,
-    fanout.ClusterError,
-    ServerError,
-    TrainingError,
-    CheckpointError,
-    PlanError,
-)
-"""Errors that tell the user what to mend; all others are bugs and keep their traceback."""
-
-
-def exit_code(error: BaseException) -> int:
-    """2 for a bad spec, 3 for a gate, 1 for any other failure."""
-    return (
-        3
-        if isinstance(error, GateError)
-        else 2
-        if isinstance(error, SpecError | ExpressionError | SourceError | MixtureError)
-        else 1
-    )
-
-
-_listed: dict[str, Listed] = {}
-"""What the runs of this process found when they listed their sources."""
-
-
-_unwritten: dict[str, dict[str, Any]] = {}
-"""Records of runs of this process whose store may not be written."""
-
 logger = logging.getLogger("sluice")
 
 
-class Run:
-    """One run over one spec."""
+class Run(CorpusRun):
+    """One run over one spec: the data half, then the run plan and the training on it."""
 
-    def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = ()) -> None:
-        self.spec, self.name = spec, name
-        self.store = Store(spec.store)
-        self._prepare(Takedowns(self.store), retrain)
-        self.folder = f"runs/records/{name}"
-        self._replanned = False
-        self.record_path = f"{self.folder}/run.json"
-        self.record: dict[str, Any] = {"run": name, "spec": spec.name, "status": "running", "stages": []}
-        if name in _unwritten:
-            self.record |= _unwritten[name]
-        elif self.store.exists(self.record_path):
-            self.record |= self.store.json(self.record_path)
+    _replanned = False
 
     def _prepare(self, takedowns: Takedowns, retrain: Collection[str]) -> None:
-        """Make the pipeline, which reads nothing of what was taken down."""
-        self.takedowns = takedowns
-        nodes = partial(registry.nodes, taken_down=bool(takedowns.ids))
-        readers = registry.readers(self.spec, takedowns)
-        self.pipeline = Pipeline(self.spec, self.store, self.name, nodes, readers, retrain)
-        self.execution = Execution(self.pipeline)
+        super()._prepare(takedowns, retrain)
         self.corpus: Corpus = self.pipeline
         """What is planned and trained on."""
         self.pins = self.pipeline.pins
         self.version_facts: Facts | None = None
         """The version that it is, where it is not the corpus as it stands."""
-
-    @staticmethod
-    def new_name(spec: str) -> str:
-        """A name no other run has: when it began."""
-        return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-
-    @classmethod
-    def of(
-        cls,
-        spec: str,
-        store: str | None = None,
-        settings: Sequence[str] = (),
-        name: str | None = None,
-        retrain: Sequence[str] = (),
-    ) -> Run:
-        """Load a spec and make its run. Raises SpecError."""
-        given = (*settings, *([f"store={store}"] if store is not None else []))
-        loaded = load(spec, [parameters.whole(each) for each in given])
-        run = cls(loaded, name or cls.new_name(spec), retrain)
-        known = {node.stage.label for node in run.pipeline.nodes if node.name.startswith("learn_")}
-        if unknown := sorted(set(retrain) - known):
-            raise SpecError(
-                f"--retrain: {', '.join(unknown)} is not learned by this spec; {', '.join(sorted(known))} are"
-            )
-        return run
-
-    def reloaded(self) -> Run:
-        """The same run, of what the store holds now."""
-        return Run(self.spec, self.name)
 
     def train_on(self, number: int) -> None:
         """Plan and train on an accepted version, whatever the corpus is now. Raises SpecError where there is none of
@@ -163,97 +62,6 @@ class Run:
         self.pins = self.pipeline.pins.of({name: pin["sha256"] for name, pin in facts["about"]["pins"].items()})
         self.record["version"] = {name: facts[name] for name in ("version", "parent", "state", "why", "new")}
         self.record["funnel"] = facts["funnel"]
-
-    # -- steps -------------------------------------------------------------------------------------------------------
-
-    def corpus_stages(self, start: str | None = None, until: str | None = None) -> list[str]:
-        """Names of the corpus stages up to `until`, in order. Raises SpecError for a name that is none, and for a
-        `start` that cannot be computed again or comes after `until`, GateError where a gate is bound to stop them."""
-        names = ["documents", *(node.name for node in self.pipeline.nodes)]
-        known = [*names, "version", "plan", "train"]
-        for option, name in (("--from", start), ("--until", until)):
-            if name is not None and name not in known:
-                hint = suggestion(name, known, mark="")
-                raise SpecError([f"{option}: {name} is no stage{hint}; the stages are {', '.join(known)}"])
-        if start is not None and start.startswith("learn_"):
-            pin = start.removeprefix("learn_")
-            raise SpecError([f"--from: {start} is learned once and pinned; `--retrain {pin}` learns it anew"])
-        if start in ("version", "plan", "train"):
-            raise SpecError([f"--from: {start} is done again where what it reads changed; name a stage of the corpus"])
-        if start and until and known.index(start) > known.index(until):
-            raise SpecError([f"--from: {start} comes after {until}, where --until stops"])
-        for pin in sorted(self.pipeline.pins.retrain):
-            if until and known.index(f"learn_{pin}") > known.index(until):
-                raise SpecError([f"--retrain: learn_{pin} comes after {until}, where --until stops"])
-        chosen = names[: names.index(until) + 1] if until in names else names
-        if "verdict" in chosen and (certain := self.certain_stops()):
-            raise GateError("; ".join(certain))
-        return chosen
-
-    def certain_stops(self) -> list[str]:
-        """Why this run is bound to stop at a gate, as the spec alone shows."""
-        channels = [name for name, weight in registry.weights(self.spec).items() if weight] or [*self.spec.channels]
-        columns = registry.columns(self.pipeline.nodes, registry.own_columns(self.spec))
-        return gates.certain(self.spec, channels, registry.gates(self.spec), columns)
-
-    def reads(self) -> bool:
-        """Whether documents have to be read. Raises SourceError for sources that cannot be listed."""
-        self.pipeline.list_sources(pin=False)
-        return bool(self.pipeline.documents().batches)
-
-    def stage(self, name: str, progress: Callable[[str, int, int], None], again: bool, replace: bool) -> StageResult:
-        """Run one corpus stage, or compute it `again` and compare."""
-        self.execution.progress = progress
-        if name == "documents" and self.pipeline.rebasing:
-            self.pipeline.list_sources(pin=False)
-            rebase.check(self.pipeline)
-        if again:
-            if name == "documents":
-                self.pipeline.list_sources()
-            result = self.execution.recompute(name, replace)
-        else:
-            result = self.execution.documents() if name == "documents" else self.execution.stage(name)
-        _listed[self.name] = self.pipeline.shards, self.pipeline.unreadable
-        return result
-
-    def version(self, progress: Callable[[str, int, int], None]) -> StageResult:
-        """Commit a version of the corpus, where it is another one than that of the last. Raises GateError where gates
-        refuse it."""
-        started = time.perf_counter()
-        self.execution.progress = progress
-        counts = registry.counts(self.spec)
-        try:
-            made = self.execution.repairing(
-                lambda: next_version.make(self.execution, counts, made_with(self.pipeline), self.name)
-            )
-        except DeniedError as error:
-            logger.warning("no version of the corpus is made: %s", error)
-            return StageResult("version", "", "cached", 0, 0, 0.0, "none is made, as the store may not be written")
-        facts = made.facts
-        self.record["version"] = {name: facts[name] for name in ("version", "parent", "state", "why", "new")}
-        if self.pipeline.rebasing:
-            versions = Versions(self.store, self.spec.name)
-            before = versions.read(facts["parent"]) if made.new else facts
-            self.record["rebase"] = rebase.sides(versions, before, facts)
-        if facts["why"]:
-            raise GateError(
-                f"version: {facts['version']} is refused, the last accepted one is {facts['parent']}: "
-                f"{'; '.join(facts['why'])}; look at it with `sluice versions SPEC` and `sluice diff SPEC "
-                f"{facts['parent']} {facts['version']}`; mend the new files, or raise the gate and run again; "
-                f"`sluice run SPEC --version {facts['parent']}` trains on that one meanwhile"
-            )
-        rows = sum(each["rows"] for each in facts["generations"])
-        shards = sum(each["shards"] for each in facts["generations"])
-        seconds, state = round(time.perf_counter() - started, 3), "computed" if made.new else "cached"
-        note = f"version {facts['version']}" + (f", {facts['new']:,} new shards" if made.new else "")
-        if made.new and facts["left"]:
-            note += f", without {facts['left']:,} shards of version {facts['parent']}"
-        return StageResult("version", facts["digest"][:16], state, shards, rows, seconds, note)
-
-    def resolve(self, anew: bool = True) -> None:
-        """Find what exists, without computing anything. Sources are listed `anew`, or as this run listed them in this
-        process: files that came since are left to the next run."""
-        self.pipeline.resolve_all(None if anew else _listed.get(self.name))
 
     def plan(self, progress: Callable[[str, int, int], None]) -> StageResult:
         """Write the run plan, where it does not exist. Raises MixtureError where the mixture cannot be met."""
@@ -359,15 +167,6 @@ class Run:
             return None
         self.record["plan"] = folder
         return folder
-
-    def _lacking(self) -> list[str]:
-        """Stages of columns that have something to do, but to try again what is quarantined, or wait for that."""
-        found = []
-        for node in self.pipeline.nodes:
-            output = self.pipeline.outputs[node.name]
-            if node.writes and ((output.index.state == MISSING) & ~self.pipeline.unavailable(node.writes)).any():
-                found.append(node.name)
-        return found
 
     @property
     def plan_facts(self) -> dict[str, Any]:
@@ -475,67 +274,3 @@ class Run:
         with supervisor.patient(self.spec.training.grace):
             launch.train(self.spec, self.spec.store, self.record["plan"], run, tokenizer, resume, follow)
         return note
-
-    # -- what it says ------------------------------------------------------------------------------------------------
-
-    def begin(self) -> None:
-        """Commit the record as that of a run that has begun, or begun again after a failure."""
-        self.record = {key: value for key, value in self.record.items() if key not in ("error", "exit")}
-        self.record |= {"status": "running", "process": {"host": socket.gethostname(), "pid": os.getpid()}}
-        self.save(ended=False)
-
-    @contextmanager
-    def working(self, alone: bool = False) -> Iterator[None]:
-        """Nothing is removed from the store while the block runs; with `alone` no other run works on it, either, else
-        BusyError. What stops it beside the failure of a step, such as Ctrl-C or a bug, is noted in the record."""
-        with garbage_collection.alone(self.store) if alone else self.store.shared():
-            takedowns = Takedowns(self.store)
-            takedowns.settled()
-            if len(takedowns.all) > len(self.takedowns.all):  # while this run waited
-                rebasing = self.pipeline.rebasing
-                self._prepare(takedowns, self.pipeline.pins.retrain)
-                self.pipeline.rebasing = rebasing
-            try:
-                yield
-            except BaseException as error:
-                self.fail("run", error if isinstance(error, Exception) else KeyboardInterrupt("interrupted"))
-                with suppress(StoreError):
-                    self._commit()
-                raise
-
-    def fail(self, stage: str, error: BaseException) -> None:
-        """Note what stopped the run."""
-        text = str(error) if str(error).startswith(f"{stage}: ") else f"{stage}: {error}"
-        self.record |= {"status": "failed", "error": text, "exit": exit_code(error)}
-
-    def json(self) -> dict[str, Any]:
-        """The record: {"run", "spec", "status", "stages", "funnel", "plan", "training"}."""
-        return self.record
-
-    def save(self, ended: bool) -> None:
-        """Commit the record with what was done so far; `ended` where the run has nothing left to do."""
-        if ended and "error" not in self.record:
-            self.record["status"] = "completed"
-        done = {result.name: result.json() for result in self.execution.results}
-        earlier = [done.pop(stage["name"], stage) for stage in self.record["stages"]]
-        self.record["stages"] = [*earlier, *done.values()]
-        self.record["folders"] = garbage_collection.folders(self.pipeline)
-        if "documents" in self.pipeline.outputs:
-            for node in self.pipeline.nodes:
-                if node.name not in self.pipeline.outputs:
-                    self.pipeline.resolve(node)
-            self.record["funnel"] = funnel(self.pipeline)
-        self._commit()
-
-    def _commit(self) -> None:
-        self.keep("run.json", sealed(redaction.values(self.record), self.record_path))
-
-    def keep(self, name: str, data: bytes) -> None:
-        """Commit a file of the run, for its owner alone. Where the store may not be written, the run goes on without,
-        which is said once; what then needs the store fails by itself."""
-        try:
-            self.store.commit(f"{self.folder}/{name}", data, private=True)
-        except DeniedError as error:
-            if self.name not in _unwritten:
-                logger.warning("the record of run %s cannot be written: %s", self.name, error)
-            _unwritten[self.name] = self.record

@@ -98,7 +98,7 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            from flows.run import USER_ERRORS, exit_code
+            from flows.errors import USER_ERRORS, exit_code
 
             try:
                 return command(*args, **kwargs)

@@ -1,0 +1,232 @@
+"""The data half of a run: a spec, a store and a name, and the steps from sources to a version of the corpus. Knows no
+Prefect."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, Self
+
+from data_specs.expressions import suggestion
+from data_specs.load import SpecError, load
+from data_specs.spec import Spec
+from flows import parameters
+from flows.data_card import made_with
+from flows.record import Record, new_name
+from tasks import registry
+from tasks.engine import garbage_collection, gates, next_version, rebase
+from tasks.engine.gates import GateError
+from tasks.engine.ledger import funnel
+from tasks.engine.pipeline import Listed, Pipeline
+from tasks.engine.runner import Execution, StageResult
+from tasks.engine.takedowns import Takedowns
+from tasks.engine.versions import Versions
+from tasks.storage.manifest import MISSING
+from tasks.storage.store import DeniedError, Store, StoreError
+
+logger = logging.getLogger("sluice")
+
+_listed: dict[str, Listed] = {}
+"""What the runs of this process found when they listed their sources."""
+
+
+class CorpusRun:
+    """One run over one spec, up to the version of the corpus."""
+
+    def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = ()) -> None:
+        self.spec, self.name = spec, name
+        self.store = Store(spec.store)
+        self._prepare(Takedowns(self.store), retrain)
+        self._record = Record(self.store, name, spec.name)
+
+    def _prepare(self, takedowns: Takedowns, retrain: Collection[str]) -> None:
+        """Make the pipeline, which reads nothing of what was taken down."""
+        self.takedowns = takedowns
+        nodes = partial(registry.nodes, taken_down=bool(takedowns.ids))
+        readers = registry.readers(self.spec, takedowns)
+        self.pipeline = Pipeline(self.spec, self.store, self.name, nodes, readers, retrain)
+        self.execution = Execution(self.pipeline)
+
+    @classmethod
+    def of(
+        cls,
+        spec: str,
+        store: str | None = None,
+        settings: Sequence[str] = (),
+        name: str | None = None,
+        retrain: Sequence[str] = (),
+    ) -> Self:
+        """Load a spec and make its run. Raises SpecError."""
+        given = (*settings, *([f"store={store}"] if store is not None else []))
+        loaded = load(spec, [parameters.whole(each) for each in given])
+        run = cls(loaded, name or new_name(), retrain)
+        known = {node.stage.label for node in run.pipeline.nodes if node.name.startswith("learn_")}
+        if unknown := sorted(set(retrain) - known):
+            raise SpecError(
+                f"--retrain: {', '.join(unknown)} is not learned by this spec; {', '.join(sorted(known))} are"
+            )
+        return run
+
+    def reloaded(self) -> Self:
+        """The same run, of what the store holds now."""
+        return type(self)(self.spec, self.name)
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def corpus_stages(self, start: str | None = None, until: str | None = None) -> list[str]:
+        """Names of the corpus stages up to `until`, in order. Raises SpecError for a name that is none, and for a
+        `start` that cannot be computed again or comes after `until`, GateError where a gate is bound to stop them."""
+        names = ["documents", *(node.name for node in self.pipeline.nodes)]
+        known = [*names, "version", "plan", "train"]
+        for option, name in (("--from", start), ("--until", until)):
+            if name is not None and name not in known:
+                hint = suggestion(name, known, mark="")
+                raise SpecError([f"{option}: {name} is no stage{hint}; the stages are {', '.join(known)}"])
+        if start is not None and start.startswith("learn_"):
+            pin = start.removeprefix("learn_")
+            raise SpecError([f"--from: {start} is learned once and pinned; `--retrain {pin}` learns it anew"])
+        if start in ("version", "plan", "train"):
+            raise SpecError([f"--from: {start} is done again where what it reads changed; name a stage of the corpus"])
+        if start and until and known.index(start) > known.index(until):
+            raise SpecError([f"--from: {start} comes after {until}, where --until stops"])
+        for pin in sorted(self.pipeline.pins.retrain):
+            if until and known.index(f"learn_{pin}") > known.index(until):
+                raise SpecError([f"--retrain: learn_{pin} comes after {until}, where --until stops"])
+        chosen = names[: names.index(until) + 1] if until in names else names
+        if "verdict" in chosen and (certain := self.certain_stops()):
+            raise GateError("; ".join(certain))
+        return chosen
+
+    def certain_stops(self) -> list[str]:
+        """Why this run is bound to stop at a gate, as the spec alone shows."""
+        channels = [name for name, weight in registry.weights(self.spec).items() if weight] or [*self.spec.channels]
+        columns = registry.columns(self.pipeline.nodes, registry.own_columns(self.spec))
+        return gates.certain(self.spec, channels, registry.gates(self.spec), columns)
+
+    def reads(self) -> bool:
+        """Whether documents have to be read. Raises SourceError for sources that cannot be listed."""
+        self.pipeline.list_sources(pin=False)
+        return bool(self.pipeline.documents().batches)
+
+    def stage(self, name: str, progress: Callable[[str, int, int], None], again: bool, replace: bool) -> StageResult:
+        """Run one corpus stage, or compute it `again` and compare."""
+        self.execution.progress = progress
+        if name == "documents" and self.pipeline.rebasing:
+            self.pipeline.list_sources(pin=False)
+            rebase.check(self.pipeline)
+        if again:
+            if name == "documents":
+                self.pipeline.list_sources()
+            result = self.execution.recompute(name, replace)
+        else:
+            result = self.execution.documents() if name == "documents" else self.execution.stage(name)
+        _listed[self.name] = self.pipeline.shards, self.pipeline.unreadable
+        return result
+
+    def version(self, progress: Callable[[str, int, int], None]) -> StageResult:
+        """Commit a version of the corpus, where it is another one than that of the last. Raises GateError where gates
+        refuse it."""
+        started = time.perf_counter()
+        self.execution.progress = progress
+        counts = registry.counts(self.spec)
+        try:
+            made = self.execution.repairing(
+                lambda: next_version.make(self.execution, counts, made_with(self.pipeline), self.name)
+            )
+        except DeniedError as error:
+            logger.warning("no version of the corpus is made: %s", error)
+            return StageResult("version", "", "cached", 0, 0, 0.0, "none is made, as the store may not be written")
+        facts = made.facts
+        self.record["version"] = {name: facts[name] for name in ("version", "parent", "state", "why", "new")}
+        if self.pipeline.rebasing:
+            versions = Versions(self.store, self.spec.name)
+            before = versions.read(facts["parent"]) if made.new else facts
+            self.record["rebase"] = rebase.sides(versions, before, facts)
+        if facts["why"]:
+            raise GateError(
+                f"version: {facts['version']} is refused, the last accepted one is {facts['parent']}: "
+                f"{'; '.join(facts['why'])}; look at it with `sluice versions SPEC` and `sluice diff SPEC "
+                f"{facts['parent']} {facts['version']}`; mend the new files, or raise the gate and run again; "
+                f"`sluice run SPEC --version {facts['parent']}` trains on that one meanwhile"
+            )
+        rows = sum(each["rows"] for each in facts["generations"])
+        shards = sum(each["shards"] for each in facts["generations"])
+        seconds, state = round(time.perf_counter() - started, 3), "computed" if made.new else "cached"
+        note = f"version {facts['version']}" + (f", {facts['new']:,} new shards" if made.new else "")
+        if made.new and facts["left"]:
+            note += f", without {facts['left']:,} shards of version {facts['parent']}"
+        return StageResult("version", facts["digest"][:16], state, shards, rows, seconds, note)
+
+    def resolve(self, anew: bool = True) -> None:
+        """Find what exists, without computing anything. Sources are listed `anew`, or as this run listed them in this
+        process: files that came since are left to the next run."""
+        self.pipeline.resolve_all(None if anew else _listed.get(self.name))
+
+    def _lacking(self) -> list[str]:
+        """Stages of columns that have something to do, but to try again what is quarantined, or wait for that."""
+        found = []
+        for node in self.pipeline.nodes:
+            output = self.pipeline.outputs[node.name]
+            if node.writes and ((output.index.state == MISSING) & ~self.pipeline.unavailable(node.writes)).any():
+                found.append(node.name)
+        return found
+
+    # -- what it says ------------------------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the run's record says."""
+        return self._record.facts
+
+    def json(self) -> dict[str, Any]:
+        return self.record
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Commit a file beside the run's record."""
+        self._record.keep(name, data)
+
+    def begin(self) -> None:
+        """Commit the record as that of a run that has begun, or begun again after a failure."""
+        self._record.begin()
+        self.save(ended=False)
+
+    def fail(self, stage: str, error: BaseException) -> None:
+        """Note what stopped the run."""
+        self._record.fail(stage, error)
+
+    @contextmanager
+    def working(self, alone: bool = False) -> Iterator[None]:
+        """Nothing is removed from the store while the block runs; with `alone` no other run works on it, either, else
+        BusyError. What stops it beside the failure of a step, such as Ctrl-C or a bug, is noted in the record."""
+        with garbage_collection.alone(self.store) if alone else self.store.shared():
+            takedowns = Takedowns(self.store)
+            takedowns.settled()
+            if len(takedowns.all) > len(self.takedowns.all):  # while this run waited
+                rebasing = self.pipeline.rebasing
+                self._prepare(takedowns, self.pipeline.pins.retrain)
+                self.pipeline.rebasing = rebasing
+            try:
+                yield
+            except BaseException as error:
+                self.fail("run", error if isinstance(error, Exception) else KeyboardInterrupt("interrupted"))
+                with suppress(StoreError):
+                    self._record.commit()
+                raise
+
+    def save(self, ended: bool) -> None:
+        """Commit the record with what was done so far; `ended` where the run has nothing left to do."""
+        if ended and "error" not in self.record:
+            self.record["status"] = "completed"
+        done = {result.name: result.json() for result in self.execution.results}
+        earlier = [done.pop(stage["name"], stage) for stage in self.record["stages"]]
+        self.record["stages"] = [*earlier, *done.values()]
+        self.record["folders"] = garbage_collection.folders(self.pipeline)
+        if "documents" in self.pipeline.outputs:
+            for node in self.pipeline.nodes:
+                if node.name not in self.pipeline.outputs:
+                    self.pipeline.resolve(node)
+            self.record["funnel"] = funnel(self.pipeline)
+        self._record.commit()
