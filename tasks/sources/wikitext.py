@@ -5,7 +5,7 @@ is never closed stays as it is written. Links become their label, list items lin
 with ` | ` between cells, formulas `$...$`, code stays as it is. Left out are comments, notes, pictures, galleries,
 tables that are furniture (boxes of navigation and of facts), and templates but for those whose argument is text
 (`tasks.sources.wiki_templates`). Sections that list sources and links are left out, and headings of which nothing is
-left. Categories are told beside the text.
+left (`tasks.sources.wiki_lines`). Categories are told beside the text.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from tasks.sources.wiki_lines import lines
 from tasks.sources.wiki_templates import expanded
 
 DEEPEST = 60
@@ -57,7 +58,6 @@ _HOLLOW = re.compile(
     r"|(?<=\S)[ \t]?[,;，；、][ \t,;，；、]*+(?=[)）])"
 )
 """What is left of brackets in which there were templates."""
-_ITEM = re.compile(r"[*#:;]+")
 _FURNITURE = re.compile(
     r"infobox|navbox|sidebar|metadata|mbox|noprint|toccolours|\btoc\b|succession|wikitable-nav|vertical", re.IGNORECASE
 )
@@ -66,60 +66,6 @@ _VARIANTS = ("zh-cn", "zh-hans", "zh", "zh-sg", "zh-my", "zh-hant", "zh-tw", "zh
 FILES = frozenset({"file", "image", "media", "文件", "檔案", "档案", "图像", "圖像", "ファイル", "画像"})
 CATEGORIES = frozenset({"category", "分类", "分類", "カテゴリ"})
 """Names of the namespaces of pictures and of categories, beside those that a dump tells."""
-APPENDICES = frozenset(
-    (
-        *("references", "notes", "notes and references", "references and notes", "footnotes", "citations", "sources"),
-        *("bibliography", "further reading", "external links", "see also", "works cited", "cited sources", "gallery"),
-        *(
-            "参考文献",
-            "參考文獻",
-            "参考资料",
-            "參考資料",
-            "参考来源",
-            "參考來源",
-            "注释",
-            "註釋",
-            "注釋",
-            "脚注",
-            "腳註",
-            "註解",
-            "注解",
-        ),
-        *(
-            "外部链接",
-            "外部連結",
-            "外部鏈接",
-            "延伸阅读",
-            "延伸閱讀",
-            "扩展阅读",
-            "擴展閱讀",
-            "参见",
-            "參見",
-            "参看",
-            "參看",
-            "相关条目",
-        ),
-        *(
-            "相關條目",
-            "资料来源",
-            "資料來源",
-            "来源",
-            "來源",
-            "备注",
-            "備註",
-            "備注",
-            "引用",
-            "出典",
-            "脚注",
-            "関連項目",
-            "外部リンク",
-        ),
-        *("einzelnachweise", "weblinks", "literatur", "siehe auch", "références", "voir aussi", "liens externes"),
-        *("notes et références", "bibliographie", "referencias", "enlaces externos", "véase también", "bibliografía"),
-        *("примечания", "ссылки", "литература", "см. также", "бележки", "външни препратки", "вижте също", "източници"),
-    )
-)
-"""Sections that list what is elsewhere."""
 
 
 @dataclass
@@ -153,7 +99,7 @@ def plain(wikitext: str, files: Iterable[str] = (), categories: Iterable[str] = 
     text = _TAG.sub(_tag, text)
     text = _SWITCH.sub("", _QUOTES.sub("", _EXTERNAL.sub(lambda link: link[1] or "", text)))
     text = _HOLLOW.sub("", _SPACES.sub(" ", html.unescape(text)))
-    return Page(walk.restored("\n".join(_lines(text))).strip("\n"), walk.categories)
+    return Page(walk.restored("\n".join(lines(text))).strip("\n"), walk.categories)
 
 
 class _Walk:
@@ -365,59 +311,3 @@ def _raised(found: re.Match[str]) -> str:
     """A raised or lowered part, marked so that it does not become one word with what is before it."""
     mark, text = "^" if found[1].lower() == "sup" else "_", found[2].strip()
     return f"{mark}{text}" if re.fullmatch(r"[+\-−]?\w+", text) else f"{mark}{{{text}}}" if text else ""
-
-
-def _lines(text: str) -> Iterator[str]:
-    """The lines of a page, of which lists, headings and sections are told by how they begin."""
-    waiting: list[tuple[int, str]] = []
-    """Headings under which nothing has been found yet."""
-    skipped, blank, numbers = 0, True, dict[int, int]()
-    for written in text.split("\n"):
-        line = written.strip().removeprefix("| ")
-        if level := _level(line):
-            title = line.strip("=").strip()
-            if skipped and level > skipped:
-                continue
-            skipped = level if title.lower().rstrip(":：") in APPENDICES else 0
-            waiting = [heading for heading in waiting if heading[0] < level] + [(level, title)] * (not skipped)
-            continue
-        if skipped or line.startswith("----"):
-            continue
-        if not line:
-            if not blank:
-                yield ""
-            blank = True
-            continue
-        item = _ITEM.match(line)
-        shown = _listed(item[0], line[item.end() :].strip(), numbers) if item else line
-        if not item:
-            numbers.clear()
-        if not shown:
-            continue
-        for _, title in waiting:
-            yield from (title, "") if blank else ("", title, "")
-            blank = True
-        waiting, blank = [], False
-        yield shown
-
-
-def _level(line: str) -> int:
-    """The level of a heading; 0 for any other line."""
-    if len(line) < 3 or line[0] != "=" or line[-1] != "=":
-        return 0
-    left, right = len(line) - len(line.lstrip("=")), len(line) - len(line.rstrip("="))
-    return min(left, right, 6) if line.strip("= \t") else 0
-
-
-def _listed(marks: str, text: str, numbers: dict[int, int]) -> str:
-    """A line of a list: with its mark, or its number, and a step in for each list that it is in."""
-    if not text:
-        return ""
-    depth, mark = len(marks), marks[-1]
-    for deeper in [each for each in numbers if each > depth]:
-        del numbers[deeper]
-    if mark == "#":
-        numbers[depth] = numbers.get(depth, 0) + 1
-        return f"{'  ' * (min(depth, 10) - 1)}{numbers[depth]}. {text}"
-    numbers.pop(depth, None)
-    return f"{'  ' * (min(depth, 10) - 1)}- {text}" if mark == "*" else text
