@@ -16,12 +16,14 @@ from data_specs.stages import (
     ALWAYS,
     KINDS,
     SINGLE,
+    Allowed,
     Custom,
     Duplicates,
     Ensemble,
     Extract,
     Gates,
     Kind,
+    Listed,
     Normalise,
     PersonalData,
     Quality,
@@ -85,7 +87,7 @@ class Spec(Settings):
     """Every random stream derives from it."""
     sources: Annotated[dict[Label, Source], Field(min_length=1)]
     lists: dict[Name, UrlList] = {}
-    """Lists of addresses by name, for what sources `refuse`."""
+    """Lists of addresses by name, for what sources `refuse`, and for the stages `allowed` and `listed`."""
     stages: dict[Name, Kind] = {}
     """Stage by name; of the kinds `extract`, `language`, `signals` and `duplicates` there is one of that name, also
     where it is not named here. In the order people think of them; columns decide what runs when."""
@@ -179,6 +181,9 @@ class Spec(Settings):
             chosen = stage.text if isinstance(stage, Stage) else None
             if chosen is not None and chosen not in self.texts:
                 yield f"stages.{name}.text is {chosen}, which is no text{suggestion(chosen, self.texts, mark='')}"
+            for wanted in stage.lists if isinstance(stage, Allowed | Listed) else ():
+                if wanted not in self.lists:
+                    yield f"stages.{name}.lists: {wanted} is no list{suggestion(wanted, self.lists, mark='')}"
             if isinstance(stage, Ensemble) and name in stage.of:
                 yield f"stages.{name}.of: an ensemble is not of itself"
             for number, wanted in enumerate(stage.keep if isinstance(stage, Duplicates) else ()):

@@ -291,6 +291,44 @@ class Custom(Stage):
     """What the class's `Options` take."""
 
 
+class Allowed(Stage):
+    """Whether a document may be used, by what its site's `robots.txt` and lists of those who opted out say: columns
+    for rules, which drop nothing by themselves."""
+
+    kind: Literal["allowed"] = "allowed"
+    robots: str | tuple[str, ...] = ()
+    """Pattern(s) of WARC files with responses of `robots.txt`, as of a source; Common Crawl keeps them in files of
+    their own (`robotstxt/*.warc.gz`). Every node reads them; each worker holds what they say, some 100 bytes a host."""
+    agents: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
+    """Names of crawlers all of which have to be allowed a page, such as CCBot, GPTBot and Google-Extended; where a site
+    does not name one, what it says of `*` is meant."""
+    lists: tuple[Name, ...] = ()
+    """Names of `lists` of the spec: what is in one of them is not allowed."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.robots and not self.lists:
+            raise ValueError("`robots`, `lists` or both say what is not allowed")
+        return self
+
+
+class Listed(Stage):
+    """Which lists of domains, addresses, and words in addresses a document's address is in: a column for each."""
+
+    kind: Literal["listed"] = "listed"
+    lists: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Names of `lists` of the spec, such as categories of UT1."""
+
+
+class BlockedWords(Stage):
+    """Words of a text that are in a list of its language, such as LDNOOBW's; columns for rules."""
+
+    kind: Literal["blocked_words"] = "blocked_words"
+    words: Annotated[dict[Code, str], Field(min_length=1)]
+    """Language -> a file of words or phrases, one a line, in UTF-8, plain or .gz; lines that begin with # are comments.
+    Every node reads it."""
+
+
 Kind = Annotated[
     Extract
     | Language
@@ -305,6 +343,9 @@ Kind = Annotated[
     | PersonalData
     | Contamination
     | Ensemble
+    | Allowed
+    | Listed
+    | BlockedWords
     | Custom,
     Field(discriminator="kind"),
 ]
@@ -324,6 +365,9 @@ KINDS = (
     "personal_data",
     "contamination",
     "ensemble",
+    "allowed",
+    "listed",
+    "blocked_words",
     "custom",
 )
 ALWAYS: dict[str, Kind] = {

@@ -1,9 +1,9 @@
 """`sluice takedown`: documents leave the corpus, and every file of the store that holds them.
 
-First what goes is found, and nothing is changed: documents of every lineage by address, domain or id, and of this one
-those that are in their clusters of duplicates; and what was made with them: trainings with their checkpoints, exports,
-pins, versions. Then the takedown is committed, which readers know from then on, and then the store is purged. One that
-was stopped goes on by the same command; it ends as if it had not been.
+First what goes is found, and nothing is changed: documents of every lineage by address, domain or id, of this one by
+an expression, too, and those that are in their clusters of duplicates; and what was made with them: trainings with
+their checkpoints, exports, pins, versions. Then the takedown is committed, which readers know from then on, and then
+the store is purged. One that was stopped goes on by the same command; it ends as if it had not been.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.expressions import ExpressionError, parse
 from data_specs.load import SpecError
-from flows import exported, lineage
+from flows import exported, lineage, query
 from flows.run import Run
 from tasks.decision.held_out import without_texts
 from tasks.engine import purge, worker
@@ -319,6 +320,20 @@ def asked(
     return Asked(given, hosts, names, only)
 
 
+def matching(run: Run, where: str) -> tuple[str, ...]:
+    """The ids of documents for which an expression over columns is true. Raises SpecError where it is none, or names no
+    column that is computed."""
+    try:
+        parse(where)
+    except ExpressionError as error:
+        raise SpecError([f"--where: {error}"]) from None
+    if "documents" not in run.pipeline.outputs:
+        run.resolve()
+    stands = f"kind is distinct from '{TAKEN_DOWN}'"
+    with query.select(run.pipeline, f"SELECT id FROM corpus WHERE {stands} AND ({where})") as answer:
+        return tuple(name for (name,) in answer.rows)
+
+
 def take_down(run: Run, wanted: Asked | None, yes: bool, progress: Progress = lambda *_: None) -> dict[str, Any]:
     """What is asked for, said or, with `yes`, done; first a takedown that was stopped is gone on with. Raises SpecError
     where there is nothing to do."""
@@ -332,7 +347,7 @@ def take_down(run: Run, wanted: Asked | None, yes: bool, progress: Progress = la
             return _answer(pending, "ended")
         run = run.reloaded()
     if wanted is None:
-        raise SpecError(["takedown: name what goes: --url, --domain, --id or --list"])
+        raise SpecError(["takedown: name what goes: --url, --domain, --id, --list or --where"])
     found = find(run, wanted, progress)
     if not found.documents and wanted.known(run.takedowns):
         return _answer(_facts(run, wanted, found) | {"takedown": None, "time": None}, "known")

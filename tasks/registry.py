@@ -28,8 +28,11 @@ from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Rewriting, Stage, ordered
 from tasks.engine.takedowns import Takedowns
 from tasks.engine.views import ADDRESS
+from tasks.filters.allowed import Allowed
+from tasks.filters.blocked_words import BlockedWords
 from tasks.filters.composition import Composition
 from tasks.filters.language import Language, Languages
+from tasks.filters.listed import Listed
 from tasks.filters.normalise import Normalise
 from tasks.filters.personal_data import PersonalData
 from tasks.filters.script import Script
@@ -151,6 +154,12 @@ class _Maker:
                 return [self.node(self._called(Signals(settings), name, settings))]
             case stages.Composition():
                 return [self.node(self._called(Composition(settings), name, settings))]
+            case stages.Allowed():
+                return [self.node(self._called(Allowed(settings, self.spec.lists), name, settings))]
+            case stages.Listed():
+                return [self.node(self._called(Listed(settings, self.spec.lists), name, settings))]
+            case stages.BlockedWords():
+                return [self.node(self._called(BlockedWords(settings), name, settings))]
             case stages.Domain() if settings.labels:
                 return self._scored(DomainEstimator(settings, seed), Domain(settings, files), name, settings)
             case stages.Quality() if settings.reference:

@@ -51,7 +51,10 @@ def written(nodes: Sequence[Node]) -> dict[str, Columns]:
     return {
         stage: list(
             dict.fromkeys(
-                (re.sub(r"^fails_.*", "fails_<rule>", field.name), str(field.type).replace("item: ", ""))
+                (
+                    re.sub(r"^listed_some", "listed_<list>", re.sub(r"^fails_.*", "fails_<rule>", field.name)),
+                    str(field.type).replace("item: ", ""),
+                )
                 for field in writes
             )
         )
@@ -74,10 +77,16 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     demo, full = (written(nodes(registry, ROOT / "data_specs" / f"{name}.yaml", tmp_path)) for name in ("demo", "full"))
     (tmp_path / "exam.jsonl").write_text('{"question": "?"}')
     optional = dict.fromkeys(("languages", "script", "personal_data"), "{}")
+    (tmp_path / "list.txt").write_text("example.org\n")
+    optional["allowed"] = optional["listed"] = "{lists: [some]}"
+    optional["blocked_words"] = f"{{words: {{en: {tmp_path}/list.txt}}}}"
     optional["contamination"] = f"{{sets: {{exam: {{path: {tmp_path}/exam.jsonl}}}}}}"
     stages = ", ".join(f"{name}: {settings}" for name, settings in optional.items())
-    (tmp_path / "more.yaml").write_text(f"{SPEC}stages: {{{stages}}}\n")
+    (tmp_path / "more.yaml").write_text(
+        f"{SPEC}lists: {{some: {{domains: {tmp_path}/list.txt}}}}\nstages: {{{stages}}}\n"
+    )
     more = written(nodes(registry, tmp_path / "more.yaml", tmp_path))
+    more["listed"] = [(name.replace("_some", "_<list>"), kind) for name, kind in more["listed"]]
     assert found == full | {name: more[name] for name in optional}
     assert demo.items() <= full.items()
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("--domain", "domains", multiple=True, metavar="DOMAIN", help="All of this domain, and of those below it.")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="The document of this id: 32 hexadecimal digits.")
 @click.option("--list", "lists", multiple=True, metavar="FILE", help="A file of URLs, domains and ids, one a line.")
+@click.option("--where", metavar="SQL", help="All for which an expression over columns is true.")
 @click.option("--only", is_flag=True, help="Leave near-copies where they are.")
 @click.option("--yes", is_flag=True, help="Do it.")
 def takedown(
@@ -27,6 +28,7 @@ def takedown(
     domains: tuple[str, ...],
     ids: tuple[str, ...],
     lists: tuple[str, ...],
+    where: str | None,
     only: bool,
     yes: bool,
     as_json: bool,
@@ -42,13 +44,18 @@ def takedown(
     \b
     sluice takedown SPEC --url https://example.org/page
     sluice takedown SPEC --domain example.org --list requests.txt --yes
+    sluice takedown SPEC --where "not allowed" --yes
     """
     from flows import takedown as takedowns
     from flows import terminal
     from tasks.engine import garbage_collection
 
     with garbage_collection.alone(current.store) if yes else nullcontext():
+        if where is not None:
+            ids += takedowns.matching(current, where)
         asked = takedowns.asked(urls, domains, ids, lists, only)
+        if asked is None and where is not None:  # of no document it is true
+            asked = takedowns.Asked(only=only)
         with terminal.progress("files of documents looked through") as progress:
             found = takedowns.take_down(current.reloaded(), asked, yes, progress)
     if as_json:

@@ -230,10 +230,27 @@ def urls_of_step(run: Run, name: str, record: dict[str, Any]) -> set[str]:
         (["--domain", "example.org # as they asked"], "no domain"),
         (["--domain", "someone@example.org"], "no domain"),
         (["--url", "https://example.org/x # as they asked"], "no address"),
+        (["--where", "not alowed"], "alowed"),
+        (["--where", "true) or (select 1"], "--where"),
     ],
 )
 def test_a_mistake_is_said(made: Path, given: list[str], message: str) -> None:
     assert message in ask("takedown", made, *given, code=2).output
+
+
+def test_what_opted_out_later_leaves_earlier_versions_by_an_expression(here: Path) -> None:
+    assert told("takedown", here, "--where", "url like 'https://nowhere.example/%'", "--yes")["count"] == 0
+    (here.parent / "out.txt").write_text("house.example.org\n")
+    text = here.read_text().replace("stages:", "lists: {out: {domains: %s}}\nstages:\n  allowed: {lists: [out]}")
+    here.write_text(text.replace("%s", str(here.parent / "out.txt")).replace("rules:", "rules:\n  - out: not allowed"))
+    run = whole.go(here, until="verdict")
+    assert told_rows(run, "select reason, count(*) from corpus where not allowed group by 1") == [["out", 2]]
+    assert holding(here, [*WORDS[1:3]])  # for versions 1 and 2
+    found = told("takedown", here, "--where", "not allowed", "--yes")
+    assert {row["url"] for row in found["documents"]} == {HOUSE + "one", HOUSE + "two?x=1"}
+    pins = ("models/domain/", "models/quality/", "models/tokenizer/")  # which are named, and yours to decide about
+    assert not holding(here, [*WORDS[1:3]], skip=pins)
+    assert told("takedown", here, "--where", "not allowed", "--yes")["count"] == 0
 
 
 # -- what is gone ------------------------------------------------------------------------------------------------------
