@@ -20,8 +20,9 @@ from tasks.decision.channel import Channel
 from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, thresholds
 from tasks.decision.verdict import Verdict
+from tasks.dedup.clusters import Clusters
 from tasks.dedup.contamination import Contamination
-from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
+from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
