@@ -20,6 +20,7 @@ from flows.cli import (  # noqa: F401 (each adds its command)
     sample,
     takedown,
     versions,
+    whatif,
 )
 from flows.cli.command import cli, main
 
