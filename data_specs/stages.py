@@ -176,6 +176,10 @@ class Duplicates(Stage):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """True Jaccard similarity of the shingle sets from which two documents are alike. With 128 hashes, 87 % of the
     pairs right at .8 are found, 97 % of those at .85."""
+    floor: Annotated[float | None, Field(gt=0, lt=1, exclude_if=lambda floor: floor is None)] = None
+    """Similarity from which pairs are looked for and kept, in a column `pairs`; by default the threshold. With a
+    floor below it another threshold reads no text, and `sluice whatif` knows what it would keep. More pairs are
+    compared: at .5, 32 bands of 4 hashes find 87 % of those right there, and 99.9 % of those at .7."""
     hashes: Annotated[int, Field(ge=16, le=1024)] = 128
     """Length of a signature; bands and rows follow from the threshold by datasketch's optimum, where a missed pair
     weighs nine times one compared in vain. More hashes tell pairs apart more sharply."""
@@ -188,6 +192,17 @@ class Duplicates(Stage):
     `date` the earliest, the name of a column of numbers its highest."""
     partitions: Annotated[int, Field(ge=1, le=4096)] = 16
     """Partitions of the corpus stages: more need less memory each."""
+
+    @property
+    def compared_from(self) -> float:
+        """The similarity down to which pairs are known."""
+        return self.threshold if self.floor is None else self.floor
+
+    @model_validator(mode="after")
+    def _floor_is_lower(self) -> Duplicates:
+        if self.compared_from > self.threshold:
+            raise ValueError(f"floor: {self.floor:g} is above the threshold of {self.threshold:g}")
+        return self
 
     @field_validator("keep")
     @classmethod

@@ -1,7 +1,7 @@
 """`sluice whatif`: what other settings would keep and drop, against the last accepted version, and nothing of it stays.
 
-Documents are judged by a run's own stages (tasks/engine/hypothetical.py). Tokens are `token_estimate`, as the version has
-it: about how many a document has, kept or not. Epochs are how often the mixture would read a channel's kept tokens.
+Documents are judged by a run's own stages (tasks/engine/hypothetical.py). Tokens are `token_estimate`, as the version
+has it: about how many a document has, kept or not. Epochs are how often the mixture would read a channel's kept tokens.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _epochs(spec: Spec, kept: Mapping[str, Counted], channel: str, when: int) ->
     total = sum(weights.values())
     if not (weights.get(channel) and tokens.get(channel)):
         return None
-    return round(spec.steps * spec.training.batch.tokens * weights[channel] / total / tokens[channel], 3)
+    return round(spec.steps * spec.training.batch.tokens * weights[channel] / total / tokens[channel], 6)
 
 
 def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> dict[str, Any]:
@@ -200,7 +200,9 @@ def show(found: dict[str, Any]) -> None:
         console().print(f"{sum(reasons.values()):,} documents {kind}: {named}" if named else f"no document {kind} ...")
         for each in found["examples"][side]:
             was, will = each["reason"]
-            console().print(f"  {each['id'][:12]}  {line(was) or 'kept'} -> {line(will) or 'kept'}  {line(each['url'])}")
+            console().print(
+                f"  {each['id'][:12]}  {line(was) or 'kept'} -> {line(will) or 'kept'}  {line(each['url'])}"
+            )
             console().print(f"    {line(each['text'], 200)}", soft_wrap=True)
     for why in found["stops"]:
         console().print(f"This run would stop: {line(why, None)}", soft_wrap=True)

@@ -22,7 +22,7 @@ from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, 
 from tasks.decision.verdict import Verdict
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.contamination import Contamination
-from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
+from tasks.dedup.duplicates import AlikePairs, CandidateGroups, Exact, Pairs, VerifiedPairs
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
@@ -170,7 +170,8 @@ class _Maker:
                 learned = EnsembleEstimator(settings, seed)
                 return self._scored(learned, Ensemble(settings, files), name, settings, *models)
             case stages.Duplicates():
-                found = [stage(settings) for stage in (Exact, CandidateGroups, VerifiedPairs, Clusters)]
+                pairs = (VerifiedPairs,) if settings.floor is None else (Pairs, AlikePairs)
+                found = [stage(settings) for stage in (Exact, CandidateGroups, *pairs, Clusters)]
                 return [self.node(self._called(each, each.name, settings)) for each in found]
         return []
 

@@ -24,8 +24,12 @@ class DuplicatesStage(CorpusStage):
         self.where = settings.where if "where" not in self.unhashed else None
 
     def hashed_settings(self) -> dict[str, Any]:
+        """What pairs are looked for from is what shapes the values: a floor, or else the threshold."""
+        found = super().hashed_settings()
+        found.pop("floor", None)
+        lowest = {"threshold": self.settings.compared_from} if "threshold" in found else {}
         unicode = {"unicode": unicodedata.unidata_version} if "text" in self.reads else {}
-        return super().hashed_settings() | unicode
+        return found | lowest | unicode
 
 
 def as_table(**columns: NDArray[Any] | pa.Array) -> pa.Table:

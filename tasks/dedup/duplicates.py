@@ -2,7 +2,8 @@
 
 `exact` finds texts of the same units (tasks/dedup/minhash.py): copies of one another but for case, spacing and
 punctuation. `candidates` finds, among one text of each set of copies, those that may be similar: MinHash-LSH. `alike`
-compares them by the true Jaccard similarity of their shingle sets and keeps the pairs that reach the threshold.
+compares them by the true Jaccard similarity of their shingle sets and keeps the pairs that reach the threshold; with a
+floor below it, `pairs` keeps those that reach the floor, and `alike` takes its own of them without reading a text.
 `clusters` (tasks/dedup/clusters.py) numbers what copies and alike pairs connect. Who stays is decided later, by the
 verdict (tasks/decision/verdict.py).
 
@@ -16,12 +17,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data_specs.stages import Duplicates
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, U64, addresses, arrays
 from tasks.arrays.groups import (
     I64,
@@ -35,6 +38,7 @@ from tasks.arrays.groups import (
 from tasks.arrays.hashing import seeded_hash
 from tasks.dedup import minhash
 from tasks.dedup.base import DuplicatesStage, as_table
+from tasks.engine.stage import Stage
 
 HUBS = 64
 """Of the texts that meet at one leader, as many (the first by a hash of their content) are compared with all others;
@@ -107,7 +111,7 @@ class CandidateGroups(DuplicatesStage):
 
     def map(self, batch: pa.Table) -> pa.Table:
         settings = self.settings
-        bands, rows = minhash.bands_and_rows(settings.threshold, settings.hashes)
+        bands, rows = minhash.bands_and_rows(settings.compared_from, settings.hashes)
         first = np.flatnonzero(batch["copy_of"].is_null())
         texts = _texts(batch.take(first))
         found, content, keys = minhash.sketches(texts, settings.words, settings.characters, bands, rows)
@@ -147,7 +151,8 @@ def _leaders(rows: pa.Table, count: int) -> pa.ListArray:
 
 
 class VerifiedPairs(DuplicatesStage):
-    """Pairs of candidates whose shingle sets have a Jaccard similarity of at least the threshold.
+    """Pairs of candidates whose shingle sets have a Jaccard similarity of at least `compared_from`, which without a
+    floor is the threshold.
 
     `alike` lists them with both documents, the most similar first, then by address; null without any. `hub` is true for
     a document that is alike to others which were compared with hubs only. A document sends its shingles, 8 bytes each,
@@ -230,7 +235,7 @@ class VerifiedPairs(DuplicatesStage):
             behind = shingle[ends[rank] :]  # 1 2 3 2 4: the shingles of those behind, which begin at 0 and 3
             shared = np.add.reduceat(mine[behind], starts[rank + 1 :] - ends[rank], dtype=np.int64)  # 2 1
             jaccard = shared / (sizes[rank] + sizes[rank + 1 :] - shared)  # 2/4 1/4
-            near = np.flatnonzero(jaccard >= self.settings.threshold)
+            near = np.flatnonzero(jaccard >= self.settings.compared_from)
             similarity = jaccard[near].astype(np.float32)
             one, others = np.full(len(near), group[rank]), group[rank + 1 + near]
             yield one, others, similarity, np.full(len(near), crowded)
@@ -245,6 +250,32 @@ class VerifiedPairs(DuplicatesStage):
         alike = lists_by_position(rows.take(distinct), others.take(distinct), batch.num_rows)
         hubs = np.bincount(position, weights=hub, minlength=batch.num_rows) > 0
         return pa.table([alike, hubs], schema=self.writes)
+
+
+class Pairs(VerifiedPairs):
+    """The same down to a floor, of which `alike` are some: `pairs`."""
+
+    name = "pairs"
+    writes = pa.schema([(name, pa.list_(SIMILAR_ADDRESS)), ("hub", pa.bool_())])
+
+
+class AlikePairs(Stage):
+    """Of the pairs down to a floor those that reach the threshold: `alike`; null without any. A similarity is stored in
+    float32 and so compared: rounding moves none of two sets of up to a million shingles over a threshold."""
+
+    name = "alike"
+    reads = ("pairs",)
+    writes = pa.schema([("alike", pa.list_(SIMILAR_ADDRESS))])
+    settings: Duplicates
+
+    def hashed_settings(self) -> dict[str, Any]:
+        return {"threshold": self.settings.threshold}
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        row, pairs = explode(batch["pairs"])
+        near = np.flatnonzero(pc.struct_field(pairs, "similarity").to_numpy() >= np.float32(self.settings.threshold))
+        rows = as_table(position=row[near])
+        return pa.table([lists_by_position(rows, pairs.take(near), batch.num_rows)], schema=self.writes)
 
 
 def _texts(batch: pa.Table) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """A corpus as it would be under another spec: the last accepted version's documents, judged as a run would judge them.
 
 The stages that lead to the verdict are those of a run, with its generations and gates, in threads of this process and
-over an overlay (tasks/storage/overlay.py), so nothing of it stays. Of these stages only some may have to be computed:
-channels, clusters, percentiles, the verdict, and others that read no text. One that would have to read texts is refused.
+over an overlay (tasks/storage/overlay.py), so nothing of it stays. What may have to be computed of these stages are
+channels, clusters, percentiles, the verdict, and others that read no text. One that has to read texts is refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from tasks.engine.runner import Execution, StageError
 from tasks.engine.stage import CorpusStage, Estimator, Node, Rewriting
 from tasks.storage.manifest import MISSING, Entry
 from tasks.storage.store import Store
-
 
 EXPRESSIONS = frozenset({"channel", "verdict"})
 """Stages that only evaluate the spec's expressions: those may read texts."""
