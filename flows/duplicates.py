@@ -153,8 +153,8 @@ def _texts(pipeline: Pipeline, names: Iterable[str]) -> dict[str, str]:
     return {name: text or "" for name, text in found}
 
 
-def _difference(one: str, other: str) -> list[list[str]]:
-    return [[kind, text] for kind, text in word_diff.shortened(word_diff.pieces(one, other))]
+def _difference(one: str, other: str) -> list[word_diff.Piece]:
+    return list(word_diff.shortened(word_diff.pieces(one, other)))
 
 
 def show_summary(found: dict[str, Any]) -> None:
@@ -223,5 +223,5 @@ def _show_member(member: dict[str, Any]) -> None:
     console().print(f"  {member['id'][:12]}  {state}  {size}  {line(member['url'])}", soft_wrap=True)
 
 
-def _show_difference(found: list[list[str]]) -> None:
-    console().print(difference(word_diff.Piece(*each) for each in found), end="\n\n", soft_wrap=True)
+def _show_difference(found: list[word_diff.Piece]) -> None:
+    console().print(difference(found), end="\n\n", soft_wrap=True)

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
 from flows import parameters
-from flows.query import plain
 from flows.corpus_run import CorpusRun
+from flows.query import plain
 from flows.terminal import cell, console, line, table
 from tasks import registry
 from tasks.engine import hypothetical, worker

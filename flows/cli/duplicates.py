@@ -35,14 +35,14 @@ def duplicates(
     """
     from data_specs.load import SpecError
     from flows import duplicates as asked
-    from flows.run import Run
+    from flows.corpus_run import CorpusRun
 
     if sum(each is not None and each is not False for each in (document, largest, near, thresholds)) > 1:
         raise SpecError(["duplicates: one of DOCUMENT, --largest, --near and --thresholds at a time"])
     if thresholds:
         found = asked.thresholds(spec, store, settings)
         return print_json(found) if as_json else asked.show_thresholds(found)
-    current = Run.of(spec, store, settings)
+    current = CorpusRun.of(spec, store, settings)
     current.resolve()
     if document is not None:
         cluster = asked.of(current.pipeline, document)
