@@ -7,34 +7,14 @@ What is here belongs to a stage's fingerprint, but for what `Stage` says. Stages
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, Share
-
-
-class Stage(Settings):
-    """What stages of every kind have."""
-
-    kind: str
-    """What the stage does; its name, where that is a kind."""
-    text: Name | None = None
-    """The column of text that is read: null is the spec's `text`, and for a stage that rewrites text, the source's."""
-    reads: dict[Name, Name] = {}
-    """Columns that are read in the place of others, such as `language: second` where a stage `second` identifies
-    languages, too."""
-    where: Expression | None = None
-    """Gate: rows for which this is not true are skipped (their columns are null)."""
-    cores: Annotated[float, Field(gt=0)] = 1
-    """Cores that Ray reserves for one shard's task."""
-    memory: Bytes | None = None
-    """Bytes that Ray reserves for one shard's task; null: `cluster.shard_memory`."""
-    gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs that Ray reserves for one shard's task."""
-
-    UNHASHED: ClassVar[frozenset[str]] = frozenset({"kind", "text", "reads", "cores", "memory", "gpus"})
-    """What shapes no value, or is in a stage's keys by the values it reads."""
+from data_specs.labels import Judge, Labels
+from data_specs.scoring import Buckets, Encoder, Ensemble, Perplexity, Quality
+from data_specs.stage import Stage
 
 
 class Extract(Settings):
@@ -153,22 +133,6 @@ class Domain(Stage):
         return labels
 
 
-class Quality(Stage):
-    """A fastText scorer learned from reference against raw documents (DCLM; Li et al. 2024), pinned."""
-
-    kind: Literal["quality"] = "quality"
-    reference: Expression | None = None
-    """Documents to be like; null: no quality stage."""
-    per: Literal["language", "corpus"] = "language"
-    """Percentiles are taken per language or over the corpus."""
-    sample: Annotated[Count, Field(ge=2)] = 20_000
-    """Documents learned from, at most, half reference and half raw."""
-    dimensions: Annotated[int, Field(ge=2, le=300)] = 32
-    """Size of the embedding."""
-    epochs: Annotated[int, Field(ge=1, le=100)] = 5
-    """Passes over the sample."""
-
-
 class Duplicates(Stage):
     """Exact and near duplicates: MinHash-LSH (Broder 1997; Leskovec et al. ch. 3), candidates verified."""
 
@@ -227,6 +191,23 @@ class Normalise(Stage):
     """Script of Chinese, by OpenCC's tables of phrases; null: as it is."""
 
 
+class Boilerplate(Stage):
+    """A new text, named as the stage, without the lines that repeat across pages of a site (its host), and how much was
+    cut of each. What came with later shards is held against earlier pages, too, whose text stays."""
+
+    kind: Literal["boilerplate"] = "boilerplate"
+    pages: Annotated[int, Field(ge=2)] = 5
+    """Pages of a site, different ones, from which a line that they have is boilerplate."""
+    inside: Annotated[int, Field(ge=1)] = 40
+    """Letters from which such a line is cut wherever it stands; shorter ones, such as headings, at the beginning and
+    the end of a text alone."""
+    most: Share = 0.5
+    """Largest share of the letters of a text that may be cut; a text of which more repeats is a copy of others, and
+    stays."""
+    partitions: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Partitions of the corpus's lines: more need less memory each."""
+
+
 class EvaluationSet(Settings):
     """An evaluation set that is looked for."""
 
@@ -273,26 +254,6 @@ class PersonalData(Stage):
     def marks(self) -> dict[str, str]:
         """Kind -> mark, in the order in which they are looked for, whatever the order they are written in."""
         return {kind: self.replace[kind] for kind in get_args(Identifying) if kind in self.replace}
-
-
-class Ensemble(Stage):
-    """Scores of several columns as one, named as the stage: each value by its percentile rank, then the highest or the
-    mean (FineWeb-HQ and Ultra-FineWeb combine scorers so). Ranks are of the corpus as it was first seen, pinned."""
-
-    kind: Literal["ensemble"] = "ensemble"
-    of: Annotated[tuple[Name, ...], Field(min_length=1)]
-    """Columns of numbers."""
-    take: Literal["max", "mean"] = "mean"
-    """Of the ranks of one document, the highest, or the mean of those there are; null where there is none."""
-    per: Literal["language", "corpus"] = "language"
-    """Ranks are among the documents of the same language, or of the whole corpus."""
-
-    @field_validator("of")
-    @classmethod
-    def _once(cls, of: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(of)) < len(of):
-            raise ValueError("a column is named twice")
-        return of
 
 
 class Custom(Stage):
@@ -353,14 +314,20 @@ Kind = Annotated[
     | Composition
     | Domain
     | Quality
+    | Perplexity
+    | Encoder
     | Duplicates
     | Normalise
     | PersonalData
     | Contamination
+    | Boilerplate
+    | Labels
+    | Judge
     | Ensemble
     | Allowed
     | Listed
     | BlockedWords
+    | Buckets
     | Custom,
     Field(discriminator="kind"),
 ]
@@ -375,14 +342,20 @@ KINDS = (
     "composition",
     "domain",
     "quality",
+    "perplexity",
+    "encoder",
     "duplicates",
     "normalise",
     "personal_data",
     "contamination",
+    "boilerplate",
+    "labels",
+    "judge",
     "ensemble",
     "allowed",
     "listed",
     "blocked_words",
+    "buckets",
     "custom",
 )
 ALWAYS: dict[str, Kind] = {

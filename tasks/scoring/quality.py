@@ -12,6 +12,7 @@ from data_specs import stages
 from data_specs.expressions import normalised, parse
 from tasks.arrays.sampling import smallest
 from tasks.engine.sql import evaluate
+from tasks.scoring.kind import prose
 from tasks.text.fasttext_model import Classified, Classifier, features, probability
 
 REFERENCE, RAW = "reference", "raw"
@@ -26,13 +27,25 @@ class Quality(Classified):
     documents/s on one core."""
 
     name, version = "quality", 1
-    reads = ("text",)
     writes = pa.schema([("quality", pa.float32())])
+    settings: stages.Quality
+
+    def __init__(self, settings: stages.Quality, files: dict[str, str] | None = None) -> None:
+        super().__init__(settings, files)
+        self.reads = ("text", *(["kind"] if settings.skip else []))
+
+    def hashed_settings(self) -> dict[str, Any]:
+        return super().hashed_settings() | _skipped(self.settings)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         lines = features(batch["text"]).combine_chunks()
         scores = pa.array(probability(self.model, lines.to_pylist(), REFERENCE), pa.float32())
-        return pa.table([pc.if_else(pc.not_equal(lines, ""), scores, None)], schema=self.writes)
+        judged = pc.and_(pc.not_equal(lines, ""), prose(batch, self.settings.skip))
+        return pa.table([pc.if_else(judged, scores, None)], schema=self.writes)
+
+
+def _skipped(settings: stages.Quality) -> dict[str, Any]:
+    return {"skip": settings.skip} if settings.skip else {}
 
 
 class QualityEstimator(Classifier):
@@ -50,19 +63,25 @@ class QualityEstimator(Classifier):
         if settings.reference is None:
             raise ValueError("stages.quality.reference is null: there is nothing to learn quality from")
         self.reference = normalised(settings.reference)
-        self.reads = tuple(sorted(parse(self.reference).columns | {"id", "text", "language"}))
+        self.raw = normalised(settings.raw or "true")
+        kind = {"kind"} if settings.skip else set[str]()
+        read = parse(self.reference).columns | parse(self.raw).columns
+        self.reads = tuple(sorted(read | {"id", "text", "language"} | kind))
 
     def hashed_settings(self) -> dict[str, Any]:
-        return super().hashed_settings() | {"reference": self.reference}
+        raw = {"raw": self.raw} if self.settings.raw else {}
+        return super().hashed_settings() | {"reference": self.reference} | raw | _skipped(self.settings)
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `label`, `language` (empty where unknown), `text` (features) of documents with words; at most half of
         `settings.sample` of each label and language."""
-        wanted = pc.fill_null(evaluate({REFERENCE: self.reference}, batch)[REFERENCE], False)
-        label = pc.if_else(wanted, REFERENCE, RAW)
+        batch = batch.filter(prose(batch, self.settings.skip)) if self.settings.skip else batch
+        found = evaluate({REFERENCE: self.reference, RAW: self.raw}, batch)
+        wanted, other = (pc.fill_null(found[name], False) for name in (REFERENCE, RAW))
+        label = pc.if_else(wanted, REFERENCE, pc.if_else(other, RAW, None))
         language, text = pc.fill_null(batch["language"], ""), features(batch["text"])
         rows = pa.table({"id": batch["id"], "label": label, "language": language, "text": text})
-        return self.downsample(rows.filter(pc.not_equal(rows["text"], "")))
+        return self.downsample(rows.filter(pc.and_(pc.not_equal(rows["text"], ""), pc.is_valid(rows["label"]))))
 
     def downsample(self, rows: pa.Table) -> pa.Table:
         """What `fit` may use of samples put together; may be called on any part of them, any number of times."""

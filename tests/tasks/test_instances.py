@@ -22,6 +22,9 @@ stages:
   long: {kind: quality, reference: "length(text) > 1500", dimensions: 8, epochs: 3, where: "domain <> 'code'"}
   river: {kind: quality, reference: "contains(text, 'river')", dimensions: 8, epochs: 3, where: "domain <> 'code'"}
   score: {kind: ensemble, of: [long, river], take: max}
+  fluent: {kind: perplexity}
+  both: {kind: ensemble, of: [long, fluent]}
+  grade: {kind: buckets, of: fluent, count: 4}
 """
 
 
@@ -72,6 +75,18 @@ def test_an_ensemble_is_the_highest_rank_of_its_scores(scored: Any) -> None:
         if len(others) > 50:  # one rank of the sample, which is the corpus here but for what is held out
             ranks = [sum(c[n] < c[row] for n in others) / len(others) for c in (long, river)]
             assert value == pytest.approx(max(ranks), abs=0.15)
+
+
+def test_of_what_is_more_fluent_the_grade_is_higher(scored: Any) -> None:
+    _, run = scored
+    fluent, grade, domain, language = (column(run, name) for name in ("fluent", "grade", "domain", "language"))
+    modelled = [name != "code" and of in ("en", "zh") for name, of in zip(domain, language, strict=True)]
+    assert [value is not None for value in fluent] == modelled
+    assert {value for value in grade if value is not None} == {0, 1, 2, 3}
+    bits = {part: [value for value, own in zip(fluent, grade, strict=True) if own == part] for part in range(4)}
+    assert max(bits[3]) <= min(bits[0])
+    models = run.pipeline.pins.get("both")["ingredients"]["models"]
+    assert models == {name: run.pipeline.pins.get(name)["sha256"] for name in ("held_out", "long", "fluent")}
 
 
 def test_later_stages_read_the_rewritten_text(scored: Any) -> None:
