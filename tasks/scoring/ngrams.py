@@ -64,7 +64,7 @@ def learned(symbols: I64, size: int, order: int) -> pa.Table:
         shorter, kept = grams[place - 1], each.kept
         parent = shorter.number[each.first - 1]
         share /= np.maximum(np.bincount(parent, weight, len(shorter)), 1)[parent]
-        rest = 1 - np.bincount(parent[kept], share[kept], len(shorter))
+        rest = 1 - np.bincount(parent[kept], share[kept], len(shorter)).astype(np.float64)
         rests.append(rest[shorter.kept])
         node = np.full(len(shorter), -1)
         node[shorter.kept] = np.arange(len(shorter.kept))
