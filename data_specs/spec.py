@@ -186,7 +186,7 @@ class Spec(Settings):
                 if wanted not in self.lists:
                     yield f"stages.{name}.lists: {wanted} is no list{suggestion(wanted, self.lists, mark='')}"
             if isinstance(stage, Ranking) and name in (stage.of if isinstance(stage.of, tuple) else [stage.of]):
-                yield f"stages.{name}.of: {stage.kind} of a stage are not of itself"
+                yield f"stages.{name}.of: a stage is not of its own column"
             for number, wanted in enumerate(stage.keep if isinstance(stage, Duplicates) else ()):
                 if wanted not in self.preferences:
                     hint = suggestion(wanted, self.preferences)
