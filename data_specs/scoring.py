@@ -35,6 +35,9 @@ class Quality(Scorer):
     skip: Annotated[tuple[Recognised, ...], Field(exclude_if=lambda skip: not skip)] = ()
     """Kinds of text that are neither learned from nor scored, as the source's `kind` says or as they are recognised by
     their lines: `[code, markdown, latex]`."""
+    lines: Annotated[bool, Field(exclude_if=lambda lines: not lines)] = False
+    """Whether lines are scored by themselves, too, so that a good text in bad company is seen: column
+    `quality_line_share`. Costs about what the document does once more."""
     sample: Annotated[Count, Field(ge=2)] = 20_000
     """Documents learned from, at most, half reference and half raw."""
     dimensions: Annotated[int, Field(ge=2, le=300)] = 32
