@@ -63,8 +63,7 @@ def _digest(path: Path) -> str:
 
 class Encoder(Stage):
     """`encoder`: the number that the model gives a text; null for a text without a visible character, or of a kind that
-    is skipped. On a GPU where the stage's `gpus` reserve one. A model of two layers that is trained here scores some
-    hundred web pages a second and core."""
+    is skipped. On a GPU where the stage's `gpus` reserve one."""
 
     name, version = "encoder", 1
     libraries = LIBRARIES
