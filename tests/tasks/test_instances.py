@@ -79,9 +79,8 @@ def test_an_ensemble_is_the_highest_rank_of_its_scores(scored: Any) -> None:
 
 def test_of_what_is_more_fluent_the_grade_is_higher(scored: Any) -> None:
     _, run = scored
-    fluent, grade, domain, language = (column(run, name) for name in ("fluent", "grade", "domain", "language"))
-    modelled = [name != "code" and of in ("en", "zh") for name, of in zip(domain, language, strict=True)]
-    assert [value is not None for value in fluent] == modelled
+    fluent, grade, domain = (column(run, name) for name in ("fluent", "grade", "domain"))
+    assert {name for value, name in zip(fluent, domain, strict=True) if value is not None} == {"prose"}
     assert {value for value in grade if value is not None} == {0, 1, 2, 3}
     bits = {part: [value for value, own in zip(fluent, grade, strict=True) if own == part] for part in range(4)}
     assert max(bits[3]) <= min(bits[0])
