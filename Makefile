@@ -87,10 +87,11 @@ chaos: setup
 bench: setup
 	@set -e; for name in demo first_step orchestration manifests refresh integrity export training signals clusters admission; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
-	@test -n '$(DATA)' || echo 'extraction, models, trusted and duplicates measure on real data: make bench DATA=FOLDER'
+	@test -n '$(DATA)' || echo 'extraction, models, classifiers, trusted and duplicates measure on real data: make bench DATA=FOLDER'
 	@set -e; test -z '$(DATA)' || { \
 	  echo '== extraction'; $(BIN)/python -m benchmarks.extraction $(DATA)/html/trafilatura_eval_990.tar.xz; \
 	  echo '== models'; $(BIN)/python -m benchmarks.models $(DATA); \
+	  echo '== classifiers'; $(BIN)/python -m benchmarks.classifiers $(DATA); \
 	  echo '== trusted'; $(BIN)/python -m benchmarks.trusted $(DATA); \
 	  echo '== duplicates'; $(BIN)/python -m benchmarks.duplicates $(DATA)/labels/weborganizer_dclm_pages.jsonl.gz; }
 
