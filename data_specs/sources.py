@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from jinja2 import TemplateSyntaxError
+from jinja2.sandbox import SandboxedEnvironment
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Name, Settings
 
+
+def _well_formed(template: str | None) -> str | None:
+    try:
+        SandboxedEnvironment().parse(template or "")
+    except TemplateSyntaxError as error:
+        raise ValueError(f"line {error.lineno} of the template: {error.message}") from None
+    return template
+
+
+TemplateText = Annotated[str | None, AfterValidator(_well_formed)]
+"""A template in Jinja2's language."""
 ColumnType = Literal["string", "int", "float", "bool"]
 
 
@@ -110,6 +123,21 @@ class ArcSource(SourceSettings):
     """Largest decoded HTTP body in bytes; a larger one is dropped as too large, whatever its compression promised."""
 
 
+class CdxSource(CompressedSource):
+    """Pages of a crawl that its index named: of each WARC file the records of a selection, which `sluice find` makes of
+    Common Crawl's index (CDXJ or Parquet), are transferred alone. `paths` are selections; every node reads them."""
+
+    kind: Literal["cdx"]
+    base: str
+    """The folder or URL to which the names of WARC files are appended: `https://data.commoncrawl.org/`."""
+    shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
+    """Bytes of records that make one shard, about."""
+    gap: Bytes = 64 * 2**10
+    """Records of a file with at most so many bytes between them are had with one request."""
+    payload: Bytes = 16 * 2**20
+    """Largest decoded HTTP body in bytes; a larger one is dropped as too large, whatever its compression promised."""
+
+
 class WetSource(CompressedSource):
     """WET files: the text that Common Crawl made of pages, `conversion` records of WARC, compressed as those."""
 
@@ -130,16 +158,31 @@ class ParquetSource(SourceSettings):
     kind: Literal["parquet"]
     text: str = "text"
     """The column of the text."""
+    template: TemplateText = None
+    """Instead of `text`: what a text is made of several fields by, in Jinja2's language, such as
+    `{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}`; `row` is the record as a whole. A record that
+    does not fit has no text."""
     url: str = "url"
     """The column of the address; null where absent."""
     columns: dict[Name, ColumnType] = {}
     """Columns that documents keep, and their types: int and float have 64 bits; decimals may be floats, and bytes,
     dates and times strings. Rules, gates, channels and queries see them; they are null for documents of other sources,
     and where a value is of another type."""
+    keys: dict[Name, str] = {}
+    """Where the value of a column stands, where it is not at its name: `{score: metadata.language_score}`. Those of the
+    text and the address may have dots, too."""
     longest: Annotated[Bytes, Field(ge=1)] = 8 * 2**20
     """Rows whose text is longer than this many bytes are dropped as too large: a longer one could cost seconds."""
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
     """Bytes of a range of a file. A row group is never split: one of above some 300 MB is better written in several."""
+
+
+class ArrowSource(ParquetSource):
+    """Arrow files, as the library `datasets` saves a data set (`save_to_disk`: data-*.arrow); one document a row."""
+
+    kind: Literal["arrow"]  # type: ignore[assignment]
+    shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
+    """Bytes of a group of files. A file is never split."""
 
 
 class JsonlSource(CompressedSource):
@@ -148,11 +191,18 @@ class JsonlSource(CompressedSource):
     kind: Literal["jsonl"]
     text: str = "text"
     """The key of the text."""
+    template: TemplateText = None
+    """Instead of `text`: what a text is made of several fields by, in Jinja2's language, such as
+    `{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}`; `row` is the record as a whole. A record that
+    does not fit has no text."""
     url: str = "url"
     """The key of the address; null where absent."""
     columns: dict[Name, ColumnType] = {}
     """Keys whose values documents keep as columns, and their types: int and float have 64 bits. Rules, gates, channels
     and queries see them; they are null for documents of other sources, and where a value is of another type."""
+    keys: dict[Name, str] = {}
+    """Where the value of a column stands, where it is not at its name: `{score: metadata.language_score}`. Those of the
+    text and the address may have dots, too."""
     longest: Annotated[Bytes, Field(ge=1, lt=2**31)] = 8 * 2**20
     """Lines longer than this many bytes are dropped as too large: a longer one could cost seconds."""
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
@@ -226,6 +276,29 @@ class BookSource(SourceSettings):
     """Files above this many bytes are dropped as too large, and EPUBs that become more."""
 
 
+class PdfSource(SourceSettings):
+    """PDF files with a text layer; one document a file."""
+
+    columns: ClassVar[dict[Name, ColumnType]] = {"pages": "int", "pages_without_text": "int"}
+
+    kind: Literal["pdf"]
+    groups: Count = 0
+    """Shards the files are grouped into by the hash of their path; 0: chosen at first reading, then pinned until the
+    files would fill four times as many."""
+    largest: Annotated[Bytes, Field(ge=1, le=2**30)] = 64 * 2**20
+    """Files above this many bytes are dropped as too large."""
+    pages: Annotated[Count, Field(ge=1)] = 5000
+    """Files of more pages are dropped as too large."""
+    longest: Annotated[Bytes, Field(ge=1, le=2**27)] = 32 * 2**20
+    """Files of more characters are dropped as too large."""
+    cpu_seconds: Annotated[float, Field(gt=0)] = 120.0
+    """CPU seconds after which the extraction of a file is ended."""
+    memory: Bytes = 2**30
+    """Bytes one file may cost above the child's baseline."""
+    wall_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """Wall seconds after which a child is taken for hung."""
+
+
 class ArxivSource(SourceSettings):
     """arXiv's sources, `arXiv_src_*.tar` or the `.gz` of single papers; one document a paper, its LaTeX."""
 
@@ -253,14 +326,17 @@ class HtmlSource(SourceSettings):
 Source = Annotated[
     WarcSource
     | ArcSource
+    | CdxSource
     | WetSource
     | JsonlSource
     | ParquetSource
+    | ArrowSource
     | HtmlSource
     | FolderSource
     | MediawikiSource
     | StackExchangeSource
     | BookSource
-    | ArxivSource,
+    | ArxivSource
+    | PdfSource,
     Field(discriminator="kind"),
 ]

@@ -76,13 +76,13 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     del found["Reasons"]
     demo, full = (written(nodes(registry, ROOT / "data_specs" / f"{name}.yaml", tmp_path)) for name in ("demo", "full"))
     (tmp_path / "exam.jsonl").write_text('{"question": "?"}')
-    optional = dict.fromkeys(("languages", "script", "personal_data", "perplexity", "boilerplate"), "{}")
+    optional = dict.fromkeys(("languages", "script", "personal_data"), "{}")
     (tmp_path / "list.txt").write_text("example.org\n")
     optional["allowed"] = optional["listed"] = "{lists: [some]}"
     optional["blocked_words"] = f"{{words: {{en: {tmp_path}/list.txt}}}}"
-    optional |= {"encoder": "{target: perplexity}", "labels": f"{{path: {tmp_path}/exam.jsonl}}"}
-    optional["judge"] = "{endpoint: 'http://127.0.0.1', model: none, rubric: none}"
-    optional |= {"ensemble": "{of: [perplexity]}", "buckets": "{of: perplexity}"}
+    (tmp_path / "model.bin").write_bytes(b"")
+    (tmp_path / "model.json").write_text('{"labels": ["some"], "url": false, "sha256": ""}')
+    optional["classify"] = f"{{model: {tmp_path}/model.bin}}"
     optional["contamination"] = f"{{sets: {{exam: {{path: {tmp_path}/exam.jsonl}}}}}}"
     stages = ", ".join(f"{name}: {settings}" for name, settings in optional.items())
     (tmp_path / "more.yaml").write_text(
@@ -90,6 +90,9 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     )
     more = written(nodes(registry, tmp_path / "more.yaml", tmp_path))
     more["listed"] = [(name.replace("_some", "_<list>"), kind) for name, kind in more["listed"]]
+    more["classify"] = [
+        (name.replace("_some", "_<label>"), kind) for name, kind in more["classify"] if "other" not in name
+    ]
     assert found == full | {name: more[name] for name in optional}
     assert demo.items() <= full.items()
 

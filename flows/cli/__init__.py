@@ -1,17 +1,19 @@
-"""The command line. Every command reads or runs one spec; `--json` prints one JSON object as the last line of output.
+"""The command line. Every command but `learn` and `find` reads or runs one spec; `--json` prints one JSON object as
+the last line of output.
 
 Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate stopped the run; 130 interrupted.
 """
 
 from flows.cli import (  # noqa: F401 (each adds its command)
     blame,
-    duplicates,
     export,
     export_model,
+    find,
     funnel,
     gc,
     inspect,
     invalidate,
+    learn,
     lineage,
     plan,
     query,
@@ -21,7 +23,6 @@ from flows.cli import (  # noqa: F401 (each adds its command)
     sample,
     takedown,
     versions,
-    whatif,
 )
 from flows.cli.command import cli, main
 

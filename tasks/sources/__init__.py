@@ -1,8 +1,8 @@
 """Sources: where records become documents, or are counted out with a reason.
 
-One reader per source lists its shards and reads them: `warc` and `arc` (pages, with their extraction), `wet`, `jsonl`,
-`parquet`, `mediawiki`, `stackexchange`, `books`, `arxiv`, and folders of `html`, `text` and `code`. Every record is
-accounted for, and a document's id does not depend on how files are cut into shards.
+One reader per source lists its shards and reads them: `warc`, `arc` and `cdx` (pages, with their extraction), `wet`,
+`jsonl`, `parquet`, `arrow`, `mediawiki`, `stackexchange`, `books`, `arxiv`, `pdf`, and folders of `html`, `text` and
+`code`. Every record is accounted for, and a document's id does not depend on how files are cut into shards.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import pyarrow as pa
 
 from data_specs.sources import (
     ArcSource,
+    ArrowSource,
     ArxivSource,
     BookSource,
+    CdxSource,
     FolderSource,
     HtmlSource,
     JsonlSource,
     MediawikiSource,
     ParquetSource,
+    PdfSource,
     SourceSettings,
     StackExchangeSource,
     UrlList,
@@ -29,14 +32,17 @@ from data_specs.sources import (
 from data_specs.stages import Extract
 from tasks.engine.reading import RECORD, InputShard, LedgerError, Part, Read, SourceError
 from tasks.sources.admission import PLACE
+from tasks.sources.arrow import ArrowReader
 from tasks.sources.arxiv import ArxivReader
 from tasks.sources.base import TYPES, Reader
 from tasks.sources.books import BookReader
+from tasks.sources.cdx import CdxReader
 from tasks.sources.folder import FolderReader
 from tasks.sources.html import HtmlReader
 from tasks.sources.jsonl import JsonlReader
 from tasks.sources.mediawiki import MediawikiReader
 from tasks.sources.parquet import ParquetReader
+from tasks.sources.pdf import PdfReader
 from tasks.sources.stackexchange import StackExchangeReader
 from tasks.sources.warc import ArcReader, WarcReader
 from tasks.sources.wet import WetReader
@@ -47,12 +53,15 @@ __all__ = ["InputShard", "LedgerError", "Part", "Read", "Reader", "SourceError",
 _READERS: dict[type[SourceSettings], type[Reader]] = {
     WarcSource: WarcReader,
     ArcSource: ArcReader,
+    CdxSource: CdxReader,
     WetSource: WetReader,
     JsonlSource: JsonlReader,
     ParquetSource: ParquetReader,
+    ArrowSource: ArrowReader,
     HtmlSource: HtmlReader,
     BookSource: BookReader,
     ArxivSource: ArxivReader,
+    PdfSource: PdfReader,
     MediawikiSource: MediawikiReader,
     StackExchangeSource: StackExchangeReader,
     FolderSource: FolderReader,

@@ -17,6 +17,7 @@ from tasks.engine.reading import InputShard, Part, Read, SourceError
 from tasks.engine.stage import DOCUMENTS, Fingerprinted, digest
 from tasks.sources.admission import Admission, Admitted
 from tasks.sources.compression import WINDOW
+from tasks.sources.fields import value
 from tasks.sources.files import File, Listing
 from tasks.sources.names import Noted
 from tasks.sources.records import Found, Records
@@ -32,6 +33,8 @@ one shard."""
 _LATER: tuple[tuple[str, Any], ...] = (
     ("window", WINDOW),
     ("columns", {}),
+    ("keys", {}),
+    ("template", None),
     ("longest", 8 * 2**20),
     ("revisits", False),
 )
@@ -128,7 +131,8 @@ class Reader(Fingerprinted):
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The source's own columns of a record; null where a value is not of its type."""
-        return {name: typed(row.get(name), kind) for name, kind in self.own.items()}
+        keys = getattr(self.settings, "keys", {})
+        return {name: typed(value(row, keys.get(name, name)), kind) for name, kind in self.own.items()}
 
     def chooses(self, key: str) -> bool:
         """Whether the source's settings choose a file of this key, were it there."""

@@ -19,6 +19,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import IO, Any, ClassVar
 
 import orjson
@@ -28,7 +29,9 @@ import pyarrow.json
 from data_specs.sources import JsonlSource
 from tasks.sources.base import Found, InputShard, Part, Reader, Records, grouped, ranged
 from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacked, compression_of, named
+from tasks.sources.fields import schema, value
 from tasks.sources.files import opened
+from tasks.sources.templates import Template, TooLongError
 
 _LARGE = 2**22
 _PARTS = 2**20
@@ -66,10 +69,10 @@ def _pass_blank(stream: io.BufferedReader) -> int:
     return len(stream.read(ahead.rfind(b"\n", 0, len(ahead) - len(ahead.lstrip())) + 1))
 
 
-def _parsed(line: bytes, keys: pa.Schema) -> Any:
-    """The value of a line, of a large one with many parts what stands at the keys alone; None where it is no JSON, also
-    not as Python writes it."""
-    if len(line) > _LARGE and line.count(b",") + line.count(b"[") + line.count(b"{") > _PARTS:
+def _parsed(line: bytes, keys: pa.Schema | None) -> Any:
+    """The value of a line, of a large one with many parts what stands at the keys alone, where some are given; None
+    where it is no JSON, also not as Python writes it."""
+    if keys is not None and len(line) > _LARGE and line.count(b",") + line.count(b"[") + line.count(b"{") > _PARTS:
         return _picked(line, keys)
     try:
         return orjson.loads(line)
@@ -114,7 +117,15 @@ class JsonlReader(Reader):
     def _keys(self) -> pa.Schema:
         """The keys of a line that are read, and what is expected of them."""
         texts = dict.fromkeys((self.settings.text, self.settings.url), pa.string())
-        return pa.schema(sorted((self.own | texts).items()))
+        return schema({self.settings.keys.get(name, name): kind for name, kind in self.own.items()} | texts)
+
+    @cached_property
+    def _template(self) -> Template | None:
+        return Template(self.settings.template) if self.settings.template else None
+
+    def _text(self, row: Mapping[str, Any]) -> Any:
+        """The text of a line. Raises TooLongError."""
+        return self._template.filled(row, self.settings.longest) if self._template else value(row, self.settings.text)
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files, size = self.listing.files(), self.settings.shard
@@ -151,11 +162,15 @@ class JsonlReader(Reader):
             records.quarantine(error.reason, part, offset, lost=max(0, part.end - max(part.start, error.at)))
 
     def _document(self, line: bytes, part: Part, offset: int, records: Records) -> None:
-        row = _parsed(line.removeprefix(b"\xef\xbb\xbf"), self._keys)
+        row = _parsed(line.removeprefix(b"\xef\xbb\xbf"), None if self._template else self._keys)
         if not isinstance(row, dict):
             return records.quarantine("not_json", part, offset, len(line))
-        text, url = row.get(self.settings.text), row.get(self.settings.url)
+        url = value(row, self.settings.url)
         url = url.encode(errors="ignore").decode() if isinstance(url, str) else None
+        try:
+            text = self._text(row)
+        except TooLongError:
+            return records.drop("too_large", part, offset, len(line), url)
         if not isinstance(text, str):
             return records.drop("no_text", part, offset, len(line), url)
         found = Found(part, offset, len(line), url, payload=line, columns=self.columns(row))

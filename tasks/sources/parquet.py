@@ -10,21 +10,71 @@ another checksum than its writer recorded, is quarantined as `unreadable` with t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import IO, Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_specs.sources import ParquetSource
+from data_specs.sources import ArrowSource, ParquetSource
 from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
+from tasks.sources.fields import tops, value
 from tasks.sources.files import opened
+from tasks.sources.templates import Template, TooLongError
 
 BATCH = 1024
 """Rows in memory at once."""
 
 
-class ParquetReader(Reader):
+class RowReader(Reader):
+    """What readers of tables share."""
+
+    settings: ParquetSource | ArrowSource
+
+    @cached_property
+    def template(self) -> Template | None:
+        return Template(self.settings.template) if self.settings.template else None
+
+    @property
+    def paths(self) -> dict[str, pa.DataType]:
+        """Where values stand that are read, and what they are to be."""
+        texts = [self.settings.text] if self.template is None else self.template.fields or []
+        return dict.fromkeys((*texts, self.settings.url), pa.string()) | self.own_paths
+
+    @property
+    def own_paths(self) -> dict[str, pa.DataType]:
+        """Of these the columns of the source."""
+        return {self.settings.keys.get(name, name): kind for name, kind in self.own.items()}
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        """Columns of a table that are read, of those that there are."""
+        return list(names) if self.template and self.template.fields is None else tops([*self.paths], names)
+
+    def text_of(self, row: Mapping[str, Any]) -> str | None:
+        """The text of a row; None where it has none. Raises TooLongError."""
+        if self.template:
+            return self.template.filled(row, self.settings.longest)
+        text = value(row, self.settings.text)
+        return text if isinstance(text, str) else None
+
+    def document(self, row: Mapping[str, Any], position: int, part: Part, records: Records) -> None:
+        """Make a document of a row."""
+        url = value(row, self.settings.url)
+        url = url if isinstance(url, str) else None
+        try:
+            text = self.text_of(row)
+        except TooLongError:
+            return records.drop("too_large", part, position, 0, url)
+        if text is None:
+            return records.drop("no_text", part, position, 0, url)
+        payload = text.encode()
+        if len(payload) > self.settings.longest:
+            return records.drop("too_large", part, position, len(payload), url)
+        records.text(Found(part, position, len(payload), url, payload=payload, columns=self.columns(row)), text)
+
+
+class ParquetReader(RowReader):
     """Reads Parquet files."""
 
     version = 2  # text in columns of bytes is read, decimals as floats, dates and times as strings
@@ -46,24 +96,13 @@ class ParquetReader(Reader):
 
     def _rows(self, raw: IO[bytes], part: Part, records: Records) -> None:
         file = pq.ParquetFile(raw, page_checksum_verification=True)
-        wanted = [self.settings.text, self.settings.url, *self.own]
-        present = [name for name in dict.fromkeys(wanted) if name in file.schema_arrow.names]
+        present = self.present(file.schema_arrow.names)
         for group, first in _groups(file, part):
             position = first
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=present, use_threads=False):
-                for row in _plain(batch, self.own):
-                    self._document(row, position, part, records)
+                for row in plain(batch, self.own_paths):
+                    self.document(row, position, part, records)
                     position += 1
-
-    def _document(self, row: Mapping[str, Any], position: int, part: Part, records: Records) -> None:
-        text, url = row.get(self.settings.text), row.get(self.settings.url)
-        url = url if isinstance(url, str) else None
-        if not isinstance(text, str):
-            return records.drop("no_text", part, position, 0, url)
-        payload = text.encode()
-        if len(payload) > self.settings.longest:
-            return records.drop("too_large", part, position, len(payload), url)
-        records.text(Found(part, position, len(payload), url, payload=payload, columns=self.columns(row)), text)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         place = row["offset"]
@@ -72,14 +111,16 @@ class ParquetReader(Reader):
             for group, first in _groups(file):
                 count = file.metadata.row_group(group).num_rows
                 if first <= place < first + count:
-                    texts = file.read_row_group(group, [self.settings.text], use_threads=False)[self.settings.text]
-                    payload = str(_value(texts[place - first])).encode()
+                    names = self.present(file.schema_arrow.names)
+                    rows = file.read_row_group(group, names, use_threads=False).slice(place - first, 1)
+                    [found] = plain(rows.combine_chunks().to_batches()[0], self.own_paths)
+                    payload = (self.text_of(found) or "").encode()
                     if hashlib.sha256(payload).hexdigest() == row["payload"]:
                         return payload
         raise self.changed(row)
 
 
-def _plain(batch: pa.RecordBatch, own: Mapping[str, pa.DataType]) -> list[dict[str, Any]]:
+def plain(batch: pa.RecordBatch, own: Mapping[str, pa.DataType]) -> list[dict[str, Any]]:
     """The rows of a batch; values of other types that say the same as what the columns `own` are to be, and bytes as
     text."""
     columns = [_values(batch.column(name), own.get(name)) for name in batch.schema.names]

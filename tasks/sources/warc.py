@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import IO, Any, ClassVar
 
-from data_specs.sources import ArcSource, WarcSource
+from data_specs.sources import ArcSource, CdxSource, WarcSource
 from tasks.extraction import http
 from tasks.sources import arc, archive
 from tasks.sources.archive import Fault, Record
@@ -37,9 +37,10 @@ class WarcReader(PageReader):
         *LIBRARIES,
     )
     knows = (*PageReader.knows, "status", "media", "crawled")
-    settings: WarcSource | ArcSource
+    settings: WarcSource | ArcSource | CdxSource
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
+        assert not isinstance(self.settings, CdxSource)  # which has shards of its own
         files = self.listing.files()
         sizes = [self.settings.shard if named(file.key) in ("gz", "zst") else sys.maxsize for file in files]
         return [shard for file, size in zip(files, sizes, strict=True) for shard in ranged(self.source, file, size)], 0
@@ -104,10 +105,13 @@ class WarcReader(PageReader):
     def reread(self, row: Mapping[str, Any]) -> bytes:
         path = self.listing.path(row["file"])
         with opened(path) as file:
-            for record in self._again(file, path, row["offset"]):
-                response = _response(record)
-                if response and hashlib.sha256(response.payload).hexdigest() == row["payload"]:
-                    return response.payload
+            return self._payload(self._again(file, path, row["offset"]), row)
+
+    def _payload(self, found: Iterable[Record], row: Mapping[str, Any]) -> bytes:
+        """The payload of a document's record among some. Raises SourceError where it is none of them."""
+        for response in map(_response, found):
+            if response and hashlib.sha256(response.payload).hexdigest() == row["payload"]:
+                return response.payload
         raise self.changed(row)
 
 

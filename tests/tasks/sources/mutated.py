@@ -31,17 +31,20 @@ from data_specs.sources import (
     ArcSource,
     JsonlSource,
     MediawikiSource,
+    PdfSource,
     SourceSettings,
     StackExchangeSource,
     WarcSource,
     WetSource,
 )
 from data_specs.stages import Extract
+from tasks.extraction import pdf
 from tasks.extraction.child import Child
 from tasks.sources import Read, Reader, archive, reader
 from tasks.sources.archive import Record
+from tasks.sources.pdf import PdfReader
 from tasks.sources.warc import WarcReader
-from tests.tasks.sources import dumps, mutations, test_arc, test_wet
+from tests.tasks.sources import dumps, mutations, pdfs, test_arc, test_wet
 from tests.tasks.sources.mutations import Page
 from tests.tasks.sources.packings import packed
 from tests.tasks.sources.test_sources import archive as written
@@ -60,6 +63,12 @@ DUMPS: dict[str, tuple[type[SourceSettings], list[bytes]]] = {
     "mediawiki": (MediawikiSource, dumps.wiki()),
     "stackexchange": (StackExchangeSource, dumps.posts()),
     "arc": (ArcSource, [test_arc.FILE, *test_arc.RECORDS, b"\n"]),
+    "pdf": (
+        PdfSource,
+        pdfs.parts(
+            [[f"Line {line} of page {page}, (with) signs." for line in range(9)] for page in range(3)], "A title"
+        ),
+    ),
     "wet": (WetSource, [*dumps.parted(test_wet.wet(test_wet.TEXTS, compressed=False)), b"\n"]),
 }
 """Kinds of large files: their settings, and the parts that one is put together from."""
@@ -71,6 +80,17 @@ class Stripped(Child):
     def _attempt(self, message: bytes) -> dict[str, Any] | None:
         html = orjson.loads(message)["html"]
         answer: dict[str, Any] = orjson.loads(orjson.dumps({"text": _TAG.sub("", html), "title": html[:9000]}))
+        return answer
+
+
+class Here(Child):
+    """The extraction of PDF files in this process, whose time and memory are measured; a crash ends it."""
+
+    def _attempt(self, message: bytes) -> dict[str, Any] | None:
+        try:
+            answer: dict[str, Any] = orjson.loads(orjson.dumps(pdf.extract(**orjson.loads(message))))
+        except Exception:  # as the child answers
+            return {"reason": "parser_error"}
         return answer
 
 
@@ -157,7 +177,8 @@ def _doubled(rng: random.Random, part: bytes) -> bytes:
 
 def source(path: Path, shard: int = 2**40) -> Reader:
     if kind := DUMPS.get(path.name.partition(".")[0]):
-        settings = kind[0].model_validate({"kind": path.name.partition(".")[0], "paths": str(path), "shard": shard})
+        sized = {"shard": shard} if "shard" in kind[0].model_fields else {"groups": 1}
+        settings = kind[0].model_validate({"kind": path.name.partition(".")[0], "paths": str(path), **sized})
         return _stripped(reader("web", settings, Extract()))
     if path.name.startswith("jsonl"):
         return reader("web", JsonlSource(kind="jsonl", paths=str(path), shard=shard), Extract())
@@ -168,6 +189,8 @@ def source(path: Path, shard: int = 2**40) -> Reader:
 def _stripped(found: Reader) -> Reader:
     if isinstance(found, WarcReader):
         found._pages._child = Stripped("", 1, 1, 1)
+    if isinstance(found, PdfReader):
+        found._child = Here("", 1, 1, 1)
     return found
 
 

@@ -12,6 +12,7 @@ import threading
 import uuid
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,17 @@ def warc(number: int, pages: int) -> bytes:
     return out.getvalue()
 
 
+@contextmanager
+def served(root: Path) -> Iterator[str]:
+    """The address of a server of a folder."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: Crawl(*args, directory=str(root))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def crawl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The server's address and folder."""
@@ -139,12 +151,8 @@ def crawl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
         (root / names[-1]).parent.mkdir(parents=True)
         (root / names[-1]).write_bytes(warc(number, 30))
     (root / CRAWL / "warc.paths.gz").write_bytes(gzip.compress("\n".join(reversed(names)).encode() + b"\n"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *args: Crawl(*args, directory=str(root))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", root
-        server.shutdown()
-        thread.join()
+    with served(root) as base:
+        yield base, root
 
 
 @pytest.fixture(autouse=True)

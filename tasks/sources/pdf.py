@@ -1,0 +1,87 @@
+"""Documents from PDF files: one document a file, the text of its text layer.
+
+Extracted in a child process with limits. Dropped are files that are `empty`, above the limits (`too_large`: bytes,
+pages, text), no PDF (`not_text`), locked (`encrypted`), and without text: pictures of pages (`no_text_layer`), or
+nothing at all (`no_text`). Quarantined are what PDFium cannot open (`unreadable`), and `cpu_limit`, `memory_limit` and
+`parser_error`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+from data_specs.sources import PdfSource, SourceSettings, UrlList
+from data_specs.stages import Extract
+from tasks.extraction.child import Child
+from tasks.sources.base import RAW, Found, InputShard, Part, Reader, Records
+from tasks.sources.files import opened
+from tasks.sources.folder import reread, shards_of_files
+
+_MARK = b"%PDF-"
+_WITHIN = 1024
+"""Bytes in which a file's mark stands: readers of PDF pass over what is before it."""
+_QUARANTINED = ("unreadable", "cpu_limit", "memory_limit", "parser_error")
+
+
+class PdfReader(Reader):
+    """Reads PDF files."""
+
+    version = 1
+    libraries: ClassVar[tuple[str, ...]] = ("pypdfium2",)
+    unhashed = Reader.unhashed | {"wall_seconds"}
+    knows = ("file", "offset", "length", *RAW)
+    settings: PdfSource
+
+    def __init__(
+        self, source: str, settings: SourceSettings, extract: Extract, lists: Mapping[str, UrlList] | None = None
+    ) -> None:
+        super().__init__(source, settings, extract, lists)
+        assert isinstance(settings, PdfSource)
+        limits = settings.cpu_seconds, settings.memory, settings.wall_seconds
+        self._child = Child("tasks.extraction.pdf:extract", *limits)
+
+    def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
+        return shards_of_files(self, groups, self.settings.groups)
+
+    def read_part(self, part: Part, records: Records) -> None:
+        found = Found(part, 0, part.end)
+        records.by_address(found, partial(self._document, found, records))
+
+    def _document(self, found: Found, records: Records) -> None:
+        with opened(found.part.path) as file:
+            body = file.read(self.settings.largest + 1)
+        place = found.part, 0, found.length
+        if not body or body.isspace():
+            return records.drop("empty", *place)
+        if len(body) > self.settings.largest:
+            return records.drop("too_large", *place)
+        if _MARK not in body[:_WITHIN]:
+            return records.drop("not_text", *place)
+        found.length, found.payload = len(body), body
+        told = self._extracted(body)
+        reason = told.get("reason")
+        if reason in _QUARANTINED:
+            return records.quarantine(reason, *place)
+        if reason:
+            return records.drop(reason, *place)
+        own = self.columns(told)
+        found.columns |= own
+        more = {"title": told["title"], "author": told["author"], "own": own}
+        keep = partial(records.keep, found.part, 0, len(body), body, "text", told["text"], **more)
+        records.by_text(found, told["text"], keep)
+
+    def _extracted(self, body: bytes) -> dict[str, Any]:
+        """What the child says of a file, which it has by its path."""
+        with tempfile.NamedTemporaryFile(prefix="sluice-", suffix=".pdf") as file:
+            file.write(body)
+            file.flush()
+            return self._child.call(path=file.name, pages=self.settings.pages, longest=self.settings.longest)
+
+    def reread(self, row: Mapping[str, Any]) -> bytes:
+        return reread(self, row)
+
+    def close(self) -> None:
+        self._child.close()

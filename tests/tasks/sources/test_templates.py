@@ -1,0 +1,66 @@
+"""Chats and threads: texts that a template makes of several fields."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from data_specs.sources import JsonlSource, ParquetSource
+from data_specs.stages import Extract
+from tasks.sources import reader
+
+CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+HOSTILE = "{{ 7 * 7 }}{% for x in range(10**9) %}"
+ROWS: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "Hello?"}, {"role": "bot", "content": HOSTILE}], "link": "http://x/1"},
+    {"messages": [], "link": None},
+    {"messages": None, "link": "http://x/3"},
+    {"messages": [{"role": "user", "content": "x" * 3000}], "link": None},
+]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_template_makes_a_text_of_several_fields(tmp_path: Path, kind: str) -> None:
+    settings: JsonlSource | ParquetSource
+    if kind == "jsonl":
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, {"messages": 5}]))
+        settings = JsonlSource(kind="jsonl", paths=f"{tmp_path}/*", template=CHAT, url="link", longest=2000)
+    else:
+        pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+        settings = ParquetSource(kind="parquet", paths=f"{tmp_path}/*", template=CHAT, url="link", longest=2000)
+    found = reader("chats", settings, Extract())
+    reads = [found.read(shard) for shard in found.shards(None)[0]]
+    rows = [row for read in reads for row in read.documents.to_pylist()]
+    assert [(row["text"], row["url"]) for row in rows] == [(f"user: Hello?\nbot: {HOSTILE}", "http://x/1")]
+    dropped = {
+        reason: sum(read.ledger["dropped"].get(reason, 0) for read in reads) for reason in ("no_text", "too_large")
+    }
+    assert dropped == {"no_text": 3 if kind == "jsonl" else 2, "too_large": 1}
+    assert all(hashlib.sha256(found.reread(row)).hexdigest() == row["payload"] for row in rows)
+
+
+def test_a_record_as_a_whole_and_fields_that_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a b": "one", "c": {"d": "two"}}\n{"c": 3}\n')
+    template = "{{ row['a b'] }} {{ c.d }}{{ none }}"
+    found = reader("x", JsonlSource(kind="jsonl", paths=f"{tmp_path}/*", template=template), Extract())
+    rows = [row for shard in found.shards(None)[0] for row in found.read(shard).documents.to_pylist()]
+    assert [row["text"] for row in rows] == ["one two"]
+
+
+def test_a_template_reaches_nothing_but_its_record_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
+    for template in ("{{ text.__class__.__mro__ }}", "{% include 'x' %}", "{{ range(10**9) | list }}"):
+        found = reader("x", JsonlSource(kind="jsonl", paths=f"{tmp_path}/*", template=template), Extract())
+        [shard] = [shard for shard in found.shards(None)[0] if shard.parts]
+        assert found.read(shard).ledger["dropped"] == {"no_text": 1}
+    with pytest.raises(ValidationError, match="line 1 of the template"):
+        JsonlSource(kind="jsonl", paths="x", template="{% for %}")
+    plain = reader("x", JsonlSource(kind="jsonl", paths="x"), Extract())
+    assert "template" not in plain.hashed_settings()
