@@ -16,7 +16,7 @@ DEFAULTS = {
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_CLIENT_MAX_RETRIES": "2",  # of each call, after 2 and 4 seconds: what a server's restart takes
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",  # on a busy machine; one that ends is told at once
     "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
     "DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -53,7 +53,7 @@ def server() -> Iterator[None]:
 
     def start() -> None:
         try:
-            if url is None:
+            if not url:
                 prefect_patches.apply()
             patience = {"httpx_settings": {"timeout": ANSWER_SECONDS}} if url else {}
             failed.extend(filter(None, [get_client(sync_client=True, **patience).api_healthcheck()]))

@@ -6,12 +6,18 @@ A test fails where Prefect has another version or other insides than this change
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import socket
 import subprocess
-from contextlib import nullcontext
+import sys
+import time
+from contextlib import nullcontext, suppress
 from functools import cache
-from types import SimpleNamespace
-from typing import Any
+from threading import Lock
+from types import ModuleType
+from typing import Any, ClassVar
 
 VERSION = "3.8.8"
 
@@ -21,20 +27,76 @@ ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)
 """
 """`python -m uvicorn` that ends when the thread which started it does."""
+MODULE = "prefect.server.api.server"
 
 
 def apply() -> None:
-    """Start the temporary server in a session of its own: Ctrl-C in a terminal reaches it through us alone, once the
-    flow has said how it ended, and it does not outlive a process that is killed."""
-    from prefect.server.api import server
+    """Put `TemporaryServer` in the place of Prefect's class that starts the temporary server of a run. The module that
+    holds that one imports all of the server, which takes as many seconds of a core as the server then takes itself."""
+    stand_in = ModuleType(MODULE)
+    vars(stand_in)["SubprocessASGIServer"] = TemporaryServer
+    sys.modules.setdefault(MODULE, stand_in)
 
-    vars(server)["subprocess"] = SimpleNamespace(**{**vars(subprocess), "Popen": _apart})
 
+class TemporaryServer:
+    """The temporary server of this process, of which all instances speak. It has a session of its own: Ctrl-C in a
+    terminal reaches it through us alone, once the flow has said how it ended, and it does not outlive a process that is
+    killed."""
 
-def _apart(args: list[str], **options: Any) -> subprocess.Popen[Any]:
-    if args[1:3] == ["-m", "uvicorn"]:
-        args = [args[0], "-c", SERVE, *args[3:]]
-    return subprocess.Popen(args, start_new_session=True, **options)
+    server_process: ClassVar[subprocess.Popen[bytes] | None] = None
+    api_url: ClassVar[str] = ""
+    _starting: ClassVar[Lock] = Lock()
+
+    def start(self, timeout: float | None = None) -> None:
+        """Start it, unless it runs, and wait until it answers. Raises RuntimeError where it does not."""
+        with self._starting:
+            if self.server_process is not None:
+                return
+            from prefect.settings import get_current_settings
+
+            settings = get_current_settings()
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            environment = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", SERVE, "--factory", f"{MODULE}:create_app"),
+                    *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"),
+                ],
+                env=os.environ | environment | settings.to_environment_variables(exclude_unset=True),
+                start_new_session=True,
+            )
+            atexit.register(self.stop)
+            url = f"http://127.0.0.1:{port}/api"
+            self._wait(process, url, timeout or settings.server.ephemeral.startup_timeout_seconds)
+            TemporaryServer.server_process, TemporaryServer.api_url = process, url
+
+    @staticmethod
+    def _wait(process: subprocess.Popen[bytes], url: str, seconds: float) -> None:
+        import httpx
+
+        until = time.monotonic() + seconds
+        with httpx.Client() as client:
+            while process.poll() is None and time.monotonic() < until:
+                with suppress(httpx.HTTPError):
+                    client.get(f"{url}/health").raise_for_status()
+                    return
+                time.sleep(0.1)
+        ended = process.poll()
+        process.kill()
+        raise RuntimeError(f"no answer within {seconds:g} s" if ended is None else f"it ended with exit code {ended}")
+
+    @classmethod
+    def stop(cls) -> None:
+        """End it."""
+        process, cls.server_process = cls.server_process, None
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def keep_signals() -> None:

@@ -3,39 +3,87 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import inspect
 import logging
+import os
+import re
 import signal
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
 import prefect
 import pytest
 from prefect import flow_engine
-from prefect.client import base
+from prefect.client import base, orchestration
+from prefect.events import clients, worker
 from prefect.server.api import server
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import prefect_patches
+from flows.prefect_patches import TemporaryServer
 
 
 def test_the_change_was_made_for_the_version_that_is_installed() -> None:
     assert prefect.__version__ == prefect_patches.VERSION, "read what it changed, then raise this"
 
 
-def test_the_temporary_server_is_started_in_a_session_of_its_own_and_ends_with_us(
+def test_the_temporary_server_is_started_as_prefect_does_but_in_a_session_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started: list[tuple[list[str], dict[str, Any]]] = []
-    monkeypatch.setattr(server, "subprocess", subprocess)  # so that it is put back
     monkeypatch.setattr(subprocess, "Popen", lambda args, **options: started.append((args, options)))
-    prefect_patches.apply()
+    monkeypatch.setattr(TemporaryServer, "_wait", lambda *_: None)
+    monkeypatch.setattr(TemporaryServer, "server_process", None)
+    monkeypatch.setattr(TemporaryServer, "api_url", "")
+    monkeypatch.setattr(atexit, "register", lambda _: None)
+    TemporaryServer().start()
     server.SubprocessASGIServer(port=4299)._run_uvicorn_command()
-    [(args, options)] = started
-    assert args[1:3] == ["-c", prefect_patches.SERVE]
-    assert "prefect.server.api.server:create_app" in args
+    (ours, options), (theirs, their_options) = started
+    assert ours[1:3] == ["-c", prefect_patches.SERVE]
     assert options["start_new_session"]
+    assert options["env"] == their_options["env"]
+    [port] = {TemporaryServer.api_url.partition("127.0.0.1:")[2].removesuffix("/api")}
+    place = theirs.index("--app-dir")
+    assert theirs[1:3] == ["-m", "uvicorn"]
+    assert ours[3:] == [each.replace("4299", port) for each in theirs[3:place] + theirs[place + 2 :]]
+
+
+def test_what_prefect_asks_of_its_temporary_server_is_there() -> None:
+    asked = "(?<![.\\w])server\\.(\\w+)"
+    for module in (orchestration, clients, worker):
+        source = inspect.getsource(module)
+        assert "from prefect.server.api.server import SubprocessASGIServer" in source
+        for lines in source.split("server = SubprocessASGIServer()")[1:]:
+            names = re.findall(asked, "\n".join(lines.splitlines()[:8]))
+            assert set(names) <= {"start", "server_process", "api_url"} <= set(dir(TemporaryServer))
+
+
+def test_a_run_does_not_import_the_server_that_it_starts(tmp_path: Path) -> None:
+    code = """
+import sys
+from flows import embedded
+embedded.prepare()
+with embedded.server():
+    pass
+from flows import pretrain
+from prefect.client.orchestration import get_client
+assert get_client(sync_client=True).hello().status_code == 200
+print(sorted(name for name in sys.modules if name.startswith("prefect.server")))
+"""
+    home = {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['prefect.server.api.server']\n"
+
+
+def test_a_server_that_ends_at_once_is_told_with_its_exit_code() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(RuntimeError, match="it ended with exit code 3"):
+        TemporaryServer._wait(process, "http://127.0.0.1:9/api", 60)
 
 
 def test_a_flow_of_the_command_line_leaves_sigterm_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
