@@ -22,7 +22,8 @@ from data_specs.spec import Spec
 from data_specs.stages import Duplicates
 from tasks import registry
 from tasks.arrays.addresses import SIMILAR_ADDRESS
-from tasks.dedup.duplicates import Clusters, Exact, VerifiedPairs
+from tasks.dedup.clusters import Clusters
+from tasks.dedup.duplicates import Exact, VerifiedPairs
 from tasks.engine import worker
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution

@@ -32,6 +32,7 @@ from tasks.engine.stage import Estimator, Stage
 from tasks.filters.language import Language
 from tasks.scoring.domain import Domain, DomainEstimator
 from tasks.scoring.kind import KINDS, recognised
+from tasks.scoring.perplexity import Perplexity, PerplexityEstimator
 from tasks.scoring.quality import Quality, QualityEstimator
 from tasks.text.fasttext_model import CHARACTERS
 from tests.tasks.filters.test_language import UDHR
@@ -90,7 +91,7 @@ def kinds(data: Path) -> None:
 
 
 def fitted(
-    learned: Estimator, stage: type[Domain] | type[Quality], table: pa.Table, tests: pa.Table
+    learned: Estimator, stage: type[Domain] | type[Quality] | type[Perplexity], table: pa.Table, tests: pa.Table
 ) -> tuple[Stage, str]:
     """The stage with a model learned from the table, and what is known of it."""
     rows = learned.sample(table.select(list(learned.reads))).sort_by("id")
@@ -154,6 +155,19 @@ def quality(data: Path) -> None:
     print(f"quality: AUC {ours:.3f} (TF-IDF on all pages {theirs:.3f}); {facts}")
 
 
+def fluency(data: Path) -> None:
+    """A model of good pages, asked about others of these formats, and of spam and tables."""
+    pages = read(data / "labels" / "weborganizer_dclm_pages.jsonl.gz")
+    good = [row for row in pages if row["format"] in REFERENCE]
+    bad = [row for row in pages if row["format"] in ("Spam / Ads", "Structured Data")]
+    learned, tests = documents(good[::2]), documents(good[1::2] + bad)
+    stage, facts = fitted(PerplexityEstimator(stages.Perplexity(), SEED), Perplexity, learned, tests)
+    found = stage(tests)["perplexity"].to_pylist()
+    wanted = [True] * len(good[1::2]) + [False] * len(bad)
+    judged = [(is_good, -bits) for is_good, bits in zip(wanted, found, strict=True) if bits is not None]
+    print(f"perplexity: AUC {roc_auc_score(*zip(*judged, strict=True)):.3f}; {facts}")
+
+
 if __name__ == "__main__":
-    for part in (language, kinds, domain, quality):
+    for part in (language, kinds, domain, quality, fluency):
         part(Path(sys.argv[1]))

@@ -11,22 +11,22 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs.base import Bytes, Expression, Label, Name, Settings
 from data_specs.expressions import parse, suggestion
+from data_specs.scoring import Buckets, Perplexity, Ranking, Scorer
 from data_specs.sources import Source, UrlList
 from data_specs.stages import (
     ALWAYS,
     KINDS,
     SINGLE,
     Allowed,
+    Boilerplate,
     Custom,
     Duplicates,
-    Ensemble,
     Extract,
     Gates,
     Kind,
     Listed,
     Normalise,
     PersonalData,
-    Quality,
     Stage,
 )
 from data_specs.training import Mixture, Model, Tokenizer, Training
@@ -157,13 +157,14 @@ class Spec(Settings):
     @property
     def texts(self) -> list[str]:
         """Columns of text: the source's, and those of stages that rewrite it."""
-        rewriting = self.of_kind(Normalise) | self.of_kind(PersonalData) | self.of_kind(Custom)
+        rewriting = [name for kind in (Normalise, PersonalData, Boilerplate, Custom) for name in self.of_kind(kind)]
         return ["text", *rewriting]
 
     @property
     def preferences(self) -> list[str]:
         """What may say which of several duplicates stays."""
-        return list(dict.fromkeys(["quality", "length", "date", *self.of_kind(Quality), *self.of_kind(Ensemble)]))
+        scorers = [name for name, each in self.of_kind(Scorer).items() if not isinstance(each, Perplexity | Buckets)]
+        return list(dict.fromkeys(["quality", "length", "date", *scorers]))
 
     @property
     def refusals(self) -> frozenset[str]:
@@ -184,8 +185,8 @@ class Spec(Settings):
             for wanted in stage.lists if isinstance(stage, Allowed | Listed) else ():
                 if wanted not in self.lists:
                     yield f"stages.{name}.lists: {wanted} is no list{suggestion(wanted, self.lists, mark='')}"
-            if isinstance(stage, Ensemble) and name in stage.of:
-                yield f"stages.{name}.of: an ensemble is not of itself"
+            if isinstance(stage, Ranking) and name in (stage.of if isinstance(stage.of, tuple) else [stage.of]):
+                yield f"stages.{name}.of: a stage is not of its own column"
             for number, wanted in enumerate(stage.keep if isinstance(stage, Duplicates) else ()):
                 if wanted not in self.preferences:
                     hint = suggestion(wanted, self.preferences)

@@ -7,34 +7,14 @@ What is here belongs to a stage's fingerprint, but for what `Stage` says. Stages
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, Share
-
-
-class Stage(Settings):
-    """What stages of every kind have."""
-
-    kind: str
-    """What the stage does; its name, where that is a kind."""
-    text: Name | None = None
-    """The column of text that is read: null is the spec's `text`, and for a stage that rewrites text, the source's."""
-    reads: dict[Name, Name] = {}
-    """Columns that are read in the place of others, such as `language: second` where a stage `second` identifies
-    languages, too."""
-    where: Expression | None = None
-    """Gate: rows for which this is not true are skipped (their columns are null)."""
-    cores: Annotated[float, Field(gt=0)] = 1
-    """Cores that Ray reserves for one shard's task."""
-    memory: Bytes | None = None
-    """Bytes that Ray reserves for one shard's task; null: `cluster.shard_memory`."""
-    gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs that Ray reserves for one shard's task."""
-
-    UNHASHED: ClassVar[frozenset[str]] = frozenset({"kind", "text", "reads", "cores", "memory", "gpus"})
-    """What shapes no value, or is in a stage's keys by the values it reads."""
+from data_specs.labels import Judge, Labels
+from data_specs.scoring import Buckets, Encoder, Ensemble, Perplexity, Quality
+from data_specs.stage import Stage
 
 
 class Extract(Settings):
@@ -153,22 +133,6 @@ class Domain(Stage):
         return labels
 
 
-class Quality(Stage):
-    """A fastText scorer learned from reference against raw documents (DCLM; Li et al. 2024), pinned."""
-
-    kind: Literal["quality"] = "quality"
-    reference: Expression | None = None
-    """Documents to be like; null: no quality stage."""
-    per: Literal["language", "corpus"] = "language"
-    """Percentiles are taken per language or over the corpus."""
-    sample: Annotated[Count, Field(ge=2)] = 20_000
-    """Documents learned from, at most, half reference and half raw."""
-    dimensions: Annotated[int, Field(ge=2, le=300)] = 32
-    """Size of the embedding."""
-    epochs: Annotated[int, Field(ge=1, le=100)] = 5
-    """Passes over the sample."""
-
-
 class Classify(Stage):
     """What a classifier that `sluice learn` made of labelled texts says of documents: harmful posts, topics, formats. A
     column for each label; rules decide."""
@@ -185,6 +149,10 @@ class Duplicates(Stage):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """True Jaccard similarity of the shingle sets from which two documents are alike. With 128 hashes, 87 % of the
     pairs right at .8 are found, 97 % of those at .85."""
+    floor: Annotated[float | None, Field(gt=0, lt=1, exclude_if=lambda floor: floor is None)] = None
+    """Similarity from which pairs are looked for and kept, in a column `pairs`; by default the threshold. With a
+    floor below it another threshold reads no text, and `sluice whatif` knows what it would keep. More pairs are
+    compared: at .5, 32 bands of 4 hashes find 87 % of those right there, and 99.9 % of those at .7."""
     hashes: Annotated[int, Field(ge=16, le=1024)] = 128
     """Length of a signature; bands and rows follow from the threshold by datasketch's optimum, where a missed pair
     weighs nine times one compared in vain. More hashes tell pairs apart more sharply."""
@@ -197,6 +165,17 @@ class Duplicates(Stage):
     `date` the earliest, the name of a column of numbers its highest."""
     partitions: Annotated[int, Field(ge=1, le=4096)] = 16
     """Partitions of the corpus stages: more need less memory each."""
+
+    @property
+    def compared_from(self) -> float:
+        """The similarity down to which pairs are known."""
+        return self.threshold if self.floor is None else self.floor
+
+    @model_validator(mode="after")
+    def _floor_is_lower(self) -> Duplicates:
+        if self.compared_from > self.threshold:
+            raise ValueError(f"floor: {self.floor:g} is above the threshold of {self.threshold:g}")
+        return self
 
     @field_validator("keep")
     @classmethod
@@ -219,6 +198,23 @@ class Normalise(Stage):
     """Of blank lines in a row, one is kept."""
     chinese: Literal["simplified", "traditional"] | None = None
     """Script of Chinese, by OpenCC's tables of phrases; null: as it is."""
+
+
+class Boilerplate(Stage):
+    """A new text, named as the stage, without the lines that repeat across pages of a site (its host), and how much was
+    cut of each. What came with later shards is held against earlier pages, too, whose text stays."""
+
+    kind: Literal["boilerplate"] = "boilerplate"
+    pages: Annotated[int, Field(ge=2)] = 5
+    """Pages of a site, different ones, from which a line that they have is boilerplate."""
+    inside: Annotated[int, Field(ge=1)] = 40
+    """Letters from which such a line is cut wherever it stands; shorter ones, such as headings, at the beginning and
+    the end of a text alone."""
+    most: Share = 0.5
+    """Largest share of the letters of a text that may be cut; a text of which more repeats is a copy of others, and
+    stays."""
+    partitions: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Partitions of the corpus's lines: more need less memory each."""
 
 
 class EvaluationSet(Settings):
@@ -267,26 +263,6 @@ class PersonalData(Stage):
     def marks(self) -> dict[str, str]:
         """Kind -> mark, in the order in which they are looked for, whatever the order they are written in."""
         return {kind: self.replace[kind] for kind in get_args(Identifying) if kind in self.replace}
-
-
-class Ensemble(Stage):
-    """Scores of several columns as one, named as the stage: each value by its percentile rank, then the highest or the
-    mean (FineWeb-HQ and Ultra-FineWeb combine scorers so). Ranks are of the corpus as it was first seen, pinned."""
-
-    kind: Literal["ensemble"] = "ensemble"
-    of: Annotated[tuple[Name, ...], Field(min_length=1)]
-    """Columns of numbers."""
-    take: Literal["max", "mean"] = "mean"
-    """Of the ranks of one document, the highest, or the mean of those there are; null where there is none."""
-    per: Literal["language", "corpus"] = "language"
-    """Ranks are among the documents of the same language, or of the whole corpus."""
-
-    @field_validator("of")
-    @classmethod
-    def _once(cls, of: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(of)) < len(of):
-            raise ValueError("a column is named twice")
-        return of
 
 
 class Custom(Stage):
@@ -347,15 +323,21 @@ Kind = Annotated[
     | Composition
     | Domain
     | Quality
+    | Perplexity
+    | Encoder
     | Classify
     | Duplicates
     | Normalise
     | PersonalData
     | Contamination
+    | Boilerplate
+    | Labels
+    | Judge
     | Ensemble
     | Allowed
     | Listed
     | BlockedWords
+    | Buckets
     | Custom,
     Field(discriminator="kind"),
 ]
@@ -370,15 +352,21 @@ KINDS = (
     "composition",
     "domain",
     "quality",
+    "perplexity",
+    "encoder",
     "classify",
     "duplicates",
     "normalise",
     "personal_data",
     "contamination",
+    "boilerplate",
+    "labels",
+    "judge",
     "ensemble",
     "allowed",
     "listed",
     "blocked_words",
+    "buckets",
     "custom",
 )
 ALWAYS: dict[str, Kind] = {

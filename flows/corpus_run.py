@@ -36,9 +36,9 @@ _listed: dict[str, Listed] = {}
 class CorpusRun:
     """One run over one spec, up to the version of the corpus."""
 
-    def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = ()) -> None:
+    def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = (), store: Store | None = None) -> None:
         self.spec, self.name = spec, name
-        self.store = Store(spec.store)
+        self.store = store or Store(spec.store)
         self._prepare(Takedowns(self.store), retrain)
         self._record = Record(self.store, name, spec.name)
 

@@ -226,7 +226,7 @@ def _texts(found: dict[str, Any], rewriting: dict[str, str] | None) -> None:
         about = f"{count:,} pieces removed or added" if count else "the same"
         console().print(f"beside `{rewriting['from']}`, which was extracted: {about}")
         if count:
-            console().print(_difference(word_diff.shortened(differing)), end="\n\n", soft_wrap=True)
+            console().print(difference(word_diff.shortened(differing)), end="\n\n", soft_wrap=True)
 
 
 _STYLES = {"removed": ("[-", "-]", "red"), "added": ("{+", "+}", "green"), "skipped": (" [... ", " ...] ", "dim")}
@@ -235,8 +235,8 @@ _SPACES = str.maketrans({"\n": "\u23ce\n", "\t": "\u2192\t", " ": "\u00b7", "\u3
 """How space is shown that was removed or added."""
 
 
-def _difference(found: Iterable[word_diff.Piece]) -> Text:
-    """Pieces of two texts, marked and coloured."""
+def difference(found: Iterable[word_diff.Piece]) -> Text:
+    """Pieces of two texts, marked, and coloured on a terminal."""
     shown = Text()
     for kind, text in found:
         begin, end, style = _STYLES.get(kind, ("", "", ""))

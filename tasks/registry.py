@@ -14,18 +14,21 @@ import pyarrow as pa
 from data_specs import stages
 from data_specs.expressions import bind, parse, renamed
 from data_specs.load import SpecError, check_columns
+from data_specs.scoring import Scorer
 from data_specs.spec import Rule, Spec
 from data_specs.stages import Kind
 from tasks.decision.channel import Channel
 from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, thresholds
 from tasks.decision.verdict import Verdict
+from tasks.dedup.boilerplate import BoilerplateLines
+from tasks.dedup.clusters import Clusters
 from tasks.dedup.contamination import Contamination
-from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
+from tasks.dedup.duplicates import AlikePairs, CandidateGroups, Exact, Pairs, VerifiedPairs
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
-from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Rewriting, Stage, ordered
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Stage, ordered
 from tasks.engine.takedowns import Takedowns
 from tasks.engine.views import ADDRESS
 from tasks.filters.allowed import Allowed
@@ -39,7 +42,10 @@ from tasks.filters.script import Script
 from tasks.filters.signals import Signals
 from tasks.scoring.classify import Classify
 from tasks.scoring.domain import Domain, DomainEstimator
-from tasks.scoring.ensemble import Ensemble, EnsembleEstimator
+from tasks.scoring.encoder import Encoder, EncoderEstimator
+from tasks.scoring.ensemble import Buckets, BucketsEstimator, Ensemble, EnsembleEstimator
+from tasks.scoring.labels import Judge, JudgeEstimator, Labels
+from tasks.scoring.perplexity import Perplexity, PerplexityEstimator
 from tasks.scoring.quality import Quality, QualityEstimator
 from tasks.sources import Reader, reader, record_columns
 from tasks.sources.base import TYPES
@@ -92,8 +98,8 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
         make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
     check_columns(spec, partial(_mistaken, spec, columns(found, own)))
-    scorers = {column: each.pins for each in found for column in each.writes}
-    found += [make.learn(each, "held_out", *scorers.get(each.column, ())) for each in percentiles(spec)]
+    models = {column: each.pins for each in found for column in each.writes}
+    found += [make.learn(each, "held_out", *models.get(each.column, ())) for each in percentiles(spec)]
     try:
         return ordered(found, [*DOCUMENTS.names, *own.names])
     except ValueError as error:
@@ -102,8 +108,14 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
 
 def counts(spec: Spec) -> Counts:
     """What counts the documents of a spec's shards."""
-    scorers = {name: each for name, each in spec.of_kind(stages.Quality).items() if each.reference}
-    return Counts(spec.text, sorted({*scorers, *spec.of_kind(stages.Ensemble)}))
+    known = scorers(spec).items()
+    return Counts(spec.text, sorted(name for name, each in known if isinstance(each, stages.Quality | stages.Ensemble)))
+
+
+def scorers(spec: Spec) -> dict[str, Scorer]:
+    """The stages that score documents, by name; without those of the kind `quality` that have nothing to learn from."""
+    found = spec.of_kind(Scorer)
+    return {name: each for name, each in found.items() if not isinstance(each, stages.Quality) or each.reference}
 
 
 class _Maker:
@@ -141,6 +153,8 @@ class _Maker:
                 return [self.node(self._called(Normalise(settings), name, settings))]
             case stages.Contamination():
                 return [self.node(self._called(Contamination(settings), name, settings))]
+            case stages.Boilerplate():
+                return [self.node(self._called(BoilerplateLines(settings), name, settings))]
             case stages.PersonalData():
                 return [self.node(self._called(PersonalData(settings), name, settings))]
             case stages.Custom():
@@ -166,13 +180,29 @@ class _Maker:
             case stages.Domain() if settings.labels:
                 return self._scored(DomainEstimator(settings, seed), Domain(settings, files), name, settings)
             case stages.Quality() if settings.reference:
-                return self._scored(QualityEstimator(settings, seed), Quality(settings, files), name, settings)
+                return self._of_columns(QualityEstimator(settings, seed), Quality(settings, files), name, settings)
+            case stages.Perplexity():
+                return self._of_columns(
+                    PerplexityEstimator(settings, seed), Perplexity(settings, files), name, settings
+                )
+            case stages.Labels():
+                return [self.node(self._called(Labels(settings), name, settings))]
+            case stages.Judge():
+                return self._scored(JudgeEstimator(settings, seed), Judge(settings, files), name, settings)
+            case stages.Encoder(target=None):
+                return [self.node(self._called(Encoder(settings), name, settings))]
+            case stages.Encoder():
+                return self._of_columns(EncoderEstimator(settings, seed), Encoder(settings, files), name, settings)
             case stages.Ensemble():
-                models = [node for of in settings.of for node in self._scorers(of)]
-                learned = EnsembleEstimator(settings, seed)
-                return self._scored(learned, Ensemble(settings, files), name, settings, *models)
+                lower = tuple(of for of in settings.of if of in settings.lower or self._lower(of))
+                stage = Ensemble(settings.model_copy(update={"lower": lower}), files)
+                return self._of_columns(EnsembleEstimator(settings, seed), stage, name, settings)
+            case stages.Buckets(of=of):
+                cut = settings.model_copy(update={"lower": settings.lower or self._lower(of)})
+                return self._of_columns(BucketsEstimator(settings, seed), Buckets(cut, files), name, settings)
             case stages.Duplicates():
-                found = [stage(settings) for stage in (Exact, CandidateGroups, VerifiedPairs, Clusters)]
+                pairs = (VerifiedPairs,) if settings.floor is None else (Pairs, AlikePairs)
+                found = [stage(settings) for stage in (Exact, CandidateGroups, *pairs, Clusters)]
                 return [self.node(self._called(each, each.name, settings)) for each in found]
         return []
 
@@ -181,12 +211,19 @@ class _Maker:
         learn = self.learn(self._called(learned, name, settings), "held_out", *models)
         return [learn, self.node(self._called(stage, name, settings), name)]
 
-    def _scorers(self, column: str) -> list[str]:
-        """The pin that shapes a column of scores."""
-        return [column] if isinstance(self.spec.stages.get(column), stages.Quality | stages.Ensemble) else []
+    def _of_columns(self, learned: Estimator, stage: Stage, name: str, settings: Scorer) -> list[Node]:
+        """The same of what is learned from columns of others, and moves with their pins."""
+        known = {*scorers(self.spec), *self.spec.of_kind(stages.Domain), *self.spec.of_kind(stages.Judge)}
+        read = [settings.reads.get(role, role) for role in learned.reads]
+        models = [column for column in read if column in known]
+        return self._scored(learned, stage, name, settings, *models)
+
+    def _lower(self, column: str) -> bool:
+        """Whether of a column of scores the lower ones are better."""
+        return isinstance(self.spec.stages.get(column), stages.Perplexity)
 
     def _called(self, stage: Any, name: str, settings: stages.Stage) -> Any:
-        text = settings.text or ("text" if isinstance(stage, Rewriting) else self.spec.text)
+        text = settings.text or ("text" if getattr(stage, "rewrites", False) else self.spec.text)
         return stage.called(name, {"text": text, **settings.reads})
 
 
@@ -247,11 +284,10 @@ def percentiles(spec: Spec) -> list[PercentilesEstimator]:
     asked: dict[str, set[float]] = {}
     for column, p in asked_of(texts):
         asked.setdefault(column, set()).add(p)
-    scorers = spec.of_kind(stages.Quality) | spec.of_kind(stages.Ensemble)
-    default = scorers.get("quality", stages.Quality())
+    known = spec.of_kind(Scorer)
+    default = known.get("quality", stages.Quality())
     return [
-        PercentilesEstimator(scorers.get(column, default), spec.seed, column, ps)
-        for column, ps in sorted(asked.items())
+        PercentilesEstimator(known.get(column, default), spec.seed, column, ps) for column, ps in sorted(asked.items())
     ]
 
 

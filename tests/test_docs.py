@@ -76,10 +76,13 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     del found["Reasons"]
     demo, full = (written(nodes(registry, ROOT / "data_specs" / f"{name}.yaml", tmp_path)) for name in ("demo", "full"))
     (tmp_path / "exam.jsonl").write_text('{"question": "?"}')
-    optional = dict.fromkeys(("languages", "script", "personal_data"), "{}")
+    optional = dict.fromkeys(("languages", "script", "personal_data", "perplexity", "boilerplate"), "{}")
     (tmp_path / "list.txt").write_text("example.org\n")
     optional["allowed"] = optional["listed"] = "{lists: [some]}"
     optional["blocked_words"] = f"{{words: {{en: {tmp_path}/list.txt}}}}"
+    optional |= {"encoder": "{target: perplexity}", "labels": f"{{path: {tmp_path}/exam.jsonl}}"}
+    optional["judge"] = "{endpoint: 'http://127.0.0.1', model: none, rubric: none}"
+    optional |= {"ensemble": "{of: [perplexity]}", "buckets": "{of: perplexity}"}
     (tmp_path / "model.bin").write_bytes(b"")
     (tmp_path / "model.json").write_text('{"labels": ["some"], "url": false, "sha256": ""}')
     optional["classify"] = f"{{model: {tmp_path}/model.bin}}"

@@ -6,6 +6,7 @@ Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate stopped the run; 130 int
 
 from flows.cli import (  # noqa: F401 (each adds its command)
     blame,
+    duplicates,
     export,
     export_model,
     find,
@@ -23,6 +24,7 @@ from flows.cli import (  # noqa: F401 (each adds its command)
     sample,
     takedown,
     versions,
+    whatif,
 )
 from flows.cli.command import cli, main
 

@@ -19,7 +19,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_specs import stages
+from data_specs.scoring import Scorer
 from tasks.arrays.sampling import smallest
 from tasks.engine.stage import Estimator
 from tasks.storage.columns import value_digest
@@ -46,11 +46,9 @@ class PercentilesEstimator(Estimator):
 
     version = 1
     suffix = ".json"
-    settings: stages.Quality | stages.Ensemble
+    settings: Scorer
 
-    def __init__(
-        self, settings: stages.Quality | stages.Ensemble, seed: int, column: str, asked: Collection[float]
-    ) -> None:
+    def __init__(self, settings: Scorer, seed: int, column: str, asked: Collection[float]) -> None:
         """`settings.per` says whether languages have thresholds of their own; `asked`: the percentiles that facts
         name."""
         super().__init__(settings, seed)
@@ -84,7 +82,7 @@ class PercentilesEstimator(Estimator):
         if not rows.num_rows:
             raise ValueError(f"percentile({self.column}, ...): no document has a value of {self.column}")
         corpus, own = self._smallest(rows), self._smallest(rows, "language")
-        names = sorted(set(own["language"].to_pylist()) - {""}) if self.settings.per == "language" else []
+        names = sorted(set(own["language"].to_pylist()) - {""}) if "language" in self.settings.per else []
         parts = {name: own.filter(pc.equal(own["language"], name))["value"] for name in names}
         languages = {name: _percentiles(part) if len(part) >= FEWEST else None for name, part in parts.items()}
         artefact = orjson.dumps({"corpus": _percentiles(corpus["value"]), "languages": languages})

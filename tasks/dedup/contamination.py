@@ -14,26 +14,22 @@ articles and books one holds half of an item.
 
 from __future__ import annotations
 
-import csv
 import glob
-import gzip
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_specs import stages
 from data_specs.document import SpecError
 from tasks.arrays.addresses import I64, U64
 from tasks.dedup import minhash
 from tasks.engine.stage import Stage
+from tasks.text.rows import rows_of
 
 LONG = 13
 """Units of an n-gram."""
@@ -106,7 +102,7 @@ def _digest(path: str) -> str:
 def _items(name: str, path: str, fields: Sequence[str | int]) -> Iterator[list[str]]:
     """The texts of each item of a file. Raises SpecError, naming file and row."""
     numbered = all(isinstance(field, int) for field in fields)
-    for number, row in enumerate(_rows(path, numbered)):
+    for number, row in enumerate(rows_of(path, numbered)):
         try:
             yield [text for field in fields for text in _texts(row[field])]
         except (KeyError, IndexError, TypeError):
@@ -122,27 +118,6 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for each in value for text in _texts(each)]
     return [] if value is None else [str(value)]
-
-
-def _rows(path: str, numbered: bool) -> Iterator[Any]:
-    """The rows of a Parquet, CSV or JSONL file, the last two plain or in gzip; of a CSV file without a line of names
-    where fields are `numbered`."""
-    if path.lower().endswith(".parquet"):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
-        return
-    is_csv = ".csv" in Path(path).name.lower()
-    try:
-        body = Path(path).read_bytes()
-        text = (gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body).decode("utf-8-sig")
-        if is_csv:
-            lines = io.StringIO(text, newline="")
-            yield from csv.reader(lines) if numbered else csv.DictReader(lines)
-        else:
-            yield from map(orjson.loads, filter(str.strip, text.split("\n")))
-    except (UnicodeDecodeError, orjson.JSONDecodeError, csv.Error, OSError, EOFError) as error:
-        raise SpecError(f"{path} cannot be read as {'CSV' if is_csv else 'a JSON object a line'}: {error}") from None
 
 
 @dataclass(frozen=True)

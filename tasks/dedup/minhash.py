@@ -130,6 +130,11 @@ def bands_and_rows(threshold: float, hashes: int) -> tuple[int, int]:
     return int(b[best]), int(r[best])
 
 
+def found_share(similarity: float, bands: int, rows: int) -> float:
+    """The share of the pairs of a similarity that share a band."""
+    return 1 - (1 - similarity**rows) ** bands
+
+
 def band_keys(signature: U64, bands: int, rows: int) -> U64:
     """Signatures [texts, at least bands * rows] -> one hash per band, [texts, bands]."""
     parts = signature[:, : bands * rows].reshape(-1, bands, rows)

@@ -184,6 +184,19 @@ class Pipeline(Corpus):
         for node in self.nodes:
             self.resolve(node)
 
+    def stand_at_version(self) -> None:
+        """Have the shards and the generations of the last accepted version, of the sources there are now, with their
+        documents as they are in the store; no source is listed."""
+        before = rotation.known(Versions(self.store, self.spec.name))
+        self._generation_of = rotation.generations(before)
+        self.shards, self.unreadable = [], {}
+        for name in self.readers:
+            known = before.get(name, rotation.Known())
+            for number in range(len(known.names)):
+                shard, stored = known.shard(number)
+                if stored:
+                    self.shards.append(replace(shard, stored=stored))
+
     def generations(self) -> list[list[int]]:
         """Places of the shards by generation, the oldest first: those of the last accepted version as they are there,
         and what came since."""

@@ -101,6 +101,8 @@ class Fingerprinted(Instance, ABC):
     """Distributions whose installed version shapes the values."""
     unhashed: ClassVar[frozenset[str]] = frozenset()
     """Settings that do not change the output (memory, partitions, ...)."""
+    rewrites: ClassVar[bool] = False
+    """Whether it writes a text: a column of its name, and `<name>_emptied`, whether nothing was left of one."""
     reads: tuple[str, ...]
     writes: pa.Schema
     where: str | None = None
@@ -181,6 +183,7 @@ class Rewriting(Stage):
     """A shard stage that writes a text: a column of its name, and `<name>_emptied`, whether that left nothing of a text
     that had something. The verdict drops such documents where this is the text that is trained on."""
 
+    rewrites = True
     reads = ("text",)
 
     def __init__(self, settings: Settings, files: dict[str, str] | None = None) -> None:
@@ -351,6 +354,11 @@ class Estimator(Instance, ABC):
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """All sampled rows, sorted by id -> the artefact and facts about it (JSON: sizes, scores, sample digest).
         The same rows give the same bytes."""
+
+    def fit_in(self, store: Any, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
+        """The same with a store, where what was dear to get is kept, for those that ask somebody else."""
+        del store
+        return self.fit(rows)
 
 
 def _unhashed(settings: Settings) -> set[str]:

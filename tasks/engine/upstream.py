@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.engine.stage import Estimator, Fingerprinted, Node, Rewriting
+from tasks.engine.stage import Estimator, Fingerprinted, Node
 
 if TYPE_CHECKING:
     from tasks.engine.pipeline import Pipeline
@@ -27,7 +27,7 @@ def texts(pipeline: Pipeline, stage: Estimator | Fingerprinted) -> list[str]:
         elif provider != "documents" and provider not in seen:
             seen.add(provider)
             node = pipeline.node(provider)
-            if isinstance(node.stage, Rewriting):
+            if node.stage.rewrites:
                 found.add(pipeline.folder(node.stage))
             waiting.extend(node.inputs)
     return sorted(found)
@@ -35,4 +35,4 @@ def texts(pipeline: Pipeline, stage: Estimator | Fingerprinted) -> list[str]:
 
 def rewriting(pipeline: Pipeline) -> list[Node]:
     """The stages that rewrite text."""
-    return [node for node in pipeline.nodes if isinstance(node.stage, Rewriting)]
+    return [node for node in pipeline.nodes if not isinstance(node.stage, Estimator) and node.stage.rewrites]

@@ -419,7 +419,7 @@ def _fit(learned: Estimator, job: Job, store: Store, entry: Entry) -> bytes:
             tables = [learned.downsample(pa.concat_tables(tables))]
             most = max(DOWNSAMPLE_ABOVE, 2 * tables[0].num_rows)
     rows = pa.concat_tables(tables)
-    data, facts = learned.fit(rows.sort_by("id"))
+    data, facts = learned.fit_in(store, rows.sort_by("id"))
     entry |= {"rows": rows.num_rows, "columns": {}, "facts": facts, "sha256": hashlib.sha256(data).hexdigest()}
     return data
 

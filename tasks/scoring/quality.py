@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,7 +13,8 @@ from data_specs import stages
 from data_specs.expressions import normalised, parse
 from tasks.arrays.sampling import smallest
 from tasks.engine.sql import evaluate
-from tasks.text.fasttext_model import Classified, Classifier, features, probability
+from tasks.scoring.kind import prose
+from tasks.text.fasttext_model import CHARACTERS, Classified, Classifier, features, probability
 
 REFERENCE, RAW = "reference", "raw"
 
@@ -26,13 +28,42 @@ class Quality(Classified):
     documents/s on one core."""
 
     name, version = "quality", 1
-    reads = ("text",)
-    writes = pa.schema([("quality", pa.float32())])
+    settings: stages.Quality
+
+    def __init__(self, settings: stages.Quality, files: dict[str, str] | None = None) -> None:
+        super().__init__(settings, files)
+        self.reads = ("text", *(["kind"] if settings.skip else []))
+        share = [("quality_line_share", pa.float32())] if settings.lines else []
+        self.writes = pa.schema([("quality", pa.float32()), *share])
+
+    def hashed_settings(self) -> dict[str, Any]:
+        lines = {"lines": True} if self.settings.lines else {}
+        return super().hashed_settings() | _skipped(self.settings) | lines
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         lines = features(batch["text"]).combine_chunks()
         scores = pa.array(probability(self.model, lines.to_pylist(), REFERENCE), pa.float32())
-        return pa.table([pc.if_else(pc.not_equal(lines, ""), scores, None)], schema=self.writes)
+        judged = pc.and_(pc.not_equal(lines, ""), prose(batch, self.settings.skip))
+        share = [pc.if_else(judged, self._line_share(batch["text"]), None)] if self.settings.lines else []
+        return pa.table([pc.if_else(judged, scores, None), *share], schema=self.writes)
+
+    def _line_share(self, text: pa.ChunkedArray) -> pa.Array:
+        """The share of letters in lines that are rather of the reference than of the raw corpus, of the lines among the
+        characters that are judged; of a text without a letter null."""
+        parts = pc.split_pattern(pc.utf8_slice_codeunits(text, 0, CHARACTERS).combine_chunks(), "\n")
+        page, line = pc.list_parent_indices(parts).to_numpy(), parts.flatten()
+        letters = pc.count_substring_regex(line, r"\p{L}").to_numpy()
+        rows = np.flatnonzero(letters)
+        page, letters = page[rows], letters[rows]
+        lines = features(pa.chunked_array([line.take(pa.array(rows))])).to_pylist()
+        good = np.array(probability(self.model, lines, REFERENCE)) >= 0.5
+        total = np.bincount(page, letters, len(text))
+        share = np.bincount(page, letters * good, len(text)) / np.maximum(total, 1)
+        return pa.array(share, pa.float32(), mask=total == 0)
+
+
+def _skipped(settings: stages.Quality) -> dict[str, Any]:
+    return {"skip": settings.skip} if settings.skip else {}
 
 
 class QualityEstimator(Classifier):
@@ -50,19 +81,25 @@ class QualityEstimator(Classifier):
         if settings.reference is None:
             raise ValueError("stages.quality.reference is null: there is nothing to learn quality from")
         self.reference = normalised(settings.reference)
-        self.reads = tuple(sorted(parse(self.reference).columns | {"id", "text", "language"}))
+        self.raw = normalised(settings.raw or "true")
+        kind = {"kind"} if settings.skip else set[str]()
+        read = parse(self.reference).columns | parse(self.raw).columns
+        self.reads = tuple(sorted(read | {"id", "text", "language"} | kind))
 
     def hashed_settings(self) -> dict[str, Any]:
-        return super().hashed_settings() | {"reference": self.reference}
+        raw = {"raw": self.raw} if self.settings.raw else {}
+        return super().hashed_settings() | {"reference": self.reference} | raw | _skipped(self.settings)
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `label`, `language` (empty where unknown), `text` (features) of documents with words; at most half of
         `settings.sample` of each label and language."""
-        wanted = pc.fill_null(evaluate({REFERENCE: self.reference}, batch)[REFERENCE], False)
-        label = pc.if_else(wanted, REFERENCE, RAW)
+        batch = batch.filter(prose(batch, self.settings.skip)) if self.settings.skip else batch
+        found = evaluate({REFERENCE: self.reference, RAW: self.raw}, batch)
+        wanted, other = (pc.fill_null(found[name], False) for name in (REFERENCE, RAW))
+        label = pc.if_else(wanted, REFERENCE, pc.if_else(other, RAW, None))
         language, text = pc.fill_null(batch["language"], ""), features(batch["text"])
         rows = pa.table({"id": batch["id"], "label": label, "language": language, "text": text})
-        return self.downsample(rows.filter(pc.not_equal(rows["text"], "")))
+        return self.downsample(rows.filter(pc.and_(pc.not_equal(rows["text"], ""), pc.is_valid(rows["label"]))))
 
     def downsample(self, rows: pa.Table) -> pa.Table:
         """What `fit` may use of samples put together; may be called on any part of them, any number of times."""

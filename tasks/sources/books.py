@@ -17,8 +17,7 @@ from data_specs.sources import BookSource
 from tasks.extraction import http
 from tasks.sources import epub, gutenberg
 from tasks.sources.base import RAW, Found, InputShard, Part, Reader, Records
-from tasks.sources.files import opened
-from tasks.sources.folder import reread, shards_of_files
+from tasks.sources.folder import is_binary, read_whole, reread, shards_of_files
 
 _ZIP = b"PK\x03\x04"
 _DAY = re.compile(r"[12][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])")
@@ -40,13 +39,10 @@ class BookReader(Reader):
         records.by_address(found, partial(self._book, found, records))
 
     def _book(self, found: Found, records: Records) -> None:
-        with opened(found.part.path) as file:
-            body = file.read(self.settings.largest + 1)
+        body = read_whole(found, self.settings.largest, records)
+        if body is None:
+            return
         place = found.part, 0, found.length
-        if not body or body.isspace():
-            return records.drop("empty", *place)
-        if len(body) > self.settings.largest:
-            return records.drop("too_large", *place)
         found.length, found.payload = len(body), body
         try:
             book = self._epub(body) if body.startswith(_ZIP) else self._plain(body)
@@ -69,7 +65,7 @@ class BookReader(Reader):
         return book
 
     def _plain(self, body: bytes) -> epub.Epub | None:
-        if b"\0" in body and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        if is_binary(body):
             return None
         book = gutenberg.cut(http.text(body, meta=False).replace("\r\n", "\n"))
         return epub.Epub(book.text, book.title, book.author, book.language)

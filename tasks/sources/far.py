@@ -4,9 +4,10 @@ themselves, so that it costs a moment and not a shard."""
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aiohttp import ClientConnectionError, ClientHandlerType, ClientRequest, ClientResponse
+if TYPE_CHECKING:
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that another try may change (RFC 9110)."""
@@ -16,6 +17,8 @@ _WAITS = (0.5, 1.0, 2.0, 4.0)
 
 async def patiently(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
     """Send a request, as often as it takes within all of `_WAITS`."""
+    from aiohttp import ClientConnectionError  # here, as most runs read no URL
+
     for wait in _WAITS:
         try:
             response = await handler(request)

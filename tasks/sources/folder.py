@@ -44,6 +44,22 @@ def shards_of_files(reader: Reader, pinned: int | None, wanted: int) -> tuple[li
     return grouped(reader.source, files, number), number
 
 
+def read_whole(found: Found, largest: int, records: Records) -> bytes | None:
+    """The bytes of a file that is a record; None where it is counted out as `empty` or `too_large`."""
+    with opened(found.part.path) as file:
+        body = file.read(largest + 1)
+    reason = "empty" if not body or body.isspace() else "too_large" if len(body) > largest else None
+    if reason:
+        records.drop(reason, found.part, 0, found.length, found.url, columns=found.columns)
+        return None
+    return body
+
+
+def is_binary(body: bytes) -> bool:
+    """Whether bytes are no text: they hold a NUL, and do not begin with a byte order mark of UTF-16."""
+    return b"\0" in body and not body.startswith((b"\xff\xfe", b"\xfe\xff"))
+
+
 class FolderReader(Reader):
     """Reads text files."""
 
@@ -59,17 +75,11 @@ class FolderReader(Reader):
         records.by_address(found, partial(self._document, found, records))
 
     def _document(self, found: Found, records: Records) -> None:
-        with opened(found.part.path) as file:
-            body = file.read(self.settings.largest + 1)
-        reason = None
-        if not body or body.isspace():
-            reason = "empty"
-        elif len(body) > self.settings.largest:
-            reason = "too_large"
-        elif b"\0" in body and not body.startswith((b"\xff\xfe", b"\xfe\xff")):
-            reason = "not_text"
-        if reason:
-            return records.drop(reason, found.part, 0, found.length)
+        body = read_whole(found, self.settings.largest, records)
+        if body is None:
+            return
+        if is_binary(body):
+            return records.drop("not_text", found.part, 0, found.length)
         found.length, found.payload = len(body), body
         text, key = http.text(body, meta=False), found.part.key
         form = kind(key, text, self.settings.kind)

@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 from data_specs.sources import HtmlSource
 from tasks.extraction import http
 from tasks.sources.base import Found, InputShard, Part, Records
-from tasks.sources.files import opened
-from tasks.sources.folder import reread, shards_of_files
+from tasks.sources.folder import read_whole, reread, shards_of_files
 from tasks.sources.names import below
 from tasks.sources.pages import LIBRARIES, PageReader
 
@@ -50,17 +49,11 @@ class HtmlReader(PageReader):
         records.by_address(found, partial(self._page, found, records))
 
     def _page(self, found: Found, records: Records) -> None:
-        with opened(found.part.path) as file:
-            body = file.read(self.extract.largest + 1)
-        reason = None
-        if not body or body.isspace():
-            reason = "empty"
-        elif len(body) > self.extract.largest:
-            reason = "too_large"
-        elif not http.is_html(http.Response(200, {}, body), body):
-            reason = "not_html"
-        if reason:
-            return records.drop(reason, found.part, 0, found.length, found.url, columns=found.columns)
+        body = read_whole(found, self.extract.largest, records)
+        if body is None:
+            return
+        if not http.is_html(http.Response(200, {}, body), body):
+            return records.drop("not_html", found.part, 0, found.length, found.url, columns=found.columns)
         found.length, found.payload = len(body), body
         html = http.text(body)
         records.by_text(found, html, partial(self._pages.add, html, found, records), html=True)

@@ -51,6 +51,7 @@ def pins(found: dict[str, Any]) -> dict[str, str]:
     return {pin["name"]: pin.get("text_since_changed", "") for pin in found["pins"]}
 
 
+@pytest.mark.slow
 def test_files_that_came_changed_or_moved_are_told_apart(copied: Path) -> None:
     assert because(asked(copied), "documents") == ""
     folder = next(copied.parent.rglob("web-00.jsonl.gz")).parent

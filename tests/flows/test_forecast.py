@@ -11,7 +11,7 @@ import pytest
 
 from data_specs.load import load
 from flows import costs
-from tasks.dedup.duplicates import Clusters
+from tasks.dedup.clusters import Clusters
 from tasks.engine.worker import Job
 from tasks.storage.manifest import Entry, Manifest
 from tasks.storage.store import DeniedError, Store
@@ -41,6 +41,7 @@ def asked(spec: Path, *settings: str) -> dict[str, Any]:
     return told("plan", spec, *(part for each in settings for part in ("--set", each)))
 
 
+@pytest.mark.slow
 def test_what_is_expected_of_a_stage_is_what_all_its_steps_then_cost(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,8 @@ import pytest
 
 from flows import summary
 from flows.run import Run
-from tasks.dedup.duplicates import Clusters, VerifiedPairs
+from tasks.dedup.clusters import Clusters
+from tasks.dedup.duplicates import VerifiedPairs
 from tasks.engine.rebase import RebaseError
 from tasks.storage.store import Store
 from tests import generations

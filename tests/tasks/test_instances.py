@@ -22,6 +22,9 @@ stages:
   long: {kind: quality, reference: "length(text) > 1500", dimensions: 8, epochs: 3, where: "domain <> 'code'"}
   river: {kind: quality, reference: "contains(text, 'river')", dimensions: 8, epochs: 3, where: "domain <> 'code'"}
   score: {kind: ensemble, of: [long, river], take: max}
+  fluent: {kind: perplexity}
+  both: {kind: ensemble, of: [long, fluent]}
+  grade: {kind: buckets, of: fluent, count: 4}
 """
 
 
@@ -72,6 +75,17 @@ def test_an_ensemble_is_the_highest_rank_of_its_scores(scored: Any) -> None:
         if len(others) > 50:  # one rank of the sample, which is the corpus here but for what is held out
             ranks = [sum(c[n] < c[row] for n in others) / len(others) for c in (long, river)]
             assert value == pytest.approx(max(ranks), abs=0.15)
+
+
+def test_of_what_is_more_fluent_the_grade_is_higher(scored: Any) -> None:
+    _, run = scored
+    fluent, grade, domain = (column(run, name) for name in ("fluent", "grade", "domain"))
+    assert {name for value, name in zip(fluent, domain, strict=True) if value is not None} == {"prose"}
+    assert {value for value in grade if value is not None} == {0, 1, 2, 3}
+    bits = {part: [value for value, own in zip(fluent, grade, strict=True) if own == part] for part in range(4)}
+    assert max(bits[3]) <= min(bits[0])
+    models = run.pipeline.pins.get("both")["ingredients"]["models"]
+    assert models == {name: run.pipeline.pins.get(name)["sha256"] for name in ("held_out", "long", "fluent")}
 
 
 def test_later_stages_read_the_rewritten_text(scored: Any) -> None:
@@ -129,7 +143,13 @@ def test_what_would_run_is_known_of_stages_that_read_what_others_have_yet_to_lea
         ("  own: {kind: custom, code: 'nowhere:Own'}", "stages.own.code: No module named 'nowhere'; it has to be on"),
         ("  own: {kind: custom, code: 'json:loads'}", "stages.own.code: json:loads is no shard stage; see docs/"),
         ("  signals: {text: claen}\n  clean: {kind: normalise}", "did you mean clean?"),
-        ("  all: {kind: ensemble, of: [all]}", "stages.all.of: an ensemble is not of itself"),
+        ("  all: {kind: ensemble, of: [all]}", "stages.all.of: a stage is not of its own column"),
+        ("  all: {kind: buckets, of: all}", "stages.all.of: a stage is not of its own column"),
+        ("  own: {kind: encoder}", "stages.own: name a `target`, a column of numbers to learn, or a `model`"),
+        (
+            "  ask: {kind: judge, endpoint: 'http://x', model: m, rubric: r, lowest: 5}",
+            "lowest is 5, not below highest, 5",
+        ),
         ("  one: {kind: normalise, text: two}\n  two: {kind: normalise, text: one}", "stages need each other"),
         ("  some: {kind: ensemble, of: [nothing]}", "learn_some needs nothing, which no stage writes"),
         ("  duplicates: {keep: [edu]}", "stages.duplicates.keep.0 is `edu`, but should be `quality`, `length` or"),

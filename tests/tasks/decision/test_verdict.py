@@ -14,7 +14,8 @@ from data_specs.spec import Rule
 from data_specs.stages import Duplicates
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS
 from tasks.decision.verdict import Verdict
-from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
+from tasks.dedup.clusters import Clusters
+from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
 from tasks.engine.ledger import removed_share
 from tests.corpus_runner import number, run
 from tests.golden import check_golden

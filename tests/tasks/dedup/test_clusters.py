@@ -15,7 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from data_specs.stages import Duplicates
 from tasks.arrays.hashing import seeded_hash
-from tasks.dedup.duplicates import Clusters, Exact, VerifiedPairs
+from tasks.dedup.clusters import Clusters
+from tasks.dedup.duplicates import Exact, VerifiedPairs
 from tests.corpus_runner import number, run
 
 

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from data_specs.stages import Duplicates
 from tasks.dedup import minhash
-from tasks.dedup.duplicates import CandidateGroups, Clusters, Exact, VerifiedPairs
+from tasks.dedup.clusters import Clusters
+from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
 from tests.corpus_runner import number, run
 
 STAGES = (Exact, CandidateGroups, VerifiedPairs, Clusters)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flows.run import Run
-from tasks.dedup.duplicates import Clusters
+from tasks.dedup.clusters import Clusters
 from tasks.engine.runner import ChangedError, StageError
 from tasks.storage.store import Store
 from tests.commands import files, told

@@ -200,6 +200,23 @@ def test_quality_takes_as_many_reference_as_raw_documents_of_each_language(tmp_p
     assert facts["pairs"] == {"en": 5, "zh": 5}
 
 
+def test_lines_are_scored_by_themselves_where_that_is_asked_for(tmp_path: Path) -> None:
+    rng = random.Random(6)
+    good = [english(rng, 4).split("\n")[0] for _ in range(80)]
+    bad = [" ".join(rng.choices("buy now cheap shoes cart sale".split(), k=30)) for _ in range(80)]
+    rows = [{"text": line, "source": "book"} for line in good] + [{"text": line, "source": "web"} for line in bad]
+    settings = stages.Quality(reference="source = 'book'", dimensions=8, epochs=20, lines=True)
+    model, _ = fit(QualityEstimator(settings, SEED), [documents(rows)])
+    texts = [good[0], bad[0], f"{good[1]}\n\n{bad[1]}", f"{good[1]}\n{good[2]}\n123", "1 2 3", ""]
+    stage = ready(lambda files: Quality(settings, files), model, tmp_path)
+    found = stage(pa.table({"text": texts}))["quality_line_share"].to_pylist()
+    letters = [sum(map(str.isalpha, line)) for line in (good[1], bad[1])]
+    assert found == [1.0, 0.0, pytest.approx(letters[0] / sum(letters)), 1.0, None, None]
+    plain = Quality(settings.model_copy(update={"lines": False}), stage.files)
+    plain.setup()
+    assert plain(pa.table({"text": texts})).column_names == ["quality"]
+
+
 def test_quality_needs_a_language_with_both_sides() -> None:
     learned = QualityEstimator(stages.Quality(reference="language = 'zh'"), SEED)
     with pytest.raises(ValueError, match=r"no language has both .*'en': \[0, 120\], 'zh': \[60, 0\]"):

@@ -1,0 +1,57 @@
+"""`sluice duplicates`: clusters, pairs near a threshold, and what other thresholds would leave."""
+
+from __future__ import annotations
+
+import click
+
+from flows.cli.command import JSON, SET, SPEC, STORE, cli, plain_errors, print_json
+
+
+@cli.command()
+@SPEC
+@click.argument("document", required=False)
+@STORE
+@SET
+@JSON
+@click.option("--largest", type=click.IntRange(1), metavar="N", help="The N largest clusters, with their members.")
+@click.option("--near", type=click.FloatRange(0, 1), metavar="SIMILARITY", help="The pairs nearest to a similarity.")
+@click.option("--pairs", default=5, show_default=True, help="With --near, pairs on each side of it.")
+@click.option("--thresholds", is_flag=True, help="Documents and tokens that each threshold would leave, by channel.")
+@plain_errors
+def duplicates(
+    spec: str,
+    document: str | None,
+    store: str | None,
+    settings: tuple[str, ...],
+    as_json: bool,
+    largest: int | None,
+    near: float | None,
+    pairs: int,
+    thresholds: bool,
+) -> None:
+    """Show the duplicates of SPEC: how large clusters are and how similar what was removed is; or the cluster of
+    DOCUMENT (its URL, or the beginning of its id), the largest clusters, or pairs near a similarity, with the words in
+    which their texts differ; or what each threshold would leave.
+    """
+    from data_specs.load import SpecError
+    from flows import duplicates as asked
+    from flows.corpus_run import CorpusRun
+
+    if sum(each is not None and each is not False for each in (document, largest, near, thresholds)) > 1:
+        raise SpecError(["duplicates: one of DOCUMENT, --largest, --near and --thresholds at a time"])
+    if thresholds:
+        found = asked.thresholds(spec, store, settings)
+        return print_json(found) if as_json else asked.show_thresholds(found)
+    current = CorpusRun.of(spec, store, settings)
+    current.resolve()
+    if document is not None:
+        cluster = asked.of(current.pipeline, document)
+        return print_json(cluster) if as_json else asked.show_cluster(cluster)
+    if largest is not None:
+        clusters = asked.largest(current.pipeline, largest)
+        return print_json({"clusters": clusters}) if as_json else asked.show_clusters(clusters)
+    if near is not None:
+        nearest = asked.near(current.pipeline, near, pairs)
+        return print_json({"pairs": nearest}) if as_json else asked.show_pairs(nearest, near)
+    counted = asked.summary(current.pipeline)
+    return print_json(counted) if as_json else asked.show_summary(counted)

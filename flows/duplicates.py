@@ -1,0 +1,227 @@
+"""`sluice duplicates`: what to look at before a threshold is believed. Clusters, pairs with their differences, and what
+other thresholds would leave.
+
+Everything is asked of the columns (`docs/columns.md`): `cluster`, `alike`, with a floor also `pairs`, and
+`duplicate_of` of the verdict. Of a pair those words are shown that only one of the texts has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from data_specs.load import SpecError, load
+from flows import parameters, whatif, word_diff
+from flows.document import by_url
+from flows.query import select
+from flows.terminal import cell, console, difference, line, progress, table
+from tasks.dedup import minhash
+from tasks.engine.pipeline import Pipeline
+
+SIZES = (2, 3, 6, 11, 101, 1001)
+"""From how many members on clusters are counted together."""
+THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
+MEMBERS = 20
+"""Members of a cluster that are shown."""
+_MEMBER = "id, source, url, channel, kept, reason, duplicate_of.similarity as similarity, text_length as characters"
+
+
+def summary(pipeline: Pipeline) -> dict[str, Any]:
+    """{"clusters": [[smallest size, clusters, documents, kept]], "removed": [[similarity, documents]]}; a similarity
+    stands for the twentieth that begins with it, 1 for copies."""
+    sizes = " ".join(f"when n >= {size} then {size}" for size in reversed(SIZES))
+    clusters = _rows(
+        pipeline,
+        f"select case {sizes} else 1 end as size, count(*), sum(n), sum(kept) from (select count(*) as n, "
+        "count(*) filter (kept) as kept from corpus where cluster is not null group by cluster) group by 1 order by 1",
+    )
+    removed = _rows(
+        pipeline,
+        "select floor(duplicate_of.similarity * 20 + 1e-4) / 20, count(*) from corpus where reason = 'duplicate' "
+        "group by 1 order by 1",
+    )
+    return {"clusters": clusters, "removed": [[round(similarity, 2), count] for similarity, count in removed]}
+
+
+def largest(pipeline: Pipeline, number: int) -> list[dict[str, Any]]:
+    """The largest clusters, with their first members, those that are kept before the others."""
+    found = _rows(
+        pipeline,
+        "select cluster, count(*), count(*) filter (kept) from corpus where cluster is not null group by 1 "
+        f"order by 2 desc, 1 limit {number}",
+    )
+    return [
+        {"cluster": cluster, "documents": documents, "kept": kept, "members": _members(pipeline, cluster)}
+        for cluster, documents, kept in found
+    ]
+
+
+def of(pipeline: Pipeline, asked: str) -> dict[str, Any]:
+    """The cluster of a document, by its URL or the beginning of its id, and how each member differs from the first one
+    that is kept. Raises SpecError where no document, or more than one, is meant, or it is alone."""
+    quoted = asked.replace("'", "''")
+    condition = f"url = '{quoted}'" if by_url(asked) else f"starts_with(id, '{quoted.lower()}')"
+    found = _rows(pipeline, f"select id, cluster from corpus where {condition} limit 2")
+    if len(found) != 1:
+        raise SpecError([f"duplicates: {'more than one' if found else 'no'} document has {line(asked)}"])
+    [[name, cluster]] = found
+    if cluster is None:
+        raise SpecError([f"duplicates: {name} is alone: no copy of it is known, and nothing alike to it"])
+    members = _members(pipeline, cluster)
+    texts = _texts(pipeline, [member["id"] for member in members])
+    for member in members[1:]:
+        member["difference"] = _difference(texts[members[0]["id"]], texts[member["id"]])
+    return {"cluster": cluster, "document": name, "members": members}
+
+
+def near(pipeline: Pipeline, similarity: float, number: int) -> list[dict[str, Any]]:
+    """The pairs whose similarity is nearest to one, `number` on each side of it, from the most similar on, with the
+    words that differ."""
+    column = "alike" if pipeline.spec.duplicates.floor is None else "pairs"
+    found = [
+        row
+        for compared, order in (("<", "desc"), (">=", "asc"))
+        for row in _rows(
+            pipeline,
+            f"""with known as (
+                select shard, position, unnest({column}) as other from corpus where {column} is not null
+            ),
+            nearest as (
+                select shard, position, other from known
+                where (shard, position) < (other.shard, other.position)
+                and other.similarity {compared} {similarity!r}::float
+                order by other.similarity {order}, shard, position, other limit {number}
+            )
+            select n.other.similarity, a.id, b.id from nearest n
+            join corpus a on a.shard = n.shard and a.position = n.position
+            join corpus b on b.shard = n.other.shard and b.position = n.other.position""",
+        )
+    ]
+    texts = _texts(pipeline, [name for _, *names in found for name in names])
+    return [
+        {"similarity": round(value, 4), "documents": [one, other], "difference": _difference(texts[one], texts[other])}
+        for value, one, other in sorted(found, reverse=True)
+    ]
+
+
+def thresholds(spec: str, store: str | None, settings: Sequence[str]) -> dict[str, Any]:
+    """{"floor", "threshold", "rows": [{"threshold", "recall", "documents", "tokens", "channels": {name: [documents,
+    tokens]}}]}: what each threshold from the floor on would leave, and which share of the pairs right at it is found.
+    Raises SpecError, also where the spec has no floor, and StageError."""
+    given = [*settings, *([f"store={store}"] if store is not None else [])]
+    duplicates = load(spec, [parameters.whole(each) for each in given]).duplicates
+    if duplicates.floor is None:
+        raise SpecError(
+            [
+                f"duplicates: pairs are known from the threshold of {duplicates.threshold:g} on, which alone says what "
+                "stays; with stages.duplicates.floor: 0.5 the next run keeps them down to .5"
+            ]
+        )
+    bands, rows = minhash.bands_and_rows(duplicates.compared_from, duplicates.hashes)
+    asked = [each for each in sorted({*THRESHOLDS, duplicates.threshold}) if each >= duplicates.compared_from]
+    found = []
+    with progress("thresholds") as told:
+        for number, each in enumerate(asked):
+            told(number, len(asked))
+            kept = whatif.ask(spec, store, [*settings, f"stages.duplicates.threshold={each!r}"], 0)["kept"]
+            whole = [sum(row[place] for row in kept["source"].values()) for place in (1, 3)]
+            channels = {name: [row[1], row[3]] for name, row in kept["channel"].items()}
+            recall = round(minhash.found_share(each, bands, rows), 4)
+            row = {"threshold": each, "recall": recall, "documents": whole[0], "tokens": whole[1]}
+            found.append(row | {"channels": channels})
+        told(len(asked), len(asked))
+    return {"floor": duplicates.compared_from, "threshold": duplicates.threshold, "rows": found}
+
+
+def _rows(pipeline: Pipeline, sql: str) -> list[list[Any]]:
+    with select(pipeline, sql) as answer:
+        return list(answer.rows)
+
+
+def _members(pipeline: Pipeline, cluster: int) -> list[dict[str, Any]]:
+    order = "order by kept desc, duplicate_of.similarity desc, id"
+    sql = f"select {_MEMBER} from corpus where cluster = {cluster} {order} limit {MEMBERS}"
+    with select(pipeline, sql) as answer:
+        return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+
+
+def _texts(pipeline: Pipeline, names: Iterable[str]) -> dict[str, str]:
+    named = ", ".join(f"'{name}'" for name in dict.fromkeys(names))
+    if not named:
+        return {}
+    found = _rows(pipeline, f'select id, "{pipeline.spec.text}" from corpus where id in ({named})')
+    return {name: text or "" for name, text in found}
+
+
+def _difference(one: str, other: str) -> list[word_diff.Piece]:
+    return list(word_diff.shortened(word_diff.pieces(one, other)))
+
+
+def show_summary(found: dict[str, Any]) -> None:
+    """Print how large clusters are, and how similar what was removed is to what stayed."""
+    grid = table("members", "clusters", "documents", "kept", title="Clusters of duplicates")
+    for size, *counts in found["clusters"]:
+        after = next((each for each in SIZES if each > size), None)
+        some = f"{size:,} to {after - 1:,}" if after else f"{size:,} and more"
+        grid.add_row(f"{size}" if after == size + 1 else some, *map(cell, counts))
+    console().print(grid)
+    grid = table("similarity", "removed documents", title="Removed for a document that stays")
+    for similarity, count in found["removed"]:
+        some = "1 (copies, and the same shingles)" if similarity == 1 else f"{similarity:.2f} and more"
+        grid.add_row(some, cell(count))
+    console().print(grid)
+
+
+def show_clusters(found: list[dict[str, Any]]) -> None:
+    """Print clusters with their members."""
+    for each in found:
+        console().print(f"\ncluster {each['cluster']}: {each['documents']:,} documents, {each['kept']:,} kept")
+        for member in each["members"]:
+            _show_member(member)
+        if (more := each["documents"] - len(each["members"])) > 0:
+            console().print(f"  and {more:,} more")
+
+
+def show_cluster(found: dict[str, Any]) -> None:
+    """Print one cluster, and how its members differ from the first."""
+    console().print(f"cluster {found['cluster']}, of {found['document']}")
+    for member in found["members"]:
+        _show_member(member)
+        if member.get("difference"):
+            _show_difference(member["difference"])
+
+
+def show_pairs(found: list[dict[str, Any]], similarity: float) -> None:
+    """Print pairs, from the most similar on."""
+    for each in found:
+        one, other = each["documents"]
+        side = "" if each["similarity"] >= similarity else " (below)"
+        console().print(f"\n{each['similarity']:.4f}{side}  {one}  {other}")
+        _show_difference(each["difference"])
+    if not found:
+        console().print("no two documents are known to be similar")
+
+
+def show_thresholds(found: dict[str, Any]) -> None:
+    """Print what each threshold would leave."""
+    channels = list(dict.fromkeys(name for row in found["rows"] for name in row["channels"]))
+    grid = table("threshold", "found", "documents", "tokens", *channels, title="What a threshold would leave")
+    for row in found["rows"]:
+        mark = " *" if row["threshold"] == found["threshold"] else ""
+        counts = [cell(row["channels"].get(name, [0, 0])[0]) for name in channels]
+        grid.add_row(
+            f"{row['threshold']:g}{mark}", f"{row['recall']:.1%}", cell(row["documents"]), cell(row["tokens"]), *counts
+        )
+    console().print(grid)
+    console().print("found: the share of the pairs right at a threshold that the bands find; * the spec's threshold")
+
+
+def _show_member(member: dict[str, Any]) -> None:
+    similar = "" if member["similarity"] is None else f" {member['similarity']:.3f}"
+    state = "kept" if member["kept"] else f"{line(member['reason'])}{similar}"
+    size = f"{member['characters'] or 0:,} characters"
+    console().print(f"  {member['id'][:12]}  {state}  {size}  {line(member['url'])}", soft_wrap=True)
+
+
+def _show_difference(found: list[word_diff.Piece]) -> None:
+    console().print(difference(found), end="\n\n", soft_wrap=True)

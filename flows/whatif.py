@@ -1,0 +1,212 @@
+"""`sluice whatif`: what other settings would keep and drop, against the last accepted version, and nothing of it stays.
+
+Documents are judged by a run's own stages (tasks/engine/hypothetical.py). Tokens are `token_estimate`, as the version
+has it: about how many a document has, kept or not. Epochs are how often the mixture would read a channel's kept tokens.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_specs.load import SpecError, load
+from data_specs.spec import Spec
+from flows import parameters
+from flows.corpus_run import CorpusRun
+from flows.query import plain
+from flows.terminal import cell, console, line, table
+from tasks import registry
+from tasks.engine import hypothetical, worker
+from tasks.engine.corpus import Corpus
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.snapshot import Snapshot
+from tasks.engine.versions import Versions
+from tasks.storage.overlay import overlay
+
+EXAMPLES = 10
+"""Documents that are shown of those that would be kept, and of those that would go."""
+TEXT = 300
+"""Characters of their texts."""
+GROUPS = ("source", "channel", "language")
+BEFORE, AFTER = 0, 1
+
+Counted = list[int]
+"""Documents and tokens, before and after: [documents, documents, tokens, tokens]."""
+
+
+def ask(spec: str, store: str | None, settings: Sequence[str], examples: int = EXAMPLES) -> dict[str, Any]:
+    """{"version", "settings", "computed": stages, "stops": gates that would stop the run, "kept": {group: {name:
+    counted}}, "reasons": {reason: counted}, "changed": {"kept" or "dropped": {reason it had or would have: documents}},
+    "epochs": {channel: [before, after]}, "examples": {"kept" or "dropped": documents}}, where counted is [documents
+    before, after, tokens before, after]. Raises SpecError, and StageError where no version is there or the answer would
+    need texts to be read."""
+    given = [parameters.whole(each) for each in (*settings, *([f"store={store}"] if store is not None else []))]
+    as_is = CorpusRun.of(spec, store)
+    versions = Versions(as_is.store, as_is.spec.name)
+    if versions.accepted is None:
+        raise SpecError([f"whatif: {as_is.spec.name} has no version in {as_is.store.url} yet; `sluice run` makes one"])
+    before = Snapshot(versions, versions.accepted)
+    with overlay(as_is.store) as store_over:
+        other = CorpusRun(load(spec, given), as_is.name, store=store_over)
+        if other.spec.name != as_is.spec.name or other.spec.store != as_is.spec.store:
+            raise SpecError(["whatif: another name or store is another corpus; --store says where this one is"])
+        computed = hypothetical.judge(other.pipeline)
+        found = _compared(before, other.pipeline, examples, other.spec.text)
+    kept = {name: row for name, row in found["kept"]["channel"].items() if name}
+    return {
+        "version": versions.accepted["version"],
+        "settings": list(settings),
+        "computed": computed.stages,
+        "stops": [*computed.gates, *other.certain_stops()],
+        **found,
+        "epochs": {
+            name: [_epochs(as_is.spec, kept, name, BEFORE), _epochs(other.spec, kept, name, AFTER)]
+            for name in dict.fromkeys([*as_is.spec.channels, *other.spec.channels])
+        },
+        "cap": {name: other.spec.mixture.cap(name) for name in other.spec.channels},
+    }
+
+
+def _epochs(spec: Spec, kept: Mapping[str, Counted], channel: str, when: int) -> float | None:
+    """How often a channel's kept tokens are read over all phases; None where it is not read, or has none."""
+    tokens = {name: row[2 + when] for name, row in kept.items() if name in spec.channels}
+    weights = registry.weights(spec) or tokens
+    total = sum(weights.values())
+    if not (weights.get(channel) and tokens.get(channel)):
+        return None
+    return round(spec.steps * spec.training.batch.tokens * weights[channel] / total / tokens[channel], 6)
+
+
+def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> dict[str, Any]:
+    """What both keep and drop, and documents that change sides: of each kind those with the smallest ids."""
+    counts: dict[str, dict[str, Counted]] = {group: {} for group in GROUPS}
+    reasons: dict[str, Counted] = {}
+    changed: dict[str, Counter[str]] = {"kept": Counter(), "dropped": Counter()}
+    nearest: dict[str, list[tuple[bytes, int, int]]] = {"kept": [], "dropped": []}
+    place_of = {(shard.source, shard.name, shard.digest): place for place, shard in enumerate(before.shards)}
+    tables = dict(_columns(after, ["kept", "reason", "channel"]))
+    for shard_place, new in tables.items():
+        shard = after.shards[shard_place]
+        place = place_of[shard.source, shard.name, shard.digest]
+        known = ["id", "language", "channel", "kept", "reason", "token_estimate"]
+        old = _read(before, place, [name for name in known if name in before.provider])
+        tokens = _tokens(old)
+        for when, judged in ((BEFORE, old), (AFTER, new)):
+            groups = {
+                "source": pa.array([shard.source] * len(old)),
+                "channel": judged["channel"],
+                "language": old["language"],
+            }
+            for group, values in groups.items():
+                _count(counts[group], values, tokens, when, judged["kept"])
+            _count(reasons, judged["reason"], tokens, when, pc.invert(pc.fill_null(judged["kept"], False)))
+        was, will = (pc.fill_null(judged["kept"], False).to_numpy() for judged in (old, new))
+        for side, flags, why in (("kept", will & ~was, old["reason"]), ("dropped", was & ~will, new["reason"])):
+            rows = np.flatnonzero(flags)
+            changed[side].update(reason or "" for reason in why.take(rows).to_pylist())
+            ids = old["id"].take(rows).to_pylist()
+            mine = [(each, place, row) for each, row in zip(ids, rows.tolist(), strict=True)]
+            nearest[side] = heapq.nsmallest(examples, [*nearest[side], *mine])
+    judged_by = {place_of[_name(after, place)]: new for place, new in tables.items()}
+    return {
+        "kept": {group: dict(sorted(found.items())) for group, found in counts.items()},
+        "reasons": dict(sorted(reasons.items())),
+        "changed": {side: dict(found.most_common()) for side, found in changed.items()},
+        "examples": {
+            side: [_example(before, judged_by[place], place, row, text) for _, place, row in found]
+            for side, found in nearest.items()
+        },
+    }
+
+
+def _name(corpus: Corpus, place: int) -> tuple[str, str, str]:
+    shard = corpus.shards[place]
+    return shard.source, shard.name, shard.digest
+
+
+def _columns(corpus: Corpus, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+    """Some columns of each shard that has them."""
+    for place, _ in corpus.files(names):
+        yield place, _read(corpus, place, names)
+
+
+def _read(corpus: Corpus, place: int, names: Sequence[str]) -> pa.Table:
+    documents = corpus.outputs["documents"].index
+    ids = documents.digests["id"][place].tobytes().hex()
+    inputs = worker.inputs_by_file([(corpus.column(name, place), name) for name in names])
+    return worker.read(corpus.store, inputs, ids, int(documents.rows[place]), corpus.recorded(place, names))
+
+
+def _tokens(table_: pa.Table) -> pa.Array:
+    if "token_estimate" not in table_.column_names:
+        return pa.array(np.zeros(len(table_), np.int64))
+    return pc.fill_null(table_["token_estimate"].combine_chunks(), 0)
+
+
+def _count(found: dict[str, Counted], values: Any, tokens: pa.Array, when: int, chosen: Any) -> None:
+    """Add documents and tokens by value, of the rows that are chosen."""
+    rows = pa.table({"value": pc.fill_null(values, ""), "tokens": tokens}).filter(pc.fill_null(chosen, False))
+    for row in rows.group_by("value").aggregate([([], "count_all"), ("tokens", "sum")]).to_pylist():
+        counted = found.setdefault(row["value"], [0, 0, 0, 0])
+        counted[when] += row["count_all"]
+        counted[2 + when] += row["tokens_sum"]
+
+
+def _example(before: Snapshot, judged: pa.Table, place: int, row: int, text: str) -> dict[str, Any]:
+    """One document, with what it was and would be."""
+    names = [name for name in ("id", "source", "url", "channel", "reason", text) if name in before.provider]
+    values = _read(before, place, names).slice(row, 1).to_pylist()[0]
+    found = {name: plain(values.get(name)) for name in ("id", "source", "url")}
+    now = judged.slice(row, 1).to_pylist()[0]
+    return found | {
+        "channel": [values["channel"], now["channel"]],
+        "reason": [values["reason"], now["reason"]],
+        "text": (values.get(text) or "")[:TEXT],
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print an answer: what would not change is left out of groups, and said so."""
+    title = f"What if {', '.join(found['settings']) or 'the spec as it is'}, against version {found['version']}"
+    console().print(title, soft_wrap=True)
+    header = ("documents", "would be", "tokens", "would be")
+    whole = [sum(row[place] for row in found["kept"]["source"].values()) for place in range(4)]
+    grid = table("kept", *header, "epochs", "would be", "of at most")
+    grid.add_row("all", *_pair(whole), "", "", "")
+    for name in found["epochs"]:
+        epochs = [cell(each) for each in found["epochs"][name]]
+        row = found["kept"]["channel"].get(name, [0, 0, 0, 0])
+        grid.add_row(f"channel {name}", *_pair(row), *epochs, cell(found["cap"].get(name)))
+    for group in ("source", "language"):
+        for name, row in found["kept"][group].items():
+            if row[0] != row[1]:
+                grid.add_row(f"{group} {line(name) or 'none'}", *_pair(row), "", "", "")
+    console().print(grid)
+    grid = table("dropped as", *header)
+    for name, row in found["reasons"].items():
+        if row[0] != row[1]:
+            grid.add_row(line(name), *_pair(row))
+    if grid.row_count:
+        console().print(grid)
+    for side, kind in (("kept", "would be kept, which are dropped as"), ("dropped", "would be dropped as")):
+        reasons = found["changed"][side]
+        named = ", ".join(f"{line(name)} {count:,}" for name, count in reasons.items())
+        console().print(f"{sum(reasons.values()):,} documents {kind}: {named}" if named else f"no document {kind} ...")
+        for each in found["examples"][side]:
+            was, will = each["reason"]
+            console().print(
+                f"  {each['id'][:12]}  {line(was) or 'kept'} -> {line(will) or 'kept'}  {line(each['url'])}"
+            )
+            console().print(f"    {line(each['text'], 200)}", soft_wrap=True)
+    for why in found["stops"]:
+        console().print(f"This run would stop: {line(why, None)}", soft_wrap=True)
+
+
+def _pair(row: Counted) -> list[str]:
+    return [cell(row[0]), cell(row[1]), cell(row[2]), cell(row[3])]

@@ -1,0 +1,160 @@
+"""Lines that repeat across pages of a site: menus, notices on cookies, "related articles", footers.
+
+A line counts for the pages of its site that have it; pages of the same text are one, as are crawls of one page. Numbers
+count for nothing ("12 comments"), nor case and indentation, and lines without a letter are never boilerplate. A short
+line that repeats may be a heading ("Examples"), so short ones are cut at the beginning and the end of a text alone,
+where a site's furniture is.
+
+A page most of whose text repeats is no page with furniture but a copy of others, which is for `duplicates` to judge: it
+stays whole. Memory is bounded by `partitions`, also of a large site, as its lines are spread over all of them.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from numpy.typing import NDArray
+
+from data_specs.stages import Boilerplate
+from tasks.arrays.addresses import U64, arrays
+from tasks.arrays.groups import I64, changes, runs
+from tasks.engine.counts import HOST
+from tasks.engine.stage import CorpusStage
+
+_BLANK = re.compile(r"\n{3,}")
+
+
+class BoilerplateLines(CorpusStage):
+    """`boilerplate`: the text without such lines; `boilerplate_emptied`: whether that left nothing of a text that had
+    something; `boilerplate_lines`, `boilerplate_characters`: how much was cut."""
+
+    name, version = "boilerplate", 1
+    libraries = ("xxhash",)
+    unhashed = frozenset({"partitions"})
+    rewrites = True
+    reads = ("text", "url")
+    scatters = ("text", "url")
+    shuffled = pa.schema([("position", pa.uint32()), ("line", pa.uint64()), ("page", pa.uint64())])
+    reduced = pa.schema([("line", pa.uint64())])
+    writes = pa.schema(
+        [
+            ("boilerplate", pa.string()),
+            ("boilerplate_emptied", pa.bool_()),
+            ("boilerplate_lines", pa.int32()),
+            ("boilerplate_characters", pa.int32()),
+        ]
+    )
+    state_key = "line"
+    settings: Boilerplate
+
+    def __init__(self, settings: Boilerplate) -> None:
+        super().__init__(settings)
+        self.partitions = settings.partitions
+        self.where = settings.where
+
+    def map(self, batch: pa.Table) -> pa.Table:
+        """A row for each different line of a page."""
+        lines = _Lines(batch)
+        chosen = lines.hash != 0
+        line, position = lines.hash[chosen], lines.page[chosen]
+        order = np.lexsort((line, position))
+        order = order[changes(line[order], position[order])]
+        line, position = line[order], position[order]
+        content = np.zeros(batch.num_rows, np.uint64)
+        np.add.at(content, position, line)  # the same whatever the order; sums of hashes wrap
+        found = {
+            "position": position.astype(np.uint32),
+            "line": line,
+            "page": content[position],
+            "partition": (line % np.uint64(self.partitions)).astype(np.int32),
+        }
+        return pa.table(found)
+
+    def reduce(self, rows: pa.Table) -> pa.Table:
+        line, shard, position = arrays(rows, "line", "shard", "position")
+        often = self._pages(rows) >= self.settings.pages
+        return pa.table({"line": line[often], "shard": shard[often], "position": position[often]})
+
+    def _pages(self, rows: pa.Table) -> I64:
+        """How many different pages have the line of each row."""
+        line, page = arrays(rows, "line", "page")
+        order = np.lexsort((page, line))
+        different = changes(line[order], page[order])
+        starts, ends = runs(line[order])
+        count = np.add.reduceat(different.astype(np.int64), starts) if len(starts) else np.zeros(0, np.int64)
+        found = np.zeros(len(line), np.int64)
+        found[order] = np.repeat(count, ends - starts)
+        return found
+
+    def remember(self, rows: pa.Table) -> pa.Table:
+        """Of each line as many pages as make it boilerplate."""
+        line, page = arrays(rows, "line", "page")
+        order = np.lexsort((page, line))
+        order = order[changes(line[order], page[order])]
+        starts, ends = runs(line[order])
+        place = np.arange(len(order)) - np.repeat(starts, ends - starts)
+        return rows.take(np.sort(order[place < self.settings.pages]))
+
+    def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        texts = batch["text"].to_pylist()
+        cut, characters = np.zeros(len(texts), np.int32), np.zeros(len(texts), np.int32)
+        positions, repeated = arrays(rows, "position", "line")
+        about = np.unique(positions)
+        lines = _Lines(batch.take(pa.array(about)))
+        starts = np.searchsorted(lines.page, np.arange(len(about) + 1))
+        for number, position in enumerate(about.tolist()):
+            own = slice(starts[number], starts[number + 1])
+            flagged = np.isin(lines.hash[own], repeated[positions == position])
+            gone = self._gone(flagged, lines.letters[own])
+            share = lines.letters[own][gone].sum() / max(lines.letters[own].sum(), 1)
+            if not gone.any() or share > self.settings.most:
+                continue
+            left = [line for line, goes in zip(texts[position].split("\n"), gone.tolist(), strict=True) if not goes]
+            made = _BLANK.sub("\n\n", "\n".join(left)).strip()
+            cut[position], characters[position] = flagged[gone].sum(), len(texts[position]) - len(made)
+            texts[position] = made
+        text = pa.array(texts, pa.string())
+        emptied = pc.and_(pc.equal(text, ""), pc.not_equal(batch["text"].combine_chunks(), ""))
+        return pa.table([text, emptied, cut, characters], schema=self.writes)
+
+    def _gone(self, flagged: NDArray[np.bool_], letters: I64) -> NDArray[np.bool_]:
+        """Lines that are cut: those that repeat and are long, and from either end of the text to the last of a row of
+        lines that repeat or have no letter."""
+        gone = flagged & (letters >= self.settings.inside)
+        staying = np.flatnonzero(~flagged & (letters > 0))
+        if not len(staying):
+            return flagged | (letters == 0)
+        repeats = np.flatnonzero(flagged)
+        head, tail = repeats[repeats < staying[0]], repeats[repeats > staying[-1]]
+        if len(head):
+            gone[: head[-1] + 1] = True
+        if len(tail):
+            gone[tail[0] :] = True
+        return gone
+
+
+class _Lines:
+    """The lines of some documents."""
+
+    def __init__(self, batch: pa.Table) -> None:
+        parts = pc.split_pattern(batch["text"].combine_chunks(), "\n")
+        self.page: I64 = pc.list_parent_indices(parts).to_numpy()
+        plain = pc.utf8_lower(pc.utf8_trim_whitespace(parts.flatten()))
+        plain = pc.replace_substring_regex(plain, r"\p{Nd}+", "0")
+        self.letters: I64 = pc.count_substring_regex(plain, r"\p{L}").cast(pa.int64()).to_numpy()
+        hosts = pc.utf8_lower(pc.struct_field(pc.extract_regex(batch["url"].combine_chunks(), HOST), "host"))
+        seeds = [xxhash.xxh3_64_intdigest(host) if host else None for host in hosts.to_pylist()]
+        self.hash: U64 = np.array(
+            [
+                xxhash.xxh3_64_intdigest(line, seeds[page]) or 1 if seeds[page] is not None and letters else 0
+                for line, page, letters in zip(
+                    plain.to_pylist(), self.page.tolist(), self.letters.tolist(), strict=True
+                )
+            ],
+            np.uint64,
+        )
+        """Of each line and its site; 0 without a letter or a site."""

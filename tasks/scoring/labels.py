@@ -1,0 +1,173 @@
+"""Labels of documents: numbers that files give them, or that a language model gave by a rubric.
+
+Both write the same columns, so that a reference (`edu >= 3`) or the target of an encoder can be of either: `labels`,
+the mean of what was found; `labels_count`, how many labels that is of; `labels_spread`, how far they are apart.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from data_specs import stages
+from data_specs.document import SpecError
+from tasks.arrays.sampling import smallest
+from tasks.engine.stage import Estimator, Stage
+from tasks.scoring.endpoint import Asked, Endpoint
+from tasks.storage.columns import value_digest
+from tasks.text.rows import rows_of
+
+
+def _columns(name: str) -> pa.Schema:
+    return pa.schema([(name, pa.float32()), (f"{name}_count", pa.int16()), (f"{name}_spread", pa.float32())])
+
+
+def _table(found: Iterable[list[float]], writes: pa.Schema) -> pa.Table:
+    """What is written of the labels of each document; null of one that has none."""
+    rows = [(sum(each) / len(each), len(each), max(each) - min(each)) if each else (None, 0, None) for each in found]
+    columns = zip(*rows, strict=True) if rows else [[]] * len(writes)
+    return pa.table([pa.array(list(each), field.type) for each, field in zip(columns, writes, strict=True)], writes)
+
+
+class Labels(Stage):
+    """`labels`: the mean of the numbers that files give a document."""
+
+    name, version = "labels", 1
+    writes = _columns("labels")
+    settings: stages.Labels
+
+    def __init__(self, settings: stages.Labels) -> None:
+        """Raises SpecError where there is no file."""
+        paths = sorted(glob.glob(str(Path(settings.path).expanduser().resolve()), recursive=True))
+        if not paths:
+            raise SpecError(f"stages.labels.path: {settings.path} is no file")
+        super().__init__(settings, {path: _digest(path) for path in paths})
+        self.where = settings.where
+        self.reads = (settings.by,)
+
+    def hashed_settings(self) -> dict[str, Any]:
+        return self.settings.model_dump(mode="json", include={"by", "value"})
+
+    def setup(self) -> None:
+        """Raises SpecError where a file cannot be read, or is not what the run began with."""
+        self.known: dict[str, list[float]] = {}
+        for path, digest in self.files.items():
+            if _digest(path) != digest:
+                raise SpecError(f"{path} has changed since this run began; run again")
+            for name, value in self._lines(path):
+                self.known.setdefault(name, []).append(value)
+
+    def _lines(self, path: str) -> Iterator[tuple[str, float]]:
+        for number, row in enumerate(rows_of(path, numbered=False)):
+            name, value = row.get(self.settings.by), row.get(self.settings.value)
+            if value is None or value == "":
+                continue
+            try:
+                yield str(name), float(value)
+            except (TypeError, ValueError):
+                raise SpecError(
+                    f"stages.labels.value: row {number} of {path} has {value!r}, which is no number"
+                ) from None
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        names = batch[self.settings.by].to_pylist()
+        if self.settings.by == "id":
+            names = [name.hex() for name in names]
+        return _table([self.known.get(name, []) for name in names], self.writes)
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Judge(Stage):
+    """`judge`: the mean of the numbers that a language model gave a document; null of those that it was not asked
+    about, or gave none."""
+
+    name, version = "judge", 1
+    reads = ("id",)
+    writes = _columns("judge")
+
+    def __init__(self, settings: stages.Judge, files: dict[str, str] | None = None) -> None:
+        """`files`: path and sha256 of the pinned answers."""
+        super().__init__(settings, files)
+
+    def hashed_settings(self) -> dict[str, Any]:
+        """Nothing: the values are in the file."""
+        return {}
+
+    def setup(self) -> None:
+        [path] = self.files
+        self.known = orjson.loads(Path(path).read_bytes())
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return _table([self.known.get(name.hex(), []) for name in batch["id"].to_pylist()], self.writes)
+
+
+class JudgeEstimator(Estimator):
+    """Asks about a sample of the documents. The artefact is JSON: a document's id -> the numbers it was given. Answers
+    are kept in the store as they come, by what was asked: a run that was stopped goes on, and what is learned anew asks
+    about new documents alone."""
+
+    name, version = "judge", 1
+    suffix = ".json"
+    reads = ("id", "language", "text")
+    settings: stages.Judge
+
+    def __init__(self, settings: stages.Judge, seed: int) -> None:
+        super().__init__(settings, seed)
+        self.where = settings.where
+
+    def hashed_settings(self) -> dict[str, Any]:
+        return {name: value for name, value in super().hashed_settings().items() if name not in stages.Judge.ASKING}
+
+    def sample(self, batch: pa.Table) -> pa.Table:
+        """`id`, `language` and `text` (its leading characters)."""
+        texts = [text[: self.settings.characters] for text in batch["text"].to_pylist()]
+        rows = batch.select(["id", "language"]).append_column("text", pa.array(texts, pa.string()))
+        return self.downsample(rows.filter(pa.array(np.array([bool(text.strip()) for text in texts], bool))))
+
+    def downsample(self, rows: pa.Table) -> pa.Table:
+        """What `fit` would use of samples put together; may be called on any part of them, any number of times."""
+        return smallest(rows, self.settings.sample, ("language",), self.seed, self.name)
+
+    def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
+        return self.fit_in(None, rows)
+
+    def fit_in(self, store: Any, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
+        """Facts: documents; questions asked, and answered before; failures by kind, retries, tokens and what they cost;
+        of documents with several numbers the share whose numbers differ, and the mean of how far. Raises EndpointError
+        where too many questions fail."""
+        rows = self.downsample(rows).sort_by("id")
+        ids, texts = [name.hex() for name in rows["id"].to_pylist()], rows["text"].to_pylist()
+        endpoint = Endpoint(self.settings, self.label, store)
+        asked = endpoint.ask(texts)
+        given = {name: found for name, found in zip(ids, asked.numbers, strict=True) if found}
+        several = [max(each) - min(each) for each in given.values() if len(each) > 1]
+        facts = {
+            "documents": len(ids),
+            "labelled": len(given),
+            "disagreements": round(sum(map(bool, several)) / len(several), 4) if several else None,
+            "spread": round(sum(several) / len(several), 4) if several else None,
+            "sample": value_digest(rows["id"]),
+        }
+        return orjson.dumps(given, option=orjson.OPT_SORT_KEYS), _facts(asked) | facts
+
+
+def _facts(asked: Asked) -> dict[str, Any]:
+    return {
+        "asked": asked.asked,
+        "answered_before": asked.before,
+        "failures": dict(sorted(asked.failures.items())),
+        "retries": asked.retries,
+        "tokens": {"prompt": asked.tokens[0], "answer": asked.tokens[1]},
+        "cost": round(asked.cost, 6),
+    }

@@ -1,0 +1,176 @@
+"""What other settings would keep and drop, against runs with these settings; and the duplicates of a corpus."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests import small, whole
+from tests.commands import ask, files, told
+from tests.generations import write
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of two generations, with pairs down to a similarity of .5."""
+    spec = small.corpus(tmp_path_factory.mktemp("whatif"), files=2)
+    spec.write_text(spec.read_text().replace("threshold: 0.8", "threshold: 0.9, floor: 0.5"))
+    assert whole.go(spec).record["version"]["version"] == 1
+    small.web(spec.parent / "web", 2, 60, 1)
+    write(spec.parent, "web-80", [{"text": each, "url": f"https://example.org/graded/{n}"} for n, each in graded()])
+    assert whole.go(spec).record["version"]["version"] == 2
+    return spec
+
+
+def graded() -> Iterator[tuple[int, str]]:
+    """Texts that share ever fewer words with the first, from its end on."""
+    rng = random.Random(3)
+    first = rng.choices(small.ENGLISH, k=400)
+    for number in range(16):
+        same = 400 - 13 * number
+        yield number, " ".join([*first[:same], *rng.choices(small.ENGLISH, k=400 - same)]).capitalize() + "."
+
+
+def outcomes(spec: Path, settings: Sequence[str] = ()) -> Counter[str]:
+    """Reason, or `kept` -> documents of the store."""
+    given = [f"--set={each}" for each in settings]
+    return Counter(
+        dict(told("query", spec, "select coalesce(reason, 'kept'), count(*) from corpus group by 1", *given)["rows"])
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["rules.short=words < 250"],
+        ["rules.low_quality=text_length < percentile(text_length, 30)"],
+        ["stages.duplicates.threshold=0.6"],
+        ["stages.duplicates.keep=[date, length]", "stages.duplicates.threshold=0.99"],
+        ["channels.code=words < 100", "rules.short=words < 30"],
+    ],
+    ids=str,
+)
+def test_what_if_keeps_and_drops_what_a_run_with_these_settings_does(
+    made: Path, tmp_path: Path, settings: list[str]
+) -> None:
+    before = {path: size for path, size in files(made).items() if path != ".lock"}
+    found = told("whatif", made, *(f"--set={each}" for each in settings))
+    assert {path: size for path, size in files(made).items() if path != ".lock"} == before  # nothing is written
+
+    shutil.copytree(made.parent, tmp_path, dirs_exist_ok=True)
+    spec = tmp_path / made.name
+    spec.write_text(spec.read_text().replace(f"{made.parent}/store", f"{tmp_path}/store"))
+    whole.go(spec, settings, until="verdict")
+    for place, expected in enumerate((outcomes(made), outcomes(spec, settings))):
+        told_of = Counter({name: row[place] for name, row in found["reasons"].items()})
+        told_of["kept"] = sum(row[place] for row in found["kept"]["source"].values())
+        assert +told_of == expected
+        assert all(sum(row[place] for row in rows.values()) == expected["kept"] for rows in found["kept"].values())
+
+
+def test_without_a_setting_nothing_would_change(made: Path) -> None:
+    found = told("whatif", made)
+    assert found["computed"] == []
+    assert found["changed"] == {"kept": {}, "dropped": {}}
+    assert all(row[0] == row[1] and row[2] == row[3] for rows in found["kept"].values() for row in rows.values())
+
+
+def test_documents_that_change_sides_are_shown_with_their_text_and_reasons(made: Path) -> None:
+    found = told("whatif", made, "--set", "rules.short=words > 300", "--examples", 3)
+    for side, place in (("kept", 0), ("dropped", 1)):
+        assert sum(found["changed"][side].values()) >= len(found["examples"][side]) > 0
+        for each in found["examples"][side]:
+            assert each["reason"][place]
+            assert each["reason"][1 - place] is None
+            assert each["text"]
+    said = ask("whatif", made, "--set", "rules.short=words > 300", "--examples", 3).output
+    assert "documents would be dropped as: short" in said
+
+
+def test_epochs_follow_the_tokens_that_stay_and_the_budget(made: Path) -> None:
+    found = told("whatif", made, "--set", "mixture.tokens=16384", "--set", "rules.short=words < 100")
+    for name, (before, after) in found["epochs"].items():
+        *_, tokens, others = found["kept"]["channel"][name]
+        assert after == pytest.approx(2 * before * tokens / others, rel=0.01)
+
+
+def test_what_needs_texts_to_be_read_is_refused_and_so_is_what_the_version_has_not(made: Path) -> None:
+    said = ask("whatif", made, "--set", "stages.duplicates.words=3", code=1).output
+    assert "candidates would be computed anew from text" in said
+    assert "sluice run --until candidates" in said
+    said = ask("whatif", made, "--set", "sources.more={kind: jsonl, paths: none.jsonl}", code=1).output
+    assert "no document of more is in the last version" in said
+    said = ask("whatif", made, "--store", made.parent / "none", code=2).output
+    assert "has no version" in said
+
+
+def test_a_gate_that_would_stop_the_run_is_said(made: Path) -> None:
+    found = told("whatif", made, "--set", "stages.duplicates.threshold=0.5", "--set", "gates.removed_per_source=0.01")
+    assert any("take" in each and "of source web" in each for each in found["stops"])
+
+
+def test_pairs_near_a_similarity_are_the_nearest_on_each_side_with_the_words_that_differ(made: Path) -> None:
+    found = told("duplicates", made, "--near", 0.9, "--pairs", 3)["pairs"]
+    similarities = [each["similarity"] for each in found]
+    assert similarities == sorted(similarities, reverse=True)
+    assert 0 < sum(each >= 0.9 for each in similarities) <= 3
+    known = told("query", made, "select unnest(pairs).similarity from corpus where pairs is not null")["rows"]
+    above = sorted({round(each, 4) for [each] in known if each >= 0.9})
+    assert min(each for each in similarities if each >= 0.9) == above[0]
+    for each in found:
+        one, other = (told("inspect", made, name)["text"] for name in each["documents"])
+        removed = [text for kind, text in each["difference"] if kind == "removed"]
+        added = [text for kind, text in each["difference"] if kind == "added"]
+        assert removed or added
+        assert all(text in one for text in removed)
+        assert all(text in other for text in added)
+    assert "{+" in ask("duplicates", made, "--near", 0.9).output
+
+
+def test_the_cluster_of_a_document_shows_who_stays_and_how_alike_the_others_are(made: Path) -> None:
+    [largest] = told("duplicates", made, "--largest", 1)["clusters"]
+    assert largest["documents"] == len(largest["members"]) >= 2
+    last = largest["members"][-1]
+    found = told("duplicates", made, last["id"][:20])
+    assert found["document"] == last["id"]
+    assert [each["id"] for each in found["members"]] == [each["id"] for each in largest["members"]]
+    assert sum(each["kept"] for each in found["members"]) == largest["kept"]
+    assert found["members"][1]["difference"]
+    assert told("duplicates", made, last["url"])["cluster"] == found["cluster"]
+    assert last["id"][:12] in ask("duplicates", made, last["id"]).output
+    alone = told("query", made, "select id from corpus where cluster is null limit 1")["rows"][0][0]
+    assert "is alone" in ask("duplicates", made, alone, code=2).output
+    assert "no document has" in ask("duplicates", made, "https://none.example/", code=2).output
+
+
+def test_sizes_of_clusters_and_similarities_of_what_was_removed_add_up(made: Path) -> None:
+    found = told("duplicates", made)
+    [[members, kept]] = told("query", made, "select count(*), count(*) filter (kept) from corpus where cluster >= 0")[
+        "rows"
+    ]
+    assert sum(row[2] for row in found["clusters"]) == members
+    assert sum(row[3] for row in found["clusters"]) == kept
+    [[removed]] = told("query", made, "select count(*) from corpus where reason = 'duplicate'")["rows"]
+    assert sum(count for _, count in found["removed"]) == removed
+    assert "Clusters of duplicates" in ask("duplicates", made).output
+
+
+def test_each_threshold_from_the_floor_on_says_what_it_would_leave(made: Path) -> None:
+    found = told("duplicates", made, "--thresholds")
+    rows = {row["threshold"]: row for row in found["rows"]}
+    assert [*rows] == [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    assert rows[0.5]["recall"] == pytest.approx(1 - (1 - 0.5**4) ** 32, abs=1e-4)
+    documents = [row["documents"] for row in rows.values()]
+    assert documents[0] < documents[-1]
+    kept = told("query", made, "select count(*) from corpus where kept")["rows"][0][0]
+    assert rows[0.9]["documents"] == kept  # the spec's own
+    assert sum(each[0] for each in rows[0.9]["channels"].values()) == kept
+    for settings in (["--largest", 2, "--near", 0.8], ["--thresholds", "x"]):
+        assert "one of DOCUMENT" in ask("duplicates", made, *settings, code=2).output
+    said = ask("duplicates", made, "--thresholds", "--set", "stages.duplicates.floor=null", code=2).output
+    assert "stages.duplicates.floor" in said

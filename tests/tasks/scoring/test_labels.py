@@ -1,0 +1,200 @@
+"""Labels: from files, and from a model behind an endpoint, which a server on loopback stands for."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+
+from data_specs import stages
+from data_specs.document import SpecError
+from tasks.scoring import endpoint
+from tasks.scoring.endpoint import EndpointError
+from tasks.scoring.labels import Judge, JudgeEstimator, Labels
+from tasks.scoring.quality import QualityEstimator
+from tasks.storage.store import Store
+from tests.tasks.scoring.test_domain_quality import documents, fit, ready
+
+KEY = "sk-very-secret-7f3a"
+
+
+class Server:
+    """An OpenAI-compatible endpoint that gives a text the number of its words, up to 5; `behaviours` go first."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.behaviours: list[Any] = []
+        """Statuses with bodies, or answers, of the next questions."""
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.asked.append(asked)
+                outer.keys.append(self.headers.get("Authorization"))
+                text = asked["messages"][1]["content"]
+                does = outer.behaviours.pop(0) if outer.behaviours else f"Fine.\nscore: {min(len(text.split()), 5)}"
+                status, body = does if isinstance(does, tuple) else (200, answer(does))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+def answer(text: str) -> bytes:
+    usage = {"prompt_tokens": 100, "completion_tokens": 10}
+    return json.dumps({"choices": [{"message": {"content": text}}], "usage": usage}).encode()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    made = Server()
+    yield made
+    made.http.shutdown()
+    made.http.server_close()
+
+
+def settings(server: Server, **more: Any) -> stages.Judge:
+    given = {
+        "endpoint": server.url,
+        "model": "small",
+        "rubric": "How long is it?",
+        "key_from": "JUDGE_KEY",
+        "at_once": 1,
+    }
+    return stages.Judge(**given | more)
+
+
+def judged(asked: stages.Judge, table: pa.Table, store: Store | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Numbers by text, and facts."""
+    estimator = JudgeEstimator(asked, 7)
+    data, facts = estimator.fit_in(store, estimator.sample(table.select(list(estimator.reads))))
+    texts = dict(zip([name.hex() for name in table["id"].to_pylist()], table["text"].to_pylist(), strict=True))
+    return {texts[name]: found for name, found in orjson.loads(data).items()}, facts
+
+
+TABLE = documents({"text": text} for text in ("a", "a b", "a b c", "a b c d", " "))
+
+
+def test_documents_are_asked_about_by_the_rubric_and_the_cost_is_counted(server: Server, tmp_path: Path) -> None:
+    asked = settings(server, price={"prompt": 2, "answer": 10}, at_once=4)
+    found, facts = judged(asked, TABLE)
+    assert found == {"a": [1.0], "a b": [2.0], "a b c": [3.0], "a b c d": [4.0]}
+    assert facts["tokens"] == {"prompt": 400, "answer": 40}
+    assert facts["cost"] == pytest.approx((400 * 2 + 40 * 10) / 1e6)
+    assert {question["messages"][0]["content"].splitlines()[0] for question in server.asked} == {"How long is it?"}
+    assert set(server.keys) == {f"Bearer {KEY}"}
+    data, _ = fit(JudgeEstimator(asked, 7), [TABLE])
+    stage = ready(lambda files: Judge(asked, files), data, tmp_path)
+    assert stage(TABLE.select(["id"])).to_pydict() == {
+        "judge": [1, 2, 3, 4, None],
+        "judge_count": [1, 1, 1, 1, 0],
+        "judge_spread": [0, 0, 0, 0, None],
+    }
+
+
+def test_nothing_is_asked_twice_also_where_a_run_was_refused_in_between(server: Server, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    server.behaviours = ["score: 1", "score: 2", (401, f"wrong key {KEY}".encode())]
+    with pytest.raises(EndpointError, match="answers 401") as caught:
+        judged(settings(server), TABLE, store)
+    assert KEY not in str(caught.value)
+    asked = len(server.asked)
+    assert judged(settings(server), TABLE, store)[1]["answered_before"] == 2
+    assert len(server.asked) == asked + 2
+    more = pa.concat_tables([TABLE, documents([{"text": "one more"}])])
+    found, facts = judged(settings(server, timeout=9, price={"prompt": 1}), more, store)
+    assert (facts["asked"], facts["answered_before"]) == (1, 4)
+    assert found["one more"] == [2.0]
+    assert judged(settings(server, rubric="How short?"), TABLE, store)[1]["answered_before"] == 0
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert KEY.encode() not in kept
+    assert b"one more" not in kept
+
+
+def test_what_is_busy_or_broken_is_asked_again_and_failures_are_counted_by_kind(server: Server) -> None:
+    server.behaviours = [(429, b"slow down"), (503, b""), (200, b"<html>"), "score: 1"]
+    found, facts = judged(settings(server), documents([{"text": "a b"}]))
+    assert (found, facts["retries"], facts["failures"]) == ({"a b": [1.0]}, 3, {})
+    server.behaviours = [(400, b"too long"), "no idea", "score: 9", (302, b""), *[(500, b"")] * 3]
+    five = documents({"text": text} for text in "abcde")
+    try:
+        judged(settings(server, attempts=3), five)
+    except EndpointError as error:
+        assert "answers 302" in str(error)  # noqa: PT017 (the key follows no redirection)
+    server.behaviours = [(400, b"too long"), "no idea", "score: 9", *[(500, b"")] * 3]
+    found, facts = judged(settings(server, attempts=3, failures=1), five)
+    assert facts["failures"] == {"status_400": 1, "status_500": 1, "unreadable": 2}
+    assert len(found) == facts["labelled"] == 1
+    with pytest.raises(EndpointError, match=r"stages\.judge: 5 of 5 questions failed \(5 unreachable\)"):
+        judged(settings(server, endpoint="http://127.0.0.1:9", attempts=1, failures=0.5), five)
+
+
+def test_of_several_votes_the_share_that_differs_is_told(server: Server) -> None:
+    server.behaviours = ["score: 1", "score: 3", "2", "**Score:** 2.0"]
+    found, facts = judged(settings(server, votes=2, temperature=0.7), documents([{"text": "x"}, {"text": "y"}]))
+    assert sorted(found.values()) == [[1.0, 3.0], [2.0, 2.0]]
+    assert (facts["disagreements"], facts["spread"]) == (0.5, 1.0)
+    assert facts["asked"] == 4
+
+
+def test_how_it_is_asked_is_no_part_of_the_fingerprint_and_what_is(server: Server) -> None:
+    known = JudgeEstimator(settings(server), 7).fingerprint
+    same = {"key_from": "OTHER", "timeout": 3, "attempts": 2, "at_once": 3, "failures": 0.5, "price": {"prompt": 1}}
+    assert JudgeEstimator(settings(server, **same), 7).fingerprint == known
+    for other in ({"rubric": "Why?"}, {"model": "large"}, {"votes": 2}, {"sample": 9}, {"highest": 3}):
+        assert JudgeEstimator(settings(server, **other), 7).fingerprint != known
+
+
+def test_labels_of_files_are_joined_by_address_id_or_text(tmp_path: Path) -> None:
+    table = documents([{"text": "x", "url": "http://x"}, {"text": "y", "url": "http://y"}, {"text": "z", "url": None}])
+    lines = [{"url": "http://x", "points": 2}, {"url": "http://x", "points": 5}, {"url": "http://y", "points": None}]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "labels.csv").write_text("text,points\nz,1.5\n")
+    ids = [{"id": table["id"][1].as_py().hex(), "points": 4}]
+    (tmp_path / "ids.jsonl").write_text("\n".join(map(json.dumps, ids)))
+    for path, by, expected in (
+        ("labels.jsonl", "url", [(3.5, 2, 3.0), (None, 0, None), (None, 0, None)]),
+        ("labels.csv", "text", [(None, 0, None), (None, 0, None), (1.5, 1, 0.0)]),
+        ("ids.jsonl", "id", [(None, 0, None), (4.0, 1, 0.0), (None, 0, None)]),
+    ):
+        stage = Labels(stages.Labels(path=str(tmp_path / path), by=by, value="points"))  # type: ignore[arg-type]
+        stage.setup()
+        found = stage(table.select(list(stage.reads)))
+        assert [tuple(row.values()) for row in found.to_pylist()] == expected
+    (tmp_path / "ids.jsonl").write_text('{"id": "00", "points": "many"}')
+    with pytest.raises(SpecError, match="changed since this run began"):
+        stage.setup()
+    with pytest.raises(SpecError, match=r"row 0 of .*ids\.jsonl has 'many', which is no number"):
+        Labels(stages.Labels(path=str(tmp_path / "ids.jsonl"), by="id", value="points")).setup()
+    with pytest.raises(SpecError, match="is no file"):
+        Labels(stages.Labels(path=str(tmp_path / "none")))
+
+
+def test_a_quality_reference_is_made_of_labels_and_what_has_none_is_left_out() -> None:
+    rows = [{"text": f"river valley {number}", "judge": 5.0} for number in range(30)]
+    rows += [{"text": f"buy now {number}", "judge": 1.0} for number in range(30)]
+    rows += [{"text": f"nobody knows {number}", "judge": None} for number in range(30)]
+    learned = stages.Quality(reference="judge >= 3", raw="judge < 3", dimensions=4)
+    _, facts = fit(QualityEstimator(learned, 7), [documents(rows)])
+    assert facts["documents"] == {"raw": 30, "reference": 30}
+    _, facts = fit(QualityEstimator(stages.Quality(reference="judge >= 3", dimensions=4), 7), [documents(rows)])
+    assert facts["documents"] == {"raw": 30, "reference": 30}  # as many as of the reference, of sixty others
