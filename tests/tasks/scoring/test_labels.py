@@ -15,11 +15,13 @@ import pytest
 
 from data_specs import stages
 from data_specs.document import SpecError
+from tasks.engine import worker
 from tasks.scoring import endpoint
 from tasks.scoring.endpoint import EndpointError
 from tasks.scoring.labels import Judge, JudgeEstimator, Labels
 from tasks.scoring.quality import QualityEstimator
 from tasks.storage.store import Store
+from tests import whole
 from tests.tasks.scoring.test_domain_quality import documents, fit, ready
 
 KEY = "sk-very-secret-7f3a"
@@ -162,6 +164,25 @@ def test_how_it_is_asked_is_no_part_of_the_fingerprint_and_what_is(server: Serve
     assert JudgeEstimator(settings(server, **same), 7).fingerprint == known
     for other in ({"rubric": "Why?"}, {"model": "large"}, {"votes": 2}, {"sample": 9}, {"highest": 3}):
         assert JudgeEstimator(settings(server, **other), 7).fingerprint != known
+
+
+def test_a_run_asks_once_and_keeps_no_key(server: Server, tmp_path: Path) -> None:
+    texts = [f"The river carries {number} boats to the town and back." for number in range(8)]
+    (tmp_path / "web.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    spec = tmp_path / "spec.yaml"
+    asked = f"{{endpoint: '{server.url}', model: small, rubric: How long is it?, key_from: JUDGE_KEY}}"
+    spec.write_text(
+        f"name: asked\nstore: {tmp_path}/store\nsources: {{web: {{kind: jsonl, paths: {tmp_path}/web.jsonl}}}}\n"
+        f"channels: {{all: 'true'}}\nstages: {{judge: {asked}}}\ntraining: {{evaluate: {{held_out: 0}}}}\n"
+    )
+    run = whole.go(spec, until="judge")
+    [(_, files)] = run.pipeline.files(["judge"])
+    assert worker.read(run.store, files, None)["judge"].to_pylist() == [5.0] * 8
+    assert len(server.asked) == 8
+    again = whole.go(spec, until="judge", retrain=["judge"])
+    assert again.pipeline.pins.get("judge")["facts"]["answered_before"] == 8
+    assert len(server.asked) == 8
+    assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_labels_of_files_are_joined_by_address_id_or_text(tmp_path: Path) -> None:
