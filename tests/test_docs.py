@@ -151,6 +151,16 @@ def test_every_source_on_the_page_of_sources_is_read_by_a_reader_of_its_kind(tmp
     assert kinds == {kind for each in known for kind in get_args(each.model_fields["kind"].annotation)}
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/corpus.md", "docs/rewriting_text.md"])
+def test_stages_on_pages_are_as_a_spec_takes_them(page: str, tmp_path: Path) -> None:
+    parts = [text for language, text in blocks((ROOT / page).read_text()) if language == "yaml"]
+    parts = [text for text in parts if "stages:\n" in text and "sources:" not in text]
+    assert parts
+    for text in parts:
+        (tmp_path / "page.yaml").write_text(SPEC + text)
+        load(tmp_path / "page.yaml")
+
+
 def test_a_filter_is_added_to_the_letter_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if Path(registry.__file__).with_name("filters").joinpath("capitals.py").exists():
         pytest.skip("the page's filter was added here")
