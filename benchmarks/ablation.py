@@ -85,17 +85,17 @@ def trained(tokens: np.ndarray, end: int, vocabulary: int, seed: int) -> Any:
     """The demo's model after one pass over the tokens."""
     import torch
 
-    from training import model
+    from training import models
     from training.schedule import learning_rate
 
     settings, rate = Model(), LearningRate()
-    built = model.build(settings, vocabulary, SEQUENCE, seed)
-    optimizer = torch.optim.AdamW(model.groups(built, 0.1), lr=rate.peak, betas=(0.9, 0.95))
+    built = models.build(settings, vocabulary, SEQUENCE, seed)
+    optimizer = torch.optim.AdamW(models.groups(built, 0.1), lr=rate.peak, betas=(0.9, 0.95))
     steps = (len(tokens) - 1) // (SEQUENCE * ROWS)
     for step, (inputs, positions, labels) in enumerate(batches(tokens, end)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, rate, settings.hidden)
-        logits = model.logits(built, inputs, positions)
+        logits = built(inputs, positions)
         torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten()).backward()
         torch.nn.utils.clip_grad_norm_(built.parameters(), 1.0)
         optimizer.step()
@@ -107,14 +107,12 @@ def bits_per_byte(built: Any, ids: Sequence[np.ndarray], size: int) -> float:
     """Bits of the model for some texts of `size` bytes, each read in pieces of SEQUENCE tokens by itself."""
     import torch
 
-    from training import model
-
     nats = 0.0
     with torch.no_grad():
         for each in ids:
             for first in range(0, len(each) - 1, SEQUENCE):
                 piece = torch.from_numpy(each[first : first + SEQUENCE + 1].astype(np.int64))[None]
-                logits = model.logits(built, piece[:, :-1], torch.arange(piece.shape[1] - 1)[None])
+                logits = built(piece[:, :-1], torch.arange(piece.shape[1] - 1)[None])
                 nats += float(torch.nn.functional.cross_entropy(logits[0].float(), piece[0, 1:], reduction="sum"))
     return nats / math.log(2) / size
 

@@ -36,7 +36,7 @@ def bare_step(trainer: Any, engine: Any, batches: list[tuple[Any, ...]]) -> None
     from training.rows import IGNORED
 
     for number, (inputs, positions, labels) in enumerate(batches, 1):
-        logits = engine(input_ids=inputs, position_ids=positions, use_cache=False).logits
+        logits = engine(inputs, positions)
         loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
         engine.set_gradient_accumulation_boundary(number == len(batches))
         engine.backward(loss)
@@ -51,16 +51,16 @@ def rank(number: int, folder: str, zero: int, rounds: int, steps: int) -> None:
 
     from tasks.storage.store import Store
     from tests.training_plan import PLAN
-    from training import engine, loop, model
+    from training import engine, loop, models, ranks
     from training.rows import Plan
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=WORKERS)
-    loop.join("cpu")
+    ranks.join("cpu")
     torch.set_num_threads(1)
     spec, store = demo(zero), Store(folder)
     trainer = loop.Trainer(spec, store, Plan.read(store, PLAN), "ours")
     trainer.begin(resume=False)
-    built = model.build(spec.model, trainer.plan.vocabulary, trainer.plan.sequence, spec.seed)
+    built = models.build(spec.model, trainer.plan.vocabulary, trainer.plan.longest(), spec.seed)
     bare = engine.initialize(built, spec.training, trainer.bf16)
     for group in bare.optimizer.param_groups:
         group["lr"] = 1e-3

@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs.base import Bytes, Expression, Label, Name, Settings
 from data_specs.expressions import parse, suggestion
+from data_specs.objectives import ARCHITECTURES, Causal
 from data_specs.scoring import Buckets, Perplexity, Ranking, Scorer
 from data_specs.sources import Source, UrlList
 from data_specs.stages import (
@@ -29,7 +30,7 @@ from data_specs.stages import (
     PersonalData,
     Stage,
 )
-from data_specs.training import Mixture, Model, Tokenizer, Training
+from data_specs.training import Mixture, Model, PhaseShape, Tokenizer, Training
 
 READING = frozenset(
     """status not_page not_html not_text empty too_large too_deep too_costly cpu_limit memory_limit parser_error
@@ -130,6 +131,7 @@ class Spec(Settings):
             *self._stages(),
             *self._percentiles(),
             *self._phases(),
+            *self._objectives(),
             *self._epochs(),
         ]
         if mistakes:
@@ -242,9 +244,36 @@ class Spec(Settings):
         if not self.steps:
             batch = self.training.batch.tokens
             yield f"mixture.tokens is {self.mixture.tokens:,}, less than training.batch.tokens, a step's {batch:,}"
-        for number, (first, end) in enumerate(pairwise([0, *ends])):
-            if self.steps and first < end and round(first * self.steps) == round(end * self.steps):
-                yield f"mixture.phases.{number} has none of the {self.steps} steps: it is too short or they too few"
+        elif all(first < end for first, end in pairwise([0, *ends])):
+            for number, shape in enumerate(self.shapes):
+                if shape.steps < 1:
+                    yield f"mixture.phases.{number} has none of the {self.steps} steps: it is too short or they too few"
+
+    def _objectives(self) -> Iterator[str]:
+        """What phases say of rows, batch and objective, and what the model can learn."""
+        training, turned = self.training, None
+        for number, phase in enumerate((None, *self.mixture.phases)):
+            key = "training" if phase is None else f"mixture.phases.{number - 1}"
+            objective = phase.objective if phase else training.objective
+            if objective is not None:
+                wanted = ARCHITECTURES[objective.kind]
+                if wanted != self.model.architecture:
+                    has = self.model.architecture
+                    yield f"{key}.objective: {objective.kind} trains a {wanted}, but model.architecture is {has}"
+                middle = objective.fill_in_the_middle if isinstance(objective, Causal) else None
+                turned = middle if phase is None else turned
+                if middle != turned:
+                    yield f"{key}.objective.fill_in_the_middle: documents are turned round the same way in all phases"
+            if phase is None:
+                continue
+            if phase.rope_theta and self.model.architecture != "llama":
+                yield f"{key}.rope_theta: a {self.model.architecture} has none"
+            sequence, batch = phase.sequence or training.sequence, phase.batch or training.batch.tokens
+            unit = sequence * training.micro(sequence) * training.workers
+            if batch % unit:
+                yield f"{key}: a batch of {batch:,} tokens is not a multiple of sequence x micro x workers = {unit:,}"
+        if turned and self.mixture.shards == "rows":
+            yield "mixture.shards: rows of documents that are turned round (fill_in_the_middle) are not written out"
 
     def _epochs(self) -> Iterator[str]:
         known = {*self.channels, "default"}
@@ -255,4 +284,26 @@ class Spec(Settings):
     @property
     def steps(self) -> int:
         """Optimizer steps of the training."""
+        return sum(max(0, shape.steps) for shape in self.shapes)
+
+    @property
+    def base_steps(self) -> int:
+        """The token budget in steps of `training.batch`."""
         return self.training.steps or self.mixture.tokens // self.training.batch.tokens
+
+    @property
+    def shapes(self) -> tuple[PhaseShape, ...]:
+        """Of each phase, of what its steps are made. A phase ends with the step nearest to its share of the budget."""
+        training, taken, rope, found = self.training, 0.0, None, []
+        plain = self.mixture.phases or (None,)
+        for phase in plain:
+            sequence = (phase and phase.sequence) or training.sequence
+            share = ((phase and phase.batch) or training.batch.tokens) / training.batch.tokens
+            end = (phase.until if phase else 1.0) * self.base_steps
+            steps = round(end) - round(taken) if share == 1 and taken == int(taken) else round((end - taken) / share)
+            taken += steps * share
+            objective = (phase and phase.objective) or training.objective
+            rows = round(share * training.batch.tokens) // sequence
+            rope = (phase and phase.rope_theta) or rope
+            found.append(PhaseShape(steps, sequence, rows, objective, rope))
+        return tuple(found)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from data_specs.base import Bytes, Count, Expression, Label, Settings, Share, Steps
+from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, Share, Steps
+from data_specs.objectives import Causal, Objective
 
 SPECIAL = 2
 """Special tokens of a learned tokenizer: end of text, padding."""
@@ -38,8 +40,13 @@ class Tokenizer(Settings):
         return self
 
 
+def _unset(value: object) -> bool:
+    """Whether a setting is left out of the digests of what it shapes, which are those of versions without it."""
+    return value is None
+
+
 class Phase(Settings):
-    """A stretch of training with one mixture."""
+    """A stretch of training with one mixture; what it does not say of rows, batch and objective, `training` says."""
 
     until: Share
     """Share of the token budget at which the phase ends."""
@@ -47,6 +54,14 @@ class Phase(Settings):
     """Weight per channel, of tokens; made to sum to 1."""
     where: Expression | None = None
     """Only documents for which this is true."""
+    sequence: Annotated[int | None, Field(ge=8, exclude_if=_unset)] = None
+    """Positions of a row. Micro-batches keep their tokens: of rows twice as long they have half as many."""
+    batch: Annotated[Count | None, Field(ge=1, exclude_if=_unset)] = None
+    """Tokens of a step over all ranks."""
+    objective: Annotated[Objective | None, Field(exclude_if=_unset)] = None
+    """What is predicted; of the same architecture as `training.objective`."""
+    rope_theta: Annotated[float | None, Field(gt=0, exclude_if=_unset)] = None
+    """Base of RoPE from here on, as longer rows need a larger one (Xiong et al. 2023)."""
 
 
 class Mixture(Settings):
@@ -66,23 +81,36 @@ class Mixture(Settings):
 
 
 class Model(Settings):
-    """A Llama architecture (Touvron et al. 2023): RoPE, GQA, RMSNorm, SwiGLU."""
+    """An architecture of transformers, drawn from the spec's seed."""
 
-    architecture: Literal["llama"] = "llama"
+    architecture: Literal["llama", "bert", "t5", "xlnet"] = "llama"
+    """Llama (Touvron et al. 2023: RoPE, GQA, RMSNorm, SwiGLU), BERT (Devlin et al. 2019), T5 (Raffel et al. 2020) or
+    XLNet (Yang et al. 2019)."""
     hidden: Annotated[int, Field(ge=8)] = 128
     """Width."""
     layers: Annotated[int, Field(ge=1)] = 4
+    """Of T5, in the encoder and again in the decoder."""
     heads: Annotated[int, Field(ge=1)] = 4
     kv_heads: Annotated[int, Field(ge=1)] = 2
-    """Key and value heads; divides `heads`."""
+    """Key and value heads of a Llama; divides `heads`."""
     intermediate: Annotated[int, Field(ge=8)] = 320
-    """Width of the SwiGLU."""
+    """Width between the two matrices of a layer that follow attention."""
     tied: bool = True
     """Input and output embeddings are one matrix."""
     rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
+    """Base of a Llama's RoPE."""
 
     @model_validator(mode="after")
     def _divides(self) -> Model:
+        if self.architecture != "llama":
+            fields = type(self).model_fields
+            if idle := [name for name in ("kv_heads", "rope_theta") if getattr(self, name) != fields[name].default]:
+                raise ValueError(f"{', '.join(idle)} is for a llama; {self.architecture} has none")
+            if self.hidden % (2 * self.heads):
+                raise ValueError("hidden must be an even multiple of heads")
+            if self.architecture == "t5" and not self.tied:
+                raise ValueError("a t5 has one matrix of embeddings (tied: true)")
+            return self
         if self.hidden % (2 * self.heads) or self.heads % self.kv_heads:
             raise ValueError("hidden must be an even multiple of heads, as RoPE turns pairs, and heads one of kv_heads")
         return self
@@ -168,12 +196,37 @@ class Spikes(Settings):
     """For so many steps of the plan."""
 
 
+class Start(Settings):
+    """What a training begins with, in the place of weights drawn from the seed: `model` has to have its sizes."""
+
+    folder: str | None = None
+    """A folder of transformers' weights (safetensors); its tokenizer is `tokenizer: {kind: file, path: ...}`."""
+    run: Annotated[str | None, Field(pattern=r"^[^@]+@[0-9]+$")] = None
+    """A checkpoint of another training of this store, NAME@STEP."""
+    state: bool = False
+    """Of a run, also the optimizer's state: a branch that goes on as the run would."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Start:
+        if (self.folder is None) == (self.run is None):
+            raise ValueError("give a folder, or a run")
+        if self.state and self.run is None:
+            raise ValueError("state is of a run; a folder has weights alone")
+        return self
+
+    @property
+    def of_run(self) -> tuple[str, int]:
+        """Name and step of the run."""
+        name, _, step = (self.run or "@0").rpartition("@")
+        return name.removeprefix("runs/"), int(step)
+
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """How much of a running mean of AdamW stays at each step."""
 
 
 class Training(Settings):
-    """Causal language modelling on DeepSpeed ZeRO (Rajbhandari et al. 2020), placed by Ray Train."""
+    """Training on DeepSpeed ZeRO (Rajbhandari et al. 2020)."""
 
     workers: Annotated[int, Field(ge=1)] = 2
     """Ranks: one process and one accelerator (or CPU core) each."""
@@ -183,11 +236,17 @@ class Training(Settings):
     """auto: GPUs where Ray has one for each worker, else processors, which is said where there are some."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 on CUDA and on processors with a bf16 unit, else fp32."""
+    objective: Annotated[Objective, Field(exclude_if=lambda objective: objective == Causal())] = Causal()
+    """What is predicted: causal, prefix, masked, span_corruption or permutation."""
     sequence: Annotated[int, Field(ge=8)] = 256
-    """Supervised positions of a row (T); a row holds T+1 tokens."""
+    """Positions of a row (T), of the encoder in span corruption. Where each predicts the next token, a row holds T+1
+    tokens."""
     batch: Batch = Batch()
     steps: Annotated[int, Field(ge=1, lt=2**40)] | None = None
-    """Optimizer steps, whatever the token budget; null: the budget over the tokens of a step."""
+    """Optimizer steps of `batch.tokens`, whatever the token budget; null: the budget over the tokens of a step. Phases
+    of another batch take as many tokens in more steps, or fewer."""
+    start: Annotated[Start | None, Field(exclude_if=_unset)] = None
+    """Weights to begin with; by default drawn from the seed."""
     learning_rate: LearningRate = LearningRate()
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
@@ -196,7 +255,9 @@ class Training(Settings):
     """Largest norm of the gradient."""
     evaluate: Evaluate = Evaluate()
     checkpoint: Checkpoint = Checkpoint()
-    spikes: Annotated[Spikes | None, Field(exclude_if=lambda spikes: spikes is None)] = None
+    loss_by: Annotated[tuple[Name, ...], Field(exclude_if=lambda columns: not columns)] = ()
+    """Columns of text, such as language and source, by whose values the loss is summed beside the channels."""
+    spikes: Annotated[Spikes | None, Field(exclude_if=_unset)] = None
     """Watch for spikes; by default a training stops at a loss or norm that is not finite, and at nothing else."""
     grace: Annotated[float, Field(ge=0, le=86_400)] = 20.0
     """Seconds that a run which a signal ends waits for a checkpoint; beyond, it ends at the last one."""
@@ -214,3 +275,20 @@ class Training(Settings):
     def rows(self) -> int:
         """Rows of one optimizer step over all ranks."""
         return self.batch.tokens // self.sequence
+
+    def micro(self, sequence: int) -> int:
+        """Rows of a micro-batch of so many positions: as many tokens as those of `sequence` have."""
+        return max(1, self.batch.micro * self.sequence // sequence)
+
+
+@dataclass(frozen=True)
+class PhaseShape:
+    """What a phase's steps are made of."""
+
+    steps: int
+    sequence: int
+    rows: int
+    """Rows of a step over all ranks."""
+    objective: Objective
+    rope_theta: float | None
+    """Base of RoPE, where it is not the model's."""

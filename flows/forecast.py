@@ -23,8 +23,9 @@ from flows.run import Run
 from flows.terminal import Notes, console, pairs, table
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Estimator, Node
+from tasks.planning.objectives import special_tokens
 from tasks.storage.pins import without
-from training import checkpoint, model
+from training import checkpoint, models
 from training.schedule import learning_rate
 
 _COST = "expected_core_hours"
@@ -196,10 +197,12 @@ def _training(run: Run, planned: str | None) -> dict[str, Any]:
     reports, where the plan exists, with the epochs per channel; before, they are the positions, of which a few will be
     no targets."""
     spec = run.spec
-    positions = tokens = spec.steps * spec.training.batch.tokens
+    positions = tokens = sum(shape.steps * shape.rows * shape.sequence for shape in spec.shapes)
     pin = run.pipeline.pins.get("tokenizer")
     vocabulary = int(pin["facts"]["size"]) if pin else spec.tokenizer.vocabulary
-    parameters = model.parameters(spec.model, vocabulary)
+    vocabulary += len(special_tokens(spec.shapes))
+    longest = max(spec.training.sequence, *(shape.sequence for shape in spec.shapes))
+    parameters = models.parameters(spec.model, vocabulary, longest)
     later: dict[str, Any] = {}
     if planned is not None:
         made = run.plan_facts
@@ -212,7 +215,10 @@ def _training(run: Run, planned: str | None) -> dict[str, Any]:
         "tokens": tokens,
         "parameters": parameters,
         "tokens_per_parameter": round(tokens / parameters, 2),
-        "flops": model.flops(spec.model, vocabulary, spec.training.sequence) * positions,
+        "flops": sum(
+            models.flops(spec.model, vocabulary, shape.sequence) * shape.steps * shape.rows * shape.sequence
+            for shape in spec.shapes
+        ),
         "learning_rate": _rates(spec),
         **later,
     }

@@ -20,7 +20,6 @@ from tasks import registry
 from tasks.engine.corpus import Corpus
 from tasks.engine.runner import StageError, StageResult
 from tasks.engine.snapshot import Snapshot
-from tasks.engine.stage import digest
 from tasks.engine.takedowns import Takedowns
 from tasks.engine.versions import ACCEPTED, Facts, Versions
 from tasks.planning import run_plan, trace
@@ -29,7 +28,7 @@ from tasks.planning.inputs import PlanInputs
 from tasks.storage.manifest import MISSING
 from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import DamagedError
-from training import checkpoint, launch, log
+from training import checkpoint, identity, launch, log
 from training.launch import TrainingError
 
 T = TypeVar("T")
@@ -134,12 +133,14 @@ class Run(CorpusRun):
             before = self.plan_facts["content"]
         self.store.remove(*damage.paths, f"{folder}/plan.json", f"{folder}/tokens.json")
         self.execution.repairing(lambda: self._write_plan(self.plan_key()))
-        if before not in (None, self.plan_facts["content"]):
+        content = self.plan_facts["content"]
+        if before is not None and any(content.get(name) != digest for name, digest in before.items()):
             raise DamagedError(f"{damage.paths[0]} was damaged, and {folder}, made again, is another plan: run again")
         self.execution.repair.notes += [f"{path} was damaged and is made again" for path in damage.paths]
 
     def plan_inputs(self) -> PlanInputs:
-        return PlanInputs(self.corpus, registry.phase_conditions(self.spec, self.pins))
+        conditions = registry.phase_conditions(self.spec, self.pins)
+        return PlanInputs(self.corpus, conditions, self.spec.training.loss_by)
 
     def plan_key(self) -> str:
         """The digest of the run plan that the corpus as it stands would give."""
@@ -174,20 +175,12 @@ class Run(CorpusRun):
 
     @property
     def identity(self) -> str:
-        """The digest that names the training: of its plan and of the settings that shape the model. What only spreads
-        the work or looks at it (ranks, ZeRO stage, micro-batches, evaluations, checkpoints) may change on the way."""
-        return digest(
-            {
-                "plan": self.plan_facts["digest"],
-                "model": self.spec.model.model_dump(mode="json"),
-                "training": self.spec.training.model_dump(mode="json", exclude=trainings.EXECUTION_ONLY),
-                "seed": self.spec.seed,
-            }
-        )
+        """The digest that names the training."""
+        return identity.identity(self.spec, self.plan_facts["digest"])
 
     @property
     def training_name(self) -> str:
-        return f"{self.spec.name}-{self.identity[:12]}"
+        return identity.name(self.spec, self.plan_facts["digest"])
 
     def training_folder(self) -> str | None:
         """The folder of this spec's training; None while its plan is not known."""

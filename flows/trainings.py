@@ -16,21 +16,11 @@ from tasks.storage.pins import Pin
 from tasks.storage.store import DeniedError, Store
 from training import checkpoint, log
 from training.checkpoint import CheckpointError
+from training.identity import EXECUTION_ONLY
 from training.rows import Plan
 
 if TYPE_CHECKING:
     from flows.run import Run
-
-EXECUTION_ONLY: dict[str, Any] = {
-    "workers": True,
-    "zero": True,
-    "batch": {"micro"},
-    "device": True,
-    "evaluate": True,
-    "checkpoint": True,
-    "grace": True,
-}
-"""Settings of training that say how and where it is executed, and are not in its identity."""
 
 
 def continues(run: str, step: int, steps: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_specs import stages
-from data_specs.expressions import bind, parse, renamed
+from data_specs.expressions import bind, parse, renamed, suggestion
 from data_specs.load import SpecError, check_columns
 from data_specs.scoring import Scorer
 from data_specs.spec import Rule, Spec
@@ -98,6 +98,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
         make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
     check_columns(spec, partial(_mistaken, spec, columns(found, own)))
+    _check_loss_by(spec, columns(found, own))
     models = {column: each.pins for each in found for column in each.writes}
     found += [make.learn(each, "held_out", *models.get(each.column, ())) for each in percentiles(spec)]
     try:
@@ -275,6 +276,15 @@ def _mistaken(spec: Spec, columns: pa.Schema, texts: tuple[str, ...], source: st
             raise SpecError([f"{where}: records of {source} have a column of this name; name it otherwise"])
     said = ("is written by no stage", "is no column of this source's records, nor a list")
     return {text: why.replace(*said) for text, why in mistaken(texts, known).items()}
+
+
+def _check_loss_by(spec: Spec, columns: pa.Schema) -> None:
+    """Raises SpecError where losses are to be summed by what is no column of text."""
+    text = [field.name for field in columns if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)]
+    wrong = [(number, name) for number, name in enumerate(spec.training.loss_by) if name not in text]
+    if wrong:
+        said = (f"training.loss_by.{n}: {name} is no column of text{suggestion(name, text)}" for n, name in wrong)
+        raise SpecError(list(said))
 
 
 def percentiles(spec: Spec) -> list[PercentilesEstimator]:

@@ -49,13 +49,13 @@ class Ranks:
 def _rank(rank: int, world: int, meeting: str, folder: str, jobs: list[Job], errors: Any) -> None:
     import torch.distributed as dist
 
-    from training import loop
+    from training import loop, ranks
     from training.rows import Plan
 
     os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(os.cpu_count())}
     if world > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
-    loop.join("cpu")
+    ranks.join("cpu")
     for spec, plan, run, resume in jobs:
         try:
             store = Store(folder)

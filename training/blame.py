@@ -18,8 +18,7 @@ import torch
 from data_specs.spec import Spec
 from tasks.planning.trace import row_documents
 from tasks.storage.store import Store
-from training import frozen, log
-from training import model as architecture
+from training import frozen, log, models
 from training.checkpoint import CheckpointError
 from training.loss import token_losses
 from training.rows import IGNORED, Plan, Rows
@@ -49,7 +48,7 @@ def blame(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> Blame:
         at = frozen.step_at(store, run, step - 1)
     except CheckpointError:
         at = 0  # the weights that the run began with follow from its seed
-    found = frozen.model(store, spec, plan.vocabulary, plan.sequence, run, at)
+    found = frozen.model(store, spec, plan, run, at)
     documents = row_documents(store, plan.path, record["phase"], record["row"], record["rows"])
     losses, targets = _segment_losses(found, Rows(store, plan, record["phase"]), record["row"], documents)
     table = documents.append_column("tokens", pa.array(targets)).append_column("total", pa.array(losses))
@@ -77,16 +76,16 @@ def _segment_losses(model: Any, rows: Rows, first: int, documents: pa.Table) -> 
     """Of each segment of some rows: the sum of its token losses (float64), and how many targets it has (int64)."""
     row, length = documents["row"].to_numpy(), documents["length"].to_numpy()
     count = int(row[-1]) + 1
-    losses, targets = [], []
+    row_starts = np.concatenate([[0], np.cumsum(np.bincount(row, length, count))[:-1]]).astype(np.int64)
+    starts = np.cumsum(length) - length
+    losses, targets = np.zeros(len(row)), np.zeros(len(row), np.int64)
     for start in range(0, count, MICRO):
         batch = rows.batch(first + start, min(MICRO, count - start))
-        labels = torch.from_numpy(batch.labels)
         with torch.no_grad():
-            logits = architecture.logits(model, torch.from_numpy(batch.inputs), torch.from_numpy(batch.positions))
-        losses.append(token_losses(logits, labels).double().numpy())
-        targets.append(batch.labels != IGNORED)
-    # A row holds T+1 tokens; the first is no target, nor is any other that a segment begins with.
-    each = np.pad(np.concatenate(losses), ((0, 0), (1, 0))).ravel()
-    some = np.pad(np.concatenate(targets), ((0, 0), (1, 0))).ravel()
-    starts = np.cumsum(length) - length
-    return np.add.reduceat(each, starts), np.add.reduceat(some.astype(np.int64), starts)
+            found = token_losses(models.logits(model, batch, torch.device("cpu")), torch.from_numpy(batch.labels))
+        some = batch.labels != IGNORED
+        token = row_starts[start : start + len(some), None] + batch.origin
+        segment = np.searchsorted(starts, token[some], "right") - 1
+        losses += np.bincount(segment, found.double().numpy()[some], len(row))
+        targets += np.bincount(segment, minlength=len(row))
+    return losses, targets

@@ -122,6 +122,13 @@ def verify(store: Store, run: str, shards: Iterable[tuple[str, int, str]]) -> No
             raise CheckpointError(f"{path}: not what was written ({read} of {size} bytes, or its sha256 differs)")
 
 
+def verified(store: Store, run: str, step: int) -> Reader:
+    """The arrays of the checkpoint of a step. Raises CheckpointError where it does not verify."""
+    found = load(store, run, step)
+    verify(store, run, found.shards)
+    return Reader(store, run, found)
+
+
 def remove(store: Store, run: str, first: int, last: int) -> None:
     """Remove the checkpoints of steps first .. last, both included, and what was written of one; lists first."""
     names = [name for name in store.list(folder(run)) if f"{first:08d}" <= name[:8] <= f"{last:08d}"]

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 
 from data_specs.training import Training
-from training import model as architecture
+from training import models
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's state per weight (Loshchilov & Hutter 2019)."""
@@ -38,7 +38,7 @@ def initialize(model: torch.nn.Module, training: Training, low_precision: bool) 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     __compatible_ops__["deepspeed_shm_comm"] = False  # else DeepSpeed builds it with g++; gloo does the work anyway
-    optimizer = torch.optim.AdamW(architecture.groups(model, training.weight_decay), lr=0.0, betas=training.betas)
+    optimizer = torch.optim.AdamW(models.groups(model, training.weight_decay), lr=0.0, betas=training.betas)
     options = {
         "train_micro_batch_size_per_gpu": training.batch.micro,
         "zero_optimization": {"stage": training.zero},

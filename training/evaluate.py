@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 
-import numpy as np
 import torch
 
-from training.loss import ChannelLoss
+from training.loss import ChannelLoss, Targets
 from training.rows import IGNORED, Batch, Rows
-
-Losses = Callable[[Batch], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
-"""A batch -> token losses float32 [m, T], labels int64 [m, T], channels int64 [m]."""
 
 
 class HeldOut:
@@ -25,13 +20,15 @@ class HeldOut:
         share = [*own, *[0] * (each - len(own))]
         for first in range(0, each, micro):
             parts = [rows.batch(row, 1) for row in share[first : first + micro]]
-            batch = Batch(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Batch)))
+            batch = Batch.joined(parts)
             spare = first + len(parts) - len(own)
             if spare > 0:
                 batch.labels[-spare:] = IGNORED
             self.batches.append(batch)
 
-    def losses(self, model: torch.nn.Module, losses: Losses, total: ChannelLoss) -> dict[str, float | None]:
+    def losses(
+        self, model: torch.nn.Module, losses: Callable[[Batch], Targets], total: ChannelLoss
+    ) -> dict[str, float | None]:
         """{channel: mean loss in nats per token, None where the channel has no held-out row}, the same on all ranks."""
         model.eval()
         with torch.no_grad():

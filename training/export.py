@@ -1,4 +1,4 @@
-"""Export of a checkpoint to a Hugging Face folder, which `AutoModelForCausalLM` and `AutoTokenizer` load.
+"""Export of a checkpoint to a Hugging Face folder, which transformers' `Auto` classes load.
 
 The weights are the float32 master weights of the checkpoint, as safetensors, in parts where they are large; reading
 needs neither DeepSpeed nor the ranks that wrote them.
@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 
 from data_specs.spec import Spec
+from tasks.planning.objectives import BEGIN, END, MASK, numbers
 from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import Store
 from tasks.tokenization.tokenizer import load
-from training import frozen
-from training import model as architecture
-from training.rows import Plan
+from training import checkpoint, frozen, models
+from training.rows import Plan, PlanError
 
 PART = "5GB"
 """Bytes of a file of weights, at most: what hubs take."""
@@ -33,36 +33,47 @@ def write(
     in bytes of each file, by name. The same checkpoint, the same bytes. Raises CheckpointError where the checkpoint
     does not verify, DamagedError where the tokenizer is not what was pinned."""
     import torch
-    from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import GenerationConfig, PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     target, where = into or (store, folder(run))
-    weights = frozen.weights(store, run, step)
+    weights = checkpoint.verified(store, run, step)
     vocabulary = fetched(store, tokenizer["path"], tokenizer["sha256"]).read_bytes()
     loaded = load(vocabulary, tokenizer["path"])
     special = {"eos": loaded.end, "bos": loaded.end, "pad": loaded.pad}  # documents end with one, and begin with none
     ids = {f"{name}_token_id": number for name, number in special.items()}
-    config = architecture.config(spec.model, plan.vocabulary, plan.sequence)
+    added = numbers(plan.special, plan.vocabulary)
+    if BEGIN in added:
+        ids |= {"decoder_start_token_id": added[BEGIN], "eos_token_id": added[END]}
+    config, kind = frozen.config(store, spec, plan, run, step), models.plain(spec.model)
     config.update(ids)
     with torch.device("meta"):
-        model = LlamaForCausalLM(config)
+        model = kind(config)
     state = {
         name: torch.from_numpy(weights.read(name, 0, parameter.numel())["weight"]).view(parameter.shape)
         for name, parameter in model.named_parameters()
     }
     sizes = {}
     with tempfile.TemporaryDirectory() as temporary:
-        model = LlamaForCausalLM.from_pretrained(None, config=config, state_dict=state)
-        model.generation_config = GenerationConfig(**ids)
-        model.config.use_cache = True
+        model = kind.from_pretrained(None, config=config, state_dict=state)
+        if model.can_generate():
+            model.generation_config = GenerationConfig(**ids)
+            model.config.use_cache = True
         model.save_pretrained(temporary, max_shard_size=PART)
         (Path(temporary) / "vocabulary.json").write_bytes(vocabulary)
-        PreTrainedTokenizerFast(
+        encoder = PreTrainedTokenizerFast(
             tokenizer_file=f"{temporary}/vocabulary.json",
             model_max_length=plan.sequence,
             **{f"{name}_token": loaded.encoder.id_to_token(number) for name, number in special.items()},
-        ).save_pretrained(temporary)
+        )
+        if added:
+            encoder.add_special_tokens({"additional_special_tokens": list(added)}, replace_extra_special_tokens=False)
+            if encoder.convert_tokens_to_ids(list(added)) != list(added.values()):
+                raise PlanError(f"{tokenizer['path']} has tokens of its own called like {', '.join(list(added)[:3])}")
+            if MASK[0] in added:
+                encoder.mask_token = MASK[0]
+        encoder.save_pretrained(temporary)
         (Path(temporary) / "vocabulary.json").unlink()
         for path in sorted(Path(temporary).iterdir()):
             target.commit(f"{where}/{path.name}".removeprefix("/"), path.read_bytes())

@@ -5,18 +5,19 @@ Guarantee: its weights are the float32 master weights of the checkpoint, whose e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from data_specs.spec import Spec
+from data_specs.training import Start
 from tasks.storage.store import Store
-from training import checkpoint
-from training import model as architecture
-from training.checkpoint import CheckpointError, Reader
+from training import checkpoint, models, start
+from training.checkpoint import CheckpointError
+from training.rows import Plan
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+    from transformers import PretrainedConfig
 
 
 def step_at(store: Store, run: str, step: int | None = None) -> int:
@@ -31,21 +32,33 @@ def step_at(store: Store, run: str, step: int | None = None) -> int:
     return chosen
 
 
-def weights(store: Store, run: str, step: int) -> Reader:
-    """The weights of the checkpoint of a step. Raises CheckpointError where it does not verify."""
-    found = checkpoint.load(store, run, step)
-    checkpoint.verify(store, run, found.shards)
-    return Reader(store, run, found)
-
-
-def model(store: Store, spec: Spec, vocabulary: int, sequence: int, run: str, step: int) -> LlamaForCausalLM:
-    """The model after `step` optimizer steps, in float32, for evaluation; at step 0 as it was drawn from the seed.
+def config(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> PretrainedConfig:
+    """The architecture after `step` optimizer steps: of a Llama with the base of RoPE and the longest rows until then.
     Raises CheckpointError."""
-    made = architecture.build(spec.model, vocabulary, sequence, spec.seed)
-    if step:
-        read = weights(store, run, step).read
+    phase = checkpoint.load(store, run, step).cursor.phase if step else 0
+    llama = spec.model.architecture == "llama"
+    base = plan.phases[phase].rope_theta
+    settings = spec.model.model_copy(update={"rope_theta": base}) if base else spec.model
+    return models.config(settings, plan.vocabulary, plan.longest(phase if llama else None))
+
+
+def model(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> Any:
+    """The model after `step` optimizer steps, in float32, for evaluation; at step 0 as it was drawn from the seed. It
+    reads batches. Raises CheckpointError."""
+    made = models.build(spec.model, plan.vocabulary, plan.longest(), spec.seed)
+    shapes = {name: tuple(parameter.shape) for name, parameter in made.named_parameters()}
+    read = checkpoint.verified(store, run, step).read if step else _begun_with(store, spec, run, shapes)
+    if read:
         with torch.no_grad():
             for name, parameter in made.named_parameters():
-                values = torch.from_numpy(read(name, 0, parameter.numel())["weight"])
+                values = torch.from_numpy(read(name, 0, parameter.numel())["weight"].copy())
                 parameter.copy_(values.view(parameter.shape))
+    if base := plan.phases[checkpoint.load(store, run, step).cursor.phase if step else 0].rope_theta:
+        models.set_rope_base(made, base)
     return made.eval()
+
+
+def _begun_with(store: Store, spec: Spec, run: str, shapes: dict[str, tuple[int, ...]]) -> start.Read | None:
+    """The weights that a run began with, where they were not drawn from its seed."""
+    begun = store.json(f"runs/{run}/run.json")["spec"]["training"].get("start")
+    return start.reader(store, spec, Start.model_validate(begun), shapes)[0] if begun else None

@@ -19,7 +19,7 @@ from typing import Any
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import DamagedError, Store
-from training import checkpoint, log, model, stop
+from training import checkpoint, log, models, stop
 from training.rows import Plan
 
 Progress = Callable[[log.Record], None]
@@ -67,7 +67,9 @@ def check(spec: Spec, store: Store, plan: str, run: str, resume: bool) -> None:
         raise checkpoint.CheckpointError(f"runs/{run} has no checkpoint to resume")
     if found and not resume:
         raise checkpoint.CheckpointError(f"runs/{run} has checkpoints: resume it, or choose another name for this run")
-    needed = model.parameters(spec.model, read.vocabulary) * (12 * (spec.training.checkpoint.keep + 1) + 4)
+    needed = models.parameters(spec.model, read.vocabulary, read.longest()) * (
+        12 * (spec.training.checkpoint.keep + 1) + 4
+    )
     free = store.free()
     if free is not None and free < needed:
         raise TrainingError(

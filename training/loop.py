@@ -12,7 +12,6 @@ that is asked to end (`training.stop`) leaves after the step it is in, on all ra
 from __future__ import annotations
 
 import math
-import os
 import platform
 import threading
 import time
@@ -29,12 +28,12 @@ from data_specs import redaction
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store, StoreError
-from training import checkpoint, engine, export, log, spikes, stop
-from training import model as architecture
+from training import checkpoint, engine, export, log, models, spikes, start, stop
 from training.checkpoint import Checkpoint, CheckpointError
 from training.evaluate import HeldOut
-from training.loss import ChannelLoss, token_losses
-from training.rows import Batch, Cursor, Plan, PlanError, Rows
+from training.loss import ChannelLoss, Targets, token_losses
+from training.ranks import from_all_ranks, from_rank_zero, join, on_gpu
+from training.rows import Batch, Cursor, Phase, Plan, PlanError, Rows
 from training.schedule import learning_rate
 
 AHEAD = 32
@@ -61,12 +60,14 @@ class Trainer:
         self.settings = spec.training
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu() else torch.device("cpu")
-        self.bf16 = _from_rank_zero(architecture.bf16(spec.training, self.device))
-        model: torch.nn.Module = architecture.build(spec.model, plan.vocabulary, plan.sequence, spec.seed)
+        self.bf16 = from_rank_zero(models.bf16(spec.training, self.device))
+        model: torch.nn.Module = models.build(spec.model, plan.vocabulary, plan.longest(), spec.seed)
+        self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16)
         self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
         self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, self.rank, self.world)
         self.cursor = Cursor()
+        self.rope_base = spec.model.rope_theta
         self.watch: spikes.Watch | None = None
         self.log: log.Log | None = None
         self.request: stop.Request | None = None
@@ -75,20 +76,23 @@ class Trainer:
         """Start at step 0, or at the newest checkpoint that verifies; rank 0 begins the log and saves what is run. All
         ranks call it, as they agree on where to start. Raises CheckpointError when there is nothing to resume, when a
         run that is not resumed has checkpoints, or when the log lacks steps."""
-        steps = _from_rank_zero(checkpoint.steps(self.store, self.run))
+        steps = from_rank_zero(checkpoint.steps(self.store, self.run))
         if steps and not resume:
             raise CheckpointError(f"runs/{self.run} has checkpoints: resume it, or choose another name for this run")
         broken: list[str] = []
         if resume:
             found, broken = self._newest(steps)
             self._restore(found)
-        if lost := _from_rank_zero(log.lost(self.store, self.run, self.cursor.step)):
+        elif self.settings.start:
+            read, taken = start.reader(self.store, self.spec, self.settings.start, self.shapes)
+            engine.restore(self.engine, taken, read)
+        if lost := from_rank_zero(log.lost(self.store, self.run, self.cursor.step)):
             raise CheckpointError(log.lacking(self.run, lost))
-        diverged = _from_rank_zero([(r["phase"], r["row"], r["rows"]) for r in log.diverged(self.store, self.run)])
+        diverged = from_rank_zero([(r["phase"], r["row"], r["rows"]) for r in log.diverged(self.store, self.run)])
         self.cursor = replace(self.cursor, skipped=tuple(sorted({*self.cursor.skipped, *diverged})))
         if watched := self.settings.spikes:
             steps = [r for r in log.read(self.store, self.run) if r["step"] <= self.cursor.step][-watched.window :]
-            before = _from_rank_zero([(r["loss"], r["grad_norm"]) for r in steps])
+            before = from_rank_zero([(r["loss"], r["grad_norm"]) for r in steps])
             self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, before)
         if self.rank == 0:
             self._begin_log(resume, broken)
@@ -99,7 +103,7 @@ class Trainer:
         broken: list[str] = []
         for step in steps:
             found, problem = self._verified(step)
-            problems = [each for each in _from_all_ranks(problem) if each]
+            problems = [each for each in from_all_ranks(problem) if each]
             if found and not problems:
                 return found, broken
             broken.append(problems[0])
@@ -136,38 +140,46 @@ class Trainer:
             "spec": self.spec.model_dump(mode="json"),
             "plan": self.plan.path,
             "plan_digest": self.plan.digest,
-            "parameters": architecture.parameters(self.spec.model, self.plan.vocabulary),
+            "parameters": models.parameters(self.spec.model, self.plan.vocabulary, self.plan.longest()),
             "precision": "bf16" if self.bf16 else "fp32",
             "versions": versions(),
         }
         document = redaction.values(record)
         self.store.commit_json(f"runs/{self.run}/run.json", document, private=True)
 
-    def losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The forward pass -> token losses float32 [m, T], labels int64 [m, T], channels int64 [m]."""
-        arrays = (batch.inputs, batch.positions, batch.labels, batch.channels)
-        inputs, positions, labels, channels = (torch.from_numpy(array).to(self.device) for array in arrays)
+    def losses(self, batch: Batch) -> Targets:
+        """The forward pass -> token losses float32 [m, L], and labels, channels and groups of the batch."""
+        labels, channels = (torch.from_numpy(array).to(self.device) for array in (batch.labels, batch.channels))
+        groups = {column: torch.from_numpy(array).to(self.device) for column, array in batch.groups.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16 and self.settings.zero == 0):
-            logits = architecture.logits(self.engine, inputs, positions)
-        return token_losses(logits, labels), labels, channels
+            logits = models.logits(self.engine, batch, self.device)
+        return token_losses(logits, labels), labels, channels, groups
+
+    def _enter(self, phase: Phase) -> None:
+        """Turn the model to a phase's base of RoPE, where it is another than so far."""
+        base = phase.rope_theta or self.spec.model.rope_theta
+        if base != self.rope_base:
+            models.set_rope_base(self.engine.module, base)
+            self.rope_base = base
 
     def step(self) -> None:
         """One optimizer step at the cursor, which must lie in the plan."""
         began = time.perf_counter()
         phase, rows = self.plan.phases[self.cursor.phase], self.phases[self.cursor.phase]
+        self._enter(phase)
         supervised = rows.target_count(self.cursor.row, phase.rows_per_step)
         place, width = self.cursor.planned(self.plan), self.spec.model.hidden
         rate = learning_rate(place, self.plan.steps, self.settings.learning_rate, width)
         rate *= spikes.rate(self.settings.spikes, self.plan, self.cursor)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
-        total = ChannelLoss(self.plan.channels, self.device)
-        micro = self.settings.batch.micro
+        total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by)
+        micro = self.settings.micro(phase.sequence)
         starts = range(self.cursor.row + self.rank * micro, self.cursor.row + phase.rows_per_step, micro * self.world)
         norm = None
         for number, first in enumerate(starts, 1):
-            losses, labels, channels = self.losses(rows.batch(first, micro))
-            total.add(losses, labels, channels)
+            found = self.losses(rows.batch(first, micro))
+            total.add(*found)
             if number == len(starts):
                 mean, tokens, by_channel = total.reduce()
                 if tokens != supervised:
@@ -179,7 +191,7 @@ class Trainer:
                 if self.watch and (why := self.watch.of_loss(mean, place)):
                     self._stop(SpikeError, why, loss=mean, channels=by_channel)
             self.engine.set_gradient_accumulation_boundary(number == len(starts))
-            self.engine.backward(losses.sum() * self.world / supervised, scale_wrt_gas=False)
+            self.engine.backward(found[0].sum() * self.world / supervised, scale_wrt_gas=False)
             norm = engine.step(self.engine, self.settings.clip)
         if norm is None or not math.isfinite(norm):
             self._stop(NonFiniteError, f"the norm of the gradient is {norm}")
@@ -201,6 +213,7 @@ class Trainer:
                 grad_norm=norm,
                 tokens=tokens,
                 channels=by_channel,
+                **({"by": total.grouped} if total.grouped else {}),
                 tokens_per_second=tokens / seconds,
                 seconds=seconds,
             )
@@ -221,9 +234,13 @@ class Trainer:
     def evaluate(self) -> None:
         """Held-out loss per channel, into the log."""
         began = time.perf_counter()
-        losses = self.held_out.losses(self.engine, self.losses, ChannelLoss(self.plan.channels, self.device))
+        self._enter(self.plan.phases[self.cursor.phase])
+        total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by)
+        losses = self.held_out.losses(self.engine, self.losses, total)
+        by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
         if self.log:
-            self.log.write("held_out", self.cursor.step, losses=losses, seconds=time.perf_counter() - began)
+            more = {"by": by} if by else {}
+            self.log.write("held_out", self.cursor.step, losses=losses, **more, seconds=time.perf_counter() - began)
 
     def save(self) -> None:
         """Commit a checkpoint; the log up to it is committed before."""
@@ -243,13 +260,14 @@ class Trainer:
         ended = threading.Event()
 
         def open_ahead() -> None:
-            place, micro = self.cursor.seek(self.plan), self.settings.batch.micro
+            place = self.cursor.seek(self.plan)
             with suppress(StoreError, PlanError):
                 while place:
                     while place.step > self.cursor.step + AHEAD:
                         if ended.wait(0.1):
                             return
-                    end = place.row + self.plan.phases[place.phase].rows_per_step
+                    phase = self.plan.phases[place.phase]
+                    end, micro = place.row + phase.rows_per_step, self.settings.micro(phase.sequence)
                     for first in range(place.row + self.rank * micro, end, micro * self.world):
                         self.phases[place.phase].open(first, micro)
                     place = place.after(self.plan).seek(self.plan)
@@ -269,7 +287,7 @@ class Trainer:
     def _train(self) -> bool:
         step, last = self.cursor.step, self.cursor.seek(self.plan) is None
         evaluations = [0, step] if last or due(step, self.settings.evaluate.every) else [0]
-        if step in evaluations and not _from_rank_zero(log.evaluated(self.store, self.run, step)):
+        if step in evaluations and not from_rank_zero(log.evaluated(self.store, self.run, step)):
             self.evaluate()
         if self.request:
             self.request.saves = True
@@ -344,12 +362,12 @@ def run_to_end(spec: Spec, store: Store, plan: Plan, run: str, resume: bool) -> 
             trainer.begin(resume)
             done = trainer.train()
         except DivergedError:
-            if not _from_rank_zero(_rolls_back(spec, store, run)):
+            if not from_rank_zero(_rolls_back(spec, store, run)):
                 raise
         trainer.engine.destroy()
         if done is not None:
             return trainer, done
-        resume = bool(_from_rank_zero(checkpoint.steps(store, run)))
+        resume = bool(from_rank_zero(checkpoint.steps(store, run)))
 
 
 def _rolls_back(spec: Spec, store: Store, run: str) -> bool:
@@ -358,52 +376,7 @@ def _rolls_back(spec: Spec, store: Store, run: str) -> bool:
     return bool(watched and watched.action == "rollback" and len(log.diverged(store, run)) <= watched.at_most)
 
 
-def on_gpu() -> bool:
-    """Whether the process group was made for GPUs; that a machine has some is not enough."""
-    return dist.get_backend() == "nccl"
-
-
-def join(device: str, rendezvous: str | None = None) -> None:
-    """Make a process group where none runs, on GPUs where `device` allows and there are some: of the processes that
-    meet at `rendezvous` (torch's init_method; RANK and WORLD_SIZE say which this is), or of this one alone. Take this
-    process's share of the cores."""
-    if not dist.is_initialized():
-        for key, value in {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}.items():
-            os.environ.setdefault(key, value)
-        backend = "nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
-        if rendezvous:
-            rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-            dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=world)
-        else:
-            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    if on_gpu():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
-    resolve_kernels()
-
-
-def resolve_kernels() -> None:
-    """Have MKL choose the kernels of its vector functions on one thread. It does so at a process's first call; where
-    several threads make that call at once, one of them can be given a kernel of low accuracy (errors of 1.5e-4 in a
-    cosine, PyTorch's issue 188792), and the first step of a resumed run then differs from the straight one's."""
-    for function in (torch.cos, torch.sin, torch.sqrt):
-        function(torch.ones(1))
-
-
 def versions() -> dict[str, str]:
     """Every installed distribution's version, and Python's."""
     found = {d.metadata["Name"]: d.version for d in distributions()}
     return {"python": platform.python_version(), **dict(sorted(found.items()))}
-
-
-def _from_all_ranks(value: Any) -> list[Any]:
-    """The value of every rank, on every rank."""
-    values = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def _from_rank_zero(value: Any) -> Any:
-    """Rank 0's value on every rank."""
-    return _from_all_ranks(value)[0]

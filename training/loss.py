@@ -3,19 +3,24 @@
 N is known from the plan before the forward pass, so a micro-batch contributes its sum alone, and accumulation, ranks
 and ZeRO stages do not move the result (the mean per micro-batch is off by 5 % where documents are short). Channel loss
 uses the same sums: loss_k = S_k / N_k over the targets in channel k, and sum(S) / sum(N) is the reported loss. It is
-not finite when any token's loss on any rank is not.
+not finite when any token's loss on any rank is not. Of a column of `training.loss_by` the same, by a target's document.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as functional
 
-from training.rows import IGNORED
+from training.objectives import IGNORED
+
+Losses = dict[str, tuple[float | None, int]]
+"""Name -> loss, None where it has no target; targets."""
+Targets = tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]
+"""Of a batch what `ChannelLoss.add` takes."""
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -27,22 +32,40 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 class ChannelLoss:
-    """Sums of token losses and counts of supervised tokens per channel (float64 [K, 2]), this rank's until `reduce`."""
+    """Sums of token losses and counts of targets per channel, and per value of each column of `training.loss_by`
+    (float64 [K, 2], end to end), this rank's until `reduce`."""
 
-    def __init__(self, channels: tuple[str, ...], device: torch.device) -> None:
-        self.channels = channels
-        self.sums = torch.zeros(len(channels), 2, dtype=torch.float64, device=device)
+    def __init__(
+        self, channels: Sequence[str], device: torch.device, loss_by: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self.columns = {"": channels, **(loss_by or {})}
+        self.grouped: dict[str, Losses] = {}
+        """Column of `training.loss_by` -> the losses of its values, once they are reduced."""
+        self.sums = torch.zeros(sum(map(len, self.columns.values())), 2, dtype=torch.float64, device=device)
 
-    def add(self, losses: torch.Tensor, labels: torch.Tensor, channels: torch.Tensor) -> None:
-        """losses float32 [m, T], labels int64 [m, T], channel of each row int64 [m]."""
-        rows = torch.stack([losses.detach().double().sum(1), (labels != IGNORED).sum(1).double()], dim=1)
-        self.sums.index_add_(0, channels, rows)
+    def add(
+        self,
+        losses: torch.Tensor,
+        labels: torch.Tensor,
+        channels: torch.Tensor,
+        groups: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """losses float32 [m, L], labels int64 [m, L], channel of each row int64 [m], and of each target its number
+        among the values of each column int64 [m, L]."""
+        each = torch.stack([losses.detach().double(), (labels != IGNORED).double()], dim=2)
+        self.sums.index_add_(0, channels, each.sum(1))
+        first = len(self.columns[""])
+        for column, numbers in (groups or {}).items():
+            self.sums.index_add_(0, first + numbers.flatten(), each.flatten(0, 1))
+            first += len(self.columns[column])
 
-    def reduce(self) -> tuple[float, int, dict[str, Any]]:
-        """Sum over ranks, in one all-reduce -> loss, tokens, {channel: (loss, None where it has no token; tokens)}."""
+    def reduce(self) -> tuple[float, int, Losses]:
+        """Sum over ranks, in one all-reduce -> loss, tokens, losses of the channels."""
         dist.all_reduce(self.sums)
-        total, tokens = self.sums.sum(0).tolist()
-        channels = {
-            name: (s / n if n else None, int(n)) for name, (s, n) in zip(self.channels, self.sums.tolist(), strict=True)
-        }
+        sums, found = iter(self.sums.tolist()), {}
+        for column, names in self.columns.items():
+            found[column] = {name: (s / n if n else None, int(n)) for name, (s, n) in zip(names, sums, strict=False)}
+        channels = found.pop("")
+        self.grouped = found
+        total, tokens = self.sums[: len(channels)].sum(0).tolist()
         return total / tokens if tokens else math.nan, int(tokens), channels

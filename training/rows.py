@@ -1,8 +1,9 @@
 """Reading a run plan (docs/run_plan.md): which rows a step reads, and the rows themselves, memory-mapped.
 
-Guarantees: the same plan, cursor and world size give the same batches; every row has T+1 tokens; the supervised tokens
-counted from the segments equal the plan's, or reading stops. Rows come from the token shards, or from rows materialised
-in order where the plan says so; both give the same batches. On an object store a file is read whole when first needed.
+Guarantees: the same plan, cursor and world size give the same batches; a row that is short is filled with what is no
+target and is seen by none; the targets that the objective makes of a row are as many as the plan says, or reading
+stops. Rows come from the token shards, or from rows written out in order where the plan says so; both give the same
+batches. On an object store a file is read whole when first needed.
 """
 
 from __future__ import annotations
@@ -10,17 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
+from data_specs.objectives import Causal, FillInTheMiddle, Objective
 from data_specs.training import Training
 from tasks.planning.files import read_json, read_plan, read_rows, read_tokens
+from tasks.planning.middle import turn
+from tasks.planning.objectives import MIDDLE, Noise, RowShape, numbers, row_shape
 from tasks.storage.store import Store
+from training.objectives import IGNORED, Batch, Packed, batch
 
-IGNORED = -100
-"""Label of an unsupervised target."""
+__all__ = ["IGNORED", "Batch", "Cursor", "Phase", "Plan", "PlanError", "Rows"]
 AGAIN = "remove this folder, and the next run plans again"
 """What to do about a damaged plan."""
 
@@ -38,6 +44,15 @@ class Phase:
     first_step: int
     steps: int
     rows_per_step: int
+    rows_per_file: int
+    sequence: int
+    objective: Objective
+    rope_theta: float | None = None
+    """Base of RoPE, where it is not the model's."""
+
+    @property
+    def row(self) -> RowShape:
+        return row_shape(self.objective, self.sequence)
 
 
 @dataclass(frozen=True)
@@ -47,8 +62,15 @@ class Plan:
 
     path: str
     digest: str
+    seed: int
     sequence: int
+    objective: Objective
+    """What held-out rows are evaluated by."""
     vocabulary: int
+    """Entries of the model's, of which `special` are the last."""
+    special: tuple[str, ...]
+    loss_by: Mapping[str, tuple[str, ...]]
+    """Column -> its values, by whose numbers segments name them."""
     channels: tuple[str, ...]
     files: tuple[str, ...]
     checksums: tuple[str, ...]
@@ -70,12 +92,17 @@ class Plan:
             raise PlanError(f"{path}: no run plan here (plan.json is missing); run the spec up to its plan") from error
         if written:
             _whole(path, raw["takedowns"])
-        phases = tuple(Phase(**{key: phase[key] for key in Phase.__dataclass_fields__}) for phase in raw["phases"])
+        base = {"sequence": raw["sequence"], "rows_per_file": raw["rows_per_file"], "objective": {"kind": "causal"}}
+        phases = tuple(_phase(base | phase) for phase in raw["phases"])  # an earlier version wrote less of them
         plan = cls(
             path=path,
             digest=raw["digest"],
+            seed=raw["seed"],
             sequence=raw["sequence"],
+            objective=_OBJECTIVE.validate_python(raw.get("objective", base["objective"])),
             vocabulary=raw["vocabulary"],
+            special=tuple(raw.get("special", ())),
+            loss_by={name: tuple(values) for name, values in raw.get("loss_by", {}).items()},
             channels=tuple(raw["channels"]),
             files=tuple(raw["files"]),
             checksums=tuple(raw.get("checksums", ())),
@@ -96,6 +123,11 @@ class Plan:
             raise PlanError(f"{path}/plan.json: its phases have {first} steps, not {plan.steps}")
         return plan
 
+    def longest(self, phase: int | None = None) -> int:
+        """Positions of the longest rows, of a phase and those before it or of all."""
+        last = len(self.phases) if phase is None else phase + 1
+        return max(self.sequence, *(each.sequence for each in self.phases[:last]))
+
     def whole(self) -> None:
         """Raises PlanError where documents that it reads were taken down."""
         _whole(self.path, self.takedowns)
@@ -105,13 +137,22 @@ class Plan:
         self.whole()
         if self.sequence != training.sequence:
             raise PlanError(f"{self.path}: T is {self.sequence}, but training.sequence is {training.sequence}")
-        unit = training.batch.micro * training.workers
         for phase in self.phases:
+            unit = training.micro(phase.sequence) * training.workers
             if phase.rows_per_step % unit:
                 raise PlanError(
                     f"{self.path}: phase {phase.name} has {phase.rows_per_step} rows a step, not a multiple of "
                     f"micro x workers = {unit}; change training.batch.micro or training.workers"
                 )
+
+
+_OBJECTIVE: TypeAdapter[Objective] = TypeAdapter(Objective)
+
+
+def _phase(raw: Mapping[str, Any]) -> Phase:
+    """A phase as plan.json has it."""
+    known = {key: raw[key] for key in Phase.__dataclass_fields__ if key in raw}
+    return Phase(**known | {"objective": _OBJECTIVE.validate_python(raw["objective"])})
 
 
 def _whole(path: str, takedowns: Sequence[int]) -> None:
@@ -160,44 +201,34 @@ class Cursor:
         return Cursor(self.step + 1, self.phase, self.row + plan.phases[self.phase].rows_per_step, self.skipped)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """m rows, ready for the model: `inputs`, `positions`, `labels` (int64 [m, T]); `channels` (int64 [m])."""
-
-    inputs: np.ndarray
-    positions: np.ndarray
-    labels: np.ndarray
-    channels: np.ndarray
-
-
-def pack(tokens: np.ndarray, lengths: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens of rows end to end, cut into segments of `lengths` -> inputs, positions, labels (int64 [rows, T]).
-
-    Positions restart at each segment. A segment's first token is no target: what stands before it is another document.
-    """
-    starts = np.cumsum(lengths) - lengths
-    positions = (np.arange(len(tokens)) - np.repeat(starts, lengths)).reshape(rows, -1)
-    tokens = tokens.astype(np.int64).reshape(rows, -1)
-    labels = np.where(positions[:, 1:] == 0, IGNORED, tokens[:, 1:])
-    return tokens[:, :-1], positions[:, :-1], labels
-
-
 class Rows:
     """The rows of one phase (its number), or the held-out rows (None). Files are opened when first read."""
 
     def __init__(self, store: Store, plan: Plan, phase: int | None) -> None:
         self.store, self.plan, self.phase = store, plan, phase
-        self.rows = plan.held_out if phase is None else plan.phases[phase].rows
+        if phase is None:
+            self.rows, self.per_file, self.sequence, self.objective = plan.held_out, 0, plan.sequence, plan.objective
+        else:
+            of = plan.phases[phase]
+            self.rows, self.per_file, self.sequence, self.objective = (
+                of.rows,
+                of.rows_per_file,
+                of.sequence,
+                of.objective,
+            )
         self.written = plan.written and phase is not None
+        self.noise = Noise(plan.seed, phase)
+        middle = self.objective.fill_in_the_middle if isinstance(self.objective, Causal) else None
+        self._middle = middle or FillInTheMiddle()  # where none is, no segment is turned round
         self._table = lru_cache(maxsize=4)(self._open)
-        self._values = lru_cache(maxsize=None)(self._document_tokens)
+        self._tokens = lru_cache(maxsize=None)(self._document_tokens)
 
     def __len__(self) -> int:
         return self.rows
 
     def columns(self, first: int, count: int) -> pa.Table:
         """Rows first .. first+count of the plan's columns, zero-copy. Raises PlanError where they are missing."""
-        size = self.rows if self.phase is None else self.plan.rows_per_file
+        size = self.per_file or self.rows
         parts = []
         for number in range(first // size, -(-(first + count) // size)):
             start = max(first - number * size, 0)
@@ -212,47 +243,75 @@ class Rows:
         return int(pc.sum(self.columns(first, count)["supervised"]).as_py())
 
     def batch(self, first: int, count: int) -> Batch:
-        """Rows first .. first+count. Raises PlanError when their supervised tokens are not those of the plan."""
-        table = self.columns(first, count)
-        lengths, segments = pc.list_flatten(table["length"]).to_numpy(), pc.list_value_length(table["length"])
-        tokens = pc.list_flatten(table["tokens"]).to_numpy() if self.written else self._gather(table, lengths)
-        if self.phase is None:
-            tokens, lengths = _fill(tokens, lengths, segments.to_numpy(), self.plan.sequence + 1)
-        if len(tokens) != count * (self.plan.sequence + 1):
-            raise PlanError(f"{self.plan.path}: rows {first} to {first + count} do not have T+1 tokens; {AGAIN}")
-        inputs, positions, labels = pack(tokens, lengths, count)
-        found, stated = (labels != IGNORED).sum(axis=1), table["supervised"].to_numpy()
-        if not np.array_equal(found, stated):
-            row = int(np.flatnonzero(found != stated)[0])
+        """Rows first .. first+count. Raises PlanError when their targets are not as many as the plan says."""
+        packed = self._packed(self.columns(first, count), first)
+        vocabulary, special = self.plan.vocabulary, numbers(self.plan.special, self.plan.vocabulary)
+        made = batch(self.objective, packed, self.noise, special, vocabulary - len(special))
+        found = (made.labels != IGNORED).sum(axis=1)
+        if not np.array_equal(found, packed.targets):
+            row = int(np.flatnonzero(found != packed.targets)[0])
             raise PlanError(
                 f"{self.plan.path}: row {first + row} of phase {self.phase} supervises {found[row]} tokens, the plan "
-                f"says {stated[row]}; {AGAIN}"
+                f"says {packed.targets[row]}; {AGAIN}"
             )
-        return Batch(inputs, positions, labels, table["channel"].to_numpy().astype(np.int64))
+        return made
+
+    def _packed(self, table: pa.Table, first: int) -> Packed:
+        """Rows as the plan has them. Raises PlanError where one has more tokens than a row has, or, but for the last
+        rows of what is held out, fewer."""
+        lengths = pc.list_flatten(table["length"]).to_numpy()
+        segments = pc.list_value_length(table["length"]).to_numpy()
+        tokens = pc.list_flatten(table["tokens"]).to_numpy() if self.written else self._gather(table, lengths)
+        width = row_shape(self.objective, self.sequence).width
+        held = np.diff(np.cumsum(lengths, dtype=np.int64)[np.cumsum(segments) - 1], prepend=0)
+        if len(tokens) != held.sum() or held.max(initial=0) > width:
+            raise PlanError(
+                f"{self.plan.path}: rows {first} to {first + len(table)} do not have {width} tokens; {AGAIN}"
+            )
+        channels = table["channel"].to_numpy().astype(np.int64)
+        groups = {
+            name: pc.list_flatten(table[name]).to_numpy() for name in self.plan.loss_by if name in table.column_names
+        }
+        return Packed(first, width, tokens, lengths, segments, table["supervised"].to_numpy(), channels, groups)
 
     def open(self, first: int, count: int) -> None:
         """Open, and so verify, the files that rows first .. first+count are read from."""
         table = self.columns(first, count)
         if not self.written:
             for file in set(pc.list_flatten(table["file"]).to_pylist()):
-                self._values(file)
+                self._tokens(file)
 
     def _gather(self, table: pa.Table, lengths: np.ndarray) -> np.ndarray:
-        files = pc.list_flatten(table["file"]).to_pylist()
-        offsets = pc.list_flatten(table["offset"]).to_pylist()
-        return np.concatenate(
-            [self._values(f)[o : o + n] for f, o, n in zip(files, offsets, lengths.tolist(), strict=True)]
-        )
+        """The tokens of the segments, end to end; of a document that is turned round, those of the turned one."""
+        places = [pc.list_flatten(table[name]).to_pylist() for name in ("file", "offset")]
+        if "turned" not in table.column_names:
+            found = zip(*places, lengths.tolist(), strict=True)
+            return np.concatenate([self._tokens(file).values.to_numpy()[at : at + n] for file, at, n in found])
+        parts = []
+        places += [pc.list_flatten(table[name]).to_pylist() for name in ("start", "turned")]
+        for file, at, start, use, n in zip(*places, lengths.tolist(), strict=True):
+            text = self._turned(file, at, use) if use else self._tokens(file).values.to_numpy()[at:]
+            parts.append(text[start : start + n].astype(np.int64))
+        return np.concatenate(parts)
+
+    def _turned(self, file: int, offset: int, use: int) -> np.ndarray:
+        """The document that begins at an offset of a token file, turned round as at one use of it."""
+        column, settings = self._tokens(file), self._middle
+        ends = column.offsets.to_numpy()
+        end = ends[np.searchsorted(ends, offset, "right")]
+        special = tuple(numbers(self.plan.special, self.plan.vocabulary)[name] for name in MIDDLE)
+        key = repr((self.plan.files[file], offset, use))
+        return turn(column.values.to_numpy()[offset:end].astype(np.int64), settings, special, self.plan.seed, key)
 
     def _open(self, number: int) -> pa.Table:
         kind = "tokens" if self.written else "rows"
         name = "held_out.arrow" if self.phase is None else f"{kind}-{self.phase}-{number:05d}.arrow"
         return read_rows(self.store, f"{self.plan.path}/{name}", self.plan.content.get(name))
 
-    def _document_tokens(self, file: int) -> np.ndarray:
-        """Flattened tokens of a token file (uint16 or uint32)."""
+    def _document_tokens(self, file: int) -> pa.ListArray:
+        """The documents of a token file: lists of uint16 or uint32."""
         checksum = self.plan.checksums[file] if self.plan.checksums else ""
-        return read_tokens(self.store, self.plan.files[file], checksum).values.to_numpy()
+        return read_tokens(self.store, self.plan.files[file], checksum)
 
 
 def _written(store: Store, path: str, written: bool) -> dict[str, str]:
@@ -261,12 +320,3 @@ def _written(store: Store, path: str, written: bool) -> dict[str, str]:
         return read_json(store, f"{path}/tokens.json").get("content", {}) if written else {}
     except FileNotFoundError as error:
         raise PlanError(f"{path}: its rows were not written out (tokens.json is missing); {AGAIN}") from error
-
-
-def _fill(tokens: np.ndarray, lengths: np.ndarray, segments: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fill short rows up to `width` tokens with segments of one token, which are no targets."""
-    ends = np.cumsum(segments)
-    filled = np.diff(np.cumsum(lengths)[ends - 1], prepend=0)
-    missing = width - filled
-    tokens = np.insert(tokens, np.repeat(np.cumsum(filled), missing), 0)
-    return tokens, np.insert(lengths, np.repeat(ends, missing), 1)

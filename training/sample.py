@@ -12,7 +12,8 @@ from data_specs.spec import Spec
 from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import Store
 from tasks.tokenization.tokenizer import load
-from training import frozen
+from training import frozen, models
+from training.checkpoint import CheckpointError
 from training.rows import Plan
 
 
@@ -34,7 +35,10 @@ def sample(
     """Continuations of a prompt by the checkpoint of a step, without the prompt; the same seed gives the same texts. An
     empty prompt begins a document. Raises CheckpointError, DamagedError where the tokenizer is not what was pinned."""
     loaded = load(fetched(store, tokenizer["path"], tokenizer["sha256"]).read_bytes(), tokenizer["path"])
-    model: Any = frozen.model(store, spec, plan.vocabulary, plan.sequence, run, step)
+    if spec.model.architecture != "llama":
+        raise CheckpointError(f"runs/{run} trains a {spec.model.architecture}, which does not go on with a text")
+    model: Any = models.plain(spec.model)(frozen.config(store, spec, plan, run, step)).eval()
+    model.load_state_dict(frozen.model(store, spec, plan, run, step).state_dict())
     begun = loaded.encoder.encode(prompt, add_special_tokens=False).ids or [loaded.end]
     torch.manual_seed(how.seed)
     logging.set_verbosity_error()  # a text longer than the rows that were trained on is what was asked for

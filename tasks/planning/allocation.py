@@ -60,7 +60,7 @@ class Demand:
     def needs(self, name: str, first: int = 0) -> list[tuple[int, int]]:
         """(phase, tokens that the channel's rows are cut from) for each phase, from `first` on, that has such rows."""
         rows = [(number, phase.rows.get(name, 0)) for number, phase in enumerate(self.phases)]
-        return [(number, count * self.spec.training.sequence + 1) for number, count in rows[first:] if count]
+        return [(number, self.phases[number].row.tokens(count)) for number, count in rows[first:] if count]
 
     def advice(self, lacking: Mapping[str, tuple[int, Usage]]) -> str:
         """What is lacking, and what would help. `lacking`: channel -> the first phase for which it has too few tokens,
@@ -133,8 +133,7 @@ class Demand:
         usages, changes = self.unused(), []
         for number, phase in enumerate(self.phases):
             masks = {name: self.passing(name, number) for name in phase.rows}
-            sequence = self.spec.training.sequence
-            fits = {name: max(usages[name].available(mask) - 1, 0) // sequence for name, mask in masks.items()}
+            fits = {name: phase.row.rows(usages[name].available(mask)) for name, mask in masks.items()}
             weights = lowered(phase.written, fits, sum(phase.rows.values()), list(self.spec.channels))
             if weights is None:
                 return None
@@ -142,13 +141,13 @@ class Demand:
             rows = largest_remainder(shares(weights, self.spec.channels), sum(phase.rows.values()))
             for name, count in rows.items():
                 if count:
-                    usages[name].skip(masks[name], count * sequence + 1)
+                    usages[name].skip(masks[name], phase.row.tokens(count))
         return changes
 
     def _budget(self) -> int | None:
         """The most steps, to 1 %, for which every channel has enough; None where there are none."""
         sizes = {name: int(found.length.sum(dtype=np.int64)) for name, found in self.train.items()}
-        found, low, high = None, 0, sum(phase.steps for phase in self.phases)
+        found, low, high = None, 0, self.spec.base_steps
         while high - low > max(1, low // 100):
             steps = (low + high) // 2
             training = self.spec.training.model_copy(update={"steps": steps})

@@ -23,6 +23,8 @@ class PlanInputs:
     pipeline: Corpus
     wheres: dict[str, str]
     """Column `where_<number>` -> the condition of that phase, percentiles bound; of the phases that have one."""
+    loss_by: tuple[str, ...] = ()
+    """Columns of `training.loss_by`."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the token files whose tables were taken, by path."""
 
@@ -30,7 +32,7 @@ class PlanInputs:
     def names(self) -> tuple[str, ...]:
         """Columns that are read."""
         asked = sorted(frozenset[str]().union(*(parse(text).columns for text in self.wheres.values())))
-        return tuple(dict.fromkeys(("id", "channel", "held_out", "tokens", *asked)))
+        return tuple(dict.fromkeys(("id", "channel", "held_out", "tokens", *asked, *self.loss_by)))
 
     def digests(self) -> Iterator[tuple[str, str]]:
         """(token file, digest of the values read), per shard, from manifests."""
@@ -48,6 +50,8 @@ class PlanInputs:
             self.checksums[tokens] = token_checksum(table["tokens"])
             length = pc.list_value_length(table["tokens"]).cast(pa.int32())
             result = table.select(["id", "channel", "held_out"]).append_column("length", length)
+            for name in self.loss_by:
+                result = result.append_column(f"by_{name}", table[name])
             if self.wheres:
                 try:
                     judged = evaluate(self.wheres, table)

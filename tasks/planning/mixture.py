@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_specs.spec import Spec
+from data_specs.training import PhaseShape
 from tasks.arrays.hashing import seeded_hash
+from tasks.planning.objectives import RowShape, row_shape
 
 
 class MixtureError(ValueError):
@@ -36,24 +38,28 @@ class PhaseRows:
     """The weights as the spec has them; empty where the spec leaves them to the channels' sizes."""
     rows: dict[str, int]
     """Rows per channel; within one of the exact share (largest remainder)."""
+    shape: PhaseShape
+
+    @property
+    def row(self) -> RowShape:
+        return row_shape(self.shape.objective, self.shape.sequence)
 
 
 def schedule(spec: Spec, sizes: Mapping[str, int]) -> tuple[PhaseRows, ...]:
     """The phases of a run. `sizes`: tokens per channel, the weights where the spec has no phases.
 
     Raises MixtureError when no channel has weight or, of fewer steps than the spec has, a phase would have none."""
-    plain = [(phase.until, phase.where, phase.weights) for phase in spec.mixture.phases] or [(1.0, None, {})]
+    plain = [(phase.where, phase.weights) for phase in spec.mixture.phases] or [(None, {})]
     phases, first = [], 0
-    for number, (until, where, written) in enumerate(plain):
-        end = round(until * spec.steps)
-        if end <= first:
+    for number, ((where, written), shape) in enumerate(zip(plain, spec.shapes, strict=True)):
+        if shape.steps < 1:
             raise MixtureError(f"mixture: phase {number + 1} has none of the {spec.steps:,} steps")
         weights = shares(written or sizes, spec.channels)
         if not weights:
             raise MixtureError(f"mixture: no channel has any weight in phase {number + 1}, or no document was kept")
-        rows = largest_remainder(weights, (end - first) * spec.training.rows)
-        phases.append(PhaseRows(first, end - first, where, weights, dict(written), rows))
-        first = end
+        rows = largest_remainder(weights, shape.steps * shape.rows)
+        phases.append(PhaseRows(first, shape.steps, where, weights, dict(written), rows, shape))
+        first += shape.steps
     return tuple(phases)
 
 
@@ -97,11 +103,13 @@ def interleave(rows: np.ndarray, steps: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Stream:
-    """Parts of documents, end to end: index into the channel's documents (int64), first token, tokens (int64)."""
+    """Parts of documents, end to end: index into the channel's documents (int64), first token, tokens (int64), and
+    which use of the document it is (int64, from 1)."""
 
     document: np.ndarray
     start: np.ndarray
     length: np.ndarray
+    use: np.ndarray
 
 
 class Usage:
@@ -144,6 +152,7 @@ class Usage:
         going_on = [(index, start) for index, start in self.partly_read if mask[index]]
         self.partly_read = [(index, start) for index, start in self.partly_read if not mask[index]]
         chosen = [np.array([index for index, _ in going_on], np.int64)]
+        uses = [self.counts[chosen[0]].astype(np.int64)]
         starts = np.array([start for _, start in going_on], np.int64)
         filled = int((self.lengths[chosen[0]] - starts).sum())
         while filled < tokens:
@@ -155,8 +164,10 @@ class Usage:
             self.counts[least] += 1
             filled = int(ends[len(least) - 1])
             chosen.append(least)
-        document = np.concatenate(chosen)
-        return self._first(tokens, document, np.append(starts, np.zeros(len(document) - len(starts), np.int64)))
+            uses.append(np.full(len(least), epoch + 1, np.int64))
+        document, use = np.concatenate(chosen), np.concatenate(uses)
+        starts = np.append(starts, np.zeros(len(document) - len(starts), np.int64))
+        return self._first(tokens, document, starts, use)
 
     def skip(self, mask: np.ndarray, tokens: int) -> None:
         """Use the next `tokens` tokens as `read` does, without saying which; whole epochs cost nothing.
@@ -178,7 +189,7 @@ class Usage:
         """Tokens still to be read of the documents that are partly read."""
         return sum(int(self.lengths[index]) - start for index, start in self.partly_read if mask[index])
 
-    def _first(self, tokens: int, document: np.ndarray, start: np.ndarray) -> Stream:
+    def _first(self, tokens: int, document: np.ndarray, start: np.ndarray, use: np.ndarray) -> Stream:
         """The first `tokens` tokens of documents, each from its `start`; notes those that this does not read to their
         end."""
         length = self.lengths[document] - start
@@ -189,4 +200,4 @@ class Usage:
             length[count - 1] -= unread
             self.partly_read.append((int(document[count - 1]), int(start[count - 1] + length[count - 1]) - 1))
         self.partly_read += zip(document[count:].tolist(), start[count:].tolist(), strict=True)
-        return Stream(document[:count], start[:count], length[:count])
+        return Stream(document[:count], start[:count], length[:count], use[:count])

@@ -7,7 +7,7 @@ step has each channel's share, and the seed says which rows these are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 from tasks.arrays.groups import numbers_within
 from tasks.arrays.hashing import seeded_hash
 from tasks.planning.mixture import PhaseRows, Stream, interleave
+from tasks.planning.objectives import RowShape
 
 ROWS = pa.schema(
     [
@@ -40,6 +41,11 @@ class Documents:
     hash: np.ndarray
     where: dict[int, np.ndarray]
     """Phase -> which documents pass its `where`; bool [n]."""
+    groups: dict[str, np.ndarray] = field(default_factory=dict)
+    """Column of `training.loss_by` -> which of its values each document has; int16 [n]."""
+    turned: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    """Which documents are turned round (tasks/planning/middle.py); bool [n]. Their tokens are counted as they are then,
+    with three more; empty where none is."""
 
     def passing(self, number: int, phase: PhaseRows) -> np.ndarray:
         return np.ones(len(self.length), bool) if phase.where is None else self.where[number]
@@ -47,23 +53,23 @@ class Documents:
 
 @dataclass(frozen=True)
 class Segments:
-    """Rows cut from streams: `count` segments each (int64 [rows]); then, end to end, int32, int64 and int32 arrays."""
+    """Rows cut from streams: `count` segments each (int64 [rows]); then, by column of the row file (SEGMENT, and those
+    of `training.loss_by` and of documents that are turned round), end to end, an array each."""
 
     count: np.ndarray
-    file: np.ndarray
-    offset: np.ndarray
-    length: np.ndarray
+    columns: dict[str, np.ndarray]
 
 
-def cut_into_rows(stream: Stream, documents: Documents, rows: np.ndarray, sequence: int) -> Segments:
-    """Rows (int64, by number) of a stream: row i is its tokens i*T to i*T+T, as far as there are any.
+def cut_into_rows(stream: Stream, documents: Documents, rows: np.ndarray, shape: RowShape) -> Segments:
+    """Rows (int64, by number) of a stream: row i is its tokens i*T to i*T+T, as far as there are any; where rows do not
+    overlap, to i*T+T-1.
 
     Beside the steps: T = 4, rows 0 and 1 of documents of 3, 5 and 2 tokens, a a a b b b b b c c. Row 0 is a a a b b,
     row 1 is b b b b c; the fifth token is in both."""
     ends = np.cumsum(stream.length)  # 3 8 10
     begins = ends - stream.length  # 0 3 8
-    row_begins = rows * sequence  # 0 4
-    row_ends = np.minimum(row_begins + sequence + 1, ends[-1])  # 5 9
+    row_begins = rows * shape.stride  # 0 4
+    row_ends = np.minimum(row_begins + shape.width, ends[-1])  # 5 9
     first = np.searchsorted(ends, row_begins, "right")  # 0 1: the document that a row begins in
     last = np.searchsorted(ends, row_ends - 1, "right")  # 1 2: and that of its last token
     count = last - first + 1  # 2 2
@@ -72,8 +78,19 @@ def cut_into_rows(stream: Stream, documents: Documents, rows: np.ndarray, sequen
     begin = np.maximum(begins[part], row_begins[row])  # 0 3 4 8
     end = np.minimum(ends[part], row_ends[row])  # 3 5 8 9
     document = stream.document[part]
-    offset = documents.offset[document] + stream.start[part] + begin - begins[part]
-    return Segments(count, documents.file[document], offset, (end - begin).astype(np.int32))
+    start = stream.start[part] + begin - begins[part]
+    columns = {
+        "file": documents.file[document],
+        "offset": documents.offset[document] + start,
+        "length": (end - begin).astype(np.int32),
+        **{name: values[document] for name, values in documents.groups.items()},
+    }
+    if len(documents.turned):
+        turned = documents.turned[document]
+        columns["offset"] = np.where(turned, documents.offset[document], columns["offset"])
+        columns["start"] = np.where(turned, start, 0).astype(np.int32)
+        columns["turned"] = np.where(turned, stream.use[part], 0).astype(np.int32)
+    return Segments(count, columns)
 
 
 def interleave_rows(channels: np.ndarray, parts: list[Segments]) -> Segments:
@@ -85,21 +102,20 @@ def interleave_rows(channels: np.ndarray, parts: list[Segments]) -> Segments:
         count[channels == number] = part.count  # 2 3 1
     begins = np.cumsum(count) - count  # 0 2 5: the first segment of each row
     total = int(count.sum())
-    result = Segments(count, np.empty(total, np.int32), np.empty(total, np.int64), np.empty(total, np.int32))
+    columns = {name: np.empty(total, values.dtype) for name, values in parts[0].columns.items()}
     for number, part in enumerate(parts):
         into = np.repeat(begins[channels == number], part.count) + numbers_within(part.count)  # 0 1 5, then 2 3 4
-        result.file[into], result.offset[into], result.length[into] = part.file, part.offset, part.length
-    return result
+        for name, values in part.columns.items():
+            columns[name][into] = values
+    return Segments(count, columns)
 
 
-def row_table(channels: np.ndarray, rows: Segments) -> pa.Table:
-    """The columns of a row file."""
-    ends = np.cumsum(rows.count)
-    splits = pa.array(np.concatenate([[0], ends]).astype(np.int32))
-    tokens = np.diff(np.cumsum(rows.length, dtype=np.int64)[ends - 1], prepend=0)
-    lists = [pa.ListArray.from_arrays(splits, values) for values in (rows.file, rows.offset, rows.length)]
-    columns = [channels.astype(np.int16), *lists, (tokens - rows.count).astype(np.int32)]
-    return pa.table(dict(zip(ROWS.names, columns, strict=True)), ROWS)
+def row_table(channels: np.ndarray, rows: Segments, targets: np.ndarray) -> pa.Table:
+    """The columns of a row file; `targets` (int32 [rows]), how many each row has."""
+    splits = pa.array(np.concatenate([[0], np.cumsum(rows.count)]).astype(np.int32))
+    lists = {name: pa.ListArray.from_arrays(splits, values) for name, values in rows.columns.items()}
+    table = pa.table({"channel": channels.astype(np.int16), **lists, "supervised": targets})
+    return table.select([*ROWS.names, *(name for name in table.column_names if name not in ROWS.names)])
 
 
 def training_order(phase: PhaseRows, channels: list[str], number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from tasks.arrays.hashing import seeded_hash, words
 from tasks.engine.stage import digest
 from tasks.planning.allocation import allot
 from tasks.planning.files import content_digest
+from tasks.planning.middle import ADDED, turned_documents
 from tasks.planning.mixture import PhaseRows, Stream, Usage, schedule
+from tasks.planning.objectives import Noise, RowShape, row_shape, special_tokens, target_counts
 from tasks.planning.packing import ROWS, Documents, cut_into_rows, interleave_rows, row_table, training_order
 from tasks.storage.store import Store
 
@@ -33,7 +36,20 @@ FILE_TOKENS = 2**25
 """Tokens that the rows of one row file name: bounds the memory of writing one, and of writing its rows out."""
 INPUT = pa.schema([("id", pa.binary(16)), ("channel", pa.string()), ("length", pa.int32()), ("held_out", pa.bool_())])
 """One table per shard, all its documents in order: tokens with the end-of-text token, null where not tokenised. A bool
-column `where_<number>` per phase (from 0) that has a `where`; null counts as false."""
+column `where_<number>` per phase (from 0) that has a `where`; null counts as false. A column of text `by_<column>`
+for each of `training.loss_by`; null is a value of its own."""
+USAGE = pa.schema(
+    [
+        ("channel", pa.int16()),
+        ("file", pa.int32()),
+        ("offset", pa.int64()),
+        ("length", pa.int32()),
+        ("uses", pa.int32()),
+    ]
+)
+"""Columns of usage.arrow (docs/run_plan.md)."""
+NOTHING = "none"
+"""What a document without a value is counted under, of a column of `training.loss_by`."""
 
 
 def plan_key(spec: Spec, vocabulary: int, shards: Iterable[tuple[str, str]]) -> str:
@@ -44,7 +60,9 @@ def plan_key(spec: Spec, vocabulary: int, shards: Iterable[tuple[str, str]]) -> 
         state.update(f"{path}\0{found}\n".encode())
     mixture = spec.mixture.model_dump(mode="json", exclude={"shards", "tokens"})
     batch = [spec.training.sequence, spec.training.rows, spec.steps, spec.training.evaluate.tokens]
-    return digest([VERSION, spec.seed, vocabulary, list(spec.channels), mixture, batch, state.hexdigest()])
+    objective = spec.training.model_dump(mode="json", include={"objective", "loss_by"})  # without what is not asked for
+    asked = [objective] if objective else []
+    return digest([VERSION, spec.seed, vocabulary, list(spec.channels), mixture, batch, *asked, state.hexdigest()])
 
 
 def plan_folder(spec: Spec, key: str) -> str:
@@ -54,46 +72,84 @@ def plan_folder(spec: Spec, key: str) -> str:
 class _DocumentChunks:
     """Documents of one channel as they come in, shard by shard."""
 
-    def __init__(self, phases: Iterable[int]) -> None:
+    def __init__(self, phases: Iterable[int], groups: Iterable[str]) -> None:
         self.chunks: list[list[np.ndarray]] = [[np.empty(0, kind)] for kind in Documents.TYPES]
         self.where: dict[int, list[np.ndarray]] = {number: [np.empty(0, bool)] for number in phases}
+        self.groups: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int16)] for name in groups}
 
-    def add(self, columns: Sequence[np.ndarray], where: dict[int, np.ndarray], chosen: np.ndarray) -> None:
+    def add(
+        self,
+        columns: Sequence[np.ndarray],
+        where: dict[int, np.ndarray],
+        groups: dict[str, np.ndarray],
+        chosen: np.ndarray,
+    ) -> None:
         for chunks, column in zip(self.chunks, columns, strict=True):
             chunks.append(column[chosen].astype(chunks[0].dtype))
         for number, chunks in self.where.items():
             chunks.append(where[number][chosen])
+        for name, chunks in self.groups.items():
+            chunks.append(groups[name][chosen])
 
     def concatenated(self) -> Documents:
         file, offset, length, hashes = (np.concatenate(chunks) for chunks in self.chunks)
         where = {number: np.concatenate(chunks) for number, chunks in self.where.items()}
-        return Documents(file, offset, length, hashes, where)
+        groups = {name: np.concatenate(chunks) for name, chunks in self.groups.items()}
+        return Documents(file, offset, length, hashes, where, groups)
 
 
-def _collect(
-    spec: Spec, shards: Iterable[tuple[str, pa.Table]]
-) -> tuple[list[str], dict[str, Documents], dict[str, Documents]]:
-    """Token files, then the documents to train on and those to evaluate on, by channel. Documents of one token (no
-    text) have no target and are left out. Raises ValueError where a document to train on has no channel."""
+class Values:
+    """The values of a column of `training.loss_by`, numbered as they come."""
+
+    def __init__(self) -> None:
+        self.number: dict[str, int] = {}
+
+    def numbered(self, column: pa.ChunkedArray) -> np.ndarray:
+        """int16, one for each document. Raises ValueError where there are more values than losses can be kept of."""
+        encoded = pc.fill_null(column.cast(pa.string()), NOTHING).combine_chunks().dictionary_encode()
+        numbers = [self.number.setdefault(value, len(self.number)) for value in encoded.dictionary.to_pylist()]
+        if len(self.number) > np.iinfo(np.int16).max:
+            raise ValueError("a column of training.loss_by has more than 32,767 values; take one with fewer")
+        return np.array(numbers or [0], np.int16)[encoded.indices.to_numpy()]
+
+
+@dataclass(frozen=True)
+class _Collected:
+    """Token files; the documents to train on and those to evaluate on, by channel; the values of `training.loss_by`."""
+
+    files: list[str]
+    train: dict[str, Documents]
+    held_out: dict[str, Documents]
+    values: dict[str, list[str]]
+
+
+def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
+    """Documents of one token (no text) have no target and are left out. Raises ValueError where a document to train on
+    has no channel."""
     phases = [number for number, phase in enumerate(spec.mixture.phases) if phase.where]
-    train = {name: _DocumentChunks(phases) for name in spec.channels}
-    held_out = {name: _DocumentChunks(()) for name in spec.channels}
+    loss_by = spec.training.loss_by
+    train = {name: _DocumentChunks(phases, loss_by) for name in spec.channels}
+    held_out = {name: _DocumentChunks((), loss_by) for name in spec.channels}
+    values = {name: Values() for name in loss_by}
     files: list[str] = []
     for path, table in shards:
         length = pc.fill_null(table["length"], 0).to_numpy().astype(np.int64)
         columns = np.full(len(table), len(files)), np.cumsum(length) - length, length, words(table["id"])
         where = {number: _flags(table[f"where_{number}"]) for number in phases}
+        groups = {name: values[name].numbered(table[f"by_{name}"]) for name in loss_by}
         held, homeless = _flags(table["held_out"]), length > 0
         for name in spec.channels:
             inside = _flags(pc.equal(table["channel"], name))
             homeless &= ~inside
-            train[name].add(columns, where, inside & (length > 1) & ~held)
-            held_out[name].add(columns, where, inside & (length > 1) & held)
+            train[name].add(columns, where, groups, inside & (length > 1) & ~held)
+            held_out[name].add(columns, where, groups, inside & (length > 1) & held)
         if (homeless & ~held).any():
             row = int(np.flatnonzero(homeless & ~held)[0])
             raise ValueError(f"{path}: document {row} is to be trained on, but its channel is {table['channel'][row]}")
         files.append(path)
-    return files, {k: d.concatenated() for k, d in train.items()}, {k: d.concatenated() for k, d in held_out.items()}
+    documents = {name: turned_documents(spec, found.concatenated()) for name, found in train.items()}
+    evaluated = {name: found.concatenated() for name, found in held_out.items()}
+    return _Collected(files, documents, evaluated, {name: list(found.number) for name, found in values.items()})
 
 
 def _flags(column: pa.ChunkedArray) -> np.ndarray:
@@ -129,26 +185,32 @@ def build(
     `shards`: (token file in the store, INPUT table), in a fixed order; `checksums`, which may be filled while these are
     taken: of each token file's values. Raises MixtureError, before anything is written,
     with one line for each thing that cannot be met."""
-    files, train, held_out = _collect(spec, shards)
+    found = _collect(spec, shards)
+    train, files = found.train, found.files
     sizes = {name: int(documents.length.sum(dtype=np.int64)) for name, documents in train.items()}
     phases = schedule(spec, sizes)
     usages, streams = allot(spec, phases, train)
     folder = Folder(store, plan_folder(spec, key))
     counted = [_write_phase(folder, spec, n, phase, train, streams[n]) for n, phase in enumerate(phases)]
-    evaluated = _write_held_out(folder, spec, held_out)
+    evaluated = _write_held_out(folder, spec, found.held_out)
+    folder.write("usage.arrow", _usage_table(train, usages))
+    special = special_tokens(spec.shapes)
     plan = {
         "digest": key,
         "spec": spec.name,
         "seed": spec.seed,
-        "vocabulary": vocabulary,
+        "vocabulary": vocabulary + len(special),
+        "special": list(special),
         "sequence": spec.training.sequence,
+        "objective": spec.training.objective.model_dump(mode="json"),
+        "loss_by": found.values,
         "channels": list(spec.channels),
         "steps": sum(phase.steps for phase in phases),
         "rows_per_step": spec.training.rows,
         "rows_per_file": rows_per_file(spec.training.sequence),
-        "phases": [_phase_json(spec, n, phase, counted[n]) for n, phase in enumerate(phases)],
-        "supervised": sum(sum(found.values()) for found in counted),
-        "channel_tokens": {name: sum(found.get(name, 0) for found in counted) for name in spec.channels},
+        "phases": [_phase_json(n, phase, counted[n]) for n, phase in enumerate(phases)],
+        "supervised": sum(sum(targets.values()) for targets in counted),
+        "channel_tokens": {name: sum(targets.get(name, 0) for targets in counted) for name in spec.channels},
         "usage": {name: _usage_json(usage) for name, usage in usages.items()},
         "held_out": evaluated,
         "files": files,
@@ -168,15 +230,16 @@ def _write_phase(
 ) -> dict[str, int]:
     """The row files of a phase; returns supervised tokens per channel."""
     channels = list(spec.channels)
-    sequence = spec.training.sequence
     channel, row = training_order(phase, channels, number, spec.seed)
-    size = rows_per_file(sequence)
+    size, noise = rows_per_file(phase.shape.sequence), Noise(spec.seed, number)
     supervised = dict.fromkeys(phase.rows, 0)
     for place, start in enumerate(range(0, len(channel), size)):
         whose, rows = channel[start : start + size], row[start : start + size]
         present = np.unique(whose)
-        parts = [cut_into_rows(streams[channels[k]], train[channels[k]], rows[whose == k], sequence) for k in present]
-        table = row_table(whose, interleave_rows(np.searchsorted(present, whose), parts))
+        parts = [cut_into_rows(streams[channels[k]], train[channels[k]], rows[whose == k], phase.row) for k in present]
+        cut = interleave_rows(np.searchsorted(present, whose), parts)
+        counts = target_counts(phase.shape.objective, cut.columns["length"], cut.count, start, noise)
+        table = row_table(whose, cut, counts)
         folder.write(f"rows-{number}-{place:05d}.arrow", table)
         targets = table["supervised"].to_numpy()
         for k in present:
@@ -186,50 +249,68 @@ def _write_phase(
 
 def _write_held_out(folder: Folder, spec: Spec, held_out: dict[str, Documents]) -> dict[str, dict[str, int]]:
     """`held_out.arrow`: windows of each channel's documents, up to `training.evaluate.tokens`."""
-    sequence = spec.training.sequence
-    most = max(1, spec.training.evaluate.tokens // sequence)
+    objective = spec.training.objective
+    shape, noise = row_shape(objective, spec.training.sequence), Noise(spec.seed, None)
+    most = max(1, spec.training.evaluate.tokens // spec.training.sequence)
     found = {kind: dict.fromkeys(held_out, 0) for kind in ("documents", "rows", "supervised")}
-    tables = [ROWS.empty_table()]
+    tables: list[pa.Table] = []
     for index, (name, documents) in enumerate(held_out.items()):
         if not len(documents.length):
             continue
-        stream = windows(documents, sequence)
+        stream = windows(documents, shape)
         ends = np.cumsum(stream.length)
-        rows = np.arange(min(most, -(-int(ends[-1] - 1) // sequence)))
-        table = row_table(np.full(len(rows), index), cut_into_rows(stream, documents, rows, sequence))
+        rows = np.arange(min(most, -(-int(ends[-1] - shape.overlap) // shape.stride)))
+        cut, first = cut_into_rows(stream, documents, rows, shape), sum(map(len, tables))
+        counts = target_counts(objective, cut.columns["length"], cut.count, first, noise)
+        table = row_table(np.full(len(rows), index), cut, counts)
         tables.append(table)
-        read = ends - stream.length < len(rows) * sequence  # the last row's last token may begin one more: no target
+        # Where rows overlap, the last row's last token may begin one more document: no target.
+        read = ends - stream.length < len(rows) * shape.stride
         found["documents"][name] = len(np.unique(stream.document[read]))
         found["rows"][name] = len(rows)
         found["supervised"][name] = int(table["supervised"].to_numpy().sum())
-    folder.write("held_out.arrow", pa.concat_tables(tables))
+    folder.write("held_out.arrow", pa.concat_tables(tables) if tables else ROWS.empty_table())
     return found
 
 
-def windows(documents: Documents, sequence: int) -> Stream:
-    """The documents cut into the fewest even windows of at most T+1 tokens, in turns: each document's first window,
+def windows(documents: Documents, shape: RowShape) -> Stream:
+    """The documents cut into the fewest even windows of at most a row's tokens, in turns: each document's first window,
     then the second one of those that have it, and so on. The hash of an id says where its document stands in every
     turn, and which of its windows is its first; the ones behind it follow, around the document's end."""
     order = np.argsort(seeded_hash(documents.hash, "held_out"), kind="stable")
-    count = -(-documents.length[order].astype(np.int64) // (sequence + 1))
+    count = -(-documents.length[order].astype(np.int64) // shape.width)
     turn = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     by_turn = np.argsort(turn, kind="stable")
     document, count, turn = (values[by_turn] for values in (np.repeat(order, count), np.repeat(count, count), turn))
     first = (seeded_hash(documents.hash, "window")[document] % count.astype(np.uint64)).astype(np.int64)
     place, length = (first + turn) % count, documents.length[document].astype(np.int64)
     start = place * length // count
-    return Stream(document, start, (place + 1) * length // count - start)
+    return Stream(document, start, (place + 1) * length // count - start, turn + 1)
 
 
-def _phase_json(spec: Spec, number: int, phase: PhaseRows, supervised: dict[str, int]) -> dict[str, Any]:
-    rows = sum(phase.rows.values())
+def _usage_table(train: dict[str, Documents], usages: dict[str, Usage]) -> pa.Table:
+    """Of every document to train on, how often it is begun."""
+    parts = [USAGE.empty_table()]
+    for index, (name, found) in enumerate(train.items()):
+        length = found.length - np.where(found.turned, ADDED, 0) if len(found.turned) else found.length
+        columns = [np.full(len(length), index, np.int16), found.file, found.offset, length, usages[name].counts]
+        parts.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, USAGE, strict=True)], schema=USAGE))
+    return pa.concat_tables(parts)
+
+
+def _phase_json(number: int, phase: PhaseRows, supervised: dict[str, int]) -> dict[str, Any]:
+    rows, shape = sum(phase.rows.values()), phase.shape
     return {
         "name": str(number + 1),
         "where": phase.where,
         "first_step": phase.first_step,
         "steps": phase.steps,
         "rows": rows,
-        "rows_per_step": spec.training.rows,
+        "rows_per_step": shape.rows,
+        "rows_per_file": rows_per_file(shape.sequence),
+        "sequence": shape.sequence,
+        "objective": shape.objective.model_dump(mode="json"),
+        "rope_theta": shape.rope_theta,
         "weights": phase.weights,
         "channels": {
             name: {

@@ -32,7 +32,7 @@ def row_documents(store: Store, folder: str, phase: int, first: int, count: int)
     (string), `file` (string), `position` (int64, the document's row in its shard), `offset` (int64), `length` (int32);
     in order."""
     plan = read_plan(store, folder)
-    size = plan["rows_per_file"]
+    size = _rows_per_file(plan, phase)
     names = [f"rows-{phase}-{number:05d}.arrow" for number in range(first // size, (first + count - 1) // size + 1)]
     rows = pa.concat_tables([_rows(store, folder, plan, name) for name in names])
     rows = rows.slice(first - first // size * size, count)
@@ -73,8 +73,8 @@ def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -
             here[mine] = np.isin(position, np.asarray(positions))
         segment = np.flatnonzero(here)
         last = np.cumsum(pc.list_value_length(rows["length"]).to_numpy())
-        number, first = _place(name, plan["rows_per_file"])
-        targets = pc.list_flatten(rows["length"]).to_numpy()[segment].astype(np.int64) - 1
+        number, first = _place(name, plan)
+        targets = pc.list_flatten(rows["length"]).to_numpy()[segment].astype(np.int64) - _overlap(plan, number)
         row = first + np.searchsorted(last, segment, "right")
         found.append((np.full(len(segment), number, np.int16), row, targets))
     columns = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -82,12 +82,36 @@ def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -
     return table.filter(pc.greater(table["targets"], 0)).sort_by([("phase", "ascending"), ("row", "ascending")])
 
 
-def _place(name: str, rows_per_file: int) -> tuple[int, int]:
+def _rows_per_file(plan: dict[str, Any], phase: int) -> int:
+    """Of a phase; an earlier version had the same for all."""
+    return int(plan["phases"][phase].get("rows_per_file", plan["rows_per_file"]))
+
+
+def _overlap(plan: dict[str, Any], phase: int) -> int:
+    """Tokens of each segment that no row has to predict: its first, where each is predicted from those before it."""
+    said = plan if phase < 0 else plan["phases"][phase]
+    return int(said.get("objective", {"kind": "causal"})["kind"] in ("causal", "prefix"))
+
+
+def _place(name: str, plan: dict[str, Any]) -> tuple[int, int]:
     """Of a row file: its phase (-1: held out) and the number of its first row."""
     if name.startswith("held_out"):
         return -1, 0
     _, phase, number = name.removesuffix(".arrow").split("-")
-    return int(phase), int(number) * rows_per_file
+    return int(phase), int(number) * _rows_per_file(plan, int(phase))
+
+
+def usage(store: Store, folder: str) -> pa.Table:
+    """How often a plan begins each document it may train on: `channel` and `file` (string), `offset` (int64, its first
+    token), `length` (int32, tokens), `uses` (int32). Raises FileNotFoundError of a plan by an earlier version."""
+    plan = read_plan(store, folder)
+    if (digest := plan["content"].get("usage.arrow")) is None:
+        raise FileNotFoundError(f"{folder} is a plan by an earlier version, which kept no usage of each document")
+    table = read_rows(store, f"{folder}/usage.arrow", digest)
+    for name, values in (("channel", plan["channels"]), ("file", plan["files"])):
+        column = pa.array(values, pa.string()).take(table[name].combine_chunks())
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
 
 
 def materialise(store: Store, folder: str) -> None:
@@ -104,9 +128,10 @@ def materialise(store: Store, folder: str) -> None:
         table = pa.table(
             {
                 "channel": rows["channel"],
-                "tokens": pa.FixedSizeListArray.from_arrays(tokens, plan["sequence"] + 1),
+                "tokens": pa.FixedSizeListArray.from_arrays(tokens, len(tokens) // len(rows)),
                 "length": rows["length"],
                 "supervised": rows["supervised"],
+                **{column: rows[column] for column in plan.get("loss_by", ())},
             }
         )
         written.write(name.replace("rows-", "tokens-", 1), table)

@@ -8,11 +8,20 @@ import torch
 import torch.distributed as dist
 
 from data_specs.training import Model
-from training import model as architecture
+from training import models
 from training.loss import ChannelLoss, token_losses
-from training.rows import IGNORED, pack
+from training.objectives import causal
+from training.objectives.packed import IGNORED, Packed
 
 TINY = Model(hidden=16, layers=2, heads=4, kv_heads=2, intermediate=24)
+
+
+def packed(tokens: np.ndarray, lengths: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and positions of full rows of segments of such lengths."""
+    ends = np.searchsorted(np.cumsum(lengths), np.cumsum(np.full(rows, len(tokens) // rows))) + 1
+    segments = np.diff(ends, prepend=0)
+    made = causal.make(Packed(0, len(tokens) // rows, tokens, lengths, segments, np.zeros(rows), np.zeros(rows)))
+    return made.inputs, made.positions
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +34,18 @@ def alone():
 
 @pytest.mark.parametrize("lengths", [[7, 9, 1], [1, 1, 15], [16, 1], [5, 6, 6]])
 def test_changing_a_document_leaves_the_logits_of_the_others_in_its_row_unchanged(lengths: list[int]) -> None:
-    model = architecture.build(TINY, 50, 16, seed=1)
+    model = models.build(TINY, 50, 16, seed=1)
     tokens = np.random.default_rng(0).integers(0, 50, size=(2, 17))
     lengths = np.array([*lengths, 17])  # a second row of one document
     bounds = np.cumsum([0, *lengths[:-1]])
-    inputs, positions, _ = pack(tokens.ravel(), lengths, 2)
-    before = architecture.logits(model, torch.tensor(inputs), torch.tensor(positions))
+    inputs, positions = packed(tokens.ravel(), lengths, 2)
+    before = model(torch.tensor(inputs), torch.tensor(positions))
     for start, stop in zip(bounds[:-1], np.minimum(bounds[1:], 16), strict=True):
         if start >= stop:
             continue
         changed = inputs.copy()
         changed[0, start:stop] = (changed[0, start:stop] + 1) % 50
-        after = architecture.logits(model, torch.tensor(changed), torch.tensor(positions))
+        after = model(torch.tensor(changed), torch.tensor(positions))
         others = [t for t in range(16) if not start <= t < stop]
         assert torch.equal(before[0, others], after[0, others])
         assert torch.equal(before[1], after[1])
@@ -44,31 +53,33 @@ def test_changing_a_document_leaves_the_logits_of_the_others_in_its_row_unchange
 
 
 def test_a_document_in_a_row_has_the_logits_it_has_alone() -> None:
-    model = architecture.build(TINY, 50, 16, seed=1)
+    model = models.build(TINY, 50, 16, seed=1)
     tokens = np.random.default_rng(0).integers(0, 50, size=17)
-    inputs, positions, _ = pack(tokens, np.array([6, 8, 3]), 1)
-    packed = architecture.logits(model, torch.tensor(inputs), torch.tensor(positions))
-    single = model(input_ids=torch.tensor(tokens[None, 6:14]), use_cache=False).logits
-    assert torch.allclose(packed[0, 6:14], single[0], atol=1e-6)
+    inputs, positions = packed(tokens, np.array([6, 8, 3]), 1)
+    together = model(torch.tensor(inputs), torch.tensor(positions))
+    alone = models.plain(TINY)(model.config)
+    alone.load_state_dict(model.state_dict())
+    single = alone(input_ids=torch.tensor(tokens[None, 6:14]), use_cache=False).logits
+    assert torch.allclose(together[0, 6:14], single[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_parameters_are_counted_without_building(tied: bool) -> None:
     settings = TINY.model_copy(update={"tied": tied})
-    model = architecture.build(settings, 50, 16, seed=1)
-    assert architecture.parameters(settings, 50) == sum(p.numel() for p in model.parameters())
+    model = models.build(settings, 50, 16, seed=1)
+    assert models.parameters(settings, 50, 16) == sum(p.numel() for p in model.parameters())
 
 
 def test_the_seed_alone_draws_the_weights() -> None:
     torch.rand(3)
-    one, two, other = (architecture.build(TINY, 50, 16, seed).state_dict() for seed in (1, 1, 2))
+    one, two, other = (models.build(TINY, 50, 16, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not torch.equal(one["lm_head.weight"], other["lm_head.weight"])
 
 
 def test_weight_decay_is_on_matrices_only() -> None:
-    model = architecture.build(TINY, 50, 16, seed=1)
-    matrices, vectors = architecture.groups(model, 0.1)
+    model = models.build(TINY, 50, 16, seed=1)
+    matrices, vectors = models.groups(model, 0.1)
     norms = {id(p) for name, p in model.named_parameters() if "norm" in name}
     assert {id(p) for p in vectors["params"]} == norms
     assert len(matrices["params"]) + len(vectors["params"]) == len(list(model.parameters()))

@@ -15,6 +15,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from data_specs.objectives import Causal
 from data_specs.training import LearningRate
 from tasks.planning.run_plan import plan_folder
 from tasks.planning.trace import materialise
@@ -194,12 +195,12 @@ def test_what_the_planner_writes_is_what_the_loader_reads() -> None:
 
 def test_the_files_of_the_next_steps_are_opened_ahead_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "AHEAD", 3)
-    phase = Phase(name="1", rows=80, first_step=0, steps=10, rows_per_step=8)
+    phase = Phase("1", 80, 0, 10, 8, rows_per_file=80, sequence=16, objective=Causal())
     trainer = loop.Trainer.__new__(loop.Trainer)
     opened: list[tuple[int, int]] = []
     trainer.plan = SimpleNamespace(phases=(phase,))
     trainer.phases = [SimpleNamespace(open=lambda first, count: opened.append((first, count)))]
-    trainer.settings = SimpleNamespace(batch=SimpleNamespace(micro=2))
+    trainer.settings = SimpleNamespace(micro=lambda sequence: 2)
     trainer.rank, trainer.world, trainer.cursor = 1, 2, Cursor()
 
     def until(count: int) -> None:

@@ -91,7 +91,9 @@ def test_a_stream_is_read_on_where_it_stopped_and_repeats_evenly() -> None:
     for tokens in (25, 50, 40, 61):
         stream = usage.read(everything(usage), tokens)
         assert stream.length.sum() == tokens
-        for document, start, length in zip(*map(np.ndarray.tolist, vars(stream).values()), strict=True):
+        for document, start, length in zip(
+            stream.document.tolist(), stream.start.tolist(), stream.length.tolist(), strict=True
+        ):
             assert start in (0, read[document] % int(usage.lengths[document]) - 1)
             read[document] += length - (start > 0)
         assert usage.counts.max() - usage.counts.min() <= 1

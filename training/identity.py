@@ -1,0 +1,37 @@
+"""What names a training, and what of a spec may change on its way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data_specs.spec import Spec
+from tasks.engine.stage import digest
+
+EXECUTION_ONLY: dict[str, Any] = {
+    "workers": True,
+    "zero": True,
+    "batch": {"micro"},
+    "device": True,
+    "evaluate": True,
+    "checkpoint": True,
+    "grace": True,
+}
+"""Settings of training that say how and where it is executed, and are not in its identity."""
+
+
+def identity(spec: Spec, plan: str) -> str:
+    """The digest that names the training on a plan of that digest: of it and of the settings that shape the model. What
+    only spreads the work or looks at it (ranks, ZeRO stage, micro-batches, evaluations, checkpoints) may change."""
+    return digest(
+        {
+            "plan": plan,
+            "model": spec.model.model_dump(mode="json"),
+            "training": spec.training.model_dump(mode="json", exclude=EXECUTION_ONLY),
+            "seed": spec.seed,
+        }
+    )
+
+
+def name(spec: Spec, plan: str) -> str:
+    """The folder below `runs/` of the training on a plan of that digest."""
+    return f"{spec.name}-{identity(spec, plan)[:12]}"

@@ -1,0 +1,54 @@
+"""How large a model is and what a token of it costs, without building it and without torch."""
+
+from __future__ import annotations
+
+from data_specs.training import Model
+
+BUCKETS = 32
+"""Of T5's relative positions."""
+
+
+def parameters(settings: Model, vocabulary: int, sequence: int) -> int:
+    """Number of parameters; `sequence`, the most positions of a row, counts where they have embeddings."""
+    embeddings = vocabulary * settings.hidden * (1 if settings.tied else 2)
+    width, once = settings.hidden, 0
+    if settings.architecture == "llama":
+        once = width  # the last norm
+    elif settings.architecture == "bert":
+        once = (sequence + 2) * width + 2 * width  # positions, two types, a norm
+        # What is before the output matrix, and its bias, of which transformers keeps two where it is not tied.
+        once += width * width + 3 * width + vocabulary * (1 if settings.tied else 2)
+    elif settings.architecture == "t5":
+        once = 2 * width + 2 * BUCKETS * settings.heads
+    else:
+        once = width + vocabulary  # what a predicted token is read as; the bias of the output
+    return embeddings + once + settings.layers * _layer(settings)
+
+
+def _layer(settings: Model) -> int:
+    """Parameters of a layer; of T5, of one in the encoder and one in the decoder."""
+    width, inner = settings.hidden, settings.intermediate
+    square, between = width * width, 2 * width * inner
+    if settings.architecture == "llama":
+        return _llama_attention(settings) + 3 * width * inner + 2 * width
+    if settings.architecture == "bert":
+        return 4 * square + between + 9 * width + inner
+    if settings.architecture == "t5":
+        return 12 * square + 2 * between + 5 * width
+    return 5 * square + between + 10 * width + inner
+
+
+def _llama_attention(settings: Model) -> int:
+    head = settings.hidden // settings.heads
+    return settings.hidden * head * (2 * settings.heads + 2 * settings.kv_heads)
+
+
+def flops(settings: Model, vocabulary: int, sequence: int) -> int:
+    """Floating-point operations of training on one token of a Llama: 6 per weight that multiplies (Kaplan et al. 2020),
+    the output matrix among them, and 12 x layers x hidden x sequence for attention (Chowdhery et al. 2022, appendix B).
+    Of the other architectures the same formula over their weights, as if every position were predicted."""
+    norms = (2 * settings.layers + 1) * settings.hidden
+    weights = (
+        parameters(settings, vocabulary, sequence) - norms - (0 if settings.tied else vocabulary * settings.hidden)
+    )
+    return 6 * weights + 12 * settings.layers * settings.hidden * sequence

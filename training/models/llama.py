@@ -1,0 +1,58 @@
+"""Llama (Touvron et al. 2023), for the causal and the prefix objective.
+
+Positions restart at each document, and no attention mask and no cache are passed, which is what makes transformers mask
+by document: another document's tokens move no logit at all. A prefix needs a mask of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from data_specs.training import Model
+from training.models import masks
+
+
+def config(settings: Model, vocabulary: int, sequence: int) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=settings.hidden,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.kv_heads,
+        intermediate_size=settings.intermediate,
+        max_position_embeddings=sequence,
+        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
+        tie_word_embeddings=settings.tied,
+        use_cache=False,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=None,
+    )
+
+
+class Packed(LlamaForCausalLM):
+    """A Llama that reads batches."""
+
+    def forward(
+        self, inputs: torch.Tensor, positions: torch.Tensor, prefix: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`prefix`, bool [m, T]: tokens that all of their document see."""
+        mask = None
+        if prefix is not None:
+            document = masks.documents(positions)
+            seen = masks.causal(inputs.shape[1], inputs.device) | prefix[:, None, None, :]
+            mask = masks.same(document, document) & seen
+        return super().forward(input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=False).logits
+
+
+def set_rope_base(model: Any, base: float) -> None:
+    """Turn the queries and keys of a Llama by another base from here on."""
+    rotary = model.model.rotary_emb
+    model.config.rope_parameters = {"rope_type": "default", "rope_theta": base}
+    fresh = type(rotary)(model.config)
+    for name in ("inv_freq", "original_inv_freq"):
+        if hasattr(rotary, name):
+            getattr(rotary, name).copy_(getattr(fresh, name))

@@ -1,0 +1,85 @@
+"""What a training begins with in the place of weights drawn from the seed (`training.start`): those of a folder as
+transformers writes it, or of a checkpoint of another run, whose optimizer's state may come along.
+
+A vocabulary may have grown: rows of embeddings that the weights lack are the mean of those they have, so that a new
+token is at first as likely as any (Hewitt 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from data_specs.spec import Spec
+from data_specs.training import Start
+from tasks.storage.store import Store
+from training import checkpoint, models
+from training.checkpoint import CheckpointError, Reader
+
+Read = Callable[[str, int, int], dict[str, np.ndarray]]
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def reader(store: Store, spec: Spec, start: Start, shapes: dict[str, tuple[int, ...]]) -> tuple[Read, int]:
+    """(parameter, start in it, elements) -> its weight and AdamW's moments, float32, as `engine.restore` takes them;
+    and after how many steps. `shapes`: of the model's parameters. Raises CheckpointError where the weights are another
+    model's."""
+    if start.folder:
+        arrays, steps, what = _of_folder(spec, start.folder), 0, start.folder
+        kinds = [arrays]
+    else:
+        run, step = start.of_run
+        found = checkpoint.verified(store, run, step)
+        what = f"runs/{run} at step {step}"
+        kinds = [_of_run(found, kind) for kind in (("weight", *MOMENTS) if start.state else ("weight",))]
+        steps = step if start.state else 0
+    if wrong := sorted(shapes.keys() ^ kinds[0].keys()):
+        raise CheckpointError(
+            f"training.start: {what} is of another architecture than `model`: {wrong[0]} is of one alone"
+        )
+    for name, shape in shapes.items():
+        has, row = kinds[0][name].size, int(np.prod(shape[1:]))
+        grown = has < np.prod(shape) and has % row == 0 and _of_vocabulary(name)
+        if has != np.prod(shape) and not grown:
+            raise CheckpointError(
+                f"training.start: {what} has {has:,} elements of {name}, `model` {shape}: give its sizes"
+            )
+
+    def read(name: str, first: int, count: int) -> dict[str, np.ndarray]:
+        parts = {key: _grown(of[name], shapes[name]) for key, of in zip(("weight", *MOMENTS), kinds, strict=False)}
+        return {
+            key: parts[key].ravel()[first : first + count] if key in parts else np.zeros(count, np.float32)
+            for key in ("weight", *MOMENTS)
+        }
+
+    return read, steps
+
+
+def _of_folder(spec: Spec, folder: str) -> dict[str, np.ndarray]:
+    """The weights of a folder as transformers writes it, by name."""
+    try:
+        model: Any = models.plain(spec.model).from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"training.start.folder: {folder} cannot be loaded ({error})") from error
+    return {name: parameter.detach().float().numpy() for name, parameter in model.named_parameters()}
+
+
+def _of_run(found: Reader, kind: str) -> dict[str, np.ndarray]:
+    """One array of each parameter of a checkpoint."""
+    sizes = {name: max(at + len(part["weight"]) for at, part in parts) for name, parts in found.parts.items()}
+    return {name: found.read(name, 0, size)[kind] for name, size in sizes.items()}
+
+
+def _of_vocabulary(name: str) -> bool:
+    """Whether a parameter has a row for each token."""
+    return any(part in name for part in ("embed", "shared", "lm_head", "lm_loss", "decoder.weight", "predictions.bias"))
+
+
+def _grown(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The array in a shape, with the mean of its rows where it lacks some."""
+    rows = array.reshape(-1, *shape[1:])
+    if len(rows) == shape[0]:
+        return rows
+    mean = np.broadcast_to(rows.mean(0, keepdims=True), (shape[0] - len(rows), *shape[1:]))
+    return np.concatenate([rows, mean])
