@@ -42,7 +42,8 @@ _INTERIM = (100, 102, 103)
 """Statuses after which the response to the same request follows (RFC 9110, 15.2); 101 ends the HTTP."""
 _HTML = re.compile(rb"<(?:!doctype\s+html|html|head|body|title|meta|div|p|h1|table)\b", re.IGNORECASE)
 _BINARY = re.compile(rb"%PDF-|\x89PNG|GIF8[79]a|\xff\xd8\xff|PK\x03\x04|\x1f\x8b|RIFF|wOF[F2]|\x7fELF|\x00\x00\x01\x00")
-_LISTS = ("content-encoding", "transfer-encoding")
+_LISTS = ("content-encoding", "transfer-encoding", "content-type")
+_MEDIA = re.compile(r"[ \t\"']*+[\w.+-]++/[\w.+-]++[ \t\"']*+(?:;|$)", re.ASCII)
 _SILENT = ("application/octet-stream", "text/xml", "application/xml", "unknown/unknown")
 _SUPERSETS = {
     "gbk": "gb18030",
@@ -54,6 +55,7 @@ _SUPERSETS = {
     "iso8859-11": "cp874",
 }
 """Python's codec that holds what the WHATWG Encoding Standard means by a label."""
+_EAST_ASIAN = re.compile(r"[\u3041-\u30ff\u4e00-\u9fff]{4}")
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _ASCII = bytes(range(128))
 
@@ -65,7 +67,7 @@ class TooLargeError(ValueError):
 class Response(NamedTuple):
     status: int
     headers: dict[str, str]
-    """Lower-case names; of a repeated header the first value, of codings all."""
+    """Lower-case names; of a repeated header the first value, of codings all, of Content-Type the last valid one."""
     payload: bytes
     """The body as stored, transfer and content codings not undone."""
 
@@ -109,7 +111,25 @@ def parse(block: bytes) -> Response | None:
         elif colon:
             headers.setdefault(name, value)
     headers |= {name: ", ".join(values) for name, values in lists.items() if values}
+    if types := lists["content-type"]:
+        headers["content-type"] = _last_valid(types)
     return Response(int(status[1]), headers, block[start:])
+
+
+def _last_valid(types: list[str]) -> str:
+    """The last media type among headers, each of which may list several, with its charset; that of an earlier one of
+    the same type where it says none (Fetch Standard, "extract a MIME type"). The first value where none is valid."""
+    valid = [part.strip() for value in types for part in value.split(",") if _MEDIA.match(part)]
+    if not valid:
+        return types[0]
+    media = _essence(valid[-1])
+    charsets = (found for part in reversed(valid) if _essence(part) == media for found in _CHARSET.findall(part)[:1])
+    charset = next(charsets, None)
+    return f"{media}; charset={charset}" if charset else media
+
+
+def _essence(value: str) -> str:
+    return value.partition(";")[0].strip(" \t\"'").lower()
 
 
 def is_html(response: Response, body: bytes) -> bool:
@@ -228,9 +248,9 @@ def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
 
     In this order: byte order mark; UTF-8 where the bytes are that, whatever is said of them (other text never is by
     chance), but for broken ones, at most a hundredth of those beyond ASCII; the charset of the Content-Type; with
-    `meta`, that of a meta element or an XML declaration in the first 4 kB; detection (resiliparse). Labels mean what
-    the WHATWG Encoding Standard says (gb2312 is gb18030). A charset is believed when less than a tenth of the bytes
-    beyond ASCII contradict it.
+    `meta`, that of a meta element or an XML declaration in the first 4 kB; detection (resiliparse), also of what the
+    web has no label for (Mac Cyrillic, HZ). Labels mean what the WHATWG Encoding Standard says (gb2312 is gb18030). A
+    charset is believed when less than a tenth of the bytes beyond ASCII contradict it.
     """
     for mark, codec in _MARKS:
         if body.startswith(mark):
@@ -243,16 +263,45 @@ def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
     known = [codec for codec in map(_codec, labels) if codec]
     if "iso2022_jp" not in known and not (known and known[0].startswith("utf-16") and b"\0" in body):
         try:
-            return body.decode("utf-8")
+            found = body.decode("utf-8")
+            return found if beyond else _shifted(body) or found
         except UnicodeDecodeError:
             found = body.decode("utf-8", "replace")
             if found.count("\ufffd") * 100 <= beyond:
                 return found
-    for candidate in [*known, "utf-8", _codec(detect_encoding(body) or "") or "cp1252"]:
+    for candidate in [*known, "utf-8", _detected(body)]:
         found = _characters(body, candidate)
         if found.count("\ufffd") * 10 <= beyond:
             return found
     return _characters(body, "cp1252")
+
+
+def _detected(body: bytes) -> str:
+    """Python's name for the encoding that the bytes look like. It is asked without regard to HTML5, for which
+    resiliparse calls UTF-8 what has no label there."""
+    name = detect_encoding(body, html5_compatible=False) or ""
+    codec = _codec(name)
+    if codec:
+        return codec
+    try:
+        return codecs.lookup(name).name.replace("-", "_")
+    except LookupError:
+        return "cp1252"
+
+
+def _shifted(body: bytes) -> str | None:
+    """The characters of a body that says its Chinese or Japanese in ASCII, between marks that shift to a second set
+    (HZ, ISO-2022-JP); None of others."""
+    if b"\x1b$" not in body and not (b"~{" in body and b"~}" in body):
+        return None
+    codec = _detected(body)
+    if codec not in ("hz", "iso2022_jp"):
+        return None
+    try:
+        found = body.decode(codec)
+    except UnicodeDecodeError:
+        return None
+    return found if _EAST_ASIAN.search(found) else None
 
 
 def _characters(body: bytes, codec: str) -> str:

@@ -83,18 +83,36 @@ def test_repeated_headers_of_codings_are_all_undone() -> None:
         parsed = web.parse(b"HTTP/1.1 200 OK\r\n" + twice + b"Content-Type: text/plain\r\n\r\n" + body)
         assert parsed
         assert web.decoded(parsed, LIMIT) == page
-        assert parsed.declares_html
 
 
 @pytest.mark.parametrize(
     ("said", "html"),
     [
         *(("text/html, text/html", True), ('"text/html"; charset=x', True), (" TEXT/HTML ;q", True)),
-        *(("'application/xhtml+xml'", True), ("text/plain, text/html", False), ("text/html5", False), ("html", None)),
+        *(("'application/xhtml+xml'", True), ("text/plain, text/html", True), ("text/html5", False), ("html", None)),
+        *(("text/html, image/png", False), ("text/html, nonsense, */", True), ("nonsense, text/html", True)),
     ],
 )
-def test_media_types_are_read_repeated_and_quoted(said: str, html: bool | None) -> None:
+def test_media_types_are_read_repeated_and_quoted_and_the_last_valid_one_counts(said: str, html: bool | None) -> None:
     assert response(b"", Content_Type=said).declares_html is html
+    lines = "".join(f"Content-Type: {part}\r\n" for part in said.split(","))
+    parsed = web.parse(f"HTTP/1.1 200 OK\r\n{lines}\r\n".encode())
+    assert parsed
+    assert parsed.declares_html is html
+
+
+@pytest.mark.parametrize(
+    ("said", "charset"),
+    [
+        ("text/plain; charset=gbk, text/html; charset=big5", "big5"),
+        ("text/html; charset=gbk, text/html", "gbk"),
+        ("text/plain; charset=gbk, text/html", None),
+        ("text/html; charset=gbk, charset=big5", "gbk"),
+    ],
+)
+def test_the_charset_is_that_of_the_last_valid_content_type(said: str, charset: str | None) -> None:
+    found = response(b"", Content_Type=said).headers["content-type"]
+    assert found.partition("charset=")[2] == (charset or "")
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
@@ -250,6 +268,28 @@ def test_characters_are_found_without_or_against_what_is_said() -> None:
     assert web.text("café ".encode("cp1252") * 9, "text/html; charset=utf-8") == "café " * 9
     cut = ("中文网页" * 99).encode()[:-1]
     assert web.text(cut, "text/html; charset=utf-8") == "中文网页" * 98 + "中文网\ufffd"
+
+
+UNLABELLED = {
+    "cp949": "한국어 위키백과는 누구나 자유롭게 쓸 수 있는 백과사전입니다. 똠방각하 펲시콜라. ",
+    "euc_kr": "한국어 위키백과는 누구나 자유롭게 쓸 수 있는 백과사전입니다. ",
+    "mac_cyrillic": "Русский язык является одним из восточнославянских языков. ",
+    "hz": "中文维基百科是维基百科的中文版本，自由的百科全书。",
+    "iso2022_jp": "日本語のウィキペディアは自由な百科事典です。",
+}
+
+
+@pytest.mark.parametrize("codec", UNLABELLED)
+@pytest.mark.parametrize("form", ["{}", "<html><head><title>x</title></head><body><p>{}</p></body></html>"])
+def test_characters_are_found_where_no_label_says_their_encoding(codec: str, form: str) -> None:
+    for times in (1, 20):
+        text = form.format(UNLABELLED[codec] * times)
+        assert web.text(text.encode(codec)) == text
+
+
+@pytest.mark.parametrize("text", ["in LaTeX ~{a}~{bcd}~} ~{", "a shell's ~{x,y}~}", "\x1b$ and \x1b$B"])
+def test_text_that_only_looks_shifted_is_what_it_is(text: str) -> None:
+    assert web.text(text.encode()) == text
 
 
 @pytest.mark.parametrize("label", TEXTS)
