@@ -89,7 +89,8 @@ bench: setup
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 	@test -n '$(DATA)' || echo 'extraction, models, classifiers, trusted and duplicates measure on real data: make bench DATA=FOLDER'
 	@set -e; test -z '$(DATA)' || { \
-	  echo '== extraction'; $(BIN)/python -m benchmarks.extraction $(DATA)/html/trafilatura_eval_990.tar.xz; \
+	  echo '== extraction'; $(BIN)/python -m benchmarks.extraction $(DATA)/html/trafilatura_eval_990.tar.xz \
+	    $(DATA)/html/wcxb_dev_1497.tar.xz; \
 	  echo '== models'; $(BIN)/python -m benchmarks.models $(DATA); \
 	  echo '== classifiers'; $(BIN)/python -m benchmarks.classifiers $(DATA); \
 	  echo '== trusted'; $(BIN)/python -m benchmarks.trusted $(DATA); \

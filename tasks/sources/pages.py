@@ -7,11 +7,13 @@ from typing import Any
 
 from data_specs.sources import SourceSettings, UrlList
 from data_specs.stages import Extract
+from tasks.extraction import judge
 from tasks.extraction.child import Child
 from tasks.sources.base import Found, Reader, Records
 
 LIBRARIES = ("trafilatura", "htmldate", "lxml", "python-dateutil", "jusText")
 """Distributions whose versions shape what is extracted."""
+_OPTIONS = {"fast", "deepest", "costliest", "extractor", "by_page_type"}
 
 
 class Pages:
@@ -25,11 +27,12 @@ class Pages:
 
     def hashed_settings(self) -> dict[str, Any]:
         """What of the settings shapes values."""
-        return self.settings.model_dump(mode="json", exclude={"kind", "wall_seconds"})
+        settings = self.settings.model_dump(mode="json", exclude={"kind", "wall_seconds"})
+        return settings | ({"weights": judge.digest()} if self.settings.by_page_type else {})
 
     def add(self, html: str, page: Found, records: Records, latest: str | None = None) -> None:
         """A page of a record; `latest` is the day on which it was stored."""
-        options = self.settings.model_dump(include={"fast", "deepest", "costliest"})
+        options = self.settings.model_dump(include=_OPTIONS) | {"form": self.settings.format}
         found = records.extracted(page) or self._child.call(html=html, url=page.url, latest=latest, **options)
         reason = found.pop("reason", None)
         place = page.part, page.offset, page.length

@@ -272,3 +272,73 @@ def test_every_page_is_a_document_or_has_a_reason(tmp_path: Path) -> None:
     assert dropped["not_html"] >= 3
     assert quarantined == {}
     assert read.documents["text"][0].as_py().startswith("A sluice box washes gravel")
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+EVERY = [
+    {"extractor": extractor, "by_page_type": by_page_type}
+    for extractor in ("trafilatura", "resiliparse")
+    for by_page_type in (False, True)
+]
+
+
+@pytest.mark.parametrize("options", EVERY)
+def test_every_setting_gives_text_and_metadata_or_a_reason(options: Any) -> None:
+    meta = '<meta property="article:published_time" content="2020-02-03"><meta name="author" content="Jane Washer">'
+    page = ARTICLE.format(meta, "<h2>River</h2>" + TEXT * 3)
+    found = extract(page, "http://example.org/a", None, fast=True, deepest=200, costliest=10, **options)
+    assert "A sluice box washes gravel" in found["text"]
+    assert {name: found[name] for name in ("title", "date", "author", "site")} == {
+        **{"title": "Gold", "date": "2020-02-03", "author": "Jane Washer", "site": "example.org"},
+    }
+    empty = extract("<html><body></body></html>", None, None, fast=True, deepest=200, costliest=10, **options)
+    assert empty == {"reason": "no_text"}
+
+
+@pytest.mark.parametrize("options", EVERY[1:])
+def test_pages_that_would_cost_minutes_are_refused_by_every_setting(options: Any) -> None:
+    page = ARTICLE.format("", "<div>" * 190 + "<div><a href=x>l</a> t</div>" * 200_000)
+    found = extract(page, None, None, fast=True, deepest=200, costliest=10, **options)
+    assert found["reason"] == "too_costly"
+
+
+def test_markdown_keeps_the_structure_of_a_page() -> None:
+    body = f"<h1>Gold</h1>{TEXT}<h2>Code</h2>{TEXT}<pre>if gold:\n\n    wash()</pre>{TEXT}<ul><li>{TEXT}</li></ul>"
+    options: Any = {"by_page_type": True, "form": "markdown", "extractor": "resiliparse"}
+    found = extract(ARTICLE.format("", body), None, None, fast=True, deepest=200, costliest=10, **options)["text"]
+    assert "## Code\n\nA sluice box" in found
+    assert "```\nif gold:\n\n    wash()\n```" in found
+
+
+def test_settings_of_earlier_specs_keep_their_documents() -> None:
+    early = reader("web", WarcSource(kind="warc", paths="x"), Extract()).hashed_settings()["extract"]
+    assert set(early) == {"costliest", "cpu_seconds", "memory", "largest", "deepest", "fast"}
+    fitted = reader("web", WarcSource(kind="warc", paths="x"), Extract(by_page_type=True)).hashed_settings()["extract"]
+    assert set(fitted) - set(early) == {"by_page_type", "weights"}
+
+
+def test_markdown_takes_extraction_by_page_type() -> None:
+    with pytest.raises(ValueError, match="`format: markdown` takes `by_page_type: true`"):
+        Extract(format="markdown")
+
+
+FORUM = """<html><head><title>Washing gold - River Forum</title><meta name=generator content="phpBB"></head><body>
+<nav class=menu><ul><li><a href=/>Home</a></li><li><a href=/faq>FAQ</a></li><li><a href=/login>Login</a></li></ul></nav>
+<h1>Washing gold</h1>{}<footer class=footer><p>Powered by phpBB. © 2024 River Forum. All rights reserved.</p></footer>
+</body></html>"""
+POST = """<div class="post comment"><div class="post-author"><a href=/u{0}>user{0}</a></div><div class="post-content">
+<p>Post number {0}: I washed gravel at the bend of the river all day, and there was gold in it, about {0} grams.</p>
+</div></div>"""
+
+
+@pytest.mark.parametrize("extractor", ["trafilatura", "resiliparse"])
+def test_the_posts_of_a_forum_are_main_text_and_what_is_around_them_is_not(extractor: Any) -> None:
+    page = FORUM.format("".join(POST.format(number) for number in range(1, 12)))
+    options: Any = {"by_page_type": True, "extractor": extractor}
+    url = "https://forum.example.org/viewtopic.php?t=1"
+    text = extract(page, url, None, fast=True, deepest=200, costliest=10, **options)["text"]
+    assert all(f"Post number {number}:" in text for number in range(1, 12))
+    assert "Powered by" not in text
+    assert "Login" not in text

@@ -1,0 +1,171 @@
+"""Formulas of a page in a form that a model can learn: LaTeX, and sub- and superscripts that do not fuse.
+
+Where a page has the LaTeX itself (an annotation, `alttext`, a script of MathJax, the alternative text of a picture) it
+is taken; of MathML alone LaTeX is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from lxml.html import HtmlElement
+
+_RAISED = str.maketrans("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ")
+_LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
+_SCRIPTS = {
+    "sup": (re.compile(r"[0-9+−=()n-]{1,12}"), _RAISED, "^"),
+    "sub": (re.compile(r"[0-9+−=()-]{1,12}"), _LOWERED, "_"),
+}
+_ORDINAL = re.compile(r"(?:st|nd|rd|th|e|er|ère|re|o|a|º|ª|tm|sm|®|©|™|mo|ma|[*†‡§¶]+)\.?", re.IGNORECASE)
+_SYMBOLS = {
+    **{"×": r"\times", "÷": r"\div", "±": r"\pm", "∓": r"\mp", "⋅": r"\cdot", "·": r"\cdot", "−": "-", "∗": "*"},
+    **{"≤": r"\le", "≥": r"\ge", "≠": r"\ne", "≈": r"\approx", "≡": r"\equiv", "∼": r"\sim", "∝": r"\propto"},
+    **{"→": r"\to", "←": r"\leftarrow", "⇒": r"\Rightarrow", "⇔": r"\Leftrightarrow", "↦": r"\mapsto"},
+    **{"∈": r"\in", "∉": r"\notin", "⊂": r"\subset", "⊆": r"\subseteq", "∪": r"\cup", "∩": r"\cap", "∅": r"\emptyset"},
+    **{"∀": r"\forall", "∃": r"\exists", "∧": r"\land", "∨": r"\lor", "¬": r"\neg", "∞": r"\infty", "∂": r"\partial"},
+    **{"∇": r"\nabla", "∑": r"\sum", "∏": r"\prod", "∫": r"\int", "∮": r"\oint", "√": r"\sqrt{}", "…": r"\ldots"},
+    **{"⋯": r"\cdots", "′": "'", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℂ": r"\mathbb{C}"},
+    **{"{": r"\{", "}": r"\}", "%": r"\%", "&": r"\&", "#": r"\#", "⟨": r"\langle", "⟩": r"\rangle", "‖": r"\|"},
+}
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho varsigma sigma tau "
+    "upsilon phi chi psi omega"
+)
+_SYMBOLS |= {chr(0x3B1 + place): f"\\{name}" for place, name in enumerate(_GREEK.split())}
+_SYMBOLS |= {
+    c: f"\\{n}" for c, n in zip("ΓΔΘΛΞΠΣΦΨΩ", "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega".split(), strict=True)
+}
+_SYMBOLS |= {"\u2061": "", "\u2062": "", "\u2063": ",", "\u2064": "+", "\u200b": "", "ϕ": r"\phi", "ϵ": r"\epsilon"}
+_COMMAND = re.compile(r"\\[A-Za-z]+$")
+_FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc log ln exp lim max min sup inf det dim ker gcd arg deg sinh cosh tanh".split()
+)
+_ACCENTS = {
+    "^": "hat",
+    "ˆ": "hat",
+    "¯": "bar",
+    "‾": "overline",
+    "~": "tilde",
+    "˜": "tilde",
+    "→": "vec",
+    "˙": "dot",
+    ".": "dot",
+}
+_ACCENTS |= {"¨": "ddot", "⏞": "overbrace", "︷": "overbrace"}
+_DEEPEST = 60
+"""Nested elements of a formula that are looked into."""
+_LONGEST = 20_000
+"""Characters of a formula, at most."""
+
+
+def script(text: str, tag: str, linked: bool) -> str:
+    """A sub- or superscript as it stands in a line: `10⁶`, `H₂O`, `x^{2k}`, a note's number in brackets, `1st`."""
+    text = " ".join(text.split())
+    pattern, table, sign = _SCRIPTS[tag]
+    if not text:
+        return ""
+    if linked or (not text.isascii() and not pattern.fullmatch(text)):
+        return f"[{text}]" if text.isdigit() else text
+    if pattern.fullmatch(text):
+        return text.translate(table)
+    if _ORDINAL.fullmatch(text) or " " in text or text[0] in "[(":
+        return text
+    return sign + (text if len(text) == 1 else f"{{{text}}}")
+
+
+def enclosed(latex: str, display: bool = False) -> str:
+    """A formula as it stands in a text; nothing where there is none."""
+    latex = " ".join(latex.split())[:_LONGEST]
+    while latex.startswith(r"{\displaystyle") and latex.endswith("}"):
+        latex = latex[len(r"{\displaystyle") : -1].strip()
+    if latex.startswith("$") and latex.endswith("$") and len(latex) > 2:
+        return latex
+    for start, end in ((r"\(", r"\)"), (r"\[", r"\]")):
+        if latex.startswith(start) and latex.endswith(end):
+            latex = latex[2:-2].strip()
+    return "" if not latex else f"$${latex}$$" if display else f"${latex}$"
+
+
+def of_math(element: HtmlElement) -> str:
+    """The formula of a `math` element."""
+    display = element.get("display") == "block" or "display" in (element.get("mode") or "")
+    for each in element.iter("annotation"):
+        if "tex" in (each.get("encoding") or "").lower() and (each.text or "").strip():
+            return enclosed(each.text or "", display)
+    return enclosed(element.get("alttext") or _latex(element, 0), display)
+
+
+def _latex(element: HtmlElement, depth: int) -> str:
+    """LaTeX of presentation MathML."""
+    tag = element.tag if isinstance(element.tag, str) else ""
+    tag = tag.rpartition(":")[2]
+    if depth > _DEEPEST or not tag or tag.startswith("annotation"):
+        return ""
+    if tag in ("mi", "mn", "mo", "mtext", "ms"):
+        return _leaf(tag, " ".join("".join(element.itertext()).split()))
+    if tag == "mspace":
+        return r"\ "
+    parts = [_latex(child, depth + 1) for child in element]
+    if make := _MADE.get(tag):
+        return make(parts)
+    if tag == "mfenced":
+        return f"{element.get('open') or '('}{','.join(parts)}{element.get('close') or ')'}"
+    if tag == "mtable":
+        return r"\begin{matrix} " + r" \\ ".join(parts) + r" \end{matrix}"
+    if tag in ("mtr", "mlabeledtr"):
+        return " & ".join(parts)
+    return _joined([*([_text(element.text)] if element.text else []), *parts])
+
+
+def _leaf(tag: str, text: str) -> str:
+    if tag == "mtext":
+        return rf"\text{{{text}}}" if text else ""
+    if text in _FUNCTIONS:
+        return f"\\{text}"
+    if tag == "mi" and len(text) > 1 and text.isalpha() and text.isascii():
+        return rf"\mathrm{{{text}}}"
+    return _text(text)
+
+
+def _text(text: str | None) -> str:
+    return _joined([_SYMBOLS.get(character, character) for character in (text or "").strip()])
+
+
+def _joined(parts: list[str]) -> str:
+    """Parts beside each other, a space behind a command that a letter follows."""
+    found = ""
+    for part in parts:
+        found += f" {part}" if part[:1].isalpha() and _COMMAND.search(found[-30:]) else part
+    return found
+
+
+def _group(parts: list[str], place: int) -> str:
+    part = parts[place] if place < len(parts) else ""
+    return f"{{{part}}}"
+
+
+def _base(parts: list[str]) -> str:
+    part = parts[0] if parts else ""
+    return part if len(part) <= 1 or _COMMAND.fullmatch(part) or part.isdigit() else f"{{{part}}}"
+
+
+def _over(parts: list[str]) -> str:
+    accent = _ACCENTS.get(parts[1].removeprefix("\\").replace("to", "→") if len(parts) > 1 else "")
+    if accent:
+        return rf"\{accent}{{{parts[0]}}}"
+    return f"{_base(parts)}^{_group(parts, 1)}"
+
+
+_MADE: dict[str, Callable[[list[str]], str]] = {
+    "mfrac": lambda parts: rf"\frac{_group(parts, 0)}{_group(parts, 1)}",
+    "msqrt": lambda parts: rf"\sqrt{{{_joined(parts)}}}",
+    "mroot": lambda parts: rf"\sqrt[{parts[1] if len(parts) > 1 else ''}]{_group(parts, 0)}",
+    "msup": lambda parts: f"{_base(parts)}^{_group(parts, 1)}",
+    "msub": lambda parts: f"{_base(parts)}_{_group(parts, 1)}",
+    "msubsup": lambda parts: f"{_base(parts)}_{_group(parts, 1)}^{_group(parts, 2)}",
+    "munder": lambda parts: f"{_base(parts)}_{_group(parts, 1)}",
+    "mover": _over,
+    "munderover": lambda parts: f"{_base(parts)}_{_group(parts, 1)}^{_group(parts, 2)}",
+    "mphantom": lambda parts: "",
+}

@@ -1,0 +1,108 @@
+"""What type of page it is, by cheap signals: what it says of itself, what made it, its address, how it is built.
+
+Types are those of WCXB: an article, a forum's thread (or a question with its answers), a product, a collection of
+products, a listing of other pages, documentation, and a service, which is every other page that presents something.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Literal
+
+from lxml.html import HtmlElement
+
+from tasks.extraction.blocks import Page
+from tasks.extraction.names import BIT
+
+PageType = Literal["article", "forum", "product", "collection", "listing", "documentation", "service"]
+TYPES: tuple[PageType, ...] = ("article", "forum", "product", "collection", "listing", "documentation", "service")
+_SCHEMA = re.compile(r'"@type"\s*:\s*\[?\s*"(?:https?://schema\.org/)?(\w+)"')
+_OF_SCHEMA: dict[str, PageType] = {
+    **dict.fromkeys(("DiscussionForumPosting", "QAPage", "Question"), "forum"),
+    **dict.fromkeys(("Product", "ProductGroup", "IndividualProduct"), "product"),
+    **dict.fromkeys(("ItemList", "OfferCatalog"), "collection"),
+    **dict.fromkeys(("CollectionPage", "Blog", "SearchResultsPage"), "listing"),
+    **dict.fromkeys(("TechArticle", "APIReference", "SoftwareSourceCode"), "documentation"),
+    **dict.fromkeys(("NewsArticle", "BlogPosting", "Article", "ReportageNewsArticle", "ScholarlyArticle"), "article"),
+    **dict.fromkeys(("Service", "ProfessionalService", "SoftwareApplication", "LocalBusiness"), "service"),
+}
+_SOFTWARE = re.compile(
+    r"discourse|phpbb|vbulletin|xenforo|flarum|mybb|invision|vanilla|smf|nodebb|discuz|phpwind", re.IGNORECASE
+)
+_DOCUMENTATION = re.compile(
+    r"sphinx|docusaurus|mkdocs|gitbook|doxygen|javadoc|hugo.*docs|readme|vuepress|vitepress", re.IGNORECASE
+)
+_ADDRESSES: dict[PageType, re.Pattern[str]] = {
+    "forum": re.compile(
+        r"[/.](?:forums?|community|discuss(?:ions?)?|boards?|bbs|tieba)[./]|/(?:threads?|topics?|t|questions?|comments)/|"
+        r"viewtopic|showthread|stackoverflow\.com|stackexchange\.com|news\.ycombinator",
+        re.IGNORECASE,
+    ),
+    "documentation": re.compile(
+        r"//(?:docs?|developers?|api|wiki|help|support)\.|/(?:docs?|documentation|manual|reference|api|guide)/",
+        re.IGNORECASE,
+    ),
+    "product": re.compile(r"/(?:products?|dp|itm|item|p|pd|buy|sku)/[^/?]+", re.IGNORECASE),
+    "collection": re.compile(
+        r"/(?:collections?|categor(?:y|ies)|c|shop|store|catalog(?:ue)?|departments?|plp|cat)(?:/|$|\?)", re.IGNORECASE
+    ),
+    "article": re.compile(
+        r"/(?:news|blog|articles?|posts?|story|stories|opinion)/[^/?]{12,}|/(?:19|20)\d\d/[01]?\d/", re.IGNORECASE
+    ),
+    "listing": re.compile(
+        r"/(?:news|blog|articles|events|jobs|courses|topics?|tags?|authors?|search)/?(?:\?|$)", re.IGNORECASE
+    ),
+}
+"""Asked in this order."""
+
+
+def page_type(tree: HtmlElement, page: Page, url: str | None) -> PageType:
+    """The type of a page, an article where nothing says otherwise."""
+    votes = Counter[PageType]()
+    head = tree.find("head")
+    for meta in () if head is None else head.iter("meta"):
+        name, content = (meta.get("property") or meta.get("name") or "").lower(), (meta.get("content") or "").lower()
+        if name == "og:type":
+            votes["product" if "product" in content else "article" if content == "article" else "service"] += 2
+            votes["article"] += content == "article"
+        elif name == "generator":
+            votes["forum"] += 6 * bool(_SOFTWARE.search(content))
+            votes["documentation"] += 6 * bool(_DOCUMENTATION.search(content))
+    for script in tree.iter("script"):
+        if script.get("type") == "application/ld+json":
+            said = set(_SCHEMA.findall((script.text or "")[:200_000]))
+            for kind in {_OF_SCHEMA[name] for name in said if name in _OF_SCHEMA}:
+                votes[kind] += 4 if kind == "forum" else 3
+    for kind, pattern in _ADDRESSES.items():
+        if url and pattern.search(url):
+            votes[kind] += 3
+            break
+    return _by_build(page, votes)
+
+
+def _by_build(page: Page, votes: Counter[PageType]) -> PageType:
+    """The type that the page's build and the votes that it has come to say."""
+    prose = linked = total = 0
+    prices = 0
+    for block in page.blocks:
+        size = len(block.text)
+        total += size
+        linked += block.linked
+        prose += size if size > 150 and block.linked < size / 3 else 0
+        prices += size < 60 and any(sign in block.text for sign in "$€£¥") and any(map(str.isdigit, block.text))
+    posts = sum(bool(own & (BIT["post"] | BIT["comment"] | BIT["answer"] | BIT["thread"])) for own in page.own)
+    total = max(total, 1)
+    if prose / total > 0.5:
+        votes["article"] += 2
+        votes["documentation"] += 1
+    elif linked / total > 0.5:
+        votes["listing"] += 2
+    else:
+        votes["service"] += 2
+    if prices > 10:
+        votes["collection"] += 2
+    elif prices > 2:
+        votes["product"] += 1
+    votes["forum"] += posts > 40 and prose / total > 0.2
+    return max(TYPES, key=lambda kind: votes[kind])

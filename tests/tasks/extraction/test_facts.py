@@ -1,0 +1,74 @@
+"""Title, date, author and site by one scan of the markup; and whether an author is one."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tasks.extraction.authors import credible
+from tasks.extraction.facts import facts
+
+URL = "https://www.example.org/a"
+
+
+def test_what_meta_elements_say_comes_first_and_the_best_name_counts() -> None:
+    html = (
+        '<title>Gold - River News</title><meta name="title" content="no"><meta property="og:title" '
+        'content="Gold &amp; sand">'
+        "<meta name=date content='2019-01-01'><meta content='2020-02-03T10:00:00Z' property='article:published_time'>"
+        '<meta name="author" content="By Jane Washer"><meta property="og:site_name" content="River News">'
+    )
+    wanted = {"title": "Gold & sand", "date": "2020-02-03", "author": "Jane Washer", "site": "River News"}
+    assert facts(html, URL, "2021-06-01") == wanted
+
+
+def test_json_ld_time_elements_and_the_address_say_what_meta_elements_do_not() -> None:
+    linked = (
+        '<title>Gold</title><script type="application/ld+json">{"@graph": [{"@type": "NewsArticle", "datePublished": '
+        '"2020-02-03", "author": [{"name": "Jane Washer"}, {"name": "Li"}], "publisher": {"name": "River"}}]}</script>'
+    )
+    assert facts(linked, URL, None) == {"title": "Gold", "date": "2020-02-03", "author": "Jane Washer", "site": "River"}
+    assert facts("<h1>Gold</h1><time datetime='2020-02-03'>", URL, None)["date"] == "2020-02-03"
+    assert facts("", "https://example.org/2019/04/05/a.html", None)["date"] == "2019-04-05"
+    assert facts("<p>", URL, None) == {"title": "", "date": None, "author": "", "site": "example.org"}
+
+
+def test_no_page_was_published_after_it_was_crawled() -> None:
+    meta = "<meta property='article:published_time' content='{}'>"
+    assert facts(meta.format("2022-02-03"), URL, "2021-06-01")["date"] is None
+    assert facts(meta.format("2021-06-01T23:00:00"), URL, "2021-06-01")["date"] == "2021-06-01"
+
+
+@pytest.mark.parametrize(
+    "part", ["<meta ", "<meta content=", "<title>", '<script type="application/ld+json">', "<time ", "<h1", "<", "a='"]
+)
+def test_the_scan_is_linear_in_the_page(part: str) -> None:
+    started = time.process_time()
+    facts(part * (2**20 // len(part)), URL, None)
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("said", "author"),
+    [
+        *(
+            ("By Jane Washer", "Jane Washer"),
+            ("作者：李伟", "李伟"),
+            ("Jane Washer; admin; Jane Washer", "Jane Washer"),
+        ),
+        *(("admin", ""), ("责任编辑：", ""), ("佚名", ""), ("https://example.org/jane", ""), ("jane@example.org", "")),
+        *(
+            ("3 min read", ""),
+            ("2020-02-03 10:00", ""),
+            ("12", ""),
+            ("浏览 123 次", ""),
+            ("View all posts by Jane", ""),
+        ),
+        ("This is the story of a river in which men and women looked for gold for years", ""),
+        *(("未知 责任编辑：棒棒不是糖", "棒棒不是糖"), ("Name; Email Com", ""), ("发表于", ""), ("我已授权", "")),
+        ("O'Brien-Smith, J. R.", "O'Brien-Smith, J. R."),
+    ],
+)
+def test_an_author_is_somebody(said: str, author: str) -> None:
+    assert credible(said) == author

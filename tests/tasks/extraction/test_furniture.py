@@ -1,0 +1,87 @@
+"""Lines and lists that surround a text on sites of news go; what only speaks of such things stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.extraction.blocks import Block
+from tasks.extraction.furniture import without_furniture
+from tasks.extraction.page_type import PageType
+
+PROSE = (
+    "第十届全国人民代表大会常务委员会第二十八次会议听取了财政部部长所作的说明，审议了国务院提请的议案，并作了决定，现予公布，自公布之日起施行，请各地各部门认真组织学习贯彻。"
+    * 2
+)
+
+
+def kept(*texts: str, kind: PageType = "article") -> list[str]:
+    blocks = [Block(text, "p", 0, 0) for text in texts]
+    return [block.text for block in without_furniture(blocks, [float(text == PROSE) for text in texts], kind)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "责任编辑：张申",
+            "（责任编辑： HN666）",
+            "[责任编辑：韩保林 PK155]",
+            "评论(3)",
+            "已有0条评论",
+            "写评论已有0条评论跟帖用户自律公约",
+        ),
+        *(
+            "版权所有 湖南省中医药研究院附属医院 Copyright © 2018 All rights reserved",
+            "京ICP备12345号",
+            "分享至好友和朋友圈",
+        ),
+        *(
+            "用微信扫描二维码",
+            "扫一扫在手机打开当前页",
+            "【纠错】",
+            "打印",
+            "登录",
+            "来源:新华社 发布时间: 2018-05-17 浏览次数: 2168",
+        ),
+        *(
+            "首页 > 国务院公报 > 2007年第23号",
+            "上一篇：某某",
+            "未经授权不得转载",
+            "Share this",
+            "12 comments",
+            "Leave a reply",
+        ),
+    ],
+)
+def test_a_line_that_is_furniture_goes(line: str) -> None:
+    assert kept(PROSE, line, PROSE) == [PROSE, PROSE]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "编辑部的故事",
+            "他登录网站后发现评论不见了。",
+            "版权法修订草案公布",
+            "更多的人来到河边。",
+            "Share prices fell on Monday.",
+        ),
+        *(
+            "作者：鲁迅",
+            "来源于生活，高于生活。",
+            "Comments on a cultural reality",
+            "热门音乐的历史很长，要从上个世纪说起。",
+        ),
+    ],
+)
+def test_a_line_that_speaks_of_such_things_stays(line: str) -> None:
+    assert kept(PROSE, line) == [PROSE, line]
+
+
+def test_a_list_of_other_pages_goes_from_its_heading_to_the_next_long_block_that_was_taken() -> None:
+    others = ["热门推荐", "- 科创板退市制度早知道", "- 大A未迎开门红"]
+    assert kept(PROSE, *others, PROSE, "完。") == [PROSE, PROSE, "完。"]
+    assert kept(PROSE, "Related posts", "Another story") == [PROSE]
+    assert kept(PROSE, *others, kind="forum") == [PROSE, *others]
+    assert kept("热门推荐", PROSE) == ["热门推荐", PROSE]

@@ -1,0 +1,70 @@
+"""The type of a page by what it says of itself, its address and its build; and what names say of its parts."""
+
+from __future__ import annotations
+
+import pytest
+from trafilatura.utils import load_html
+
+from tasks.extraction.blocks import blocks
+from tasks.extraction.names import BIT, marks
+from tasks.extraction.page_type import PageType, page_type
+
+PROSE = "<p>" + "The river runs over gravel and sand in summer, and in winter it stands still. " * 4 + "</p>"
+
+
+def kind(head: str, body: str = PROSE * 4, url: str | None = "https://example.org/x") -> PageType:
+    tree = load_html(f"<html><head><title>T</title>{head}</head><body>{body}</body></html>")
+    return page_type(tree, blocks(tree), url)
+
+
+def linked(name: str) -> str:
+    return f'<script type="application/ld+json">{{"@context": "https://schema.org", "@type": "{name}"}}</script>'
+
+
+@pytest.mark.parametrize(
+    ("head", "wanted"),
+    [
+        *((linked("Product"), "product"), (linked("DiscussionForumPosting"), "forum"), (linked("QAPage"), "forum")),
+        *((linked("NewsArticle"), "article"), (linked("TechArticle"), "documentation"), ("", "article")),
+        ('<meta name=generator content="Discourse 3.1">', "forum"),
+        ('<meta name=generator content="Docusaurus v2">', "documentation"),
+        ('<script type="application/ld+json">{"@type": [broken</script>', "article"),
+    ],
+)
+def test_a_page_says_its_type_by_itself(head: str, wanted: PageType) -> None:
+    assert kind(head) == wanted
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        *(
+            ("https://forum.example.org/viewtopic.php?t=1", "forum"),
+            ("https://stackoverflow.com/questions/1/x", "forum"),
+        ),
+        *(("https://docs.example.org/a", "documentation"), ("https://example.org/blog/how-gold-is-washed", "article")),
+        *(("https://example.org/products/pan", "product"), (None, "article")),
+    ],
+)
+def test_its_address_says_the_type_of_a_page(url: str | None, wanted: PageType) -> None:
+    assert kind("", url=url) == wanted
+
+
+def test_its_build_says_the_type_of_a_page() -> None:
+    links = "".join(f"<li><a href=/{number}>Page number {number}</a></li>" for number in range(40))
+    assert kind("", f"<ul>{links}</ul>") == "listing"
+    assert kind("", "<div>Pan</div><div>$12.00</div>" * 30, "https://example.org/shop") == "collection"
+    assert kind("", "<h2>We wash</h2><div>Gold and sand</div>" * 9) == "service"
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        *(("main-content", {"main", "content"}), ("postBody", {"post", "body"}), ("sidebarLeft", {"sidebar"})),
+        *(("ad-slot", {"advert"}), ("header", {"header"}), ("shadow", set()), ("x y", set()), ("tagged", set())),
+    ],
+)
+def test_names_of_parts_are_read_as_words(names: str, wanted: set[str]) -> None:
+    found = {name for name, bit in BIT.items() if marks(names) & bit}
+    assert wanted <= found
+    assert found <= wanted or names == "sidebarLeft"
