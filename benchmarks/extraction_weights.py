@@ -14,12 +14,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from scipy.optimize import minimize
 from trafilatura.utils import load_html
 
 from benchmarks.extraction_pages import WORD, Page, f1, half, wcxb
+from data_specs.stages import Extractor
 from tasks.extraction.blocks import blocks
 from tasks.extraction.features import FEATURES, features, letters
 from tasks.extraction.html import taken_from
@@ -64,7 +66,7 @@ def wanted(texts: Sequence[str], gold: str) -> np.ndarray:
     return np.array([has(text) for text in texts], bool)
 
 
-def examples(pages: Iterable[Page], extractor: str) -> list[Example]:
+def examples(pages: Iterable[Page], extractor: Extractor) -> list[Example]:
     found = []
     for page in pages:
         tree = load_html(page.html)
@@ -153,12 +155,16 @@ def across(found: Sequence[Example]) -> dict[str, float]:
 
 def main(archive: str, path: str | None = None) -> int:
     values: dict[str, dict[str, list[float]]] = {}
-    for extractor in ("trafilatura", "resiliparse"):
+    for extractor in get_args(Extractor):
         found = examples(wcxb(archive), extractor)
         print(extractor, " ".join(f"{kind} {score:.3f}" for kind, score in across(found).items()))
         if path:
             model = Model(found)
-            learned = {"mean": model.mean, "deviation": model.deviation, **model.weights}
+            learned: dict[str, np.ndarray] = {
+                "mean": model.mean,
+                "deviation": model.deviation,
+                **dict[str, np.ndarray](model.weights),
+            }
             values[extractor] = {name: [float(f"{value:.4g}") for value in vector] for name, vector in learned.items()}
     if path:
         Path(path).write_text(json.dumps({"features": FEATURES, "values": values}, indent=None) + "\n")

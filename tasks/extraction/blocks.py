@@ -18,6 +18,8 @@ from tasks.extraction.names import BIT, OF_ELEMENT, marks
 
 BREAK, CODE = "\v", "\x01"
 """In the text of a block: a line ends; inline code begins or ends."""
+WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+"""A character of Chinese, Japanese or Korean, which says as much as three of others."""
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _SILENT = frozenset(
     "script style noscript template svg iframe object embed select option datalist input textarea canvas audio "

@@ -14,11 +14,10 @@ from math import log1p
 
 import numpy as np
 
-from tasks.extraction.blocks import HEADINGS, Block, Page
+from tasks.extraction.blocks import HEADINGS, WIDE, Block, Page
 from tasks.extraction.names import MARKS
 
 _SIGNS = re.compile(r"[\W_]+")
-_WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _ENDS = re.compile(r"[.!?。！？…:：;；][\"”’」』)）]?$")
 _PUNCTUATION = re.compile(r"[,.;:!?，。；：！？、]")
 _CAPITALS, _DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b"0123456789"
@@ -94,7 +93,7 @@ def letters(text: str) -> str:
 
 def sizes(squashed: Sequence[str]) -> np.ndarray:
     """Lengths of texts in letters."""
-    return np.array([len(s) if s.isascii() else len(s) + 2 * len(_WIDE.findall(s)) for s in squashed], np.float64)
+    return np.array([len(s) if s.isascii() else len(s) + 2 * len(WIDE.findall(s)) for s in squashed], np.float64)
 
 
 def features(page: Page, taken: str, title: str) -> np.ndarray:

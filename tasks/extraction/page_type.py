@@ -12,7 +12,7 @@ from typing import Literal
 
 from lxml.html import HtmlElement
 
-from tasks.extraction.blocks import Page
+from tasks.extraction.blocks import WIDE, Page
 from tasks.extraction.names import BIT
 
 PageType = Literal["article", "forum", "product", "collection", "listing", "documentation", "service"]
@@ -86,7 +86,7 @@ def _by_build(page: Page, votes: Counter[PageType]) -> PageType:
     prose = linked = total = 0
     prices = 0
     for block in page.blocks:
-        size = len(block.text)
+        size = len(block.text) if block.text.isascii() else len(block.text) + 2 * len(WIDE.findall(block.text))
         total += size
         linked += block.linked
         prose += size if size > 150 and block.linked < size / 3 else 0
