@@ -36,7 +36,7 @@ _FACT = re.compile(
 )
 _OTHERS = re.compile(
     r"(?:为您推荐|相关(?:推荐|阅读|新闻|文章|内容|搜索|链接|报道|话题|资讯)|热门.{0,8}|热(?:新闻|点|榜|帖|词|文).{0,4}|猜你喜欢|"
-    r"你可能.{0,6}(?:喜欢|感兴趣).{0,4}|.{0,4}推荐(?:新闻|阅读|文章|视频)?|.{0,6}最新(?:文章|报道|新闻|资讯|消息|评论)|.{0,8}排行榜?|"
+    r"你可能.{0,6}(?:喜欢|感兴趣).{0,4}|.{0,6}推荐(?:新闻|阅读|文章|视频)?|.{0,6}最新(?:文章|报道|新闻|资讯|消息|评论)|.{0,8}排行榜?|"
     r"更多(?:新闻|精彩|文章|阅读).{0,6}|(?:网友|全部|精彩|最新)?评论.{0,6}|大家都在[看搜]|小编最近文章|图片新闻|视频新闻|"
     r"related (?:posts?|articles?|stories|news|content)|you (?:may|might) (?:also )?like|recommended(?: for you)?|"
     r"read next|"
@@ -47,11 +47,11 @@ _OTHERS = re.compile(
 
 
 def without_furniture(blocks: Sequence[Block], taken: Sequence[float], kind: PageType) -> list[Block]:
-    """The blocks without lines that are furniture, and in an article without lists of other pages: from their heading
-    to the next block of some length that the extractor took (`taken`)."""
+    """The blocks without lines that are furniture, and without lists of other pages, but where these are what a
+    page is for: from their heading to the next block of some length that the extractor took (`taken`)."""
     found: list[Block] = []
     others = False
-    articles = kind in ("article", "documentation")
+    articles = kind in ("article", "documentation", "service")
     for block, took in zip(blocks, taken, strict=True):
         text = block.text
         if articles and len(text) <= _HEADING and _OTHERS.fullmatch(text) and found:
