@@ -16,7 +16,6 @@ from data_specs.labels import Judge, Labels
 from data_specs.scoring import Buckets, Encoder, Ensemble, Perplexity, Quality
 from data_specs.stage import Stage
 
-
 Extractor = Literal["trafilatura", "resiliparse"]
 """What takes the main text from a page."""
 
