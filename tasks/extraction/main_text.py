@@ -25,8 +25,8 @@ _ELSEWHERE = 0.4
 """Share of the extractor's text below which the page's elements do not hold it: it came from data in a script."""
 _TAKEN = FEATURES.index("taken")
 _TRUST = 1.5
-"""Log odds by which trafilatura's word counts more than was learned. On pages of WCXB that were not learned from it costs
-nothing; on those of trafilatura's own evaluation a third of the unwanted segments go."""
+"""Log odds by which trafilatura's word counts more than was learned. On pages of WCXB that were not learned from it
+costs nothing; on those of trafilatura's own evaluation a third of the unwanted segments go."""
 _LINES = 50
 """Lines of it that are sought in the page."""
 
