@@ -160,11 +160,8 @@ def main(archive: str, path: str | None = None) -> int:
         print(extractor, " ".join(f"{kind} {score:.3f}" for kind, score in across(found).items()))
         if path:
             model = Model(found)
-            learned: dict[str, np.ndarray] = {
-                "mean": model.mean,
-                "deviation": model.deviation,
-                **dict[str, np.ndarray](model.weights),
-            }
+            learned = {"mean": model.mean, "deviation": model.deviation}
+            learned |= {str(kind): weights for kind, weights in model.weights.items()}
             values[extractor] = {name: [float(f"{value:.4g}") for value in vector] for name, vector in learned.items()}
     if path:
         Path(path).write_text(json.dumps({"features": FEATURES, "values": values}, indent=None) + "\n")
