@@ -73,7 +73,6 @@ class Encoder(Stage):
     def __init__(self, settings: stages.Encoder, files: dict[str, str] | None = None) -> None:
         """`files`: path and sha256 of what was learned, where something is. Raises SpecError."""
         super().__init__(settings, {**folder_files(settings), **(files or {})})
-        self.learned = next(iter(files or {}), None)
         self.where = settings.where
         self.reads = ("text", *(["kind"] if settings.skip else []))
 
