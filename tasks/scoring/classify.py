@@ -52,7 +52,6 @@ class Classify(Stage):
         self.model = load(path, sha256)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """12,000 documents/s on one core."""
         urls = batch["url"].to_pylist() if "url" in self.reads else [None] * len(batch)
         chances = probabilities(
             self.model, lines(batch["text"].to_pylist(), [url or "" for url in urls]), len(self.labels)
