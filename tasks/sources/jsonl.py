@@ -63,7 +63,7 @@ def _pass(stream: IO[bytes], most: int = sys.maxsize) -> int:
     return passed
 
 
-def _pass_blank(stream: io.BufferedReader) -> int:
+def pass_blank(stream: io.BufferedReader) -> int:
     """Read the blank lines that are buffered next, all at once; returns how many bytes were read."""
     ahead = stream.peek()
     return len(stream.read(ahead.rfind(b"\n", 0, len(ahead) - len(ahead.lstrip())) + 1))
@@ -150,7 +150,7 @@ class JsonlReader(Reader):
                         length += _pass(stream)
                         records.drop("too_large", part, offset, length)
                     elif line.isspace():
-                        length += _pass_blank(stream)
+                        length += pass_blank(stream)
                     else:
                         self._document(line.rstrip(b"\r\n"), part, offset, records)
                     offset += length

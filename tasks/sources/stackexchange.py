@@ -27,7 +27,7 @@ from data_specs.sources import StackExchangeSource
 from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
 from tasks.sources.compression import DamageError, named
 from tasks.sources.fragments import plain
-from tasks.sources.jsonl import lines
+from tasks.sources.jsonl import lines, pass_blank
 
 QUESTION, ANSWER = 1, 2
 _NUMBER = re.compile(rb'[\s"](Id|PostTypeId|ParentId|Score)\s*=\s*"(-?[0-9]{1,18})"')
@@ -43,12 +43,14 @@ class _Question:
     row: bytes
     offset: int
     answers: list[tuple[int, int, bytes]] = field(default_factory=list)
+    known: set[int] = field(default_factory=set)
+    """The numbers of these: in a file that was put together of two, they may come again."""
 
 
 class StackExchangeReader(Reader):
     """Reads Posts.xml of Stack Exchange's dumps."""
 
-    version = 1
+    version = 2  # an answer that stands twice is told once
     libraries: ClassVar[tuple[str, ...]] = ("lxml",)
     settings: StackExchangeSource
 
@@ -99,7 +101,9 @@ class StackExchangeReader(Reader):
                 while not whole and (more := stream.readline(2**20)):
                     length += len(more)
                     whole = more.endswith(b"\n")
-                if not inside and not line.isspace() and not line.lstrip().startswith(_FRAME):
+                if line.isspace() and whole:
+                    length += pass_blank(stream)
+                elif not inside and not line.lstrip().startswith(_FRAME):
                     yield offset, length, line.strip() if length <= longest else None
                 inside = False
                 offset += length
@@ -117,7 +121,7 @@ class StackExchangeReader(Reader):
         if line is None:
             return records.drop("too_large", part, offset, length)
         numbers = _numbers(line)
-        if not line.startswith(b"<row") or "Id" not in numbers:
+        if not numbers:
             return records.quarantine("not_xml", part, offset, length)
         kind = numbers.get("PostTypeId")
         if kind == QUESTION and numbers["Id"] not in questions:
@@ -137,17 +141,25 @@ class StackExchangeReader(Reader):
             score = numbers.get("Score", 0)
             if line is None or not question or numbers.get("PostTypeId") != ANSWER or score < self.settings.score:
                 continue
+            if numbers["Id"] in question.known:
+                continue
+            question.known.add(numbers["Id"])
             heapq.heappush(question.answers, (score, -offset, line))
             if len(question.answers) > self.settings.answers:
-                heapq.heappop(question.answers)
+                *_, gone = heapq.heappop(question.answers)
+                question.known.remove(_numbers(gone)["Id"])
 
     def _document(self, question: _Question, part: Part, records: Records) -> None:
         place = part, question.offset, len(question.row)
         asked = _attributes(question.row)
         if asked is None:
             return records.quarantine("not_xml", *place)
-        best = sorted(question.answers, reverse=True)
-        answers = [(score, told) for score, _, row in best if (told := _attributes(row))]
+        answers = []
+        for score, before, row in sorted(question.answers, reverse=True):
+            if answer := _attributes(row):
+                answers.append((score, answer))
+            else:
+                records.quarantine("not_xml", part, -before, len(row))
         own = {
             "score": _whole(asked.get("Score")),
             "answers": len(answers),
@@ -189,11 +201,14 @@ class StackExchangeReader(Reader):
 
 
 def _numbers(line: bytes) -> dict[str, int]:
-    """The numbers in a row's attributes. In no value of XML is there a quotation mark, so none is taken for one."""
+    """The numbers in a row's attributes; none of what is no row, or has no number of its own. In no value of XML is
+    there a quotation mark, so none is taken for one."""
     found: dict[str, int] = {}
+    if not line.startswith(b"<row"):
+        return found
     for name, value in _NUMBER.findall(line):
         found.setdefault(name.decode(), int(value))
-    return found
+    return found if "Id" in found else {}
 
 
 def _attributes(row: bytes) -> dict[str, str] | None:

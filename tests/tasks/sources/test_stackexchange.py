@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,43 @@ def test_of_equal_scores_the_earlier_answer_is_first_and_one_may_stand_before_it
     assert counts == {"in": 1}
 
 
+def test_an_answer_that_stands_twice_in_a_file_is_told_once(tmp_path: Path) -> None:
+    rows = [post(1, 1, "asked", Title="T")]
+    rows += [post(number, 2, f"answer {number}", ParentId=1, Score=number) for number in (2, 3, 2, 3)]
+    (tmp_path / "Posts.xml").write_text("<posts>\n" + "".join(rows) + "</posts>")
+    for answers in (30, 2, 1):
+        [document], counts = read_all(source(tmp_path / "*", answers=answers))
+        assert document["text"].split("\n\nA: ") == ["Q: T\n\nasked", "answer 3", "answer 2"][: 1 + answers]
+        assert (document["answers"], counts) == (min(2, answers), {"in": 1})
+
+
+def test_an_answer_that_is_no_row_or_damaged_is_counted_and_told_nowhere(tmp_path: Path) -> None:
+    rows = [
+        post(1, 1, "asked", Title="T"),
+        post(2, 2, "whole", ParentId=1),
+        post(3, 2, "cut", ParentId=1)[:-10] + "\n",
+        post(4, 2, "no number", ParentId=1).replace(' Id="4"', ""),
+        post(5, 2, "no row", ParentId=1).replace("<row", "<raw"),
+    ]
+    (tmp_path / "Posts.xml").write_text("<posts>\n" + "".join(rows) + "</posts>")
+    [document], counts = read_all(source(tmp_path / "*"))
+    assert document["text"] == "Q: T\n\nasked\n\nA: whole"
+    assert counts == {"in": 4, "not_xml": 3}
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n"])
+def test_blank_lines_by_the_million_cost_no_more_than_their_bytes(tmp_path: Path, blank: bytes) -> None:
+    data = PARTS[0] + b"".join(PARTS[1:4]) + blank * 2**23 + b"".join(PARTS[4:])
+    (tmp_path / "Posts.xml").write_bytes(WHOLE)
+    expected = read_all(source(tmp_path / "*"))
+    (tmp_path / "Posts.xml").write_bytes(data)
+    begun = time.process_time()
+    rows, counts = read_all(found := source(tmp_path / "*"))
+    assert time.process_time() - begun < 2
+    assert (len(rows), counts) == (len(expected[0]), expected[1])
+    assert all(hashlib.sha256(found.reread(row)).hexdigest() == row["payload"] for row in rows[::7])
+
+
 def test_a_damaged_row_costs_itself_alone_and_no_entity_is_expanded(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("gold")
     rows = [
@@ -85,7 +123,7 @@ def test_a_damaged_row_costs_itself_alone_and_no_entity_is_expanded(tmp_path: Pa
     (tmp_path / "Posts.xml").write_text("<posts>\n" + "".join(rows) + "</posts>")
     documents, counts = read_all(source(tmp_path / "Posts.xml", longest=4000))
     assert [row["text"] for row in documents] == ["Q: T\n\none\n\nA: kept"]
-    assert counts == {"in": 7, "not_xml": 3, "too_large": 1, "not_post": 1, "no_text": 1}
+    assert counts == {"in": 8, "not_xml": 4, "too_large": 1, "not_post": 1, "no_text": 1}
 
 
 @pytest.mark.parametrize(
