@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import posixpath
 import unicodedata
 from collections.abc import Iterable
 from urllib.parse import unquote
 
 from tasks.engine.takedowns import Takedowns, text_digest
-from tasks.sources.url_lists import address, domains
+from tasks.sources.url_lists import domains, split
 
 
 class TakenDown:
-    """The takedowns of a store, to be asked about records. Addresses are compared as lists of URLs are: without scheme,
-    port, fragment and the slash at the end; and moreover whether or not characters of them are written as `%C3%A9`. A
-    domain means every host below it."""
+    """The takedowns of a store, to be asked about records. A domain means every host below it. Addresses are compared
+    as servers mostly take them, since a page that comes back under another spelling is worse than one that goes with
+    it: without scheme, user, port, fragment, `www.` and slashes that stand double or at the end, with `..` followed,
+    parameters in whatever order, and whether or not characters are written as `%C3%A9`."""
 
     def __init__(
         self,
@@ -42,6 +44,15 @@ class TakenDown:
 
 
 def _spelled(url: str) -> str:
-    """An address in one of its spellings. Bytes that are no UTF-8 stay apart: pages of old sites are named by them."""
-    found = unquote(address(url), errors="surrogateescape")
-    return unicodedata.normalize("NFC", found).removesuffix("?").rstrip("/")
+    """An address in one of its spellings."""
+    host, rest = split(url)
+    path, _, query = rest.partition("?")
+    host = host.removeprefix("www.") if host.count(".") > 1 else host
+    path = posixpath.normpath("/" + _plain(path)).strip("/")
+    found = sorted(filter(None, map(_plain, query.replace("+", " ").split("&"))))
+    return "\n".join([f"{host}/{path}", *found])
+
+
+def _plain(part: str) -> str:
+    """A part without percent signs. Bytes that are no UTF-8 stay apart: pages of old sites are named by them."""
+    return unicodedata.normalize("NFC", unquote(part, errors="surrogateescape"))
