@@ -176,6 +176,16 @@ def test_padding_before_and_after_records_and_members_is_no_record(padding: byte
                     assert essence(found(padded, 0, cut)) + essence(found(padded, cut)) == essence(items)
 
 
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"WARC/"])
+def test_a_compressed_archive_inside_a_plain_one_is_a_part_of_its_record_however_that_is_cut(
+    before: bytes,
+) -> None:
+    inside = b"HTTP/1.1 200 OK\r\nContent-Type: application/gzip\r\n\r\n" + archive(PAGES[:9])
+    plain = before + archive([PAGES[9], inside, PAGES[10]], compressed=False)
+    for cut in range(1, len(plain), 977):  # as a plain file is that is named as a compressed one
+        assert essence(found(plain, 0, cut)) + essence(found(plain, cut)) == essence(found(plain))
+
+
 def test_what_is_no_record_in_a_plain_archive_is_counted_once() -> None:
     plain = archive(PAGES[:4], compressed=False)
     starts = [item.offset for item in found(plain) if isinstance(item, Record)]
