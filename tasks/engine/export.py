@@ -197,12 +197,23 @@ class Export:
         self._refuse({*self.target.list(""), *self.target.folders("")} - own)
         self._refuse(f"data/{name}" for name in data if f"data/{name}" not in named)
         if not entries:
-            Manifest(self.target, _PROGRESS).append([{"key": "", "identity": identity}])
+            self._begin(identity)
         return {
             entry["key"]: {name: entry[name] for name in ("rows", "bytes", "checksum", "counts")}
             for entry in entries
             if entry["key"] and self._whole(entry["key"], entry, data)
         }
+
+    def _begin(self, identity: str) -> None:
+        """Note that this export is begun. Raises TargetError where another one has been meanwhile: of two that begin at
+        once, each of which found nothing, one at least then sees the other."""
+        progress = Manifest(self.target, _PROGRESS)
+        progress.append([{"key": "", "identity": identity}])
+        if {entry["identity"] for entry in progress.entries()} != {identity}:
+            segments = [f"{_PROGRESS}/manifest/{name}" for name in self.target.list(f"{_PROGRESS}/manifest")]
+            mine = [path for path in segments if {entry["identity"] for entry in progress.segment(path)} == {identity}]
+            self.target.remove(*mine)
+            raise TargetError(f"another export to {self._where} has begun meanwhile; name a new folder")
 
     def _whole(self, name: str, facts: Mapping[str, Any], sizes: Mapping[str, int]) -> bool:
         """Whether a file is there as it was written, or none, where it had no rows; in an object store, which sees to

@@ -146,6 +146,26 @@ def test_what_lies_where_an_export_is_to_go_is_neither_overwritten_nor_taken_for
         assert (to / name).read_text() == "of somebody"
 
 
+def test_of_two_exports_that_begin_at_once_in_one_folder_one_at_most_goes_on(
+    computed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, _ = computed
+    note = engine.Manifest.append
+
+    def beside(self: Any, entries: Any, whole: bool = False) -> None:
+        """Another one, which has found the folder empty, too, notes its beginning just before."""
+        if self.folder == "progress" and not entries[0]["key"]:
+            note(self, [{"key": "", "identity": "another"}])
+        note(self, entries, whole)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.Manifest, "append", beside)
+        assert "has begun meanwhile" in ask("export", spec, tmp_path / "out", "--columns", "url", code=2).stderr
+    assert not (tmp_path / "out" / "data").exists()
+    [left] = engine.Manifest(engine.Store(str(tmp_path / "out")), "progress").entries()
+    assert left["identity"] == "another"
+
+
 def test_what_a_killed_export_did_not_note_is_no_part_of_another(
     computed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
