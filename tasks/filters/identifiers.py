@@ -49,10 +49,11 @@ _APART = r"(?<![0-9A-Za-z_.+])(?<![0-9A-Za-z]-)"
 _ENDED = r"(?![0-9A-Za-z_]|[.-][0-9])"
 
 
-# E-mail addresses: RFC 5321's lengths; a name that ends as files do is none.
+# E-mail addresses: RFC 5321's lengths; a name that ends as files do is none, nor one whose host begins with a hyphen
+# (RFC 1123 2.1).
 _EMAIL = (
     r"(?<![0-9A-Za-z._%+-])[0-9A-Za-z_][0-9A-Za-z._%+-]{0,63}"
-    r"@(?:[0-9A-Za-z-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![0-9A-Za-z_])"
+    r"@(?!-)(?:[0-9A-Za-z-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![0-9A-Za-z_])"
 )
 _FILES = frozenset("png jpg jpeg gif svg webp bmp ico css js ts json html xml".split())
 

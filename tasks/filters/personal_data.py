@@ -20,7 +20,7 @@ from tasks.filters.identifiers import IDENTIFIERS, Span
 class PersonalData(Rewriting):
     """The text with marks in the place of what identifies somebody, and a column of counts for each kind."""
 
-    name, version = "personal_data", 1
+    name, version = "personal_data", 2  # no host of an e-mail address begins with a hyphen
     libraries = ("phonenumbers",)
     settings: stages.PersonalData
 

@@ -104,6 +104,28 @@ def masked(*texts: str, **settings: Any) -> pa.Table:
 
 
 @pytest.mark.parametrize("kind", PLANTED)
+def test_a_text_that_a_screen_passes_over_has_none(kind: str) -> None:
+    draw = random.Random(f"screen {kind}")
+    texts = []
+    for _ in range(4000):
+        text = list(PLANTED[kind](draw))
+        for _ in range(draw.randrange(1, 4)):
+            place = draw.randrange(len(text))
+            text[place : place + draw.randrange(2)] = draw.choice(" -.:@+()=\"'_\n\tA0")
+        texts.append("".join(text))
+    screened = pc.match_substring_regex(pa.array(texts), IDENTIFIERS[kind].screen).to_pylist()
+    assert not [
+        text for text, seen in zip(texts, screened, strict=True) if not seen and [*IDENTIFIERS[kind].spans(text)]
+    ]
+
+
+def test_what_a_text_has_does_not_depend_on_what_else_it_has() -> None:
+    for text in ("write to me@-host.example.org", "or to me@--.org"):
+        [alone, beside] = masked(text, f"{text} and you@example.org")["personal_data"].to_pylist()
+        assert beside.startswith(alone)
+
+
+@pytest.mark.parametrize("kind", PLANTED)
 def test_of_two_thousand_planted_ones_99_in_100_are_found_and_nothing_around_them(kind: str) -> None:
     draw = random.Random(kind)
     missed = []
