@@ -88,8 +88,9 @@ def _zeroed(table: pa.Table, rows: np.ndarray) -> pa.Table:
 
 
 def derived(store: Store, shards: Collection[str]) -> None:
-    """Remove what stages made of shards, by the digest of their ids: columns, samples, shuffles. A file of which no
-    entry speaks goes, too, since whoever wrote it was killed."""
+    """Remove what stages made of shards, by the digest of their ids: columns, shuffles. A file of which no entry speaks
+    goes, too, since whoever wrote it was killed; and so do all samples, which may hold texts of documents that have
+    left the store, and of which only what is still to be learned has need."""
     store.remove(*store.walk(STAGING.rstrip("/")), *store.leftovers())
     samples = [top for model in _below(store, "models") for top in _below(store, model) if "/samples@" in top]
     for top in (*_below(store, "columns"), *samples):
@@ -100,13 +101,13 @@ def derived(store: Store, shards: Collection[str]) -> None:
                 files.setdefault(folder, []).extend([path] if name != "recipe.json" else [])
         live = {folder: _live(store, folder) for folder in files}
         ids = {folder: {entry["ids"] for entry in entries.values()} for folder, entries in live.items()}
-        touched = any(not found.isdisjoint(shards) for found in ids.values())
+        touched = top in samples or any(not found.isdisjoint(shards) for found in ids.values())
         # What holds rows of many shards goes first: that others are touched tells that it is.
         for folder in sorted(files, key=lambda folder: (bool(ids[folder] - {None}), folder == top)):
             gone = {
                 key
                 for key, entry in live[folder].items()
-                if entry["ids"] in shards or (touched and entry["ids"] is None)
+                if top in samples or entry["ids"] in shards or (touched and entry["ids"] is None)
             }
             if gone:
                 Manifest(store, folder).append([{"key": key, "removed": True} for key in sorted(gone)], whole=True)
