@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice, product
 from typing import Any
 
@@ -20,6 +21,7 @@ from tasks.engine.listings import Listings
 from tasks.engine.pipeline import NAMED, Pipeline
 from tasks.engine.reading import InputShard
 from tasks.engine.sql import evaluate
+from tasks.storage.columns import value_digest
 from tasks.storage.manifest import QUARANTINED, Index
 
 _MOST = 20_000
@@ -179,6 +181,26 @@ def readings(pipeline: Pipeline) -> dict[str, Reading]:
     for source, reading in found.items():
         reading.whole -= reading.damaged.keys() | failed[source] | pipeline.gone.get(source, set())
     return found
+
+
+def unfilled(pipeline: Pipeline) -> list[str]:
+    """What to say of columns that no document of their source has a value in, as where their key is misspelt: by the
+    digests of their values, without reading any."""
+    index, found = pipeline.outputs["documents"].index, []
+    for source, reader in pipeline.readers.items():
+        places = [n for n, shard in enumerate(pipeline.shards) if shard.source == source and index.rows[n]]
+        for name, kind in reader.named.items() if places else ():
+            digests = ((index.digests[name][place].tobytes().hex(), int(index.rows[place])) for place in places)
+            if all(made == _nulls(rows, kind) for made, rows in digests):
+                why = f"see whether its records call it so, and whether it is {kind}"
+                found.append(f"no document of source {source} has {name}: {why}")
+    return found
+
+
+@lru_cache
+def _nulls(rows: int, kind: pa.DataType) -> str:
+    """The digest of so many rows without a value."""
+    return value_digest(pa.nulls(rows, kind))
 
 
 def _keys(pipeline: Pipeline, source: str) -> set[str]:

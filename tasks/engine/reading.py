@@ -157,6 +157,10 @@ class Reader(Protocol):
     def writes(self) -> pa.Schema:
         """DOCUMENTS, and the source's own columns."""
 
+    @property
+    def named(self) -> Mapping[str, pa.DataType]:
+        """Columns of documents that the source's settings name a key of its records for, which may be misspelt."""
+
     def chooses(self, key: str) -> bool:
         """Whether the source's settings choose a file of this key, were it there."""
 

@@ -91,7 +91,8 @@ class Execution:
         said = [f"{name}: {reader.regrouped}" for name, reader in self.pipeline.readers.items() if reader.regrouped]
         readings = gates.readings(self.pipeline)
         damaged = [f"of source {name} {each.told}" for name, each in readings.items() if each.damaged]
-        result.note = "; ".join([*said, *gone, *damaged, *filter(None, [result.note])])
+        said += [*gone, *damaged, *gates.unfilled(self.pipeline)]
+        result.note = "; ".join([*said, *filter(None, [result.note])])
         gates.read(self.pipeline, readings, listings)
         listings.commit({name: each.whole for name, each in readings.items()}, self.pipeline.readers)
         return result

@@ -109,6 +109,13 @@ class Reader(Fingerprinted):
         """What the next run has to know of the files `keys`: how they are named, and the digests of their contents."""
         return {"names": self.listing.names(), "digests": [self.listing.digests[key] for key in keys]}
 
+    @property
+    def named(self) -> dict[str, pa.DataType]:
+        """Columns of documents that the settings name a key of the source's records for, which may be misspelt."""
+        keys = type(self.settings).model_fields.keys() & {"columns", "url"}
+        url = {"url": pa.string()} if "url" in keys & self.settings.model_fields_set else {}
+        return {**url, **(self.own if "columns" in keys else {})}
+
     def hashed_settings(self) -> dict[str, Any]:
         settings = {"source": self.source, **super().hashed_settings()}
         settings = {name: value for name, value in settings.items() if (name, value) not in _LATER}

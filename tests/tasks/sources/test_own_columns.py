@@ -197,6 +197,20 @@ def test_rules_channels_and_queries_see_a_column_and_other_sources_are_not_read_
     assert {row["score"] for row in rows if row["source"] == "code"} == {None}
     sql = "select source, count(*), count(score), max(score) from corpus group by 1 order by 1"
     assert told("query", spec, sql)["rows"] == [["code", 24, 0, None], ["web", 40, 40, 0.975]]
+    assert "no document" not in run.record["stages"][0]["note"]
+
+
+def test_a_column_that_no_document_has_a_value_in_is_said(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=2, documents=20)
+    wrong = 'web/*.jsonl.gz", url: link, columns: {scoer: float, size: int}}'
+    spec.write_text(spec.read_text().replace('web/*.jsonl.gz"}', wrong))
+    for _ in range(2):
+        note = whole.go(spec, until="documents").record["stages"][0]["note"]
+        assert note.count("no document of source web has") == 3
+        assert "source web has scoer: see whether its records call it so" in note
+    spec.write_text(spec.read_text().replace("url: link", "url: url").replace("size: int", "url_: string"))
+    note = whole.go(spec, until="documents").record["stages"][0]["note"]
+    assert note.count("no document of source web has") == 2
 
 
 @pytest.mark.parametrize(
