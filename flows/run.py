@@ -94,6 +94,8 @@ class Run(CorpusRun):
         """Raises StageError where a version is not in the store any more as it was."""
         takedowns = Versions(self.store, self.spec.name).purged(number)
         for name in self.plan_inputs().names:
+            if name not in self.corpus.provider:
+                raise StageError(f"plan: version {number} has no column {name}, which mixture.phases asks for")
             stage = self.corpus.provider[name]
             if stage in self.corpus.replaced or (self.corpus.outputs[stage].index.state == MISSING).any():
                 why = (

@@ -25,7 +25,7 @@ from tasks.engine.stage import digest
 from tasks.planning.allocation import allot
 from tasks.planning.files import content_digest
 from tasks.planning.middle import ADDED, turned_documents
-from tasks.planning.mixture import PhaseRows, Stream, Usage, schedule
+from tasks.planning.mixture import MixtureError, PhaseRows, Stream, Usage, schedule
 from tasks.planning.objectives import Noise, RowShape, row_shape, special_tokens, target_counts
 from tasks.planning.packing import ROWS, Documents, cut_into_rows, interleave_rows, row_table, training_order
 from tasks.storage.store import Store
@@ -124,8 +124,8 @@ class _Collected:
 
 
 def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
-    """Documents of one token (no text) have no target and are left out. Raises ValueError where a document to train on
-    has no channel."""
+    """Documents of one token (no text) have no target and are left out. Raises MixtureError where a document to train
+    on has no channel."""
     phases = [number for number, phase in enumerate(spec.mixture.phases) if phase.where]
     loss_by = spec.training.loss_by
     train = {name: _DocumentChunks(phases, loss_by) for name in spec.channels}
@@ -145,7 +145,10 @@ def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
             held_out[name].add(columns, where, groups, inside & (length > 1) & held)
         if (homeless & ~held).any():
             row = int(np.flatnonzero(homeless & ~held)[0])
-            raise ValueError(f"{path}: document {row} is to be trained on, but its channel is {table['channel'][row]}")
+            raise MixtureError(
+                f"channels: {path}: document {row} is to be trained on, but its channel is {table['channel'][row]}; "
+                f"the spec has {', '.join(spec.channels)}: call them as they were called when the corpus was made"
+            )
         files.append(path)
     documents = {name: turned_documents(spec, found.concatenated()) for name, found in train.items()}
     evaluated = {name: found.concatenated() for name, found in held_out.items()}

@@ -14,7 +14,9 @@ import pytest
 from data_specs.load import SpecError
 from flows.run import Run
 from tasks.engine.gates import GateError
+from tasks.engine.runner import StageError
 from tasks.engine.versions import Versions
+from tasks.planning.mixture import MixtureError
 from tasks.storage.store import DamagedError, Store, StoreError
 from tasks.tokenization.tokens import Tokens
 from tests import small
@@ -356,6 +358,36 @@ def test_a_training_goes_on_from_an_accepted_version_while_a_refused_one_stands(
         run.train_on(2)
     assert "there are 1, 2" in ask("run", copied, "--version", 7, code=2).output
     assert "only --until plan goes with it" in ask("run", copied, "--version", 1, "--from", "signals", code=2).output
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {'  en: "': '  english: "', " en: 0.": " english: 0."},
+            "its channel is (en|None).*the spec has code, zh, english",
+        ),
+        (
+            {
+                "stages:": "stages:\n  langs: {kind: languages}",
+                "until: 100%": 'until: 100%, where: "langs_share > 0.5"',
+            },
+            "version 1 has no column langs_share, which mixture.phases asks for",
+        ),
+    ],
+)
+def test_a_spec_that_does_not_fit_a_version_any_more_says_so(
+    copied: Path, changes: dict[str, str], message: str
+) -> None:
+    go(copied, until="version")
+    text = copied.read_text()
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    copied.write_text(text)
+    run = Run.of(str(copied))
+    run.train_on(1)
+    with pytest.raises((MixtureError, StageError), match=message):
+        run.plan(lambda *_: None)
 
 
 def test_few_new_records_are_not_judged(copied: Path) -> None:
