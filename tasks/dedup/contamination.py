@@ -77,6 +77,14 @@ class Contamination(Stage):
                 for name, paths in self._sets.items()
             }
         )
+        sought = {
+            name.rpartition(":")[0] for name, total in zip(self.items.names, self.items.total, strict=True) if total
+        }
+        if idle := sorted(self._sets.keys() - sought):
+            raise SpecError(
+                f"sets.{idle[0]}: {', '.join(self._sets[idle[0]])} has no item that would be found: one of {WHOLE[1]} "
+                f"words or {WHOLE[0]} characters and more, that fewer than {SHARED} items share"
+            )
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """About 5 MB of text a second and core."""

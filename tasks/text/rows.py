@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_specs.document import SpecError
@@ -19,9 +20,12 @@ def rows_of(path: str, numbered: bool) -> Iterator[Any]:
     """The rows of a Parquet, CSV or JSONL file, the last two plain or in gzip; of a CSV file without a line of names
     where fields are `numbered`."""
     if path.lower().endswith(".parquet"):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches():
+                    yield from batch.to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise SpecError(f"{path} cannot be read as Parquet: {error}") from None
         return
     is_csv = ".csv" in Path(path).name.lower()
     try:

@@ -140,8 +140,17 @@ def test_sets_are_read_of_every_form(tmp_path: Path) -> None:
 
 def test_a_set_that_is_missing_broken_or_of_other_fields_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text("{")
+    (tmp_path / "broken.parquet").write_text("PAR1")
+    (tmp_path / "empty.csv").write_text("question,answer\n")
+    (tmp_path / "short.csv").write_text("question,answer\nwhy not,no\n")
+    (tmp_path / "same.csv").write_text("question\n" + "one two three four five six seven eight\n" * 10)
     path = written(tmp_path, items(1, 2))
     for settings, said in (
+        ({"path": str(tmp_path / "broken.parquet")}, "broken.parquet cannot be read as Parquet"),
+        *(
+            ({"path": str(tmp_path / f"{name}.csv"), "fields": ["question"]}, f"{name}.csv has no item that would be")
+            for name in ("empty", "short", "same")
+        ),
         ({"path": str(tmp_path / "none.jsonl")}, r"sets\.exam\.path: .*none\.jsonl is no file"),
         ({"path": str(tmp_path / "broken.jsonl")}, "broken.jsonl cannot be read"),
         ({"path": path, "fields": ["prompt"]}, "row 0 of .* has not all of prompt: question, choices, answer"),
