@@ -25,7 +25,7 @@ from flows import exported, lineage, query
 from flows.run import Run
 from tasks.decision.held_out import without_texts
 from tasks.engine import purge, worker
-from tasks.engine.near_copies import in_clusters
+from tasks.engine.near_copies import in_clusters, unsought
 from tasks.engine.outputs import token_files
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import refused_path
@@ -85,6 +85,8 @@ class Found:
     texts: set[str] = field(default_factory=set)
     shards: dict[str, list[int]] = field(default_factory=dict)
     """The same rows by the digest of their shard's ids."""
+    unsought: list[str] = field(default_factory=list)
+    """Shards among whose documents no near-copies could be sought."""
 
 
 def find(run: Run, asked: Asked, progress: Progress = lambda *_: None) -> Found:
@@ -94,9 +96,12 @@ def find(run: Run, asked: Asked, progress: Progress = lambda *_: None) -> Found:
     _add(run.store, given, found, "asked", progress)
     if found.documents:
         ids = {*map(bytes.fromhex, found.documents)}
+        if not asked.only:
+            corpus = _corpus(run)
+            found.unsought = unsought(corpus)
+            ids |= in_clusters(corpus, ids)
         # Also where the same documents were extracted otherwise, and have no address.
-        everything = ids if asked.only else ids | in_clusters(_corpus(run), ids)
-        _add(run.store, TakenDown(everything), found, "near-copy", progress)
+        _add(run.store, TakenDown(ids), found, "near-copy", progress)
     return found
 
 
@@ -157,7 +162,8 @@ def _documents(store: Store) -> Iterator[tuple[str, Recorded]]:
 
 
 def named(run: Run, found: Found) -> dict[str, Any]:
-    """What was learned from documents that go, holds them or shows them: "trainings", "exports", "pins", "versions"."""
+    """What was learned from documents that go, holds them or shows them: "trainings", "exports", "pins", "versions";
+    "unsought": shards among whose documents no near-copies could be sought."""
     store = run.store
     files = token_files(store, found.shards)
     read = {path: found.shards[ids] for ids, paths in files.items() for path in paths}
@@ -168,6 +174,7 @@ def named(run: Run, found: Found) -> dict[str, Any]:
         "exports": exported.holding(store, versions, found.rows.keys()),
         "pins": _pins(run, found),
         "versions": {name: numbers for name, numbers in versions.items() if numbers},
+        "unsought": found.unsought,
     }
 
 

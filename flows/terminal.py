@@ -187,6 +187,11 @@ def takedown(found: dict[str, Any]) -> None:
     for name, versions in named["versions"].items():
         numbers = ", ".join(map(str, versions))
         console().print(f"versions {numbers} of {escaped(name)}: they are not exported any more", soft_wrap=True)
+    if shards := named.get("unsought"):
+        some = ", ".join(map(line, shards[:_STEPS])) + (", ..." if shards[_STEPS:] else "")
+        said = f"near-copies {'were' if done else 'are'} not sought in {len(shards):,} shards ({some})"
+        remedy = "" if done else ": `sluice run SPEC` tries them again, which is better done first"
+        console().print(f"{said}, whose duplicates are quarantined{remedy}", soft_wrap=True)
     after = "`sluice run SPEC` makes a version without them" if done else "nothing is changed; `--yes` does it"
     console().print(after)
 

@@ -16,21 +16,34 @@ from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import StageError
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.views import views
-from tasks.storage.manifest import MISSING
 
 _EVIDENCE = ("copy_of", "alike", "cluster")
 
 
+def unsought(pipeline: Pipeline | Snapshot) -> list[str]:
+    """The shards among whose documents no near-copies can be sought, as their duplicates are quarantined. Raises
+    StageError where those of others are still to be computed."""
+    providers = [pipeline.provider.get(name) for name in _EVIDENCE]
+    lacking = pipeline.outputs["documents"].index.done.copy()
+    known = [pipeline.outputs[name].index for name in providers if name is not None]
+    done = [index.done for index in known if len(index.keys) == len(lacking)]
+    complete = len(done) == len(providers)
+    lacking &= ~np.logical_and.reduce(done) if complete else True
+    if isinstance(pipeline, Pipeline):
+        lost = pipeline.unavailable(_EVIDENCE) if complete else ~lacking
+    else:  # of a version's shards those that were quarantined have no outputs
+        lost = np.array([any(index.keys[place] is None for index in known) for place in range(len(lacking))])
+    if (lacking & ~lost).any():
+        raise StageError(
+            "takedown: near-copies are not known before duplicates are computed for all documents: `sluice run "
+            "SPEC --until clusters` first; or leave near-copies where they are (`--only`)"
+        )
+    return [pipeline.shards[place].name for place in np.flatnonzero(lacking).tolist()]
+
+
 def in_clusters(pipeline: Pipeline | Snapshot, ids: Collection[bytes]) -> set[bytes]:
     """The ids of documents that copies and verified pairs connect with some, directly or through others; those
-    themselves included. Raises StageError where duplicates are not computed for all documents."""
-    for name in _EVIDENCE:
-        provider = pipeline.provider.get(name)
-        if provider is None or (pipeline.outputs[provider].index.state == MISSING).any():
-            raise StageError(
-                "takedown: near-copies are not known before duplicates are computed for all documents: `sluice run "
-                "SPEC --until clusters` first; or leave near-copies where they are (`--only`)"
-            )
+    themselves included."""
     corpus = views(pipeline)["corpus"]
     found = {each.hex() for each in ids}
     known, clusters = np.empty(0, np.uint64), np.empty(0, np.uint64)

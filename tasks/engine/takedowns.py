@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.storage.checksums import sealed
-from tasks.storage.store import Store, StoreError
+from tasks.storage.store import DamagedError, Store, StoreError
 
 REASON = "takedown"
 """What the ledger calls it."""
@@ -36,7 +36,12 @@ class Takedowns:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        paths = [f"{_FOLDER}/{name}" for name in store.list(_FOLDER) if name.endswith(".json")]
+        names = {f"{_FOLDER}/{name}" for name in store.list(_FOLDER) if name.endswith(".json")}
+        paths = [self._path(number) for number in range(1, len(names) + 1)]
+        if gone := [path for path in paths if path not in names]:
+            raise DamagedError(
+                f"{gone[0]} is gone: bring it back from a copy; without it, what it took down would come again", gone[0]
+            )
         self.all: list[Takedown] = list(store.json_each(paths))
         """Oldest first."""
 

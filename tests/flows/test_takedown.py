@@ -23,6 +23,7 @@ from flows import takedown
 from flows.run import Run
 from tasks.dedup import minhash
 from tasks.engine.takedowns import PendingError, Takedowns
+from tasks.filters.normalise import Normalise
 from tasks.planning.trace import row_documents
 from tasks.storage.pins import learned_digest
 from tasks.storage.store import Store
@@ -381,17 +382,29 @@ def test_what_was_never_crawled_is_refused_when_it_comes(here: Path) -> None:
 def test_a_document_asked_for_by_id_that_is_not_there_leaves_what_was_learned_from_and_a_row_when_it_comes(
     here: Path,
 ) -> None:
-    [chosen, text] = told("query", here, "select id, text from corpus where held_out limit 1")["rows"][0]
-    needle = text[:60]
+    held_out = told("query", here, "select id, text from corpus where held_out limit 1")["rows"][0]
+    kept = told("query", here, "select id, text from corpus where kept and language = 'en' limit 1")["rows"][0]
+    needles, ids = [held_out[1][:60], kept[1][:60]], [held_out[0], kept[0]]
     store = Store(str(here.parent / "store"))
     store.remove(*store.walk("documents"), *store.walk("columns"))
-    assert {path.split("/")[1] for path in holding(here, [needle], ("inside",))} >= {"held_out", "tokenizer"}
-    found = told("takedown", here, "--id", chosen, "--only", "--yes")
+    assert {path.split("/")[1] for path in holding(here, needles, ("inside",))} >= {"held_out", "tokenizer"}
+    found = told("takedown", here, "--id", ids[0], "--id", ids[1], "--only", "--yes")
     assert (found["state"], found["count"]) == ("ended", 0)
-    assert not holding(here, [needle], ("inside",))
-    assert whole.go(here, SHORT_TRAINING).record["funnel"]["dropped"]["takedown"] == 1
-    left = told("query", here, f"select text from corpus where id = '{chosen}'")["rows"]
-    assert left in ([], [[""]])
+    assert not holding(here, needles, ("inside",))
+    assert whole.go(here, SHORT_TRAINING).record["funnel"]["dropped"]["takedown"] == 2
+    left = told("query", here, f"select text from corpus where id in ('{ids[0]}', '{ids[1]}')")["rows"]
+    assert {text for [text] in left} <= {""}
+
+
+def test_a_takedown_that_is_gone_stops_what_would_bring_documents_back(here: Path) -> None:
+    for number in range(2):
+        told("takedown", here, "--url", f"https://new.example.org/{number}", "--yes")
+    first = here.parent / "store" / "takedowns" / "000001.json"
+    kept = first.read_bytes()
+    first.unlink()
+    assert "takedowns/000001.json is gone" in ask("plan", here, code=1).output
+    first.write_bytes(kept)
+    assert len(Takedowns(Store(str(here.parent / "store"))).all) == 2
 
 
 def test_documents_whose_files_have_left_are_purged_and_stay_purged(here: Path) -> None:
@@ -418,6 +431,30 @@ def test_near_copies_that_are_not_known_stop_it_unless_they_may_stay(here: Path)
     )
     assert told("takedown", here, "--url", SECRET, "--only", "--yes")["count"] == 1
     assert whole.go(here, SHORT_TRAINING).record["funnel"]["dropped"]["takedown"] == 3
+
+
+def test_shards_whose_near_copies_cannot_be_sought_are_named_and_stop_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_text = Normalise.__call__
+
+    def broken(self: Normalise, batch: pa.Table) -> pa.Table:
+        if any("Seen on a mirror" in text for text in batch["text"].to_pylist()):
+            raise RuntimeError("a bug")
+        return whole_text(self, batch)
+
+    told("invalidate", here, "clean")
+    with monkeypatch.context() as patched:
+        patched.setattr(Normalise, "__call__", broken)
+        run = whole.go(here, [*SHORT_TRAINING, "gates.quarantined=90%"], until="clusters")
+    shards = told("query", here, f"select distinct file from documents where url = '{SECRET}'")["rows"]
+    found = told("takedown", here, "--url", SECRET)
+    assert len(found["named"]["unsought"]) == len(shards) == found["count"] == 1
+    assert found["named"]["unsought"][0] in {shard.name for shard in run.pipeline.shards}
+    assert "near-copies are not sought in 1 shards" in ask("takedown", here, "--url", SECRET).output
+    whole.go(here, SHORT_TRAINING, until="clusters")
+    found = told("takedown", here, "--url", SECRET)
+    assert (found["named"]["unsought"], found["count"]) == ([], 3)
 
 
 def test_only_the_page_goes_and_its_cluster_elects_again(here: Path) -> None:
