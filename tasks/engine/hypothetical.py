@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.engine import worker
+from tasks.engine import upstream, worker
 from tasks.engine.gates import GateError
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution, StageError
-from tasks.engine.stage import CorpusStage, Estimator, Node, Rewriting
+from tasks.engine.stage import CorpusStage, Estimator, Node
 from tasks.storage.manifest import MISSING, Entry
 from tasks.storage.store import Store
 
@@ -41,7 +41,7 @@ def judge(pipeline: Pipeline) -> Computed:
         raise StageError(f"whatif: no document of {', '.join(unread)} is in the last version; `sluice run` reads them")
     pipeline.documents()
     execution, found = Execution(pipeline, run_jobs=_in_threads), Computed()
-    texts = {"text", *(name for node in pipeline.nodes if isinstance(node.stage, Rewriting) for name in node.writes)}
+    texts = {"text", *(node.stage.label for node in upstream.rewriting(pipeline))}
     for name in [node.name for node in needed(pipeline)]:
         node = pipeline.node(name)  # pins that were learned on the way make others of the nodes
         if not _lacking(pipeline, node):
