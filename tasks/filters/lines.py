@@ -40,8 +40,11 @@ def marked(text: str) -> Marked:
     lines = text.splitlines()
     if not lines:
         return Marked(nan, nan)
-    bullets = sum(line.lstrip().startswith(_BULLETS) for line in lines)
-    ellipses = sum(line.rstrip().endswith(ELLIPSES) for line in lines)
+    bullets = ellipses = 0
+    if any(mark in text for mark in _BULLETS):
+        bullets = sum(line.lstrip()[:1] in _BULLETS for line in lines if line)
+    if any(mark in text for mark in ELLIPSES):
+        ellipses = sum(line.rstrip().endswith(ELLIPSES) for line in lines)
     return Marked(bullets / len(lines), ellipses / len(lines))
 
 
@@ -112,7 +115,12 @@ class C4Lines:
         self._marks = _Marks(runs, split)
 
     def __call__(self, text: str) -> C4:
-        sentences = lorem_ipsum = curly_brackets = 0
+        lorem_ipsum = curly_brackets = 0
+        whole = text.lower()
+        cited = "[" in whole  # without it, a phrase may come together
+        latin, script = cited or "lorem ipsum" in whole, cited or "javascript" in whole
+        policy = cited or any(phrase in whole for phrase in _C4_POLICY)
+        kept: list[str] = []
         for line in map(str.strip, text.splitlines()):
             if len(line) > LONGEST_WORD and max(map(len, line.split())) > LONGEST_WORD:
                 continue
@@ -122,15 +130,16 @@ class C4Lines:
                 line = _C4_CITATION.sub("", line)
             if line[-1:] not in _C4_ENDS or line.endswith("..."):
                 continue
-            lower = line.lower()
-            lorem_ipsum += "lorem ipsum" in lower
-            if "javascript" in lower:
+            lower = line.lower() if latin or script or policy else ""
+            lorem_ipsum += latin and "lorem ipsum" in lower
+            if script and "javascript" in lower:
                 continue
             curly_brackets += "{" in line
-            if any(phrase in lower for phrase in _C4_POLICY):
+            if policy and any(phrase in lower for phrase in _C4_POLICY):
                 continue
-            sentences += 1 + "".join(map(self._marks.__getitem__, line.split(" "))).count(".w")
-        return C4(sentences, lorem_ipsum, curly_brackets)
+            kept.append(line)
+        marks = "".join(map(self._marks.__getitem__, " \n ".join(kept).split(" ")))
+        return C4(len(kept) + marks.count(".w"), lorem_ipsum, curly_brackets)
 
 
 class _Marks(dict[str, str]):
@@ -139,6 +148,7 @@ class _Marks(dict[str, str]):
 
     def __init__(self, runs: dict[str, list[str]], split: Split) -> None:
         self._runs, self._split = runs, split
+        self["\n"] = "|"  # between two lines: no sentence goes on
 
     def __missing__(self, part: str) -> str:
         self[part] = marks = "w" if part.isalnum() else "".join(map(self._of_piece, _PIECE.findall(part) or " "))

@@ -15,8 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 import regex
+from spacy.tokenizer import Tokenizer
 
 from tasks.arrays.addresses import I64
+from tasks.filters.spacy_words import SpacyWords
 
 Kind = Literal["jieba", "characters", "spaces", "datatrove"]
 
@@ -121,11 +123,14 @@ def _datatrove(language: str | None) -> Split:
     """datatrove's word tokenizer for a language where it works without further packages or data: those by spaCy. A run
     of more than LONGEST characters is split in pieces of that many first."""
     nlp = _spacy(language)
+    tokenizer = nlp.tokenizer
+    of_run = SpacyWords(tokenizer) if isinstance(tokenizer, Tokenizer) else lambda run: [t.text for t in tokenizer(run)]
 
     @lru_cache(KNOWN)
     def words(run: str) -> list[str]:
-        blocks = (run[start : start + LONGEST] for start in range(0, len(run), LONGEST))
-        return [token.text for block in blocks for token in nlp.tokenizer(block)]
+        if len(run) <= LONGEST:
+            return of_run(run)
+        return [word for start in range(0, len(run), LONGEST) for word in of_run(run[start : start + LONGEST])]
 
     def split(runs: Sequence[str]) -> list[list[str]]:
         with nlp.memory_zone():

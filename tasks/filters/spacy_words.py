@@ -1,0 +1,125 @@
+"""The words of spaCy's tokenizer for a run of text without white space, found without its objects: a lexeme for every
+word is what most of its time goes into.
+
+The steps are spaCy's own (marks off both ends, then a split inside, special cases as they are met), with its own
+patterns; these are asked only where the character at an end does not say what they would answer. Runs in which a
+special case shows only after the split ("ex-Mrs.") are left to the tokenizer.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+_LETTERS = "A-Za-zÀ-ÖØ-öø-ÿĀ-ſА-яёЁ"
+_WORD = re.compile(rf"[{_LETTERS}\u0621-\u064a]+|[0-9]+")
+_NO_INFIX = re.compile(rf"[{_LETTERS}0-9_]+")
+_LETTER = re.compile(rf"[{_LETTERS}]")
+_MARKS = string.punctuation + "“”‘’«»…–—¿¡"
+_STEMS = ("word", "WORD", "12", "(x)", "x)", "é", "слово", "a.b", 'q"', "x_", "7-")
+_OPTIONAL_LETTERS = re.compile(r"['’][sS]$|[0-9²³°µ]\D{1,8}$|/\w$")
+"""Ends in a letter that may be a suffix all the same: a genitive, or a unit after a number."""
+Length = Callable[[str], int]
+
+
+class SpacyWords:
+    """Words of runs, as `tokenizer(run)` would give them."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """`tokenizer`: spaCy's, of a language."""
+        self._tokenizer = tokenizer
+        self._special = {run: [part[65] for part in parts] for run, parts in tokenizer.rules.items()}  # 65: ORTH
+        self._match, self._url = tokenizer.token_match, tokenizer.url_match
+        self._ask_prefix, self._ask_suffix = _length(tokenizer.prefix_search), _length(tokenizer.suffix_search)
+        self._suffix_of_dot = lru_cache(4096)(self._ask_suffix)
+        self._prefixes = {m for m in _MARKS if all(self._ask_prefix(m + stem) == 1 for stem in _STEMS)} - {"+"}
+        self._suffixes = {m for m in _MARKS if all(self._ask_suffix(stem + m) == 1 for stem in _STEMS)}
+        self._late: dict[str, list[list[str]]] = {}
+        for run in self._special:
+            words = self._split(run, {})
+            if len(words) > 1:
+                self._late.setdefault(words[0], []).append(words)
+
+    def __call__(self, run: str) -> list[str]:
+        if run in self._special:
+            return list(self._special[run])
+        if _WORD.fullmatch(run):
+            return [run]
+        words = self._split(run, self._special)
+        for place, word in enumerate(words):
+            if word in self._late and any(words[place : place + len(late)] == late for late in self._late[word]):
+                return [token.text for token in self._tokenizer(run)]
+        return words
+
+    def _split(self, run: str, special: dict[str, list[str]]) -> list[str]:
+        before: list[str] = []
+        after: list[str] = []
+        size = 0
+        while run and len(run) != size:
+            if run in special or (self._match is not None and self._match(run)):
+                break
+            size = len(run)
+            prefix = self._prefix(run)
+            if prefix and run[prefix:] in special:
+                before.append(run[:prefix])
+                run = run[prefix:]
+                break
+            rest = run[prefix:]
+            suffix = self._suffix(rest) if rest else 0
+            if suffix and run[:-suffix] in special:
+                after.append(run[-suffix:])
+                run = run[:-suffix]
+                break
+            if prefix:
+                before.append(run[:prefix])
+            if suffix and prefix + suffix <= len(run):
+                after.append(run[-suffix:])
+                run = run[prefix:-suffix]
+            else:
+                run = rest
+        if run in special:
+            middle = special[run]
+        elif not run:
+            middle = []
+        elif _NO_INFIX.fullmatch(run) or (self._match and self._match(run)) or (self._url and self._url(run)):
+            middle = [run]
+        else:
+            middle = self._between(run)
+        return [*before, *middle, *reversed(after)]
+
+    def _prefix(self, run: str) -> int:
+        first = run[0]
+        if _LETTER.match(first) or first in "0123456789":
+            return self._ask_prefix(run) if "$" in run[:4] else 0
+        return 1 if first in self._prefixes and run[1:2] != first else self._ask_prefix(run)
+
+    def _suffix(self, run: str) -> int:
+        last = run[-1]
+        if last in "0123456789":
+            return 0
+        if _LETTER.match(last):
+            return self._ask_suffix(run) if _OPTIONAL_LETTERS.search(run[-10:]) else 0
+        if last == "." and run[-2:-1] not in ("", "."):
+            return self._suffix_of_dot(run[-4:])
+        return 1 if last in self._suffixes and run[-2:-1] != last else self._ask_suffix(run)
+
+    def _between(self, run: str) -> list[str]:
+        words, start = [], 0
+        for found in self._tokenizer.infix_finditer(run):
+            begin, end = found.span()
+            if begin == 0:
+                continue
+            words += [part for part in (run[start:begin], run[begin:end]) if part]
+            start = end
+        return [*words, run[start:]] if run[start:] else words
+
+
+def _length(search: Callable[[str], re.Match[str] | None]) -> Length:
+    def length(run: str) -> int:
+        found = search(run)
+        return found.end() - found.start() if found else 0
+
+    return length
