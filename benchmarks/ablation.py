@@ -150,7 +150,12 @@ def main() -> None:
     loaded = tokenizer.load(data, "the ablation's tokenizer")
     texts = {name: (loaded.encode(found), sum(len(text.encode()) for text in found)) for name, found in judges.items()}
     peers = [RULES / f"{name}.yaml" for name in ("gopher", "c4", "fineweb")]
-    variants: dict[str, list[Path]] = {"no rules": [], "peers": peers, "default": [RULES / "default.yaml"]}
+    variants: dict[str, list[Path]] = {
+        "no rules": [],
+        "peers": peers,
+        "default": [RULES / "default.yaml"],
+        "web": [RULES / "web.yaml"],
+    }
     variants |= {file.stem: [file] for file in given.rules}
     print(f"{given.language}: {corpus.num_rows:,} documents, {given.tokens:,} tokens a model, {given.seeds} seeds")
     print(f"{'':12}{'documents':>10}{'mean':>8}" + "".join(f"{name:>12}" for name in judges) + "  less the first, mean")

@@ -4,10 +4,10 @@
 
 DATA is a folder with `text/*.jsonl.gz` (trusted sets: {text} a line) and `labels/weborganizer_dclm_pages.jsonl.gz` (web
 pages with WebOrganizer's `format` and `topic`; Wettig et al. 2025). RULES are files of rules; without any, what the
-peers do (Gopher, C4 and FineWeb together) beside the default rules. Columns come from the product's own stages. Every
-set is cut in halves by a hash of its texts: thresholds of the default rules were chosen with the first in sight, the
-second is what counts. Each cell is documents dropped of the first half / of the second / bytes dropped of both, in per
-cent; within one set, bytes stand for tokens.
+peers do (Gopher, C4 and FineWeb together) beside the default rules and those for crawls. Columns come from the
+product's own stages. Every set is cut in halves by a hash of its texts: thresholds were chosen with the first in sight,
+the second is what counts. Each cell is documents dropped of the first half / of the second / bytes dropped of both, in
+per cent; within one set, bytes stand for tokens.
 
 With `--score` a quality scorer is learned besides, on the first half of the pages, good formats against all others, and
 the default rules also drop what scores below the 5th percentile of these good pages.
@@ -36,6 +36,7 @@ from tasks.decision.verdict import failing
 from tasks.filters.composition import Composition
 from tasks.filters.language import Language
 from tasks.filters.signals import Signals
+from tasks.filters.style import Style
 from tasks.scoring.quality import Quality, QualityEstimator
 
 RULES = Path(__file__).parents[1] / "data_specs" / "rules"
@@ -97,7 +98,7 @@ def sampled(file: Path, count: int) -> list[dict[str, Any]]:
 
 
 def measured(name: str, rows: list[dict[str, Any]]) -> Group:
-    """Rows with the columns of language, signals and composition."""
+    """Rows with the columns of language, signals, composition and style."""
     table = pa.table(
         {
             "id": pa.array([row["id"] for row in rows], pa.binary(16)),
@@ -105,7 +106,8 @@ def measured(name: str, rows: list[dict[str, Any]]) -> Group:
             **{key: pa.array([row.get(key) for row in rows], pa.string()) for key in ("format", "topic")},
         }
     )
-    for stage in (Language(stages.Language()), Signals(stages.Signals()), Composition(stages.Composition())):
+    judged = Language(stages.Language()), Signals(stages.Signals())
+    for stage in (*judged, Composition(stages.Composition()), Style(stages.Style())):
         stage.setup()
         for field, column in zip(stage.writes, stage(table).columns, strict=True):
             table = table.append_column(field, column)
@@ -156,7 +158,7 @@ def main() -> None:
     given = parser.parse_args()
     peers, default = [RULES / f"{name}.yaml" for name in ("gopher", "c4", "fineweb")], RULES / "default.yaml"
     sets = {file.stem: rules_of(file) for file in given.rules}
-    sets = sets or {"peers": rules_of(*peers), "default": rules_of(default)}
+    sets = sets or {"peers": rules_of(*peers), "default": rules_of(default), "web": rules_of(RULES / "web.yaml")}
     pages = measured("pages", sampled(given.data / f"{PAGES}.jsonl.gz", given.pages))
     if given.score:
         pages, threshold = scored(pages)

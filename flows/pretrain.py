@@ -54,6 +54,7 @@ COLUMN_STAGES = Literal[
     "language",
     "signals",
     "composition",
+    "style",
     "domain",
     "quality",
     "exact",

@@ -40,6 +40,7 @@ from tasks.filters.normalise import Normalise
 from tasks.filters.personal_data import PersonalData
 from tasks.filters.script import Script
 from tasks.filters.signals import Signals
+from tasks.filters.style import Style
 from tasks.scoring.classify import Classify
 from tasks.scoring.domain import Domain, DomainEstimator
 from tasks.scoring.encoder import Encoder, EncoderEstimator
@@ -79,8 +80,9 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     ]
     own = own_columns(spec)
     found += [node for name, settings in spec.stages.items() for node in make.of_spec(name, settings)]
-    if "composition" not in spec.stages and _reads(spec) & set(Composition.writes.names):
-        found.append(make.node(Composition(stages.Composition())))
+    for kind, settings in ((Composition, stages.Composition()), (Style, stages.Style())):
+        if kind.name not in spec.stages and _reads(spec) & set(kind.writes.names):
+            found.append(make.node(kind(settings)))
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
     pinned = pins.get("tokenizer")
     file = provided(spec.tokenizer.path) if spec.tokenizer.path is not None and not pinned else None
@@ -178,6 +180,8 @@ class _Maker:
                 return [self.node(self._called(Listed(settings, self.spec.lists), name, settings))]
             case stages.BlockedWords():
                 return [self.node(self._called(BlockedWords(settings), name, settings))]
+            case stages.Style():
+                return [self.node(self._called(Style(settings), name, settings))]
             case stages.Domain() if settings.labels:
                 return self._scored(DomainEstimator(settings, seed), Domain(settings, files), name, settings)
             case stages.Quality() if settings.reference:

@@ -75,7 +75,7 @@ class Composition(Stage):
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         texts = batch["text"].to_pylist()
-        found = [[] if text is None else _blocks(text) for text in texts]
+        found = [[] if text is None else bare_blocks(text) for text in texts]
         furniture = _furniture(found)
         explicit = true(pc.match_substring_regex(batch["text"], EXPLICIT.pattern, ignore_case=True))
         rows = [
@@ -85,7 +85,7 @@ class Composition(Stage):
         return pa.table([pa.array([row.get(f.name) for row in rows], f.type) for f in self.writes], schema=self.writes)
 
 
-def _blocks(text: str) -> list[Block]:
+def bare_blocks(text: str) -> list[Block]:
     """The blocks of a text without addresses, each formula and span of code a word."""
     return list(blocks(_SPAN.sub("x", _ADDRESS.sub("", _LINK_TARGET.sub("", text)))))
 

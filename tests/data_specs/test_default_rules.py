@@ -1,4 +1,5 @@
-"""The default rules over real text that is trusted: what they keep, and that they do throw stubs away."""
+"""The default rules, and those for crawls, over real text that is trusted: what they keep, and that they do throw
+stubs away."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from data_specs.load import load
 from data_specs.spec import Rule
 from tasks.decision.verdict import failing
 from tasks.filters.composition import Composition
+from tasks.filters.style import Style
 
 ROOT = Path(__file__).parents[2]
 TEXT = ROOT.parent / "shared" / "data" / "text"
@@ -35,21 +37,21 @@ SETS = {
 }
 
 
-@pytest.fixture(scope="module")
-def rules(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rule, ...]:
+@pytest.fixture(scope="module", params=["default", "web"])
+def rules(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple[Rule, ...]:
     spec = tmp_path_factory.mktemp("rules") / "spec.yaml"
     spec.write_text(
         "name: rules\nsources: {web: {kind: jsonl, paths: none}}\nchannels: {all: 'true'}\n"
-        f"rules:\n  - include: {ROOT / 'data_specs' / 'rules' / 'default.yaml'}\n"
+        f"rules:\n  - include: {ROOT / 'data_specs' / 'rules' / f'{request.param}.yaml'}\n"
     )
     return load(spec).rules
 
 
 def dropped(rules: tuple[Rule, ...], texts: list[str], language: str) -> np.ndarray:
     table = pa.table({"text": texts, "language": [language] * len(texts)})
-    columns = Composition(stages.Composition())(table)
-    for name in columns.column_names:
-        table = table.append_column(name, columns[name])
+    for stage in (Composition(stages.Composition()), Style(stages.Style())):
+        for field, column in zip(stage.writes, stage(table).columns, strict=True):
+            table = table.append_column(field, column)
     return np.logical_or.reduce(list(failing(rules, table).values()))
 
 
