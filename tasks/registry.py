@@ -80,9 +80,9 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     ]
     own = own_columns(spec)
     found += [node for name, settings in spec.stages.items() for node in make.of_spec(name, settings)]
-    for kind, settings in ((Composition, stages.Composition()), (Style, stages.Style())):
-        if kind.name not in spec.stages and _reads(spec) & set(kind.writes.names):
-            found.append(make.node(kind(settings)))
+    for stage in (Composition(stages.Composition()), Style(stages.Style())):
+        if stage.name not in spec.stages and _reads(spec) & set(stage.writes.names):
+            found.append(make.node(stage))
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
     pinned = pins.get("tokenizer")
     file = provided(spec.tokenizer.path) if spec.tokenizer.path is not None and not pinned else None
