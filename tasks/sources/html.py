@@ -30,7 +30,7 @@ def address(base: str | None, key: str) -> str | None:
 class HtmlReader(PageReader):
     """Reads HTML files."""
 
-    version = 1
+    version = 2  # encodings that nothing names are found
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse", *LIBRARIES)
     settings: HtmlSource
 

@@ -31,7 +31,7 @@ from tasks.sources.pages import LIBRARIES, PageReader
 class WarcReader(PageReader):
     """Reads WARC files, and extracts the pages in them in a child process of its own."""
 
-    version = 4  # responses after interim ones (100 Continue) are read, and `resource` records
+    version = 5  # encodings that nothing names are found, and of several Content-Types the last valid one counts
     libraries: ClassVar[tuple[str, ...]] = (
         *("FastWARC", "Resiliparse", "brotli", "zstandard"),
         *LIBRARIES,

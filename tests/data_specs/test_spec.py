@@ -97,8 +97,8 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         (
             "kind: warc",
             "kind: wrac",
-            "spec.yaml:3: sources.pages.kind is `wrac`, but should be one of warc, arc, wet, jsonl, parquet, html, "
-            "text, code, mediawiki, stackexchange, books, arxiv; did you mean `warc`?",
+            "spec.yaml:3: sources.pages.kind is `wrac`, but should be one of warc, arc, cdx, wet, jsonl, "
+            "parquet, arrow, html, text, code, mediawiki, stackexchange, books, arxiv, pdf; did you mean `warc`?",
         ),
         (
             "pages:",
@@ -456,7 +456,7 @@ def test_a_wrong_override_is_named(spec: Path, override: str, mistake: str) -> N
         ("mixture.phases.0.until=0.1%", "mixture.phases.0 has none of the 195 steps"),
         ("training.objective=masked", "training.objective: masked trains a bert, but model.architecture is llama"),
         ("training.objective=mask", "training.objective"),
-        ("training.objective={kind: masked, masks: 95%}", "training.objective.masked: masks and random are shares"),
+        ("training.objective={kind: masked, masks: 95%}", "training.objective: masks and random are shares"),
         ("mixture.phases.0.objective=permutation", "mixture.phases.0.objective: permutation trains a xlnet"),
         (
             "mixture.phases.1.objective={kind: causal, fill_in_the_middle: {}}",
