@@ -27,6 +27,7 @@ SLOW = frozenset(
         "flows/test_takedown.py",
         "flows/test_trainings.py",
         "flows/test_versions.py",
+        "flows/test_whatif.py",
         "tasks/engine/test_fanout.py",
         "tasks/engine/test_rounds.py",
         "tasks/filters/test_signals.py",
