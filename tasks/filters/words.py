@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import regex
-from spacy.tokenizer import Tokenizer
 
 from tasks.arrays.addresses import I64
 from tasks.filters.spacy_words import SpacyWords
@@ -122,6 +121,8 @@ def _build_dictionary() -> None:
 def _datatrove(language: str | None) -> Split:
     """datatrove's word tokenizer for a language where it works without further packages or data: those by spaCy. A run
     of more than LONGEST characters is split in pieces of that many first."""
+    from spacy.tokenizer import Tokenizer  # here, as it imports torch
+
     nlp = _spacy(language)
     tokenizer = nlp.tokenizer
     of_run = SpacyWords(tokenizer) if isinstance(tokenizer, Tokenizer) else lambda run: [t.text for t in tokenizer(run)]

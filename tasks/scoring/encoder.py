@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from data_specs import stages
 from data_specs.document import SpecError
@@ -146,6 +145,8 @@ class EncoderEstimator(Estimator):
         learn = _headed if self.settings.model else _trained
         data = learn(self.settings, self.seed, texts[held:], wanted, scale)
         found = Scorer.loaded(self.settings, data).scores(texts[:held])
+        from scipy.stats import spearmanr  # here, as it takes most of a second
+
         order = float(spearmanr(found, target[:held]).statistic) if np.ptp(target[:held]) and np.ptp(found) else None
         validation = {
             "documents": held,

@@ -207,7 +207,7 @@ def records(
             return
         if _has_none(source, packing, wanted):
             yield Fault("no_pages")
-    elif _is_plain(source, source.past(0)):
+    elif source.beginning() == RECORD:
         return  # whatever its name says: what is compressed in it is a record's
     for found in _of_range(source, start, end, limit, packing, wanted):
         if isinstance(found, Fault) or found.kind not in _ABOUT or found.kind in wanted:
@@ -231,11 +231,6 @@ def reread(
             yield found
         if plain:
             return
-
-
-def _is_plain(source: Input, position: int | None) -> bool:
-    """Whether a record that is not compressed begins at a place of a file."""
-    return position is not None and source.read_at(position, len(RECORD)) == RECORD
 
 
 def _packing(source: Input, kind: str | None, window: int) -> Packing:
@@ -275,7 +270,7 @@ def _of_range(
 ) -> Iterator[Record | Fault]:
     """Records of all types, and faults."""
     position = source.member(max(0, start - _LOOK_BACK), end, packing) if start else source.past(0)
-    if start == 0 and _is_plain(source, position):
+    if position is not None and start == 0 and source.read_at(position, len(RECORD)) == RECORD:
         yield from _of_plain(source, end, limit, wanted)
         return
     ends: list[int] = []

@@ -59,6 +59,16 @@ class Input:
                 break
         return position
 
+    def beginning(self) -> bytes:
+        """What the file begins with behind padding, as many bytes as RECORD has. Of a remote file these alone are asked
+        for: its file system would read megabytes ahead."""
+        fs = getattr(self._file, "fs", None)
+        if fs is None:
+            return self.read_at(self.past(0), len(RECORD))
+        path = self._file.path  # type: ignore[attr-defined]  # fsspec's files have one
+        found: bytes = self._reach(lambda end: fs.cat_file(path, 0, end), SLICE)
+        return found.lstrip(PADDING)[: len(RECORD)]
+
     def _reach(self, method: Callable[[int], Any], argument: int) -> Any:
         try:
             return method(argument)
