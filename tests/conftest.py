@@ -38,6 +38,7 @@ SLOW = frozenset(
         "training/test_runs.py",
         "training/test_spikes.py",
         "training/test_state.py",
+        "training/test_torchrun.py",
     }
 )
 """Files of tests that start Ray, Prefect, servers or ranks of training, or compute whole corpora: `make check` leaves
