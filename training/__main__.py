@@ -58,12 +58,13 @@ def train(spec: Spec, run: str | None, plan: str | None) -> int:
         store.remove(stop.path(run))
     _stop_on_signals(store, run)
     from training.loop import fit
+    from training.ranks import from_rank_zero
 
     work: dict[str, Any] = {"spec": spec, "store_url": spec.store, "plan": plan, "run": run}
     done = fit(
         **work, tokenizer=tokenizer(store, spec, read), resume=resume, rendezvous="env://" if world > 1 else None
     )
-    return 0 if done is not None or store.exists(f"runs/{run}/summary.json") else INTERRUPTED
+    return 0 if from_rank_zero(done is not None) else INTERRUPTED  # a rank that ends with an error ends the others
 
 
 def _plan(store: Store, spec: Spec, run: str | None) -> str:

@@ -23,10 +23,10 @@ from training.rows import Plan, PlanError
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store(str(tmp_path_factory.mktemp("torchrun")))
-    training_plan.write(store, phases=(200,))
+def planned(folder: Path, steps: int) -> Store:
+    """A store with a plan of so many steps, and the pin that its token files are named by."""
+    store = Store(str(folder))
+    training_plan.write(store, phases=(steps,))
     sha256 = training_plan.pin(store)["sha256"]
     # The pin that names the tokenizer of the plan's token files, which the tests' plan calls `tiny`.
     found = store.json(f"{PLAN}/plan.json")
@@ -59,35 +59,54 @@ def launched(path: Path, run: str, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_training_moves_under_torchrun_and_back_and_takes_the_steps_of_a_straight_one(store: Store) -> None:
-    made = spec(rows=8, micro=2, checkpoint={"every": 0}, learning_rate={"peak": 1e-2})
-    plan, path = Plan.read(store, PLAN), written(store, made)
-    ranks.join("cpu")
-    loop.run_to_end(made, store, plan, "straight", False)[0].log.flush()
-    trainer = loop.Trainer(made, store, plan, "moved")
-    trainer.begin(resume=False)
-    for _ in range(10):
+def losses(store: Store, run: str) -> list[float]:
+    return [record["loss"] for record in log.read(store, run)]
+
+
+def steps(made: Spec, store: Store, run: str, count: int, resume: bool = False) -> None:
+    """Train so many steps in this process, and save."""
+    trainer = loop.Trainer(made, store, Plan.read(store, PLAN), run)
+    trainer.begin(resume)
+    for _ in range(count):
         trainer.step()
     trainer.save()
+    trainer.log.flush()
     trainer.engine.destroy()
-    process = launched(path, "moved")
+
+
+def test_a_training_goes_on_under_torchrun_to_its_end_and_takes_the_steps_of_a_straight_one(tmp_path: Path) -> None:
+    made, store = spec(rows=8, micro=2, checkpoint={"every": 0}), planned(tmp_path, 40)
+    ranks.join("cpu")
+    loop.run_to_end(made, store, Plan.read(store, PLAN), "straight", False)[0].log.flush()
+    steps(made, store, "moved", 10)
+    process = launched(written(store, made), "moved")
+    said = process.communicate(timeout=400)[0]
+    assert process.returncode == 0, said
+    assert [record["workers"] for record in log.records(store, "moved") if record["kind"] == "start"] == [1, 2]
+    assert losses(store, "moved") == pytest.approx(losses(store, "straight"), rel=1e-5)
+    assert len(losses(store, "moved")) == 40
+    assert store.exists("runs/moved/summary.json")
+
+
+def test_a_training_that_a_signal_ends_under_torchrun_goes_on_without_it(tmp_path: Path) -> None:
+    made, store = spec(rows=8, micro=2, checkpoint={"every": 0}), planned(tmp_path, 5000)
+    process = launched(written(store, made), "moved")
     deadline = time.monotonic() + 400
-    while log.attempts(store, "moved") < 2 and time.monotonic() < deadline and process.poll() is None:
+    while not log.attempts(store, "moved") and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)  # torchrun passes it on to its ranks
     said = process.communicate(timeout=400)[0]
+    assert not store.exists("runs/moved/summary.json"), said
     last = max(checkpoint.steps(store, "moved"))
-    assert last > 10, said
-    assert [record["workers"] for record in log.records(store, "moved") if record["kind"] == "start"] == [1, 2]
-    assert not store.exists("runs/moved/summary.json")
-    loop.run_to_end(made, store, plan, "moved", True)[0].log.flush()
-    one, other = ([record["loss"] for record in log.read(store, run)] for run in ("moved", "straight"))
-    assert one == pytest.approx(other, rel=1e-5)
-    assert len(one) == 200
+    ranks.join("cpu")
+    steps(made, store, "moved", 3, resume=True)
+    steps(made, store, "straight", last + 3)
+    assert losses(store, "moved") == pytest.approx(losses(store, "straight"), rel=1e-5)
+    assert len(losses(store, "moved")) == last + 3
 
 
-def test_what_torchrun_cannot_train_is_said(store: Store) -> None:
-    made = spec()
+def test_what_torchrun_cannot_train_is_said(tmp_path: Path) -> None:
+    made, store = spec(), planned(tmp_path, 4)
     with pytest.raises(PlanError, match=r"0 plans of other: name one with --plan"):
         entry.train(made.model_copy(update={"name": "other", "store": store.url}), None, None)
     assert entry.tokenizer(store, made, Plan.read(store, PLAN))["path"] == training_plan.pin(store)["path"]
