@@ -28,6 +28,9 @@ runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)
 """
 """`python -m uvicorn` that ends when the thread which started it does."""
 MODULE = "prefect.server.api.server"
+TRIES = 3
+"""How often a server is started that ends before it answers: another may have taken its port, or be making the tables
+of the same database at the same moment."""
 
 
 def apply() -> None:
@@ -55,24 +58,39 @@ class TemporaryServer:
             from prefect.settings import get_current_settings
 
             settings = get_current_settings()
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
-            environment = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-c", SERVE, "--factory", f"{MODULE}:create_app"),
-                    *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"),
-                ],
-                env=os.environ | environment | settings.to_environment_variables(exclude_unset=True),
-                start_new_session=True,
-            )
+            within = timeout or settings.server.ephemeral.startup_timeout_seconds
             atexit.register(self.stop)
-            url = f"http://127.0.0.1:{port}/api"
-            self._wait(process, url, timeout or settings.server.ephemeral.startup_timeout_seconds)
-            TemporaryServer.server_process, TemporaryServer.api_url = process, url
+            for left in reversed(range(TRIES)):
+                process, url = self._begin(settings)
+                if self._answers(process, url, within):
+                    TemporaryServer.server_process, TemporaryServer.api_url = process, url
+                    return
+                ended = process.poll()
+                process.kill()
+                if ended is None:
+                    raise RuntimeError(f"no answer within {within:g} s")
+                if not left:
+                    raise RuntimeError(f"it ended with exit code {ended}, {TRIES} times")
 
     @staticmethod
-    def _wait(process: subprocess.Popen[bytes], url: str, seconds: float) -> None:
+    def _begin(settings: Any) -> tuple[subprocess.Popen[bytes], str]:
+        """The process of a server, and where it will answer."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        environment = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", SERVE, "--factory", f"{MODULE}:create_app"),
+                *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"),
+            ],
+            env=os.environ | environment | settings.to_environment_variables(exclude_unset=True),
+            start_new_session=True,
+        )
+        return process, f"http://127.0.0.1:{port}/api"
+
+    @staticmethod
+    def _answers(process: subprocess.Popen[bytes], url: str, seconds: float) -> bool:
+        """Whether a server answers, before it ends or the seconds are over."""
         import httpx
 
         until = time.monotonic() + seconds
@@ -80,11 +98,9 @@ class TemporaryServer:
             while process.poll() is None and time.monotonic() < until:
                 with suppress(httpx.HTTPError):
                     client.get(f"{url}/health").raise_for_status()
-                    return
+                    return True
                 time.sleep(0.1)
-        ended = process.poll()
-        process.kill()
-        raise RuntimeError(f"no answer within {seconds:g} s" if ended is None else f"it ended with exit code {ended}")
+        return False
 
     @classmethod
     def stop(cls) -> None:

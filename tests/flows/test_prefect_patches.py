@@ -36,7 +36,7 @@ def test_the_temporary_server_is_started_as_prefect_does_but_in_a_session_of_its
 ) -> None:
     started: list[tuple[list[str], dict[str, Any]]] = []
     monkeypatch.setattr(subprocess, "Popen", lambda args, **options: started.append((args, options)))
-    monkeypatch.setattr(TemporaryServer, "_wait", lambda *_: None)
+    monkeypatch.setattr(TemporaryServer, "_answers", lambda *_: True)
     monkeypatch.setattr(TemporaryServer, "server_process", None)
     monkeypatch.setattr(TemporaryServer, "api_url", "")
     monkeypatch.setattr(atexit, "register", lambda _: None)
@@ -80,10 +80,17 @@ print(sorted(name for name in sys.modules if name.startswith("prefect.server")))
     assert done.stdout == "['prefect.server.api.server']\n"
 
 
-def test_a_server_that_ends_at_once_is_told_with_its_exit_code() -> None:
-    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
-    with pytest.raises(RuntimeError, match="it ended with exit code 3"):
-        TemporaryServer._wait(process, "http://127.0.0.1:9/api", 60)
+def test_a_server_that_ends_at_once_is_started_again_and_then_told_with_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = f"open({str(tmp_path / 'starts')!r}, 'a').write('x'); raise SystemExit(3)"
+    monkeypatch.setattr(prefect_patches, "SERVE", program)
+    monkeypatch.setattr(TemporaryServer, "server_process", None)
+    monkeypatch.setattr(atexit, "register", lambda _: None)
+    with pytest.raises(RuntimeError, match="it ended with exit code 3, 3 times"):
+        TemporaryServer().start()
+    assert (tmp_path / "starts").read_text() == "xxx"
+    assert TemporaryServer.server_process is None
 
 
 def test_a_flow_of_the_command_line_leaves_sigterm_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
