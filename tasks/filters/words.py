@@ -121,11 +121,10 @@ def _build_dictionary() -> None:
 def _datatrove(language: str | None) -> Split:
     """datatrove's word tokenizer for a language where it works without further packages or data: those by spaCy. A run
     of more than LONGEST characters is split in pieces of that many first."""
-    from spacy.tokenizer import Tokenizer  # here, as it imports torch
-
     nlp = _spacy(language)
     tokenizer = nlp.tokenizer
-    of_run = SpacyWords(tokenizer) if isinstance(tokenizer, Tokenizer) else lambda run: [t.text for t in tokenizer(run)]
+    # Of English alone: Italian's `12°` and Portuguese's `_US$` were found to be other words to spaCy itself.
+    of_run = SpacyWords(tokenizer) if language == "en" else lambda run: [token.text for token in tokenizer(run)]
 
     @lru_cache(KNOWN)
     def words(run: str) -> list[str]:
