@@ -17,8 +17,7 @@ from data_specs.sources import PdfSource, SourceSettings, UrlList
 from data_specs.stages import Extract
 from tasks.extraction.child import Child
 from tasks.sources.base import RAW, Found, InputShard, Part, Reader, Records
-from tasks.sources.files import opened
-from tasks.sources.folder import reread, shards_of_files
+from tasks.sources.folder import read_whole, reread, shards_of_files
 
 _MARK = b"%PDF-"
 _WITHIN = 1024
@@ -51,13 +50,10 @@ class PdfReader(Reader):
         records.by_address(found, partial(self._document, found, records))
 
     def _document(self, found: Found, records: Records) -> None:
-        with opened(found.part.path) as file:
-            body = file.read(self.settings.largest + 1)
+        body = read_whole(found, self.settings.largest, records)
+        if body is None:
+            return
         place = found.part, 0, found.length
-        if not body or body.isspace():
-            return records.drop("empty", *place)
-        if len(body) > self.settings.largest:
-            return records.drop("too_large", *place)
         if _MARK not in body[:_WITHIN]:
             return records.drop("not_text", *place)
         found.length, found.payload = len(body), body
