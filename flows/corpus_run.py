@@ -24,6 +24,7 @@ from tasks.engine.pipeline import Listed, Pipeline
 from tasks.engine.runner import Execution, StageResult
 from tasks.engine.takedowns import Takedowns
 from tasks.engine.versions import Versions
+from tasks.storage import locks
 from tasks.storage.manifest import MISSING
 from tasks.storage.store import DeniedError, Store, StoreError
 
@@ -201,7 +202,7 @@ class CorpusRun:
     def working(self, alone: bool = False) -> Iterator[None]:
         """Nothing is removed from the store while the block runs; with `alone` no other run works on it, either, else
         BusyError. What stops it beside the failure of a step, such as Ctrl-C or a bug, is noted in the record."""
-        with garbage_collection.alone(self.store) if alone else self.store.shared():
+        with garbage_collection.alone(self.store) if alone else locks.shared(self.store):
             takedowns = Takedowns(self.store)
             takedowns.settled()
             if len(takedowns.all) > len(self.takedowns.all):  # while this run waited

@@ -26,6 +26,7 @@ from flows.run import Run
 from flows.shown import Progress
 from tasks.engine.gates import GateError
 from tasks.engine.runner import StageResult
+from tasks.storage import locks
 
 redaction.guard()
 
@@ -237,7 +238,7 @@ def _halves(
             state = training(spec, store, until, settings, current.name, version, return_state=True)
         return state.result() if state.is_completed() else Failed(message=state.message)
     stages = len(current.corpus_stages(start, until)) + _makes_version(until) + len(later)
-    with shown.progress(current, stages), nullcontext() if replace else current.store.shared():
+    with shown.progress(current, stages), nullcontext() if replace else locks.shared(current.store):
         state = corpus(spec, store, start, until, replace, settings, retrain, current.name, return_state=True)
         if state.is_completed() and later:
             state = training(spec, store, until, settings, current.name, return_state=True)

@@ -25,6 +25,7 @@ from tasks.engine.versions import ACCEPTED, Facts, Versions
 from tasks.planning import run_plan, trace
 from tasks.planning.files import read_json
 from tasks.planning.inputs import PlanInputs
+from tasks.storage import locks
 from tasks.storage.manifest import MISSING
 from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import DamagedError
@@ -221,7 +222,7 @@ class Run(CorpusRun):
         run = self.training_name
         state, note = "cached", ""
         if not self.trained():
-            with self.store.alone(f"runs/{run}", f"run {self.name}", wait=True):
+            with locks.alone(self.store, f"runs/{run}", f"run {self.name}", wait=True):
                 if not self.trained():
                     state, note = "computed", self._repairing(lambda: self._train(run, progress))
         summary = self.store.json(f"runs/{run}/summary.json")

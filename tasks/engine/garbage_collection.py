@@ -22,6 +22,7 @@ from tasks.engine.pipeline import STAGING, Pipeline
 from tasks.engine.reading import refused_path
 from tasks.engine.stage import CorpusStage, Estimator
 from tasks.engine.versions import COUNTS, Versions
+from tasks.storage import locks
 from tasks.storage.manifest import Manifest
 from tasks.storage.pins import Pins
 from tasks.storage.store import BusyError, Store
@@ -35,7 +36,7 @@ def alone(store: Store) -> Iterator[None]:
     with ExitStack() as lock:
         if folder is None or folder.exists():
             try:
-                lock.enter_context(store.alone())
+                lock.enter_context(locks.alone(store))
             except BusyError as busy:
                 runs = ", ".join(_unended(store)) or str(busy).partition(" by ")[2].partition(";")[0]
                 raise BusyError(f"{store.url}: {runs} is working on it; wait for its end, or stop it") from None

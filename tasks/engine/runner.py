@@ -22,6 +22,7 @@ from tasks.engine.pipeline import STAGING, Pipeline
 from tasks.engine.repair import Repair
 from tasks.engine.stage import Estimator, Node, digest
 from tasks.engine.staging import Staging
+from tasks.storage import locks
 from tasks.storage.manifest import QUARANTINED, Index
 from tasks.storage.pins import without
 from tasks.storage.store import DamagedError
@@ -227,7 +228,7 @@ class Execution:
         if name != "documents" and isinstance(pipeline.node(name).stage, Estimator):
             raise StageError(f"{name} is learned and pinned; `--retrain {name}` learns it anew")
         before = self.repairing(resolve)
-        with pipeline.store.alone(f"{STAGING}{name}"):
+        with locks.alone(pipeline.store, f"{STAGING}{name}"):
             staging = Staging(pipeline, name)
             staging.clear()  # what a killed run left
             if before.batches:

@@ -17,12 +17,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasks.storage.checksums import sealed
-
-if TYPE_CHECKING:
-    from tasks.storage.store import Store
+from tasks.storage.store import Store
 
 TTL = 60.0
 """Seconds after which a lease that is not renewed is free."""

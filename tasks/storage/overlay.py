@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
+from tasks.storage import locks
 from tasks.storage.store import Store
 
 
@@ -55,5 +56,5 @@ class Overlay(Store):
 @contextlib.contextmanager
 def overlay(base: Store) -> Iterator[Overlay]:
     """A store over `base` while the block runs; what was written is gone then."""
-    with TemporaryDirectory(prefix="sluice-overlay-") as folder, base.shared():
+    with TemporaryDirectory(prefix="sluice-overlay-") as folder, locks.shared(base):
         yield Overlay(folder, base)

@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import io
-import logging
 import os
 import shutil
-import socket
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,15 +20,11 @@ from typing import IO, Any
 
 import fsspec
 
-from tasks.storage import lease, leftovers
+from tasks.storage import leftovers
 from tasks.storage.checksums import of_file, sealed, unsealed
 
 _AT_ONCE = 32
 """Requests to an object store at a time."""
-_POLL_SECONDS = 0.2
-"""Seconds between two looks at a lock that another process has."""
-
-log = logging.getLogger("sluice")
 
 
 class StoreError(RuntimeError):
@@ -82,7 +74,7 @@ class Store:
         return self._remote
 
     @contextlib.contextmanager
-    def _explained(self, path: str, verb: str, missing: bool = True) -> Iterator[None]:
+    def explained(self, path: str, verb: str, missing: bool = True) -> Iterator[None]:
         """What a file system or server raises becomes a StoreError; but FileNotFoundError stays, if `missing`."""
         try:
             yield
@@ -110,7 +102,7 @@ class Store:
     def open(self, path: str, ahead: int | None = None) -> IO[bytes]:
         """Open for reading; of an object store, `ahead` bytes are fetched beyond what is read, megabytes by default.
         Raises FileNotFoundError."""
-        with self._explained(path, "read"):
+        with self.explained(path, "read"):
             if self.folder:
                 return open(self.folder / path, "rb")
             fs, root = self._object_store()
@@ -118,7 +110,7 @@ class Store:
 
     def read(self, path: str) -> bytes:
         """The whole file, by one request. Raises FileNotFoundError."""
-        with self._explained(path, "read"):
+        with self.explained(path, "read"):
             if self.folder:
                 return (self.folder / path).read_bytes()
             fs, root = self._object_store()
@@ -146,7 +138,7 @@ class Store:
                 yield from pool.map(self.read, paths[start : start + _AT_ONCE])
 
     def exists(self, path: str) -> bool:
-        with self._explained(path, "read"):
+        with self.explained(path, "read"):
             if self.folder:
                 return (self.folder / path).exists()
             fs, root = self._object_store()
@@ -163,7 +155,7 @@ class Store:
         """Name -> size in bytes of the files directly in `folder`, sorted; empty where it does not exist."""
         if self.folder:
             try:
-                with self._explained(folder, "listed"), os.scandir(self.folder / folder) as found:
+                with self.explained(folder, "listed"), os.scandir(self.folder / folder) as found:
                     return dict(
                         sorted((f.name, f.stat().st_size) for f in found if f.is_file() and not f.name.startswith("."))
                     )
@@ -175,13 +167,13 @@ class Store:
         """The checksums of files of a folder; none of an object store, which sees to its own. Raises
         FileNotFoundError."""
         paths = {name: self.local(f"{folder}/{name}") for name in names}
-        with self._explained(folder, "read"):
+        with self.explained(folder, "read"):
             return {name: of_file(path) for name, path in paths.items() if path}
 
     def _entries(self, folder: str) -> Sequence[tuple[str, dict[str, Any]]]:
         """Name and facts of what is directly in a folder of an object store."""
         try:
-            with self._explained(folder, "listed"):
+            with self.explained(folder, "listed"):
                 fs, root = self._object_store()
                 found = fs.ls(f"{root}/{folder}" if folder else root, detail=True)
         except FileNotFoundError:
@@ -190,7 +182,7 @@ class Store:
 
     def walk(self, folder: str = "") -> dict[str, int]:
         """Path -> size in bytes of every file below `folder`, writes in progress included, sorted."""
-        with contextlib.suppress(FileNotFoundError), self._explained(folder, "listed"):
+        with contextlib.suppress(FileNotFoundError), self.explained(folder, "listed"):
             if self.folder:
                 return {path: found.st_size for path, found in _walk(self.folder, folder)}
             fs, root = self._object_store()
@@ -203,7 +195,7 @@ class Store:
         writer that lives. An object store has none."""
         if not self.folder:
             return {}
-        with self._explained("", "listed"):
+        with self.explained("", "listed"):
             return {
                 path: found.st_size
                 for path, found in _walk(self.folder)
@@ -220,7 +212,7 @@ class Store:
         if not self.folder:
             buffer = Buffer()
             yield buffer
-            with self._explained(path, "written", missing=False):
+            with self.explained(path, "written", missing=False):
                 fs, root = self._object_store()
                 try:
                     fs.pipe_file(f"{root}/{path}", buffer.getvalue(), mode="create" if once else "overwrite")
@@ -229,7 +221,7 @@ class Store:
             return
         target = self.folder / path
         temporary = leftovers.temporary(target)
-        with self._explained(path, "written", missing=False):
+        with self.explained(path, "written", missing=False):
             target.parent.parent.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
             try:
@@ -251,7 +243,7 @@ class Store:
     def create(self, path: str, data: bytes) -> bool:
         """Write a whole file where there is none, atomically: of any number of processes one does. Whether it was this
         one."""
-        with self._explained(path, "written", missing=False):
+        with self.explained(path, "written", missing=False):
             try:
                 if not self.folder:
                     fs, root = self._object_store()
@@ -289,75 +281,12 @@ class Store:
                 left.unlink(missing_ok=True)
 
     def _remove(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError), self._explained(path, "removed"):
+        with contextlib.suppress(FileNotFoundError), self.explained(path, "removed"):
             if self.folder:
                 (self.folder / path).unlink()
             else:
                 fs, root = self._object_store()
                 fs.rm_file(f"{root}/{path}")
-
-    @contextlib.contextmanager
-    def alone(self, folder: str = "", who: str = "", wait: bool = False) -> Iterator[None]:
-        """One process at a time in a folder; it is free again when the process ends, however it ends. Where another is
-        in it, raises BusyError, or says so and waits. `who` tells the others who is in it. On an object store, which
-        has no locks, it is a lease (`tasks.storage.lease`), free a minute after its process was killed."""
-        with self._locked(folder, fcntl.LOCK_EX, who, wait):
-            yield
-
-    @contextlib.contextmanager
-    def shared(self) -> Iterator[None]:
-        """Any number of processes in the store, but none that has it `alone`: its end is waited for, which is said. A
-        store that may not be written needs no lock: nobody takes anything from it."""
-        with self._locked("", fcntl.LOCK_SH, "", wait=True):
-            yield
-
-    @contextlib.contextmanager
-    def _locked(self, folder: str, kind: int, who: str, wait: bool) -> Iterator[None]:
-        if not self.folder:
-            with contextlib.ExitStack() as stack:
-                try:
-                    stack.enter_context(lease.held(self, folder, who, kind == fcntl.LOCK_EX, wait))
-                except DeniedError:
-                    if kind != fcntl.LOCK_SH:
-                        raise
-                except lease.TakenError as other:
-                    raise BusyError(_busy(folder, other)) from None
-                yield
-            return
-        path = f"{folder}/.lock".lstrip("/")
-        with contextlib.ExitStack() as stack:
-            with self._explained(path, "locked", missing=False):
-                try:
-                    (self.folder / folder).mkdir(parents=True, exist_ok=True)
-                    held = stack.enter_context(open(self.folder / path, "a+"))
-                except OSError as error:
-                    if kind != fcntl.LOCK_SH or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-                        raise
-                    held = None
-                if held:
-                    self._lock(held, folder, kind, wait)
-                if held and kind == fcntl.LOCK_EX:
-                    held.truncate(0)
-                    held.write(f"{who}, process {os.getpid()} on {socket.gethostname()}".lstrip(", "))
-                    held.flush()
-            yield
-
-    def _lock(self, held: IO[str], folder: str, kind: int, wait: bool) -> None:
-        """Lock an open file. Raises BusyError where another has it, unless its end is to be waited for."""
-        said = False
-        while True:
-            try:
-                fcntl.flock(held, kind | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                held.seek(0)
-                other = held.read(200) or "another process"
-                if not wait:
-                    raise BusyError(_busy(folder, other)) from None
-            if not said:
-                log.warning("%s: waiting for %s, which works there alone", folder or self.url, other)
-                said = True
-            time.sleep(_POLL_SECONDS)
 
     def free(self) -> int | None:
         """Free bytes on the store's file system; None on an object store."""
@@ -367,10 +296,6 @@ class Store:
         while not folder.exists():
             folder = folder.parent
         return shutil.disk_usage(folder).free
-
-
-def _busy(folder: str, other: object) -> str:
-    return f"{folder} is being written by {other}; wait for it, or stop it"
 
 
 def _walk(root: Path, folder: str = "") -> Sequence[tuple[str, os.stat_result]]:

@@ -28,6 +28,7 @@ from tasks.engine.stage import Stage
 from tasks.filters.language import Language
 from tasks.scoring.domain import DomainEstimator
 from tasks.sources.folder import FolderReader
+from tasks.storage import locks
 from tasks.storage.checksums import sealed_lines, unsealed_lines
 from tasks.storage.store import BusyError, Store, StoreError
 from tasks.tokenization.tokens import Tokens
@@ -440,9 +441,12 @@ def test_a_file_that_is_written_to_between_listing_and_reading_is_not_taken_for_
 
 def test_values_are_replaced_only_where_no_other_run_may_have_read_them(first: Any, tmp_path: Path) -> None:
     run = Run.of(str(copy(first, tmp_path)))
-    with run.store.shared(), pytest.raises(BusyError, match="is working on it; wait"), run.working(alone=True):
+    with locks.shared(run.store), pytest.raises(BusyError, match="is working on it; wait"), run.working(alone=True):
         pass
-    with run.store.alone("again/language"), pytest.raises(BusyError, match="again/language is being written by proc"):
+    with (
+        locks.alone(run.store, "again/language"),
+        pytest.raises(BusyError, match="again/language is being written by proc"),
+    ):
         go(tmp_path / "small.yaml", start="language", until="language")
 
 

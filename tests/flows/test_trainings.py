@@ -15,6 +15,7 @@ import pytest
 from data_specs.load import load
 from flows import trainings
 from flows.run import Run
+from tasks.storage import locks
 from tasks.storage.store import Store
 from tests import small
 from tests.commands import files, told
@@ -140,7 +141,7 @@ def test_a_run_waits_for_the_one_that_trains_and_finds_the_training_done(
     handler = Seen()
     logging.getLogger("sluice").addHandler(handler)
     try:
-        with run.store.alone(f"runs/{other.training_name}", f"run {other.name}"):
+        with locks.alone(run.store, f"runs/{other.training_name}", f"run {other.name}"):
             thread = threading.Thread(target=lambda: results.append(run.train(lambda *_: None)))
             results: list[Any] = []
             thread.start()
@@ -163,7 +164,7 @@ def test_a_run_that_waits_is_stopped_by_ctrl_c(copied: Path) -> None:
         f"waits = lambda as_json: begun({str(copied)!r}).train(lambda *_: None)\n"
         "command.plain_errors(waits)(as_json=True)\n"
     )
-    with run.store.alone(f"runs/{run.training_name}"):
+    with locks.alone(run.store, f"runs/{run.training_name}"):
         command = [sys.executable, "-c", code]
         with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
             assert child.stderr is not None

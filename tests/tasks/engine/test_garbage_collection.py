@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tasks.engine import garbage_collection
+from tasks.storage import locks
 from tasks.storage.manifest import Manifest
 from tasks.storage.pins import Pins
 from tasks.storage.store import BusyError, Store
@@ -130,8 +131,8 @@ def unended(store: Store, name: str, **process: object) -> None:
 def test_what_a_run_works_on_is_not_cleaned_until_it_has_ended_however_it_ended(copied: Path) -> None:
     store = Store(str(copied.parent / "store"))
     code = (
-        "import time\nfrom tasks.storage.store import Store\n"
-        f"with Store({store.url!r}).shared():\n    print('inside', flush=True)\n    time.sleep(60)\n"
+        "import time\nfrom tasks.storage import locks\nfrom tasks.storage.store import Store\n"
+        f"with locks.shared(Store({store.url!r})):\n    print('inside', flush=True)\n    time.sleep(60)\n"
     )
     root = Path(__file__).parents[3]
     before = files(copied)
@@ -154,7 +155,11 @@ def test_on_an_object_store_a_run_at_work_is_not_cleaned(tmp_path: Path) -> None
     store = Store(f"memory://{tmp_path.name}")
     with garbage_collection.alone(store):
         unended(store, "elsewhere", host="another", pid=1)
-    with store.shared(), pytest.raises(BusyError, match="elsewhere is working on it"), garbage_collection.alone(store):
+    with (
+        locks.shared(store),
+        pytest.raises(BusyError, match="elsewhere is working on it"),
+        garbage_collection.alone(store),
+    ):
         pass
     with garbage_collection.alone(store):
         pass

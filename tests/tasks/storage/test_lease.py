@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.storage import lease
+from tasks.storage import lease, locks
 from tasks.storage.store import BusyError, DeniedError, Store
 
 
@@ -27,23 +27,26 @@ def abandoned(store: Store, alone: bool, folder: str = "") -> None:
 
 
 def test_a_folder_is_one_processs_and_another_folder_is_anothers(store: Store) -> None:
-    with store.alone("runs/one", "run one"):
-        with pytest.raises(BusyError, match="runs/one is being written by run one, process"), store.alone("runs/one"):
+    with locks.alone(store, "runs/one", "run one"):
+        with (
+            pytest.raises(BusyError, match="runs/one is being written by run one, process"),
+            locks.alone(store, "runs/one"),
+        ):
             pass
-        with store.alone("runs/two"):
+        with locks.alone(store, "runs/two"):
             pass
-    with store.alone("runs/one"):
+    with locks.alone(store, "runs/one"):
         pass
 
 
 def test_a_store_is_shared_by_many_and_had_alone_by_one_when_all_have_ended(store: Store) -> None:
-    with store.shared(), store.shared(), pytest.raises(BusyError), store.alone():
+    with locks.shared(store), locks.shared(store), pytest.raises(BusyError), locks.alone(store):
         pass
-    with store.shared():
+    with locks.shared(store):
         pass
-    with store.alone(), pytest.raises(BusyError), store.alone():
+    with locks.alone(store), pytest.raises(BusyError), locks.alone(store):
         pass
-    with store.alone():
+    with locks.alone(store):
         pass
 
 
@@ -52,11 +55,11 @@ def test_a_run_waits_for_who_has_the_store_alone(store: Store) -> None:
     entered = threading.Event()
 
     def wait() -> None:
-        with store.shared():
+        with locks.shared(store):
             order.append("shared")
             entered.set()
 
-    with store.alone(who="gc"):
+    with locks.alone(store, who="gc"):
         waiting = threading.Thread(target=wait)
         waiting.start()
         time.sleep(0.2)
@@ -69,21 +72,21 @@ def test_a_run_waits_for_who_has_the_store_alone(store: Store) -> None:
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_process_that_was_killed_is_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch, alone: bool) -> None:
     abandoned(store, alone)
-    with pytest.raises(BusyError, match="killed"), store.alone():
+    with pytest.raises(BusyError, match="killed"), locks.alone(store):
         pass
     monkeypatch.setattr(lease, "TTL", 0.0)
-    with store.alone():
+    with locks.alone(store):
         pass
-    with store.shared():
+    with locks.shared(store):
         pass
 
 
 def test_a_lease_that_is_held_is_renewed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "TTL", 1.0)
-    with store.alone():
+    with locks.alone(store):
         end = time.monotonic() + 3
         while time.monotonic() < end:
-            with pytest.raises(BusyError), store.alone():
+            with pytest.raises(BusyError), locks.alone(store):
                 pass
             time.sleep(0.1)
 
@@ -100,7 +103,7 @@ def test_of_many_that_want_what_was_left_one_gets_it(store: Store, monkeypatch: 
         ready.wait()
         with ExitStack() as stack:
             try:
-                stack.enter_context(store.alone())
+                stack.enter_context(locks.alone(store))
             except BusyError:
                 return
             inside.append(number)
@@ -125,7 +128,7 @@ def test_a_store_that_may_not_be_written_is_read_without_a_lease(store: Store, m
         raise DeniedError("no")
 
     monkeypatch.setattr(Store, "create", denied)
-    with store.shared():
+    with locks.shared(store):
         pass
-    with pytest.raises(DeniedError), store.alone():
+    with pytest.raises(DeniedError), locks.alone(store):
         pass

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tasks.storage import leftovers
+from tasks.storage import leftovers, locks
 from tasks.storage.store import BusyError, DeniedError, Store, StoreError
 
 
@@ -55,7 +55,7 @@ def test_a_writer_killed_in_the_middle_leaves_the_old_file_and_nothing_that_is_l
     store = Store(str(tmp_path))
     store.commit("shard", b"old")
     code = (
-        "import sys, time\nfrom tasks.storage.store import Store\n"
+        "import sys, time\nfrom tasks.storage import locks\nfrom tasks.storage.store import Store\n"
         f"with Store({str(tmp_path)!r}).writer('shard') as file:\n"
         "    file.write(b'half'); file.flush(); print('writing', flush=True); time.sleep(60)\n"
     )
@@ -92,44 +92,45 @@ def test_readers_see_only_whole_files_while_writers_race(tmp_path: Path) -> None
 def test_a_folder_is_one_processs_until_it_ends_however_it_ends(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     code = (
-        f"import time\nfrom tasks.storage.store import Store\n"
-        f"with Store({str(tmp_path)!r}).alone('runs/one'):\n    print('inside', flush=True)\n    time.sleep(60)\n"
+        f"import time\nfrom tasks.storage import locks, store\n"
+        f"with locks.alone(store.Store({str(tmp_path)!r}), 'runs/one'):\n"
+        "    print('inside', flush=True)\n    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as child:
         assert child.stdout is not None
         child.stdout.readline()
         with (
             pytest.raises(StoreError, match=r"runs/one is being written by process \d+"),
-            store.alone("runs/one"),
+            locks.alone(store, "runs/one"),
         ):
             pass
-        with store.alone("runs/two"):
+        with locks.alone(store, "runs/two"):
             child.kill()
-    with store.alone("runs/one"):
+    with locks.alone(store, "runs/one"):
         pass
 
 
 def test_a_store_is_shared_by_many_and_had_alone_by_one_when_all_have_ended(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     code = (
-        "import sys, time\nfrom tasks.storage.store import Store\nprint('before', flush=True)\n"
-        f"with Store({store.url!r}).shared():\n    print('inside', flush=True)\n    time.sleep(60)\n"
+        "import sys, time\nfrom tasks.storage import locks, store\nprint('before', flush=True)\n"
+        f"with locks.shared(store.Store({store.url!r})):\n    print('inside', flush=True)\n    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", code]
     with ExitStack() as lock:
-        lock.enter_context(store.alone())
+        lock.enter_context(locks.alone(store))
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]) as child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"before\n"
             assert select.select([child.stdout], [], [], 0.5) == ([], [], [])
             lock.close()
             assert child.stdout.readline() == b"inside\n"
-            with store.shared(), store.shared(), pytest.raises(BusyError), store.alone():
+            with locks.shared(store), locks.shared(store), pytest.raises(BusyError), locks.alone(store):
                 pass
-            with pytest.raises(BusyError), store.alone():
+            with pytest.raises(BusyError), locks.alone(store):
                 pass
             child.kill()
-    with store.alone():
+    with locks.alone(store):
         assert store.list("") == {}
 
 
@@ -138,10 +139,10 @@ def test_a_run_that_waits_says_for_whom_and_goes_on_when_that_one_ends(
 ) -> None:
     store = Store(str(tmp_path))
     lock = ExitStack()
-    lock.enter_context(store.alone(who="gc"))
+    lock.enter_context(locks.alone(store, who="gc"))
     timer = threading.Timer(0.5, lock.close)
     timer.start()
-    with store.shared():
+    with locks.shared(store):
         assert not timer.is_alive()
     who = f"gc, process {os.getpid()} on {socket.gethostname()}"
     assert caplog.messages == [f"{tmp_path}: waiting for {who}, which works there alone"]
