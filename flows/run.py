@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from data_specs.load import SpecError
-from flows import supervisor, trainings, versions
+from flows import resuming, supervisor, versions
 from flows.corpus_run import CorpusRun
 from tasks import registry
 from tasks.engine.corpus import Corpus
@@ -244,7 +244,7 @@ class Run(CorpusRun):
         steps = facts["steps"]
         saved = checkpoint.steps(self.store, run)
         resume = bool(saved)
-        note = "" if resume else trainings.left_behind(self.pipeline, run, facts["digest"])
+        note = "" if resume else resuming.left_behind(self.pipeline, run, facts["digest"])
         if note:
             logger.warning("train: %s", note)
 
@@ -253,7 +253,7 @@ class Run(CorpusRun):
             if record["kind"] == "step":
                 progress(f"train: loss {record['loss']:.3f}", record["step"], steps)
             elif record["kind"] == "start" and resume:
-                note = trainings.continues(run, record["step"], steps)
+                note = resuming.continues(run, record["step"], steps)
                 progress(f"train: {note}", record["step"], steps)
             elif record["kind"] in log.DIVERGED:
                 logger.warning("train: step %s: %s; its rows are not read again", record["step"], record["reason"])

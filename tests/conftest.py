@@ -25,7 +25,7 @@ SLOW = frozenset(
         "flows/test_runs.py",
         "flows/test_supervisor.py",
         "flows/test_takedown.py",
-        "flows/test_trainings.py",
+        "flows/test_resuming.py",
         "flows/test_versions.py",
         "flows/test_whatif.py",
         "tasks/engine/test_fanout.py",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from data_specs.load import load
-from flows import trainings
+from flows import resuming
 from flows.run import Run
 from tasks.storage import locks
 from tasks.storage.store import Store
@@ -116,9 +116,9 @@ def test_settings_that_there_were_not_yet_are_no_change() -> None:
     spec = load(ROOT / "data_specs" / "demo.yaml")
     before = spec.model_dump(mode="json")
     del before["sources"]["manuals"]["refuse"], before["training"]["grace"]
-    assert trainings._with_defaults(before) == spec.model_dump(mode="json")
+    assert resuming._with_defaults(before) == spec.model_dump(mode="json")
     before["sources"]["manuals"]["gone"] = 1
-    assert trainings._with_defaults(before) == before
+    assert resuming._with_defaults(before) == before
 
 
 def test_a_new_training_after_changed_data_says_so(copied: Path, workers: None) -> None:
@@ -159,7 +159,7 @@ def test_a_run_waits_for_the_one_that_trains_and_finds_the_training_done(
 def test_a_run_that_waits_is_stopped_by_ctrl_c(copied: Path) -> None:
     run = begun(copied)
     code = (
-        "import signal, sys\nfrom flows.cli import command\nfrom tests.flows.test_trainings import begun\n"
+        "import signal, sys\nfrom flows.cli import command\nfrom tests.flows.test_resuming import begun\n"
         "signal.signal(signal.SIGINT, command.stop)\n"
         f"waits = lambda as_json: begun({str(copied)!r}).train(lambda *_: None)\n"
         "command.plain_errors(waits)(as_json=True)\n"
