@@ -16,42 +16,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from tasks.engine.corpus_state import CorpusState, Run
-from tasks.engine.outputs import JobBatch, Output
+from tasks.engine.corpus_steps import CorpusSteps
+from tasks.engine.keyed import KeyedCorpus
+from tasks.engine.outputs import Output
 from tasks.engine.recall import Recall
 from tasks.engine.shuffle import Shuffle, SliceGroup, grouped
 from tasks.engine.stage import CorpusStage, RepeatedStage
 from tasks.engine.worker import Job
-from tasks.storage.manifest import QUARANTINED, Entry, Index, Manifest
-
-if TYPE_CHECKING:
-    from tasks.engine.pipeline import Pipeline
-
-STEPS = ("", "/ask", "/recall", "/map", "/round", "/state", "/reduce")
-"""Folders of a corpus stage, below its own."""
+from tasks.storage.manifest import QUARANTINED, Entry, Index
 
 
-class CorpusJobs:
-    """The steps of one corpus stage in a pipeline."""
+class CorpusJobs(CorpusSteps):
+    """The steps of one corpus stage, and the jobs that they ask for."""
 
-    def __init__(self, pipeline: Pipeline, stage: CorpusStage) -> None:
-        self.pipeline, self.stage = pipeline, stage
-        self.folder = pipeline.folder(stage)
-        self.generations = pipeline.generations()
-        self.uids = pipeline.uids()
-        count = len(pipeline.shards)
-        self.maps = Index((), [None] * count)
-        self.index = Index((), [None] * count, stage.writes.names)
-        self.found = Output([self.folder] * count, ".parquet", self.index)
-        self.unavailable = np.zeros(count, bool)
+    def __init__(self, pipeline: KeyedCorpus, stage: CorpusStage) -> None:
+        super().__init__(pipeline, stage)
         self.state = CorpusState(self)
-        self._unread: dict[str, list[Entry]] = {}
-        """Of manifests that were read: entries of keys that no generation so far has."""
 
     def output(self) -> Output:
         """What is known of the stage's output, and the next jobs for it."""
@@ -65,22 +50,6 @@ class CorpusJobs:
         self.index.errors |= self.maps.errors
         self.found.intermediates += self.state.paths(len(self.found.reductions))
         return self.found
-
-    @cached_property
-    def place_of(self) -> dict[int, int]:
-        """A shard's number in shuffles -> its place."""
-        return {uid: place for place, uid in enumerate(self.uids)}
-
-    @cached_property
-    def generation_of(self) -> np.ndarray:
-        """The number of each place's generation."""
-        found = np.zeros(len(self.uids), np.int64)
-        for number, places in enumerate(self.generations):
-            found[places] = number
-        return found
-
-    def columns(self, roles: Sequence[str]) -> list[str]:
-        return self.pipeline.columns_read(self.stage, roles)
 
     def _generation(self, number: int, places: Sequence[int]) -> bool:
         """Take in what is known of one generation; whether that is all of it."""
@@ -209,33 +178,3 @@ class CorpusJobs:
             path = self.found.path(place)
             jobs.append(pipeline.job(stage, "scatter", keys[place], path, place, stage.scatters, slices=parts))
         self.next(self.found.folders, self.index, jobs)
-
-    # -- what the steps share ----------------------------------------------------------------------------------------
-
-    def entries(self, step: str) -> Iterable[Entry]:
-        """The entries of a step's manifest, in a list where they are asked for again."""
-        if len(self.generations) == 1:
-            return Manifest(self.pipeline.store, self._of(step)).entries()
-        if step not in self._unread:
-            self._unread[step] = list(Manifest(self.pipeline.store, self._of(step)).entries())
-        return self._unread[step]
-
-    def learn(self, step: str, index: Index, keys: Mapping[int, str]) -> None:
-        """Set the keys of some places, and take in what the manifest of a step says of them. A manifest is read once;
-        entries that are of no key so far are kept for the generations that come."""
-        if not keys:
-            return
-        unread: list[Entry] | None = [] if len(self.generations) > 1 else None
-        known = self._unread.get(step)
-        index.assign(keys, Manifest(self.pipeline.store, self._of(step)).entries() if known is None else known, unread)
-        if unread is not None:
-            self._unread[step] = unread
-
-    def _of(self, step: str) -> str:
-        return f"{self.folder}/{step}" if step else self.folder
-
-    def next(self, folders: list[str], index: Index, jobs: list[Job]) -> None:
-        """Jobs to do next, where there are any."""
-        if jobs:
-            stage_key = f"{self.stage.name}@{self.stage.fingerprint}"
-            self.found.batches.append(JobBatch(self.stage, stage_key, folders, index, jobs))

@@ -11,15 +11,13 @@ Sizes of generations of 100, 1, 1, 1 and 1: runs of 100; of 100 and 1; of 100 an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from tasks.engine.corpus_steps import CorpusSteps
 from tasks.engine.shuffle import Slice, SliceGroup
 from tasks.engine.stage import digest
 from tasks.engine.worker import Job
 from tasks.storage.manifest import Index
-
-if TYPE_CHECKING:
-    from tasks.engine.corpus_jobs import CorpusJobs
 
 
 class Run(NamedTuple):
@@ -49,9 +47,9 @@ def spans(sizes: Sequence[int]) -> list[Span]:
 class CorpusState:
     """The state of one corpus stage, generation by generation."""
 
-    def __init__(self, jobs: CorpusJobs) -> None:
-        self.jobs, self.stage = jobs, jobs.stage
-        self.folder = f"{jobs.folder}/state"
+    def __init__(self, steps: CorpusSteps) -> None:
+        self.steps, self.stage = steps, steps.stage
+        self.folder = f"{steps.folder}/state"
         self.groups: list[Mapping[str, SliceGroup]] = []
         """Of each generation the slices of each partition."""
         self.latest: list[dict[str, str]] = []
@@ -74,16 +72,16 @@ class CorpusState:
             return {}
         wanted = [(span, partition) for span in self._spans(number) for partition in partitions]
         wanted = [(span, partition) for span, partition in wanted if self._key(span, partition)]
-        entries = list(self.jobs.entries("state"))
+        entries = list(self.steps.entries("state"))
         index = Index(entries, [self._key(*each) for each in wanted])
         jobs = []
-        for place in self.jobs.pipeline.due(index):
+        for place in self.steps.pipeline.due(index):
             span, partition = wanted[place]
             key, parts = str(index.keys[place]), self._parts(span, partition, entries)
             path, name = f"{self.folder}/{key}.arrow", f"{self.stage.name} state {partition}"
-            jobs.append(Job("state", key, path, name, self.jobs.pipeline.run, slices=parts, cost=len(parts)))
+            jobs.append(Job("state", key, path, name, self.steps.pipeline.run, slices=parts, cost=len(parts)))
         if jobs:
-            self.jobs.next([self.folder] * len(wanted), index, jobs)
+            self.steps.next([self.folder] * len(wanted), index, jobs)
         if not index.done.all():
             return None
         found: dict[str, list[Run]] = {partition: [] for partition in partitions}
@@ -103,7 +101,7 @@ class CorpusState:
 
     def _spans(self, number: int) -> list[Span]:
         """The runs after so many generations."""
-        return spans([int(self.jobs.maps.rows[places].sum()) for places in self.jobs.generations[:number]])
+        return spans([int(self.steps.maps.rows[places].sum()) for places in self.steps.generations[:number]])
 
     def _key(self, span: Span, partition: str) -> str | None:
         """The key of a run; None where none of its generations has rows of the partition."""

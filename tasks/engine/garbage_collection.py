@@ -17,8 +17,9 @@ import psutil
 
 from data_specs.expressions import suggestion
 from data_specs.load import SpecError
-from tasks.engine.corpus_jobs import STEPS
-from tasks.engine.pipeline import STAGING, Pipeline
+from tasks.engine.corpus_steps import STEPS
+from tasks.engine.keyed import STAGING
+from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import refused_path
 from tasks.engine.stage import CorpusStage, Estimator
 from tasks.engine.versions import COUNTS, Versions

@@ -1,13 +1,11 @@
 """The pipeline: which outputs a spec asks for, which of them exist, and the jobs that make the others.
 
-Everything here is known from manifests; no column file is opened. An output's key is the digest of its stage's
-fingerprint and of the values it reads, so what exists is never computed again, even where an ancestor ran and wrote the
-same values. A key is None as long as something it depends on is not computed.
+Everything here is known from manifests; no column file is opened. What outputs are named by is in
+tasks/engine/keyed.py, the steps of corpus stages in tasks/engine/corpus_jobs.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,26 +13,22 @@ from typing import Any, Literal
 
 import numpy as np
 import orjson
-import pyarrow as pa
 
 from data_specs.spec import Spec
 from tasks.engine import rotation, upstream
-from tasks.engine.corpus import Corpus
 from tasks.engine.corpus_jobs import CorpusJobs
 from tasks.engine.counts import Counts
 from tasks.engine.extracted import document_key, earlier
+from tasks.engine.keyed import KeyedCorpus
 from tasks.engine.listings import Listings
 from tasks.engine.outputs import JobBatch, Output
 from tasks.engine.reading import InputShard, Reader
-from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Instance, Node, Stage, digest
+from tasks.engine.stage import CorpusStage, Estimator, Node, Stage, digest
 from tasks.engine.versions import Versions
-from tasks.engine.worker import Job, inputs_by_file, shard_uid
-from tasks.storage.manifest import DONE, MISSING, QUARANTINED, Entry, Index, Manifest
+from tasks.engine.worker import Job
+from tasks.storage.manifest import MISSING, QUARANTINED, Entry, Index, Manifest
 from tasks.storage.pins import Pins, joins
 from tasks.storage.store import DamagedError, DeniedError, Store
-
-STAGING = "again/"
-"""Goes before the paths of what is computed again beside what exists: no folder of the store's own has this name."""
 
 NAMED = 20
 """Shards or files, at most, that a pin, a funnel or an error names."""
@@ -46,7 +40,7 @@ Registry = Callable[[Spec, Pins], list[Node]]
 """Makes the stages that a spec asks for, in order."""
 
 
-class Pipeline(Corpus):
+class Pipeline(KeyedCorpus):
     """One spec's corpus. `run` names the run in manifest entries; `registry` makes the stages from spec and pins;
     `readers` read the sources, by name."""
 
@@ -59,30 +53,16 @@ class Pipeline(Corpus):
         readers: Mapping[str, Reader],
         retrain: Collection[str] = (),
     ) -> None:
-        self.spec, self.store, self.run, self.registry, self.readers = spec, store, run, registry, readers
+        super().__init__(spec, store, run, readers)
+        self.registry = registry
         self.pins = Pins(store, spec.name, retrain)
-        self.outputs: dict[str, Output] = {}
-        self.provider: dict[str, str] = dict.fromkeys(DOCUMENTS.names, "documents")
-        self.role: dict[str, str] = {name: name for name in DOCUMENTS.names}
-        self.documents_schema = pa.unify_schemas([DOCUMENTS, *(reader.writes for reader in readers.values())])
-        """The columns of documents, those that only some sources have among them."""
-        self.provider |= dict.fromkeys(self.documents_schema.names, "documents")
-        self.role |= {name: name for name in self.documents_schema.names}
-        self.tried: set[str] = set()
         self._described: set[str] = set()
-        self.staged: str | None = None
-        """The stage that is being computed again, beside what exists."""
-        self.shards: list[InputShard] = []
         self.unreadable: dict[str, dict[str, str]] = {}
         """Source -> files that were listed and cannot be read, by key, and why."""
         self.gone: dict[str, set[str]] = {}
         """Source -> keys of files that have left the listing, and whose documents stay."""
         self.lost_files: dict[str, set[str]] = {}
         """Source -> keys of files that have left, and whose documents went with a changed file of their shard."""
-        self.rebasing = False
-        """Whether all shards are one generation, whatever came when."""
-        self._generation_of: dict[tuple[str, str, str], int] = {}
-        """The generations of the last accepted version: source, name and digest of a shard -> number."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -93,9 +73,6 @@ class Pipeline(Corpus):
             if node.writes:
                 self.role |= zip(node.writes, node.stage.writes.names, strict=True)
 
-    def node(self, name: str) -> Node:
-        return next(node for node in self.nodes if node.name == name)
-
     # -- documents ---------------------------------------------------------------------------------------------------
 
     def list_sources(self, pin: bool = True) -> None:
@@ -104,7 +81,7 @@ class Pipeline(Corpus):
         self.shards, self.unreadable, self.gone, self.lost_files = [], {}, {}, {}
         versions = Versions(self.store, self.spec.name)
         before = rotation.known(versions)
-        self._generation_of = rotation.generations(before)
+        self.known_generations = rotation.generations(before)
         version = 1 + (versions.accepted["version"] if versions.accepted else 0)
         listings = Listings(self.spec, self.store)
         for name, source_reader in self.readers.items():
@@ -166,12 +143,6 @@ class Pipeline(Corpus):
         self.outputs["documents"] = output
         return output
 
-    def documents_folder(self, source: str) -> str:
-        return self._staging_path("documents", f"documents/{source}@{self.readers[source].fingerprint}")
-
-    def _staging_path(self, name: str, folder: str) -> str:
-        return STAGING + folder if self.staged == name else folder
-
     def resolve_all(self, listed: Listed | None = None) -> None:
         """Find what exists of every output, of the sources as they are or as they were `listed`, without computing or
         committing anything."""
@@ -179,7 +150,7 @@ class Pipeline(Corpus):
             self.list_sources(pin=False)
         else:
             self.shards, self.unreadable = listed
-            self._generation_of = rotation.generations(rotation.known(Versions(self.store, self.spec.name)))
+            self.known_generations = rotation.generations(rotation.known(Versions(self.store, self.spec.name)))
         self.documents()
         for node in self.nodes:
             self.resolve(node)
@@ -188,7 +159,7 @@ class Pipeline(Corpus):
         """Have the shards and the generations of the last accepted version, of the sources there are now, with their
         documents as they are in the store; no source is listed."""
         before = rotation.known(Versions(self.store, self.spec.name))
-        self._generation_of = rotation.generations(before)
+        self.known_generations = rotation.generations(before)
         self.shards, self.unreadable = [], {}
         for name in self.readers:
             known = before.get(name, rotation.Known())
@@ -196,93 +167,6 @@ class Pipeline(Corpus):
                 shard, stored = known.shard(number)
                 if stored:
                     self.shards.append(replace(shard, stored=stored))
-
-    def generations(self) -> list[list[int]]:
-        """Places of the shards by generation, the oldest first: those of the last accepted version as they are there,
-        and what came since."""
-        if self.rebasing or not self._generation_of:
-            return [list(range(len(self.shards)))]
-        found: list[list[int]] = [[] for _ in range(1 + max(self._generation_of.values()))]
-        for place, shard in enumerate(self.shards):
-            number = self._generation_of.get((shard.source, shard.name, shard.digest))
-            if number is not None:
-                found[number].append(place)
-        return [places for places in [*found, self.newer()] if places]
-
-    def newer(self) -> list[int]:
-        """Places of the shards that came since the last accepted version."""
-        shards = enumerate(self.shards)
-        return [place for place, each in shards if (each.source, each.name, each.digest) not in self._generation_of]
-
-    # -- what every stage needs --------------------------------------------------------------------------------------
-
-    def due(self, index: Index, places: Sequence[int] | None = None) -> list[int]:
-        """Places to compute now: known keys without output, not already tried in this run."""
-        chosen = index.pending() if places is None else [p for p in places if index.keys[p] and index.state[p] != DONE]
-        return [place for place in chosen if index.keys[place] not in self.tried]
-
-    def unavailable(self, names: Sequence[str]) -> np.ndarray:
-        """Shards whose `names` will not be computed in this run: quarantined there or further up."""
-        result = np.zeros(len(self.shards), bool)
-        for provider in {self.provider[name] for name in names} | {"documents"}:
-            output = self.outputs[provider]
-            result |= output.index.state == QUARANTINED
-            if provider != "documents":
-                result |= self.unavailable(self.node(provider).inputs)
-        return result
-
-    def keys(self, fingerprint: str, names: Sequence[str]) -> list[str | None]:
-        """Per shard: the digest of fingerprint, ids, and values of the columns `names`."""
-        keys: list[str | None] = [None] * len(self.shards)
-        for place, key in self.keys_of(range(len(keys)), fingerprint, names).items():
-            keys[place] = key
-        return keys
-
-    def keys_of(
-        self,
-        places: Sequence[int],
-        fingerprint: str,
-        names: Sequence[str],
-        extra: Callable[[int], bytes] | None = None,
-    ) -> dict[int, str]:
-        """The same of some shards, as far as these columns are there; `extra` of each goes into its key, too."""
-        documents = self.outputs["documents"].index
-        chosen = np.asarray(places, np.int64)
-        ready = documents.done[chosen]
-        parts = [documents.digests["id"][chosen]]
-        for name in names:
-            index = self.outputs[self.provider[name]].index
-            ready &= index.done[chosen]
-            parts.append(index.digests[self.role[name]][chosen])
-        joined, prefix = np.hstack(parts), fingerprint.encode()
-        keys = {}
-        for number in np.flatnonzero(ready).tolist():
-            place = int(chosen[number])
-            state = hashlib.blake2b(prefix + joined[number].tobytes(), digest_size=16)
-            if extra:
-                state.update(extra(place))
-            keys[place] = state.hexdigest()
-        return keys
-
-    def job(
-        self, stage: Instance, kind: Any, key: str, path: str, place: int, roles: Sequence[str], **more: Any
-    ) -> Job:
-        """A job that reads some roles of a stage from one shard."""
-        documents = self.outputs["documents"].index
-        wanted = [(self.column(stage.read_from(role), place), role) for role in dict.fromkeys(roles)]
-        ids = documents.digests["id"][place].tobytes().hex()
-        cost = int(documents.bytes[place])
-        rows = int(documents.rows[place])
-        name = self.shards[place].name
-        recorded = self.recorded(place, [stage.read_from(role) for role in roles])
-        return Job(
-            kind, key, path, name, self.run, ids, rows, inputs_by_file(wanted), recorded=recorded, cost=cost, **more
-        )
-
-    def lacks(self, name: str, place: int) -> bool:
-        """Whether a column is one that the source of a shard does not have."""
-        of_source = self.provider[name] == "documents" and name not in DOCUMENTS.names
-        return of_source and name not in self.readers[self.shards[place].source].writes.names
 
     # -- the kinds of nodes ------------------------------------------------------------------------------------------
 
@@ -334,18 +218,6 @@ class Pipeline(Corpus):
             batches[source if source in own else ""].jobs.append(job)
         output.batches = [batch for batch in batches.values() if batch.jobs]
         return output
-
-    def folder(self, stage: Stage | CorpusStage) -> str:
-        return self._staging_path(stage.label, f"{stage.folder or f'columns/{stage.name}'}@{stage.fingerprint}")
-
-    @staticmethod
-    def columns_read(stage: Instance, roles: Sequence[str]) -> list[str]:
-        """The columns that a stage reads in some roles."""
-        return [stage.read_from(role) for role in roles]
-
-    def uids(self) -> list[int]:
-        ids = self.outputs["documents"].index.digests["id"]
-        return [shard_uid(row.tobytes().hex()) for row in ids]
 
     def _learned(self, learned: Estimator) -> Output:
         """Samples of every shard, then one fit; nothing where a pin exists."""

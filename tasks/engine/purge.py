@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.engine.pipeline import STAGING
+from tasks.engine.keyed import STAGING
 from tasks.engine.takedowns import TAKEN_DOWN
 from tasks.storage import columns
 from tasks.storage.manifest import Entry, Manifest

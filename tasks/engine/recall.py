@@ -9,36 +9,35 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.engine.corpus_steps import CorpusSteps
 from tasks.engine.shuffle import Shuffle, SliceGroup, grouped
 from tasks.engine.worker import Job
 from tasks.storage.manifest import Index
-
-if TYPE_CHECKING:
-    from tasks.engine.corpus_jobs import CorpusJobs
 
 
 class Recall:
     """What one generation of a corpus stage asks of those before it."""
 
-    def __init__(self, jobs: CorpusJobs, number: int, places: Sequence[int]) -> None:
-        self.jobs, self.number, self.places = jobs, number, places
-        self.pipeline, self.stage = jobs.pipeline, jobs.stage
+    def __init__(self, steps: CorpusSteps, number: int, places: Sequence[int]) -> None:
+        self.steps, self.number, self.places = steps, number, places
+        self.pipeline, self.stage = steps.pipeline, steps.stage
 
     def answers(self) -> Shuffle | None:
         """Slices by partition, or by the shard that asked; None while there are jobs to do."""
         named = self._named()
         if named is None:
             return None
-        folder, place_of = f"{self.jobs.folder}/recall", self._older(named)
+        folder, place_of = f"{self.steps.folder}/recall", self._older(named)
         residues: dict[int, list[int]] = {}
         for uid in sorted(place_of):
             residues.setdefault(uid % self.stage.partitions, []).append(uid)
         order = sorted(residues)
-        index = Index(self.jobs.entries("recall"), [self._key(each, residues[each], place_of, named) for each in order])
+        index = Index(
+            self.steps.entries("recall"), [self._key(each, residues[each], place_of, named) for each in order]
+        )
         jobs = []
         for place in self.pipeline.due(index):
             key, residue = str(index.keys[place]), order[place]
@@ -46,8 +45,8 @@ class Recall:
             path, name = f"{folder}/{key}.arrow", f"{self.stage.name} of older documents {residue}"
             cost = sum(each.cost for each in older)
             jobs.append(Job("recall", key, path, name, self.pipeline.run, older=older, cost=cost))
-        self.jobs.found.intermediates += [f"{folder}/{key}.arrow" for key in index.keys]
-        self.jobs.next([folder] * len(order), index, jobs)
+        self.steps.found.intermediates += [f"{folder}/{key}.arrow" for key in index.keys]
+        self.steps.next([folder] * len(order), index, jobs)
         return Shuffle(folder, index, range(len(order)), order) if index.done.all() else None
 
     def _named(self) -> Mapping[str, SliceGroup] | None:
@@ -56,33 +55,33 @@ class Recall:
             provider = self.pipeline.provider[self.stage.read_from(self.stage.named_by)]
             reductions = self.pipeline.outputs[provider].reductions
             return grouped([reductions[self.number]], "") if len(reductions) > self.number else None
-        stage, folder = self.stage, f"{self.jobs.folder}/ask"
-        names = self.jobs.columns(stage.asks)
+        stage, folder = self.stage, f"{self.steps.folder}/ask"
+        names = self.steps.columns(stage.asks)
         keys = self.pipeline.keys_of(self.places, f"{stage.fingerprint}:ask", names)
-        places = sorted(keys, key=self.jobs.uids.__getitem__)
-        index = Index(self.jobs.entries("ask"), [keys[place] for place in places])
+        places = sorted(keys, key=self.steps.uids.__getitem__)
+        index = Index(self.steps.entries("ask"), [keys[place] for place in places])
         jobs = []
         for number in self.pipeline.due(index):
             place, key = places[number], str(index.keys[number])
             jobs.append(self.pipeline.job(stage, "ask", key, f"{folder}/{key}.arrow", place, stage.asks))
-        self.jobs.found.intermediates += [f"{folder}/{key}.arrow" for key in keys.values()]
-        self.jobs.next([folder] * len(places), index, jobs)
-        waiting = ~self.jobs.unavailable[self.places].astype(bool)
+        self.steps.found.intermediates += [f"{folder}/{key}.arrow" for key in keys.values()]
+        self.steps.next([folder] * len(places), index, jobs)
+        waiting = ~self.steps.unavailable[self.places].astype(bool)
         if not index.done.all() or len(places) < np.count_nonzero(waiting):
             return None
-        return grouped([Shuffle(folder, index, range(len(places)), [self.jobs.uids[place] for place in places])], "")
+        return grouped([Shuffle(folder, index, range(len(places)), [self.steps.uids[place] for place in places])], "")
 
     def _older(self, named: Mapping[str, SliceGroup]) -> dict[int, int]:
         """The older shards that are named and have all that is recalled: number in shuffles -> place."""
         ready = np.ones(len(self.pipeline.shards), bool)
-        for name in self.jobs.columns(self.stage.recalls):
+        for name in self.steps.columns(self.stage.recalls):
             ready &= self.pipeline.outputs[self.pipeline.provider[name]].index.done
-        place_of = self.jobs.place_of
+        place_of = self.steps.place_of
         uids = [uid for uid in map(int, named) if uid in place_of]
         return {
             uid: place_of[uid]
             for uid in uids
-            if ready[place_of[uid]] and self.jobs.generation_of[place_of[uid]] < self.number
+            if ready[place_of[uid]] and self.steps.generation_of[place_of[uid]] < self.number
         }
 
     def _key(
@@ -92,7 +91,7 @@ class Recall:
         state = hashlib.blake2b(f"{self.stage.fingerprint}:recall:{residue}".encode(), digest_size=16)
         recalled = [
             (self.pipeline.outputs[self.pipeline.provider[name]].index, self.pipeline.role[name])
-            for name in self.jobs.columns(self.stage.recalls)
+            for name in self.steps.columns(self.stage.recalls)
         ]
         for uid in uids:
             state.update(f"{uid}:{named[str(uid)].key};".encode())

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tasks.engine.pipeline import STAGING, Pipeline
+from tasks.engine.keyed import STAGING
+from tasks.engine.pipeline import Pipeline
 from tasks.storage.manifest import Manifest
 
 

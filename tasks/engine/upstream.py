@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from tasks.engine.keyed import KeyedCorpus
 from tasks.engine.stage import Estimator, Fingerprinted, Node
-
-if TYPE_CHECKING:
-    from tasks.engine.pipeline import Pipeline
 
 EXTRACTED = frozenset({"text", "title", "date", "author", "site"})
 """Columns of documents that extraction makes."""
 
 
-def texts(pipeline: Pipeline, stage: Estimator | Fingerprinted) -> list[str]:
+def texts(corpus: KeyedCorpus, stage: Estimator | Fingerprinted) -> list[str]:
     """The folders of what made the texts that a stage reads, or that led to what it reads: of each source's documents,
     and of stages that rewrite text. They change with the settings that those were made with."""
     found: set[str] = set()
@@ -21,18 +17,18 @@ def texts(pipeline: Pipeline, stage: Estimator | Fingerprinted) -> list[str]:
     waiting = [stage.read_from(role) for role in stage.inputs]
     while waiting:
         name = waiting.pop()
-        provider = pipeline.provider[name]
+        provider = corpus.provider[name]
         if name in EXTRACTED and provider == "documents":
-            found.update(pipeline.documents_folder(source) for source in pipeline.readers)
+            found.update(corpus.documents_folder(source) for source in corpus.readers)
         elif provider != "documents" and provider not in seen:
             seen.add(provider)
-            node = pipeline.node(provider)
+            node = corpus.node(provider)
             if node.stage.rewrites:
-                found.add(pipeline.folder(node.stage))
+                found.add(corpus.folder(node.stage))
             waiting.extend(node.inputs)
     return sorted(found)
 
 
-def rewriting(pipeline: Pipeline) -> list[Node]:
+def rewriting(corpus: KeyedCorpus) -> list[Node]:
     """The stages that rewrite text."""
-    return [node for node in pipeline.nodes if not isinstance(node.stage, Estimator) and node.stage.rewrites]
+    return [node for node in corpus.nodes if not isinstance(node.stage, Estimator) and node.stage.rewrites]
