@@ -40,6 +40,15 @@ class Tokenizer(Settings):
         return self
 
 
+CHUNKED_FROM = 32_768
+"""Entries of a vocabulary from which the loss is chunked by default."""
+
+
+def _zero(value: object) -> bool:
+    """The same of a number that is 0 by default."""
+    return value == 0
+
+
 def _unset(value: object) -> bool:
     """Whether a setting is left out of the digests of what it shapes, which are those of versions without it."""
     return value is None
@@ -248,6 +257,12 @@ class Training(Settings):
     start: Annotated[Start | None, Field(exclude_if=_unset)] = None
     """Weights to begin with; by default drawn from the seed."""
     learning_rate: LearningRate = LearningRate()
+    z_loss: Annotated[float, Field(ge=0, exclude_if=_zero)] = 0.0
+    """What the square of the logarithm of each target's sum of exponentials is multiplied by and added to what is
+    minimised, not to the losses that are reported; 1e-4 in Chowdhery et al. 2022."""
+    chunked_loss: Literal["auto"] | bool = "auto"
+    """Compute logits and loss of some tokens at a time, so that the logits of a micro-batch are never held whole; auto:
+    where the vocabulary has 32,768 entries or more. Losses differ by rounding."""
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """On matrices only."""
@@ -275,6 +290,10 @@ class Training(Settings):
     def rows(self) -> int:
         """Rows of one optimizer step over all ranks."""
         return self.batch.tokens // self.sequence
+
+    def chunks_loss(self, vocabulary: int) -> bool:
+        """Whether the loss is computed by chunks of tokens."""
+        return vocabulary >= CHUNKED_FROM if self.chunked_loss == "auto" else self.chunked_loss
 
     def micro(self, sequence: int) -> int:
         """Rows of a micro-batch of so many positions: as many tokens as those of `sequence` have."""

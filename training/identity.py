@@ -15,6 +15,7 @@ EXECUTION_ONLY: dict[str, Any] = {
     "evaluate": True,
     "checkpoint": True,
     "grace": True,
+    "chunked_loss": True,
 }
 """Settings of training that say how and where it is executed, and are not in its identity."""
 

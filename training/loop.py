@@ -31,7 +31,7 @@ from tasks.storage.store import Store, StoreError
 from training import checkpoint, engine, export, log, models, spikes, start, stop
 from training.checkpoint import Checkpoint, CheckpointError
 from training.evaluate import HeldOut
-from training.loss import ChannelLoss, Targets, token_losses
+from training.loss import ChannelLoss, Targets, minimised, token_losses
 from training.ranks import from_all_ranks, from_rank_zero, join, on_gpu
 from training.rows import Batch, Cursor, Phase, Plan, PlanError, Rows
 from training.schedule import learning_rate
@@ -66,6 +66,7 @@ class Trainer:
         self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16)
         self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
         self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, self.rank, self.world)
+        self.chunked_loss = spec.training.chunks_loss(plan.vocabulary)
         self.cursor = Cursor()
         self.rope_base = spec.model.rope_theta
         self.watch: spikes.Watch | None = None
@@ -147,13 +148,18 @@ class Trainer:
         document = redaction.values(record)
         self.store.commit_json(f"runs/{self.run}/run.json", document, private=True)
 
-    def losses(self, batch: Batch) -> Targets:
-        """The forward pass -> token losses float32 [m, L], and labels, channels and groups of the batch."""
+    def losses(self, batch: Batch) -> tuple[torch.Tensor, Targets]:
+        """The forward pass -> the sum that is minimised; token losses float32 [m, L], and labels, channels and groups
+        of the batch."""
         labels, channels = (torch.from_numpy(array).to(self.device) for array in (batch.labels, batch.channels))
         groups = {column: torch.from_numpy(array).to(self.device) for column, array in batch.groups.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16 and self.settings.zero == 0):
+            if self.chunked_loss:
+                total, losses = models.chunked_losses(self.engine, batch, self.device, labels, self.settings.z_loss)
+                return total, (losses, labels, channels, groups)
             logits = models.logits(self.engine, batch, self.device)
-        return token_losses(logits, labels), labels, channels, groups
+        losses = token_losses(logits, labels)
+        return minimised(losses, logits, labels, self.settings.z_loss), (losses, labels, channels, groups)
 
     def _enter(self, phase: Phase) -> None:
         """Turn the model to a phase's base of RoPE, where it is another than so far."""
@@ -178,7 +184,7 @@ class Trainer:
         starts = range(self.cursor.row + self.rank * micro, self.cursor.row + phase.rows_per_step, micro * self.world)
         norm = None
         for number, first in enumerate(starts, 1):
-            found = self.losses(rows.batch(first, micro))
+            sought, found = self.losses(rows.batch(first, micro))
             total.add(*found)
             if number == len(starts):
                 mean, tokens, by_channel = total.reduce()
@@ -191,7 +197,7 @@ class Trainer:
                 if self.watch and (why := self.watch.of_loss(mean, place)):
                     self._stop(SpikeError, why, loss=mean, channels=by_channel)
             self.engine.set_gradient_accumulation_boundary(number == len(starts))
-            self.engine.backward(found[0].sum() * self.world / supervised, scale_wrt_gas=False)
+            self.engine.backward(sought * self.world / supervised, scale_wrt_gas=False)
             norm = engine.step(self.engine, self.settings.clip)
         if norm is None or not math.isfinite(norm):
             self._stop(NonFiniteError, f"the norm of the gradient is {norm}")
@@ -236,7 +242,7 @@ class Trainer:
         began = time.perf_counter()
         self._enter(self.plan.phases[self.cursor.phase])
         total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by)
-        losses = self.held_out.losses(self.engine, self.losses, total)
+        losses = self.held_out.losses(self.engine, lambda batch: self.losses(batch)[1], total)
         by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
         if self.log:
             more = {"by": by} if by else {}

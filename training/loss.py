@@ -31,6 +31,15 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return losses.view_as(labels)
 
 
+def minimised(losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, z_loss: float) -> torch.Tensor:
+    """The sum that a step makes smaller: token losses, and z_loss (ln sum exp logits)² of each target, which keeps the
+    logarithm near 0 and the logits from drifting (Chowdhery et al. 2022, section 5). Losses that are reported have no
+    part of it."""
+    if not z_loss:
+        return losses.sum()
+    return losses.sum() + z_loss * (logits.float().logsumexp(2).square() * (labels != IGNORED)).sum()
+
+
 class ChannelLoss:
     """Sums of token losses and counts of targets per channel, and per value of each column of `training.loss_by`
     (float64 [K, 2], end to end), this rank's until `reduce`."""

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig
 
-__all__ = ["bf16", "build", "config", "flops", "groups", "logits", "parameters", "plain", "set_rope_base"]
+__all__ = [
+    "bf16",
+    "build",
+    "chunked_losses",
+    "config",
+    "flops",
+    "groups",
+    "logits",
+    "parameters",
+    "plain",
+    "set_rope_base",
+]
 
 
 def _of(settings: Model) -> Any:
@@ -57,11 +68,23 @@ def set_rope_base(model: Any, base: float) -> None:
 
 def logits(model: Any, batch: Batch, device: torch.device) -> torch.Tensor:
     """What a model, or the engine around it, makes of a batch: [m, L, V], those of its labels."""
+    return model(**_read(batch, device))
+
+
+def chunked_losses(
+    model: Any, batch: Batch, device: torch.device, labels: torch.Tensor, z_loss: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is minimised and the token losses of a batch, without logits that are held whole (`models.head`)."""
+    return model(**_read(batch, device), labels=labels, z_loss=z_loss)
+
+
+def _read(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
+    """What a model reads of a batch."""
     import numpy as np
     import torch
 
     arrays = {"inputs": batch.inputs, "positions": batch.positions, **batch.more}
-    return model(**{name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in arrays.items()})
+    return {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in arrays.items()}
 
 
 def groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

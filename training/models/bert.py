@@ -3,11 +3,14 @@ sentence, which brought nothing (Liu et al. 2019). Only what is predicted goes t
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from data_specs.training import Model
 from training.models import masks
+from training.models.head import Head
 
 
 def config(settings: Model, vocabulary: int, sequence: int) -> BertConfig:
@@ -28,10 +31,15 @@ def config(settings: Model, vocabulary: int, sequence: int) -> BertConfig:
 class Packed(BertForMaskedLM):
     """A BERT that reads batches."""
 
-    def forward(self, inputs: torch.Tensor, positions: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.cls.predictions.decoder.__class__ = Head
+
+    def forward(self, inputs: torch.Tensor, positions: torch.Tensor, places: torch.Tensor, **loss: Any) -> Any:
         """`places`, int64 [m, L]: what is predicted."""
         document = masks.documents(positions)
         mask = masks.same(document, document)
         hidden = self.bert(input_ids=inputs, position_ids=positions, attention_mask=mask).last_hidden_state
         chosen = hidden.gather(1, places[:, :, None].expand(-1, -1, hidden.shape[2]))
-        return self.cls(chosen)
+        predictions = self.cls.predictions
+        return predictions.decoder(predictions.transform(chosen), **loss)

@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from data_specs.training import Model
 from training.models import masks
+from training.models.head import Head
 
 
 def config(settings: Model, vocabulary: int, sequence: int) -> LlamaConfig:
@@ -36,16 +37,21 @@ def config(settings: Model, vocabulary: int, sequence: int) -> LlamaConfig:
 class Packed(LlamaForCausalLM):
     """A Llama that reads batches."""
 
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__(config)
+        self.lm_head.__class__ = Head
+
     def forward(
-        self, inputs: torch.Tensor, positions: torch.Tensor, prefix: torch.Tensor | None = None
-    ) -> torch.Tensor:
+        self, inputs: torch.Tensor, positions: torch.Tensor, prefix: torch.Tensor | None = None, **loss: Any
+    ) -> Any:
         """`prefix`, bool [m, T]: tokens that all of their document see."""
         mask = None
         if prefix is not None:
             document = masks.documents(positions)
             seen = masks.causal(inputs.shape[1], inputs.device) | prefix[:, None, None, :]
             mask = masks.same(document, document) & seen
-        return super().forward(input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        read = self.model(input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=False)
+        return self.lm_head(read.last_hidden_state, **loss)
 
 
 def set_rope_base(model: Any, base: float) -> None:

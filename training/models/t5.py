@@ -10,6 +10,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from data_specs.training import Model
 from training.models import masks
 from training.models.counts import BUCKETS
+from training.models.head import Head
 
 
 def config(settings: Model, vocabulary: int, sequence: int) -> T5Config:
@@ -33,6 +34,10 @@ def config(settings: Model, vocabulary: int, sequence: int) -> T5Config:
 class Packed(T5ForConditionalGeneration):
     """A T5 that reads batches."""
 
+    def __init__(self, config: T5Config) -> None:
+        super().__init__(config)
+        self.lm_head.__class__ = Head
+
     def forward(
         self,
         inputs: torch.Tensor,
@@ -40,7 +45,8 @@ class Packed(T5ForConditionalGeneration):
         documents: torch.Tensor,
         target_inputs: torch.Tensor,
         target_documents: torch.Tensor,
-    ) -> torch.Tensor:
+        **loss: Any,
+    ) -> Any:
         """Which documents inputs and targets belong to, and what the decoder reads. T5's positions are relative."""
         encoded = self.encoder(input_ids=inputs, attention_mask=masks.same(documents, documents)).last_hidden_state
         before = masks.same(target_documents, target_documents) & masks.causal(target_inputs.shape[1], inputs.device)
@@ -53,4 +59,4 @@ class Packed(T5ForConditionalGeneration):
             use_cache=False,
         ).last_hidden_state
         scale = self.model_dim**-0.5 if self.config.scale_decoder_outputs else 1.0
-        return self.lm_head(decoded * scale)
+        return self.lm_head(decoded * scale, **loss)

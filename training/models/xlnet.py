@@ -3,12 +3,15 @@ the other only where it is. Without dropout and without memory of earlier rows."
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as functional
 from transformers import XLNetConfig, XLNetLMHeadModel
 
 from data_specs.training import Model
 from training.models import masks
+from training.models.head import Head
 
 
 def config(settings: Model, vocabulary: int, sequence: int) -> XLNetConfig:
@@ -30,21 +33,22 @@ def config(settings: Model, vocabulary: int, sequence: int) -> XLNetConfig:
 class Packed(XLNetLMHeadModel):
     """An XLNet that reads batches."""
 
+    def __init__(self, config: XLNetConfig) -> None:
+        super().__init__(config)
+        self.lm_loss.__class__ = Head
+
     def forward(
-        self, inputs: torch.Tensor, positions: torch.Tensor, places: torch.Tensor, rank: torch.Tensor
-    ) -> torch.Tensor:
+        self, inputs: torch.Tensor, positions: torch.Tensor, places: torch.Tensor, rank: torch.Tensor, **loss: Any
+    ) -> Any:
         """`places`, int64 [m, L]: what is predicted; `rank`, int64 [m, T]: the order, 0 of what all see."""
         document = masks.documents(positions)
         before = (rank[:, None, :] == 0) | (rank[:, None, :] < rank[:, :, None])
         hidden = ~(masks.same(document, document)[:, 0] & before)
-        return (
-            super()
-            .forward(
-                input_ids=inputs,
-                perm_mask=hidden.float(),
-                target_mapping=functional.one_hot(places, inputs.shape[1]).float(),
-                token_type_ids=torch.zeros_like(inputs),
-                use_mems=False,
-            )
-            .logits
+        read = self.transformer(
+            input_ids=inputs,
+            perm_mask=hidden.float(),
+            target_mapping=functional.one_hot(places, inputs.shape[1]).float(),
+            token_type_ids=torch.zeros_like(inputs),
+            use_mems=False,
         )
+        return self.lm_loss(read[0], **loss)

@@ -1,0 +1,91 @@
+"""Memory of a training step: `python -m benchmarks.memory`.
+
+Each line is a process of its own on one core that takes two steps of a seeded plan; its peak is the most memory that it
+held beyond what it held before the model was built. The allocator gives back at once what is freed, as otherwise the
+peak would be that of its pools. CPU seconds are of the second step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+LOSS = {"hidden": 256, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate": 640}
+"""A model whose output matrix is most of it."""
+CASES: dict[str, dict[str, Any]] = {
+    f"{'chunked' if chunked else 'whole'} logits, vocabulary {vocabulary:,}, {precision}": {
+        "model": LOSS,
+        "vocabulary": vocabulary,
+        "sequence": 512,
+        "micro": 4,
+        "training": {"chunked_loss": chunked, "precision": precision},
+    }
+    for vocabulary in (8192, 32_768, 65_536)
+    for precision in ("fp32", "bf16")
+    for chunked in (False, True)
+}
+
+
+def case(given: dict[str, Any]) -> dict[str, float]:
+    """In this process: two steps -> bytes and CPU seconds."""
+    import time
+
+    import torch
+
+    from data_specs.training import Model
+    from tasks.storage.store import Store
+    from tests import training_plan
+    from training import loop, ranks
+    from training.peak import Peak
+    from training.rows import Plan
+
+    micro, sequence, vocabulary = given["micro"], given["sequence"], given["vocabulary"]
+    spec = training_plan.spec(1, micro, rows=micro, sequence=sequence, **given["training"])
+    spec = spec.model_copy(update={"model": Model(**given["model"])})
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        training_plan.write(store, (2,), rows=micro, sequence=sequence, vocabulary=vocabulary, longest=2000)
+        ranks.join("cpu")
+        torch.set_num_threads(1)
+        import deepspeed  # noqa: F401  # what it holds is no part of a training's memory
+
+        plan = Plan.read(store, training_plan.PLAN)
+        peak = Peak(torch.device("cpu"))
+        trainer = loop.Trainer(spec, store, plan, "measured")
+        trainer.begin(resume=False)
+        trainer.step()
+        began = time.process_time()
+        trainer.step()
+        seconds = time.process_time() - began
+        loss = trainer.log.pending[-1] if trainer.log else b"{}"
+        return {"bytes": peak.most() - peak.before, "seconds": seconds, "loss": json.loads(loss)["loss"]}
+
+
+def measured(given: dict[str, Any]) -> dict[str, float]:
+    """In a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--case", json.dumps(given)]
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        print(json.dumps(case(options.case)))
+        return
+    for name, given in CASES.items():
+        found = measured(given)
+        print(f"{name}: {found['bytes'] / 2**20:,.0f} MiB, {found['seconds']:.2f} CPU s, loss {found['loss']:.6f}")
+
+
+if __name__ == "__main__":
+    main()
