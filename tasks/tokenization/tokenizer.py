@@ -20,8 +20,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, islice, pairwise, repeat
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from data_specs.document import SpecError
 from data_specs.training import Tokenizer
 from tasks.arrays.hashing import seeded_hash, words
 from tasks.engine.stage import Estimator
+from tasks.tokenization.fast_encoder import Flat, faster, plain
 
 END, PAD = "<|endoftext|>", "<|pad|>"
 """Special tokens 0 and 1 of a learned tokenizer; `<|reserved_0|>` and so on follow."""
@@ -80,21 +82,43 @@ class Loaded:
     size: int
     end: int
     pad: int
+    data: bytes
+    """The file, and what it is called."""
+    name: str
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Token ids (uint32) of each text and the end-of-text token."""
-        found: list[np.ndarray] = []
+        ids, ends = self.encode_flat(texts)
+        return [ids[first:end] for first, end in pairwise([0, *ends.tolist()])]
+
+    def encode_flat(self, texts: Sequence[str], dtype: type[np.unsignedinteger] = np.uint32) -> Flat:
+        """The same end to end, and where each text ends."""
+        found, lengths = [np.empty(0, dtype)], [np.empty(0, np.int64)]
         start = size = 0
         for stop, text in enumerate(texts, 1):
             size += len(text)
             if size >= BATCH or stop == len(texts):
                 parts = list(map(pieces, texts[start:stop]))
-                encodings = iter(self.encoder.encode_batch_fast([*chain(*parts)], add_special_tokens=False))
-                for part in parts:
-                    ids = chain.from_iterable(encoding.ids for encoding in islice(encodings, len(part)))
-                    found.append(np.array([*ids, self.end], np.uint32))
+                ids, ends = self._encode([*chain(*parts)])
+                length = np.diff(np.concatenate([[0], ends])[np.cumsum([0, *map(len, parts)])]) + 1
+                ended = np.empty(len(ids) + len(parts), dtype)
+                last = np.cumsum(length) - 1
+                ended[last] = self.end
+                inside = np.ones(len(ended), bool)
+                inside[last] = False
+                ended[inside] = ids
+                found.append(ended)
+                lengths.append(length)
                 start, size = stop, 0
-        return found
+        return np.concatenate(found), np.cumsum(np.concatenate(lengths))
+
+    def _encode(self, texts: Sequence[str]) -> Flat:
+        """Ids of texts, by the faster encoder where there is one and it takes them."""
+        fast = faster(self.data, self.name)
+        if fast is not None:
+            with suppress(ValueError):  # such as a run of white space that it would have to step back through
+                return fast(texts)
+        return plain(self.encoder, texts)
 
 
 def pieces(text: str) -> list[str]:
@@ -121,7 +145,7 @@ def load(data: bytes, name: str) -> Loaded:
         raise TokenizerError(f"{name} has no end-of-text token; one of {', '.join(ENDS)} must be in its vocabulary")
     pad = encoder.token_to_id(PAD)
     size = 1 + max(encoder.get_vocab(with_added_tokens=True).values())
-    return Loaded(encoder, size, end, end if pad is None else pad)
+    return Loaded(encoder, size, end, end if pad is None else pad, data, name)
 
 
 class TokenizerEstimator(Estimator):

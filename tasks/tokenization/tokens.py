@@ -53,14 +53,16 @@ class Tokens(Stage):
             raise TokenizerError(f"{path} has {self.tokenizer.size:,} entries, too many for tokens of type {self.type}")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """0.4 (code) to 1.3 (Chinese) million tokens/s on one busy core, 97 % of the time inside the tokenizer."""
+        """3.3 (code) to 6.5 (Chinese) million tokens/s of CPU time, where the faster encoder is taken."""
         wanted = pc.fill_null(pc.or_kleene(batch["kept"], batch["evaluated"]), False).to_numpy()
-        found = self.tokenizer.encode(batch["text"].filter(pa.array(wanted)).to_pylist())
+        texts = batch["text"].filter(pa.array(wanted)).to_pylist()
+        values, ends = self.tokenizer.encode_flat(texts, self.type.to_pandas_dtype())
         length = np.zeros(batch.num_rows, np.int64)
-        length[wanted] = [len(tokens) for tokens in found]
-        values = pa.array(np.concatenate([np.empty(0, np.uint32), *found]).astype(self.type.to_pandas_dtype()))
+        length[wanted] = np.diff(ends, prepend=0)
         splits = pa.array(np.concatenate([[0], np.cumsum(length)]).astype(np.int32))
-        return pa.table([pa.ListArray.from_arrays(splits, values, mask=pa.array(~wanted))], schema=self.writes)
+        return pa.table(
+            [pa.ListArray.from_arrays(splits, pa.array(values), mask=pa.array(~wanted))], schema=self.writes
+        )
 
 
 class TokenEstimate(Stage):
