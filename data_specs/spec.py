@@ -25,6 +25,7 @@ from data_specs.stages import (
     Extract,
     Gates,
     Kind,
+    LineFilter,
     Listed,
     Normalise,
     PersonalData,
@@ -159,7 +160,9 @@ class Spec(Settings):
     @property
     def texts(self) -> list[str]:
         """Columns of text: the source's, and those of stages that rewrite it."""
-        rewriting = [name for kind in (Normalise, PersonalData, Boilerplate, Custom) for name in self.of_kind(kind)]
+        rewriting = [
+            name for kind in (Normalise, PersonalData, LineFilter, Boilerplate, Custom) for name in self.of_kind(kind)
+        ]
         return ["text", *rewriting]
 
     @property

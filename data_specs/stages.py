@@ -288,6 +288,17 @@ class PersonalData(Stage):
         return {kind: self.replace[kind] for kind in get_args(Identifying) if kind in self.replace}
 
 
+class LineFilter(Stage):
+    """A new text, named as the stage, without single lines that are no text, how many were dropped, and their share of
+    the words."""
+
+    kind: Literal["line_filter"] = "line_filter"
+    like: Literal["c4", "fineweb", "refinedweb"] = "c4"
+    """Whose lines: C4's (three words and the end of a sentence, nothing of cookies and JavaScript, marks of citations
+    taken out), FineWeb's (the same without the end of a sentence), or RefinedWeb's (no capitals, numbers, counters and
+    single words). All are made for English: `where: "language = 'en'"`."""
+
+
 class Custom(Stage):
     """A stage of your own: a class in a module that Python finds on every node (docs/rewriting_text.md). What the
     module's file holds is part of the fingerprint, so a changed one computes anew."""
@@ -353,6 +364,7 @@ Kind = Annotated[
     | Duplicates
     | Normalise
     | PersonalData
+    | LineFilter
     | Contamination
     | Boilerplate
     | Labels
@@ -383,6 +395,7 @@ KINDS = (
     "duplicates",
     "normalise",
     "personal_data",
+    "line_filter",
     "contamination",
     "boilerplate",
     "labels",

@@ -35,6 +35,7 @@ from tasks.filters.allowed import Allowed
 from tasks.filters.blocked_words import BlockedWords
 from tasks.filters.composition import Composition
 from tasks.filters.language import Language, Languages
+from tasks.filters.line_filter import LineFilter
 from tasks.filters.listed import Listed
 from tasks.filters.normalise import Normalise
 from tasks.filters.personal_data import PersonalData
@@ -160,6 +161,8 @@ class _Maker:
                 return [self.node(self._called(BoilerplateLines(settings), name, settings))]
             case stages.PersonalData():
                 return [self.node(self._called(PersonalData(settings), name, settings))]
+            case stages.LineFilter():
+                return [self.node(self._called(LineFilter(settings), name, settings))]
             case stages.Custom():
                 return [self.node(self._called(custom(name, settings), name, settings))]
             case stages.Language():
