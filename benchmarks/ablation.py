@@ -1,7 +1,7 @@
-"""A model is the judge: the same small model trained on the same number of tokens of a corpus without rules, by the
-rules of the peers, and by the default rules; bits per byte on fixed texts that are in none of them.
+"""A model is the judge: the same small model trained on the same number of tokens of one corpus without rules, by the
+rules of the peers, and by ours; bits per byte on fixed texts that are in none of them.
 
-    python -m benchmarks.ablation DATA [--language en|zh] [--tokens 1500000] [--seeds 3] [--documents 10000]
+    python -m benchmarks.ablation DATA [--language en|zh] [--seeds 3] [--work FOLDER] [--models N]
                                        [--rules FILE.yaml ...]
 
 English: web pages as WebOrganizer took them from DCLM's pool, evaluated on Wikipedia, Brown, news and the web. Chinese,
@@ -9,20 +9,29 @@ of which there are no raw pages in such number: articles, exams, recipes, a wiki
 evaluated on statutes, Wikipedia and technology news. The tokenizer is learned once, without rules, so that bits are of
 the same bytes; a seed draws the weights and the order of the documents, the same for each variant. A corpus smaller
 than the tokens is read again. Intervals are 95 % by Student's t over the seeds, of each variant less the first.
+
+The model is the demo's with half its vocabulary. What was trained is kept in `--work` by what it was trained on, so a
+call goes on where the last one ended (`--models 1`: one model a call), and only variants whose documents changed are
+trained anew. Seeds come first: after N variants each has been trained once.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from benchmarks.trusted import PAGES, RULES, measured, rules_of, sampled
+from benchmarks.trusted import PAGES, RULES, STAGES, measured, rules_of, sampled
 from data_specs.training import LearningRate, Model, Tokenizer
 from tasks.decision.verdict import failing
 from tasks.tokenization import tokenizer
@@ -49,18 +58,30 @@ JUDGES = {
 }
 LONGEST = 4000
 """Characters of a document that models are judged by; where its set is learned from, too, it is taken out of that."""
-SEQUENCE, ROWS = 256, 32
+SEQUENCE, ROWS, VOCABULARY = 256, 16, 4096
+AT_ONCE = 64
+"""Documents encoded at once."""
+PEERS = tuple(RULES / f"{name}.yaml" for name in ("gopher", "c4", "fineweb"))
+OURS = {name: (RULES / f"{name}.yaml",) for name in ("gentle", "default", "web")}
+VARIANTS: dict[str, dict[str, tuple[Path, ...]]] = {
+    "en": {"no rules": (), "peers": PEERS, **OURS},
+    "zh": {"no rules": (), "peers": PEERS, "fineweb2": (RULES / "fineweb2.yaml",), "default": OURS["default"]},
+}
 T95 = (0.0, 12.71, 4.30, 3.18, 2.78, 2.57)
 """Student's t for 95 %, by degrees of freedom."""
 
 
-def stream(ids: Sequence[np.ndarray], seed: int, wanted: int) -> np.ndarray:
+Encode = Callable[[Sequence[str]], list[np.ndarray]]
+
+
+def stream(texts: Sequence[str], encode: Encode, seed: int, wanted: int) -> np.ndarray:
     """Tokens of documents in an order drawn by the seed, as many as wanted; documents come again when all were read."""
     drawn, parts, count = np.random.default_rng(seed), list[np.ndarray](), 0
     while count < wanted:
-        for number in drawn.permutation(len(ids)):
-            parts.append(ids[number])
-            count += len(ids[number])
+        order = drawn.permutation(len(texts))
+        for first in range(0, len(order), AT_ONCE):
+            parts += encode([texts[number] for number in order[first : first + AT_ONCE]])
+            count += sum(map(len, parts[-AT_ONCE:]))
             if count >= wanted:
                 break
     return np.concatenate(parts)[:wanted].astype(np.int64)
@@ -82,7 +103,7 @@ def batches(tokens: np.ndarray, end: int) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def trained(tokens: np.ndarray, end: int, vocabulary: int, seed: int) -> Any:
-    """The demo's model after one pass over the tokens."""
+    """The model after one pass over the tokens, in bfloat16 but for weights and loss."""
     import torch
 
     from training import models
@@ -95,7 +116,8 @@ def trained(tokens: np.ndarray, end: int, vocabulary: int, seed: int) -> Any:
     for step, (inputs, positions, labels) in enumerate(batches(tokens, end)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, rate, settings.hidden)
-        logits = built(inputs, positions)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = built(inputs, positions)
         torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten()).backward()
         torch.nn.utils.clip_grad_norm_(built.parameters(), 1.0)
         optimizer.step()
@@ -107,13 +129,21 @@ def bits_per_byte(built: Any, ids: Sequence[np.ndarray], size: int) -> float:
     """Bits of the model for some texts of `size` bytes, each read in pieces of SEQUENCE tokens by itself."""
     import torch
 
+    pieces = [each[first : first + SEQUENCE + 1] for each in ids for first in range(0, len(each) - 1, SEQUENCE)]
+    pieces.sort(key=len)
     nats = 0.0
     with torch.no_grad():
-        for each in ids:
-            for first in range(0, len(each) - 1, SEQUENCE):
-                piece = torch.from_numpy(each[first : first + SEQUENCE + 1].astype(np.int64))[None]
-                logits = built(piece[:, :-1], torch.arange(piece.shape[1] - 1)[None])
-                nats += float(torch.nn.functional.cross_entropy(logits[0].float(), piece[0, 1:], reduction="sum"))
+        for first in range(0, len(pieces), ROWS):
+            some = pieces[first : first + ROWS]
+            rows = np.zeros((len(some), len(some[-1])), np.int64)
+            labels = np.full((len(some), len(some[-1]) - 1), -100)
+            for number, piece in enumerate(some):
+                rows[number, : len(piece)] = piece
+                labels[number, : len(piece) - 1] = piece[1:]
+            places = torch.arange(labels.shape[1])[None].expand(len(some), -1)
+            logits = built(torch.from_numpy(rows[:, :-1]), places).float().flatten(0, 1)
+            loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels).flatten(), reduction="sum")
+            nats += float(loss)
     return nats / math.log(2) / size
 
 
@@ -125,55 +155,99 @@ def interval(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):+.3f} ± {half:.3f}"
 
 
+def digest(*parts: object) -> str:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+
+
+def corpus(data: Path, language: str, documents: int, held: set[str], work: Path) -> pa.Table:
+    """The documents with the columns that rules read, kept in the work folder."""
+    key = digest(language, documents, sorted(held), [(stage.name, stage.version) for stage in STAGES])
+    path = work / f"corpus-{key}.parquet"
+    if not path.exists():
+        each = documents // len(CORPUS[language])
+        rows = [row for file in CORPUS[language] for row in sampled(data / f"{file}.jsonl.gz", each)]
+        rows = [row for row in rows if row["text"][:LONGEST] not in held]
+        pq.write_table(measured("corpus", rows).table, path)
+    return pq.read_table(path)
+
+
+def learned(texts: list[str], work: Path) -> tokenizer.Loaded:
+    """The tokenizer of these texts, kept in the work folder."""
+    path = work / f"tokenizer-{digest(texts)}.json"
+    if not path.exists():
+        path.write_bytes(tokenizer.learn(texts, Tokenizer(vocabulary=VOCABULARY)))
+    return tokenizer.load(path.read_bytes(), "the ablation's tokenizer")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--language", choices=sorted(CORPUS), default="en")
-    parser.add_argument("--tokens", type=int, default=1_500_000)
+    parser.add_argument("--tokens", type=int, default=600_000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--documents", type=int, default=10_000)
+    parser.add_argument("--documents", type=int, default=10_800)
     parser.add_argument("--judged", type=int, default=60, help="documents of each set that models are judged by")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rules", type=Path, nargs="*", default=[])
+    parser.add_argument("--without", nargs="*", default=[], help="variants that are left out")
+    parser.add_argument("--work", type=Path, help="where models' scores are kept; a temporary folder unless given")
+    parser.add_argument("--models", type=int, default=10**6, help="models trained by this call, at most")
     given = parser.parse_args()
     import torch
 
     torch.set_num_threads(given.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = given.work or Path(temporary)
+        work.mkdir(exist_ok=True)
+        compare(given, work)
+
+
+def compare(given: argparse.Namespace, work: Path) -> None:
+    """Train what is missing, and print what is there."""
     judges: dict[str, list[str]] = {}
-    for name, file in JUDGES[given.language].items():
-        judges[name] = [row["text"][:LONGEST] for row in sampled(given.data / f"{file}.jsonl.gz", given.judged)]
+    for name, part in JUDGES[given.language].items():
+        judges[name] = [row["text"][:LONGEST] for row in sampled(given.data / f"{part}.jsonl.gz", given.judged)]
     held = {text for texts in judges.values() for text in texts}
-    each = given.documents // len(CORPUS[given.language])
-    rows = [row for file in CORPUS[given.language] for row in sampled(given.data / f"{file}.jsonl.gz", each)]
-    corpus = measured("corpus", [row for row in rows if row["text"][:LONGEST] not in held]).table
-    data = tokenizer.learn(corpus["text"].to_pylist(), Tokenizer())
-    loaded = tokenizer.load(data, "the ablation's tokenizer")
-    texts = {name: (loaded.encode(found), sum(len(text.encode()) for text in found)) for name, found in judges.items()}
-    peers = [RULES / f"{name}.yaml" for name in ("gopher", "c4", "fineweb")]
-    variants: dict[str, list[Path]] = {
-        "no rules": [],
-        "peers": peers,
-        "default": [RULES / "default.yaml"],
-        "web": [RULES / "web.yaml"],
-    }
-    variants |= {file.stem: [file] for file in given.rules}
-    print(f"{given.language}: {corpus.num_rows:,} documents, {given.tokens:,} tokens a model, {given.seeds} seeds")
-    print(f"{'':12}{'documents':>10}{'mean':>8}" + "".join(f"{name:>12}" for name in judges) + "  less the first, mean")
-    ids = loaded.encode(corpus["text"].to_pylist())
+    table = corpus(given.data, given.language, given.documents, held, work)
+    loaded = learned(table["text"].to_pylist()[::4], work)
+    judged = {name: (loaded.encode(found), sum(len(text.encode()) for text in found)) for name, found in judges.items()}
+    kept: dict[str, pa.Table] = {}
+    for name, files in (VARIANTS[given.language] | {file.stem: (file,) for file in given.rules}).items():
+        drops = [*failing(rules_of(*files), table).values()] if files else [np.zeros(table.num_rows, bool)]
+        if name not in given.without:
+            kept[name] = table.filter(pa.array(~np.logical_or.reduce(drops)))
+    results, left = work / "scores.jsonl", given.models
+    lines = results.read_text().splitlines() if results.exists() else []
+    scores = {row["key"]: row["scores"] for row in map(json.loads, lines)}
+    found: dict[str, list[list[float]]] = {name: [] for name in kept}
+    for seed in range(1, given.seeds + 1):
+        for name, some in kept.items():
+            made = given.tokens, seed, SEQUENCE, ROWS, VOCABULARY, sorted(held), some["id"].to_pylist()
+            key = digest(given.language, *made)
+            if key not in scores and left > 0:
+                tokens = stream(some["text"].to_pylist(), loaded.encode, seed, given.tokens)
+                built = trained(tokens, loaded.end, loaded.size, seed)
+                scores[key] = [bits_per_byte(built, *text) for text in judged.values()]
+                row = {"key": key, "language": given.language, "variant": name, "seed": seed, "scores": scores[key]}
+                with results.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                left -= 1
+            found[name] += [scores[key]] if key in scores else []
+    print(f"{given.language}: {table.num_rows:,} documents, {given.tokens:,} tokens a model, {given.seeds} seeds")
+    print(
+        f"{'':12}{'kept':>8}{'models':>8}{'mean':>8}" + "".join(f"{name:>12}" for name in judges) + "  less the first"
+    )
     first: list[float] = []
-    for name, files in variants.items():
-        drops = [*failing(rules_of(*files), corpus).values()] if files else [np.zeros(corpus.num_rows, bool)]
-        kept = [ids[number] for number in np.flatnonzero(~np.logical_or.reduce(drops))]
-        scores: list[list[float]] = []
-        for seed in range(1, given.seeds + 1):
-            built = trained(stream(kept, seed, given.tokens), loaded.end, loaded.size, seed)
-            scores.append([bits_per_byte(built, *text) for text in texts.values()])
-        means = [statistics.mean(row) for row in scores]
+    for name, some in kept.items():
+        means = [statistics.mean(row) for row in found[name]]
         first = first or means
-        less = interval([mean - other for mean, other in zip(means, first, strict=True)])
-        cells = "".join(f"{statistics.mean(column):12.3f}" for column in zip(*scores, strict=True))
-        print(f"{name:12}{len(kept):10,}{statistics.mean(means):8.3f}{cells}  {less}", flush=True)
-        print(f"{'':12}by seed: {', '.join(f'{mean:.3f}' for mean in means)}", flush=True)
+        if means:
+            less = interval([mean - other for mean, other in zip(means, first, strict=False)])
+            cells = "".join(f"{statistics.mean(column):12.3f}" for column in zip(*found[name], strict=True))
+            print(f"{name:12}{some.num_rows:8,}{len(means):8}{statistics.mean(means):8.3f}{cells}  {less}", flush=True)
+            print(f"{'':12}by seed: {', '.join(f'{mean:.3f}' for mean in means)}", flush=True)
+    if left < given.models:
+        print(f"{given.models - left} trained by this call")
 
 
 if __name__ == "__main__":

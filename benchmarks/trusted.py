@@ -58,6 +58,8 @@ TRUSTED = {
     "encyclopedia": "text/en_wikitext2_valid_test",
     "news": "labels/bbc_news_5class",
 }
+STAGES = Language, Signals, Composition, Style
+MARKS = Path(__file__).parent / "stubs.txt"
 PAGES = "labels/weborganizer_dclm_pages"
 GOOD = ("Academic Writing", "Knowledge Article", "News Article", "Nonfiction Writing", "Tutorial")
 BAD = ("Spam / Ads", "Structured Data", "Truncated")
@@ -106,8 +108,8 @@ def measured(name: str, rows: list[dict[str, Any]]) -> Group:
             **{key: pa.array([row.get(key) for row in rows], pa.string()) for key in ("format", "topic")},
         }
     )
-    judged = Language(stages.Language()), Signals(stages.Signals())
-    for stage in (*judged, Composition(stages.Composition()), Style(stages.Style())):
+    for kind in STAGES:
+        stage = kind(getattr(stages, kind.__name__)())
         stage.setup()
         for field, column in zip(stage.writes, stage(table).columns, strict=True):
             table = table.append_column(field, column)
@@ -121,6 +123,15 @@ def by_kind(pages: Group) -> Iterator[Group]:
     for name in (*GOOD, *BAD, *sorted(set(formats) - {*GOOD, *BAD})):
         yield pages.filtered(f"page: {name}", formats == name)
     yield pages.filtered(f"page on: {BAD_TOPIC}", topics == BAD_TOPIC)
+
+
+def by_hand(pages: Group) -> Iterator[Group]:
+    """Short pages that were read and marked, those of them that are here."""
+    ids = np.array([each.hex()[:8] for each in pages.table["id"].to_pylist()])
+    lines = [line.partition(": ") for line in MARKS.read_text().splitlines() if not line.startswith("#")]
+    for mark in ("stub", "other"):
+        marked = [each for name, _, some in lines if name == mark for each in some.split()]
+        yield pages.filtered(f"short, by hand: {mark}", np.isin(ids, marked))
 
 
 def scored(pages: Group) -> tuple[Group, float]:
@@ -168,7 +179,7 @@ def main() -> None:
     print(f"{'':28}{'documents':>10}" + "".join(f"{name:>22}" for name in sets))
     for name, file in TRUSTED.items():
         show(measured(name, sampled(given.data / f"{file}.jsonl.gz", given.documents)), sets)
-    for group in by_kind(pages):
+    for group in (*by_kind(pages), *by_hand(pages)):
         show(group, sets)
 
 
