@@ -25,6 +25,7 @@ from tasks.arrays.addresses import SIMILAR_ADDRESS
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import Exact, VerifiedPairs
 from tasks.engine import worker
+from tasks.engine.job import Job
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution
 from tasks.engine.stage import DOCUMENTS, Node, Stage
@@ -116,9 +117,7 @@ class Watched:
         self.jobs: list[tuple[str, int, float]] = []
         self.kinds_run: list[str] = []
 
-    def __call__(
-        self, stage: Any, stage_key: str, jobs: Sequence[worker.Job], store: Store, cluster: Any, commit: Any
-    ) -> int:
+    def __call__(self, stage: Any, stage_key: str, jobs: Sequence[Job], store: Store, cluster: Any, commit: Any) -> int:
         del stage_key, cluster
         self.kinds_run.append(jobs[0].kind)
         nothing = alone(lambda: None)[1]
@@ -165,7 +164,7 @@ def memory(documents: int) -> None:
 def rounds() -> None:
     kinds_run: list[str] = []
 
-    def fan(stage: Any, stage_key: str, jobs: Sequence[worker.Job], store: Store, cluster: Any, commit: Any) -> int:
+    def fan(stage: Any, stage_key: str, jobs: Sequence[Job], store: Store, cluster: Any, commit: Any) -> int:
         del stage_key, cluster
         kinds_run.append(jobs[0].kind)
         commit([worker.run(stage, job, store) for job in jobs])

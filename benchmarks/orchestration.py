@@ -24,6 +24,7 @@ from data_specs.spec import Cluster
 from flows import embedded
 from flows.run import Run
 from tasks.engine import fanout, worker
+from tasks.engine.job import Job
 from tasks.engine.stage import Stage
 from tasks.storage import columns
 from tasks.storage.manifest import Entry, Manifest
@@ -33,7 +34,7 @@ SHARDS, SHARD_SECONDS = 10_000, 60.0
 _held: tuple[str, Any] = ("", None)
 
 
-def _job(stage_key: str, stage: Any, job: worker.Job, store: Store) -> Entry:
+def _job(stage_key: str, stage: Any, job: Job, store: Store) -> Entry:
     global _held
     if _held[0] != stage_key:
         if hasattr(_held[1], "close"):
@@ -45,7 +46,7 @@ def _job(stage_key: str, stage: Any, job: worker.Job, store: Store) -> Entry:
 def directly(pool: Any) -> Callable[..., int]:
     """A fan-out that is a plain pool of processes."""
 
-    def fan(stage: Any, stage_key: str, jobs: Sequence[worker.Job], store: Store, cluster: Cluster, commit: Any) -> int:
+    def fan(stage: Any, stage_key: str, jobs: Sequence[Job], store: Store, cluster: Cluster, commit: Any) -> int:
         del cluster
         ordered = sorted(jobs, key=lambda job: -job.cost)
         commit(pool.starmap(_job, [(stage_key, stage, job, store) for job in ordered], chunksize=1))
@@ -91,7 +92,7 @@ def trivial_shards() -> float:
         columns.write(store, "documents.parquet", pa.table({"text": ["one", "two"]}), {"ids": ids})
         inputs = (("documents.parquet", (("text", "text"),)),)
         keys = [f"{number:032x}" for number in range(SHARDS)]
-        jobs = [worker.Job("shard", k, f"columns/trivial/{k}.parquet", k, "b", ids, 2, inputs) for k in keys]
+        jobs = [Job("shard", k, f"columns/trivial/{k}.parquet", k, "b", ids, 2, inputs) for k in keys]
         manifest, stage = Manifest(store, "columns/trivial"), Trivial(Settings())
         with fanout.running(Cluster()):
             started = time.perf_counter()

@@ -33,7 +33,8 @@ import pyarrow as pa
 
 from flows.run import Run
 from tasks import registry
-from tasks.engine import worker
+from tasks.engine import corpus_work
+from tasks.engine.job import Job
 from tasks.engine.snapshot import present
 from tasks.engine.versions import COUNTS, SHARDS, Facts, Versions
 from tasks.storage import columns
@@ -80,7 +81,7 @@ class Measured:
         self.rows = (old - REAL) * DOCUMENTS
         """Documents of which there are only manifests."""
 
-    def run(self, stage: Any, stage_key: str, jobs: Sequence[worker.Job], *more: Any) -> int:
+    def run(self, stage: Any, stage_key: str, jobs: Sequence[Job], *more: Any) -> int:
         self.jobs.update(job.kind for job in jobs)
         started = time.process_time()
         with self.padded(stage, jobs), self.watched():
@@ -91,22 +92,22 @@ class Measured:
         return failed
 
     @contextmanager
-    def padded(self, stage: Any, jobs: Sequence[worker.Job]) -> Iterator[None]:
+    def padded(self, stage: Any, jobs: Sequence[Job]) -> Iterator[None]:
         """State of random keys in the place of maps that are not there."""
-        real = worker._collected
+        real = corpus_work._collected
 
-        def collected(job: worker.Job, store: Any, schema: pa.Schema | None = None) -> pa.Table:
+        def collected(job: Job, store: Any, schema: pa.Schema | None = None) -> pa.Table:
             there = [part for part in job.slices if store.exists(part[0])]
             missing = len(job.slices) - len(there)
             rows = real(replace(job, slices=tuple(there)), store, schema)
             return pa.concat_tables([rows, self.noise(rows, missing)]) if missing else rows
 
         if jobs[0].kind == "state" and self.rows:
-            worker._collected = collected
+            corpus_work._collected = collected
         try:
             yield
         finally:
-            worker._collected = real
+            corpus_work._collected = real
 
     def noise(self, rows: pa.Table, missing: int) -> pa.Table:
         """As many rows, of `missing` shards, as real ones have."""
@@ -159,7 +160,7 @@ def night(spec: Path, run_jobs: Callable[..., int]) -> Run:
     return run
 
 
-def entry(job: worker.Job, names: Sequence[str], slices: dict[str, str] | None) -> Entry:
+def entry(job: Job, names: Sequence[str], slices: dict[str, str] | None) -> Entry:
     found = {"key": job.key, "shard": job.shard, "ids": job.ids, "rows": DOCUMENTS, "bytes": 10_000, "seconds": 1.0}
     made = {name: secrets.token_hex(16) for name in names}
     return found | {"run": "made", "columns": made} | ({} if slices is None else {"slices": slices})
@@ -187,7 +188,7 @@ def grown(spec: Path, old: int) -> None:
 
     pipeline = Run.of(str(spec)).pipeline
     read = {"in": DOCUMENTS, "dropped": {}, "quarantined": {}}
-    made = [worker.Job("read", key, "", row["name"], "made") for key, row in zip(keys, rows, strict=True)]
+    made = [Job("read", key, "", row["name"], "made") for key, row in zip(keys, rows, strict=True)]
     found = [entry(job, pipeline.documents_schema.names, None) for job in made]
     found = [each | {"ids": each["columns"]["id"], "ledger": read} for each in found]
     Manifest(store, real["folder"][0].as_py()).append(found)

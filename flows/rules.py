@@ -26,7 +26,7 @@ from data_specs.spec import Rule
 from flows.query import plain
 from tasks import registry
 from tasks.decision.verdict import failing
-from tasks.engine import worker
+from tasks.engine import job, worker
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import StageError
 from tasks.engine.sql import first_true
@@ -135,7 +135,7 @@ def _computed(pipeline: Pipeline, wanted: list[str]) -> Iterator[pa.Table]:
         rows = int(pipeline.outputs["documents"].index.rows[place])
         recorded = pipeline.recorded(place, [*wanted, *size])
         ids = pipeline.outputs["documents"].index.digests["id"][place].tobytes().hex()
-        yield worker.read(pipeline.store, files, ids, rows, recorded)
+        yield job.read(pipeline.store, files, ids, rows, recorded)
 
 
 def _sampled(pipeline: Pipeline, wanted: list[str], size: int, missing: list[str]) -> Iterator[pa.Table]:

@@ -25,6 +25,7 @@ from flows import exported, lineage, query
 from flows.run import Run
 from tasks.decision.held_out import without_texts
 from tasks.engine import purge, worker
+from tasks.engine.job import inputs
 from tasks.engine.near_copies import in_clusters, unsought
 from tasks.engine.outputs import token_files
 from tasks.engine.pipeline import Pipeline
@@ -225,7 +226,7 @@ def _pins(run: Run, found: Found) -> dict[str, int | None]:
                 missing = True
                 continue
             job = pipeline.job(learned, "sample", "", "", place, learned.inputs)
-            table = worker.read(pipeline.store, job.inputs, job.ids, job.rows, job.recorded)
+            table = inputs(job, pipeline.store)
             count += worker.sampled(learned, table.take(pa.array(found.rows[path]))).num_rows
         if count or missing:
             result[learned.label] = None if missing else count

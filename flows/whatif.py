@@ -22,7 +22,7 @@ from flows.corpus_run import CorpusRun
 from flows.query import plain
 from flows.terminal import cell, console, line, table
 from tasks import registry
-from tasks.engine import hypothetical, worker
+from tasks.engine import hypothetical, job
 from tasks.engine.corpus import Corpus
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.snapshot import Snapshot
@@ -139,8 +139,8 @@ def _columns(corpus: Corpus, names: Sequence[str]) -> Iterator[tuple[int, pa.Tab
 def _read(corpus: Corpus, place: int, names: Sequence[str]) -> pa.Table:
     documents = corpus.outputs["documents"].index
     ids = documents.digests["id"][place].tobytes().hex()
-    inputs = worker.inputs_by_file([(corpus.column(name, place), name) for name in names])
-    return worker.read(corpus.store, inputs, ids, int(documents.rows[place]), corpus.recorded(place, names))
+    inputs = job.inputs_by_file([(corpus.column(name, place), name) for name in names])
+    return job.read(corpus.store, inputs, ids, int(documents.rows[place]), corpus.recorded(place, names))
 
 
 def _tokens(table_: pa.Table) -> pa.Array:

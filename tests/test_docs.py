@@ -23,7 +23,7 @@ from data_specs.load import SpecError, load
 from data_specs.sources import Source
 from data_specs.spec import OWN_REASONS
 from tasks import registry
-from tasks.engine import worker
+from tasks.engine import job
 from tasks.engine.reading import REFUSED
 from tasks.engine.stage import DOCUMENTS, Node
 from tasks.storage.pins import Pins
@@ -334,7 +334,7 @@ def test_text_is_rewritten_to_the_letter_of_its_page(tmp_path: Path, monkeypatch
         if chosen == "unquoted":
             run = whole.go(spec, until="verdict")
             [(_, files)] = run.pipeline.files(("unquoted", "reason"))
-            texts = worker.read(run.store, files, None)
+            texts = job.read(run.store, files, None)
             assert texts["unquoted"].to_pylist() == ["Because.", ""]
             assert texts["reason"].to_pylist()[1] == "emptied"
     monkeypatch.delitem(sys.modules, "unquoted")

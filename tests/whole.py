@@ -12,6 +12,7 @@ import orjson
 from flows import embedded
 from flows.run import Run
 from tasks.engine import fanout, worker
+from tasks.engine.job import Job
 from tasks.storage.manifest import Entry
 from tasks.storage.store import DamagedError, Store, StoreError
 
@@ -29,7 +30,7 @@ SHORT_TRAINING = (
 def direct(
     stage: Any,
     stage_key: str,
-    jobs: Sequence[worker.Job],
+    jobs: Sequence[Job],
     store: Store,
     cluster: Any,
     commit: Callable[[list[Entry]], None],

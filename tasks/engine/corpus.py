@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from tasks.engine.job import Inputs, inputs_by_file
 from tasks.engine.reading import InputShard
-from tasks.engine.worker import Inputs, inputs_by_file
 from tasks.storage.columns import Recorded
 from tasks.storage.store import Store
 

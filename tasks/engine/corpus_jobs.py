@@ -22,12 +22,12 @@ import numpy as np
 
 from tasks.engine.corpus_state import CorpusState, Run
 from tasks.engine.corpus_steps import CorpusSteps
+from tasks.engine.job import Job
 from tasks.engine.keyed import KeyedCorpus
 from tasks.engine.outputs import Output
 from tasks.engine.recall import Recall
 from tasks.engine.shuffle import Shuffle, SliceGroup, grouped
 from tasks.engine.stage import CorpusStage, RepeatedStage
-from tasks.engine.worker import Job
 from tasks.storage.manifest import QUARANTINED, Entry, Index
 
 

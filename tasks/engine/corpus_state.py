@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tasks.engine.corpus_steps import CorpusSteps
+from tasks.engine.job import Job
 from tasks.engine.shuffle import Slice, SliceGroup
 from tasks.engine.stage import digest
-from tasks.engine.worker import Job
 from tasks.storage.manifest import Index
 
 

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
+from tasks.engine.job import Job
 from tasks.engine.keyed import KeyedCorpus
 from tasks.engine.outputs import JobBatch, Output
 from tasks.engine.stage import CorpusStage
-from tasks.engine.worker import Job
 from tasks.storage.manifest import Entry, Index, Manifest
 
 STEPS = ("", "/ask", "/recall", "/map", "/round", "/state", "/reduce")

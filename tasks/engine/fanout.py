@@ -29,6 +29,7 @@ from data_specs import stages
 from data_specs.redaction import printable
 from data_specs.spec import Cluster
 from tasks.engine import ray_patches, worker
+from tasks.engine.job import Job
 from tasks.storage.manifest import Entry
 from tasks.storage.store import DamagedError, DeniedError, Store, StoreError
 
@@ -43,7 +44,7 @@ WAITS = (1.0, 2.0, 4.0, 8.0)
 _held: tuple[str, Any] | None = None
 
 
-def _run(stage_key: str, ref: list[Any], job: worker.Job, store: Store) -> Entry:
+def _run(stage_key: str, ref: list[Any], job: Job, store: Store) -> Entry:
     """In a worker: keep one stage set up, and do the job with it."""
     import ray
 
@@ -228,7 +229,7 @@ def running(cluster: Cluster) -> Iterator[None]:
 def run(
     stage: Any,
     stage_key: str,
-    jobs: Sequence[worker.Job],
+    jobs: Sequence[Job],
     store: Store,
     cluster: Cluster,
     commit: Callable[[list[Entry]], None],
@@ -256,15 +257,13 @@ def run(
 class _Fan:
     """Jobs on their way: those that wait, the window of those that run, and what came of those that are done."""
 
-    def __init__(
-        self, jobs: Sequence[worker.Job], cluster: Cluster, window: int, submit: Callable[[worker.Job], Any]
-    ) -> None:
+    def __init__(self, jobs: Sequence[Job], cluster: Cluster, window: int, submit: Callable[[Job], Any]) -> None:
         """`submit` has Ray begin a job, and returns what is waited for."""
         self.cluster, self.window, self.submit = cluster, window, submit
         self.waiting = deque(sorted(jobs, key=lambda job: -job.cost))
-        self.alone: deque[worker.Job] = deque()
+        self.alone: deque[Job] = deque()
         """Those whose worker died: each runs while nothing else does."""
-        self.running: dict[Any, worker.Job] = {}
+        self.running: dict[Any, Job] = {}
         self.solitary = False
         """Whether what runs is to run alone."""
         self.resume = 0.0
@@ -300,7 +299,7 @@ class _Fan:
         while self.waiting and not held and len(self.running) < self.window:
             self._submit(self.waiting)
 
-    def _submit(self, queue: deque[worker.Job]) -> None:
+    def _submit(self, queue: deque[Job]) -> None:
         job = queue.popleft()
         self.running[self.submit(job)] = job
 
@@ -340,12 +339,12 @@ class _Fan:
 
     def _spend(
         self,
-        job: worker.Job,
+        job: Job,
         error: BaseException,
         why: str,
         spent: Counter[str],
         most: int,
-        again: deque[worker.Job],
+        again: deque[Job],
     ) -> None:
         """One of a job's attempts is spent: it is tried `again`, or ends in an error entry."""
         spent[job.key] += 1
@@ -356,7 +355,7 @@ class _Fan:
             self.finished.append(error_entry(job, error, spent[job.key]))
             self.failed += 1
 
-    def _hold(self, job: worker.Job, error: StoreError) -> None:
+    def _hold(self, job: Job, error: StoreError) -> None:
         """A job's storage failed, not the job: it comes first in a while, ever later, and nothing is begun before.
         Raises the error where that was tried often enough."""
         self.stalls[job.key] += 1
@@ -380,7 +379,7 @@ def _first_line(error: BaseException) -> str:
     return printable(f"{type(error).__name__}: {error}".splitlines()[0][:300])
 
 
-def error_entry(job: worker.Job, error: BaseException, attempts: int) -> Entry:
+def error_entry(job: Job, error: BaseException, attempts: int) -> Entry:
     return {
         "key": job.key,
         "shard": job.shard,

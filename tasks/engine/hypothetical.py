@@ -15,6 +15,7 @@ from typing import Any
 
 from tasks.engine import upstream, worker
 from tasks.engine.gates import GateError
+from tasks.engine.job import Job
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution, StageError
 from tasks.engine.stage import CorpusStage, Estimator, Node
@@ -90,7 +91,7 @@ def _scattered(node: Node) -> list[str]:
 def _in_threads(
     stage: Any,
     stage_key: str,
-    jobs: Sequence[worker.Job],
+    jobs: Sequence[Job],
     store: Store,
     cluster: Any,
     commit: Callable[[list[Entry]], None],

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from tasks.engine.job import Job
 from tasks.engine.shuffle import Shuffle
-from tasks.engine.worker import Job
 from tasks.storage.manifest import Index, Manifest
 from tasks.storage.store import Store
 

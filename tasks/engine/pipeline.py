@@ -19,13 +19,13 @@ from tasks.engine import rotation, upstream
 from tasks.engine.corpus_jobs import CorpusJobs
 from tasks.engine.counts import Counts
 from tasks.engine.extracted import document_key, earlier
+from tasks.engine.job import Job
 from tasks.engine.keyed import KeyedCorpus
 from tasks.engine.listings import Listings
 from tasks.engine.outputs import JobBatch, Output
 from tasks.engine.reading import InputShard, Reader
 from tasks.engine.stage import CorpusStage, Estimator, Node, Stage, digest
 from tasks.engine.versions import Versions
-from tasks.engine.worker import Job
 from tasks.storage.manifest import MISSING, QUARANTINED, Entry, Index, Manifest
 from tasks.storage.pins import Pins, joins
 from tasks.storage.store import DamagedError, DeniedError, Store

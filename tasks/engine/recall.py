@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tasks.engine.corpus_steps import CorpusSteps
+from tasks.engine.job import Job
 from tasks.engine.shuffle import Shuffle, SliceGroup, grouped
-from tasks.engine.worker import Job
 from tasks.storage.manifest import Index
 
 

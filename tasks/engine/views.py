@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import dataset
 
+from tasks.engine.job import shard_uid
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import REFUSED, refused_path
 from tasks.engine.runner import StageError
 from tasks.engine.snapshot import Snapshot
-from tasks.engine.worker import shard_uid
 from tasks.storage import columns
 from tasks.storage.columns import ROW_GROUP, Part, Recorded
 from tasks.storage.store import DamagedError

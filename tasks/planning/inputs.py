@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.expressions import ExpressionError, parse
-from tasks.engine import worker
+from tasks.engine import job
 from tasks.engine.corpus import Corpus
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
@@ -45,7 +45,7 @@ class PlanInputs:
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """(token file, its `run_plan.INPUT` table), per shard."""
         for place, files in self.pipeline.files(self.names):
-            table = worker.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, self.names))
+            table = job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, self.names))
             tokens = self.pipeline.outputs[self.pipeline.provider["tokens"]].path(place)
             self.checksums[tokens] = token_checksum(table["tokens"])
             length = pc.list_value_length(table["tokens"]).cast(pa.int32())
@@ -65,4 +65,4 @@ class PlanInputs:
         """Hold the token files against their manifests, for a plan that does not know their checksums. Raises
         DamagedError."""
         for place, files in self.pipeline.files(("tokens",)):
-            worker.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, ("tokens",)))
+            job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, ("tokens",)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.engine import worker
+from tasks.engine import job
 from tasks.storage import columns
 from tests import small
 from tests.commands import HOSTILE, ask, told
@@ -101,7 +101,7 @@ def test_answers_are_those_of_the_columns(computed: Any) -> None:
     spec, run = computed
     counted: Counter[tuple[str, str | None]] = Counter()
     for place, files_ in run.pipeline.files(("source", "reason")):
-        rows = worker.read(run.store, files_, None).to_pydict()
+        rows = job.read(run.store, files_, None).to_pydict()
         counted.update(zip(rows["source"], rows["reason"], strict=True))
         assert place < 4
     found = told("query", spec, "select source, reason, count(*) as n from corpus group by all")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from data_specs.load import SpecError, load
-from tasks.engine import worker
+from tasks.engine import job
 from tasks.engine.ledger import funnel
 from tasks.filters.normalise import Normalise
 from tests import small, whole
@@ -43,7 +43,7 @@ def column(run: Any, name: str) -> list[Any]:
     """A column of the corpus, in order."""
     found = []
     for _, files in run.pipeline.files([name]):
-        found += worker.read(run.store, files, None)[name].to_pylist()
+        found += job.read(run.store, files, None)[name].to_pylist()
     return found
 
 

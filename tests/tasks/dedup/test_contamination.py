@@ -19,7 +19,7 @@ from data_specs import stages
 from data_specs.document import SpecError
 from tasks import registry
 from tasks.dedup.contamination import Contamination
-from tasks.engine import worker
+from tasks.engine import job
 from tasks.storage.pins import Pins
 from tests import small
 from tests.whole import go
@@ -192,7 +192,7 @@ def test_nothing_is_learned_from_what_holds_an_item(tmp_path: Path) -> None:
 
 
 def rows(run: Any, *columns: str) -> list[pa.Table]:
-    return [worker.read(run.store, files, None) for _, files in run.pipeline.files(columns)]
+    return [job.read(run.store, files, None) for _, files in run.pipeline.files(columns)]
 
 
 @pytest.mark.parametrize(

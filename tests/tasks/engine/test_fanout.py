@@ -21,7 +21,8 @@ from ray.cluster_utils import Cluster as Nodes
 from data_specs import stages
 from data_specs.base import Settings
 from data_specs.spec import Cluster
-from tasks.engine import fanout, worker
+from tasks.engine import fanout
+from tasks.engine.job import Job
 from tasks.engine.stage import Stage
 from tasks.filters.language import Language
 from tasks.storage import columns
@@ -65,13 +66,13 @@ class Odd(Stage):
         return pa.table({"length": [len(text)]}, self.writes)
 
 
-def jobs(store: Store, texts: list[str]) -> list[worker.Job]:
+def jobs(store: Store, texts: list[str]) -> list[Job]:
     result = []
     for text in texts:
         path = f"{text}.parquet"
         columns.write(store, path, pa.table({"text": [text]}), {"ids": "ab" * 16})
         result.append(
-            worker.Job(
+            Job(
                 "shard",
                 f"key of {text}",
                 f"out/{text}.parquet",

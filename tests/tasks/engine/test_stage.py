@@ -9,6 +9,8 @@ import pytest
 
 from data_specs.base import Settings
 from tasks.engine import worker
+from tasks.engine.contract import ContractError
+from tasks.engine.job import Job, shard_uid
 from tasks.engine.stage import CorpusStage, Node, Stage, ordered
 from tasks.storage import columns
 from tasks.storage.store import Store
@@ -69,29 +71,27 @@ def test_stages_run_in_the_order_that_their_columns_ask_for() -> None:
 
 
 @pytest.fixture
-def shard(tmp_path: Path) -> tuple[Store, worker.Job]:
+def shard(tmp_path: Path) -> tuple[Store, Job]:
     store = Store(str(tmp_path))
     columns.write(store, "d.parquet", pa.table({"text": ["a", "bcd", "", "efghij"]}), {"ids": "ab" * 16})
     inputs = (("d.parquet", (("text", "text"),)),)
-    return store, worker.Job("shard", "k", "out.parquet", "d", "run", "ab" * 16, 4, inputs)
+    return store, Job("shard", "k", "out.parquet", "d", "run", "ab" * 16, 4, inputs)
 
 
 @pytest.mark.parametrize(
     ("broken", "message"),
     [("rows", "returned 3 rows for 4"), ("nan", "wrote NaN into length"), ("name", r"columns \['size'\], declared")],
 )
-def test_a_stage_that_breaks_its_contract_commits_nothing(
-    shard: tuple[Store, worker.Job], broken: str, message: str
-) -> None:
+def test_a_stage_that_breaks_its_contract_commits_nothing(shard: tuple[Store, Job], broken: str, message: str) -> None:
     store, job = shard
     stage = Toy(Length())
     stage.broken = broken
-    with pytest.raises(worker.ContractError, match=message):
+    with pytest.raises(ContractError, match=message):
         worker.run(stage, job, store)
     assert store.list("") == {"d.parquet": store.list("")["d.parquet"]}
 
 
-def test_a_gate_leaves_the_columns_of_skipped_rows_null(shard: tuple[Store, worker.Job]) -> None:
+def test_a_gate_leaves_the_columns_of_skipped_rows_null(shard: tuple[Store, Job]) -> None:
     store, job = shard
     stage = Toy(Length())
     stage.where = "length(text) between 1 and 3"
@@ -143,7 +143,7 @@ def test_a_corpus_stage_meets_every_row_of_a_key_in_one_partition(tmp_path: Path
     for ids, texts in shards.items():
         columns.write(store, f"{ids}.parquet", pa.table({"text": texts}), {"ids": ids})
         inputs = ((f"{ids}.parquet", (("text", "text"),)),)
-        job = worker.Job("map", ids, f"map/{ids}.arrow", ids, "run", ids, 3, inputs)
+        job = Job("map", ids, f"map/{ids}.arrow", ids, "run", ids, 3, inputs)
         maps[ids] = worker.run(stage, job, store)
     found: dict[str, list[bool]] = {}
     reduces = {}
@@ -153,16 +153,16 @@ def test_a_corpus_stage_meets_every_row_of_a_key_in_one_partition(tmp_path: Path
             for ids, entry in maps.items()
             if partition in entry["slices"]
         )
-        job = worker.Job("reduce", partition, f"reduce/{partition}.arrow", partition, "run", slices=slices)
+        job = Job("reduce", partition, f"reduce/{partition}.arrow", partition, "run", slices=slices)
         reduces[partition] = worker.run(stage, job, store)
     for ids in shards:
-        uid = str(worker.shard_uid(ids))
+        uid = str(shard_uid(ids))
         slices = tuple(
             (f"reduce/{partition}.arrow", list(entry["slices"]).index(uid), entry["slices"][uid])
             for partition, entry in reduces.items()
             if uid in entry["slices"]
         )
         inputs = ((f"{ids}.parquet", (("text", "text"),)),)
-        worker.run(stage, worker.Job("scatter", ids, f"{ids}.out.parquet", ids, "run", ids, 3, inputs, slices), store)
+        worker.run(stage, Job("scatter", ids, f"{ids}.out.parquet", ids, "run", ids, 3, inputs, slices), store)
         found[ids] = columns.read(store, f"{ids}.out.parquet")["longest"].to_pylist()
     assert list(found.values()) == [[False, False, True], [True, False, True]]

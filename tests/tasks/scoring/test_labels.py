@@ -15,7 +15,7 @@ import pytest
 
 from data_specs import stages
 from data_specs.document import SpecError
-from tasks.engine import worker
+from tasks.engine import job
 from tasks.scoring import endpoint
 from tasks.scoring.endpoint import EndpointError
 from tasks.scoring.labels import Judge, JudgeEstimator, Labels
@@ -177,7 +177,7 @@ def test_a_run_asks_once_and_keeps_no_key(server: Server, tmp_path: Path) -> Non
     )
     run = whole.go(spec, until="judge")
     [(_, files)] = run.pipeline.files(["judge"])
-    assert worker.read(run.store, files, None)["judge"].to_pylist() == [5.0] * 8
+    assert job.read(run.store, files, None)["judge"].to_pylist() == [5.0] * 8
     assert len(server.asked) == 8
     again = whole.go(spec, until="judge", retrain=["judge"])
     assert again.pipeline.pins.get("judge")["facts"]["answered_before"] == 8

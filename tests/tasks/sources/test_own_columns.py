@@ -18,7 +18,7 @@ from data_specs.load import SpecError
 from data_specs.sources import JsonlSource, ParquetSource
 from data_specs.stages import Extract
 from flows.run import Run
-from tasks.engine import worker
+from tasks.engine import job
 from tasks.engine.reading import Read
 from tasks.sources import reader
 from tests import small, whole
@@ -189,7 +189,7 @@ def test_rules_channels_and_queries_see_a_column_and_other_sources_are_not_read_
     assert code == before.pipeline.readers["code"].fingerprint
     assert next(stage for stage in run.record["stages"] if stage["name"] == "documents")["jobs"] == 1
     [*found] = run.pipeline.files(("source", "score", "reason", "channel"))
-    rows = [row for _, each in found for row in worker.read(run.store, each, None).to_pylist()]
+    rows = [row for _, each in found for row in job.read(run.store, each, None).to_pylist()]
     web = [row for row in rows if row["source"] == "web"]
     assert sorted(row["score"] for row in web) == [n / 40 for n in range(40)]
     assert all((row["reason"] == "dull") == (row["score"] < 0.5) for row in web)

@@ -1,0 +1,35 @@
+"""What a stage is given, where a gate leaves rows out, and what it must return."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.storage import columns
+
+
+class ContractError(TypeError):
+    """A stage returned something else than it declared."""
+
+
+def gated(where: str | None, table: pa.Table) -> np.ndarray | None:
+    """Positions of the rows for which the gate is true; None without a gate."""
+    if where is None:
+        return None
+    from tasks.engine.sql import evaluate  # DuckDB, which few stages need
+
+    mask = evaluate({"gate": where}, table)["gate"]
+    return np.flatnonzero(pc.fill_null(mask, False).to_numpy())
+
+
+def checked(result: pa.Table, schema: pa.Schema, rows: int, who: str) -> pa.Table:
+    if result.num_rows != rows:
+        raise ContractError(f"{who} returned {result.num_rows} rows for {rows}")
+    if result.schema.names != schema.names:
+        raise ContractError(f"{who} returned columns {result.schema.names}, declared {schema.names}")
+    result = result.cast(schema)
+    for name in schema.names:
+        if columns.has_nan(result[name]):
+            raise ContractError(f"{who} wrote NaN into {name}; undefined is null")
+    return result
