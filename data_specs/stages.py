@@ -121,6 +121,9 @@ class Signals(Stage):
     """Word splitter per language. Where none is named: datatrove's tokenizer for ar, de, en, es, fr, it, pt and ru,
     which the rules' counts are of; jieba for zh; else Unicode's word boundaries (`spaces`: half as fast again, but
     `/etc/apt` is four words)."""
+    stop_words: Annotated[dict[str, tuple[str, ...]], Field(exclude_if=lambda lists: not lists)] = {}
+    """Language -> its stop words, beside those of en (Gopher) and zh (FineWeb-2); FineWeb-2's of any language are
+    written by `python -m data_specs.fineweb2`."""
 
 
 class Composition(Stage):
@@ -133,6 +136,21 @@ class Style(Stage):
     """How a text speaks: words that hold sentences together, that sell, that stand at a door; lengths of its lines."""
 
     kind: Literal["style"] = "style"
+
+
+class Surface(Stage):
+    """What a text looks like, character by character: lengths of lines, letters, ideographs, encoded data, repetition;
+    for published rules on code and on Chinese web text."""
+
+    kind: Literal["surface"] = "surface"
+
+
+class Dolma(Stage):
+    """Gopher's signals as Dolma's taggers count them."""
+
+    kind: Literal["dolma"] = "dolma"
+    empty_lines: bool = False
+    """Whether an empty line is a line (`gopher_v1`) or not (`gopher_v2`)."""
 
 
 class Domain(Stage):
@@ -293,10 +311,10 @@ class LineFilter(Stage):
     the words."""
 
     kind: Literal["line_filter"] = "line_filter"
-    like: Literal["c4", "fineweb", "refinedweb"] = "c4"
+    like: Literal["c4", "fineweb", "dolma", "refinedweb"] = "c4"
     """Whose lines: C4's (three words and the end of a sentence, nothing of cookies and JavaScript, marks of citations
-    taken out), FineWeb's (the same without the end of a sentence), or RefinedWeb's (no capitals, numbers, counters and
-    single words). All are made for English: `where: "language = 'en'"`."""
+    taken out), FineWeb's (the same without the end of a sentence), Dolma's (three words and an end, no more), or
+    RefinedWeb's (no capitals, numbers, counters and single words). All are made for English."""
 
 
 class Custom(Stage):
@@ -356,6 +374,8 @@ Kind = Annotated[
     | Signals
     | Composition
     | Style
+    | Surface
+    | Dolma
     | Domain
     | Quality
     | Perplexity
@@ -387,6 +407,8 @@ KINDS = (
     "signals",
     "composition",
     "style",
+    "surface",
+    "dolma",
     "domain",
     "quality",
     "perplexity",

@@ -34,6 +34,7 @@ from tasks.engine.views import ADDRESS
 from tasks.filters.allowed import Allowed
 from tasks.filters.blocked_words import BlockedWords
 from tasks.filters.composition import Composition
+from tasks.filters.dolma import Dolma
 from tasks.filters.language import Language, Languages
 from tasks.filters.line_filter import LineFilter
 from tasks.filters.listed import Listed
@@ -42,6 +43,7 @@ from tasks.filters.personal_data import PersonalData
 from tasks.filters.script import Script
 from tasks.filters.signals import Signals
 from tasks.filters.style import Style
+from tasks.filters.surface import Surface
 from tasks.scoring.classify import Classify
 from tasks.scoring.domain import Domain, DomainEstimator
 from tasks.scoring.encoder import Encoder, EncoderEstimator
@@ -185,6 +187,10 @@ class _Maker:
                 return [self.node(self._called(BlockedWords(settings), name, settings))]
             case stages.Style():
                 return [self.node(self._called(Style(settings), name, settings))]
+            case stages.Surface():
+                return [self.node(self._called(Surface(settings), name, settings))]
+            case stages.Dolma():
+                return [self.node(self._called(Dolma(settings), name, settings))]
             case stages.Domain() if settings.labels:
                 return self._scored(DomainEstimator(settings, seed), Domain(settings, files), name, settings)
             case stages.Quality() if settings.reference:

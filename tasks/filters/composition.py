@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs import stages
-from tasks.arrays.addresses import true
+from tasks.arrays.addresses import U64, true
 from tasks.arrays.hashing import seeded_hash
 from tasks.engine.stage import Stage
 from tasks.filters.blocks import UNSPACED, Block, Kind, blocks
@@ -153,10 +153,7 @@ def repeated_share(text: str) -> float | None:
     if len(letters) <= size:
         return 0.0
     codes = np.frombuffer(letters.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint64)
-    powers = np.cumprod(np.full(len(codes), _BASE, np.uint64))
-    shrink = np.cumprod(np.full(len(codes), _INVERSE, np.uint64))
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(seeded_hash(codes, "letter") * powers)])
-    keys = (sums[size:] - sums[:-size]) * shrink[: len(codes) - size + 1]
+    keys = windows(seeded_hash(codes, "letter"), size)
     again = np.ones(len(keys), bool)
     again[np.unique(keys, return_index=True)[1]] = False
     change = np.zeros(len(codes) + 1, np.int64)
@@ -164,3 +161,11 @@ def repeated_share(text: str) -> float | None:
     np.add.at(change, begins, 1)
     np.add.at(change, begins + size, -1)
     return float((np.cumsum(change[:-1]) > 0).mean())
+
+
+def windows(hashes: U64, size: int) -> U64:
+    """A hash of every stretch of so many in a row, at least one of which there must be."""
+    powers = np.cumprod(np.full(len(hashes), _BASE, np.uint64))
+    shrink = np.cumprod(np.full(len(hashes), _INVERSE, np.uint64))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashes * powers)])
+    return (sums[size:] - sums[:-size]) * shrink[: len(hashes) - size + 1]

@@ -2,7 +2,8 @@
 
 C4 keeps lines of three words that end as a sentence does, and takes marks of citations out of these (Raffel et al.
 2020, 2.2; the rest of what its code does, such as lines on cookies, as in datatrove's C4QualityFilter). FineWeb left
-out the end of a sentence, which cost most (Penedo et al. 2024, 3.5). RefinedWeb drops what hangs around an article:
+out the end of a sentence, which cost most (Penedo et al. 2024, 3.5). Dolma asks for no more than three words and an
+end (Soldaini et al. 2024, taggers c4_v1 and c4_v2). RefinedWeb drops what hangs around an article:
 lines in capitals, numbers, counters, single words, and in short lines the words of a form (Penedo et al. 2023, G.2;
 patterns as DCLM's reproduction names them). Whole documents are for rules.
 """
@@ -25,6 +26,7 @@ SHORT = 10
 """Words of a line in which RefinedWeb looks for words of a form, at most."""
 
 _ENDS = (".", "?", "!", '"', "'")
+_DOLMA_ENDS = (".", "?", "!", '"')
 _CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 _POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 _COUNTER = re.compile(
@@ -51,6 +53,12 @@ def c4(line: str) -> str | None:
     return None if left is None or not left.endswith(_ENDS) or left.endswith("...") else left
 
 
+def dolma(line: str) -> str | None:
+    """The line, or None where it goes."""
+    bare = line.strip()
+    return line if bare.endswith(_DOLMA_ENDS) and len(bare.split()) >= FEWEST_WORDS else None
+
+
 def refinedweb(line: str) -> str | None:
     """What is left of a line; None where nothing is. Blank lines stay."""
     if not line.strip():
@@ -65,7 +73,7 @@ def refinedweb(line: str) -> str | None:
     return left if left.strip() else None
 
 
-LIKE: dict[str, Callable[[str], str | None]] = {"c4": c4, "fineweb": fineweb, "refinedweb": refinedweb}
+LIKE: dict[str, Callable[[str], str | None]] = {"c4": c4, "fineweb": fineweb, "dolma": dolma, "refinedweb": refinedweb}
 
 
 class LineFilter(Rewriting):

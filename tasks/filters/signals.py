@@ -13,7 +13,7 @@ boundaries; 3.1 times for Chinese, where jieba takes four fifths of the time.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ BLOCK = 1 << 20
 """Characters measured at once."""
 TOP = (2, 3, 4)
 DUPLICATE = (5, 6, 7, 8, 9, 10)
-STOP_WORDS = {
+STOP_WORDS: dict[str, tuple[str, ...]] = {
     "en": ("the", "be", "to", "of", "and", "that", "have", "with"),
     "zh": tuple("的年在月是和日了於·為有被人中为他與後也而由"),
 }
@@ -87,6 +87,7 @@ class Signals(Stage):
         super().__init__(settings)
         self.where = settings.where
         self._named, self._kinds = settings.words, WORDS | settings.words
+        self._stop = STOP_WORDS | settings.stop_words
         self._given = split
         self._splitters: dict[tuple[str, str | None], Split] = {}
 
@@ -108,7 +109,7 @@ class Signals(Stage):
                 groups.setdefault(self._splitter(languages[row]), []).append(row)
         for split, rows in groups.items():
             for block in _blocks(rows, texts):
-                measured = measure([texts[row] for row in block], [languages[row] for row in block], split)
+                measured = measure([texts[row] for row in block], [languages[row] for row in block], split, self._stop)
                 for name, column in measured.items():
                     values[name][block] = column
         return pa.table([pa.array(values[f.name], f.type, from_pandas=True) for f in self.writes], schema=self.writes)
@@ -137,14 +138,19 @@ def _blocks(rows: Sequence[int], texts: Sequence[str]) -> Iterator[list[int]]:
         yield block
 
 
-def measure(texts: Sequence[str], languages: Sequence[str | None], split: Split) -> dict[str, F64]:
+def measure(
+    texts: Sequence[str],
+    languages: Sequence[str | None],
+    split: Split,
+    stop: Mapping[str, Sequence[str]] = STOP_WORDS,
+) -> dict[str, F64]:
     """The signals of some texts, at least one, that share a splitter: [texts] numbers each, NaN where undefined."""
     words = tokenise(texts, split)
     tokens = np.bincount(words.text, minlength=len(texts)).astype(np.float64)
     characters = np.fromiter(map(len, texts), np.float64, len(texts))
     return {
         "characters": characters,
-        **_of_words(words, tokens, languages),
+        **_of_words(words, tokens, languages, stop),
         "hash_word_ratio": _ratio(_occurrences(texts, "#"), tokens),
         "ellipsis_word_ratio": _ratio(_occurrences(texts, *ELLIPSES), tokens),
         "newline_word_ratio": _ratio(_occurrences(texts, "\n"), tokens),
@@ -156,7 +162,9 @@ def measure(texts: Sequence[str], languages: Sequence[str | None], split: Split)
     }
 
 
-def _of_words(words: Words, tokens: F64, languages: Sequence[str | None]) -> dict[str, F64]:
+def _of_words(
+    words: Words, tokens: F64, languages: Sequence[str | None], stop: Mapping[str, Sequence[str]]
+) -> dict[str, F64]:
     """Gopher quality, of words; one of punctuation alone is no word for their number and length (as in datatrove)."""
     vocabulary, count = words.vocabulary, len(tokens)
     proper = np.array([word.strip(_PUNCTUATION) != "" for word in vocabulary], bool)[words.word]
@@ -167,22 +175,22 @@ def _of_words(words: Words, tokens: F64, languages: Sequence[str | None]) -> dic
         "words": number,
         "mean_word_length": _ratio(np.bincount(words.text[proper], lengths[proper], count), number),
         "alphabetic_word_share": _ratio(np.bincount(words.text[alphabetic], minlength=count), tokens),
-        "stop_words": _stop_words(words, languages),
+        "stop_words": _stop_words(words, languages, stop),
     }
 
 
-def _stop_words(words: Words, languages: Sequence[str | None]) -> F64:
+def _stop_words(words: Words, languages: Sequence[str | None], lists: Mapping[str, Sequence[str]]) -> F64:
     """Distinct stop words of each text's language; NaN for a language without a list."""
     index = {word: number for number, word in enumerate(words.vocabulary)}
     found = np.full(len(languages), np.nan)
-    for language in STOP_WORDS.keys() & set(languages):
+    for language in lists.keys() & set(languages):
         chosen = np.array([each == language for each in languages])
         stop = np.full(len(words.vocabulary), -1)
-        for number, word in enumerate(STOP_WORDS[language]):
+        for number, word in enumerate(lists[language]):
             if word in index:
                 stop[index[word]] = number
         hit = np.flatnonzero(stop[words.word] >= 0)
-        seen = np.zeros((len(languages), len(STOP_WORDS[language])), bool)
+        seen = np.zeros((len(languages), len(lists[language])), bool)
         seen[words.text[hit], stop[words.word[hit]]] = True
         found[chosen] = seen.sum(axis=1)[chosen]
     return found
