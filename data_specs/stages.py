@@ -226,6 +226,18 @@ class Duplicates(Stage):
         return keep
 
 
+class SameUrl(Stage):
+    """Which pages are of one address, and which of them stays: a column for a rule to drop the others by. Scheme,
+    `www.`, fragment, order of parameters and parameters that track visitors make no other address."""
+
+    kind: Literal["same_url"] = "same_url"
+    keep: Literal["latest", "first", "longest"] = "latest"
+    """Which page of an address stays: the last or the first in the order of files' names and places in them (crawls
+    name files by time), or that of the longest text. With later shards, the one that an earlier version has."""
+    partitions: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Partitions of the corpus's addresses: more need less memory each."""
+
+
 class Normalise(Stage):
     """A new text, named as the stage: broken characters mended, forms of characters made one. Every step is a choice;
     what is not chosen stays as it is."""
@@ -387,6 +399,7 @@ Kind = Annotated[
     | LineFilter
     | Contamination
     | Boilerplate
+    | SameUrl
     | Labels
     | Judge
     | Ensemble
@@ -420,6 +433,7 @@ KINDS = (
     "line_filter",
     "contamination",
     "boilerplate",
+    "same_url",
     "labels",
     "judge",
     "ensemble",

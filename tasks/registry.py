@@ -25,6 +25,7 @@ from tasks.dedup.boilerplate import BoilerplateLines
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.contamination import Contamination
 from tasks.dedup.duplicates import AlikePairs, CandidateGroups, Exact, Pairs, VerifiedPairs
+from tasks.dedup.same_url import PagesOfOneUrl
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
@@ -159,6 +160,8 @@ class _Maker:
                 return [self.node(self._called(Normalise(settings), name, settings))]
             case stages.Contamination():
                 return [self.node(self._called(Contamination(settings), name, settings))]
+            case stages.SameUrl():
+                return [self.node(self._called(PagesOfOneUrl(settings), name, settings))]
             case stages.Boilerplate():
                 return [self.node(self._called(BoilerplateLines(settings), name, settings))]
             case stages.PersonalData():
