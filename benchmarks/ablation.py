@@ -106,12 +106,12 @@ def trained(tokens: np.ndarray, end: int, vocabulary: int, seed: int) -> Any:
     """The model after one pass over the tokens, in bfloat16 but for weights and loss."""
     import torch
 
-    from training import models
+    from training import models, optimizers
     from training.schedule import learning_rate
 
     settings, rate = Model(), LearningRate()
     built = models.build(settings, vocabulary, SEQUENCE, seed)
-    optimizer = torch.optim.AdamW(models.groups(built, 0.1), lr=rate.peak, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(optimizers.groups(built, 0.1), lr=rate.peak, betas=(0.9, 0.95))
     steps = (len(tokens) - 1) // (SEQUENCE * ROWS)
     for step, (inputs, positions, labels) in enumerate(batches(tokens, end)):
         for group in optimizer.param_groups:

@@ -133,6 +133,7 @@ class Spec(Settings):
             *self._percentiles(),
             *self._phases(),
             *self._objectives(),
+            *self._unsupported(),
             *self._epochs(),
         ]
         if mistakes:
@@ -277,6 +278,15 @@ class Spec(Settings):
                 yield f"{key}: a batch of {batch:,} tokens is not a multiple of sequence x micro x workers = {unit:,}"
         if turned and self.mixture.shards == "rows":
             yield "mixture.shards: rows of documents that are turned round (fill_in_the_middle) are not written out"
+
+    def _unsupported(self) -> Iterator[str]:
+        """Settings of training that an architecture does not have."""
+        training = self.training
+        if self.model.architecture == "xlnet":
+            asked = {"muon": training.muon, "activation_checkpointing": training.activation_checkpointing}
+            asked["compile"] = training.compile is True
+            for name in (name for name, on in asked.items() if on):
+                yield f"training.{name}: an xlnet's layers, which have tensors of three dimensions, do not do that"
 
     def _epochs(self) -> Iterator[str]:
         known = {*self.channels, "default"}

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, Share, Steps
 from data_specs.objectives import Causal, Objective
+from data_specs.optimization import Average, Muon
 
 SPECIAL = 2
 """Special tokens of a learned tokenizer: end of text, padding."""
@@ -47,6 +48,11 @@ CHUNKED_FROM = 32_768
 def _zero(value: object) -> bool:
     """The same of a number that is 0 by default."""
     return value == 0
+
+
+def _off(value: object) -> bool:
+    """The same of a switch."""
+    return value is False
 
 
 def _unset(value: object) -> bool:
@@ -108,12 +114,17 @@ class Model(Settings):
     """Input and output embeddings are one matrix."""
     rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     """Base of a Llama's RoPE."""
+    qk_norm: Annotated[bool, Field(exclude_if=_off)] = False
+    """Normalise a Llama's queries and keys in each head (RMSNorm; Dehghani et al. 2023); it is exported as Qwen3."""
+    depth_scaled_init: Annotated[bool, Field(exclude_if=_off)] = False
+    """Draw a Llama's matrices that add to the residual stream smaller by sqrt(2 x layers) (Radford et al. 2019)."""
 
     @model_validator(mode="after")
     def _divides(self) -> Model:
         if self.architecture != "llama":
             fields = type(self).model_fields
-            if idle := [name for name in ("kv_heads", "rope_theta") if getattr(self, name) != fields[name].default]:
+            llamas = ("kv_heads", "rope_theta", "qk_norm", "depth_scaled_init")
+            if idle := [name for name in llamas if getattr(self, name) != fields[name].default]:
                 raise ValueError(f"{', '.join(idle)} is for a llama; {self.architecture} has none")
             if self.hidden % (2 * self.heads):
                 raise ValueError("hidden must be an even multiple of heads")
@@ -243,8 +254,20 @@ class Training(Settings):
     """ZeRO stage."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto: GPUs where Ray has one for each worker, else processors, which is said where there are some."""
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """auto: bf16 on CUDA and on processors with a bf16 unit, else fp32."""
+    precision: Literal["auto", "bf16", "fp32", "fp16"] = "auto"
+    """auto: bf16 on CUDA and on processors with a bf16 unit, else fp32. fp16, with a scale of the loss that adapts, is
+    for GPUs without bf16."""
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto"
+    """How attention is computed: by torch's fused function (sdpa; auto), step by step (eager), or by the package
+    flash-attn on GPUs, which needs no mask of T x T to keep documents apart."""
+    compile: Literal["auto"] | bool = "auto"
+    """Compile layers with torch.compile; auto: on GPUs, up to ZeRO 2. Losses differ by rounding."""
+    activation_checkpointing: bool = False
+    """Keep of each layer its input alone, and compute it again on the way back (Chen et al. 2016): less memory, a third
+    more time. Losses stay the same."""
+    offload: Literal["none", "optimizer", "weights"] = "none"
+    """Keep the optimizer's state in the memory of the machine, not of the GPU, and update there (Ren et al. 2021); or,
+    at ZeRO 3, the weights, too."""
     objective: Annotated[Objective, Field(exclude_if=lambda objective: objective == Causal())] = Causal()
     """What is predicted: causal, prefix, masked, span_corruption or permutation."""
     sequence: Annotated[int, Field(ge=8)] = 256
@@ -264,8 +287,12 @@ class Training(Settings):
     """Compute logits and loss of some tokens at a time, so that the logits of a micro-batch are never held whole; auto:
     where the vocabulary has 32,768 entries or more. Losses differ by rounding."""
     betas: tuple[Beta, Beta] = (0.9, 0.95)
+    muon: Annotated[Muon | None, Field(exclude_if=_unset)] = None
+    """Muon for the matrices of layers; by default all have AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """On matrices only."""
+    average: Annotated[Average | None, Field(exclude_if=_unset)] = None
+    """Keep a moving average of the weights; by default none."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient."""
     evaluate: Evaluate = Evaluate()
@@ -284,6 +311,17 @@ class Training(Settings):
             raise ValueError(
                 f"batch.tokens is {self.batch.tokens:,}, not a multiple of sequence x micro x workers = {unit:,}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _possible(self) -> Training:
+        if self.precision == "fp16" and not self.zero:
+            raise ValueError("precision fp16 needs zero 1, 2 or 3, whose optimizer scales the loss")
+        stages = {"none": (0, 1, 2, 3), "optimizer": (1, 2, 3), "weights": (3,)}[self.offload]
+        if self.zero not in stages:
+            raise ValueError(f"offload {self.offload} needs zero {'3' if len(stages) == 1 else '1, 2 or 3'}")
+        if self.compile is True and self.zero == 3:
+            raise ValueError("compile is for zero 0 to 2; at zero 3 layers get their weights as they run")
         return self
 
     @property

@@ -1,9 +1,9 @@
 """Checkpoints of a run: `runs/<run>/checkpoints/`, crash-safe and independent of world size and ZeRO stage.
 
-`<step>.<rank>.safetensors` holds a rank's fragments (weights and AdamW's moments, float32), `<step>.<rank>.json` its
-manifest, `<step>.json` the list. A rank hashes what it writes while writing and commits its manifest; rank 0 commits
-the list last, so a checkpoint without a list does not exist. Loading verifies every hash: the newest checkpoint that
-verifies is taken, and finding none is an error.
+`<step>.<rank>.safetensors` holds a rank's fragments (weights and the optimizer's state, float32), `<step>.<rank>.json`
+its manifest, `<step>.json` the list. A rank hashes what it writes while writing and commits its manifest; rank 0
+commits the list last, so a checkpoint without a list does not exist. Loading verifies every hash: the newest checkpoint
+that verifies is taken, and finding none is an error.
 """
 
 from __future__ import annotations
@@ -158,9 +158,10 @@ class Reader:
                 self.parts.setdefault(parameter, []).append((start, arrays[parameter]))
 
     def read(self, parameter: str, start: int, numel: int) -> dict[str, np.ndarray]:
-        """Elements start .. start+numel of a flattened parameter: `weight`, `exp_avg`, `exp_avg_sq`, float32 [numel].
-        Raises CheckpointError where the checkpoint lacks some of them."""
-        out = {kind: np.empty(numel, np.float32) for kind in ("weight", "exp_avg", "exp_avg_sq")}
+        """Elements start .. start+numel of a flattened parameter: `weight`, what the optimizer keeps of it, `average`
+        where there is one; float32 [numel]. Raises CheckpointError where the checkpoint lacks some of them."""
+        kinds = sorted({kind for _, arrays in self.parts.get(parameter, []) for kind in arrays})
+        out = {kind: np.empty(numel, np.float32) for kind in kinds}
         filled = 0
         for at, arrays in self.parts.get(parameter, []):
             first, last = max(start, at), min(start + numel, at + len(arrays["weight"]))

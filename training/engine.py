@@ -1,6 +1,6 @@
 """DeepSpeed, and all that we know of its insides: how an engine is set up, and where its float32 state lies.
 
-ZeRO (Rajbhandari et al. 2020) spreads weights and AdamW's moments over ranks in flat partitions that differ by stage.
+ZeRO (Rajbhandari et al. 2020) spreads weights and optimizer state over ranks in flat partitions that differ by stage.
 `fragments` names each part by its parameter and place in it, so a checkpoint is independent of stage and world size.
 Nothing is compiled. In bf16, gradients accumulate in float32; at ZeRO 0 the weights stay float32 under autocast.
 """
@@ -11,8 +11,8 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,35 +21,60 @@ import torch
 import torch.distributed as dist
 
 from data_specs.training import Training
-from training import models
+from training import optimizers
+from training.checkpoint import CheckpointError
+from training.optimizers.muon import MuonAndAdamW, Part
+from training.ranks import from_all_ranks
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's state per weight (Loshchilov & Hutter 2019)."""
+AVERAGE = "average"
+"""What checkpoints call the moving average of weights."""
 
 
-def initialize(model: torch.nn.Module, training: Training, low_precision: bool) -> Any:
+def initialize(model: torch.nn.Module, training: Training, bf16: bool, compiled: bool = False) -> Any:
     """A DeepSpeed engine over `model` on the running process group. The caller says which micro-batch is the last of a
     step (`set_gradient_accumulation_boundary`), sets the learning rate, and takes its steps with `step`."""
     os.environ["DS_ACCELERATOR"] = next(model.parameters()).device.type
-    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # DeepSpeed decorates optimizers we do not use: 2.5 s of imports saved
+    if not compiled:
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"  # DeepSpeed decorates optimizers we do not use: 2.5 s of imports saved
     import deepspeed
     from deepspeed.ops import __compatible_ops__
 
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")
     __compatible_ops__["deepspeed_shm_comm"] = False  # else DeepSpeed builds it with g++; gloo does the work anyway
-    optimizer = torch.optim.AdamW(models.groups(model, training.weight_decay), lr=0.0, betas=training.betas)
+    optimizer, kinds = optimizers.of(model, training), optimizers.kinds(model, training)
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     options = {
         "train_micro_batch_size_per_gpu": training.batch.micro,
-        "zero_optimization": {"stage": training.zero},
+        "zero_optimization": {"stage": training.zero, **_offloaded(training)},
+        "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         "gradient_clipping": training.clip if training.zero else 0.0,
         "steps_per_print": None,
     }
-    if low_precision and training.zero:
+    if bf16 and training.zero:
         options |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    if training.precision == "fp16":
+        options |= {"fp16": {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}}
     with redirect_stdout(io.StringIO()):  # the bf16 optimizer prints memory
-        return deepspeed.initialize(model=model, optimizer=optimizer, config=options, dist_init_required=False)[0]
+        made = deepspeed.initialize(model=model, optimizer=optimizer, config=options, dist_init_required=False)[0]
+    made.state_kinds, made.averages = kinds, None
+    if isinstance(optimizer, MuonAndAdamW) and training.zero:
+        optimizer.layout = _layout(made, shapes)
+    if training.average:
+        made.averages = {flat: flat.detach().clone() for flat in flats(made)}
+    return made
+
+
+def _offloaded(training: Training) -> dict[str, Any]:
+    """What ZeRO keeps in the memory of the machine."""
+    kept = {"optimizer": ("offload_optimizer",), "weights": ("offload_optimizer", "offload_param")}
+    return {key: {"device": "cpu", "pin_memory": True} for key in kept.get(training.offload, ())}
+
+
+def overflowed(engine: Any) -> bool:
+    """Whether the last step was left out as gradients in fp16 were too large; the next has half the scale."""
+    return bool(engine.fp16_enabled() and engine.optimizer.overflow)
 
 
 def step(engine: Any, clip: float) -> float | None:
@@ -66,7 +91,7 @@ def step(engine: Any, clip: float) -> float | None:
 @dataclass(frozen=True)
 class Fragment:
     """This rank's part of a parameter: elements start .. start+numel of it, flattened. `flat` (float32) holds them from
-    `offset` on, and is the key of AdamW's state."""
+    `offset` on, and is the key of the optimizer's state."""
 
     name: str
     start: int
@@ -79,8 +104,9 @@ class Fragment:
         return flat.detach().view(-1).narrow(0, self.offset, self.numel)
 
 
-def fragments(engine: Any) -> Iterator[Fragment]:
-    """The float32 weights that this rank keeps; over all ranks, every element of every parameter once."""
+def fragments(engine: Any, copies: bool = False) -> Iterator[Fragment]:
+    """The float32 weights that this rank keeps; over all ranks, every element of every parameter once, or also the
+    `copies` of those that another rank is the first to keep."""
     for name, parameter in engine.module.named_parameters():
         if hasattr(parameter, "ds_id"):  # ZeRO 3
             optimizer, size = engine.optimizer, parameter.partition_numel()
@@ -95,29 +121,100 @@ def fragments(engine: Any) -> Iterator[Fragment]:
                 flat = engine.optimizer.param_groups[mapping.param_group_index]["params"][0]
                 here, there = mapping.lp_fragment_address, mapping.hp_fragment_address
                 yield Fragment(name, here.start, here.numel, flat, there.start)
-        elif dist.get_rank() == 0:  # ZeRO 0: every rank keeps all
+        elif copies or dist.get_rank() == 0:  # ZeRO 0: every rank keeps all
             yield Fragment(name, 0, parameter.numel(), parameter, 0)
 
 
+def flats(engine: Any) -> list[torch.Tensor]:
+    """The float32 tensors that hold this rank's weights."""
+    if engine.zero_optimization_stage() == 3:
+        return list(engine.optimizer.fp32_partitioned_groups_flat)
+    return [tensor for group in engine.optimizer.param_groups for tensor in group["params"]]
+
+
+def _layout(engine: Any, shapes: Mapping[str, torch.Size]) -> dict[torch.Tensor, list[Part]]:
+    """The matrices of each flat tensor that Muon moves, in the order of the model, with every rank's parts of them."""
+    mine = {part.name: part for part in fragments(engine)}
+    everyone = from_all_ranks({name: (part.start, part.numel) for name, part in mine.items()})
+    found: dict[torch.Tensor, list[Part]] = {}
+    for name, parameter in engine.module.named_parameters():
+        if engine.state_kinds[name] != optimizers.MUON:
+            continue
+        if hasattr(parameter, "ds_id"):
+            group = engine.optimizer.grad_position[engine.optimizer.get_param_id(parameter)][0]
+            flat = engine.optimizer.fp32_partitioned_groups_flat[group]
+        else:
+            flat = next(group for group in engine.optimizer.param_groups if group["muon"])["params"][0]
+        part, parts = mine.get(name), [places.get(name, (0, 0)) for places in everyone]
+        start, numel, offset = (part.start, part.numel, part.offset) if part else (0, 0, 0)
+        found.setdefault(flat, []).append(Part(shapes[name], start, numel, offset, parts))
+    return found
+
+
 def state(engine: Any) -> Iterator[tuple[str, int, dict[str, np.ndarray]]]:
-    """This rank's share of a checkpoint: (parameter, start in it, float32 `weight`, `exp_avg`, `exp_avg_sq`)."""
+    """This rank's share of a checkpoint: (parameter, start in it, float32 `weight`, what the optimizer keeps of it, and
+    `average` where there is one)."""
     for part in fragments(engine):
-        tensors = {"weight": part.flat, **{key: engine.optimizer.state[part.flat][key] for key in MOMENTS}}
+        tensors = {"weight": part.flat}
+        tensors |= {key: engine.optimizer.state[part.flat][key] for key in engine.state_kinds[part.name]}
+        if engine.averages:
+            tensors[AVERAGE] = engine.averages[part.flat]
         yield part.name, part.start, {key: part.view(tensor).cpu().numpy() for key, tensor in tensors.items()}
 
 
 def restore(engine: Any, steps: int, read: Callable[[str, int, int], dict[str, np.ndarray]]) -> None:
-    """Put back what `state` gave, after `steps` optimizer steps; `read(name, start, numel)` gives a fragment's arrays.
-    To the last bit: at the same world size the run goes on as if it had never stopped."""
-    for part in fragments(engine):
-        moments = engine.optimizer.state[part.flat]
-        if not moments:
-            moments["step"] = torch.tensor(float(steps))
-            moments.update({key: torch.zeros_like(part.flat) for key in MOMENTS})
+    """Put back what `state` gave, after `steps` optimizer steps; `read(name, start, numel)` gives a fragment's arrays,
+    of which before the first step only the weights are needed. To the last bit: at the same world size the run goes on
+    as if it had never stopped. Raises CheckpointError where an array is missing."""
+    for part in fragments(engine, copies=True):
+        kept, kinds = engine.optimizer.state[part.flat], engine.state_kinds[part.name]
+        if not kept:
+            if kinds == optimizers.ADAMW:
+                kept["step"] = torch.tensor(float(steps))
+            kept.update({key: torch.zeros_like(part.flat) for key in kinds})
         arrays = read(part.name, part.start, part.numel)
-        part.view(part.flat).copy_(torch.from_numpy(arrays["weight"]))
-        for key in MOMENTS:
-            part.view(moments[key]).copy_(torch.from_numpy(arrays[key]))
+        wanted = {"weight": part.flat, **{key: kept[key] for key in kinds}}
+        if engine.averages:
+            wanted[AVERAGE] = engine.averages[part.flat]
+            if not steps:
+                arrays.setdefault(AVERAGE, arrays["weight"])
+        for key, tensor in wanted.items():
+            if key in arrays:
+                part.view(tensor).copy_(torch.from_numpy(arrays[key]))
+            elif steps:
+                raise CheckpointError(f"the checkpoint has no {key} of {part.name}: it is of other settings")
+    _weights_changed(engine)
+
+
+def average(engine: Any, decay: float, step: int) -> None:
+    """Move the average of weights towards them, after an optimizer step; `step` are those that were taken."""
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    for flat, mean in engine.averages.items():
+        mean.lerp_(flat.detach(), share)
+
+
+@contextmanager
+def averaged(engine: Any) -> Iterator[None]:
+    """While the block runs, the model has the average of its weights."""
+    _swap(engine)
+    try:
+        yield
+    finally:
+        _swap(engine)
+
+
+@torch.no_grad()
+def _swap(engine: Any) -> None:
+    """Weights and their average change places."""
+    for flat, mean in engine.averages.items():
+        weights = flat.detach().clone()
+        flat.copy_(mean)
+        mean.copy_(weights)
+    _weights_changed(engine)
+
+
+def _weights_changed(engine: Any) -> None:
+    """Have the model read the float32 weights anew."""
     if engine.zero_optimization_stage() == 3:
         engine.optimizer.checkpoint_event_prologue()
         for group in range(len(engine.optimizer.fp32_partitioned_groups_flat)):

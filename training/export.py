@@ -51,7 +51,7 @@ def write(
     with torch.device("meta"):
         model = kind(config)
     state = {
-        name: torch.from_numpy(weights.read(name, 0, parameter.numel())["weight"]).view(parameter.shape)
+        name: torch.from_numpy(frozen.exported(spec, weights.read(name, 0, parameter.numel()))).view(parameter.shape)
         for name, parameter in model.named_parameters()
     }
     sizes = {}

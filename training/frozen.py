@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from data_specs.spec import Spec
@@ -42,7 +43,14 @@ def config(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> Pretrai
     return models.config(settings, plan.vocabulary, plan.longest(phase if llama else None))
 
 
-def model(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> Any:
+def exported(spec: Spec, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Of the arrays of a parameter, the weights that are exported and sampled from: their average, where the checkpoint
+    has one that the spec wants."""
+    wanted = spec.training.average is None or spec.training.average.export
+    return arrays["average"] if wanted and "average" in arrays else arrays["weight"]
+
+
+def model(store: Store, spec: Spec, plan: Plan, run: str, step: int, as_exported: bool = False) -> Any:
     """The model after `step` optimizer steps, in float32, for evaluation; at step 0 as it was drawn from the seed. It
     reads batches. Raises CheckpointError."""
     made = models.build(spec.model, plan.vocabulary, plan.longest(), spec.seed)
@@ -51,8 +59,9 @@ def model(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> Any:
     if read:
         with torch.no_grad():
             for name, parameter in made.named_parameters():
-                values = torch.from_numpy(read(name, 0, parameter.numel())["weight"].copy())
-                parameter.copy_(values.view(parameter.shape))
+                arrays = read(name, 0, parameter.numel())
+                values = exported(spec, arrays) if as_exported else arrays["weight"]
+                parameter.copy_(torch.from_numpy(values.copy()).view(parameter.shape))
     if base := plan.phases[checkpoint.load(store, run, step).cursor.phase if step else 0].rope_theta:
         models.set_rope_base(made, base)
     return made.eval()

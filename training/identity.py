@@ -15,6 +15,11 @@ EXECUTION_ONLY: dict[str, Any] = {
     "evaluate": True,
     "checkpoint": True,
     "grace": True,
+    "attention": True,
+    "compile": True,
+    "activation_checkpointing": True,
+    "offload": True,
+    "average": {"evaluate", "export"},
     "chunked_loss": True,
 }
 """Settings of training that say how and where it is executed, and are not in its identity."""

@@ -16,7 +16,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import distributions
 from typing import Any, NoReturn
@@ -28,7 +28,7 @@ from data_specs import redaction
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store, StoreError
-from training import checkpoint, engine, export, log, models, spikes, start, stop
+from training import checkpoint, devices, engine, export, log, models, spikes, start, stop
 from training.checkpoint import Checkpoint, CheckpointError
 from training.evaluate import HeldOut
 from training.loss import ChannelLoss, Targets, minimised, token_losses
@@ -60,10 +60,12 @@ class Trainer:
         self.settings = spec.training
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu() else torch.device("cpu")
+        devices.check(spec, self.device.type == "cuda")
         self.bf16 = from_rank_zero(models.bf16(spec.training, self.device))
         model: torch.nn.Module = models.build(spec.model, plan.vocabulary, plan.longest(), spec.seed)
         self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-        self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16)
+        models.prepare(model, spec.training, compiled := devices.compiles(spec, self.device.type == "cuda"))
+        self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16, compiled)
         self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
         self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, self.rank, self.world)
         self.chunked_loss = spec.training.chunks_loss(plan.vocabulary)
@@ -199,12 +201,15 @@ class Trainer:
             self.engine.set_gradient_accumulation_boundary(number == len(starts))
             self.engine.backward(sought * self.world / supervised, scale_wrt_gas=False)
             norm = engine.step(self.engine, self.settings.clip)
-        if norm is None or not math.isfinite(norm):
+        overflow = engine.overflowed(self.engine)
+        if norm is None or not (math.isfinite(norm) or overflow):
             self._stop(NonFiniteError, f"the norm of the gradient is {norm}")
-        if self.watch:
+        if self.watch and not overflow:
             if why := self.watch.of_norm(norm, place):
                 self._stop(SpikeError, why, loss=mean, channels=by_channel, grad_norm=norm)
             self.watch.add(mean, norm)
+        if self.settings.average:
+            engine.average(self.engine, self.settings.average.decay, self.cursor.step)
         row, self.cursor = self.cursor.row, self.cursor.after(self.plan)
         if self.log:
             seconds = time.perf_counter() - began
@@ -220,6 +225,7 @@ class Trainer:
                 tokens=tokens,
                 channels=by_channel,
                 **({"by": total.grouped} if total.grouped else {}),
+                **({"overflow": True} if overflow else {}),
                 tokens_per_second=tokens / seconds,
                 seconds=seconds,
             )
@@ -242,7 +248,9 @@ class Trainer:
         began = time.perf_counter()
         self._enter(self.plan.phases[self.cursor.phase])
         total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by)
-        losses = self.held_out.losses(self.engine, lambda batch: self.losses(batch)[1], total)
+        average = self.settings.average
+        with engine.averaged(self.engine) if average and average.evaluate else nullcontext():
+            losses = self.held_out.losses(self.engine, lambda batch: self.losses(batch)[1], total)
         by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
         if self.log:
             more = {"by": by} if by else {}

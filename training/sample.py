@@ -38,7 +38,7 @@ def sample(
     if spec.model.architecture != "llama":
         raise CheckpointError(f"runs/{run} trains a {spec.model.architecture}, which does not go on with a text")
     model: Any = models.plain(spec.model)(frozen.config(store, spec, plan, run, step)).eval()
-    model.load_state_dict(frozen.model(store, spec, plan, run, step).state_dict())
+    model.load_state_dict(frozen.model(store, spec, plan, run, step, as_exported=True).state_dict())
     begun = loaded.encoder.encode(prompt, add_special_tokens=False).ids or [loaded.end]
     torch.manual_seed(how.seed)
     logging.set_verbosity_error()  # a text longer than the rows that were trained on is what was asked for

@@ -18,57 +18,55 @@ from training import checkpoint, models
 from training.checkpoint import CheckpointError, Reader
 
 Read = Callable[[str, int, int], dict[str, np.ndarray]]
-MOMENTS = ("exp_avg", "exp_avg_sq")
+Arrays = dict[str, dict[str, np.ndarray]]
+"""Parameter -> its weight and what else a checkpoint has of it."""
 
 
 def reader(store: Store, spec: Spec, start: Start, shapes: dict[str, tuple[int, ...]]) -> tuple[Read, int]:
-    """(parameter, start in it, elements) -> its weight and AdamW's moments, float32, as `engine.restore` takes them;
-    and after how many steps. `shapes`: of the model's parameters. Raises CheckpointError where the weights are another
-    model's."""
+    """(parameter, start in it, elements) -> its weight, with `state` what the optimizer keeps of it, float32, as
+    `engine.restore` takes them; and after how many steps. `shapes`: of the model's parameters. Raises CheckpointError
+    where the weights are another model's."""
     if start.folder:
-        arrays, steps, what = _of_folder(spec, start.folder), 0, start.folder
-        kinds = [arrays]
+        has, steps, what = _of_folder(spec, start.folder), 0, start.folder
     else:
         run, step = start.of_run
-        found = checkpoint.verified(store, run, step)
-        what = f"runs/{run} at step {step}"
-        kinds = [_of_run(found, kind) for kind in (("weight", *MOMENTS) if start.state else ("weight",))]
-        steps = step if start.state else 0
-    if wrong := sorted(shapes.keys() ^ kinds[0].keys()):
+        has = _of_run(checkpoint.verified(store, run, step), start.state)
+        what, steps = f"runs/{run} at step {step}", step if start.state else 0
+    if wrong := sorted(shapes.keys() ^ has.keys()):
         raise CheckpointError(
             f"training.start: {what} is of another architecture than `model`: {wrong[0]} is of one alone"
         )
     for name, shape in shapes.items():
-        has, row = kinds[0][name].size, int(np.prod(shape[1:]))
-        grown = has < np.prod(shape) and has % row == 0 and _of_vocabulary(name)
-        if has != np.prod(shape) and not grown:
+        size, row = has[name]["weight"].size, int(np.prod(shape[1:]))
+        grown = size < np.prod(shape) and size % row == 0 and _of_vocabulary(name)
+        if size != np.prod(shape) and not grown:
             raise CheckpointError(
-                f"training.start: {what} has {has:,} elements of {name}, `model` {shape}: give its sizes"
+                f"training.start: {what} has {size:,} elements of {name}, `model` {shape}: give its sizes"
             )
 
     def read(name: str, first: int, count: int) -> dict[str, np.ndarray]:
-        parts = {key: _grown(of[name], shapes[name]) for key, of in zip(("weight", *MOMENTS), kinds, strict=False)}
-        return {
-            key: parts[key].ravel()[first : first + count] if key in parts else np.zeros(count, np.float32)
-            for key in ("weight", *MOMENTS)
-        }
+        return {kind: _grown(each, shapes[name]).ravel()[first : first + count] for kind, each in has[name].items()}
 
     return read, steps
 
 
-def _of_folder(spec: Spec, folder: str) -> dict[str, np.ndarray]:
+def _of_folder(spec: Spec, folder: str) -> Arrays:
     """The weights of a folder as transformers writes it, by name."""
     try:
         model: Any = models.plain(spec.model).from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"training.start.folder: {folder} cannot be loaded ({error})") from error
-    return {name: parameter.detach().float().numpy() for name, parameter in model.named_parameters()}
+    return {name: {"weight": parameter.detach().float().numpy()} for name, parameter in model.named_parameters()}
 
 
-def _of_run(found: Reader, kind: str) -> dict[str, np.ndarray]:
-    """One array of each parameter of a checkpoint."""
+def _of_run(found: Reader, state: bool) -> Arrays:
+    """The weights of a checkpoint, or all that it has of them; what it has no average of, the weights are the average
+    of."""
     sizes = {name: max(at + len(part["weight"]) for at, part in parts) for name, parts in found.parts.items()}
-    return {name: found.read(name, 0, size)[kind] for name, size in sizes.items()}
+    whole = {name: found.read(name, 0, size) for name, size in sizes.items()}
+    if state:
+        return {name: {"average": arrays["weight"], **arrays} for name, arrays in whole.items()}
+    return {name: {"weight": arrays["weight"]} for name, arrays in whole.items()}
 
 
 def _of_vocabulary(name: str) -> bool:

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from data_specs.training import Model
-from training import models
+from training import models, optimizers
 from training.loss import ChannelLoss, token_losses
 from training.objectives import causal
 from training.objectives.packed import IGNORED, Packed
@@ -63,11 +63,44 @@ def test_a_document_in_a_row_has_the_logits_it_has_alone() -> None:
     assert torch.allclose(together[0, 6:14], single[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_parameters_are_counted_without_building(tied: bool) -> None:
-    settings = TINY.model_copy(update={"tied": tied})
+@pytest.mark.parametrize("more", [{"tied": True}, {"tied": False}, {"qk_norm": True}])
+def test_parameters_are_counted_without_building(more: dict[str, bool]) -> None:
+    settings = TINY.model_copy(update=more)
     model = models.build(settings, 50, 16, seed=1)
     assert models.parameters(settings, 50, 16) == sum(p.numel() for p in model.parameters())
+
+
+def test_with_qk_norm_logits_do_not_change_with_the_length_of_queries_and_documents_stay_apart() -> None:
+    tokens = torch.randint(0, 50, (1, 16), generator=torch.Generator().manual_seed(1))
+    place = torch.cat([torch.arange(10), torch.arange(6)])[None]
+    for normed in (False, True):
+        model = models.build(TINY.model_copy(update={"qk_norm": normed}), 50, 16, seed=1)
+        changed = tokens.clone()
+        changed[0, :10] = (tokens[0, :10] + 1) % 50
+        before, other = model(tokens, place), model(changed, place)
+        assert torch.equal(before[0, 10:], other[0, 10:])
+        assert not torch.equal(before[0, :10], other[0, :10])
+        with torch.no_grad():
+            for layer in model.model.layers:
+                layer.self_attn.q_proj.weight.mul_(100)
+        assert torch.allclose(model(tokens, place), before, atol=1e-4) == normed
+
+
+def test_depth_scaled_init_draws_what_is_added_to_the_residual_stream_smaller() -> None:
+    plain, scaled = (models.build(TINY.model_copy(update={"depth_scaled_init": on}), 50, 16, 1) for on in (False, True))
+    for (name, one), other in zip(plain.named_parameters(), scaled.parameters(), strict=True):
+        factor = 0.5 if "o_proj" in name or "down_proj" in name else 1.0  # two layers: 1 / sqrt(4)
+        assert torch.allclose(other, one * factor), name
+
+
+def test_settings_at_their_defaults_are_in_no_digest_and_others_are() -> None:
+    assert set(Model().model_dump(mode="json")) == {
+        "architecture", "hidden", "layers", "heads", "kv_heads", "intermediate", "tied", "rope_theta",
+    }  # fmt: skip
+    for name in ("qk_norm", "depth_scaled_init"):
+        assert Model(**{name: True}).model_dump(mode="json")[name] is True
+        with pytest.raises(ValueError, match=f"{name} is for a llama"):
+            Model(**{"architecture": "bert", name: True})
 
 
 def test_the_seed_alone_draws_the_weights() -> None:
@@ -79,7 +112,7 @@ def test_the_seed_alone_draws_the_weights() -> None:
 
 def test_weight_decay_is_on_matrices_only() -> None:
     model = models.build(TINY, 50, 16, seed=1)
-    matrices, vectors = models.groups(model, 0.1)
+    matrices, vectors = optimizers.groups(model, 0.1)
     norms = {id(p) for name, p in model.named_parameters() if "norm" in name}
     assert {id(p) for p in vectors["params"]} == norms
     assert len(matrices["params"]) + len(vectors["params"]) == len(list(model.parameters()))

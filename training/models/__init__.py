@@ -26,7 +26,6 @@ __all__ = [
     "chunked_losses",
     "config",
     "flops",
-    "groups",
     "logits",
     "parameters",
     "plain",
@@ -36,7 +35,7 @@ __all__ = [
 
 def _of(settings: Model) -> Any:
     """The module of an architecture; it imports torch."""
-    return import_module(f"training.models.{settings.architecture}")
+    return import_module(f"training.models.{'qwen3' if settings.qk_norm else settings.architecture}")
 
 
 def config(settings: Model, vocabulary: int, sequence: int) -> PretrainedConfig:
@@ -51,7 +50,29 @@ def build(settings: Model, vocabulary: int, sequence: int, seed: int) -> Any:
     torch.manual_seed(int(digest([seed, "model"])[:15], 16))
     kind = _of(settings).Packed
     attention = "sdpa" if kind._supports_sdpa else "eager"
-    return kind._from_config(config(settings, vocabulary, sequence), attn_implementation=attention)
+    made = kind._from_config(config(settings, vocabulary, sequence), attn_implementation=attention)
+    if settings.depth_scaled_init:
+        from training.models import llama
+
+        llama.scale_by_depth(made)
+    return made
+
+
+def prepare(model: Any, training: Training, compiled: bool) -> None:
+    """How it computes: attention, what it keeps for the way back, and whether its layers are compiled."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    if training.attention != "auto":
+        model.set_attn_implementation(training.attention)
+    if training.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if compiled:
+        import torch._dynamo
+
+        torch._dynamo.config.disable = False
+        for layer in model.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.compile()
 
 
 def plain(settings: Model) -> Any:
@@ -85,13 +106,6 @@ def _read(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
 
     arrays = {"inputs": batch.inputs, "positions": batch.positions, **batch.more}
     return {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in arrays.items()}
-
-
-def groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: weight decay on matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def bf16(training: Training, device: torch.device) -> bool:

@@ -30,12 +30,17 @@ def _layer(settings: Model) -> int:
     width, inner = settings.hidden, settings.intermediate
     square, between = width * width, 2 * width * inner
     if settings.architecture == "llama":
-        return _llama_attention(settings) + 3 * width * inner + 2 * width
+        return _llama_attention(settings) + 3 * width * inner + _norms(settings)
     if settings.architecture == "bert":
         return 4 * square + between + 9 * width + inner
     if settings.architecture == "t5":
         return 12 * square + 2 * between + 5 * width
     return 5 * square + between + 10 * width + inner
+
+
+def _norms(settings: Model) -> int:
+    """Parameters of the norms of a layer of a Llama."""
+    return 2 * settings.hidden + (2 * (settings.hidden // settings.heads) if settings.qk_norm else 0)
 
 
 def _llama_attention(settings: Model) -> int:
@@ -47,7 +52,7 @@ def flops(settings: Model, vocabulary: int, sequence: int) -> int:
     """Floating-point operations of training on one token of a Llama: 6 per weight that multiplies (Kaplan et al. 2020),
     the output matrix among them, and 12 x layers x hidden x sequence for attention (Chowdhery et al. 2022, appendix B).
     Of the other architectures the same formula over their weights, as if every position were predicted."""
-    norms = (2 * settings.layers + 1) * settings.hidden
+    norms = settings.layers * _norms(settings) + settings.hidden
     weights = (
         parameters(settings, vocabulary, sequence) - norms - (0 if settings.tied else vocabulary * settings.hidden)
     )

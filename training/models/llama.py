@@ -6,6 +6,7 @@ by document: another document's tokens move no logit at all. A prefix needs a ma
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,22 +17,40 @@ from training.models import masks
 from training.models.head import Head
 
 
+def sizes(settings: Model, vocabulary: int, sequence: int) -> dict[str, Any]:
+    """What a configuration of transformers is made of."""
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": settings.hidden,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "num_key_value_heads": settings.kv_heads,
+        "intermediate_size": settings.intermediate,
+        "max_position_embeddings": sequence,
+        "rope_parameters": {"rope_type": "default", "rope_theta": settings.rope_theta},
+        "tie_word_embeddings": settings.tied,
+        "use_cache": False,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+    }
+
+
 def config(settings: Model, vocabulary: int, sequence: int) -> LlamaConfig:
-    return LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=settings.hidden,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        num_key_value_heads=settings.kv_heads,
-        intermediate_size=settings.intermediate,
-        max_position_embeddings=sequence,
-        rope_parameters={"rope_type": "default", "rope_theta": settings.rope_theta},
-        tie_word_embeddings=settings.tied,
-        use_cache=False,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
+    return LlamaConfig(**sizes(settings, vocabulary, sequence))
+
+
+def read(
+    self: Any, inputs: torch.Tensor, positions: torch.Tensor, prefix: torch.Tensor | None = None, **loss: Any
+) -> Any:
+    """What a batch gives; `prefix`, bool [m, T]: tokens that all of their document see."""
+    mask = None
+    if prefix is not None:
+        document = masks.documents(positions)
+        seen = masks.causal(inputs.shape[1], inputs.device) | prefix[:, None, None, :]
+        mask = masks.same(document, document) & seen
+    found = self.model(input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=False)
+    return self.lm_head(found.last_hidden_state, **loss)
 
 
 class Packed(LlamaForCausalLM):
@@ -41,17 +60,17 @@ class Packed(LlamaForCausalLM):
         super().__init__(config)
         self.lm_head.__class__ = Head
 
-    def forward(
-        self, inputs: torch.Tensor, positions: torch.Tensor, prefix: torch.Tensor | None = None, **loss: Any
-    ) -> Any:
-        """`prefix`, bool [m, T]: tokens that all of their document see."""
-        mask = None
-        if prefix is not None:
-            document = masks.documents(positions)
-            seen = masks.causal(inputs.shape[1], inputs.device) | prefix[:, None, None, :]
-            mask = masks.same(document, document) & seen
-        read = self.model(input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=False)
-        return self.lm_head(read.last_hidden_state, **loss)
+    forward = read
+
+
+def scale_by_depth(model: Any) -> None:
+    """Draw what is added to the residual stream smaller, by sqrt(2 x layers), as each layer adds twice to it (Radford
+    et al. 2019)."""
+    layers = model.model.layers
+    with torch.no_grad():
+        for layer in layers:
+            for matrix in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                matrix.weight.div_(math.sqrt(2 * len(layers)))
 
 
 def set_rope_base(model: Any, base: float) -> None:
