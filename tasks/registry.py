@@ -5,13 +5,14 @@ Adding a stage is one module and one line here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from data_specs import stages
+from data_specs.base import Settings
 from data_specs.expressions import bind, parse, renamed, suggestion
 from data_specs.load import SpecError, check_columns
 from data_specs.scoring import Scorer
@@ -59,6 +60,29 @@ from tasks.storage.pins import Pins, fetched, joins, learned_digest
 from tasks.tokenization.tokenizer import TokenizerEstimator, provided
 from tasks.tokenization.tokens import TokenEstimate, Tokens
 
+_OF_SETTINGS: dict[type[Settings], Callable[[Any], Stage | CorpusStage]] = {
+    stages.Normalise: Normalise,
+    stages.Contamination: Contamination,
+    stages.SameUrl: PagesOfOneUrl,
+    stages.Boilerplate: BoilerplateLines,
+    stages.PersonalData: PersonalData,
+    stages.LineFilter: LineFilter,
+    stages.Language: Language,
+    stages.Languages: Languages,
+    stages.Script: Script,
+    stages.Signals: Signals,
+    stages.Composition: Composition,
+    stages.Classify: Classify,
+    stages.BlockedWords: BlockedWords,
+    stages.Style: Style,
+    stages.Surface: Surface,
+    stages.Dolma: Dolma,
+    stages.Labels: Labels,
+}
+"""Kinds of stages that their settings alone make."""
+_MADE_WHERE_READ = (stages.Composition, stages.Style, stages.Surface, stages.Dolma, stages.Script)
+"""Kinds of which a spec has one with its defaults where an expression reads it, though no stage is named so."""
+
 
 def readers(spec: Spec, takedowns: Takedowns | None = None) -> dict[str, Reader]:
     """The reader of each source of a spec, by the source's name; `takedowns` are those of its store. Raises SpecError
@@ -84,7 +108,8 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     ]
     own = own_columns(spec)
     found += [node for name, settings in spec.stages.items() for node in make.of_spec(name, settings)]
-    for stage in (Composition(stages.Composition()), Style(stages.Style())):
+    for kind in _MADE_WHERE_READ:
+        stage = _OF_SETTINGS[kind](kind())
         if stage.name not in spec.stages and _reads(spec) & set(stage.writes.names):
             found.append(make.node(stage))
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
@@ -155,45 +180,16 @@ class _Maker:
     def of_spec(self, name: str, settings: Kind) -> list[Node]:
         """The nodes of a stage as the spec names it."""
         seed, files = self.spec.seed, self.pins.files(name)
+        plain = _OF_SETTINGS.get(type(settings))
+        if plain and isinstance(settings, stages.Stage):
+            return [self.node(self._called(plain(settings), name, settings))]
         match settings:
-            case stages.Normalise():
-                return [self.node(self._called(Normalise(settings), name, settings))]
-            case stages.Contamination():
-                return [self.node(self._called(Contamination(settings), name, settings))]
-            case stages.SameUrl():
-                return [self.node(self._called(PagesOfOneUrl(settings), name, settings))]
-            case stages.Boilerplate():
-                return [self.node(self._called(BoilerplateLines(settings), name, settings))]
-            case stages.PersonalData():
-                return [self.node(self._called(PersonalData(settings), name, settings))]
-            case stages.LineFilter():
-                return [self.node(self._called(LineFilter(settings), name, settings))]
             case stages.Custom():
                 return [self.node(self._called(custom(name, settings), name, settings))]
-            case stages.Language():
-                return [self.node(self._called(Language(settings), name, settings))]
-            case stages.Languages():
-                return [self.node(self._called(Languages(settings), name, settings))]
-            case stages.Script():
-                return [self.node(self._called(Script(settings), name, settings))]
-            case stages.Signals():
-                return [self.node(self._called(Signals(settings), name, settings))]
-            case stages.Composition():
-                return [self.node(self._called(Composition(settings), name, settings))]
-            case stages.Classify():
-                return [self.node(self._called(Classify(settings), name, settings))]
             case stages.Allowed():
                 return [self.node(self._called(Allowed(settings, self.spec.lists), name, settings))]
             case stages.Listed():
                 return [self.node(self._called(Listed(settings, self.spec.lists), name, settings))]
-            case stages.BlockedWords():
-                return [self.node(self._called(BlockedWords(settings), name, settings))]
-            case stages.Style():
-                return [self.node(self._called(Style(settings), name, settings))]
-            case stages.Surface():
-                return [self.node(self._called(Surface(settings), name, settings))]
-            case stages.Dolma():
-                return [self.node(self._called(Dolma(settings), name, settings))]
             case stages.Domain() if settings.labels:
                 return self._scored(DomainEstimator(settings, seed), Domain(settings, files), name, settings)
             case stages.Quality() if settings.reference:
@@ -202,8 +198,6 @@ class _Maker:
                 return self._of_columns(
                     PerplexityEstimator(settings, seed), Perplexity(settings, files), name, settings
                 )
-            case stages.Labels():
-                return [self.node(self._called(Labels(settings), name, settings))]
             case stages.Judge():
                 return self._scored(JudgeEstimator(settings, seed), Judge(settings, files), name, settings)
             case stages.Encoder(target=None):

@@ -253,7 +253,7 @@ def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_
     edited(
         house / "tasks/registry.py",
         ("from data_specs.expressions", imports),
-        ("            case stages.Language():", case),
+        ("    stages.Language: Language,", case),
     )
     kinds = house / "data_specs/stages.py"
     edited(kinds, ("Kind = Annotated[", settings + "\n\n"))
