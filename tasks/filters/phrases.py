@@ -57,10 +57,12 @@ call girls?|sex (?:cams?|chat|toys?|tapes?|videos?|stories|dates?|partners?|shop
 adult (?:dating|dvd|toys?|videos?)
 webcam girls?|cam girls?|threesomes?|swingers?|kinky|bondage|lesbians?|shemales?|ejaculat\w+|penis|vagina|hook ?ups?
 sugar (?:daddy|daddies|bab(?:y|ies)|mommas?)|viagra|cialis|18 u\.s\.c\. ?2257|strippers?|lingerie|bareback
-色情|淫[荡水乱妻]|裸聊|成人(?:视频|电影|网站|小说)|无码|有码|做爱|口交|肛交|性爱|激情视频|三级片|一夜情|约炮|伟哥|情趣用品|自慰
+色情|淫[荡水乱妻叫]|裸聊|成人(?:视频|电影|网站|小说|影片)|无码|有码|做爱|口交|肛交|性爱|激情视频|三级片|一夜情|约炮|伟哥|情趣用品|自慰
+色图|乱伦|巨乳|爆乳|熟女|人妻|内射|颜射|口爆|援交|肉棒|鸡巴|大屌|骚[货逼穴]|小穴|[操插]逼|啪啪啪|偷情|av(?:在线|女优|片)
 """
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 EXPLICIT = re.compile(
-    "|".join(rf"(?:{line})" if "色" in line else rf"\b(?:{line})\b" for line in _EXPLICIT.split("\n") if line),
+    "|".join(f"(?:{line})" if _CHINESE.search(line) else rf"\b(?:{line})\b" for line in _EXPLICIT.split("\n") if line),
     re.IGNORECASE,
 )
 """Words of pornography and of its trade. Each may stand in a serious text; several together hardly do."""
