@@ -58,7 +58,7 @@ JUDGES = {
 }
 LONGEST = 4000
 """Characters of a document that models are judged by; where its set is learned from, too, it is taken out of that."""
-SEQUENCE, ROWS, VOCABULARY = 256, 16, 4096
+SEQUENCE, ROWS, VOCABULARY = 256, 8, 4096
 AT_ONCE = 64
 """Documents encoded at once."""
 PEERS = tuple(RULES / f"{name}.yaml" for name in ("gopher", "c4", "fineweb"))
@@ -183,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--language", choices=sorted(CORPUS), default="en")
-    parser.add_argument("--tokens", type=int, default=600_000)
+    parser.add_argument("--tokens", type=int, default=300_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--documents", type=int, default=10_800)
     parser.add_argument("--judged", type=int, default=60, help="documents of each set that models are judged by")

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from tasks.scoring import labelled
 from tasks.scoring.labelled import Rows
-from tasks.text.fasttext_model import load
 
 
 def cold(labels: Path) -> tuple[Rows, Rows, Rows]:
@@ -39,11 +38,11 @@ def main(folder: str, *names: str) -> None:
         learned = time.process_time() - begun
         path = Path(f"{name}.bin")
         path.write_bytes(data)
-        model = load(path, hashlib.sha256(data).hexdigest())
+        model = labelled.load(str(path), hashlib.sha256(data).hexdigest())
         path.unlink()
         texts, urls = [row[0] for row in parts[2]], [row[1] for row in parts[2]]
         begun = time.process_time()
-        labelled.probabilities(model, labelled.lines(texts, urls), len(facts["labels"]))
+        labelled.probabilities(model, texts, urls, len(facts["labels"]))
         rate = len(texts) / (time.process_time() - begun)
         curves = [value for value in facts["test"]["auc"].values() if value is not None]
         print(f"{name}: accuracy {facts['test']['accuracy']:.4f}, mean area under the curve", end=" ")

@@ -13,8 +13,8 @@ import pyarrow as pa
 from data_specs import stages
 from data_specs.document import SpecError
 from tasks.engine.stage import Stage
-from tasks.scoring.labelled import lines, probabilities
-from tasks.text.fasttext_model import LIBRARY, load
+from tasks.scoring.labelled import load, probabilities
+from tasks.text.fasttext_model import LIBRARY
 
 
 class Classify(Stage):
@@ -53,9 +53,8 @@ class Classify(Stage):
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         urls = batch["url"].to_pylist() if "url" in self.reads else [None] * len(batch)
-        chances = probabilities(
-            self.model, lines(batch["text"].to_pylist(), [url or "" for url in urls]), len(self.labels)
-        )
+        texts = [text or "" for text in batch["text"].to_pylist()]
+        chances = probabilities(self.model, texts, [url or "" for url in urls], len(self.labels))
         none = chances.sum(axis=1) == 0
         likeliest = pa.array(np.array(self.labels, object)[chances.argmax(axis=1)], pa.string(), mask=none)
         columns = [pa.array(column.astype(np.float32), mask=none) for column in chances.T]

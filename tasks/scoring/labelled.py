@@ -1,7 +1,8 @@
 """Classifiers learned from labelled texts of a file: settings chosen on a part, what they reach told of another.
 
-The model is fastText's (Joulin et al. 2016). Beside `NAME.bin` lies `NAME.json`: its labels, what it reads of a
-document, and how it was learned, with the confusion matrix of the texts that it never saw.
+The model is fastText's (Joulin et al. 2016) or a linear one (`linear.py`), whichever is right more often. Beside
+`NAME.bin` lies `NAME.json`: its labels, what it reads of a document, and how it was learned, with the confusion matrix
+of the texts that it never saw.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import csv
 import gzip
 import hashlib
 import io
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +25,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_specs.document import SpecError
+from tasks.scoring import linear
+from tasks.scoring.linear import address
 from tasks.text.fasttext_model import PREFIX, features
+from tasks.text.fasttext_model import load as load_fasttext
 
 Rows = list[tuple[str, str, str]]
 """Text, address (empty where none is read) and label."""
@@ -39,16 +42,23 @@ FEW = 5000
 
 @dataclass(frozen=True)
 class Choice:
-    """Settings of fastText."""
+    """Settings of fastText; of the linear model where it has a strength and no dimensions."""
 
     ngrams: int
     dimensions: int
     epochs: int
     rate: float
     rarest: int = 2
+    strength: float = 0.0
 
 
-CHOICES = (Choice(1, 32, 10, 1.0), Choice(2, 32, 5, 0.5), Choice(2, 32, 12, 0.2), Choice(3, 64, 8, 0.3))
+CHOICES = (
+    Choice(1, 32, 10, 1.0),
+    Choice(2, 32, 5, 0.5),
+    Choice(2, 32, 12, 0.2),
+    Choice(3, 64, 8, 0.3),
+    Choice(2, 0, linear.STEPS, 0.0, linear.RAREST, 5.0),
+)
 """That are tried: the one of the highest accuracy on the texts for it is taken."""
 
 
@@ -91,13 +101,7 @@ def split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
 def lines(texts: Sequence[str], urls: Sequence[str]) -> list[str]:
     """What a classifier sees: the words of a text, before them those of its address, marked as such."""
     plain = features(pa.chunked_array([pa.array(texts, pa.string())])).to_pylist()
-    return [f"{_address(url)} {line}".strip() if url else line for url, line in zip(urls, plain, strict=True)]
-
-
-def _address(url: str) -> str:
-    host, _, path = url[:2000].lower().partition("://")[2].partition("/")
-    parts = [f"host_{part}" for part in host.split(".") if part]
-    return " ".join([*parts, *(f"path_{part}" for part in re.findall(r"[^\W\d_]+", path)), f"depth_{path.count('/')}"])
+    return [" ".join([*address(url), line]).strip() for url, line in zip(urls, plain, strict=True)]
 
 
 def learn(train: Rows, dev: Rows, test: Rows, seed: int) -> tuple[bytes, dict[str, Any]]:
@@ -130,9 +134,28 @@ def learn(train: Rows, dev: Rows, test: Rows, seed: int) -> tuple[bytes, dict[st
     return best[1], facts
 
 
+def load(path: str, sha256: str) -> Any:
+    """A model that was learned here. Raises ValueError where it is another file."""
+    data = Path(path).read_bytes()
+    if not data.startswith(linear.MAGIC):
+        return load_fasttext(path, sha256)
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise ValueError(f"{path} has sha256 {found}, expected {sha256}: learn it again, or correct the digest")
+    return linear.opened(data)
+
+
 def _trained(rows: Rows, labels: Sequence[str], choice: Choice, seed: int) -> tuple[bytes, Any]:
-    texts = lines([text for text, _, _ in rows], [url for _, url, _ in rows])
     number = {label: place for place, label in enumerate(labels)}
+    if choice.strength:
+        texts, urls, names = zip(*rows, strict=True)
+        truth = np.array([number[name] for name in names])
+        made = linear.learned(texts, urls, truth, len(labels), choice.strength, choice.epochs)
+        return made.data(), made
+    return _fasttext(rows, number, choice, seed)
+
+
+def _fasttext(rows: Rows, number: Mapping[str, int], choice: Choice, seed: int) -> tuple[bytes, Any]:
+    texts = lines([text for text, _, _ in rows], [url for _, url, _ in rows])
     with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
         path, out = Path(folder) / "lessons.txt", Path(folder) / "model.bin"
         with open(path, "w", encoding="utf-8") as file:
@@ -154,9 +177,12 @@ def _trained(rows: Rows, labels: Sequence[str], choice: Choice, seed: int) -> tu
         return out.read_bytes(), model
 
 
-def probabilities(model: Any, texts: Sequence[str], labels: int) -> F64:
-    """float [texts, labels]: the probability of each label; 0 in all of a text without words."""
-    found, scores = model.predict(list(texts), k=-1)
+def probabilities(model: Any, texts: Sequence[str], urls: Sequence[str], labels: int) -> F64:
+    """float [texts, labels]: the probability of each label; 0 in all of a text without words and address."""
+    if isinstance(model, linear.Linear):
+        return model.probabilities(texts, urls)
+    texts = lines(texts, urls)
+    found, scores = model.predict(texts, k=-1)
     result = np.zeros((len(texts), labels))
     for row, (names, values) in enumerate(zip(found, scores, strict=True)):
         if texts[row]:
@@ -167,7 +193,7 @@ def probabilities(model: Any, texts: Sequence[str], labels: int) -> F64:
 def measured(model: Any, labels: Sequence[str], rows: Rows) -> dict[str, Any]:
     """Accuracy; area under the curve of each label against the rest; confusion: of each label how many texts were given
     each label, in order of labels. Texts of a label that was not learned count as wrong."""
-    chances = probabilities(model, lines([row[0] for row in rows], [row[1] for row in rows]), len(labels))
+    chances = probabilities(model, [row[0] for row in rows], [row[1] for row in rows], len(labels))
     number = {label: place for place, label in enumerate(labels)}
     truth = np.array([number.get(label, -1) for _, _, label in rows])
     given = chances.argmax(axis=1)

@@ -53,8 +53,8 @@ def load(path: str | Path, sha256: str) -> Any:
         raise ValueError(f"{path} is not a fastText model: {error}") from None
 
 
-def features(text: pa.ChunkedArray) -> pa.ChunkedArray:
-    """string [n] -> string [n], one line each: the first `CHARACTERS` characters in lower case, words between spaces;
+def features(text: pa.ChunkedArray, characters: int = CHARACTERS) -> pa.ChunkedArray:
+    """string [n] -> string [n], one line each: the first so many characters in lower case, words between spaces;
     punctuation marks, and characters of scripts without spaces, are words of their own. About 70 MB/s.
 
     Single characters are what works for Chinese: on 100-character pieces of 9 kinds of Chinese and 2 of English text
@@ -62,7 +62,7 @@ def features(text: pa.ChunkedArray) -> pa.ChunkedArray:
     own splitting at spaces .665; on 26,000 Chinese posts .890, .898, .892 and .504. For English, bigrams of words cost
     4 points of 63 on the web pages above.
     """
-    lower = pc.utf8_lower(pc.utf8_slice_codeunits(text, 0, CHARACTERS))
+    lower = pc.utf8_lower(pc.utf8_slice_codeunits(text, 0, characters))
     return pc.utf8_trim_whitespace(pc.replace_substring(pc.replace_substring_regex(lower, _MARKS, r" \1 "), "\n", " "))
 
 

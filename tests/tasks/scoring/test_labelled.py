@@ -91,7 +91,7 @@ def test_what_is_measured_is_what_scikit_learn_measures() -> None:
     _, model = labelled._trained(rows, ["Shop / ads", "en", "zh"], labelled.CHOICES[0], 1)
     names = ["Shop / ads", "en", "zh"]
     found = labelled.measured(model, names, rows)
-    given = labelled.probabilities(model, labelled.lines([row[0] for row in rows], [""] * len(rows)), 3).argmax(axis=1)
+    given = labelled.probabilities(model, [row[0] for row in rows], [""] * len(rows), 3).argmax(axis=1)
     assert found["confusion"] == confusion_matrix([names.index(row[2]) for row in rows], given).tolist()
 
 
