@@ -201,6 +201,9 @@ class Duplicates(Stage):
     """Words in a shingle of spaced scripts."""
     characters: Annotated[int, Field(ge=1, le=64)] = 5
     """Characters in a shingle of Chinese, Japanese, Thai and other scripts without spaces."""
+    symbols: Annotated[Expression | None, Field(exclude_if=lambda symbols: symbols is None)] = None
+    """Documents in which symbols count, such as `kind = 'code'`: each is a unit as a word is, and copies are those of
+    the same text. Elsewhere `a + b` and `a - b` are the same."""
     keep: tuple[Name, ...] = ("quality", "length")
     """Which member of a cluster survives: the best by these, in order; then the smallest id. `length` is the longest,
     `date` the earliest, the name of a column of numbers its highest."""

@@ -9,27 +9,44 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data_specs.expressions import normalised, parse
 from data_specs.stages import Duplicates
+from tasks.arrays.addresses import true
 from tasks.engine.stage import CorpusStage
 
 
 class DuplicatesStage(CorpusStage):
-    """What the four share: settings, and Unicode's version, which shapes how texts are read."""
+    """What the four share: settings, and how texts are read: by which Unicode, and in which of them symbols count."""
 
     settings: Duplicates
+    of_symbols: tuple[str, ...] = ()
+    """Columns that say in which texts symbols count."""
 
     def __init__(self, settings: Duplicates) -> None:
         super().__init__(settings)
         self.partitions = settings.partitions
         self.where = settings.where if "where" not in self.unhashed else None
+        if settings.symbols and "text" in self.reads:
+            self.of_symbols = tuple(sorted(parse(settings.symbols).columns - set(self.reads)))
+            self.reads = (*self.reads, *self.of_symbols)
 
     def hashed_settings(self) -> dict[str, Any]:
         """What pairs are looked for from is what shapes the values: a floor, or else the threshold."""
         found = super().hashed_settings()
         found.pop("floor", None)
+        if symbols := found.pop("symbols", None):
+            found |= {"symbols": normalised(symbols)} if "text" in self.reads else {}
         lowest = {"threshold": self.settings.compared_from} if "threshold" in found else {}
         unicode = {"unicode": unicodedata.unidata_version} if "text" in self.reads else {}
         return found | lowest | unicode
+
+    def symbols(self, batch: pa.Table) -> NDArray[np.bool_] | None:
+        """In which texts symbols count; None: in none."""
+        if self.settings.symbols is None:
+            return None
+        from tasks.engine.sql import evaluate  # DuckDB, which this alone needs
+
+        return true(evaluate({"symbols": self.settings.symbols}, batch)["symbols"])
 
 
 def as_table(**columns: NDArray[Any] | pa.Array) -> pa.Table:

@@ -47,7 +47,8 @@ a share f of n texts passes the rules, about f n exp(-64 f) of them, at most n /
 
 
 class Exact(DuplicatesStage):
-    """Copies: documents of the same units in the same order, by a 128-bit BLAKE2b hash.
+    """Copies: documents of the same units in the same order, by a 128-bit BLAKE2b hash; where symbols count, of the
+    same text.
 
     `copy_of` is the address of the first document (by generation, shard, position) of these units; null for that one
     itself, for a document without copies and for a text without units. `text_length` is in characters: the verdict may
@@ -65,10 +66,14 @@ class Exact(DuplicatesStage):
 
     def map(self, batch: pa.Table) -> pa.Table:
         digests, lengths = [], []
-        for hashes, offsets, _ in minhash.units(_texts(batch)):
+        symbols = self.symbols(batch)
+        for hashes, offsets, _ in minhash.units(_texts(batch), symbols):
             lengths.append(np.diff(offsets))
             for start, end in pairwise(offsets):
                 digests.append(hashlib.blake2b(hashes[start:end].data, digest_size=16).digest())
+        for number in np.flatnonzero(symbols) if symbols is not None else ():
+            text = batch["text"][number].as_py().encode()
+            digests[number] = hashlib.blake2b(text, digest_size=16, person=b"text").digest()
         position = np.flatnonzero(np.concatenate([[], *lengths]))
         low, high = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)[position].T
         return as_table(position=position, low=low, high=high, partition=low % self.partitions)
@@ -113,8 +118,10 @@ class CandidateGroups(DuplicatesStage):
         settings = self.settings
         bands, rows = minhash.bands_and_rows(settings.compared_from, settings.hashes)
         first = np.flatnonzero(batch["copy_of"].is_null())
-        texts = _texts(batch.take(first))
-        found, content, keys = minhash.sketches(texts, settings.words, settings.characters, bands, rows)
+        batch = batch.take(first)
+        found, content, keys = minhash.sketches(
+            _texts(batch), settings.words, settings.characters, bands, rows, self.symbols(batch)
+        )
         return as_table(
             position=first[found].repeat(bands),
             key=keys.ravel(),
@@ -169,14 +176,19 @@ class VerifiedPairs(DuplicatesStage):
     reduced = pa.schema([("other", SIMILAR_ADDRESS), ("hub", pa.bool_())])
     writes = pa.schema([("alike", pa.list_(SIMILAR_ADDRESS)), ("hub", pa.bool_())])
     named_by = "candidates"
-    recalls = ("text",)
+
+    def __init__(self, settings: Duplicates) -> None:
+        super().__init__(settings)
+        self.recalls = ("text", *self.of_symbols)
 
     def map(self, batch: pa.Table) -> pa.Table:
         chosen = np.flatnonzero(batch["candidates"].is_valid())
         batch = batch.take(chosen)
         sets = [
             np.unique(hashes[start:end])
-            for hashes, offsets in minhash.shingles(_texts(batch), self.settings.words, self.settings.characters)
+            for hashes, offsets in minhash.shingles(
+                _texts(batch), self.settings.words, self.settings.characters, self.symbols(batch)
+            )
             for start, end in pairwise(offsets)
         ]
         text, leaders = explode(batch["candidates"])
@@ -199,7 +211,7 @@ class VerifiedPairs(DuplicatesStage):
         leaders = _leaders(
             rows.set_column(rows.schema.get_field_index("position"), "position", pa.array(row)), len(batch)
         )
-        mapped = self.map(pa.table({"text": batch["text"], "candidates": leaders}))
+        mapped = self.map(batch.select([*self.recalls]).append_column("candidates", leaders))
         own = pa.array(position[mapped["position"].to_numpy()])
         mapped = mapped.set_column(mapped.schema.get_field_index("position"), "position", own)
         return mapped.append_column("shard", pa.array(np.full(len(mapped), batch["shard"][0].as_py(), np.uint64)))

@@ -4,7 +4,8 @@ A text is cut into units: a run of letters, marks and numbers is one unit, a cha
 spaces is one unit by itself, everything else separates. Characters are folded one to one (compatibility form, case),
 so units are what stays when case, spacing and punctuation are put aside. A shingle is `words` consecutive units, or
 `characters` of them where most units of the text are such characters; a text of fewer units is one shingle, a text
-without units has none. The text alone decides: the same units give the same shingles under any language label.
+without units has none. The text alone decides: the same units give the same shingles under any language label. Of
+texts in which symbols count, such as code, each symbol is a unit, too: `a + b` has three.
 
 Units and shingles are 64-bit polynomial hashes modulo 2^64 over prefix sums, finished with MurmurHash3's mixer, without
 a loop over words in Python. A permutation of shingle hashes is the multiplication by an odd 64-bit number: datasketch's
@@ -57,6 +58,8 @@ UNSPACED = (
 
 SEPARATOR, WORD, CHARACTER = 0, 1, 2
 
+Mask = NDArray[np.bool_]
+
 _UNIT_BASE = 0x9FB21C651E98DF25
 _SHINGLE_BASE = 0xD6E8FEB86659FD93
 _BAND_BASE = 0xA0761D6478BD642F
@@ -69,25 +72,32 @@ def folding(character: str) -> str:
     return next(form for form in forms if len(form) == 1)
 
 
-def units(texts: Iterable[str]) -> Iterator[tuple[U64, I64, I64]]:
+def units(texts: Iterable[str], symbols: Mask | None = None) -> Iterator[tuple[U64, I64, I64]]:
     """Texts in order, a block at a time -> (hashes of their units, the offset of each text's first and the end, how
-    many units of each text are single characters)."""
+    many units of each text are single characters of a script without spaces). `symbols`: in which texts these count."""
+    number = 0
     for block in _blocks(texts):
-        yield _units(block)
+        counted = None if symbols is None else symbols[number : number + len(block)]
+        yield _units(block, counted if counted is not None and counted.any() else None)
+        number += len(block)
 
 
-def shingles(texts: Iterable[str], words: int, characters: int) -> Iterator[tuple[U64, I64]]:
+def shingles(
+    texts: Iterable[str], words: int, characters: int, symbols: Mask | None = None
+) -> Iterator[tuple[U64, I64]]:
     """Texts in order, a block at a time -> (hashes of their shingles, with repeats; the offset of each text's first and
     the end)."""
-    for hashes, offsets, single in units(texts):
+    for hashes, offsets, single in units(texts, symbols):
         counts = np.diff(offsets)
         yield windows(hashes, offsets, np.where(2 * single > counts, characters, words))
 
 
-def sketches(texts: Iterable[str], words: int, characters: int, bands: int, rows: int) -> tuple[I64, U64, U64]:
+def sketches(
+    texts: Iterable[str], words: int, characters: int, bands: int, rows: int, symbols: Mask | None = None
+) -> tuple[I64, U64, U64]:
     """-> (which texts have shingles, by number; a hash of each one's shingles, [found]; its keys, [found, bands])."""
     number, found, contents, keys = 0, [], [np.empty(0, np.uint64)], [np.empty((0, bands), np.uint64)]
-    for hashes, offsets in shingles(texts, words, characters):
+    for hashes, offsets in shingles(texts, words, characters, symbols):
         filled = np.flatnonzero(np.diff(offsets))
         if len(filled):
             found.append(number + filled)
@@ -155,11 +165,14 @@ def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield block
 
 
-def _units(texts: list[str]) -> tuple[U64, I64, I64]:
+def _units(texts: list[str], symbols: Mask | None) -> tuple[U64, I64, I64]:
     codes = np.array(["\n".join([*texts, ""])]).view(np.uint32)
     kind_table, folded_table = _tables()
     kinds, folded = np.take(kind_table, codes), np.take(folded_table, codes)
     single, inside = kinds == CHARACTER, kinds == WORD
+    if symbols is not None:
+        counted = np.repeat(symbols, [len(text) + 1 for text in texts])
+        single |= counted & np.take(_symbols(), codes)
     first, last = single.copy(), single
     first[1:] |= inside[1:] & ~inside[:-1]
     first[0] |= inside[0]
@@ -199,6 +212,13 @@ def _powers(base: int, count: int) -> U64:
 @lru_cache(maxsize=8)
 def _power_table(base: int, count: int) -> U64:
     return np.multiply.accumulate(np.r_[np.uint64(1), np.full(count - 1, base, np.uint64)])
+
+
+@lru_cache(maxsize=1)
+def _symbols() -> Mask:
+    """Whether each code point is punctuation or a symbol."""
+    assigned = (unicodedata.category(chr(code))[0] in "PS" for code in range(0x20000))
+    return np.concatenate([np.fromiter(assigned, bool), np.zeros(0xF0000, bool)])
 
 
 @lru_cache(maxsize=1)

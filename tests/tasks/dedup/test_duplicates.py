@@ -119,6 +119,48 @@ def test_units_and_shingles_are_those_of_a_loop_over_characters(texts):
         assert len(mine & other) == len(reference & other_reference)
 
 
+@settings(deadline=None)
+@given(st.lists(st.tuples(TEXTS, st.booleans()), min_size=1, max_size=8))
+def test_where_symbols_count_each_is_a_unit_and_elsewhere_nothing_changes(pairs):
+    texts, counts = [text for text, _ in pairs], np.array([counted for _, counted in pairs])
+    plain, [found] = next(minhash.units(texts)), minhash.units(texts, counts)
+    [single] = [unit for unit, _, _ in minhash.units(["+"], np.ones(1, bool))]
+    assert len(single) == 1
+    for at, (text, counted) in enumerate(pairs):
+        before, after = (each[0][each[1][at] : each[1][at + 1]].tolist() for each in (plain, found))
+        signs = sum(unicodedata.category(minhash.folding(each))[0] in "PS" for each in text) if counted else 0
+        assert len(after) == len(before) + signs
+        assert [each for each in after if each in before] == before if counted else after == before
+    assert (plain[2] == found[2]).all()  # they are no characters of a script without spaces
+
+
+def code(sign: str, case: str = "total", space: str = " ") -> str:
+    lines = [f"def step_{n}(a, b):\n    return a {sign}{space}b * {case}[{n}]" for n in range(12)]
+    return "\n\n".join(lines)
+
+
+def test_code_that_differs_in_its_operators_is_no_copy_where_symbols_count() -> None:
+    texts = [code("+"), code("-"), code("+"), code("+", case="Total"), code("+", space="  "), "+ - +", "- + -"]
+    settings = {"threshold": 0.99}
+    plain = found(texts, Duplicates(**settings))
+    assert [row["copy_of"] is None for row in plain].count(True) == 3  # the first of the code, and two without a unit
+    rows = found(texts, Duplicates(**settings, symbols="text like '%def %' or length(text) < 9"))
+    copies = {each for each, row in enumerate(rows) if row["copy_of"] is not None}
+    assert len(copies) == 1
+    assert copies < {0, 2}
+    one = ({0, 2} - copies).pop()
+    assert set(rows[one]["alike"]) == {3, 4}  # but for case and space the same, though no copies
+    assert not rows[1]["alike"]
+    assert rows[5]["alike"] == rows[6]["alike"] == {}
+
+
+def test_where_symbols_count_in_no_document_all_is_as_without() -> None:
+    texts = [" ".join(random.Random(n // 2).choices(["alpha", "beta", "+", "语言。"], k=50)) for n in range(20)]
+    assert found(texts, Duplicates(symbols="false")) == found(texts, Duplicates())
+    assert Exact(Duplicates()).fingerprint != Exact(Duplicates(symbols="false")).fingerprint
+    assert Clusters(Duplicates()).fingerprint == Clusters(Duplicates(symbols="false")).fingerprint
+
+
 def test_blocks_do_not_change_hashes(monkeypatch):
     chance = random.Random(1)
     texts = [
