@@ -55,6 +55,7 @@ def dropped(rules: tuple[Rule, ...], texts: list[str], language: str) -> np.ndar
     return np.logical_or.reduce(list(failing(rules, table).values()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TEXT.is_dir(), reason="the trusted sets of ../shared/data are not here")
 @pytest.mark.parametrize(("name", "language"), SETS.items())
 def test_trusted_text_is_kept(rules: tuple[Rule, ...], name: str, language: str) -> None:

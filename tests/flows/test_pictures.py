@@ -118,6 +118,7 @@ NAMES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_every_text_of_a_picture_lies_on_its_card_and_tells_names_apart(names: list[str]) -> None:
     rng = random.Random(3)

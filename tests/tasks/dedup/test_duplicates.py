@@ -244,6 +244,7 @@ def test_our_candidates_are_as_good_as_datasketchs(shared):
     assert len(ours - true) <= len(theirs - true) + 3 * np.sqrt(len(true))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["labels/weborganizer_dclm_pages.jsonl.gz", "text/zh_tech_news_lctt.jsonl.gz"])
 def test_alike_pairs_are_true_and_nearly_all_that_brute_force_finds(shared, file):
     chance = random.Random(4)

@@ -123,6 +123,7 @@ def pages(shared: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_text_is_trafilaturas_and_does_not_depend_on_what_came_before(pages: list[str]) -> None:
     children = [Child(f"benchmarks.extraction:{name}", 60, 2**31, 300) for name in ("ours", "ours", "plain")]
     try:

@@ -32,6 +32,7 @@ def page(kind: str, size: int) -> str:
     return f"<html><head><title>T</title></head><body>{PAGES[kind](size)}</body></html>"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PAGES)
 def test_a_page_costs_no_more_than_its_measure_says(kind: str) -> None:
     size = 50_000
@@ -70,6 +71,7 @@ def test_json_that_is_broken_at_length_costs_a_page_its_json_alone() -> None:
     assert found["text"].startswith("The river runs")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("archive", ["trafilatura_eval_990", "wcxb_dev_1497"])
 def test_no_page_of_the_web_is_refused(shared: Path, archive: str) -> None:
     found = []

@@ -121,6 +121,7 @@ def test_members_that_lie_in_each_other_are_decompressed_a_few_times_at_most() -
     assert items[-1][1] == "http://example.org/0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part", [b"WARC/", b"WARC/1.0\n", b"WARC/1.0\r\n\r\n", b"WARC/1.0\nContent-Length: 9999999999\n\n"]
 )

@@ -181,6 +181,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", RUNS)
 def test_a_run_without_end_costs_time_in_proportion_to_its_length(script: str) -> None:
     def seconds(work: Any) -> tuple[float, Any]:
@@ -200,6 +201,7 @@ def test_a_run_without_end_costs_time_in_proportion_to_its_length(script: str) -
         assert long < 0.5 + 8 * 4 * short  # in proportion; 193 s were learned from 150,000 ideographs without a cut
 
 
+@pytest.mark.slow
 def test_white_space_beyond_what_the_library_steps_back_through_is_encoded(learned: bytes) -> None:
     text = "the river" + " " * 10_100_000 + "runs past"
     assert len(pieces(text)) == 10
