@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
+from collections.abc import Callable
+from typing import Any
 from xml.sax.saxutils import escape, quoteattr
+
+import pyarrow as pa
 
 HEAD = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="en">
   <siteinfo>
@@ -88,3 +93,21 @@ def wiki(articles: int = 6) -> list[bytes]:
     others = [page("Old name", "#REDIRECT [[River 1]]", extra='    <redirect title="River 1" />\n')]
     others += [page("Talk:River 1", "so", namespace=1), page("Style.css", "a {}", model="css")]
     return [part.encode() for part in (HEAD, *pages, *others, "</mediawiki>\n")]
+
+
+def arrow(writer: Callable[[io.BytesIO, pa.Schema], Any], batches: int = 6) -> list[bytes]:
+    """The parts of a stream or file of Arrow: its schema, batches of three rows, and its end."""
+    sink = io.BytesIO()
+    schema = pa.schema([("text", pa.string()), ("url", pa.string()), ("tags", pa.list_(pa.string()))])
+    ends = []
+    with writer(sink, schema) as file:
+        for batch in range(batches):
+            rows = [
+                {"text": f"Row {n} of batch {batch}, 河流 " * 9, "url": f"http://example.org/{batch}/{n}", "tags": ["a"]}
+                for n in range(3)
+            ]
+            file.write_batch(pa.RecordBatch.from_pylist(rows, schema))
+            ends.append(sink.tell())
+    data = sink.getvalue()
+    first = data.index(b"\xff\xff\xff\xff", 16)  # each message begins so: the first is the schema
+    return [data[a:b] for a, b in zip((0, first, *ends), (first, *ends, len(data)), strict=True)]

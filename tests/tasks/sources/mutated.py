@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import orjson
+import pyarrow as pa
 
 from data_specs.sources import (
     ArcSource,
+    ArrowSource,
     JsonlSource,
     MediawikiSource,
     PdfSource,
@@ -70,8 +72,11 @@ DUMPS: dict[str, tuple[type[SourceSettings], list[bytes]]] = {
         ),
     ),
     "wet": (WetSource, [*dumps.parted(test_wet.wet(test_wet.TEXTS, compressed=False)), b"\n"]),
+    "arrow": (ArrowSource, dumps.arrow(pa.ipc.new_stream)),
+    "arrow-file": (ArrowSource, dumps.arrow(pa.ipc.new_file)),
 }
-"""Kinds of large files: their settings, and the parts that one is put together from."""
+"""Kinds of large files: their settings, and the parts that one is put together from. What follows a hyphen tells
+files of one kind apart."""
 
 
 class Stripped(Child):
@@ -178,7 +183,7 @@ def _doubled(rng: random.Random, part: bytes) -> bytes:
 def source(path: Path, shard: int = 2**40) -> Reader:
     if kind := DUMPS.get(path.name.partition(".")[0]):
         sized = {"shard": shard} if "shard" in kind[0].model_fields else {"groups": 1}
-        settings = kind[0].model_validate({"kind": path.name.partition(".")[0], "paths": str(path), **sized})
+        settings = kind[0].model_validate({"kind": path.name.partition(".")[0].partition("-")[0], "paths": str(path), **sized})
         return _stripped(reader("web", settings, Extract()))
     if path.name.startswith("jsonl"):
         return reader("web", JsonlSource(kind="jsonl", paths=str(path), shard=shard), Extract())
