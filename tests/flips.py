@@ -58,7 +58,9 @@ def kinds(run: Run, training: str | None = None) -> dict[str, list[Case]]:
             read = partial(_manifest, store, folder)
             found.setdefault("manifests", []).append((f"{folder}/manifest/{name}", read))
     pins = run.pipeline.pins.folder
-    found["pins"] = [(path, lambda: Pins(store, run.spec.name).history) for path in store.walk(pins)]
+    found["pins"] = [
+        (path, lambda: Pins(store, run.spec.name).history) for path in store.walk(pins) if path.endswith(".json")
+    ]
     for pin in [pin for pins in run.pipeline.pins.history.values() for pin in pins if "path" in pin]:
         read = partial(_pinned, store, pin["path"], pin["sha256"])
         found.setdefault("pinned files", []).append((pin["path"], read))
@@ -71,7 +73,7 @@ def kinds(run: Run, training: str | None = None) -> dict[str, list[Case]]:
 
 def takedowns(store: Store) -> list[Case]:
     """Takedowns, by which readers refuse what they read."""
-    return [(path, lambda: Takedowns(store).all) for path in store.walk("takedowns")]
+    return [(path, lambda: Takedowns(store).all) for path in store.walk("takedowns") if path.endswith(".json")]
 
 
 def _versioned(versions: Versions) -> dict[str, list[Case]]:

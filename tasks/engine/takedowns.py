@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.storage.checksums import sealed
+from tasks.storage.numbered import Numbered
 from tasks.storage.store import DamagedError, Store, StoreError
 
 REASON = "takedown"
@@ -36,13 +36,14 @@ class Takedowns:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        names = {f"{_FOLDER}/{name}" for name in store.list(_FOLDER) if name.endswith(".json")}
-        paths = [self._path(number) for number in range(1, len(names) + 1)]
-        if gone := [path for path in paths if path not in names]:
+        self._files = Numbered(store, _FOLDER)
+        numbers, gone = self._files.numbers()
+        if gone:
+            path = self._files.path(gone[0])
             raise DamagedError(
-                f"{gone[0]} is gone: bring it back from a copy; without it, what it took down would come again", gone[0]
+                f"{path} is gone: bring it back from a copy; without it, what it took down would come again", path
             )
-        self.all: list[Takedown] = list(store.json_each(paths))
+        self.all: list[Takedown] = list(store.json_each([*map(self._files.path, numbers)]))
         """Oldest first."""
 
     def __bool__(self) -> bool:
@@ -77,7 +78,7 @@ class Takedowns:
         begun meanwhile."""
         number = len(self.all) + 1
         found = {"takedown": number, "time": datetime.now(UTC).isoformat(timespec="seconds"), **facts, "ended": False}
-        if not self.store.create(self._path(number), sealed(found, self._path(number))):
+        if not self._files.create(number, found):
             raise StoreError(f"another takedown of {self.store.url} has been begun meanwhile: run again")
         self.all.append(found)
         return found
@@ -85,14 +86,11 @@ class Takedowns:
     def end(self, found: Takedown) -> None:
         """Note that all that a takedown names is purged."""
         found["ended"] = True
-        self.store.commit_json(self._path(found["takedown"]), found)
+        self.store.commit_json(self._files.path(found["takedown"]), found)
 
     def of(self, document: str) -> Takedown | None:
         """The takedown that a document went with, by its id."""
         return next((each for each in self.all if bytes.fromhex(document) in ids_of(each)), None)
-
-    def _path(self, number: int) -> str:
-        return f"{_FOLDER}/{number:06d}.json"
 
 
 def ids_of(takedown: Takedown) -> frozenset[bytes]:

@@ -21,6 +21,7 @@ from tasks.engine.reading import InputShard, Part, refused_path
 from tasks.engine.stage import digest
 from tasks.storage import columns
 from tasks.storage.checksums import sealed
+from tasks.storage.numbered import Numbered
 from tasks.storage.store import DamagedError, Store, StoreError
 
 log = logging.getLogger("sluice")
@@ -56,11 +57,19 @@ class Versions:
     def __init__(self, store: Store, lineage: str) -> None:
         self.store, self.lineage = store, lineage
         self.folder = f"versions/{lineage}"
+        self._files = Numbered(store, self.folder)
 
     def numbers(self) -> list[int]:
-        """Numbers of all versions, oldest first."""
-        names = (name.removesuffix(".json") for name in self.store.list(self.folder) if name.endswith(".json"))
-        return sorted(int(name) for name in names if name.isdecimal())
+        """Numbers of all versions, oldest first. Raises DamagedError where the newest one is lost, as the next would
+        take its number and be made of other generations."""
+        numbers, gone = self._files.numbers()
+        if gone and gone[-1] > max(numbers, default=0):
+            path, note = self._path(gone[-1]), self._files.note(gone[-1])
+            raise DamagedError(
+                f"{path} is gone: bring it back from a copy, or remove {note}, too, to go on from the version before",
+                path,
+            )
+        return numbers
 
     def read(self, number: int) -> Facts:
         """One version. Raises VersionError where there is none of that number."""
@@ -91,14 +100,13 @@ class Versions:
 
     def create(self, facts: Facts) -> None:
         """Commit a version under its number. Raises StoreError where another run has meanwhile."""
-        path = self._path(facts["version"])
-        if not self.store.create(path, sealed(facts, path)):
+        if not self._files.create(facts["version"], facts):
             raise StoreError(
                 f"another run of {self.lineage} has made version {facts['version']} of the corpus meanwhile: run again"
             )
 
     def _path(self, number: int) -> str:
-        return f"{self.folder}/{number:06d}.json"
+        return self._files.path(number)
 
     # -- takedowns --------------------------------------------------------------------------------------------------
 
@@ -204,7 +212,8 @@ class Versions:
 
     def own_files(self, facts: Facts) -> set[str]:
         """The files of a version's own that it names."""
-        found = {self._path(facts["version"]), self._purged(facts["version"])}
+        number = facts["version"]
+        found = {self._path(number), self._files.note(number), self._purged(number)}
         for generation in facts["generations"]:
             found.add(f"{self.folder}/shards/{generation['names']}.parquet")
             found |= {f"{self.folder}/keys/{name}.bin" for name in generation["keys"].values()}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.storage import cache
-from tasks.storage.checksums import sealed
+from tasks.storage.numbered import Numbered
 from tasks.storage.store import DamagedError, Store
 
 Pin = dict[str, Any]
@@ -38,21 +38,18 @@ class Pins:
         self.retrain = set(retrain)
         self.folder, self._earlier = f"pins/{lineage}", f"pins/{lineage}.json"
         self.history: dict[str, list[Pin]] = {}
-        names = store.list(self.folder)
-        self._count = len(names)
-        paths = [self._path(number) for number in range(1, self._count + 1)]
-        if gone := sorted({*paths} - {f"{self.folder}/{name}" for name in names}):
-            raise self._lost(gone[0], "gone")
+        self._files = Numbered(store, self.folder)
+        numbers, gone = self._files.numbers()
+        self._count = len(numbers)
+        if gone:
+            raise self._lost(self._files.path(gone[0]), "gone")
         try:
             with suppress(FileNotFoundError):
                 self.history = store.json(self._earlier)
-            for found in store.json_each(paths):
+            for found in store.json_each([*map(self._files.path, numbers)]):
                 self.history.setdefault(found["name"], []).append(found["pin"])
         except DamagedError as error:
             raise self._lost(error.paths[0], "damaged") from error
-
-    def _path(self, number: int) -> str:
-        return f"{self.folder}/{number:06d}.json"
 
     def _lost(self, path: str, how: str) -> DamagedError:
         return DamagedError(
@@ -82,8 +79,7 @@ class Pins:
         self.history.setdefault(name, []).append(pin)
         while True:
             self._count += 1
-            path = self._path(self._count)
-            if self.store.create(path, sealed({"name": name, "pin": pin}, path)):
+            if self._files.create(self._count, {"name": name, "pin": pin}):
                 return
 
     @staticmethod

@@ -103,7 +103,11 @@ def arrow(writer: Callable[[io.BytesIO, pa.Schema], Any], batches: int = 6) -> l
     with writer(sink, schema) as file:
         for batch in range(batches):
             rows = [
-                {"text": f"Row {n} of batch {batch}, 河流 " * 9, "url": f"http://example.org/{batch}/{n}", "tags": ["a"]}
+                {
+                    "text": f"Row {n} of batch {batch}, 河流 " * 9,
+                    "url": f"http://example.org/{batch}/{n}",
+                    "tags": ["a"],
+                }
                 for n in range(3)
             ]
             file.write_batch(pa.RecordBatch.from_pylist(rows, schema))

@@ -183,7 +183,9 @@ def _doubled(rng: random.Random, part: bytes) -> bytes:
 def source(path: Path, shard: int = 2**40) -> Reader:
     if kind := DUMPS.get(path.name.partition(".")[0]):
         sized = {"shard": shard} if "shard" in kind[0].model_fields else {"groups": 1}
-        settings = kind[0].model_validate({"kind": path.name.partition(".")[0].partition("-")[0], "paths": str(path), **sized})
+        settings = kind[0].model_validate(
+            {"kind": path.name.partition(".")[0].partition("-")[0], "paths": str(path), **sized}
+        )
         return _stripped(reader("web", settings, Extract()))
     if path.name.startswith("jsonl"):
         return reader("web", JsonlSource(kind="jsonl", paths=str(path), shard=shard), Extract())
