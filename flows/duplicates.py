@@ -86,15 +86,19 @@ def near(pipeline: Pipeline, similarity: float, number: int) -> list[dict[str, A
             f"""with known as (
                 select shard, position, unnest({column}) as other from corpus where {column} is not null
             ),
+            pair as (  -- of one generation both name each other, of two the newer the older
+                select distinct other.similarity,
+                    least((shard, position), (other.shard, other.position)) as one,
+                    greatest((shard, position), (other.shard, other.position)) as two
+                from known
+            ),
             nearest as (
-                select shard, position, other from known
-                where (shard, position) < (other.shard, other.position)
-                and other.similarity {compared} {similarity!r}::float
-                order by other.similarity {order}, shard, position, other limit {number}
+                select * from pair where similarity {compared} {similarity!r}::float
+                order by similarity {order}, one, two limit {number}
             )
-            select n.other.similarity, a.id, b.id from nearest n
-            join corpus a on a.shard = n.shard and a.position = n.position
-            join corpus b on b.shard = n.other.shard and b.position = n.other.position""",
+            select n.similarity, a.id, b.id from nearest n
+            join corpus a on (a.shard, a.position) = n.one
+            join corpus b on (b.shard, b.position) = n.two""",
         )
     ]
     texts = _texts(pipeline, [name for _, *names in found for name in names])

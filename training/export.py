@@ -12,7 +12,7 @@ from pathlib import Path
 from data_specs.spec import Spec
 from tasks.planning.objectives import BEGIN, END, MASK, numbers
 from tasks.storage.pins import Pin, fetched
-from tasks.storage.store import Store
+from tasks.storage.store import BusyError, Store
 from tasks.tokenization.tokenizer import load
 from training import checkpoint, frozen, models
 from training.rows import Plan, PlanError
@@ -31,7 +31,7 @@ def write(
 ) -> dict[str, int]:
     """Write the model of a checkpoint and its tokenizer to a folder of a store, by default `runs/<run>/export` -> size
     in bytes of each file, by name. The same checkpoint, the same bytes. Raises CheckpointError where the checkpoint
-    does not verify, DamagedError where the tokenizer is not what was pinned."""
+    does not verify, DamagedError where the tokenizer is not what was pinned, BusyError where `into` has a model."""
     import torch
     from transformers import GenerationConfig, PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
@@ -54,7 +54,7 @@ def write(
         name: torch.from_numpy(frozen.exported(spec, weights.read(name, 0, parameter.numel()))).view(parameter.shape)
         for name, parameter in model.named_parameters()
     }
-    sizes = {}
+    sizes: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as temporary:
         model = kind.from_pretrained(None, config=config, state_dict=state)
         if model.can_generate():
@@ -76,6 +76,10 @@ def write(
         encoder.save_pretrained(temporary)
         (Path(temporary) / "vocabulary.json").unlink()
         for path in sorted(Path(temporary).iterdir()):
-            target.commit(f"{where}/{path.name}".removeprefix("/"), path.read_bytes())
+            to = f"{where}/{path.name}".removeprefix("/")
+            if not into or sizes:
+                target.commit(to, path.read_bytes())
+            elif not target.create(to, path.read_bytes()):  # of two exports at once one writes the first file
+                raise BusyError(f"another model is being written to {target.url}; name a new folder")
             sizes[path.name] = path.stat().st_size
     return sizes

@@ -16,13 +16,14 @@ from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import StageError
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.views import views
+from tasks.storage.manifest import MISSING
 
 _EVIDENCE = ("copy_of", "alike", "cluster")
 
 
 def unsought(pipeline: Pipeline | Snapshot) -> list[str]:
     """The shards among whose documents no near-copies can be sought, as their duplicates are quarantined. Raises
-    StageError where those of others are still to be computed."""
+    StageError where those of others are still to be computed, or to be known again, as their entries are lost."""
     providers = [pipeline.provider.get(name) for name in _EVIDENCE]
     lacking = pipeline.outputs["documents"].index.done.copy()
     known = [pipeline.outputs[name].index for name in providers if name is not None]
@@ -33,12 +34,22 @@ def unsought(pipeline: Pipeline | Snapshot) -> list[str]:
         lost = pipeline.unavailable(_EVIDENCE) if complete else ~lacking
     else:  # of a version's shards those that were quarantined have no outputs
         lost = np.array([any(index.keys[place] is None for index in known) for place in range(len(lacking))])
-    if (lacking & ~lost).any():
+    if (lacking & ~lost).any() or _forgotten(pipeline):
         raise StageError(
             "takedown: near-copies are not known before duplicates are computed for all documents: `sluice run "
             "SPEC --until clusters` first; or leave near-copies where they are (`--only`)"
         )
     return [pipeline.shards[place].name for place in np.flatnonzero(lacking).tolist()]
+
+
+def _forgotten(corpus: Pipeline | Snapshot) -> bool:
+    """Whether there are documents that no entry speaks of: the next run takes them up again."""
+    documents = corpus.outputs["documents"]
+    places = [
+        place for place in np.flatnonzero(documents.index.state == MISSING).tolist() if documents.index.keys[place]
+    ]
+    names = {folder: corpus.store.list(folder).keys() for folder in {documents.folders[place] for place in places}}
+    return any(documents.path(place).rpartition("/")[2] in names[documents.folders[place]] for place in places)
 
 
 def in_clusters(pipeline: Pipeline | Snapshot, ids: Collection[bytes]) -> set[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -71,10 +72,10 @@ class Languages(_Identifier):
     `languages`: those of at least `settings.share` of the characters that were judged, that of most first;
     `languages_share`: the share of the first. Both are null for a text without a paragraph that is judged: they have
     `settings.shortest` characters or more and a label of probability .5 or higher. Paragraphs of Chinese and Japanese
-    count a character as three.
+    count a character as three. A paragraph that stands more than once counts as often.
     """
 
-    name, version = "languages", 1
+    name, version = "languages", 2  # equal paragraphs count as often as they stand there
     writes = pa.schema([("languages", pa.list_(pa.string())), ("languages_share", pa.float32())])
     settings: stages.Languages
 
@@ -84,13 +85,14 @@ class Languages(_Identifier):
         return pa.table([[names for names, _ in rows], [share for _, share in rows]], schema=self.writes)
 
     def _of(self, text: str) -> tuple[list[str] | None, float | None]:
-        wide = {part: len(part) + 2 * len(_WIDE.findall(part)) for part in text.split("\n")}
+        often = Counter(text.split("\n"))
+        wide = {part: len(part) + 2 * len(_WIDE.findall(part)) for part in often}
         parts = [part for part, size in wide.items() if size >= self.settings.shortest]
         cased = lowered(pa.chunked_array([pa.array(parts, pa.string())])).to_pylist()
         sizes: dict[str, int] = {}
         for part, (label, score) in zip(parts, identified(self.model, cased), strict=True):
             if label is not None and score is not None and score >= 0.5:
-                sizes[label] = sizes.get(label, 0) + wide[part]
+                sizes[label] = sizes.get(label, 0) + wide[part] * often[part]
         if not sizes:
             return None, None
         total = sum(sizes.values())

@@ -37,7 +37,7 @@ class PaperError(ValueError):
 class ArxivReader(Reader):
     """Reads arXiv's sources."""
 
-    version = 1
+    version = 2  # encodings that nothing names are found
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     settings: ArxivSource
 

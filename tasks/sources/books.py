@@ -26,7 +26,7 @@ _DAY = re.compile(r"[12][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])")
 class BookReader(Reader):
     """Reads books."""
 
-    version = 1
+    version = 2  # encodings that nothing names are found
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     settings: BookSource

@@ -35,7 +35,7 @@ Place = tuple[int, int]
 class CdxReader(WarcReader):
     """Reads the records of a selection, and extracts the pages in them."""
 
-    version = 1
+    version = 2  # encodings that nothing names are found
     unhashed = WarcReader.unhashed | {"base", "gap"}
     settings: CdxSource
 

@@ -11,6 +11,7 @@ digits in the key: `caf//e9.txt`. No path has an empty part, so no two files hav
 
 from __future__ import annotations
 
+import glob
 import gzip
 import os
 import re
@@ -95,7 +96,8 @@ class Listing:
         """The folder or URL that the patterns share: what `match` is relative to."""
         if self.index:
             return absolute(self.settings.patterns[0]).rstrip("/") + "/"
-        plain = [_MAGIC.split(absolute(pattern), maxsplit=1)[0] for pattern in self.settings.patterns]
+        parts = map(_parts, self.settings.patterns)
+        plain = [folder + _MAGIC.split(rest, maxsplit=1)[0] for folder, rest in parts]
         folders = zip(*(path.split("/")[:-1] for path in plain), strict=False)
         return "".join(names[0] + "/" for names in takewhile(lambda names: len(set(names)) == 1, folders))
 
@@ -161,7 +163,7 @@ class Listing:
         if self.settings.match is not None and not re.search(self.settings.match, path.removeprefix(self.root)):
             return False
         return self.index is not None or any(
-            re.fullmatch(glob_translate(absolute(pattern)), path) for pattern in self.settings.patterns
+            re.fullmatch(glob_translate(_escaping(pattern)), path) for pattern in self.settings.patterns
         )
 
     @property
@@ -172,7 +174,7 @@ class Listing:
         names: set[str] = set()
         for pattern in self.settings.patterns:
             with self._explained(pattern):
-                fs, plain = fsspec.core.url_to_fs(absolute(pattern), **far.options(pattern))
+                fs, plain = fsspec.core.url_to_fs(_escaping(pattern), **far.options(pattern))
                 fs.invalidate_cache()
                 found = fs.glob(plain, detail=True)
             files = [
@@ -249,3 +251,20 @@ def absolute(pattern: str) -> str:
     if pattern.startswith("file://"):
         pattern = pattern.removeprefix("file://")
     return pattern if "://" in pattern or "::" in pattern else os.path.abspath(os.path.expanduser(pattern))
+
+
+def _parts(pattern: str) -> tuple[str, str]:
+    """The folder that a local pattern spells out, as an absolute path, and what comes below it; a URL is all below."""
+    pattern = pattern.removeprefix("file://")
+    if "://" in pattern or "::" in pattern:
+        return "", pattern
+    pattern = pattern.rstrip("/") or "/"
+    at = _MAGIC.split(pattern, maxsplit=1)[0].rfind("/") + 1
+    return absolute(pattern[:at] or ".").rstrip("/") + "/", pattern[at:]
+
+
+def _escaping(pattern: str) -> str:
+    """A pattern as an absolute one, in which the names of folders above stand for themselves: the working directory may
+    be called `[1]`."""
+    folder, rest = _parts(pattern)
+    return glob.escape(folder) + rest

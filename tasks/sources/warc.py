@@ -118,7 +118,7 @@ class WarcReader(PageReader):
 class ArcReader(WarcReader):
     """Reads ARC files, the format before WARC."""
 
-    version = 1
+    version = 2  # encodings that nothing names are found
     settings: ArcSource
 
     def _records(self, file: IO[bytes], part: Part) -> Iterator[Record | Fault]:

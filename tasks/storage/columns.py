@@ -115,15 +115,17 @@ def digests(table: pa.Table) -> dict[str, str]:
 def write(store: Store, path: str, table: pa.Table, entry: Mapping[str, Any], once: bool = True) -> dict[str, Any]:
     """Commit `table` as Parquet or, where the path ends in .arrow, as one Arrow IPC record batch; `entry` goes into
     the footer. Returns what its manifest says of the file beside that: `bytes` and `checksum`. Unless `once`, it also
-    takes the place of what an object store has there."""
+    takes the place of a file that has the same values."""
     table = table.replace_schema_metadata({FOOTER: orjson.dumps(dict(entry))})
-    with _written(store, path, once) as file:
+
+    def fill(file: Summed) -> None:
         if path.endswith(".arrow"):
             with pa.ipc.new_file(file, table.schema) as writer:
                 writer.write_table(table.combine_chunks())
         else:
             pq.write_table(table, file, compression="zstd", row_group_size=ROW_GROUP, write_page_checksum=True)
-    return _facts(store, path, file, entry)
+
+    return _commit(store, path, fill, entry, once)
 
 
 def write_slices(
@@ -132,27 +134,35 @@ def write_slices(
     """Commit slices as an Arrow IPC file of one record batch each, so that a reader fetches only its own. Returns what
     `write` does."""
     schema = schema.with_metadata({FOOTER: orjson.dumps(dict(entry))})
-    with _written(store, path) as file, pa.ipc.new_file(file, schema) as writer:
-        for part in slices:
-            writer.write_batch(part.combine_chunks().to_batches()[0].cast(schema))
-    return _facts(store, path, file, entry)
+
+    def fill(file: Summed) -> None:
+        with pa.ipc.new_file(file, schema) as writer:
+            for part in slices:
+                writer.write_batch(part.combine_chunks().to_batches()[0].cast(schema))
+
+    return _commit(store, path, fill, entry, once=True)
 
 
-@contextmanager
-def _written(store: Store, path: str, once: bool = True) -> Iterator[Summed]:
-    with store.writer(path, once) as file:
-        yield Summed(file)
-
-
-def _facts(store: Store, path: str, file: Summed, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest says of a file: of the one that an object store has kept, where another process wrote it first,
-    as two that have the same values still tell of different runs."""
-    if getattr(file.file, "kept", False) and "columns" in entry:
+def _commit(
+    store: Store, path: str, fill: Callable[[Summed], None], entry: Mapping[str, Any], once: bool
+) -> dict[str, Any]:
+    """Commit a file, and say what its manifest says of it. Of one that is there already, where another process wrote it
+    first: two that have the same values still tell of different runs, and whichever entry of a manifest comes last has
+    to be that of the file. Of a folder one that is damaged, or has other values, makes room."""
+    with store.writer(path, once and "columns" in entry) as raw:
+        file = Summed(raw)
+        fill(file)
+    if not getattr(raw, "kept", False):
+        return {"bytes": file.size, "checksum": file.checksum}
+    try:
         found = recovered(store, path)
-        if any(found.get(kind) != entry.get(kind) for kind in ("columns", "slices")):
+        if any(found.get(kind) != entry.get(kind) for kind in ("ids", "columns", "slices")):
             raise damaged(path, "it is there with other values, which another process wrote")
-        return found
-    return {"bytes": file.size, "checksum": file.checksum}
+    except DamagedError:
+        if store.local(path) is None:
+            raise
+        return _commit(store, path, fill, entry, once=False)
+    return found
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ class Buffer(io.BytesIO):
     kept = False
 
 
+class Temporary(io.BufferedWriter):
+    """The same of a folder."""
+
+    kept = False
+
+
 class Store:
     """Files under one root. Paths are relative to it, with `/`. Safe to pickle and to use from many processes."""
 
@@ -206,9 +212,9 @@ class Store:
     def writer(self, path: str, once: bool = False, private: bool = False) -> Iterator[IO[bytes]]:
         """A binary file, committed when the block ends well and gone when it raises.
 
-        `once`: the path names what makes its values, so an object store keeps the file that it has already (a
-        conditional PUT); a worker that was taken for dead then changes nothing that others read. `private`: its owner
-        alone may read it; so a folder that is made for it."""
+        `once`: the path names what makes its values, so the store keeps the file that it has already (on an object
+        store by a conditional PUT); a worker that was taken for dead then changes nothing that others read. `private`:
+        its owner alone may read it; so a folder that is made for it."""
         if not self.folder:
             buffer = Buffer()
             yield buffer
@@ -225,14 +231,20 @@ class Store:
             target.parent.parent.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
             try:
-                with open(temporary, "wb", opener=_private if private else None) as file:
+                opened = io.FileIO(temporary, "wb", opener=_private if private else None)
+                with Temporary(opened) as file:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
-                os.replace(temporary, target)
-            except BaseException:
+                if once:
+                    try:
+                        os.link(temporary, target)
+                    except FileExistsError:
+                        file.kept = True
+                else:
+                    os.replace(temporary, target)
+            finally:
                 temporary.unlink(missing_ok=True)
-                raise
             _sync_folder(target.parent)
 
     def commit(self, path: str, data: bytes, private: bool = False) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from flows import lineage, trainings
 from flows.run import Run
 from tasks.planning.trace import row_documents, rows_of
+from tasks.storage.store import Store
 from tests import flips
 from tests.commands import ask, told
 from tests.whole import SHORT_TRAINING
@@ -152,7 +153,9 @@ def test_a_checkpoint_goes_on_with_a_prompt_the_same_for_the_same_seed(trained: 
     assert "The river" in ask(*asked, "--temperature", 0).output
 
 
-def test_any_step_is_exported_as_a_folder_that_transformers_loads(trained: Any, tmp_path: Path) -> None:
+def test_any_step_is_exported_as_a_folder_that_transformers_loads(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given, run = trained
     told("export-model", *given, tmp_path / "out", "--step", 2)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
@@ -163,6 +166,11 @@ def test_any_step_is_exported_as_a_folder_that_transformers_loads(trained: Any, 
     last = AutoModelForCausalLM.from_pretrained(tmp_path / "last")
     assert not model.lm_head.weight.equal(last.lm_head.weight)
     assert "holds files" in ask("export-model", *given, tmp_path / "out", code=2).output
+    listed = Store.list
+    # As both of two that begin at once see the folder.
+    monkeypatch.setattr(Store, "list", lambda store, folder: listed(store, folder) if folder else {})
+    assert "another model is being written" in ask("export-model", *given, tmp_path / "out", code=1).output
+    assert model.lm_head.weight.equal(AutoModelForCausalLM.from_pretrained(tmp_path / "out").lm_head.weight)
 
 
 def test_a_tokenizer_that_is_not_what_was_pinned_is_neither_exported_nor_sampled_with(

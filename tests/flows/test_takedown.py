@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import shutil
 import subprocess
 import zlib
 from collections.abc import Iterator
@@ -394,6 +395,29 @@ def test_a_document_asked_for_by_id_that_is_not_there_leaves_what_was_learned_fr
     assert whole.go(here, SHORT_TRAINING).record["funnel"]["dropped"]["takedown"] == 2
     left = told("query", here, f"select text from corpus where id in ('{ids[0]}', '{ids[1]}')")["rows"]
     assert {text for [text] in left} <= {""}
+
+
+def test_near_copies_of_documents_whose_entries_are_lost_are_not_passed_over(here: Path) -> None:
+    for manifest in (here.parent / "store" / "documents").glob("web@*/manifest"):
+        shutil.rmtree(manifest)
+    assert "near-copies are not known before" in ask("takedown", here, "--url", SECRET, "--yes", code=1).output
+    assert not Takedowns(Store(str(here.parent / "store")))
+    whole.go(here, until="clusters")
+    found = told("takedown", here, "--url", SECRET, "--yes")
+    assert {row["url"] for row in found["documents"]} == {SECRET, MIRROR, "https://copy.example.com/"}
+    pins = ("models/domain/", "models/quality/", "models/tokenizer/")
+    assert not holding(here, [*WORDS[:1]], skip=pins)
+
+
+def test_a_page_whose_entry_is_lost_is_taken_down_alone(here: Path) -> None:
+    for manifest in (here.parent / "store" / "documents").glob("web@*/manifest"):
+        shutil.rmtree(manifest)
+    found = told("takedown", here, "--url", "https://alone.example.com/a", "--only", "--yes")
+    assert found["count"] == 1
+    pins = ("models/domain/", "models/quality/", "models/tokenizer/")
+    assert not holding(here, [WORDS[3]], skip=pins)
+    whole.go(here, until="verdict")
+    assert told("inspect", here, found["documents"][0]["id"])["kind"] == "taken_down"
 
 
 def test_a_takedown_that_is_gone_stops_what_would_bring_documents_back(here: Path) -> None:

@@ -20,9 +20,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of two generations, with pairs down to a similarity of .5."""
     spec = small.corpus(tmp_path_factory.mktemp("whatif"), files=2)
     spec.write_text(spec.read_text().replace("threshold: 0.8", "threshold: 0.9, floor: 0.5"))
+    rows = [{"text": each, "url": f"https://example.org/graded/{n}"} for n, each in graded()]
+    write(spec.parent, "web-70", rows[1::3])
     assert whole.go(spec).record["version"]["version"] == 1
     small.web(spec.parent / "web", 2, 60, 1)
-    write(spec.parent, "web-80", [{"text": each, "url": f"https://example.org/graded/{n}"} for n, each in graded()])
+    write(spec.parent, "web-80", [*rows[::3], *rows[2::3]])
     assert whole.go(spec).record["version"]["version"] == 2
     return spec
 
@@ -130,6 +132,19 @@ def test_pairs_near_a_similarity_are_the_nearest_on_each_side_with_the_words_tha
         assert all(text in one for text in removed)
         assert all(text in other for text in added)
     assert "{+" in ask("duplicates", made, "--near", 0.9).output
+
+
+def test_pairs_are_shown_once_each_also_those_of_a_document_with_one_of_an_earlier_generation(made: Path) -> None:
+    """These stand on the newer document alone."""
+    known = "select shard, position, unnest(pairs) as other from corpus where pairs is not null"
+    where = "o.shard = k.other.shard and o.position = k.other.position"
+    asked = f"select c.id, o.id from ({known}) k join corpus c using (shard, position) join corpus o on {where}"
+    rows = told("query", made, asked)["rows"]
+    pairs = {frozenset(row) for row in rows}
+    assert len(rows) < 2 * len(pairs)  # some stand on one side alone
+    found = told("duplicates", made, "--near", 0.5, "--pairs", 1000)["pairs"]
+    assert len(found) == len(pairs)
+    assert {frozenset(each["documents"]) for each in found} == pairs
 
 
 def test_the_cluster_of_a_document_shows_who_stays_and_how_alike_the_others_are(made: Path) -> None:

@@ -59,6 +59,14 @@ def test_the_script_is_that_of_most_letters(text: str, script: str | None, share
     assert scripts(text) == [(script, share)]
 
 
+def test_a_paragraph_that_stands_three_times_counts_three_times() -> None:
+    french = "La rivière traverse la vieille ville et emporte le sable vers la mer."
+    one, three = languages(f"{ENGLISH}\n{french}", "\n".join([ENGLISH, *[french] * 3]), share=0.01)[1]
+    sizes = [len(ENGLISH), len(french)]
+    assert one == pytest.approx(max(sizes) / sum(sizes))
+    assert three == pytest.approx(3 * sizes[1] / (sizes[0] + 3 * sizes[1]))
+
+
 def test_chinese_of_books_and_encyclopedias_is_told_apart(shared: Path) -> None:
     for file, wanted in (("zh_hant_wiki_drcd", "Hant"), ("zh_wiki_cmrc2018", "Hans"), ("zh_law", "Hans")):
         with gzip.open(shared / "text" / f"{file}.jsonl.gz") as lines:

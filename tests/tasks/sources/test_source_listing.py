@@ -316,3 +316,19 @@ def test_the_cache_of_digests_is_its_owners_alone(tmp_path: Path, monkeypatch: p
         known.of("a", str(tmp_path / "a"))
     folders = [path for path in (tmp_path / "cache" / "sluice").rglob("*") if path.is_dir()]
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "cache" / "sluice", *folders)] == [0o700, 0o700]
+
+
+def test_what_is_special_in_the_name_of_the_working_directory_is_no_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("crawl [12] *?", "crawl 1 xy"):
+        (tmp_path / folder / "web").mkdir(parents=True)
+        (tmp_path / folder / "web" / "a.txt").write_text(f"Text of {folder}.")
+    monkeypatch.chdir(tmp_path / "crawl [12] *?")
+    for pattern in ("web/*.txt", "web/a.txt", "./**/*.txt", "*/a.txt", "../crawl [[]12] [*][?]/web/*"):
+        found = reader("notes", FolderSource(kind="text", paths=pattern), Extract())
+        [shard] = found.shards(None)[0]
+        assert found.read(shard).documents["text"].to_pylist() == ["Text of crawl [12] *?."]
+        assert found.listing.chooses(shard.parts[0].key)
+    with pytest.raises(SourceError, match=r"\.txt matches no file"):
+        reader("notes", FolderSource(kind="text", paths="none/*.txt"), Extract()).shards(None)

@@ -102,3 +102,30 @@ def test_nan_is_found_at_any_depth(kind: pa.DataType, values: list[object]) -> N
     assert not columns.has_nan(pa.chunked_array([pa.array(values, kind)]))
     worse = {"scores": [[1.0], [float("nan")]]} if pa.types.is_struct(kind) else [float("nan"), None]
     assert columns.has_nan(pa.chunked_array([pa.array([*values, worse], kind)]))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_of_two_writers_of_the_same_values_the_file_of_the_first_stays_and_both_say_so(
+    tmp_path: Path, suffix: str
+) -> None:
+    store, path = Store(str(tmp_path)), f"x.{suffix}"
+    table = pa.table({"n": [1, 2]})
+    told = {"ids": "ab", "rows": 2, "columns": columns.digests(table)}
+    first = columns.write(store, path, table, told | {"run": "one"})
+    second = columns.write(store, path, table, told | {"run": "two"})
+    assert second["run"] == "one"
+    for facts in (first, second):
+        columns.read(store, path, (), columns.Recorded("ab", facts["checksum"]))
+    assert [each.name for each in tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("harm", ["damaged", "other values"])
+def test_a_file_that_is_none_or_has_other_values_makes_room(tmp_path: Path, harm: str) -> None:
+    store, table, other = Store(str(tmp_path)), pa.table({"n": [1, 2]}), pa.table({"n": [1, 3]})
+    before = table if harm == "damaged" else other
+    columns.write(store, "x.parquet", before, {"ids": "ab", "rows": 2, "columns": columns.digests(before)})
+    if harm == "damaged":
+        path = tmp_path / "x.parquet"
+        path.write_bytes(path.read_bytes()[:200] + b"\0" * 9 + path.read_bytes()[209:])
+    facts = columns.write(store, "x.parquet", table, {"ids": "ab", "rows": 2, "columns": columns.digests(table)})
+    assert columns.read(store, "x.parquet", (), columns.Recorded("ab", facts["checksum"])).equals(table)

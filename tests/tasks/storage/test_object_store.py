@@ -259,7 +259,7 @@ def test_of_two_drivers_that_make_a_version_one_does(s3: S3, corpus: tuple[Path,
     with pytest.raises(StoreError, match="has made version 2 of the corpus meanwhile: run again"):
         again.create(facts | {"version": 2, "run": "second"})
     assert again.read(2)["run"] == "first"
-    remote.store.remove(f"{versions.folder}/000002.json")
+    remote.store.remove(f"{versions.folder}/000002.json", f"{versions.folder}/noted/000002")
 
 
 def test_an_overloaded_server_is_asked_again(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
