@@ -356,8 +356,9 @@ def test_two_drivers_work_at_once_and_one_is_killed(
             each.wait()
     assert second.returncode == 0
     assert said.split()[-1] == "token_estimate"
+    monkeypatch.setattr(lease, "TTL", 600.0)  # the other may have taken more than a minute since
     with pytest.raises(BusyError), garbage_collection.alone(store):
-        pass  # the one that was killed is forgotten after a minute
+        pass  # the one that was killed is forgotten after that time
     monkeypatch.setattr(lease, "TTL", 0.0)
     with garbage_collection.alone(store):
         pass
