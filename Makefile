@@ -87,7 +87,7 @@ chaos: setup
 bench: setup
 	@set -e; for name in demo first_step orchestration manifests refresh integrity export training signals clusters admission; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
-	@test -n '$(DATA)' || echo 'extraction, models, classifiers, trusted duplicates and mixture measure on real data: make bench DATA=FOLDER'
+	@test -n '$(DATA)' || echo 'extraction, models, classifiers, trusted, duplicates and mixture measure on real data: make bench DATA=FOLDER'
 	@set -e; test -z '$(DATA)' || { \
 	  echo '== extraction'; $(BIN)/python -m benchmarks.extraction $(DATA)/html/trafilatura_eval_990.tar.xz \
 	    $(DATA)/html/wcxb_dev_1497.tar.xz; \

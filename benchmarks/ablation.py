@@ -32,9 +32,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.trusted import PAGES, RULES, STAGES, measured, rules_of, sampled
-from data_specs.training import LearningRate, Model, Tokenizer
+from data_specs.tokenizer import Tokenizer
+from data_specs.training import LearningRate, Model
 from tasks.decision.verdict import failing
-from tasks.tokenization import tokenizer
+from tasks.tokenization import kinds, tokenizer
 
 CORPUS = {
     "en": [PAGES],
@@ -175,7 +176,7 @@ def learned(texts: list[str], work: Path) -> tokenizer.Loaded:
     """The tokenizer of these texts, kept in the work folder."""
     path = work / f"tokenizer-{digest(texts)}.json"
     if not path.exists():
-        path.write_bytes(tokenizer.learn(texts, Tokenizer(vocabulary=VOCABULARY)))
+        path.write_bytes(kinds.learn(texts, Tokenizer(vocabulary=VOCABULARY)))
     return tokenizer.load(path.read_bytes(), "the ablation's tokenizer")
 
 

@@ -26,11 +26,12 @@ import pyarrow as pa
 
 from data_specs.base import parse_count
 from data_specs.spec import Spec
-from data_specs.training import Tokenizer
+from data_specs.tokenizer import Tokenizer
 from tasks.planning.run_plan import build
 from tasks.storage.store import Store
 from tasks.tokenization import fast_encoder
-from tasks.tokenization.tokenizer import learn, load
+from tasks.tokenization.kinds import learn
+from tasks.tokenization.tokenizer import load
 from tasks.tokenization.tokens import Tokens
 
 CODE = 40_000_000

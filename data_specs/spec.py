@@ -31,7 +31,8 @@ from data_specs.stages import (
     PersonalData,
     Stage,
 )
-from data_specs.training import Mixture, Model, PhaseShape, Tokenizer, Training
+from data_specs.tokenizer import Tokenizer
+from data_specs.training import Mixture, Model, PhaseShape, Training
 
 READING = frozenset(
     """status not_page not_html not_text empty too_large too_deep too_costly cpu_limit memory_limit parser_error

@@ -7,39 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, Share, Steps
+from data_specs.base import Count, Expression, Label, Name, Settings, Share, Steps
 from data_specs.objectives import Causal, Objective
 from data_specs.optimization import Average, Muon
-
-SPECIAL = 2
-"""Special tokens of a learned tokenizer: end of text, padding."""
-
-
-class Tokenizer(Settings):
-    """Byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), learned by channel weight and pinned, or loaded."""
-
-    kind: Literal["byte-bpe", "file"] = "byte-bpe"
-    """Learn a byte-level BPE, or load `path`."""
-    path: str | None = None
-    """`tokenizer.json` to load; for kind `file`."""
-    vocabulary: Annotated[int, Field(ge=300, le=2**24)] = 8192
-    """Entries, special tokens included."""
-    sample: Annotated[Bytes, Field(ge=1, le=2**30)] = 64 * 2**20
-    """Bytes of text learned from, at most; one process holds them."""
-    reserved: Annotated[int, Field(ge=0, le=1024)] = 16
-    """Special tokens kept free for later use."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Tokenizer:
-        if (self.kind == "file") != (self.path is not None):
-            raise ValueError("path is for kind `file`, and kind `file` needs a path")
-        if self.kind == "file" and (idle := self.model_fields_set & {"vocabulary", "sample", "reserved"}):
-            raise ValueError(f"{', '.join(sorted(idle))} is for a tokenizer that is learned; a file has its own")
-        if self.vocabulary < (fewest := 256 + SPECIAL + self.reserved):
-            parts = f"256 bytes, {SPECIAL} special tokens and {self.reserved} reserved ones"
-            raise ValueError(f"vocabulary is {self.vocabulary}, but {parts} are {fewest}")
-        return self
-
 
 CHUNKED_FROM = 32_768
 """Entries of a vocabulary from which the loss is chunked by default."""
@@ -95,6 +65,21 @@ class Mixture(Settings):
         return self.epochs.get(channel, self.epochs.get("default", 4.0))
 
 
+class VocabularyPadding(Settings):
+    """Reserved entries behind those of the tokenizer, so that matrices have a size that processors like and tokens can
+    be added later."""
+
+    multiple: Annotated[int, Field(ge=1, le=2**16)] = 128
+    """The model's entries are a multiple of this."""
+    buffer: Annotated[int | None, Field(ge=0, le=2**16)] = None
+    """Reserved entries, at least; null: 1,000 beside a tokenizer of 65,536 entries or more, else none."""
+
+    def reserved(self, entries: int) -> int:
+        """How many entries are added to so many."""
+        buffer = self.buffer if self.buffer is not None else 1000 if entries >= 2**16 else 0
+        return -(-(entries + buffer) // self.multiple) * self.multiple - entries
+
+
 class Model(Settings):
     """An architecture of transformers, drawn from the spec's seed."""
 
@@ -118,6 +103,8 @@ class Model(Settings):
     """Normalise a Llama's queries and keys in each head (RMSNorm; Dehghani et al. 2023); it is exported as Qwen3."""
     depth_scaled_init: Annotated[bool, Field(exclude_if=_off)] = False
     """Draw a Llama's matrices that add to the residual stream smaller by sqrt(2 x layers) (Radford et al. 2019)."""
+    vocabulary: Annotated[VocabularyPadding | None, Field(exclude_if=_unset)] = None
+    """Reserved entries of its vocabulary; by default it has those of the tokenizer, and what the objectives add."""
 
     @model_validator(mode="after")
     def _divides(self) -> Model:

@@ -23,7 +23,7 @@ from flows.run import Run
 from flows.terminal import Notes, console, pairs, table
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Estimator, Node
-from tasks.planning.objectives import special_tokens
+from tasks.planning.objectives import added_tokens
 from tasks.storage.pins import without
 from training import checkpoint, models
 from training.schedule import learning_rate
@@ -200,7 +200,7 @@ def _training(run: Run, planned: str | None) -> dict[str, Any]:
     positions = tokens = sum(shape.steps * shape.rows * shape.sequence for shape in spec.shapes)
     pin = run.pipeline.pins.get("tokenizer")
     vocabulary = int(pin["facts"]["size"]) if pin else spec.tokenizer.vocabulary
-    vocabulary += len(special_tokens(spec.shapes))
+    vocabulary += len(added_tokens(spec, vocabulary))
     longest = max(spec.training.sequence, *(shape.sequence for shape in spec.shapes))
     parameters = models.parameters(spec.model, vocabulary, longest)
     later: dict[str, Any] = {}

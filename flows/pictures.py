@@ -164,6 +164,27 @@ def compression(channels: Mapping[str, Mapping[str, float]]) -> str:
     return _svg(figure)
 
 
+@matplotlib.rc_context(STYLE)
+def tokenizers(found: Sequence[Mapping[str, Any]]) -> str:
+    """Results of `tasks.tokenization.sweep` -> bytes per token of each channel, tokenizer by tokenizer."""
+    labels = [f"{each['kind']} {each['size']:,}" for each in found]
+    channels = list(dict.fromkeys(name for each in found for name in each["channels"]))
+    figure, axes = _rows("Bytes per token of text that was not learned from", labels, 0.3 * len(channels) + 0.15)
+    ends, height = [], 0.8 / max(1, len(channels))
+    longest = max((rates["bytes"] for each in found for rates in each["channels"].values()), default=1.0)
+    for row, each in enumerate(found):
+        for place, name in enumerate(channels):
+            if (rates := each["channels"].get(name)) is None:
+                continue
+            at = row - 0.4 + (place + 0.5) * height
+            axes.barh(at, rates["bytes"], height=0.8 * height, color=(TEAL, SLATE, PALE_TEAL)[place % 3])
+            ends.append((rates["bytes"], at, f"{rates['bytes']:.2f} {name}"))
+    for end, at, text in ends:
+        axes.annotate(text, (end, at), (8, 0), textcoords="offset points", va="center_baseline")
+    axes.set_xlim(0, longest * 1.3)
+    return _svg(figure)
+
+
 def data_uri(svg: str) -> str:
     """The picture as an address that a Markdown page shows without fetching anything."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -25,6 +25,7 @@ from tasks.engine.versions import ACCEPTED, Facts, Versions
 from tasks.planning import run_plan, trace
 from tasks.planning.files import read_json
 from tasks.planning.inputs import PlanInputs
+from tasks.planning.objectives import MASK
 from tasks.storage import locks
 from tasks.storage.manifest import MISSING
 from tasks.storage.pins import Pin, fetched
@@ -112,7 +113,8 @@ class Run(CorpusRun):
         if self.store.exists(f"{folder}/{'tokens' if rows_too else 'plan'}.json"):
             return bool(self.plan_facts)
         inputs = self.plan_inputs()
-        run_plan.build(self.spec, self.vocabulary, key, inputs.tables(), self.store, inputs.checksums)
+        own = {MASK[0]: mask} if (mask := self._tokenizer["facts"].get("mask")) is not None else {}
+        run_plan.build(self.spec, self.vocabulary, key, inputs.tables(), self.store, inputs.checksums, own)
         if rows_too:
             trace.materialise(self.store, folder)
         return False

@@ -114,7 +114,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
             found.append(make.node(stage))
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
     pinned = pins.get("tokenizer")
-    file = provided(spec.tokenizer.path) if spec.tokenizer.path is not None and not pinned else None
+    file = provided(spec.tokenizer.path, spec.tokenizer) if spec.tokenizer.path is not None and not pinned else None
     facts = pinned["facts"] if pinned else {}
     written = columns(found, own)
     keep = [name for name in spec.duplicates.keep if name in ("length", "date") or name in written.names]

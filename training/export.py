@@ -40,7 +40,7 @@ def write(
     target, where = into or (store, folder(run))
     weights = checkpoint.verified(store, run, step)
     vocabulary = fetched(store, tokenizer["path"], tokenizer["sha256"]).read_bytes()
-    loaded = load(vocabulary, tokenizer["path"])
+    loaded = load(vocabulary, tokenizer["path"], spec.tokenizer)
     special = {"eos": loaded.end, "bos": loaded.end, "pad": loaded.pad}  # documents end with one, and begin with none
     ids = {f"{name}_token_id": number for name, number in special.items()}
     added = numbers(plan.special, plan.vocabulary)
@@ -73,6 +73,8 @@ def write(
                 raise PlanError(f"{tokenizer['path']} has tokens of its own called like {', '.join(list(added)[:3])}")
             if MASK[0] in added:
                 encoder.mask_token = MASK[0]
+        if spec.tokenizer.mask:
+            encoder.mask_token = spec.tokenizer.mask
         encoder.save_pretrained(temporary)
         (Path(temporary) / "vocabulary.json").unlink()
         for path in sorted(Path(temporary).iterdir()):

@@ -69,6 +69,8 @@ class Plan:
     vocabulary: int
     """Entries of the model's, of which `special` are the last."""
     special: tuple[str, ...]
+    own: Mapping[str, int]
+    """What the objectives need and the tokenizer has -> its number."""
     loss_by: Mapping[str, tuple[str, ...]]
     """Column -> its values, by whose numbers segments name them."""
     channels: tuple[str, ...]
@@ -102,6 +104,7 @@ class Plan:
             objective=_OBJECTIVE.validate_python(raw.get("objective", base["objective"])),
             vocabulary=raw["vocabulary"],
             special=tuple(raw.get("special", ())),
+            own=raw.get("own", {}),
             loss_by={name: tuple(values) for name, values in raw.get("loss_by", {}).items()},
             channels=tuple(raw["channels"]),
             files=tuple(raw["files"]),
@@ -246,7 +249,8 @@ class Rows:
         """Rows first .. first+count. Raises PlanError when their targets are not as many as the plan says."""
         packed = self._packed(self.columns(first, count), first)
         vocabulary, special = self.plan.vocabulary, numbers(self.plan.special, self.plan.vocabulary)
-        made = batch(self.objective, packed, self.noise, special, vocabulary - len(special))
+        ordinary = vocabulary - len(special)
+        made = batch(self.objective, packed, self.noise, {**special, **self.plan.own}, ordinary)
         found = (made.labels != IGNORED).sum(axis=1)
         if not np.array_equal(found, packed.targets):
             row = int(np.flatnonzero(found != packed.targets)[0])

@@ -34,7 +34,9 @@ def sample(
 ) -> list[str]:
     """Continuations of a prompt by the checkpoint of a step, without the prompt; the same seed gives the same texts. An
     empty prompt begins a document. Raises CheckpointError, DamagedError where the tokenizer is not what was pinned."""
-    loaded = load(fetched(store, tokenizer["path"], tokenizer["sha256"]).read_bytes(), tokenizer["path"])
+    loaded = load(
+        fetched(store, tokenizer["path"], tokenizer["sha256"]).read_bytes(), tokenizer["path"], spec.tokenizer
+    )
     if spec.model.architecture != "llama":
         raise CheckpointError(f"runs/{run} trains a {spec.model.architecture}, which does not go on with a text")
     model: Any = models.plain(spec.model)(frozen.config(store, spec, plan, run, step)).eval()

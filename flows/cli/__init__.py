@@ -23,6 +23,7 @@ from flows.cli import (  # noqa: F401 (each adds its command)
     run,
     sample,
     takedown,
+    tokenizers,
     versions,
     whatif,
 )

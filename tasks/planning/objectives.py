@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_specs.objectives import Causal, Masked, Objective, Permutation, Prefix, SpanCorruption
+from data_specs.spec import Spec
 from data_specs.training import PhaseShape
 from tasks.arrays.groups import numbers_within
 from tasks.arrays.hashing import seeded_hash
@@ -135,11 +136,20 @@ def target_counts(
     return counts.astype(np.int32)
 
 
-def special_tokens(shapes: Iterable[PhaseShape]) -> tuple[str, ...]:
-    """The tokens that the objectives of a run need beside those of its tokenizer, whose numbers follow on those."""
+def added_tokens(spec: Spec, entries: int) -> tuple[str, ...]:
+    """The entries of the model's vocabulary that follow on the tokenizer's `entries`: reserved ones, where the spec
+    asks for such, and the tokens that the objectives need."""
+    special = special_tokens(spec.shapes, spec.tokenizer.mask)
+    padding = spec.model.vocabulary
+    reserved = padding.reserved(entries + len(special)) if padding else 0
+    return (*(f"<|spare_{number}|>" for number in range(reserved)), *special)
+
+
+def special_tokens(shapes: Iterable[PhaseShape], mask: str | None = None) -> tuple[str, ...]:
+    """The tokens that the objectives of a run need beside those of its tokenizer, of which one may be the `mask`."""
     shapes = tuple(shapes)
     found: list[str] = []
-    if any(isinstance(shape.objective, Masked) for shape in shapes):
+    if mask is None and any(isinstance(shape.objective, Masked) for shape in shapes):
         found += MASK
     if any(isinstance(shape.objective, Causal) and shape.objective.fill_in_the_middle for shape in shapes):
         found += MIDDLE

@@ -26,7 +26,7 @@ from tasks.planning.allocation import allot
 from tasks.planning.files import content_digest
 from tasks.planning.middle import ADDED, turned_documents
 from tasks.planning.mixture import MixtureError, PhaseRows, Stream, Usage, schedule
-from tasks.planning.objectives import Noise, RowShape, row_shape, special_tokens, target_counts
+from tasks.planning.objectives import Noise, RowShape, added_tokens, row_shape, target_counts
 from tasks.planning.packing import ROWS, Documents, cut_into_rows, interleave_rows, row_table, training_order
 from tasks.storage.store import Store
 
@@ -61,7 +61,9 @@ def plan_key(spec: Spec, vocabulary: int, shards: Iterable[tuple[str, str]]) -> 
     mixture = spec.mixture.model_dump(mode="json", exclude={"shards", "tokens"})
     batch = [spec.training.sequence, spec.training.rows, spec.steps, spec.training.evaluate.tokens]
     objective = spec.training.model_dump(mode="json", include={"objective", "loss_by"})  # without what is not asked for
-    asked = [objective] if objective else []
+    model = spec.model.model_dump(mode="json", include={"vocabulary"})
+    named = spec.tokenizer.model_dump(mode="json", include={"mask"})
+    asked = [each for each in (objective, model, named) if each]
     return digest([VERSION, spec.seed, vocabulary, list(spec.channels), mixture, batch, *asked, state.hexdigest()])
 
 
@@ -182,12 +184,13 @@ def build(
     shards: Iterable[tuple[str, pa.Table]],
     store: Store,
     checksums: Mapping[str, str] | None = None,
+    own: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Write the plan into `plan_folder(spec, key)`, plan.json last, and return what plan.json says.
 
     `shards`: (token file in the store, INPUT table), in a fixed order; `checksums`, which may be filled while these are
-    taken: of each token file's values. Raises MixtureError, before anything is written,
-    with one line for each thing that cannot be met."""
+    taken: of each token file's values; `own`: what the objectives need and the tokenizer has -> its number there.
+    Raises MixtureError, before anything is written, with one line for each thing that cannot be met."""
     found = _collect(spec, shards)
     train, files = found.train, found.files
     sizes = {name: int(documents.length.sum(dtype=np.int64)) for name, documents in train.items()}
@@ -197,13 +200,14 @@ def build(
     counted = [_write_phase(folder, spec, n, phase, train, streams[n]) for n, phase in enumerate(phases)]
     evaluated = _write_held_out(folder, spec, found.held_out)
     folder.write("usage.arrow", _usage_table(train, usages))
-    special = special_tokens(spec.shapes)
+    special = added_tokens(spec, vocabulary)
     plan = {
         "digest": key,
         "spec": spec.name,
         "seed": spec.seed,
         "vocabulary": vocabulary + len(special),
         "special": list(special),
+        **({"own": dict(own)} if own else {}),
         "sequence": spec.training.sequence,
         "objective": spec.training.objective.model_dump(mode="json"),
         "loss_by": found.values,

@@ -1,24 +1,13 @@
-"""The tokenizer: byte-level BPE (Sennrich et al. 2016; Radford et al. 2019), learned by channel weight, or loaded.
+"""The tokenizer of a spec: learned by channel weight (tasks/tokenization/kinds.py), or loaded.
 
 Guarantees: a learned tokenizer encodes every text without loss; the same sample gives the same bytes; a text that
 spells a special token, such as `<|endoftext|>`, is encoded as text (crawled pages would otherwise end documents at
 will).
-
-Text is split before the merges as GPT-4's tokenizer does it (words with the space before them, runs of punctuation,
-runs of space), but for three things: digits stand alone, as in LLaMA, so that a number is spelled the same wherever it
-stands; letters take their combining marks along, without which Indic scripts fall apart; and runs of Han and kana are
-kept apart from other letters, so that in `Python是` no merge crosses the change of script. Chinese has no spaces: what
-is a word in a run is left to the merges, and a run ends at punctuation, as a clause does.
-
-A run without end, such as 150,000 ideographs or dashes, costs time in proportion to its length. Encoding does by
-itself. Learning looks through a whole pre-token at every merge that touches it, so while it lasts a pre-token is cut
-every CUT characters. `tokenizer.json` knows nothing of that: the pairs across a cut are not counted, that is all.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,41 +18,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Encoder
 
 from data_specs.document import SpecError
-from data_specs.training import Tokenizer
+from data_specs.tokenizer import Tokenizer
 from tasks.arrays.hashing import seeded_hash, words
 from tasks.engine.stage import Estimator
 from tasks.tokenization.fast_encoder import Flat, faster, plain
+from tasks.tokenization.kinds import END, PAD, learn, pieces
 
-END, PAD = "<|endoftext|>", "<|pad|>"
-"""Special tokens 0 and 1 of a learned tokenizer; `<|reserved_0|>` and so on follow."""
 ENDS = (END, "<|end_of_text|>", "</s>", "<eos>", "<|eos|>")
 """What end-of-text tokens are called in tokenizers of others, in order of preference."""
-CJK = r"\p{Han}\p{Hiragana}\p{Katakana}"
-SPLIT = (
-    rf"[{CJK}]+"
-    rf"|[^\r\n\p{{L}}\p{{M}}\p{{N}}]?[\p{{L}}\p{{M}}&&[^{CJK}]]+"
-    r"|\p{N}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""One pre-token, in Oniguruma's syntax."""
-LONGEST = 32
-"""Characters (bytes, as byte-level BPE sees them) of a token, at most: no token is a rule of dashes or a sentence."""
-CUT = 1024
-"""Characters of a pre-token that is learned from, at most. The longest in 17 collections of prose and code, English and
-Chinese, has 501."""
 JUDGED = 2**22
 """Bytes per channel on which compression is measured."""
 REPEATS = 8
 """How often a document is learned from, at most: each time it counts as another document with the same phrases, so that
 a channel of a few would fill the vocabulary with what only they say."""
-SPACES = 2**20
-"""Characters of a run of white space that are given to the library at once: it steps back through a run, and panics
-after ten million steps."""
 BATCH = 2**19
 """Characters of text encoded at once: an encoding costs some 100 bytes a token until its ids are taken."""
 
@@ -121,17 +91,10 @@ class Loaded:
         return plain(self.encoder, texts)
 
 
-def pieces(text: str) -> list[str]:
-    """The text, but for runs of white space above SPACES characters, which are cut."""
-    if len(text) <= SPACES:
-        return [text]
-    runs = (run.span() for run in re.finditer(r"\s+", text))
-    cuts = [0, *(cut for first, end in runs for cut in range(first + SPACES, end, SPACES)), len(text)]
-    return [text[first:end] for first, end in pairwise(cuts)]
-
-
-def load(data: bytes, name: str) -> Loaded:
-    """A `tokenizer.json`. Raises TokenizerError, naming it, when it is none or has no end-of-text token."""
+def load(data: bytes, name: str, settings: Tokenizer | None = None) -> Loaded:
+    """A `tokenizer.json`; `settings` may say which of its tokens end a text and pad a row. Raises TokenizerError,
+    naming it, when it is none or lacks one of these."""
+    settings = settings or Tokenizer()
     try:
         encoder = Encoder.from_buffer(data)
     except ValueError as error:
@@ -139,11 +102,18 @@ def load(data: bytes, name: str) -> Loaded:
     encoder.no_padding()
     encoder.no_truncation()
     encoder.encode_special_tokens = True
-    ends = [encoder.token_to_id(token) for token in ENDS]
+    for key in ("end", "pad", "mask"):
+        token = getattr(settings, key)
+        if token is not None and encoder.token_to_id(token) is None:
+            raise TokenizerError(f"{name} has no token {token}, which tokenizer.{key} names")
+    ends = [encoder.token_to_id(token) for token in ([settings.end] if settings.end else ENDS)]
     end = next((found for found in ends if found is not None), None)
     if end is None:
-        raise TokenizerError(f"{name} has no end-of-text token; one of {', '.join(ENDS)} must be in its vocabulary")
-    pad = encoder.token_to_id(PAD)
+        raise TokenizerError(
+            f"{name} has no end-of-text token; one of {', '.join(ENDS)} must be in its vocabulary, or tokenizer.end "
+            "say which it is"
+        )
+    pad = encoder.token_to_id(settings.pad or PAD)
     size = 1 + max(encoder.get_vocab(with_added_tokens=True).values())
     return Loaded(encoder, size, end, end if pad is None else pad, data, name)
 
@@ -236,7 +206,7 @@ class TokenizerEstimator(Estimator):
             data = learn(list(chain.from_iterable(map(repeat, texts, repeats[repeats > 0].tolist()))), self.settings)
         else:
             raise TokenizerError("the tokenizer has no kept document to learn from; see the funnel for the reasons")
-        loaded = load(data, self.settings.path or "the learned tokenizer")
+        loaded = load(data, self.settings.path or "the learned tokenizer", self.settings)
         size = _bytes(rows["text"])
         kept = size + rows["cut"].to_numpy()
         facts = {
@@ -249,39 +219,20 @@ class TokenizerEstimator(Estimator):
             "size": loaded.size,
             "end": loaded.end,
             "pad": loaded.pad,
+            **({"mask": loaded.encoder.token_to_id(mask)} if (mask := self.settings.mask) else {}),
             "compression": compression(loaded, used),
         }
         return data, facts
 
 
-def provided(path: str) -> bytes:
+def provided(path: str, settings: Tokenizer | None = None) -> bytes:
     """What is in a tokenizer.json. Raises SpecError where it cannot be used."""
     try:
         data = Path(path).expanduser().read_bytes()
-        load(data, path)
+        load(data, path, settings)
     except (OSError, TokenizerError) as error:
         raise SpecError(f"tokenizer.path: {error}") from None
     return data
-
-
-def learn(texts: Sequence[str], settings: Tokenizer) -> bytes:
-    """A `tokenizer.json`, the same bytes by any number of threads: counts are exact, ties broken by id. 5 MB in 3 s."""
-    special = [END, PAD, *(f"<|reserved_{number}|>" for number in range(settings.reserved))]
-    split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
-    spelled = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    encoder = Encoder(models.BPE())
-    encoder.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.FixedLength(CUT), spelled])
-    encoder.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=settings.vocabulary,
-        special_tokens=special,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        max_token_length=LONGEST,
-        show_progress=False,
-    )
-    encoder.train_from_iterator(chain.from_iterable(map(pieces, texts)), trainer)
-    encoder.pre_tokenizer = pre_tokenizers.Sequence([split, spelled])
-    return encoder.to_str(pretty=True).encode()
 
 
 def compression(loaded: Loaded, rows: pa.Table) -> dict[str, dict[str, float]]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.base import Settings
-from data_specs.training import Tokenizer
+from data_specs.tokenizer import Tokenizer
 from tasks.engine.stage import Stage
 from tasks.tokenization.tokenizer import TokenizerError, load
 
@@ -38,17 +38,18 @@ class Tokens(Stage):
         """`files`: the pinned `tokenizer.json`, path and sha256; `size`: its entries (its fact), by default at most
         `settings.vocabulary`; they decide between uint16 and uint32."""
         super().__init__(settings, files)
+        self.settings: Tokenizer = settings
         self.type = token_type(size or settings.vocabulary)
         self.writes = pa.schema([("tokens", pa.list_(self.type))])
         self.folder = "/".join(["tokens", *(sha256[:8] for sha256 in files.values())])
 
     def hashed_settings(self) -> dict[str, str]:
-        """Nothing: how the tokenizer was learned is in its file."""
-        return {}
+        """Which token ends a document, where the spec names it: how the tokenizer was learned is in its file."""
+        return self.settings.model_dump(mode="json", include={"end"}, exclude_none=True)
 
     def setup(self) -> None:
         [path] = self.files
-        self.tokenizer = load(Path(path).read_bytes(), path)
+        self.tokenizer = load(Path(path).read_bytes(), path, self.settings)
         if self.tokenizer.size > 2**self.type.bit_width:
             raise TokenizerError(f"{path} has {self.tokenizer.size:,} entries, too many for tokens of type {self.type}")
 

@@ -17,7 +17,7 @@ import pytest
 
 from data_specs.objectives import Causal
 from data_specs.training import LearningRate
-from tasks.planning.run_plan import plan_folder
+from tasks.planning.run_plan import build, plan_folder
 from tasks.planning.trace import materialise
 from tasks.storage.store import Store
 from tests import training_plan
@@ -216,3 +216,24 @@ def test_the_files_of_the_next_steps_are_opened_ahead_and_no_further(monkeypatch
         until(20)
     assert ahead == 8  # this rank's two micro-batches of steps 1 to 4
     assert opened == [(8 * step + first, 2) for step in range(10) for first in (2, 6)]
+
+
+def test_a_mask_that_the_tokenizer_has_is_the_one_that_rows_show() -> None:
+    corpus = Corpus([[("a", 20, False)] * 40])
+    made = make_spec(("a",), 320)
+    objective = {"kind": "masked", "rate": 0.5, "masks": 1.0, "random": 0.0}
+    asked = made.model_validate(
+        made.model_dump(mode="json", exclude_unset=True)
+        | {
+            "model": {"architecture": "bert"},
+            "tokenizer": {"kind": "file", "path": "tokenizer.json", "mask": "[MASK]"},
+            "training": made.training.model_dump(exclude_unset=True) | {"objective": objective},
+        }
+    )
+    build(asked, 2**17, "0" * 32, corpus.shards, corpus.store, own={"<mask>": 2**17 - 3})
+    read = Plan.read(corpus.store, plan_folder(asked, "0" * 32))
+    found = Rows(corpus.store, read, 0).batch(0, 4)
+    assert read.vocabulary == 2**17
+    shown = np.take_along_axis(found.inputs, found.origin, 1)
+    assert (shown[found.labels != IGNORED] == 2**17 - 3).all()
+    assert (found.labels != IGNORED).any()

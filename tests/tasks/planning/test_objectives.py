@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from data_specs.objectives import Causal, FillInTheMiddle, Masked, Permutation, Prefix, SpanCorruption
-from data_specs.training import PhaseShape
+from data_specs.spec import Spec
+from data_specs.tokenizer import Tokenizer
+from data_specs.training import PhaseShape, VocabularyPadding
 from tasks.planning.middle import turn
 from tasks.planning.objectives import (
     Noise,
+    added_tokens,
     corrupted,
     numbers,
     prefix_lengths,
@@ -127,3 +130,25 @@ def test_a_document_that_is_turned_round_says_what_it_said(suffix_first: float) 
             assert prefix + moved + suffix == document[:-1].tolist()
             middles.add((len(prefix), len(moved)))
     assert suffix_first or len(middles) > 100
+
+
+def test_reserved_entries_stand_between_the_tokenizers_and_those_of_objectives() -> None:
+    spec = Spec.model_validate(
+        {
+            "name": "tiny",
+            "sources": {"text": {"kind": "text", "paths": "*.txt"}},
+            "channels": {"all": "true"},
+            "model": {"architecture": "bert"},
+            "training": {"objective": "masked"},
+        }
+    )
+    assert added_tokens(spec, 1000) == ("<mask>",)
+    padded = spec.model_copy(update={"model": spec.model.model_copy(update={"vocabulary": VocabularyPadding()})})
+    added = added_tokens(padded, 1000)
+    assert (len(added), added[0], added[-1]) == (24, "<|spare_0|>", "<mask>")
+    assert numbers(added, 1024)["<mask>"] == 1023
+    large = added_tokens(padded, 2**16)
+    assert (2**16 + len(large)) % 128 == 0
+    assert 1001 <= len(large) < 1001 + 128
+    own = padded.model_copy(update={"tokenizer": Tokenizer(kind="file", path="x", mask="[MASK]")})
+    assert "<mask>" not in added_tokens(own, 1000)

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Encoder
 
-from data_specs.training import Tokenizer
+from data_specs.tokenizer import Tokenizer
 from tasks.tokenization import fast_encoder
 from tasks.tokenization.fast_encoder import Flat, difference, faster, plain, trial
-from tasks.tokenization.tokenizer import END, SPACES, learn, load
+from tasks.tokenization.kinds import END, SPACES, learn
+from tasks.tokenization.tokenizer import load
 
 TEXTS = ["the river runs past 42 stones, 我们在学习语言模型。\n    return x + 1"] * 40
 LEARNED = learn(TEXTS, Tokenizer(vocabulary=400, reserved=4))

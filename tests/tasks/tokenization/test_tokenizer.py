@@ -27,21 +27,10 @@ from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
 from data_specs.document import SpecError
-from data_specs.training import Tokenizer
+from data_specs.tokenizer import Tokenizer
 from tasks.arrays.hashing import seeded_hash, words
-from tasks.tokenization.tokenizer import (
-    CUT,
-    END,
-    REPEATS,
-    SPACES,
-    SPLIT,
-    TokenizerError,
-    TokenizerEstimator,
-    learn,
-    load,
-    pieces,
-    provided,
-)
+from tasks.tokenization.kinds import CUT, END, SPACES, SPLIT, learn, pieces
+from tasks.tokenization.tokenizer import REPEATS, TokenizerError, TokenizerEstimator, load, provided
 from tasks.tokenization.tokens import TokenEstimate, Tokens
 from tests.golden import check_golden
 
@@ -216,7 +205,7 @@ def test_white_space_beyond_what_the_library_steps_back_through_is_encoded(learn
 def test_a_tokenizer_learned_without_such_runs_is_what_it_is_without_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = [*texts(), "-" * CUT + "\n" + "我" * CUT, " " * CUT + "x"]
     data = learn(samples, SETTINGS)
-    monkeypatch.setattr("tasks.tokenization.tokenizer.CUT", 10**9)
+    monkeypatch.setattr("tasks.tokenization.kinds.CUT", 10**9)
     assert learn(samples, SETTINGS) == data
     assert "FixedLength" not in data.decode()
 

@@ -1,0 +1,50 @@
+"""`sluice tokenizers`: kinds and sizes of tokenizers, on the documents that a corpus keeps."""
+
+from __future__ import annotations
+
+import click
+
+from flows import embedded
+from flows.cli.command import JSON, SET, SPEC, STORE, cli, plain_errors, print_json
+
+
+@cli.command()
+@SPEC
+@click.argument("to", type=click.Path(file_okay=False))
+@STORE
+@SET
+@click.option("--kind", "kinds", multiple=True, default=["byte-bpe"], show_default=True, help="A kind to try.")
+@click.option(
+    "--vocabulary", "vocabularies", multiple=True, type=int, default=[8192, 32768], show_default=True, help="A size."
+)
+@click.option("--digits", type=click.Choice(["one", "threes"]), default="one", show_default=True)
+@click.option("--dirty", metavar="FILE", help="Phrases that no entry should hold, one a line.")
+@JSON
+@plain_errors
+def tokenizers(
+    spec: str,
+    to: str,
+    store: str | None,
+    settings: tuple[str, ...],
+    kinds: tuple[str, ...],
+    vocabularies: tuple[int, ...],
+    digits: str,
+    dirty: str | None,
+    as_json: bool,
+) -> None:
+    """Learn tokenizers from the documents that SPEC keeps, and measure how each spells documents it never saw.
+
+    The folder TO gets each as KIND-SIZE.json, which `tokenizer: {kind: file, path: ...}` takes, and tokenizers.md and
+    tokenizers.svg, the page that Prefect shows. Such as:
+
+    \b
+    sluice tokenizers spec.yaml tried --kind byte-bpe --kind unigram --vocabulary 8192 --vocabulary 32768
+    """
+    with embedded.server():
+        from flows import tokenizers as trying
+    with embedded.answering():
+        found = trying.tokenizers(spec, to, list(kinds), list(vocabularies), store, list(settings), dirty, digits)
+    if as_json:
+        print_json({"tokenizers": found})
+    else:
+        click.echo(trying.told(found))

@@ -1,0 +1,93 @@
+"""`sluice tokenizers`: kinds and sizes of tokenizers on the kept documents of a corpus, as a table and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from prefect import flow
+from prefect.artifacts import MarkdownArtifact
+
+from data_specs.document import SpecError
+from data_specs.tokenizer import Tokenizer
+from flows import pictures
+from flows.artifacts import table
+from flows.corpus_run import CorpusRun
+from flows.shown import key
+from tasks import registry
+from tasks.engine import worker
+from tasks.tokenization.sweep import sweep
+from tasks.tokenization.tokenizer import TokenizerEstimator
+
+
+@flow(name="tokenizers", flow_run_name="tokenizers {to}", persist_result=False)
+def tokenizers(
+    spec: str,
+    to: str,
+    kinds: list[str],
+    vocabularies: list[int],
+    store: str | None = None,
+    set: list[str] | None = None,  # noqa: A002 (as the option is called)
+    dirty: str | None = None,
+    digits: str = "one",
+) -> list[dict[str, Any]]:
+    """Learn a tokenizer of each kind and size, and show how each spells what it never saw."""
+    current = CorpusRun.of(spec, store, set or ())
+    current.resolve()
+    given: dict[str, Any] = {"digits": digits, "sample": current.spec.tokenizer.sample}
+    try:
+        tried = [
+            Tokenizer.model_validate({"kind": kind, "vocabulary": size, **given})
+            for kind, size in product(kinds, vocabularies)
+        ]
+        phrases = Path(dirty).read_text(encoding="utf-8").splitlines() if dirty else []
+    except (ValueError, OSError) as error:
+        raise SpecError([f"tokenizers: {error}"]) from None
+    made = sweep(_sample(current), tried, current.spec.seed, phrases)
+    found = [each for each, _ in made]
+    folder = Path(to)
+    folder.mkdir(parents=True, exist_ok=True)
+    for each, data in made:
+        (folder / f"{each['kind']}-{each['size']}.json").write_bytes(data)
+    picture = pictures.tokenizers(found)
+    (folder / "tokenizers.svg").write_text(picture, encoding="utf-8")
+    page = f"![Tokenizers]({pictures.data_uri(picture)})\n\n{told(found)}"
+    (folder / "tokenizers.md").write_text(f"![Tokenizers](tokenizers.svg)\n\n{told(found)}\n", encoding="utf-8")
+    artifact = MarkdownArtifact(
+        markdown=page, key=key(current.spec.name, "tokenizers"), description=f"Tokenizers of {current.spec.name}"
+    )
+    artifact.create(_sync=True)  # type: ignore[call-arg]
+    return found
+
+
+def _sample(current: CorpusRun) -> pa.Table:
+    """The kept documents that the spec's tokenizer would be learned from."""
+    spec = current.spec
+    learner = TokenizerEstimator(Tokenizer(sample=spec.tokenizer.sample), spec.seed, registry.weights(spec))
+    names = tuple(spec.text if name == "text" else name for name in learner.reads)
+    parts = [learner.downsample(pa.concat_tables(pair)) for pair in _each(current, learner, names)]
+    if not parts:
+        raise SpecError([f"tokenizers: {spec.name} has no documents yet: `sluice run --until verdict` makes them"])
+    return learner.downsample(pa.concat_tables(parts)).sort_by("id")
+
+
+def _each(current: CorpusRun, learner: TokenizerEstimator, names: Sequence[str]) -> Iterator[list[pa.Table]]:
+    for place, files in current.pipeline.files(names):
+        recorded = current.pipeline.recorded(place, names)
+        read = worker.read(current.pipeline.store, files, None, None, recorded).select(list(names))
+        yield [learner.sample(read.rename_columns(list(learner.reads)))]
+
+
+def told(found: Sequence[dict[str, Any]]) -> str:
+    """A table, a line for each tokenizer and channel."""
+    rows = []
+    for each in found:
+        first = [f"{each['kind']} {each['size']:,}", f"{each['dead']:.1%}", f"{each['dirty']:.2%}"]
+        for name, rates in each["channels"].items():
+            rows.append([*first, name, *("" if rate is None else f"{rate:.2f}" for rate in rates.values())])
+            first = ["", "", ""]
+    header = ["tokenizer", "dead", "dirty", "channel", "characters", "bytes", "hanzi", "tokens per word"]
+    return table(header, rows) + "\n\nCharacters, bytes and hanzi are per token, on texts that were not learned from."

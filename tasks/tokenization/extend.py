@@ -1,0 +1,107 @@
+"""New entries for a BPE tokenizer that leave what it had as it was.
+
+Merges are added behind the old ones, so they join only what the old tokenizer made of a text: every text is encoded as
+before but for where a new entry applies, and no old entry becomes unreachable. (A word that is added as a whole is
+found before any merge: `中华人民` so added would take `中华人民共和国` apart, where that is one token.) Numbers of old
+entries stay, new ones follow on the highest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tokenizers import Regex, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Encoder
+
+from tasks.tokenization.kinds import LONGEST, pieces
+from tasks.tokenization.tokenizer import TokenizerError
+
+FIRST = 0x20000
+"""Old entries are given to the trainer as characters from this one on: beyond it there is room for 917,504."""
+SEPARATOR = "\n"
+
+
+def extended(data: bytes, count: int, texts: Sequence[str] = (), words: Sequence[str] = ()) -> bytes:
+    """A `tokenizer.json` with `count` more entries: first what makes each of `words` one token, where it is one
+    pre-token, then what is learned from `texts`; fewer where these have no more. Raises TokenizerError for one that is
+    no BPE, or a word that its pre-tokenizer cuts."""
+    file = json.loads(data)
+    model = file["model"]
+    if model["type"] != "BPE":
+        raise TokenizerError(f"a {model['type']} cannot be extended by merges: take one of the type BPE")
+    encoder = Encoder.from_str(json.dumps(file))
+    added = _Added(model, 1 + max(encoder.get_vocab(with_added_tokens=True).values()), count)
+    for word in words:
+        cut = _pieces(encoder, word)
+        if len(cut) != 1:
+            raise TokenizerError(f"{word} is cut before any merge, into {len(cut)} parts")
+        parts = [token.value for token in encoder.model.tokenize(cut[0])]
+        while len(parts) > 1:
+            if not added.merge(parts[0], parts[1]):
+                break
+            parts[:2] = ["".join(parts[:2])]
+        model["merges"] = added.merges
+        encoder = Encoder.from_str(json.dumps(file))
+    _learn(encoder, added, texts)
+    model["merges"] = added.merges
+    return Encoder.from_str(json.dumps(file)).to_str(pretty=True).encode()
+
+
+class _Added:
+    """Merges and entries as they are added to a model."""
+
+    def __init__(self, model: dict[str, Any], first: int, count: int) -> None:
+        self.vocabulary: dict[str, int] = model["vocab"]
+        self.merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]]
+        self.known, self.next, self.left = set(self.merges), first, count
+
+    def merge(self, left: str, right: str) -> bool:
+        """Add a merge and what it makes; whether there is such a merge. What it would make may be an old entry that
+        other merges make: then texts would be encoded otherwise without any new entry, and it is left out."""
+        if (left, right) in self.known:
+            return True
+        made = left + right
+        if not self.left or made in self.vocabulary or not {left, right} <= self.vocabulary.keys():
+            return False
+        self.vocabulary[made] = self.next
+        self.merges.append((left, right))
+        self.known.add((left, right))
+        self.next, self.left = self.next + 1, self.left - 1
+        return True
+
+
+def _pieces(encoder: Encoder, text: str) -> list[str]:
+    """The pre-tokens of a text, in the letters of the model."""
+    if encoder.normalizer:
+        text = encoder.normalizer.normalize_str(text)
+    if encoder.pre_tokenizer is None:
+        return [text]
+    return [piece for piece, _ in encoder.pre_tokenizer.pre_tokenize_str(text)]
+
+
+def _learn(encoder: Encoder, added: _Added, texts: Sequence[str]) -> None:
+    """Merges of what the encoder makes of texts, the most frequent pair first: its entries are the letters of another
+    BPE."""
+    counts = Counter(piece for text in texts for part in pieces(text) for piece in _pieces(encoder, part))
+    entries: dict[int, str] = {}
+
+    def spelled() -> Iterable[str]:
+        for piece, times in sorted(counts.items()):
+            tokens = encoder.model.tokenize(piece)
+            entries.update((token.id, token.value) for token in tokens)
+            if len(tokens) > 1:
+                word = "".join(chr(FIRST + token.id) for token in tokens)
+                yield from [word] * times
+
+    other = Encoder(models.BPE())
+    other.pre_tokenizer = pre_tokenizers.Split(Regex(SEPARATOR), "removed")
+    words = list(spelled())
+    trainer = trainers.BpeTrainer(vocab_size=len(entries) + 2 * added.left, show_progress=False)
+    other.train_from_iterator(words, trainer)
+    for pair in json.loads(other.to_str())["model"]["merges"]:
+        left, right = ("".join(entries[ord(letter) - FIRST] for letter in part) for part in pair)
+        if len(left + right) <= LONGEST and not added.merge(left, right) and not added.left:
+            return

