@@ -18,7 +18,7 @@ from flows.artifacts import table
 from flows.corpus_run import CorpusRun
 from flows.shown import key
 from tasks import registry
-from tasks.engine import worker
+from tasks.engine import job
 from tasks.tokenization.sweep import sweep
 from tasks.tokenization.tokenizer import TokenizerEstimator
 
@@ -77,7 +77,7 @@ def _sample(current: CorpusRun) -> pa.Table:
 def _each(current: CorpusRun, learner: TokenizerEstimator, names: Sequence[str]) -> Iterator[list[pa.Table]]:
     for place, files in current.pipeline.files(names):
         recorded = current.pipeline.recorded(place, names)
-        read = worker.read(current.pipeline.store, files, None, None, recorded).select(list(names))
+        read = job.read(current.pipeline.store, files, None, None, recorded).select(list(names))
         yield [learner.sample(read.rename_columns(list(learner.reads)))]
 
 
