@@ -32,7 +32,7 @@ def learn(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Learn a fastText classifier from labelled texts, for a stage of the kind `classify`.
+    """Learn a classifier from labelled texts, for a stage of the kind `classify`: fastText's, or a linear one.
 
     Settings are chosen on --dev; the confusion matrix is of --test. Beside the model are written MODEL.json, which the
     stage reads, and MODEL.md, the page that Prefect shows. Such as:
