@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zipfile
 from pathlib import Path
 
+import fasttext
 import pyarrow as pa
 import pytest
 
 from data_specs import stages
+from data_specs.load import load
+from tasks.decision.verdict import failing
+from tasks.engine.stage import Stage
 from tasks.filters.language import Language, Languages
 from tasks.filters.script import Script
+from tasks.registry import nodes
+from tasks.storage.pins import Pins
+from tasks.storage.store import Store
 
 ENGLISH = "The river carries sand and gravel past the old mill, and on summer mornings children wash it for gold."
 GERMAN = "Der Fluss trägt Sand und Kies an der alten Mühle vorbei, und im Sommer waschen die Kinder dort Gold."
@@ -104,3 +112,30 @@ def test_each_paragraph_is_judged_and_most_come_first() -> None:
     assert shares[0] == pytest.approx(len(GERMAN) * 3 / (len(GERMAN) * 3 + len(ENGLISH)), abs=0.01)
     assert shares[1] == 1
     assert languages(both, share=0.4)[0] == [["de"]]
+
+
+def test_rules_hold_a_second_identifier_against_the_first(tmp_path: Path) -> None:
+    """A model with GlotLID's labels beside lid.176, in one spec: what they disagree on falls."""
+    lessons = tmp_path / "lessons.txt"
+    texts = {ENGLISH: "eng_Latn", " ".join(CHINESE): "cmn_Hani", GERMAN: "eng_Latn"}
+    lessons.write_text("".join(f"__label__{label} {text}\n" for text, label in texts.items()) * 20)
+    model = tmp_path / "second.bin"
+    fasttext.train_supervised(str(lessons), thread=1, epoch=20, verbose=0).save_model(str(model))
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        f"name: two\nstore: {tmp_path}/store\nsources: {{a: {{kind: text, paths: a}}}}\nchannels: {{all: 'true'}}\n"
+        f"stages:\n  second: {{kind: language, model: {model}, "
+        f"sha256: {hashlib.sha256(model.read_bytes()).hexdigest()}}}\n"
+        "rules:\n  - disagreement: \"language in ('en', 'de') and language <> left(second, 2)\"\n"
+    )
+    loaded = load(spec)
+    found = {node.name: node.stage for node in nodes(loaded, Pins(Store(str(tmp_path / "store")), "two"))}
+    table = pa.table({"text": [ENGLISH, GERMAN, " ".join(CHINESE)]})
+    for name in ("language", "second"):
+        stage = found[name]
+        assert isinstance(stage, Stage)
+        stage.setup()
+        for field, column in zip(stage.writes, stage(table).columns, strict=True):
+            table = table.append_column(stage.written_as(field.name), column)
+    assert table["second"].to_pylist() == ["eng_Latn", "eng_Latn", "cmn_Hani"]
+    assert failing(loaded.rules, table)["disagreement"].tolist() == [False, True, False]
