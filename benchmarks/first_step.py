@@ -14,15 +14,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import psutil
 
+from benchmarks.spent import MARK, Spent
+
 SLUICE = Path(sys.executable).parent / "sluice"
 RUN = [str(SLUICE), "run", "data_specs/demo.yaml"]
-MARK = "SLUICE_FIRST_STEP"
 STEPS = {
     "server, spec, sources": "Beginning flow run",
     "corpus, all cached": "for flow 'training'",
@@ -47,38 +47,6 @@ def kind(process: psutil.Process) -> str:
     return next((name for word, name in KINDS.items() if word in command), f"Ray: {process.name()}")
 
 
-class Spent:
-    """CPU seconds of the processes of a run, also of those that have ended."""
-
-    def __init__(self, mark: str) -> None:
-        self.mark = mark
-        self.seconds: dict[tuple[int, float], float] = {}
-        self.kinds: dict[tuple[int, float], str] = {}
-
-    def look(self) -> None:
-        """Take in what has been spent by now."""
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == self.mark:
-                    key = (process.pid, process.create_time())
-                    times = process.cpu_times()
-                    self.seconds[key] = times.user + times.system
-                    self.kinds[key] = kind(process)  # Ray names a process once it has something to do
-            except psutil.Error:
-                continue
-
-    def total(self) -> float:
-        return sum(self.seconds.values())
-
-    def by_kind(self) -> Iterator[tuple[str, int, float]]:
-        """(kind, processes, CPU seconds), the most first."""
-        found: dict[str, list[float]] = {}
-        for key, seconds in self.seconds.items():
-            found.setdefault(self.kinds[key], []).append(seconds)
-        for name, each in sorted(found.items(), key=lambda pair: -sum(pair[1])):
-            yield name, len(each), sum(each)
-
-
 def _take(stream: IO[str], lines: list[str]) -> None:
     for line in stream:
         lines.append(line)
@@ -88,7 +56,7 @@ def main() -> None:
     subprocess.run([*RUN, "--until", "tokens"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     mark = str(os.getpid())
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"} | {MARK: mark}
-    spent, lines, began = Spent(mark), list[str](), time.monotonic()
+    spent, lines, began = Spent(mark, kind), list[str](), time.monotonic()
     command = [*RUN, "--set", "training.steps=40", *sys.argv[1:]]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -128,8 +128,10 @@ def extract(
     extractor: Extractor = "trafilatura",
     by_page_type: bool = False,
     form: Format = "text",
+    stated: bool = False,
 ) -> dict[str, Any]:
-    """Main text and metadata of a page: `{"text", "title", "date", "author", "site"}`, or `{"reason"}`.
+    """Main text and metadata of a page: `{"text", "title", "date", "author", "site"}`, or `{"reason"}`; `stated`: of
+    the metadata what the markup states.
 
     Reasons: `too_deep` (nesting of elements as parsed; at 256 levels libxml2 gives up), `not_html` (no tree can be made
     of it), `too_costly` (with what was counted, `work`), `no_text`. Raises whatever the libraries raise on a page that
@@ -148,14 +150,12 @@ def extract(
     counted = work(tree, len(html), most)
     if counted.total > most:
         return {"reason": "too_costly", "work": asdict(counted)}
+    stated = stated or extractor == "resiliparse"
+    found = facts(html, url, latest) if stated else metadata(tree, html, url, latest)
     if not by_page_type:
-        found = metadata(tree, html, url, latest)
         text = _by_trafilatura(tree, fast)
         return {"text": text, **found} if text else {"reason": "no_text"}
-    if extractor == "resiliparse":
-        found = facts(html, url, latest)
-    else:
-        found = metadata(tree, html, url, latest)
+    if not stated:
         found["author"] = credible(found["author"] or "")
     text = main_text(tree, url, extractor, lambda which: taken_from(tree, html, which, fast), form)
     return {"text": text, **found} if text else {"reason": "no_text"}

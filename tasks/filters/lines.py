@@ -23,6 +23,7 @@ LONGEST_WORD = 1000
 
 _BULLETS = ("•", "-")
 _PARAGRAPH_END, _LINE_END, _PIECE = re.compile(r"\n{2,}"), re.compile(r"\n+"), re.compile(r"\s+|\S+")
+_UNMARKED = re.compile(r"[A-Za-z0-9]+[,;:()'\"-]*")
 _C4_ENDS = frozenset(".?!\"'")
 _C4_CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 _C4_POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
@@ -143,24 +144,41 @@ class C4Lines:
 
 
 class _Marks(dict[str, str]):
-    """Part of a line between single spaces -> `.` for each terminal mark, `w` for each word and each stretch of other
-    white space, in order; other punctuation leaves nothing."""
+    """Part of a line between single spaces -> `.` for each terminal mark, `w` for words and stretches of other white
+    space, in order; other punctuation leaves nothing. Of several words without a terminal mark between them one tells
+    as much."""
 
     def __init__(self, runs: dict[str, list[str]], split: Split) -> None:
         self._runs, self._split = runs, split
+        self._words = _WordMarks()
         self["\n"] = "|"  # between two lines: no sentence goes on
 
     def __missing__(self, part: str) -> str:
-        self[part] = marks = "w" if part.isalnum() else "".join(map(self._of_piece, _PIECE.findall(part) or " "))
+        self[part] = marks = "w" if _UNMARKED.fullmatch(part) else self._of(part)
         return marks
+
+    def _of(self, part: str) -> str:
+        words = self._runs.get(part)
+        if words is not None:
+            return "".join(map(self._words.__getitem__, words))
+        return "".join(map(self._of_piece, _PIECE.findall(part) or " "))
 
     def _of_piece(self, piece: str) -> str:
         if piece.isspace():
             return "w"
-        return "".join(map(_mark, self._runs[piece] if piece in self._runs else self._split([piece])[0]))
+        words = self._runs[piece] if piece in self._runs else self._split([piece])[0]
+        return "".join(map(self._words.__getitem__, words))
 
 
-def _mark(word: str) -> str:
-    if word in TERMINAL_PUNCTUATION:
-        return "."
-    return "" if all(unicodedata.category(character)[0] == "P" for character in word) else "w"
+class _WordMarks(dict[str, str]):
+    """Word -> what it leaves."""
+
+    def __missing__(self, word: str) -> str:
+        if word in TERMINAL_PUNCTUATION:
+            mark = "."
+        elif word.isalnum():
+            mark = "w"
+        else:
+            mark = "" if all(unicodedata.category(character)[0] == "P" for character in word) else "w"
+        self[word] = mark
+        return mark

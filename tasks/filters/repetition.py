@@ -47,6 +47,10 @@ class Grams:
         ones share)."""
         first = self.first(n)
         keys = (self._prefix[first + n] - self._prefix[first]) * self._shrink[first] + self._salt[first]
+        # Counting some bits of the keys first leaves a fraction of them to be sorted.
+        bits = (keys >> np.uint64(64 - (4 * len(keys)).bit_length())).astype(np.int64)
+        shared = np.bincount(bits)[bits] > 1 if len(bits) else np.zeros(0, bool)
+        first, keys = first[shared], keys[shared]
         order = np.argsort(keys)
         begins = changes(keys[order])
         number = np.cumsum(begins) - 1

@@ -32,7 +32,8 @@ class Pages:
 
     def add(self, html: str, page: Found, records: Records, latest: str | None = None) -> None:
         """A page of a record; `latest` is the day on which it was stored."""
-        options = self.settings.model_dump(include=_OPTIONS) | {"form": self.settings.format}
+        options = self.settings.model_dump(include=_OPTIONS)
+        options |= {"form": self.settings.format, "stated": self.settings.metadata == "stated"}
         found = records.extracted(page) or self._child.call(html=html, url=page.url, latest=latest, **options)
         reason = found.pop("reason", None)
         place = page.part, page.offset, page.length

@@ -283,9 +283,10 @@ EVERY = [
     for extractor in ("trafilatura", "resiliparse")
     for by_page_type in (False, True)
 ]
+STATED: dict[str, Any] = {"extractor": "trafilatura", "stated": True}
 
 
-@pytest.mark.parametrize("options", EVERY)
+@pytest.mark.parametrize("options", [*EVERY, STATED])
 def test_every_setting_gives_text_and_metadata_or_a_reason(options: Any) -> None:
     meta = '<meta property="article:published_time" content="2020-02-03"><meta name="author" content="Jane Washer">'
     page = ARTICLE.format(meta, "<h2>River</h2>" + TEXT * 3)
@@ -318,6 +319,22 @@ def test_settings_of_earlier_specs_keep_their_documents() -> None:
     assert set(early) == {"costliest", "cpu_seconds", "memory", "largest", "deepest", "fast"}
     fitted = reader("web", WarcSource(kind="warc", paths="x"), Extract(by_page_type=True)).hashed_settings()["extract"]
     assert set(fitted) - set(early) == {"by_page_type", "weights"}
+
+
+def test_stated_metadata_is_not_sought_in_the_text() -> None:
+    page = ARTICLE.format("", "<p class=author>By Jane Washer</p><p>Published: 3 February 2020</p>" + TEXT)
+    options: Any = {"fast": True, "deepest": 200, "costliest": 10}
+    searched, stated = (extract(page, None, None, **options, stated=stated) for stated in (False, True))
+    assert (searched["date"], searched["author"]) == ("2020-02-03", "Jane Washer")
+    assert (stated["date"], stated["author"]) == (None, "")
+    assert stated["text"] == searched["text"]
+
+
+def test_metadata_as_they_are_stated_are_other_documents() -> None:
+    one, other = (
+        reader("web", WarcSource(kind="warc", paths="x"), Extract(metadata=each)) for each in ("stated", "searched")
+    )
+    assert one.fingerprint != other.fingerprint
 
 
 def test_markdown_takes_extraction_by_page_type() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jieba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -161,6 +162,15 @@ def _truths(expressions: Mapping[str, str], documents: pa.Table) -> dict[str, li
     return {name: found[name].combine_chunks().fill_null(False).to_pylist() for name in found.column_names}
 
 
+PARTS = st.one_of(
+    st.sampled_from(
+        [*"+#&._%-，。“()·", "7.3km", "C++", "１２", "abc", "2024", "年", "的", "了", "北京", "清华大学", "语言模型"]
+    ),
+    st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FEF), min_size=1, max_size=4),
+)
+"""Of runs without white space: marks that jieba's blocks may hold or not, words, and ideographs as they come."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One rule alone, at one threshold."""
@@ -286,6 +296,26 @@ class TestWords:
                 assert "".join(found) == "".join(text.split())
                 assert "" not in found
 
+    @settings(max_examples=300, deadline=None, derandomize=True)
+    @given(st.lists(st.lists(PARTS, min_size=1, max_size=12).map("".join), min_size=1, max_size=20))
+    def test_chinese_words_are_jiebas(self, runs: list[str]) -> None:
+        runs = [run for run in runs if run.strip() == run]
+        assert splitter("jieba", None)(runs) == [jieba.lcut(run) for run in runs]
+
+    @pytest.mark.parametrize("file", ["zh_law", "zh_tech_news_lctt", "zh_classical_5M", "zh_hant_wiki_drcd"])
+    def test_chinese_words_of_real_texts_are_jiebas(self, shared: Path, file: str) -> None:
+        with gzip.open(shared / "text" / f"{file}.jsonl.gz", "rt") as lines:
+            texts = [json.loads(line)["text"][:5000] for _, line in zip(range(30), lines, strict=False)]
+        runs = list(dict.fromkeys(run for text in texts for run in text.split() if len(run) < 1000))
+        assert splitter("jieba", None)(runs) == [jieba.lcut(run) for run in runs]
+
+    def test_english_words_need_no_torch(self) -> None:
+        program = "import sys; from tasks.filters import words; words.splitter('datatrove', 'en'); print(*sys.modules)"
+        found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        modules = found.stdout.split()
+        assert "spacy" in modules
+        assert "torch" not in modules
+
     @pytest.mark.parametrize("language", ["en", "de", "ar", "zh"])
     def test_datatroves_words_do_not_depend_on_their_surroundings(self, language: str) -> None:
         text = "He said: \"U.S. don't!\"\n\n  (Wait...)  3.5km/h ¿Qué? 我来到北京清华大学。 مرحبا، l'homme\tEs war's."
@@ -388,10 +418,10 @@ class TestSignals:
 
 @pytest.mark.parametrize("kind", ["jieba", "datatrove"])
 def test_words_do_not_come_from_a_dictionary_that_lies_in_the_temporary_folder(tmp_path: Path, kind: str) -> None:
-    text = "我们在河流的石头上学习语言模型"
+    text = "我们在河流的石头上学习语言模型C++"
     (tmp_path / "jieba.cache").write_bytes(marshal.dumps(({text[:each]: 1 for each in range(1, 16)}, 16)))
     program = f"from tasks.filters.words import splitter; print(*splitter({kind!r}, 'zh')([{text!r}])[0], sep='|')"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "我们|在|河流|的|石头|上|学习|语言|模型"
+    assert found.stdout.strip() == "我们|在|河流|的|石头|上|学习|语言|模型|C++"
     assert [file.name for file in tmp_path.iterdir()] == ["jieba.cache"]
