@@ -263,6 +263,25 @@ class FolderSource(SourceSettings):
     """Files above this many bytes are dropped as too large."""
 
 
+class RepositorySource(CompressedSource):
+    """Repositories of source code: archives (tar, plain or compressed, zip), git bundles, or folders; one document a
+    file that people wrote."""
+
+    columns: ClassVar[dict[Name, ColumnType]] = {
+        "repository": "string",
+        "path": "string",
+        "programming_language": "string",
+        "spdx": "string",
+    }
+
+    kind: Literal["repository"]
+    groups: Count = 0
+    """Shards that the files of folders are grouped into by the hash of their path; 0: chosen at first reading, then
+    pinned until the files would fill four times as many. An archive is one shard."""
+    largest: Annotated[Bytes, Field(ge=1, le=2**27)] = 2**20
+    """Files above this many bytes are dropped as too large."""
+
+
 class BookSource(SourceSettings):
     """Books, EPUB or plain text; one document a file, without what Project Gutenberg puts around a text."""
 
@@ -333,6 +352,7 @@ Source = Annotated[
     | ArrowSource
     | HtmlSource
     | FolderSource
+    | RepositorySource
     | MediawikiSource
     | StackExchangeSource
     | BookSource

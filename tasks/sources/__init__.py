@@ -1,8 +1,8 @@
 """Sources: where records become documents, or are counted out with a reason.
 
 One reader per source lists its shards and reads them: `warc`, `arc` and `cdx` (pages, with their extraction), `wet`,
-`jsonl`, `parquet`, `arrow`, `mediawiki`, `stackexchange`, `books`, `arxiv`, `pdf`, and folders of `html`, `text` and
-`code`. Every record is accounted for, and a document's id does not depend on how files are cut into shards.
+`jsonl`, `parquet`, `arrow`, `mediawiki`, `stackexchange`, `books`, `arxiv`, `pdf`, `repository`, and folders of `html`,
+`text` and `code`. Every record is accounted for, and a document's id does not depend on how files are cut into shards.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from data_specs.sources import (
     MediawikiSource,
     ParquetSource,
     PdfSource,
+    RepositorySource,
     SourceSettings,
     StackExchangeSource,
     UrlList,
@@ -43,6 +44,7 @@ from tasks.sources.jsonl import JsonlReader
 from tasks.sources.mediawiki import MediawikiReader
 from tasks.sources.parquet import ParquetReader
 from tasks.sources.pdf import PdfReader
+from tasks.sources.repository import RepositoryReader
 from tasks.sources.stackexchange import StackExchangeReader
 from tasks.sources.warc import ArcReader, WarcReader
 from tasks.sources.wet import WetReader
@@ -65,6 +67,7 @@ _READERS: dict[type[SourceSettings], type[Reader]] = {
     MediawikiSource: MediawikiReader,
     StackExchangeSource: StackExchangeReader,
     FolderSource: FolderReader,
+    RepositorySource: RepositoryReader,
 }
 
 

@@ -322,7 +322,7 @@ def test_settings_of_earlier_specs_keep_their_documents() -> None:
 
 
 def test_stated_metadata_is_not_sought_in_the_text() -> None:
-    page = ARTICLE.format("", "<p class=author>By Jane Washer</p><p>Published: 3 February 2020</p>" + TEXT)
+    page = ARTICLE.format("", "<p class=author>By Jane Washer</p><p class=date>2020-02-03</p>" + TEXT)
     options: Any = {"fast": True, "deepest": 200, "costliest": 10}
     searched, stated = (extract(page, None, None, **options, stated=stated) for stated in (False, True))
     assert (searched["date"], searched["author"]) == ("2020-02-03", "Jane Washer")

@@ -1,0 +1,145 @@
+"""Source code from repositories: one document a file, with its programming language and its licence.
+
+A file that the paths name is an archive of a repository (tar, plain or compressed, zip, git bundle), or a file of a
+folder. A file's licence is the one it names, else that of the licence file in the nearest folder above it. Dropped are
+files that nobody wrote here: `vendored`, `generated`, `minified`, `data_file`; those of no known language
+(`unknown_language`), licences themselves (`license_file`), and `empty`, `too_large` and `not_text` ones. An archive
+that breaks off is quarantined (`truncated`, `unreadable`, `window`, `bomb`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+from data_specs.sources import RepositorySource
+from tasks.engine.stage import digest
+from tasks.extraction import http
+from tasks.sources import licenses, programming, tree
+from tasks.sources.base import RAW, Found, InputShard, Part, Reader, Records, grouped, ranged
+from tasks.sources.files import File, opened
+from tasks.sources.folder import GROUP, is_binary, kind, reread
+
+_ARCHIVES = re.compile(r"\.(?:tar|tgz|tbz2?|txz|zip|bundle|tar\.(?:gz|bz2|xz|zst|zstd))\Z", re.IGNORECASE)
+_LICENSE = 2**17
+"""Bytes of a licence file that are read."""
+_NAME = re.compile(r"\.(?:tar(?:\.\w+)?|tgz|tbz2?|txz|zip|bundle)\Z", re.IGNORECASE)
+_VERSION_CONTROL = re.compile(r"(?:\A|/)\.(?:git|hg|svn|bzr)/")
+
+
+class RepositoryReader(Reader):
+    """Reads repositories."""
+
+    version = 1
+    libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
+    knows = ("file", "offset", "length", *RAW)
+    settings: RepositorySource
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._licenses: dict[str, str] = {}
+        """Folders of keys that hold a licence, and its path."""
+
+    def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
+        files = [file for file in self.listing.files() if not _VERSION_CONTROL.search(file.key)]
+        archives = [file for file in files if _ARCHIVES.search(file.key)]
+        loose = [file for file in files if not _ARCHIVES.search(file.key)]
+        told = sorted((file for file in loose if _is_license(file.key)), key=lambda file: file.key, reverse=True)
+        self._licenses = {_folder(file.key): file.path for file in told}
+        number = self.groups(loose, GROUP, groups, self.settings.groups) if loose else 0
+        apart = [shard for file in archives for shard in ranged(self.source, file, sys.maxsize)]
+        return [*self._grouped(loose, told, number), *apart], number
+
+    def _grouped(self, files: list[File], told: list[File], number: int) -> list[InputShard]:
+        """Groups of files; what a licence file says is part of what is read for the files below it."""
+        said = digest([[file.key, file.digest] for file in told])
+        return [replace(shard, digest=digest([shard.digest, said])) for shard in grouped(self.source, files, number)]
+
+    def read_part(self, part: Part, records: Records) -> None:
+        if _ARCHIVES.search(part.key):
+            return self._archive(part, records)
+        with opened(part.path) as file:
+            data = file.read(self.settings.largest + 1)
+        entry = tree.Entry(part.key, 0, part.end, data)
+        self._file(entry, part, records, {folder: self._said(path) for folder, path in self._above(part.key)})
+
+    def _above(self, key: str) -> list[tuple[str, str]]:
+        return [(folder, self._licenses[folder]) for folder in _folders(key) if folder in self._licenses]
+
+    def _said(self, path: str) -> str | None:
+        with opened(path) as file:
+            return licenses.spdx(http.text(file.read(_LICENSE), meta=False))
+
+    def _archive(self, part: Part, records: Records) -> None:
+        how = part.path, self.settings.window
+        found: dict[str, str | None] = {}
+        try:
+            for entry in tree.entries(*how, _LICENSE):
+                if _is_license(entry.path):
+                    found.setdefault(_folder(entry.path), licenses.spdx(http.text(entry.data, meta=False)))
+        except tree.TreeError:
+            pass  # is told by the second reading
+        seen = 0
+        try:
+            for entry in tree.entries(*how, self.settings.largest):
+                self._file(entry, part, records, found)
+                seen = entry.place + entry.size
+        except tree.TreeError as error:
+            records.quarantine(str(error), part, seen, lost=part.end)
+
+    def _file(self, entry: tree.Entry, part: Part, records: Records, known: Mapping[str, str | None]) -> None:
+        archive = _ARCHIVES.search(part.key)
+        repository = _NAME.sub("", part.key.rpartition("/")[2]) if archive else part.key.partition("/")[0]
+        found = Found(part, entry.place, entry.size, payload=entry.data)
+        found.columns = {"repository": repository, "path": entry.path}
+        drop = partial(records.drop, part=part, offset=entry.place, length=entry.size, columns=found.columns)
+        if not entry.data or entry.data.isspace():
+            return drop("empty")
+        if entry.size > self.settings.largest:
+            return drop("too_large")
+        if reason := "license_file" if _is_license(entry.path) else programming.by_path(entry.path):
+            return drop(reason)
+        if is_binary(entry.data):
+            return drop("not_text")
+        text = http.text(entry.data, meta=False)
+        what = programming.kind(entry.path, text)
+        nearest = next((known[folder] for folder in _folders(entry.path) if folder in known), None)
+        found.columns |= {"programming_language": what.language, "spdx": licenses.named(text) or nearest}
+        if what.reason:
+            return drop(what.reason)
+        form = kind(entry.path, text, "code" if what.language else "text")
+        place, own = (part, entry.place, entry.size), self.columns(found.columns)
+        keep = partial(records.keep, *place, entry.data, form, text, own=own)
+        records.by_address(found, lambda: records.by_text(found, text, keep))
+
+    def reread(self, row: Mapping[str, Any]) -> bytes:
+        if not _ARCHIVES.search(row["file"]):
+            return reread(self, row)
+        try:
+            for entry in tree.entries(self.listing.path(row["file"]), self.settings.window, self.settings.largest):
+                if entry.place == row["offset"]:
+                    if hashlib.sha256(entry.data).hexdigest() == row["payload"]:
+                        return entry.data
+                    break
+        except tree.TreeError:
+            pass  # it no longer holds it
+        raise self.changed(row)
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _folders(path: str) -> list[str]:
+    """The folders that a file is in, the nearest first."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:number]) for number in range(len(parts), -1, -1)]
+
+
+def _is_license(path: str) -> bool:
+    return bool(licenses.FILES.fullmatch(path.rpartition("/")[2]))

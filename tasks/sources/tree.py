@@ -1,0 +1,161 @@
+"""The files of a repository: of a tar archive, plain or compressed, of a zip, or of the commit in a git bundle."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import struct
+import subprocess
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+from typing import IO, Any, NamedTuple
+
+from tasks.engine.reading import SourceError
+from tasks.sources.compression import DamageError, Packing, Unpacked, compression_of
+from tasks.sources.files import opened
+
+_ZIP = b"PK\x03\x04"
+_BUNDLE = b"# v"
+_GIT = 600
+"""Seconds that git may take for a bundle."""
+_REFS = ("HEAD", "refs/heads/main", "refs/heads/master")
+_ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, ValueError)
+
+
+class TreeError(ValueError):
+    """An archive that goes no further: `truncated`, `unreadable`, `bomb` or `window`."""
+
+
+class Entry(NamedTuple):
+    """A file of a repository."""
+
+    path: str
+    place: int
+    """What tells it from the others: where it begins in the unpacked archive; in a bundle its number."""
+    size: int
+    data: bytes
+    """Its first bytes, one more than asked for of a longer one."""
+
+
+def is_archive(head: bytes) -> bool:
+    """Whether a file that begins so holds a repository, and is none of its files."""
+    return head.startswith((_ZIP, _BUNDLE)) or bool(compression_of(head)) or head[257:262] == b"ustar"
+
+
+def entries(path: str, window: int, most: int) -> Iterator[Entry]:
+    """The plain files of an archive, of each at most `most` bytes and one. Raises TreeError, and OSError or SourceError
+    where that is no fault of the archive."""
+    with opened(path) as file:
+        head = file.read(512)
+        file.seek(0)
+        if head.startswith(_ZIP):
+            yield from _zip(file, most)
+        elif head.startswith(_BUNDLE):
+            yield from _bundle(file, most)
+        else:
+            yield from _tar(file, compression_of(head), window, most)
+
+
+def _tar(file: IO[bytes], compression: str | None, window: int, most: int) -> Iterator[Entry]:
+    raw: Any = Unpacked(file, Packing(compression, window)) if compression else file
+    try:
+        with tarfile.open(fileobj=io.BufferedReader(raw) if compression else raw, mode="r|") as archive:
+            for member in archive:
+                if member.isreg() and (stream := archive.extractfile(member)):
+                    yield Entry(_inside(member.name), member.offset_data, member.size, stream.read(most + 1))
+                archive.members = []  # type: ignore[attr-defined]  # or it would keep all that were read
+    except DamageError as error:
+        raise TreeError(error.reason) from error
+    except EOFError as error:
+        raise TreeError("truncated") from error
+    except tarfile.ReadError as error:
+        raise TreeError("truncated" if "unexpected end" in str(error) else "unreadable") from error
+    except (tarfile.TarError, ValueError, OverflowError) as error:
+        raise TreeError("unreadable") from error
+
+
+def _zip(file: IO[bytes], most: int) -> Iterator[Entry]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for member in archive.infolist():
+                if not member.is_dir():
+                    with archive.open(member) as stream:
+                        data = stream.read(most + 1)
+                    yield Entry(_inside(member.filename), member.header_offset, member.file_size, data)
+    except _ZIP_DAMAGE as error:
+        raise TreeError("unreadable") from error
+
+
+def _bundle(file: IO[bytes], most: int) -> Iterator[Entry]:
+    if not shutil.which("git"):
+        raise SourceError("a git bundle is read by git, which is not installed: `sudo apt-get install git`")
+    with TemporaryDirectory(prefix="sluice-") as folder, open(f"{folder}/bundle", "w+b") as copy:
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        listed = _git(folder, "bundle", "list-heads", "bundle").decode(errors="replace").splitlines()
+        refs = [line.split(" ", 1)[1] for line in listed if " " in line]
+        ref = next((each for each in (*_REFS, *refs) if each in refs), None)
+        if ref is None:
+            raise TreeError("unreadable")
+        _git(folder, "init", "-q", "--bare", "repository")
+        _git(folder, "-C", "repository", "fetch", "-q", "--no-tags", "../bundle", f"+{ref}:refs/heads/read")
+        tree = _git(folder, "-C", "repository", "ls-tree", "-r", "-z", "-l", "refs/heads/read").split(b"\0")
+        files = [line.split(b"\t", 1) for line in tree if line.startswith(b"100")]
+        with _blobs(folder) as (asked, told):
+            for number, (about, path) in enumerate(files):
+                asked.write(about.split()[2] + b"\n")
+                asked.flush()
+                size = int(told.readline().split()[-1])
+                data = told.read(min(size, most + 1))
+                left = size - len(data) + 1
+                while left > 0 and (passed := told.read(min(left, 2**20))):
+                    left -= len(passed)
+                yield Entry(path.decode(errors="replace"), number, size, data)
+
+
+def _environment(folder: str) -> dict[str, str]:
+    quiet = {"HOME": folder, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    return {"PATH": os.environ.get("PATH", ""), **quiet}
+
+
+def _git(folder: str, *arguments: str) -> bytes:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=_environment(folder),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_GIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TreeError("unreadable") from error
+    if done.returncode:
+        raise TreeError("unreadable")
+    return done.stdout
+
+
+@contextmanager
+def _blobs(folder: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """What is asked for objects by their names, and what tells them."""
+    command = ["git", "-C", "repository", "cat-file", "--batch"]
+    with subprocess.Popen(
+        command, cwd=folder, env=_environment(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as git:
+        assert git.stdin is not None
+        assert git.stdout is not None
+        try:
+            yield git.stdin, git.stdout
+        finally:
+            git.kill()
+
+
+def _inside(path: str) -> str:
+    """A path as it is below its archive, without a byte that no text can hold."""
+    return path.removeprefix("./").lstrip("/").encode(errors="replace").decode()

@@ -1,0 +1,222 @@
+"""Repositories as tarfile, zipfile and git write them; licences against what packages say of themselves."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_specs.sources import RepositorySource
+from data_specs.stages import Extract
+from tasks.engine.reading import Read
+from tasks.sources import Reader, licenses, programming, reader
+
+MIT = """MIT License\n\nCopyright (c) 2024 Jane Washer\n
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software ...
+The above copyright notice and this permission notice shall be included in all copies."""
+CODE = "def wash(gravel):\n    return [each for each in gravel if each.gold]\n"
+FILES = {
+    "LICENSE": MIT,
+    "README.md": "# Washing\n\nGold is washed.\n",
+    "src/wash.py": CODE,
+    "src/kernel.h": "#pragma once\nnamespace gold { class Pan { public: int size; }; }\n",
+    "src/plain.h": "#ifndef A\n#define A\nint wash(int gravel);\n#endif\n",
+    "src/own.c": "// SPDX-License-Identifier: GPL-2.0-only\nint main(void) { return 0; }\n",
+    "bin/run": "#!/usr/bin/env python3\nprint('gold')\n",
+    "lib/apart/COPYING": "Licensed under the Apache License, Version 2.0 (the License)\n",
+    "lib/apart/a.go": "package apart\n\nfunc Wash() int { return 1 }\n",
+    "vendor/other/b.go": "package other\n",
+    "api/wash_pb2.py": "x = 1\n",
+    "api/parser.c": "/* A Bison parser, made by GNU Bison. Do not edit. */\nint yyparse(void);\n",
+    "web/app.min.js": "var a=1;",
+    "web/packed.js": "function a(b){return b+1};" * 200,
+    "data/points.json": "[1, 2]",
+    "data/table.py": "T = [" + "1, 2, 3,\n" * 200 + "]\n",
+    "data/logo.png": b"\x89PNG\0\0",
+    "data/strange.qqq": "what is this\n",
+    "empty.py": "",
+    "large.py": "# a\n" * 2000,
+}
+DROPPED = {
+    **{"license_file": 2, "vendored": 1, "generated": 2, "minified": 2, "data_file": 2, "not_text": 1},
+    **{"unknown_language": 1, "empty": 1, "too_large": 1},
+}
+KEPT = {
+    "README.md": ("markdown", None, "MIT"),
+    "src/wash.py": ("code", "Python", "MIT"),
+    "src/kernel.h": ("code", "C++", "MIT"),
+    "src/plain.h": ("code", "C", "MIT"),
+    "src/own.c": ("code", "C", "GPL-2.0-only"),
+    "bin/run": ("code", "Python", "MIT"),
+    "lib/apart/a.go": ("code", "Go", "Apache-2.0"),
+}
+
+
+def data(name: str) -> bytes:
+    content = FILES[name]
+    return content.encode() if isinstance(content, str) else content
+
+
+def tarred(top: str = "") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name in FILES:
+            member = tarfile.TarInfo(top + name)
+            member.size = len(data(name))
+            archive.addfile(member, io.BytesIO(data(name)))
+    return out.getvalue()
+
+
+def zipped() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in FILES:
+            archive.writestr(name, data(name))
+    return out.getvalue()
+
+
+def lay_out(folder: Path) -> None:
+    for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data(name))
+
+
+def bundle(folder: Path) -> bytes:
+    lay_out(folder / "tree")
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for arguments in (["init", "-q"], ["add", "-f", "."], [*who, "commit", "-q", "-m", "a"]):
+        subprocess.run(["git", *arguments], cwd=folder / "tree", check=True)
+    subprocess.run(["git", "bundle", "create", "-q", "../made.bundle", "HEAD"], cwd=folder / "tree", check=True)
+    return (folder / "made.bundle").read_bytes()
+
+
+def read(pattern: str, **settings: Any) -> tuple[Reader, list[Read]]:
+    source = reader("git", RepositorySource(kind="repository", paths=pattern, largest=6000, **settings), Extract())
+    return source, [source.read(shard) for shard in source.shards(None)[0]]
+
+
+def check(source: Reader, reads: list[Read], top: str = "") -> None:
+    rows = [row for each in reads for row in each.documents.to_pylist()]
+    told = {row["path"]: (row["kind"], row["programming_language"], row["spdx"]) for row in rows}
+    assert told == {top + name: said for name, said in KEPT.items()}
+    assert {row["path"]: row["text"] for row in rows} == {top + n: data(n).decode().strip() for n in KEPT}
+    dropped: dict[str, int] = {}
+    for each in reads:
+        assert each.ledger["quarantined"] == {}
+        for reason, count in each.ledger["dropped"].items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    assert dropped == DROPPED
+    assert sum(each.ledger["in"] for each in reads) == len(FILES)
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert all(hashlib.sha256(source.reread(row)).hexdigest() == row["payload"] for row in rows)
+
+
+@pytest.mark.parametrize("form", ["a.tar", "a.tar.gz", "a.tgz", "a.zip"])
+def test_an_archive_gives_the_files_that_people_wrote_with_language_and_licence(tmp_path: Path, form: str) -> None:
+    packed = zipped() if form == "a.zip" else tarred()
+    (tmp_path / form).write_bytes(packed if form in ("a.tar", "a.zip") else gzip.compress(packed))
+    source, reads = read(f"{tmp_path}/a.*")
+    check(source, reads)
+    assert {row["repository"] for row in reads[0].documents.to_pylist()} == {"a"}
+
+
+def test_an_archive_with_a_folder_at_its_top_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "gold-1.0.tar").write_bytes(tarred("gold-1.0/"))
+    check(*read(f"{tmp_path}/*.tar"), "gold-1.0/")
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git makes bundles")
+def test_a_git_bundle_gives_what_its_commit_holds(tmp_path: Path) -> None:
+    (tmp_path / "gold.bundle").write_bytes(bundle(tmp_path / "made"))
+    source, reads = read(f"{tmp_path}/gold.bundle")
+    check(source, reads)
+
+
+def test_a_folder_gives_the_same_and_what_a_licence_says_is_read_for_all_files_below_it(tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "config").write_text("[core]")
+    pattern = [f"{tmp_path}/**/*", f"{tmp_path}/.git/*"]
+    source, reads = read(pattern)  # type: ignore[arg-type]
+    check(source, reads)
+    before = [shard.digest for shard in source.shards(None)[0]]
+    (tmp_path / "LICENSE").write_text("Boost Software License - Version 1.0")
+    again, reads = read(pattern)  # type: ignore[arg-type]
+    assert not set(before) & {shard.digest for shard in again.shards(None)[0]}
+    [wash] = [row for each in reads for row in each.documents.to_pylist() if row["path"] == "src/wash.py"]
+    assert wash["spdx"] == "BSL-1.0"
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.7])
+def test_an_archive_that_breaks_off_is_quarantined_and_keeps_what_came_before(tmp_path: Path, cut: float) -> None:
+    packed = gzip.compress(tarred())
+    (tmp_path / "a.tar.gz").write_bytes(packed[: int(cut * len(packed))])
+    _, [found] = read(f"{tmp_path}/*.gz")
+    assert found.ledger["quarantined"] == {"truncated": 1}
+    assert found.documents.num_rows + sum(found.ledger["dropped"].values()) + 1 == found.ledger["in"]
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "a.bundle", "a.tar"])
+def test_what_is_no_archive_is_quarantined(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(
+        {"a.zip": b"PK\3\4", "a.bundle": b"# v2 git bundle\n"}.get(name, b"") + b"nothing" * 99
+    )
+    _, [found] = read(f"{tmp_path}/*")
+    assert sum(found.ledger["quarantined"].values()) == found.ledger["in"] == 1
+
+
+def test_files_are_refused_by_their_language(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(tarred())
+    _, [found] = read(f"{tmp_path}/a.tar", refuse={"not_python": "programming_language <> 'Python'"})
+    assert found.ledger["dropped"]["not_python"] == 4
+
+
+DEBIAN = {
+    **{name: name for name in ("Apache-2.0", "MPL-1.1", "MPL-2.0", "CC0-1.0")},
+    **{"GPL-1": "GPL-1.0-only", "GPL-2": "GPL-2.0-only", "GPL-3": "GPL-3.0-only", "LGPL-2": "LGPL-2.0-only"},
+    **{"LGPL-2.1": "LGPL-2.1-only", "LGPL-3": "LGPL-3.0-only", "GFDL-1.2": "GFDL-1.2-only"},
+    **{"GFDL-1.3": "GFDL-1.3-only", "BSD": "BSD-3-Clause"},
+}
+
+
+@pytest.mark.parametrize(("file", "name"), DEBIAN.items())
+def test_licences_that_debian_installs_are_known(file: str, name: str) -> None:
+    path = Path("/usr/share/common-licenses") / file
+    if not path.exists():
+        pytest.skip("Debian's licences are not here")
+    assert licenses.spdx(path.read_text()) == name
+
+
+def test_installed_packages_have_the_licence_that_they_say() -> None:
+    said = found = 0
+    for each in distributions():
+        expression = each.metadata.get("License-Expression") or ""
+        files = [file for file in each.files or () if licenses.FILES.fullmatch(file.name) and ".dist-info" in str(file)]
+        if re.fullmatch(r"[\w.-]+", expression) and len(files) == 1:
+            text = Path(str(each.locate_file(files[0]))).read_text(errors="replace")
+            known = licenses.spdx(text)
+            said += 1
+            found += known is not None
+            assert known is None or re.sub("-only|-or-later", "", known) == re.sub("-only|-or-later", "", expression), (
+                each
+            )
+    assert said > 50
+    assert found / said > 0.95
+
+
+def test_the_standard_library_is_python_whatever_its_files_are_called() -> None:
+    files = sorted(Path(re.__file__).parents[1].glob("*.py"))
+    texts = [file.read_text(errors="replace") for file in files]
+    assert {programming.kind("wash.py", text).language for text in texts} == {"Python"}
+    kept = [programming.kind(file.name, text).reason is None for file, text in zip(files, texts, strict=True)]
+    assert sum(kept) / len(kept) > 0.95
