@@ -277,6 +277,9 @@ class Spec(Settings):
             unit = sequence * training.micro(sequence) * training.workers
             if batch % unit:
                 yield f"{key}: a batch of {batch:,} tokens is not a multiple of sequence x micro x workers = {unit:,}"
+        packings = {self.mixture.packing, *(phase.packing for phase in self.mixture.phases)}
+        if "best_fit" in packings and self.mixture.shards == "rows":
+            yield "mixture.shards: rows that are packed by best_fit are of many lengths, and are not written out"
         if turned and self.mixture.shards == "rows":
             yield "mixture.shards: rows of documents that are turned round (fill_in_the_middle) are not written out"
 
@@ -319,5 +322,6 @@ class Spec(Settings):
             objective = (phase and phase.objective) or training.objective
             rows = round(share * training.batch.tokens) // sequence
             rope = (phase and phase.rope_theta) or rope
-            found.append(PhaseShape(steps, sequence, rows, objective, rope))
+            packing = (phase and phase.packing) or self.mixture.packing
+            found.append(PhaseShape(steps, sequence, rows, objective, rope, packing, phase.order if phase else None))
         return tuple(found)

@@ -30,6 +30,20 @@ def _unset(value: object) -> bool:
     return value is None
 
 
+Packing = Literal["end_to_end", "best_fit"]
+
+
+class Curriculum(Settings):
+    """Documents from one end of a column to the other (Bengio et al. 2009), in bins of as many documents of each
+    channel, so that channels stay even; inside a bin they are shuffled."""
+
+    by: Name
+    """Column of numbers, such as perplexity or quality; documents without one are in the last bin."""
+    bins: Annotated[int, Field(ge=2, le=1000)] = 10
+    descending: bool = False
+    """The highest first."""
+
+
 class Phase(Settings):
     """A stretch of training with one mixture; what it does not say of rows, batch and objective, `training` says."""
 
@@ -47,6 +61,10 @@ class Phase(Settings):
     """What is predicted; of the same architecture as `training.objective`."""
     rope_theta: Annotated[float | None, Field(gt=0, exclude_if=_unset)] = None
     """Base of RoPE from here on, as longer rows need a larger one (Xiong et al. 2023)."""
+    packing: Annotated[Packing | None, Field(exclude_if=_unset)] = None
+    """How documents become rows, where that is not `mixture.packing`."""
+    order: Annotated[Curriculum | None, Field(exclude_if=_unset)] = None
+    """In which order; null: shuffled."""
 
 
 class Mixture(Settings):
@@ -58,6 +76,9 @@ class Mixture(Settings):
     """How often a document may be used, per channel, and `default` (4: Muennighoff et al. 2023)."""
     phases: tuple[Phase, ...] = ()
     """In order; the last ends at 100%. Empty: one phase, every channel by its size."""
+    packing: Annotated[Packing, Field(exclude_if=lambda packing: packing == "end_to_end")] = "end_to_end"
+    """Documents end to end, cut wherever a row is full; or whole where they fit into a row, which fits best (Ding et
+    al. 2024), with some padding."""
     shards: Literal["tokens", "rows"] = "tokens"
     """Train from the token shards, or from rows written in order as Arrow IPC (for object stores)."""
 
@@ -336,3 +357,5 @@ class PhaseShape:
     objective: Objective
     rope_theta: float | None
     """Base of RoPE, where it is not the model's."""
+    packing: Packing = "end_to_end"
+    order: Curriculum | None = None

@@ -145,7 +145,8 @@ class Run(CorpusRun):
 
     def plan_inputs(self) -> PlanInputs:
         conditions = registry.phase_conditions(self.spec, self.pins)
-        return PlanInputs(self.corpus, conditions, self.spec.training.loss_by)
+        orders = {f"order_{n}": each.order.by for n, each in enumerate(self.spec.mixture.phases) if each.order}
+        return PlanInputs(self.corpus, conditions, self.spec.training.loss_by, orders)
 
     def plan_key(self) -> str:
         """The digest of the run plan that the corpus as it stands would give."""

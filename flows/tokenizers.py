@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from flows.corpus_run import CorpusRun
 from flows.shown import key
 from tasks import registry
 from tasks.engine import job
+from tasks.engine.snapshot import Snapshot
+from tasks.engine.versions import Versions
 from tasks.tokenization.sweep import sweep
 from tasks.tokenization.tokenizer import TokenizerEstimator
 
@@ -36,7 +38,6 @@ def tokenizers(
 ) -> list[dict[str, Any]]:
     """Learn a tokenizer of each kind and size, and show how each spells what it never saw."""
     current = CorpusRun.of(spec, store, set or ())
-    current.resolve()
     given: dict[str, Any] = {"digits": digits, "sample": current.spec.tokenizer.sample}
     try:
         tried = [
@@ -64,21 +65,18 @@ def tokenizers(
 
 
 def _sample(current: CorpusRun) -> pa.Table:
-    """The kept documents that the spec's tokenizer would be learned from."""
-    spec = current.spec
+    """The kept documents of the last version that the spec's tokenizer would be learned from."""
+    spec, versions = current.spec, Versions(current.store, current.spec.name)
+    if versions.accepted is None:
+        raise SpecError([f"tokenizers: {spec.name} has no version in {current.store.url} yet; `sluice run` makes one"])
+    corpus = Snapshot(versions, versions.accepted)
     learner = TokenizerEstimator(Tokenizer(sample=spec.tokenizer.sample), spec.seed, registry.weights(spec))
     names = tuple(spec.text if name == "text" else name for name in learner.reads)
-    parts = [learner.downsample(pa.concat_tables(pair)) for pair in _each(current, learner, names)]
-    if not parts:
-        raise SpecError([f"tokenizers: {spec.name} has no documents yet: `sluice run --until verdict` makes them"])
-    return learner.downsample(pa.concat_tables(parts)).sort_by("id")
-
-
-def _each(current: CorpusRun, learner: TokenizerEstimator, names: Sequence[str]) -> Iterator[list[pa.Table]]:
-    for place, files in current.pipeline.files(names):
-        recorded = current.pipeline.recorded(place, names)
-        read = job.read(current.pipeline.store, files, None, None, recorded).select(list(names))
-        yield [learner.sample(read.rename_columns(list(learner.reads)))]
+    parts: list[pa.Table] = []
+    for place, files in corpus.files(names):
+        read = job.read(corpus.store, files, None, None, corpus.recorded(place, names)).select(list(names))
+        parts = [learner.downsample(pa.concat_tables([*parts, learner.sample(read.rename_columns(learner.reads))]))]
+    return parts[0].sort_by("id")
 
 
 def told(found: Sequence[dict[str, Any]]) -> str:

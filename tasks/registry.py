@@ -289,7 +289,13 @@ def _mistaken(spec: Spec, columns: pa.Schema, texts: tuple[str, ...], source: st
 
 
 def _check_loss_by(spec: Spec, columns: pa.Schema) -> None:
-    """Raises SpecError where losses are to be summed by what is no column of text."""
+    """Raises SpecError where losses are to be summed by what is no column of text, or a phase is to be ordered by what
+    is no column of numbers."""
+    numbers = [f.name for f in columns if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    for number, phase in enumerate(spec.mixture.phases):
+        if phase.order and phase.order.by not in numbers:
+            hint = suggestion(phase.order.by, numbers)
+            raise SpecError([f"mixture.phases.{number}.order.by: {phase.order.by} is no column of numbers{hint}"])
     text = [field.name for field in columns if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)]
     wrong = [(number, name) for number, name in enumerate(spec.training.loss_by) if name not in text]
     if wrong:

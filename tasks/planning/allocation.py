@@ -36,7 +36,8 @@ def allot(
             if usage.available(mask) < needed:
                 lacking[name] = number, usage
                 break
-            streams[number][name] = usage.read(mask, needed)
+            stream, curriculum = usage.read(mask, needed), phases[number].shape.order
+            streams[number][name] = stream.ordered(train[name].order[number], curriculum) if curriculum else stream
     if lacking:
         raise MixtureError(demand.advice(lacking))
     return usages, streams

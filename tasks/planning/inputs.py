@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -25,6 +25,8 @@ class PlanInputs:
     """Column `where_<number>` -> the condition of that phase, percentiles bound; of the phases that have one."""
     loss_by: tuple[str, ...] = ()
     """Columns of `training.loss_by`."""
+    orders: Mapping[str, str] = field(default_factory=dict)
+    """Column `order_<number>` -> the column that a phase is ordered by; of the phases that have an order."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the token files whose tables were taken, by path."""
 
@@ -32,7 +34,9 @@ class PlanInputs:
     def names(self) -> tuple[str, ...]:
         """Columns that are read."""
         asked = sorted(frozenset[str]().union(*(parse(text).columns for text in self.wheres.values())))
-        return tuple(dict.fromkeys(("id", "channel", "held_out", "tokens", *asked, *self.loss_by)))
+        return tuple(
+            dict.fromkeys(("id", "channel", "held_out", "tokens", *asked, *self.loss_by, *self.orders.values()))
+        )
 
     def digests(self) -> Iterator[tuple[str, str]]:
         """(token file, digest of the values read), per shard, from manifests."""
@@ -52,6 +56,8 @@ class PlanInputs:
             result = table.select(["id", "channel", "held_out"]).append_column("length", length)
             for name in self.loss_by:
                 result = result.append_column(f"by_{name}", table[name])
+            for name, by in self.orders.items():
+                result = result.append_column(name, table[by].cast(pa.float64()))
             if self.wheres:
                 try:
                     judged = evaluate(self.wheres, table)

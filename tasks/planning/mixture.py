@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_specs.spec import Spec
-from data_specs.training import PhaseShape
+from data_specs.training import Curriculum, PhaseShape
 from tasks.arrays.hashing import seeded_hash
 from tasks.planning.objectives import RowShape, row_shape
 
@@ -41,8 +41,14 @@ class PhaseRows:
     shape: PhaseShape
 
     @property
-    def row(self) -> RowShape:
+    def cut(self) -> RowShape:
+        """Rows of documents that are cut end to end."""
         return row_shape(self.shape.objective, self.shape.sequence)
+
+    @property
+    def row(self) -> RowShape:
+        """What rows take of a channel's stream: packed by best fit, as many tokens as they have room for."""
+        return RowShape(self.cut.width, 0) if self.shape.packing == "best_fit" else self.cut
 
 
 def schedule(spec: Spec, sizes: Mapping[str, int]) -> tuple[PhaseRows, ...]:
@@ -110,6 +116,18 @@ class Stream:
     start: np.ndarray
     length: np.ndarray
     use: np.ndarray
+
+    def ordered(self, by: np.ndarray, curriculum: Curriculum) -> Stream:
+        """The same parts from one bin of a column to the next; `by` (float64 [n], of the channel's documents, NaN where
+        there is none). Bins have as many parts each, and a part's place in its bin is that in the stream."""
+        values = by[self.document]
+        ranked = np.argsort(
+            np.where(np.isnan(values), np.inf, -values if curriculum.descending else values), kind="stable"
+        )
+        place = np.empty(len(ranked), np.int64)
+        place[ranked] = np.arange(len(ranked)) * curriculum.bins // max(1, len(ranked))
+        order = np.argsort(place, kind="stable")
+        return Stream(self.document[order], self.start[order], self.length[order], self.use[order])
 
 
 class Usage:

@@ -1,4 +1,5 @@
-"""Packing: documents of one channel, end to end, cut into rows of T+1 tokens, and the order of a phase's rows.
+"""Packing: documents of one channel, end to end, cut into rows of T+1 tokens, and the order of a phase's rows. Rows of
+whole documents are made in tasks/planning/best_fit.py.
 
 Row i of a channel is tokens i*T to i*T+T of its stream, so consecutive rows overlap by one token and each token of a
 document but the first is a target exactly once per use. Rows, not documents, are put in the order of training: every
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from tasks.arrays.groups import numbers_within
 from tasks.arrays.hashing import seeded_hash
+from tasks.planning.best_fit import Packed
 from tasks.planning.mixture import PhaseRows, Stream, interleave
 from tasks.planning.objectives import RowShape
 
@@ -43,6 +45,8 @@ class Documents:
     """Phase -> which documents pass its `where`; bool [n]."""
     groups: dict[str, np.ndarray] = field(default_factory=dict)
     """Column of `training.loss_by` -> which of its values each document has; int16 [n]."""
+    order: dict[int, np.ndarray] = field(default_factory=dict)
+    """Phase -> what a curriculum orders documents by; float64 [n], NaN where there is nothing."""
     turned: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
     """Which documents are turned round (tasks/planning/middle.py); bool [n]. Their tokens are counted as they are then,
     with three more; empty where none is."""
@@ -77,12 +81,27 @@ def cut_into_rows(stream: Stream, documents: Documents, rows: np.ndarray, shape:
     part = first[row] + numbers_within(count)  # 0 1 1 2: and its document
     begin = np.maximum(begins[part], row_begins[row])  # 0 3 4 8
     end = np.minimum(ends[part], row_ends[row])  # 3 5 8 9
+    return _segments(stream, documents, count, part, begin - begins[part], end - begin)
+
+
+def packed_rows(packed: Packed, stream: Stream, documents: Documents, rows: np.ndarray) -> Segments:
+    """Rows (int64, by number) of a stream that was packed."""
+    count = packed.count[rows]
+    piece = np.repeat((np.cumsum(packed.count) - packed.count)[rows], count) + numbers_within(count)
+    return _segments(stream, documents, count, packed.part[piece], packed.start[piece], packed.length[piece])
+
+
+def _segments(
+    stream: Stream, documents: Documents, count: np.ndarray, part: np.ndarray, start: np.ndarray, length: np.ndarray
+) -> Segments:
+    """Rows of `count` segments each, and of each segment the part of the stream, its first token there and its
+    tokens."""
     document = stream.document[part]
-    start = stream.start[part] + begin - begins[part]
+    start = stream.start[part] + start
     columns = {
         "file": documents.file[document],
         "offset": documents.offset[document] + start,
-        "length": (end - begin).astype(np.int32),
+        "length": length.astype(np.int32),
         **{name: values[document] for name, values in documents.groups.items()},
     }
     if len(documents.turned):
@@ -121,7 +140,8 @@ def row_table(channels: np.ndarray, rows: Segments, targets: np.ndarray) -> pa.T
 def training_order(phase: PhaseRows, channels: list[str], number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """A phase's rows in training order: channel (int16 [rows]) and number within the channel's stream (int64 [rows]).
 
-    How many rows of each channel a step has is `interleave`'s; which ones, and their places in the step, the seed's."""
+    How many rows of each channel a step has is `interleave`'s; which ones, and their places in the step, the seed's; of
+    a phase with an order of its own the rows come as they are."""
     totals = np.array([phase.rows.get(name, 0) for name in channels], np.int64)
     counts = interleave(totals, phase.steps)
     channel = np.repeat(np.tile(np.arange(len(channels), dtype=np.int16), phase.steps), counts.ravel())
@@ -131,5 +151,5 @@ def training_order(phase: PhaseRows, channels: list[str], number: int, seed: int
     row = np.empty(len(channel), np.int64)
     for index, total in enumerate(totals.tolist()):
         ranks = seeded_hash(np.arange(total, dtype=np.uint64), seed, "rows", number, index)
-        row[channel == index] = np.argsort(ranks, kind="stable")
+        row[channel == index] = np.arange(total) if phase.shape.order else np.argsort(ranks, kind="stable")
     return channel, row

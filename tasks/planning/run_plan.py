@@ -23,11 +23,21 @@ from data_specs.spec import Spec
 from tasks.arrays.hashing import seeded_hash, words
 from tasks.engine.stage import digest
 from tasks.planning.allocation import allot
+from tasks.planning.best_fit import ORDERED_WINDOW, WINDOW, pack
 from tasks.planning.files import content_digest
 from tasks.planning.middle import ADDED, turned_documents
 from tasks.planning.mixture import MixtureError, PhaseRows, Stream, Usage, schedule
 from tasks.planning.objectives import Noise, RowShape, added_tokens, row_shape, target_counts
-from tasks.planning.packing import ROWS, Documents, cut_into_rows, interleave_rows, row_table, training_order
+from tasks.planning.packing import (
+    ROWS,
+    Documents,
+    Segments,
+    cut_into_rows,
+    interleave_rows,
+    packed_rows,
+    row_table,
+    training_order,
+)
 from tasks.storage.store import Store
 
 VERSION = 2  # evaluated are windows of many held-out documents, not whole ones
@@ -37,7 +47,7 @@ FILE_TOKENS = 2**25
 INPUT = pa.schema([("id", pa.binary(16)), ("channel", pa.string()), ("length", pa.int32()), ("held_out", pa.bool_())])
 """One table per shard, all its documents in order: tokens with the end-of-text token, null where not tokenised. A bool
 column `where_<number>` per phase (from 0) that has a `where`; null counts as false. A column of text `by_<column>`
-for each of `training.loss_by`; null is a value of its own."""
+for each of `training.loss_by`; null is a value of its own. Numbers `order_<number>` per phase that has an order."""
 USAGE = pa.schema(
     [
         ("channel", pa.int16()),
@@ -74,16 +84,18 @@ def plan_folder(spec: Spec, key: str) -> str:
 class _DocumentChunks:
     """Documents of one channel as they come in, shard by shard."""
 
-    def __init__(self, phases: Iterable[int], groups: Iterable[str]) -> None:
+    def __init__(self, phases: Iterable[int], groups: Iterable[str], orders: Iterable[int] = ()) -> None:
         self.chunks: list[list[np.ndarray]] = [[np.empty(0, kind)] for kind in Documents.TYPES]
         self.where: dict[int, list[np.ndarray]] = {number: [np.empty(0, bool)] for number in phases}
         self.groups: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int16)] for name in groups}
+        self.order: dict[int, list[np.ndarray]] = {number: [np.empty(0)] for number in orders}
 
     def add(
         self,
         columns: Sequence[np.ndarray],
         where: dict[int, np.ndarray],
         groups: dict[str, np.ndarray],
+        order: dict[int, np.ndarray],
         chosen: np.ndarray,
     ) -> None:
         for chunks, column in zip(self.chunks, columns, strict=True):
@@ -92,12 +104,15 @@ class _DocumentChunks:
             chunks.append(where[number][chosen])
         for name, chunks in self.groups.items():
             chunks.append(groups[name][chosen])
+        for number, chunks in self.order.items():
+            chunks.append(order[number][chosen])
 
     def concatenated(self) -> Documents:
         file, offset, length, hashes = (np.concatenate(chunks) for chunks in self.chunks)
         where = {number: np.concatenate(chunks) for number, chunks in self.where.items()}
         groups = {name: np.concatenate(chunks) for name, chunks in self.groups.items()}
-        return Documents(file, offset, length, hashes, where, groups)
+        order = {number: np.concatenate(chunks) for number, chunks in self.order.items()}
+        return Documents(file, offset, length, hashes, where, groups, order)
 
 
 class Values:
@@ -130,7 +145,8 @@ def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
     on has no channel."""
     phases = [number for number, phase in enumerate(spec.mixture.phases) if phase.where]
     loss_by = spec.training.loss_by
-    train = {name: _DocumentChunks(phases, loss_by) for name in spec.channels}
+    orders = [number for number, phase in enumerate(spec.mixture.phases) if phase.order]
+    train = {name: _DocumentChunks(phases, loss_by, orders) for name in spec.channels}
     held_out = {name: _DocumentChunks((), loss_by) for name in spec.channels}
     values = {name: Values() for name in loss_by}
     files: list[str] = []
@@ -139,12 +155,13 @@ def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
         columns = np.full(len(table), len(files)), np.cumsum(length) - length, length, words(table["id"])
         where = {number: _flags(table[f"where_{number}"]) for number in phases}
         groups = {name: values[name].numbered(table[f"by_{name}"]) for name in loss_by}
+        order = {number: table[f"order_{number}"].to_numpy().astype(np.float64) for number in orders}
         held, homeless = _flags(table["held_out"]), length > 0
         for name in spec.channels:
             inside = _flags(pc.equal(table["channel"], name))
             homeless &= ~inside
-            train[name].add(columns, where, groups, inside & (length > 1) & ~held)
-            held_out[name].add(columns, where, groups, inside & (length > 1) & held)
+            train[name].add(columns, where, groups, order, inside & (length > 1) & ~held)
+            held_out[name].add(columns, where, groups, order, inside & (length > 1) & held)
         if (homeless & ~held).any():
             row = int(np.flatnonzero(homeless & ~held)[0])
             raise MixtureError(
@@ -198,6 +215,7 @@ def build(
     usages, streams = allot(spec, phases, train)
     folder = Folder(store, plan_folder(spec, key))
     counted = [_write_phase(folder, spec, n, phase, train, streams[n]) for n, phase in enumerate(phases)]
+    discarded = {name: sum(counts.discarded.get(name, 0) for counts in counted) for name in spec.channels}
     evaluated = _write_held_out(folder, spec, found.held_out)
     folder.write("usage.arrow", _usage_table(train, usages))
     special = added_tokens(spec, vocabulary)
@@ -216,9 +234,9 @@ def build(
         "rows_per_step": spec.training.rows,
         "rows_per_file": rows_per_file(spec.training.sequence),
         "phases": [_phase_json(n, phase, counted[n]) for n, phase in enumerate(phases)],
-        "supervised": sum(sum(targets.values()) for targets in counted),
-        "channel_tokens": {name: sum(targets.get(name, 0) for targets in counted) for name in spec.channels},
-        "usage": {name: _usage_json(usage) for name, usage in usages.items()},
+        "supervised": sum(sum(counts.supervised.values()) for counts in counted),
+        "channel_tokens": {name: sum(counts.supervised.get(name, 0) for counts in counted) for name in spec.channels},
+        "usage": {name: _usage_json(usage, discarded[name]) for name, usage in usages.items()},
         "held_out": evaluated,
         "files": files,
         "checksums": [(checksums or {}).get(path, "") for path in files],
@@ -232,18 +250,38 @@ def rows_per_file(sequence: int) -> int:
     return max(1, FILE_TOKENS // (sequence + 1))
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """Tokens of a phase, by channel: targets; and of rows packed by best fit, what they leave empty, and what no row
+    holds."""
+
+    supervised: dict[str, int]
+    padding: dict[str, int]
+    discarded: dict[str, int]
+
+
 def _write_phase(
     folder: Folder, spec: Spec, number: int, phase: PhaseRows, train: dict[str, Documents], streams: dict[str, Stream]
-) -> dict[str, int]:
-    """The row files of a phase; returns supervised tokens per channel."""
+) -> _Counts:
+    """The row files of a phase."""
     channels = list(spec.channels)
     channel, row = training_order(phase, channels, number, spec.seed)
     size, noise = rows_per_file(phase.shape.sequence), Noise(spec.seed, number)
     supervised = dict.fromkeys(phase.rows, 0)
+    packed = {}
+    if phase.shape.packing == "best_fit":
+        window = ORDERED_WINDOW if phase.shape.order else WINDOW
+        packed = {name: pack(stream, phase.rows[name], phase.cut, window) for name, stream in streams.items()}
+
+    def cut_rows(name: str, wanted: np.ndarray) -> Segments:
+        if name in packed:
+            return packed_rows(packed[name], streams[name], train[name], wanted)
+        return cut_into_rows(streams[name], train[name], wanted, phase.cut)
+
     for place, start in enumerate(range(0, len(channel), size)):
         whose, rows = channel[start : start + size], row[start : start + size]
         present = np.unique(whose)
-        parts = [cut_into_rows(streams[channels[k]], train[channels[k]], rows[whose == k], phase.row) for k in present]
+        parts = [cut_rows(channels[k], rows[whose == k]) for k in present]
         cut = interleave_rows(np.searchsorted(present, whose), parts)
         counts = target_counts(phase.shape.objective, cut.columns["length"], cut.count, start, noise)
         table = row_table(whose, cut, counts)
@@ -251,7 +289,8 @@ def _write_phase(
         targets = table["supervised"].to_numpy()
         for k in present:
             supervised[channels[k]] += int(targets[whose == k].sum())
-    return supervised
+    padding = {name: each.padding for name, each in packed.items()}
+    return _Counts(supervised, padding, {name: each.discarded for name, each in packed.items()})
 
 
 def _write_held_out(folder: Folder, spec: Spec, held_out: dict[str, Documents]) -> dict[str, dict[str, int]]:
@@ -305,7 +344,7 @@ def _usage_table(train: dict[str, Documents], usages: dict[str, Usage]) -> pa.Ta
     return pa.concat_tables(parts)
 
 
-def _phase_json(number: int, phase: PhaseRows, supervised: dict[str, int]) -> dict[str, Any]:
+def _phase_json(number: int, phase: PhaseRows, counts: _Counts) -> dict[str, Any]:
     rows, shape = sum(phase.rows.values()), phase.shape
     return {
         "name": str(number + 1),
@@ -324,17 +363,18 @@ def _phase_json(number: int, phase: PhaseRows, supervised: dict[str, int]) -> di
                 "target": phase.weights[name],
                 "share": count / rows,
                 "rows": count,
-                "supervised": supervised[name],
+                "supervised": counts.supervised[name],
+                **({"padding": counts.padding[name], "discarded": counts.discarded[name]} if counts.padding else {}),
             }
             for name, count in phase.rows.items()
         },
     }
 
 
-def _usage_json(usage: Usage) -> dict[str, Any]:
+def _usage_json(usage: Usage, discarded: int) -> dict[str, Any]:
     every = np.ones(len(usage.lengths), bool)
     tokens, leftover = usage.tokens(every), usage.leftover
-    used = int(usage.counts @ usage.lengths.astype(np.int64)) - leftover
+    used = int(usage.counts @ usage.lengths.astype(np.int64)) - leftover - discarded
     times = np.bincount(usage.counts)
     return {
         "documents": len(usage.lengths),
