@@ -106,17 +106,17 @@ def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict
     if lost := log.lost(current.store, name, max(checkpoint.steps(current.store, name), default=0)):
         raise CheckpointError(log.lacking(name, lost))
     rows = rows_of(current.store, of.plan.path, documents)
-    taken = _steps(log.read(current.store, name), of.plan, rows)
+    logged = log.read(current.store, name)
+    taken = _steps(logged, of.plan, rows)
     trained = rows.filter(pa.array(taken > 0))
     steps: dict[int, int] = defaultdict(int)
     for step, targets in zip(taken[taken > 0].tolist(), trained["targets"].to_pylist(), strict=True):
         steps[step] += targets
-    to_come = (rows["phase"].to_numpy() >= 0) & (taken == 0)
     return {
         "run": name,
         "steps": [{"step": step, "tokens": targets} for step, targets in sorted(steps.items())],
         "tokens": int(sum(steps.values())),
-        "to_come": int(to_come.sum()),
+        "to_come": int(to_come(logged, log.diverged(current.store, name), rows).sum()),
         "held_out": bool(pc.any(pc.equal(rows["phase"], -1)).as_py()),
     }
 
@@ -133,4 +133,14 @@ def _steps(records: list[log.Record], plan: Plan, rows: pa.Table) -> np.ndarray:
             at = np.searchsorted(first, row[here], "right") - 1
             read = (at >= 0) & (row[here] < first[at] + count[at])
             found[here[read]] = step[at[read]]
+    return found
+
+
+def to_come(steps: Sequence[log.Record], diverged: Sequence[log.Record], rows: pa.Table) -> np.ndarray:
+    """Which rows a training is still to read: those behind its last step, but for what it skips as it diverged."""
+    phase, row = rows["phase"].to_numpy(), rows["row"].to_numpy()
+    at, first = max(((r["phase"], r["row"] + r["rows"]) for r in steps), default=(0, 0))
+    found = (phase > at) | ((phase == at) & (row >= first))
+    for r in diverged:
+        found &= (phase != r["phase"]) | (row < r["row"]) | (row >= r["row"] + r["rows"])
     return found

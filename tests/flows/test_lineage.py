@@ -141,6 +141,15 @@ def test_rows_are_found_in_every_file_of_a_plan_as_they_are_read(trained: Any) -
     assert [(row["row"], row["targets"]) for row in found if row["phase"] == 0] == expected
 
 
+def test_rows_that_a_training_skips_as_it_diverged_there_are_not_to_come() -> None:
+    rows = pa.table({"phase": pa.array([-1, 0, 0, 0, 0, 1], pa.int16()), "row": pa.array([0, 0, 8, 16, 39, 3])})
+    steps = [{"phase": 0, "row": first, "rows": 8} for first in (0, 16)]
+    skipped = [{"phase": 0, "row": first, "rows": 8} for first in (8, 32)]
+    assert lineage.to_come([], [], rows).tolist() == [False, True, True, True, True, True]
+    assert lineage.to_come(steps, skipped, rows).tolist() == [False, False, False, False, False, True]
+    assert lineage.to_come(steps, [], rows).tolist() == [False, False, False, False, True, True]
+
+
 def test_a_checkpoint_goes_on_with_a_prompt_the_same_for_the_same_seed(trained: Any) -> None:
     given, _ = trained
     asked = ("sample", *given, "The river", "--tokens", 8, "--count", 3)
