@@ -16,6 +16,8 @@ _LONGEST = 80
 """Characters of a line that may be furniture."""
 _HEADING = 24
 """Characters of the heading of a list of other pages, at most."""
+_MENU, _ENTRY = 12, 6
+"""Characters of an entry of a menu, at most; and where the extractor took it, as a word that stands elsewhere, too."""
 _LINE = re.compile(
     r"[（(\[【]?\s*(?:责任编辑|责编|编辑|值班编辑|校对|审核|编审|监制)\s*[:：].{0,30}"
     r"|.{0,40}(?:版权所有|copyright|©|all rights reserved|ICP备|网安备|备案号).{0,60}"
@@ -23,6 +25,8 @@ _LINE = re.compile(
     r"|(?:分享[到至]|扫一扫|扫描|扫码|用?微信扫|关注).{0,30}|.{0,20}(?:二维码|公众号|官方微[信博]).{0,20}"
     r"|[【\[]?(?:打印|关闭|关闭窗口|字号|字体|(?:缩小|放大)字体|收藏|举报|纠错|点赞|分享|转发|赞|踩|\+1|返回顶部|返回首页|首页|登录|注册|更多|图集)"
     r"[】\]]?(?:[\s|｜:：()（）0-9大中小]*)"
+    r"|超大|特大|标准|默认|正常|[大中小]|A ?[+-]|T ?\+ ?-|[|｜]? ?(?:回复|分享)|微信号|功能介绍|发送|留言"
+    r"|知道了|已收藏!?|EN|0"
     r"|(?:上一[篇页条]|下一[篇页条]|加载更多|查看更多|点击查看|阅读全文|阅读原文|展开全文).{0,60}"
     r"|.{0,12}(?:\d+\s*条?评论|条评论|评论\s*[(（]\d+[)）]|跟帖|跟贴|参与评论|写评论|发表评论|网友评论|进行评论).{0,40}"
     r"|(?:您?(?:现在|当前)?的?位置|首页)\s*[:：>＞»].{0,70}"
@@ -36,8 +40,8 @@ _FACT = re.compile(
 )
 _OTHERS = re.compile(
     r"(?:为您推荐|相关(?:推荐|阅读|新闻|文章|内容|搜索|链接|报道|话题|资讯)|热门.{0,8}|热(?:新闻|点|榜|帖|词|文).{0,4}|猜你喜欢|"
-    r"你可能.{0,6}(?:喜欢|感兴趣).{0,4}|.{0,6}推荐(?:新闻|阅读|文章|视频)?|.{0,6}最新(?:文章|报道|新闻|资讯|消息|评论)|.{0,8}排行榜?|"
-    r"更多(?:新闻|精彩|文章|阅读).{0,6}|(?:网友|全部|精彩|最新)?评论.{0,6}|大家都在[看搜]|小编最近文章|图片新闻|视频新闻|"
+    r"你可能.{0,6}(?:喜欢|感兴趣).{0,4}|.{0,6}推荐(?:新闻|阅读|文章|视频)?|.{0,6}最[新近](?:文章|报道|新闻|资讯|消息|评论)|.{0,8}排行榜?|"
+    r"更多(?:新闻|精彩|文章|阅读).{0,6}|(?:网友|全部|精彩|最新)?评论.{0,6}|大家都在[看搜]|图片新闻|视频新闻|"
     r"related (?:posts?|articles?|stories|news|content)|you (?:may|might) (?:also )?like|recommended(?: for you)?|"
     r"read next|"
     r"most (?:read|popular|viewed)|trending(?: now)?|more (?:from|stories|news|on) .{0,20}|"
@@ -47,8 +51,9 @@ _OTHERS = re.compile(
 
 
 def without_furniture(blocks: Sequence[Block], taken: Sequence[float], kind: PageType) -> list[Block]:
-    """The blocks without lines that are furniture, and without lists of other pages, but where these are what a
-    page is for: from their heading to the next block of some length that the extractor took (`taken`)."""
+    """The blocks without lines that are furniture, and without lists of other pages and entries of menus, but where
+    these are what a page is for: lists from their heading to the next block of some length that the extractor took
+    (`taken`)."""
     found: list[Block] = []
     others = False
     articles = kind in ("article", "documentation", "service")
@@ -58,7 +63,9 @@ def without_furniture(blocks: Sequence[Block], taken: Sequence[float], kind: Pag
             others = True
         elif others and took == 1 and len(text) > _LONGEST:
             others = False
-        if not others and not _is_furniture(text):
+        longest = _MENU if not took else _ENTRY if block.item else 0
+        entry = articles and len(text) <= longest and block.linked >= 0.9 * len(text)
+        if not others and not entry and not _is_furniture(text):
             found.append(block)
     return found
 

@@ -83,20 +83,24 @@ def page_type(tree: HtmlElement, page: Page, url: str | None) -> PageType:
 
 def _by_build(page: Page, votes: Counter[PageType]) -> PageType:
     """The type that the page's build and the votes that it has come to say."""
-    prose = linked = total = 0
+    prose = linked = total = wide = 0.0
     prices = 0
     for block in page.blocks:
-        size = len(block.text) if block.text.isascii() else len(block.text) + 2 * len(WIDE.findall(block.text))
+        characters = len(block.text)
+        extra = 0 if block.text.isascii() else 2 * len(WIDE.findall(block.text))
+        size = characters + extra
         total += size
-        linked += block.linked
+        wide += extra
+        linked += block.linked * size / max(characters, 1)
         prose += size if size > 150 and block.linked < size / 3 else 0
         prices += size < 60 and any(sign in block.text for sign in "$€£¥") and any(map(str.isdigit, block.text))
     posts = sum(bool(own & (BIT["post"] | BIT["comment"] | BIT["answer"] | BIT["thread"])) for own in page.own)
-    total = max(total, 1)
-    if prose / total > 0.5:
+    if prose > 0.5 * total:
         votes["article"] += 2
         votes["documentation"] += 1
-    elif linked / total > 0.5:
+    elif wide > 0.3 * total and prose > max(0.2 * (total - linked), 0.05 * total):
+        votes["article"] += 2  # Chinese news stand among hundreds of links
+    elif linked > 0.5 * total:
         votes["listing"] += 2
     else:
         votes["service"] += 2
@@ -104,5 +108,5 @@ def _by_build(page: Page, votes: Counter[PageType]) -> PageType:
         votes["collection"] += 2
     elif prices > 2:
         votes["product"] += 1
-    votes["forum"] += posts > 40 and prose / total > 0.2
+    votes["forum"] += posts > 40 and prose > 0.2 * total
     return max(TYPES, key=lambda kind: votes[kind])

@@ -7,7 +7,7 @@ from typing import Any
 
 from data_specs.sources import SourceSettings, UrlList
 from data_specs.stages import Extract
-from tasks.extraction import judge
+from tasks.extraction import judge, main_text
 from tasks.extraction.child import Child
 from tasks.sources.base import Found, Reader, Records
 
@@ -28,7 +28,8 @@ class Pages:
     def hashed_settings(self) -> dict[str, Any]:
         """What of the settings shapes values."""
         settings = self.settings.model_dump(mode="json", exclude={"kind", "wall_seconds"})
-        return settings | ({"weights": judge.digest()} if self.settings.by_page_type else {})
+        judged = {"weights": judge.digest(), "main_text": main_text.VERSION}
+        return settings | (judged if self.settings.by_page_type else {})
 
     def add(self, html: str, page: Found, records: Records, latest: str | None = None) -> None:
         """A page of a record; `latest` is the day on which it was stored."""

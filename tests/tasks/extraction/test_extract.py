@@ -318,7 +318,7 @@ def test_settings_of_earlier_specs_keep_their_documents() -> None:
     early = reader("web", WarcSource(kind="warc", paths="x"), Extract()).hashed_settings()["extract"]
     assert set(early) == {"costliest", "cpu_seconds", "memory", "largest", "deepest", "fast"}
     fitted = reader("web", WarcSource(kind="warc", paths="x"), Extract(by_page_type=True)).hashed_settings()["extract"]
-    assert set(fitted) - set(early) == {"by_page_type", "weights"}
+    assert set(fitted) - set(early) == {"by_page_type", "weights", "main_text"}
 
 
 def test_stated_metadata_is_not_sought_in_the_text() -> None:

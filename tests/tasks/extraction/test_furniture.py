@@ -49,6 +49,9 @@ def kept(*texts: str, kind: PageType = "article") -> list[str]:
             "未经授权不得转载",
             "Share this",
             "12 comments",
+            "超大",
+            "T + -",
+            "|回复",
             "Leave a reply",
         ),
     ],
@@ -85,3 +88,18 @@ def test_a_list_of_other_pages_goes_from_its_heading_to_the_next_long_block_that
     assert kept(PROSE, "Related posts", "Another story") == [PROSE]
     assert kept(PROSE, *others, kind="forum") == [PROSE, *others]
     assert kept("热门推荐", PROSE) == ["热门推荐", PROSE]
+
+
+def test_entries_of_menus_go_where_a_page_is_an_article_also_such_as_the_extractor_took_for_words_of_its_text() -> None:
+    def entry(text: str, taken: float, item: bool = True, linked: bool = True, kind: PageType = "article") -> bool:
+        block = Block(text, "li", 0, len(text) * linked, item=(1, 0) if item else None)
+        prose = Block(PROSE, "p", 0, 0)
+        return block not in without_furniture([prose, block, prose], [1, taken, 1], kind)
+
+    assert entry("国内", 1)
+    assert entry("International", 0) is False  # longer than an entry of a menu
+    assert entry("Internet", 0)
+    assert entry("Internet", 1) is False
+    assert entry("国内", 1, item=False) is False
+    assert entry("国内", 0, linked=False) is False
+    assert entry("国内", 1, kind="listing") is False

@@ -57,6 +57,15 @@ def test_its_build_says_the_type_of_a_page() -> None:
     assert kind("", "<h2>We wash</h2><div>Gold and sand</div>" * 9) == "service"
 
 
+def test_chinese_news_are_an_article_among_whatever_number_of_links() -> None:
+    links = "".join(f"<li><a href=/{number}>某地将举办第{number}届农民丰收节</a></li>" for number in range(40))
+    prose = "<p>今天上午，当地举行了新闻发布会，介绍了今年以来的有关情况，"
+    prose += "并且回答了记者们提出来的各种各样的问题，会后还发放了材料。</p>"
+    assert kind("", f"<ul>{links}</ul>{prose * 4}") == "article"
+    assert kind("", f"<ul>{links}</ul>") == "listing"
+    assert kind("", "<h2>我们的服务</h2><div>开锁换锁</div>" * 9) == "service"
+
+
 @pytest.mark.parametrize(
     ("names", "wanted"),
     [
