@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from data_specs.base import Count, Expression, Label, Name, Settings, Share, Steps
+from data_specs.base import Count, Expression, Label, Name, Settings, Share, Steps, parse_count
 from data_specs.objectives import Causal, Objective
 from data_specs.optimization import Average, Muon
 
@@ -31,6 +31,10 @@ def _unset(value: object) -> bool:
 
 
 Packing = Literal["end_to_end", "best_fit"]
+Folder = Annotated[str, Field(pattern=r"^plans/[^/]+@[0-9a-f]+$")]
+
+
+Weight = Annotated[float, Field(ge=0, le=1e15), BeforeValidator(parse_count, json_schema_input_type=float | str)]
 
 
 class Curriculum(Settings):
@@ -49,8 +53,8 @@ class Phase(Settings):
 
     until: Share
     """Share of the token budget at which the phase ends."""
-    weights: dict[Label, Annotated[float, Field(ge=0, le=1e9)]]
-    """Weight per channel, of tokens; made to sum to 1."""
+    weights: dict[Label, Weight]
+    """Weight per channel, of tokens, such as 0.4, or tokens themselves, such as 8G; made to sum to 1."""
     where: Expression | None = None
     """Only documents for which this is true."""
     sequence: Annotated[int | None, Field(ge=8, exclude_if=_unset)] = None
@@ -76,11 +80,23 @@ class Mixture(Settings):
     """How often a document may be used, per channel, and `default` (4: Muennighoff et al. 2023)."""
     phases: tuple[Phase, ...] = ()
     """In order; the last ends at 100%. Empty: one phase, every channel by its size."""
+    temperature: Annotated[float, Field(ge=1, le=1e6, exclude_if=lambda temperature: temperature == 1)] = 1.0
+    """Without phases, a channel's share is as its size to the power of one over this: 1 as the sizes are, higher ones
+    more even (Devlin 2018; Conneau et al. 2020)."""
+    seen: Annotated[tuple[Folder, ...], Field(exclude_if=lambda seen: not seen)] = ()
+    """Plans of earlier trainings in this store, such as plans/demo@0d78403e697f00aa: documents that they read come
+    after those that were read less often, and their uses count towards `epochs`."""
     packing: Annotated[Packing, Field(exclude_if=lambda packing: packing == "end_to_end")] = "end_to_end"
     """Documents end to end, cut wherever a row is full; or whole where they fit into a row, which fits best (Ding et
     al. 2024), with some padding."""
     shards: Literal["tokens", "rows"] = "tokens"
     """Train from the token shards, or from rows written in order as Arrow IPC (for object stores)."""
+
+    @model_validator(mode="after")
+    def _even(self) -> Mixture:
+        if self.temperature != 1 and self.phases:
+            raise ValueError("temperature is for channels by their sizes; phases have weights")
+        return self
 
     def cap(self, channel: str) -> float:
         return self.epochs.get(channel, self.epochs.get("default", 4.0))

@@ -53,7 +53,9 @@ class Demand:
 
     def unused(self) -> dict[str, Usage]:
         cap, seed = self.spec.mixture.cap, self.spec.seed
-        return {name: Usage(found.length, found.hash, cap(name), seed) for name, found in self.train.items()}
+        return {
+            name: Usage(found.length, found.hash, cap(name), seed, found.seen) for name, found in self.train.items()
+        }
 
     def passing(self, name: str, number: int) -> np.ndarray:
         return self.train[name].passing(number, self.phases[number])

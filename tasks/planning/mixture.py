@@ -60,7 +60,8 @@ def schedule(spec: Spec, sizes: Mapping[str, int]) -> tuple[PhaseRows, ...]:
     for number, ((where, written), shape) in enumerate(zip(plain, spec.shapes, strict=True)):
         if shape.steps < 1:
             raise MixtureError(f"mixture: phase {number + 1} has none of the {spec.steps:,} steps")
-        weights = shares(written or sizes, spec.channels)
+        power = 1 / spec.mixture.temperature
+        weights = shares(written or {name: size**power for name, size in sizes.items()}, spec.channels)
         if not weights:
             raise MixtureError(f"mixture: no channel has any weight in phase {number + 1}, or no document was kept")
         rows = largest_remainder(weights, shape.steps * shape.rows)
@@ -136,13 +137,22 @@ class Usage:
     `lengths` (int32 [n], tokens, each at least 2) and `hashes` (uint64 [n]) of its documents; `cap` in epochs. `mask`
     below (bool [n]) says which documents pass a phase's `where`."""
 
-    def __init__(self, lengths: np.ndarray, hashes: np.ndarray, cap: float, seed: int) -> None:
+    def __init__(
+        self, lengths: np.ndarray, hashes: np.ndarray, cap: float, seed: int, before: np.ndarray | None = None
+    ) -> None:
+        """`before` (int32 [n]): how often earlier trainings read each."""
         self.lengths, self.hashes, self.cap, self.seed = lengths, hashes, cap, seed
-        self.counts = np.zeros(len(lengths), np.int32)
-        """Times that each document was begun."""
+        self.before = np.zeros(len(lengths), np.int32) if before is None else before
+        self.counts = self.before.copy()
+        """Times that each document was begun, by earlier trainings and this one."""
         self.partly_read: list[tuple[int, int]] = []
         """Documents that were begun and not read to their end: (index, the token to go on from). That is the last one
         that was read, since rows overlap by a token: of a document of 20 tokens, of which 15 were read, token 14."""
+
+    @property
+    def own(self) -> np.ndarray:
+        """Times that this training begins each."""
+        return self.counts - self.before
 
     def tokens(self, mask: np.ndarray) -> int:
         """Tokens of the documents, once."""

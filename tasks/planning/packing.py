@@ -47,6 +47,8 @@ class Documents:
     """Column of `training.loss_by` -> which of its values each document has; int16 [n]."""
     order: dict[int, np.ndarray] = field(default_factory=dict)
     """Phase -> what a curriculum orders documents by; float64 [n], NaN where there is nothing."""
+    seen: np.ndarray | None = None
+    """How often earlier trainings read each; int32 [n]."""
     turned: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
     """Which documents are turned round (tasks/planning/middle.py); bool [n]. Their tokens are counted as they are then,
     with three more; empty where none is."""

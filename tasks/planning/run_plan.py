@@ -38,6 +38,7 @@ from tasks.planning.packing import (
     row_table,
     training_order,
 )
+from tasks.planning.seen import with_seen
 from tasks.storage.store import Store
 
 VERSION = 2  # evaluated are windows of many held-out documents, not whole ones
@@ -209,7 +210,8 @@ def build(
     taken: of each token file's values; `own`: what the objectives need and the tokenizer has -> its number there.
     Raises MixtureError, before anything is written, with one line for each thing that cannot be met."""
     found = _collect(spec, shards)
-    train, files = found.train, found.files
+    files = found.files
+    train = with_seen(store, spec.mixture.seen, found.train, files)
     sizes = {name: int(documents.length.sum(dtype=np.int64)) for name, documents in train.items()}
     phases = schedule(spec, sizes)
     usages, streams = allot(spec, phases, train)
@@ -339,7 +341,7 @@ def _usage_table(train: dict[str, Documents], usages: dict[str, Usage]) -> pa.Ta
     parts = [USAGE.empty_table()]
     for index, (name, found) in enumerate(train.items()):
         length = found.length - np.where(found.turned, ADDED, 0) if len(found.turned) else found.length
-        columns = [np.full(len(length), index, np.int16), found.file, found.offset, length, usages[name].counts]
+        columns = [np.full(len(length), index, np.int16), found.file, found.offset, length, usages[name].own]
         parts.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, USAGE, strict=True)], schema=USAGE))
     return pa.concat_tables(parts)
 
@@ -374,8 +376,8 @@ def _phase_json(number: int, phase: PhaseRows, counts: _Counts) -> dict[str, Any
 def _usage_json(usage: Usage, discarded: int) -> dict[str, Any]:
     every = np.ones(len(usage.lengths), bool)
     tokens, leftover = usage.tokens(every), usage.leftover
-    used = int(usage.counts @ usage.lengths.astype(np.int64)) - leftover - discarded
-    times = np.bincount(usage.counts)
+    used = int(usage.own @ usage.lengths.astype(np.int64)) - leftover - discarded
+    times = np.bincount(usage.own)
     return {
         "documents": len(usage.lengths),
         "tokens": tokens,

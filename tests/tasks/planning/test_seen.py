@@ -1,0 +1,77 @@
+"""What earlier trainings read, temperature, tokens as weights, and budgets at the end of an epoch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tasks.planning.mixture import MixtureError
+from tasks.planning.run_plan import build, plan_folder
+from tasks.planning.trace import usage
+from tests.tasks.planning.test_run_plan import ROWS, SEQUENCE, VOCABULARY, Corpus, make_spec
+
+STEP = SEQUENCE * ROWS
+
+
+def made(corpus: Corpus, key: str, **mixture: Any) -> tuple[str, dict[str, Any]]:
+    spec = make_spec(("a", "b"), mixture.pop("tokens"), **mixture)
+    return plan_folder(spec, key * 32), build(spec, VOCABULARY, key * 32, corpus.shards, corpus.store)
+
+
+def uses(corpus: Corpus, folder: str) -> Counter[tuple[str, int]]:
+    table = usage(corpus.store, folder)
+    return Counter({(row["file"], row["offset"]): row["uses"] for row in table.to_pylist()})
+
+
+def test_documents_that_an_earlier_plan_read_come_after_those_that_it_did_not() -> None:
+    corpus = Corpus([[("ab"[number % 2], 10, False) for number in range(each)] for each in (120, 80)])
+    first, _ = made(corpus, "0", tokens=STEP * 25)
+    second, plan = made(corpus, "1", tokens=STEP * 25, seen=[first])
+    alone, _ = made(corpus, "2", tokens=STEP * 25)
+    before, after = uses(corpus, first), uses(corpus, second)
+    assert uses(corpus, alone) == before
+    both = [place for place in before if before[place] and after[place]]
+    assert sum(map(bool, before.values())) > 70
+    assert len(both) <= 2  # one of each channel at most, where both ended
+    assert sum(each["used"] for each in plan["usage"].values()) <= STEP * 25 + 2
+    assert all(int(count) <= 1 for each in plan["usage"].values() for count in each["counts"])
+
+
+def test_earlier_uses_count_towards_the_epochs() -> None:
+    corpus = Corpus([[("a", 10, False)] * 100 + [("b", 10, False)] * 100])
+    first, _ = made(corpus, "0", tokens=STEP * 40, epochs={"default": 1})
+    made(corpus, "1", tokens=STEP * 20, epochs={"default": 1}, seen=[first])
+    with pytest.raises(MixtureError, match=r"needs .* tokens"):
+        made(corpus, "2", tokens=STEP * 40, epochs={"default": 1}, seen=[first])
+    with pytest.raises(MixtureError, match=r"mixture\.seen: there is no plan plans/other@0000"):
+        made(corpus, "3", tokens=STEP * 40, seen=["plans/other@0000"])
+
+
+@pytest.mark.parametrize(("temperature", "share"), [(1.0, 0.8), (2.0, 2 / 3), (1e6, 0.5)])
+def test_a_temperature_evens_out_sizes(temperature: float, share: float) -> None:
+    corpus = Corpus([[("a", 10, False)] * 400 + [("b", 10, False)] * 100])
+    _, plan = made(corpus, "0", tokens=STEP * 50, temperature=temperature)
+    assert abs(plan["phases"][0]["channels"]["a"]["rows"] / (50 * ROWS) - share) <= 1 / (50 * ROWS)
+    with pytest.raises(ValueError, match="temperature is for channels by their sizes"):
+        make_spec(("a",), STEP, temperature=2.0, phases=[{"until": 1.0, "weights": {"a": 1}}])
+
+
+def test_weights_may_be_tokens() -> None:
+    corpus = Corpus([[("a", 10, False)] * 200 + [("b", 10, False)] * 200])
+    phase = {"until": 1.0, "weights": {"a": f"{STEP * 30}", "b": "0.32K"}}
+    _, plan = made(corpus, "0", tokens=STEP * 40, phases=[phase])
+    rows = {name: each["rows"] * SEQUENCE for name, each in plan["phases"][0]["channels"].items()}
+    assert rows == {"a": STEP * 30, "b": 320}
+
+
+@pytest.mark.parametrize("more", [0, 1, STEP - 1])
+def test_a_budget_that_ends_at_or_just_behind_an_epoch_reads_nothing_of_the_next_one(more: int) -> None:
+    tokens = STEP * 10 + 1  # rows overlap by a token
+    documents = [("a", 3, False)] * (tokens // 3)
+    corpus = Corpus([documents])
+    spec = make_spec(("a",), STEP * 10 + more, epochs={"default": 2})
+    plan = build(spec, VOCABULARY, "0" * 32, corpus.shards, corpus.store)
+    assert plan["steps"] == 10
+    assert plan["usage"]["a"]["counts"].keys() == {"1"}
