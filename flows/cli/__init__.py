@@ -9,6 +9,7 @@ from flows.cli import (  # noqa: F401 (each adds its command)
     duplicates,
     export,
     export_model,
+    export_plan,
     find,
     funnel,
     gc,
