@@ -60,6 +60,8 @@ JUDGES = {
 LONGEST = 4000
 """Characters of a document that models are judged by; where its set is learned from, too, it is taken out of that."""
 SEQUENCE, ROWS, VOCABULARY = 256, 8, 4096
+CUT = 1024
+"""Tokens that a document gives, at most: else a book decides a seed."""
 AT_ONCE = 64
 """Documents encoded at once."""
 PEERS = tuple(RULES / f"{name}.yaml" for name in ("gopher", "c4", "fineweb"))
@@ -75,13 +77,16 @@ T95 = (0.0, 12.71, 4.30, 3.18, 2.78, 2.57)
 Encode = Callable[[Sequence[str]], list[np.ndarray]]
 
 
-def stream(texts: Sequence[str], encode: Encode, seed: int, wanted: int) -> np.ndarray:
-    """Tokens of documents in an order drawn by the seed, as many as wanted; documents come again when all were read."""
+def stream(texts: Sequence[str], kept: np.ndarray, encode: Encode, seed: int, wanted: int) -> np.ndarray:
+    """Tokens of the documents that are kept, as many as wanted, CUT of each at most; documents come again when all were
+    read. A seed puts all documents in one order, so that variants which keep the same ones read the same."""
     drawn, parts, count = np.random.default_rng(seed), list[np.ndarray](), 0
     while count < wanted:
         order = drawn.permutation(len(texts))
+        order = order[kept[order]]
         for first in range(0, len(order), AT_ONCE):
-            parts += encode([texts[number] for number in order[first : first + AT_ONCE]])
+            some = encode([texts[number][: 8 * CUT] for number in order[first : first + AT_ONCE]])
+            parts += [np.append(ids[: CUT - 1], ids[-1:]) for ids in some]
             count += sum(map(len, parts[-AT_ONCE:]))
             if count >= wanted:
                 break
@@ -133,9 +138,9 @@ def bits_per_byte(built: Any, ids: Sequence[np.ndarray], size: int) -> float:
     pieces = [each[first : first + SEQUENCE + 1] for each in ids for first in range(0, len(each) - 1, SEQUENCE)]
     pieces.sort(key=len)
     nats = 0.0
-    with torch.no_grad():
-        for first in range(0, len(pieces), ROWS):
-            some = pieces[first : first + ROWS]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for first in range(0, len(pieces), 2 * ROWS):
+            some = pieces[first : first + 2 * ROWS]
             rows = np.zeros((len(some), len(some[-1])), np.int64)
             labels = np.full((len(some), len(some[-1]) - 1), -100)
             for number, piece in enumerate(some):
@@ -184,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--language", choices=sorted(CORPUS), default="en")
-    parser.add_argument("--tokens", type=int, default=300_000)
+    parser.add_argument("--tokens", type=int, default=200_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--documents", type=int, default=10_800)
     parser.add_argument("--judged", type=int, default=60, help="documents of each set that models are judged by")
@@ -212,21 +217,22 @@ def compare(given: argparse.Namespace, work: Path) -> None:
     table = corpus(given.data, given.language, given.documents, held, work)
     loaded = learned(table["text"].to_pylist()[::4], work)
     judged = {name: (loaded.encode(found), sum(len(text.encode()) for text in found)) for name, found in judges.items()}
-    kept: dict[str, pa.Table] = {}
+    kept: dict[str, np.ndarray] = {}
     for name, files in (VARIANTS[given.language] | {file.stem: (file,) for file in given.rules}).items():
         drops = [*failing(rules_of(*files), table).values()] if files else [np.zeros(table.num_rows, bool)]
         if name not in given.without:
-            kept[name] = table.filter(pa.array(~np.logical_or.reduce(drops)))
+            kept[name] = ~np.logical_or.reduce(drops)
     results, left = work / "scores.jsonl", given.models
     lines = results.read_text().splitlines() if results.exists() else []
     scores = {row["key"]: row["scores"] for row in map(json.loads, lines)}
     found: dict[str, list[list[float]]] = {name: [] for name in kept}
     for seed in range(1, given.seeds + 1):
         for name, some in kept.items():
-            made = given.tokens, seed, SEQUENCE, ROWS, VOCABULARY, sorted(held), some["id"].to_pylist()
+            chosen = table["id"].filter(pa.array(some)).to_pylist()
+            made = given.tokens, seed, SEQUENCE, ROWS, VOCABULARY, CUT, sorted(held), chosen
             key = digest(given.language, *made)
             if key not in scores and left > 0:
-                tokens = stream(some["text"].to_pylist(), loaded.encode, seed, given.tokens)
+                tokens = stream(table["text"].to_pylist(), some, loaded.encode, seed, given.tokens)
                 built = trained(tokens, loaded.end, loaded.size, seed)
                 scores[key] = [bits_per_byte(built, *text) for text in judged.values()]
                 row = {"key": key, "language": given.language, "variant": name, "seed": seed, "scores": scores[key]}
@@ -245,7 +251,9 @@ def compare(given: argparse.Namespace, work: Path) -> None:
         if means:
             less = interval([mean - other for mean, other in zip(means, first, strict=False)])
             cells = "".join(f"{statistics.mean(column):12.3f}" for column in zip(*found[name], strict=True))
-            print(f"{name:12}{some.num_rows:8,}{len(means):8}{statistics.mean(means):8.3f}{cells}  {less}", flush=True)
+            print(
+                f"{name:12}{int(some.sum()):8,}{len(means):8}{statistics.mean(means):8.3f}{cells}  {less}", flush=True
+            )
             print(f"{'':12}by seed: {', '.join(f'{mean:.3f}' for mean in means)}", flush=True)
     if left < given.models:
         print(f"{given.models - left} trained by this call")
