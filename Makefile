@@ -91,6 +91,7 @@ bench: setup
 	@set -e; test -z '$(DATA)' || { \
 	  echo '== extraction'; $(BIN)/python -m benchmarks.extraction $(DATA)/html/trafilatura_eval_990.tar.xz \
 	    $(DATA)/html/wcxb_dev_1497.tar.xz; \
+	  echo '== filters'; $(BIN)/python -m benchmarks.filters $(DATA); $(BIN)/python -m benchmarks.filters_rates $(DATA); \
 	  echo '== models'; $(BIN)/python -m benchmarks.models $(DATA); \
 	  echo '== classifiers'; $(BIN)/python -m benchmarks.classifiers $(DATA); \
 	  echo '== trusted'; $(BIN)/python -m benchmarks.trusted $(DATA); \

@@ -27,6 +27,7 @@ _ISC = "this software for any purpose with or without fee is hereby granted"
 _LATER = "either version %s of the license or at your option any later version"
 _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Apache-2.0", ("apache license version 2.0 january 2004",)),
+    ("Apache-2.0", ("version 2.0 january 2004 http www apache org licenses",)),
     ("Apache-2.0", ("licensed under the apache license version 2.0",)),
     ("MPL-2.0", ("mozilla public license version 2.0",)),
     ("MPL-2.0", ("subject to the terms of the mozilla public license v. 2.0",)),

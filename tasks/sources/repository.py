@@ -97,7 +97,7 @@ class RepositoryReader(Reader):
         repository = _NAME.sub("", part.key.rpartition("/")[2]) if archive else part.key.partition("/")[0]
         found = Found(part, entry.place, entry.size, payload=entry.data)
         found.columns = {"repository": repository, "path": entry.path}
-        drop = partial(records.drop, part=part, offset=entry.place, length=entry.size, columns=found.columns)
+        drop = partial(records.drop, part=part, offset=entry.place, length=entry.size, measures=found.columns)
         if not entry.data or entry.data.isspace():
             return drop("empty")
         if entry.size > self.settings.largest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -128,6 +129,8 @@ def test_an_archive_gives_the_files_that_people_wrote_with_language_and_licence(
     source, reads = read(f"{tmp_path}/a.*")
     check(source, reads)
     assert {row["repository"] for row in reads[0].documents.to_pylist()} == {"a"}
+    [vendored] = [row for row in reads[0].refused.to_pylist() if row["reason"] == "vendored"]
+    assert json.loads(vendored["measures"])["path"] == "vendor/other/b.go"
 
 
 def test_an_archive_with_a_folder_at_its_top_is_the_same(tmp_path: Path) -> None:
