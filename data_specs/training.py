@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from data_specs.base import Count, Expression, Label, Name, Settings, Share, Steps, parse_count
 from data_specs.objectives import Causal, Objective
 from data_specs.optimization import Average, Muon
+from data_specs.trackers import Trackers
 
 CHUNKED_FROM = 32_768
 """Entries of a vocabulary from which the loss is chunked by default."""
@@ -325,6 +326,8 @@ class Training(Settings):
     """Columns of text, such as language and source, by whose values the loss is summed beside the channels."""
     spikes: Annotated[Spikes | None, Field(exclude_if=_unset)] = None
     """Watch for spikes; by default a training stops at a loss or norm that is not finite, and at nothing else."""
+    trackers: Annotated[Trackers | None, Field(exclude_if=_unset)] = None
+    """Weights & Biases or MLflow beside the log and TensorBoard's files."""
     grace: Annotated[float, Field(ge=0, le=86_400)] = 20.0
     """Seconds that a run which a signal ends waits for a checkpoint; beyond, it ends at the last one."""
 

@@ -18,6 +18,7 @@ import numpy as np
 import orjson
 
 from tasks.storage.store import Store
+from training.channel_sums import Sums
 from training.rows import Cursor
 
 CHUNK = 16 * 2**20
@@ -37,6 +38,8 @@ class Checkpoint:
     plan: str
     model: dict[str, Any]
     shards: tuple[tuple[str, int, str], ...]
+    sums: Sums | None = None
+    """Of the losses of all steps, per channel; earlier versions did not keep them."""
 
 
 def folder(run: str) -> str:
@@ -80,11 +83,20 @@ def write_shard(
     store.commit(f"{folder(run)}/{name}.json", orjson.dumps(manifest))
 
 
-def commit(store: Store, run: str, cursor: Cursor, plan: str, model: dict[str, Any], world: int, keep: int) -> str:
+def commit(
+    store: Store,
+    run: str,
+    cursor: Cursor,
+    plan: str,
+    model: dict[str, Any],
+    world: int,
+    keep: int,
+    sums: Sums | None = None,
+) -> str:
     """Once all `world` ranks have written: commit the list and remove all but the newest `keep` -> its path."""
     step = cursor.step
     shards = [orjson.loads(store.read(f"{folder(run)}/{step:08d}.{rank:05d}.json")) for rank in range(world)]
-    content = {"cursor": asdict(cursor), "plan": plan, "model": model, "shards": shards}
+    content = {"cursor": asdict(cursor), "plan": plan, "model": model, "shards": shards, "sums": sums}
     path = path_of(run, step)
     store.commit(path, orjson.dumps(content | {"sha256": _sha256(content, path)}))
     if old := steps(store, run)[keep:]:
@@ -104,7 +116,7 @@ def load(store: Store, run: str, step: int) -> Checkpoint:
         raise CheckpointError(f"{path}: the list is not what was written there (its sha256 differs)")
     cursor = content["cursor"] | {"skipped": tuple(map(tuple, content["cursor"]["skipped"]))}
     shards = tuple(map(tuple, content["shards"]))
-    return Checkpoint(path, Cursor(**cursor), content["plan"], content["model"], shards)
+    return Checkpoint(path, Cursor(**cursor), content["plan"], content["model"], shards, content.get("sums"))
 
 
 def verify(store: Store, run: str, shards: Iterable[tuple[str, int, str]]) -> None:

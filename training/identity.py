@@ -21,6 +21,7 @@ EXECUTION_ONLY: dict[str, Any] = {
     "offload": True,
     "average": {"evaluate", "export"},
     "chunked_loss": True,
+    "trackers": True,
 }
 """Settings of training that say how and where it is executed, and are not in its identity."""
 

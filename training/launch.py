@@ -19,7 +19,7 @@ from typing import Any
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import DamagedError, Store
-from training import checkpoint, log, models, stop
+from training import checkpoint, log, models, stop, trackers
 from training.rows import Plan
 
 Progress = Callable[[log.Record], None]
@@ -62,6 +62,8 @@ def check(spec: Spec, store: Store, plan: str, run: str, resume: bool) -> None:
     """Refuse what would fail later: plan, resume, space for checkpoints and export."""
     read = Plan.read(store, plan, spec.mixture.shards == "rows")
     read.check(spec.training)
+    if lacking := trackers.lacking(spec.training.trackers):
+        raise TrainingError(lacking)
     found = checkpoint.steps(store, run)
     if resume and not found:
         raise checkpoint.CheckpointError(f"runs/{run} has no checkpoint to resume")

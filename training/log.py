@@ -3,21 +3,23 @@
 An object store cannot append, so records are committed as whole segments, named `<attempt>-<number>.jsonl`: the first
 step at once, then every few seconds, and before every checkpoint. Each start of a run is an attempt whose first record
 says from which step it goes on; records of later steps by earlier attempts are superseded. So after any kill and resume
-a reader sees every step once. Kinds of records: `start`, `step` (one optimizer step), `held_out` (an evaluation),
-`warning`, and those of DIVERGED (why a step was not taken, or is taken back, and which rows it read), which are never
-superseded.
+a reader sees every step once. Kinds of records: `start`, `step` (one optimizer step), `losses` (per channel over many
+steps), `held_out` (an evaluation), `checkpoint`, `warning`, and those of DIVERGED (why a step was not taken, or is
+taken back, and which rows it read), which are never superseded. Beside each segment lies what TensorBoard reads of
+it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import orjson
 
 from tasks.storage.checksums import sealed_lines, unsealed_lines
 from tasks.storage.store import DamagedError, Store
+from training import tensorboard
 
 Record = dict[str, Any]
 DIVERGED = ("non_finite", "spike")
@@ -31,15 +33,29 @@ def _folder(run: str) -> str:
     return f"runs/{run}/log"
 
 
+class Follower(Protocol):
+    """Where records go beside the store."""
+
+    def follow(self, records: Sequence[Record]) -> None:
+        """Take the records of a segment."""
+
+    def failed(self) -> list[str]:
+        """What went wrong since this was asked last."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
 class Log:
     """The writer; rank 0 alone holds one."""
 
-    def __init__(self, store: Store, run: str, step: int, **about: Any) -> None:
+    def __init__(self, store: Store, run: str, step: int, followers: Sequence[Follower] = (), **about: Any) -> None:
         """Begin an attempt that goes on after `step` (-1: from the start); committed at once."""
-        self.store, self.folder = store, _folder(run)
+        self.store, self.run, self.folder, self.followers = store, run, _folder(run), followers
         self.attempt = 1 + attempts(store, run)
-        self.number = 0
-        self.pending: list[bytes] = []
+        _show_on_tensorboard(store, run)
+        self.number, self.step = 0, step
+        self.pending: list[Record] = []
         self.began = self.flushed = time.monotonic()
         self.steps = False
         self.write("start", step, **about)
@@ -47,8 +63,7 @@ class Log:
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Add a record; numbers that are not finite become null."""
-        record = {"kind": kind, "step": step, "time": time.time(), **values}
-        self.pending.append(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        self.pending.append(_record(kind, step, **values))
         soon, late = FLUSH_SECONDS
         now = time.monotonic()
         first = kind == "step" and not self.steps  # which a person waits for
@@ -59,11 +74,37 @@ class Log:
     def flush(self) -> None:
         """Commit what is pending as one segment."""
         self.flushed = time.monotonic()
-        if self.pending:
-            path = f"{self.folder}/{self.attempt:04d}-{self.number:06d}.jsonl"
-            self.store.commit(path, sealed_lines(b"".join(self.pending), path))
-            self.number += 1
-            self.pending.clear()
+        failed = [problem for follower in self.followers for problem in follower.failed()]
+        self.pending += [_record("warning", self.step, message=problem) for problem in failed]
+        if not self.pending:
+            return
+        name = f"{self.attempt:04d}-{self.number:06d}.jsonl"
+        records, self.pending = self.pending, []
+        lines = b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
+        self.store.commit(f"{self.folder}/{name}", sealed_lines(lines, f"{self.folder}/{name}"))
+        tensorboard.write(self.store, self.run, name, records)
+        self.number += 1
+        self.step = records[-1]["step"]
+        for follower in self.followers:
+            follower.follow(records)
+
+    def close(self) -> None:
+        """Commit what is pending; nothing more is written."""
+        self.flush()
+        for follower in self.followers:
+            follower.close()
+
+
+def _record(kind: str, step: int, **values: Any) -> Record:
+    return {"kind": kind, "step": step, "time": time.time(), **values}
+
+
+def _show_on_tensorboard(store: Store, run: str) -> None:
+    """Write the event files of segments that have none, as a kill or an earlier version left them."""
+    shown = store.list(tensorboard.folder(run))
+    for name in store.list(_folder(run)):
+        if tensorboard.path(run, name).rpartition("/")[2] not in shown:
+            tensorboard.write(store, run, name, segment(store, f"{_folder(run)}/{name}"))
 
 
 def last_written(store: Store, run: str) -> float:
@@ -147,9 +188,14 @@ def evaluated(store: Store, run: str, step: int) -> bool:
 
 def summarize(store: Store, run: str) -> dict[str, Any]:
     """What a run came to: steps, supervised tokens, last loss, first and last loss per channel and held-out channel,
-    seconds spent in steps that survive. A channel's `first` and `last` are at the first and the last step that had a
-    token of it; `last_step` is that step, and of the run, its own last one."""
-    steps, held = read(store, run), read(store, run, "held_out")
+    seconds spent in steps that survive, and what share they are of all that its attempts took (`goodput`). A channel's
+    `first` and `last` are at the first and the last step that had a token of it; `last_step` is that step, and of the
+    run, its own last one."""
+    everything = list(records(store, run))
+    kept = surviving(everything)
+    steps, held = ([record for record in kept if record["kind"] == kind] for kind in ("step", "held_out"))
+    seconds = sum(record["seconds"] for record in steps)
+    taken = _seconds_taken(everything)
     channels: dict[str, dict[str, Any]] = {}
     for record in steps:
         for name, (loss, tokens) in record["channels"].items():
@@ -169,5 +215,25 @@ def summarize(store: Store, run: str) -> dict[str, Any]:
         }
         if held
         else {},
-        "seconds": sum(record["seconds"] for record in steps),
+        "seconds": seconds,
+        "seconds_taken": taken,
+        "goodput": min(1.0, seconds / taken) if taken else None,
+        "checkpoint_stall": sum(record["stall"] for record in kept if record["kind"] == "checkpoint"),
+        **_last_of(steps, ("mfu", "memory", "tokens_per_second")),
     }
+
+
+def _seconds_taken(everything: Iterable[Record]) -> float:
+    """Seconds from the beginning of each attempt, its loading too, to its last record; not those between them."""
+    total, begun, last = 0.0, 0.0, 0.0
+    for record in everything:
+        if record["kind"] == "start":
+            total += last - begun
+            begun = max(last, record["time"] - record.get("loading", 0.0))  # a rollback begins one in the same process
+        last = record["time"]
+    return total + last - begun
+
+
+def _last_of(steps: Sequence[Record], fields: Iterable[str]) -> dict[str, Any]:
+    """What the last step has of some fields."""
+    return {field: steps[-1][field] for field in fields if steps and steps[-1].get(field) is not None}

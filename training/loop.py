@@ -28,14 +28,19 @@ from data_specs import redaction
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store, StoreError
-from training import checkpoint, devices, engine, export, log, models, spikes, start, stop
+from training import checkpoint, devices, engine, export, log, models, spikes, start, stop, trackers
+from training.channel_sums import ChannelSums
 from training.checkpoint import Checkpoint, CheckpointError
 from training.evaluate import HeldOut
 from training.loss import ChannelLoss, Targets, minimised, token_losses
-from training.ranks import from_all_ranks, from_rank_zero, join, on_gpu
+from training.meter import Meter
+from training.ranks import from_rank_zero, join, on_gpu
+from training.resume import newest
 from training.rows import Batch, Cursor, Phase, Plan, PlanError, Rows
 from training.schedule import learning_rate
 
+SUMMED = 10
+"""Steps between records of the channels' losses over many steps."""
 AHEAD = 32
 """Steps for which the files that they read are opened ahead."""
 
@@ -71,6 +76,12 @@ class Trainer:
         self.chunked_loss = spec.training.chunks_loss(plan.vocabulary)
         self.cursor = Cursor()
         self.rope_base = spec.model.rope_theta
+        self.flops = [
+            phase.rows_per_step * models.row_flops(spec.model, plan.vocabulary, phase.sequence, phase.targets_of_a_row)
+            for phase in plan.phases
+        ]
+        self.meter = Meter(self.device, self.bf16, self.rank, self.world)
+        self.sums = ChannelSums()
         self.watch: spikes.Watch | None = None
         self.log: log.Log | None = None
         self.request: stop.Request | None = None
@@ -83,9 +94,11 @@ class Trainer:
         if steps and not resume:
             raise CheckpointError(f"runs/{self.run} has checkpoints: resume it, or choose another name for this run")
         broken: list[str] = []
+        sums = None
         if resume:
-            found, broken = self._newest(steps)
+            found, broken = newest(self.store, self.run, steps)
             self._restore(found)
+            sums = found.sums
         elif self.settings.start:
             read, taken = start.reader(self.store, self.spec, self.settings.start, self.shapes)
             engine.restore(self.engine, taken, read)
@@ -93,34 +106,14 @@ class Trainer:
             raise CheckpointError(log.lacking(self.run, lost))
         diverged = from_rank_zero([(r["phase"], r["row"], r["rows"]) for r in log.diverged(self.store, self.run)])
         self.cursor = replace(self.cursor, skipped=tuple(sorted({*self.cursor.skipped, *diverged})))
+        logged = log.read(self.store, self.run) if self.rank == 0 else []
+        before = [record for record in logged if record["step"] <= self.cursor.step]
+        self.sums = ChannelSums(sums, before)
         if watched := self.settings.spikes:
-            steps = [r for r in log.read(self.store, self.run) if r["step"] <= self.cursor.step][-watched.window :]
-            before = from_rank_zero([(r["loss"], r["grad_norm"]) for r in steps])
-            self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, before)
+            known = from_rank_zero([(r["loss"], r["grad_norm"]) for r in before[-watched.window :]])
+            self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, known)
         if self.rank == 0:
             self._begin_log(resume, broken)
-
-    def _newest(self, steps: Sequence[int]) -> tuple[Checkpoint, list[str]]:
-        """The newest checkpoint whose every shard verifies on the rank that reads it, and what was wrong with newer
-        ones."""
-        broken: list[str] = []
-        for step in steps:
-            found, problem = self._verified(step)
-            problems = [each for each in from_all_ranks(problem) if each]
-            if found and not problems:
-                return found, broken
-            broken.append(problems[0])
-        why = "; ".join(broken) or f"runs/{self.run} has no checkpoint"
-        raise CheckpointError(f"there is nothing to resume: {why}; remove runs/{self.run} to train from the start")
-
-    def _verified(self, step: int) -> tuple[Checkpoint | None, str | None]:
-        """A checkpoint, or what is wrong with it as far as this rank's share of its shards shows."""
-        try:
-            found = checkpoint.load(self.store, self.run, step)
-            checkpoint.verify(self.store, self.run, found.shards[self.rank :: self.world])
-        except CheckpointError as error:
-            return None, str(error)
-        return found, None
 
     def _restore(self, found: Checkpoint) -> None:
         """Go on from a checkpoint. Raises CheckpointError for one of another plan or model."""
@@ -134,9 +127,12 @@ class Trainer:
         checkpoint.remove(self.store, self.run, self.cursor.step + 1, self.plan.steps)
         self.store.sweep(checkpoint.folder(self.run))
         about = {"workers": self.world, "zero": self.settings.zero, "bf16": self.bf16, "skipped": self.cursor.skipped}
+        about["loading"] = self.meter.since_start()
         self.request = stop.Request(self.store, self.run)
         changed = log.other_precision(self.store, self.run, self.bf16) if resume else ""
-        self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, **about)
+        config = {"model": self.spec.model.model_dump(mode="json"), "plan": self.plan.path, **about}
+        followers = trackers.begin(self.settings.trackers, self.store, self.run, config)
+        self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, followers, **about)
         for message in [*(f"checkpoint left out: {problem}" for problem in broken), *filter(None, [changed])]:
             self.log.write("warning", self.cursor.step, message=message)
         record = {
@@ -172,7 +168,7 @@ class Trainer:
 
     def step(self) -> None:
         """One optimizer step at the cursor, which must lie in the plan."""
-        began = time.perf_counter()
+        self.meter.begin()
         phase, rows = self.plan.phases[self.cursor.phase], self.phases[self.cursor.phase]
         self._enter(phase)
         supervised = rows.target_count(self.cursor.row, phase.rows_per_step)
@@ -186,10 +182,12 @@ class Trainer:
         starts = range(self.cursor.row + self.rank * micro, self.cursor.row + phase.rows_per_step, micro * self.world)
         norm = None
         for number, first in enumerate(starts, 1):
-            sought, found = self.losses(rows.batch(first, micro))
+            with self.meter.loading():
+                batch = rows.batch(first, micro)
+            sought, found = self.losses(batch)
             total.add(*found)
             if number == len(starts):
-                mean, tokens, by_channel = total.reduce()
+                mean, tokens, by_channel = total.reduce(self.meter.own())
                 if tokens != supervised:
                     raise PlanError(
                         f"{self.plan.path}: step {self.cursor.step + 1} has {tokens} targets, not {supervised}"
@@ -212,10 +210,7 @@ class Trainer:
             engine.average(self.engine, self.settings.average.decay, self.cursor.step)
         row, self.cursor = self.cursor.row, self.cursor.after(self.plan)
         if self.log:
-            seconds = time.perf_counter() - began
-            self.log.write(
-                "step",
-                self.cursor.step,
+            self._write_step(
                 phase=self.cursor.phase,
                 row=row,
                 rows=phase.rows_per_step,
@@ -226,9 +221,17 @@ class Trainer:
                 channels=by_channel,
                 **({"by": total.grouped} if total.grouped else {}),
                 **({"overflow": True} if overflow else {}),
-                tokens_per_second=tokens / seconds,
-                seconds=seconds,
+                **self.meter.facts(tokens, self.flops[self.cursor.phase]),
             )
+
+    def _write_step(self, **facts: Any) -> None:
+        """A step that was taken, and every so often what many came to."""
+        step = self.cursor.step
+        self.sums.add(facts)
+        if self.log:
+            self.log.write("step", step, **facts)
+            if due(step, SUMMED) or self.cursor.seek(self.plan) is None:
+                self.log.write("losses", step, **self.sums.record())
 
     def _stop(self, error: type[DivergedError], reason: str, **facts: Any) -> NoReturn:
         """Raises the error, once the log says which rows the step read."""
@@ -260,12 +263,16 @@ class Trainer:
         """Commit a checkpoint; the log up to it is committed before."""
         if self.log:
             self.log.flush()
-        step = self.cursor.step
+        began, step = time.perf_counter(), self.cursor.step
         checkpoint.write_shard(self.store, self.run, step, self.rank, engine.state(self.engine))
         dist.barrier()
         if self.rank == 0:
             model, keep = self.spec.model.model_dump(mode="json"), self.settings.checkpoint.keep
-            checkpoint.commit(self.store, self.run, self.cursor, self.plan.digest, model, self.world, keep)
+            checkpoint.commit(
+                self.store, self.run, self.cursor, self.plan.digest, model, self.world, keep, self.sums.total
+            )
+        if self.log:
+            self.log.write("checkpoint", step, stall=time.perf_counter() - began)
 
     @contextmanager
     def _opening_ahead(self) -> Iterator[None]:
@@ -354,7 +361,6 @@ def fit(
     trainer, done = run_to_end(spec, store, read, run, resume)
     if not (trainer.log and done):
         return None
-    trainer.log.flush()
     step = trainer.cursor.step
     exported = export.write(store, spec, read, run, step, tokenizer)
     summary = log.summarize(store, run) | {
@@ -376,9 +382,13 @@ def run_to_end(spec: Spec, store: Store, plan: Plan, run: str, resume: bool) -> 
             trainer.begin(resume)
             done = trainer.train()
         except DivergedError:
+            if trainer.log:
+                trainer.log.close()
             if not from_rank_zero(_rolls_back(spec, store, run)):
                 raise
         trainer.engine.destroy()
+        if trainer.log:
+            trainer.log.close()
         if done is not None:
             return trainer, done
         resume = bool(from_rank_zero(checkpoint.steps(store, run)))

@@ -68,9 +68,16 @@ class ChannelLoss:
             self.sums.index_add_(0, first + numbers.flatten(), each.flatten(0, 1))
             first += len(self.columns[column])
 
-    def reduce(self) -> tuple[float, int, Losses]:
-        """Sum over ranks, in one all-reduce -> loss, tokens, losses of the channels."""
-        dist.all_reduce(self.sums)
+    def reduce(self, beside: torch.Tensor | None = None) -> tuple[float, int, Losses]:
+        """Sum over ranks, in one all-reduce, with what goes `beside` (float64 [n], in place) -> loss, tokens, losses of
+        the channels."""
+        if beside is None:
+            dist.all_reduce(self.sums)
+        else:
+            both = torch.cat([self.sums.flatten(), beside])
+            dist.all_reduce(both)
+            self.sums.copy_(both[: self.sums.numel()].view_as(self.sums))
+            beside.copy_(both[self.sums.numel() :])
         sums, found = iter(self.sums.tolist()), {}
         for column, names in self.columns.items():
             found[column] = {name: (s / n if n else None, int(n)) for name, (s, n) in zip(names, sums, strict=False)}

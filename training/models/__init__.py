@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_specs.training import Model, Training
 from tasks.engine.stage import digest
-from training.models.counts import flops, parameters
+from training.models.counts import flops, parameters, row_flops
 from training.objectives import Batch
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "logits",
     "parameters",
     "plain",
+    "row_flops",
     "set_rope_base",
 ]
 

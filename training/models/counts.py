@@ -57,3 +57,28 @@ def flops(settings: Model, vocabulary: int, sequence: int) -> int:
         parameters(settings, vocabulary, sequence) - norms - (0 if settings.tied else vocabulary * settings.hidden)
     )
     return 6 * weights + 12 * settings.layers * settings.hidden * sequence
+
+
+def row_flops(settings: Model, vocabulary: int, sequence: int, targets: int) -> int:
+    """Floating-point operations of training on one row of `sequence` positions, of which `targets` are predicted: six
+    for each pair of a weight and what it multiplies, twice that of attention for each pair of a query and a key (its
+    scores and its values), whatever documents they are of. A T5 has `targets` positions in its decoder, an XLNet as
+    many in its second stream; both predict, as a BERT, these alone."""
+    width, inner, layers = settings.hidden, settings.intermediate, settings.layers
+    square, between = width * width, 2 * width * inner
+    output = vocabulary * width
+    if settings.architecture == "llama":
+        each = layers * (_llama_attention(settings) + 3 * width * inner) + output
+        return 6 * sequence * each + 12 * layers * width * sequence**2
+    if settings.architecture == "bert":
+        multiplied = sequence * layers * (4 * square + between) + targets * (square + output)
+        return 6 * multiplied + 12 * layers * width * sequence**2
+    if settings.architecture == "t5":
+        encoder = sequence * (6 * square + between)  # the keys and values that the decoder asks for, too
+        decoder = targets * (6 * square + between)
+        pairs = sequence**2 + targets**2 + targets * sequence
+        return 6 * (layers * (encoder + decoder) + targets * output) + 12 * layers * width * pairs
+    # Positions lie up to `sequence` before and behind each token: twice as many keys of places as of tokens.
+    streams = sequence * (6 * square + between) + targets * (2 * square + between)
+    pairs = 2 * (sequence + targets) * sequence
+    return 6 * (layers * streams + targets * output) + 12 * layers * width * pairs
