@@ -62,8 +62,8 @@ def case(given: dict[str, Any]) -> dict[str, float]:
         began = time.process_time()
         trainer.step()
         seconds = time.process_time() - began
-        loss = trainer.log.pending[-1] if trainer.log else b"{}"
-        return {"bytes": peak.most() - peak.before, "seconds": seconds, "loss": json.loads(loss)["loss"]}
+        loss = trainer.log.pending[-1]["loss"] if trainer.log else 0.0
+        return {"bytes": peak.most() - peak.before, "seconds": seconds, "loss": loss}
 
 
 def measured(given: dict[str, Any]) -> dict[str, float]:

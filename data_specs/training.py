@@ -218,6 +218,10 @@ class Checkpoint(Settings):
     every: Steps = 50
     keep: Annotated[int, Field(ge=1)] = 3
     """Newest checkpoints kept."""
+    milestones: Annotated[Steps, Field(exclude_if=lambda steps: not steps)] = 0
+    """Every so many steps one is saved that stays; 0: none."""
+    upload: Annotated[str | None, Field(exclude_if=_unset)] = None
+    """Folder or URL that the exported model is written to as well, below the training's name."""
 
 
 class Spikes(Settings):
@@ -326,6 +330,10 @@ class Training(Settings):
     """Columns of text, such as language and source, by whose values the loss is summed beside the channels."""
     spikes: Annotated[Spikes | None, Field(exclude_if=_unset)] = None
     """Watch for spikes; by default a training stops at a loss or norm that is not finite, and at nothing else."""
+    restarts: Annotated[int, Field(ge=0, exclude_if=lambda restarts: restarts == 3)] = 3
+    """How often a run starts the workers again, from the newest checkpoint, after one of them died."""
+    watchdog: Annotated[float, Field(ge=0, exclude_if=lambda seconds: seconds == 300)] = 300.0
+    """Seconds that a rank may be silent: then it is named with its stack, and the workers end. 0: any number."""
     trackers: Annotated[Trackers | None, Field(exclude_if=_unset)] = None
     """Weights & Biases or MLflow beside the log and TensorBoard's files."""
     grace: Annotated[float, Field(ge=0, le=86_400)] = 20.0

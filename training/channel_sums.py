@@ -35,6 +35,10 @@ class ChannelSums:
         _add(self.total, step)
         self.window.append(step)
 
+    def copy(self) -> Sums:
+        """Those of all steps, as they are now."""
+        return {column: {name: list(each) for name, each in of.items()} for column, of in self.total.items()}
+
     def record(self) -> dict[str, Any]:
         """What the log says of them: `window` of the last steps, `total` of all."""
         return {"window": means(_added(self.window)), "total": means(self.total), "steps": len(self.window)}

@@ -59,8 +59,9 @@ def steps(store: Store, run: str) -> list[int]:
 
 def write_shard(
     store: Store, run: str, step: int, rank: int, state: Iterable[tuple[str, int, dict[str, np.ndarray]]]
-) -> None:
-    """Commit a rank's fragments (parameter, start in it, float32 arrays) as safetensors, then their manifest."""
+) -> int:
+    """Commit a rank's fragments (parameter, start in it, float32 arrays) as safetensors, then their manifest -> bytes
+    written."""
     arrays: dict[str, np.ndarray] = {}
     starts: dict[str, int] = {}
     for name, start, tensors in state:
@@ -79,8 +80,9 @@ def write_shard(
         for part in parts:
             sha.update(part)
             file.write(part)
-    manifest = [f"{name}.safetensors", 8 + len(text) + end, sha.hexdigest()]
-    store.commit(f"{folder(run)}/{name}.json", orjson.dumps(manifest))
+    size = 8 + len(text) + end
+    store.commit(f"{folder(run)}/{name}.json", orjson.dumps([f"{name}.safetensors", size, sha.hexdigest()]))
+    return size
 
 
 def commit(
@@ -92,15 +94,18 @@ def commit(
     world: int,
     keep: int,
     sums: Sums | None = None,
+    milestones: int = 0,
 ) -> str:
-    """Once all `world` ranks have written: commit the list and remove all but the newest `keep` -> its path."""
+    """Once all `world` ranks have written: commit the list and remove all but the newest `keep` and those of each
+    `milestones`-th step -> its path."""
     step = cursor.step
     shards = [orjson.loads(store.read(f"{folder(run)}/{step:08d}.{rank:05d}.json")) for rank in range(world)]
     content = {"cursor": asdict(cursor), "plan": plan, "model": model, "shards": shards, "sums": sums}
     path = path_of(run, step)
     store.commit(path, orjson.dumps(content | {"sha256": _sha256(content, path)}))
-    if old := steps(store, run)[keep:]:
-        remove(store, run, 0, old[0])
+    for old in steps(store, run)[keep:]:
+        if not (milestones and old % milestones == 0):
+            remove(store, run, old, old)
     return path
 
 

@@ -22,6 +22,8 @@ EXECUTION_ONLY: dict[str, Any] = {
     "average": {"evaluate", "export"},
     "chunked_loss": True,
     "trackers": True,
+    "restarts": True,
+    "watchdog": True,
 }
 """Settings of training that say how and where it is executed, and are not in its identity."""
 

@@ -19,7 +19,7 @@ from typing import Any
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import DamagedError, Store
-from training import checkpoint, log, models, stop, trackers
+from training import checkpoint, log, models, stop, trackers, watchdog
 from training.rows import Plan
 
 Progress = Callable[[log.Record], None]
@@ -50,6 +50,7 @@ def train(
     work = {"spec": spec, "store_url": str(store.local("") or store_url), "plan": plan, "run": run}
     work |= {"tokenizer": tokenizer, "resume": resume}
     store.remove(stop.path(run))
+    watchdog.forget(store, run)
     with _following(store, run, progress):
         _fit(spec, store, work)
     if not store.exists(f"runs/{run}/summary.json"):
@@ -95,6 +96,30 @@ def _fit(spec: Spec, store: Store, work: dict[str, Any]) -> None:
     use_gpu = _on_gpus(spec, have.get("GPU", 0))
     work["device"] = "cuda" if use_gpu else "cpu"
     cpus = min(1.0, have.get("CPU", 1) / workers)
+    for left in range(spec.training.restarts, -1, -1):
+        failure = _placed(spec, store, work, cpus, use_gpu)
+        if failure is None:
+            break
+        by_worker = [*getattr(failure, "worker_failures", {}).values()]
+        why = watchdog.last_word(store, work["run"]) or _why(by_worker or [failure])
+        if not (left and _died(by_worker)):
+            break
+        work["resume"] = bool(checkpoint.steps(store, work["run"]))
+        logging.getLogger("sluice").warning("train: %s; the workers start again (%d more times at most)", why, left - 1)
+    if started:
+        fanout.stop()
+    if failure:
+        for cause in (getattr(each, "_base_exc", each) for each in by_worker or [failure]):
+            if isinstance(cause, DamagedError):
+                raise DamagedError(str(cause), *cause.paths) from failure
+        raise TrainingError(why) from failure
+
+
+def _placed(spec: Spec, store: Store, work: dict[str, Any], cpus: float, use_gpu: bool) -> BaseException | None:
+    """Run the workers once -> why they failed, if they did; a signal has the training save before it goes on up."""
+    from tasks.engine import fanout
+
+    workers = spec.training.workers
     began, ended = log.attempts(store, work["run"]), threading.Event()
     failures: list[BaseException] = []
 
@@ -118,14 +143,14 @@ def _fit(spec: Spec, store: Store, work: dict[str, Any]) -> None:
             stop.ask(store, work["run"], spec.training.grace, ended.wait)
             ended.wait(POLL_SECONDS)
         raise
-    if started:
-        fanout.stop()
-    if failures:
-        by_worker = [*getattr(failures[0], "worker_failures", {}).values()] or failures
-        for cause in (getattr(failure, "_base_exc", failure) for failure in by_worker):
-            if isinstance(cause, DamagedError):
-                raise DamagedError(str(cause), *cause.paths) from failures[0]
-        raise TrainingError(_why(by_worker)) from failures[0]
+    return failures[0] if failures else None
+
+
+def _died(failures: Sequence[BaseException]) -> bool:
+    """Whether a worker's process ended, which says nothing against doing the same again, and none of them refused."""
+    causes = [getattr(failure, "_base_exc", failure) for failure in failures]
+    ours = any(type(cause).__module__.startswith(("training.", "tasks.")) for cause in causes)
+    return not ours and any(failure in causes for failure in failures)
 
 
 def _place(work: dict[str, Any], workers: int, cpus: float, use_gpu: bool, local: bool) -> None:

@@ -12,37 +12,35 @@ that is asked to end (`training.stop`) leaves after the step it is in, on all ra
 from __future__ import annotations
 
 import math
-import platform
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
-from importlib.metadata import distributions
 from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 
-from data_specs import redaction
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
-from tasks.storage.store import Store, StoreError
-from training import checkpoint, devices, engine, export, log, models, spikes, start, stop, trackers
+from tasks.storage.store import Store
+from training import checkpoint, devices, engine, export, log, models, spikes, start, stop, trackers, watchdog
+from training.ahead import opening
 from training.channel_sums import ChannelSums
 from training.checkpoint import Checkpoint, CheckpointError
+from training.described import described
 from training.evaluate import HeldOut
 from training.loss import ChannelLoss, Targets, minimised, token_losses
 from training.meter import Meter
 from training.ranks import from_rank_zero, join, on_gpu
 from training.resume import newest
 from training.rows import Batch, Cursor, Phase, Plan, PlanError, Rows
+from training.saver import Saver
 from training.schedule import learning_rate
+from training.watchdog import Watchdog
 
 SUMMED = 10
 """Steps between records of the channels' losses over many steps."""
-AHEAD = 32
-"""Steps for which the files that they read are opened ahead."""
 
 
 class DivergedError(RuntimeError):
@@ -82,6 +80,9 @@ class Trainer:
         ]
         self.meter = Meter(self.device, self.bf16, self.rank, self.world)
         self.sums = ChannelSums()
+        self._saves = (spec.training.checkpoint.every, spec.training.checkpoint.milestones)
+        self.saver = Saver(store, run, self.rank, self.world)
+        self.watchdog = Watchdog(store, run, self.rank, self.world, 0)
         self.watch: spikes.Watch | None = None
         self.log: log.Log | None = None
         self.request: stop.Request | None = None
@@ -133,18 +134,12 @@ class Trainer:
         config = {"model": self.spec.model.model_dump(mode="json"), "plan": self.plan.path, **about}
         followers = trackers.begin(self.settings.trackers, self.store, self.run, config)
         self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, followers, **about)
-        for message in [*(f"checkpoint left out: {problem}" for problem in broken), *filter(None, [changed])]:
+        silent = watchdog.last_word(self.store, self.run)
+        watchdog.forget(self.store, self.run)
+        found = [changed, f"before this start, {silent}" if silent else ""]
+        for message in [*(f"checkpoint left out: {problem}" for problem in broken), *filter(None, found)]:
             self.log.write("warning", self.cursor.step, message=message)
-        record = {
-            "spec": self.spec.model_dump(mode="json"),
-            "plan": self.plan.path,
-            "plan_digest": self.plan.digest,
-            "parameters": models.parameters(self.spec.model, self.plan.vocabulary, self.plan.longest()),
-            "precision": "bf16" if self.bf16 else "fp32",
-            "versions": versions(),
-        }
-        document = redaction.values(record)
-        self.store.commit_json(f"runs/{self.run}/run.json", document, private=True)
+        self.store.commit_json(f"runs/{self.run}/run.json", described(self.spec, self.plan, self.bf16), private=True)
 
     def losses(self, batch: Batch) -> tuple[torch.Tensor, Targets]:
         """The forward pass -> the sum that is minimised; token losses float32 [m, L], and labels, channels and groups
@@ -182,8 +177,10 @@ class Trainer:
         starts = range(self.cursor.row + self.rank * micro, self.cursor.row + phase.rows_per_step, micro * self.world)
         norm = None
         for number, first in enumerate(starts, 1):
+            self.watchdog.at_place(f"reading rows {first} to {first + micro} of step {self.cursor.step + 1}")
             with self.meter.loading():
                 batch = rows.batch(first, micro)
+            self.watchdog.at_place(f"a forward pass of step {self.cursor.step + 1}")
             sought, found = self.losses(batch)
             total.add(*found)
             if number == len(starts):
@@ -196,6 +193,7 @@ class Trainer:
                     self._stop(NonFiniteError, "the loss is not finite")
                 if self.watch and (why := self.watch.of_loss(mean, place)):
                     self._stop(SpikeError, why, loss=mean, channels=by_channel)
+            self.watchdog.at_place(f"a backward pass of step {self.cursor.step + 1}")
             self.engine.set_gradient_accumulation_boundary(number == len(starts))
             self.engine.backward(sought * self.world / supervised, scale_wrt_gas=False)
             norm = engine.step(self.engine, self.settings.clip)
@@ -249,61 +247,55 @@ class Trainer:
     def evaluate(self) -> None:
         """Held-out loss per channel, into the log."""
         began = time.perf_counter()
+        self.watchdog.at_place(f"the evaluation after step {self.cursor.step}")
         self._enter(self.plan.phases[self.cursor.phase])
         total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by)
         average = self.settings.average
         with engine.averaged(self.engine) if average and average.evaluate else nullcontext():
-            losses = self.held_out.losses(self.engine, lambda batch: self.losses(batch)[1], total)
+            losses = self.held_out.losses(self.engine, self._evaluated, total)
         by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
         if self.log:
             more = {"by": by} if by else {}
             self.log.write("held_out", self.cursor.step, losses=losses, **more, seconds=time.perf_counter() - began)
 
-    def save(self) -> None:
-        """Commit a checkpoint; the log up to it is committed before."""
+    def _evaluated(self, batch: Batch) -> Targets:
+        self.watchdog.at_place(f"a batch of the evaluation after step {self.cursor.step}")
+        return self.losses(batch)[1]
+
+    def save(self, wait: bool = True) -> None:
+        """Copy what a checkpoint holds, and `wait` until it is written; the log up to it is committed before."""
+        self.watchdog.at_place("saving")
         if self.log:
             self.log.flush()
-        began, step = time.perf_counter(), self.cursor.step
-        checkpoint.write_shard(self.store, self.run, step, self.rank, engine.state(self.engine))
-        dist.barrier()
-        if self.rank == 0:
-            model, keep = self.spec.model.model_dump(mode="json"), self.settings.checkpoint.keep
+        cursor, every = self.cursor, self.settings.checkpoint
+        model, sums = self.spec.model.model_dump(mode="json"), self.sums.copy()
+
+        def commit(step: int) -> None:
             checkpoint.commit(
-                self.store, self.run, self.cursor, self.plan.digest, model, self.world, keep, self.sums.total
+                self.store, self.run, cursor, self.plan.digest, model, self.world, every.keep, sums, every.milestones
             )
-        if self.log:
-            self.log.write("checkpoint", step, stall=time.perf_counter() - began)
 
-    @contextmanager
-    def _opening_ahead(self) -> Iterator[None]:
-        """While the block runs, a thread opens, and so verifies, what this rank's next steps read. What is damaged, the
-        step that needs it raises."""
-        ended = threading.Event()
+        self.saver.save(cursor.step, engine.state(self.engine), commit)
+        self.saved(wait)
 
-        def open_ahead() -> None:
-            place = self.cursor.seek(self.plan)
-            with suppress(StoreError, PlanError):
-                while place:
-                    while place.step > self.cursor.step + AHEAD:
-                        if ended.wait(0.1):
-                            return
-                    phase = self.plan.phases[place.phase]
-                    end, micro = place.row + phase.rows_per_step, self.settings.micro(phase.sequence)
-                    for first in range(place.row + self.rank * micro, end, micro * self.world):
-                        self.phases[place.phase].open(first, micro)
-                    place = place.after(self.plan).seek(self.plan)
-
-        threading.Thread(target=open_ahead, daemon=True).start()
-        try:
-            yield
-        finally:
-            ended.set()
+    def saved(self, wait: bool) -> None:
+        """Log the checkpoints that were written since, or `wait` for what is being written, too."""
+        if wait:
+            self.watchdog.at_place("waiting for a checkpoint")
+            self.saver.wait()
+        for facts in self.saver.written():
+            if self.log:
+                self.log.write("checkpoint", **facts)
 
     def train(self) -> bool:
         """Every step from the cursor to the end of the plan, with the evaluations and checkpoints that are due. False
         where the run was asked to end before; it is saved as it stands, and an evaluation then due is made up for."""
-        with self._opening_ahead():
-            return self._train()
+        dog = self.watchdog = Watchdog(self.store, self.run, self.rank, self.world, self.settings.watchdog)
+        try:
+            with opening(self.phases, self.plan, lambda: self.cursor, self.rank, self.world, self.settings.micro):
+                return self._train()
+        finally:
+            dog.close()
 
     def _train(self) -> bool:
         step, last = self.cursor.step, self.cursor.seek(self.plan) is None
@@ -315,12 +307,14 @@ class Trainer:
         while place := self.cursor.seek(self.plan):
             self.cursor = place
             self.step()
+            self.watchdog.step_taken()
+            self.saved(wait=False)
             step, last = self.cursor.step, self.cursor.seek(self.plan) is None
             leaving = self._asked()
             if (last or due(step, self.settings.evaluate.every)) and not leaving:
                 self.evaluate()
-            if last or due(step, self.settings.checkpoint.every) or leaving:
-                self.save()
+            if last or leaving or any(due(step, each) for each in self._saves):
+                self.save(wait=last or leaving)
             if leaving:
                 if self.request:
                     self.request.obeyed()
@@ -363,6 +357,8 @@ def fit(
         return None
     step = trainer.cursor.step
     exported = export.write(store, spec, read, run, step, tokenizer)
+    if upload := spec.training.checkpoint.upload:
+        export.write(store, spec, read, run, step, tokenizer, (Store(upload), run))
     summary = log.summarize(store, run) | {
         "checkpoint": f"{checkpoint.folder(run)}/{step:08d}.json",
         "export": export.folder(run),
@@ -382,6 +378,7 @@ def run_to_end(spec: Spec, store: Store, plan: Plan, run: str, resume: bool) -> 
             trainer.begin(resume)
             done = trainer.train()
         except DivergedError:
+            trainer.saved(wait=True)
             if trainer.log:
                 trainer.log.close()
             if not from_rank_zero(_rolls_back(spec, store, run)):
@@ -398,9 +395,3 @@ def _rolls_back(spec: Spec, store: Store, run: str) -> bool:
     """Whether a run that has just diverged goes on by itself."""
     watched = spec.training.spikes
     return bool(watched and watched.action == "rollback" and len(log.diverged(store, run)) <= watched.at_most)
-
-
-def versions() -> dict[str, str]:
-    """Every installed distribution's version, and Python's."""
-    found = {d.metadata["Name"]: d.version for d in distributions()}
-    return {"python": platform.python_version(), **dict(sorted(found.items()))}

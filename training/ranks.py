@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
+from torch.distributed.constants import default_pg_timeout
+
+HELLO = 20
+"""Looks for rank 0's answer before its name is read again."""
 
 
 def on_gpu() -> bool:
@@ -24,7 +30,8 @@ def join(device: str, rendezvous: str | None = None) -> None:
         backend = "nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
         if rendezvous:
             rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-            dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=world)
+            store, _, _ = next(iter(dist.rendezvous(rendezvous, rank, world)))
+            dist.init_process_group(backend, store=fresh(store, rank, world), rank=rank, world_size=world)
         else:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     if on_gpu():
@@ -32,6 +39,32 @@ def join(device: str, rendezvous: str | None = None) -> None:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", dist.get_world_size()))
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
     resolve_kernels()
+
+
+def fresh(store: dist.Store, rank: int, world: int) -> dist.Store:
+    """The part of a store in which the ranks of this start alone meet. A launcher that starts ranks again may give them
+    the store of those before them, where one can read the address of a rank that is dead and wait for it.
+
+    Rank 0 names the part by chance; each other takes the name that stands there and says hello with a number of its
+    own; rank 0, once all did, answers with these numbers. Who does not find his own has read the name of an earlier
+    start, and reads it again."""
+    own, deadline = uuid4().hex, time.monotonic() + default_pg_timeout.total_seconds()
+    if rank == 0:
+        store.set("start", own)
+        others = [store.get(f"{own}/hello/{other}").decode() for other in range(1, world)]
+        store.set(f"{own}/all", " ".join(others))
+        return dist.PrefixStore(own, store)
+    while time.monotonic() < deadline:
+        name = store.get("start").decode()
+        store.set(f"{name}/hello/{rank}", own)
+        for _ in range(HELLO):
+            if store.check([f"{name}/all"]):
+                if own in store.get(f"{name}/all").decode().split():
+                    return dist.PrefixStore(name, store)
+                break
+            time.sleep(0.05)
+        time.sleep(0.05)
+    raise TimeoutError(f"rank {rank} of {world} did not find rank 0 in {default_pg_timeout}")
 
 
 def resolve_kernels() -> None:

@@ -218,7 +218,7 @@ def test_wandb_itself_keeps_an_offline_run_beside_the_log(store: Store) -> None:
 def test_a_tracker_whose_package_is_missing_is_refused_before_the_training(store: Store) -> None:
     if trackers.lacking(Trackers.model_validate({"wandb": {"project": "p"}})) is None:
         pytest.skip("wandb is installed")
-    with pytest.raises(launch.TrainingError, match=r"training\.trackers\.wandb: its package is not installed: pip"):
+    with pytest.raises(launch.TrainingError, match=r"training\.trackers\.wandb: the package is not installed: pip"):
         launch.check(spec(trackers={"wandb": {"project": "p"}}), store, PLAN, "r", False)
     with pytest.raises(ValidationError):
         Trackers.model_validate({"wandb": {}})

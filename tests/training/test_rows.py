@@ -23,7 +23,7 @@ from tasks.storage.store import Store
 from tests import training_plan
 from tests.tasks.planning.test_run_plan import Corpus, make_spec
 from tests.training_plan import CHANNELS, PLAN, spec
-from training import loop
+from training import ahead
 from training.rows import IGNORED, Cursor, Phase, Plan, PlanError, Rows
 from training.schedule import learning_rate
 
@@ -194,27 +194,25 @@ def test_what_the_planner_writes_is_what_the_loader_reads() -> None:
 
 
 def test_the_files_of_the_next_steps_are_opened_ahead_and_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "AHEAD", 3)
+    monkeypatch.setattr(ahead, "AHEAD", 3)
     phase = Phase("1", 80, 0, 10, 8, rows_per_file=80, sequence=16, objective=Causal())
-    trainer = loop.Trainer.__new__(loop.Trainer)
     opened: list[tuple[int, int]] = []
-    trainer.plan = SimpleNamespace(phases=(phase,))
-    trainer.phases = [SimpleNamespace(open=lambda first, count: opened.append((first, count)))]
-    trainer.settings = SimpleNamespace(micro=lambda sequence: 2)
-    trainer.rank, trainer.world, trainer.cursor = 1, 2, Cursor()
+    plan = SimpleNamespace(phases=(phase,))
+    phases = [SimpleNamespace(open=lambda first, count: opened.append((first, count)))]
+    cursor = Cursor()
 
     def until(count: int) -> None:
         deadline = time.monotonic() + 30
         while len(opened) < count and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    with trainer._opening_ahead():
+    with ahead.opening(phases, plan, lambda: cursor, 1, 2, lambda sequence: 2):
         until(8)
         time.sleep(0.3)
-        ahead = len(opened)
-        trainer.cursor = Cursor(step=9, phase=0, row=72)
+        early = len(opened)
+        cursor = Cursor(step=9, phase=0, row=72)
         until(20)
-    assert ahead == 8  # this rank's two micro-batches of steps 1 to 4
+    assert early == 8  # this rank's two micro-batches of steps 1 to 4
     assert opened == [(8 * step + first, 2) for step in range(10) for first in (2, 6)]
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -45,15 +46,22 @@ def written(store: Store, made: Spec) -> Path:
     return path
 
 
-def launched(path: Path, run: str, *options: str) -> subprocess.Popen[str]:
-    """Two ranks, to which Ray and Prefect are errors."""
+def launched(
+    path: Path, run: str, *options: str, launcher: Sequence[str] = (), before: Sequence[str] = ()
+) -> subprocess.Popen[str]:
+    """Two ranks, to which Ray and Prefect are errors; `launcher`: options of torchrun; `before`: folders whose modules
+    come before all others."""
     blocked = path.parent / "blocked"
     for name in ("ray", "prefect"):
         (blocked / name).mkdir(parents=True, exist_ok=True)
         (blocked / name / "__init__.py").write_text("raise ImportError('not under torchrun')\n")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *launcher]
     command = [*torchrun, "-m", "training", str(path), "--name", run, "--plan", PLAN, *options]
-    environment = os.environ | {"PYTHONPATH": f"{blocked}:{ROOT}", "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    environment = os.environ | {
+        "PYTHONPATH": ":".join([*before, str(blocked), str(ROOT)]),
+        "OMP_NUM_THREADS": "1",
+        "DS_ACCELERATOR": "cpu",
+    }
     return subprocess.Popen(
         command, env=environment, cwd=path.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
