@@ -22,6 +22,7 @@ from data_specs.load import SpecError
 from data_specs.redaction import printable
 from flows import artifacts, liveness, shown
 from flows.errors import USER_ERRORS
+from flows.live import LiveLosses
 from flows.run import Run
 from flows.shown import Progress
 from tasks.engine.gates import GateError
@@ -183,6 +184,7 @@ def training(
             current.train_on(version)
             current.begin()
         shown.name_by_version(current)
+        current.watch = LiveLosses(current)
         failed = _steps(current, names, progress, lambda name: getattr(current, name)(progress))
         current.save(ended=True)
         artifacts.training(current)

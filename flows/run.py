@@ -49,6 +49,8 @@ class Run(CorpusRun):
         self.pins = self.pipeline.pins
         self.version_facts: Facts | None = None
         """The version that it is, where it is not the corpus as it stands."""
+        self.watch: Callable[[log.Record], None] | None = None
+        """Is given each record of a training's log as it comes."""
 
     def train_on(self, number: int) -> None:
         """Plan and train on an accepted version, whatever the corpus is now. Raises SpecError where there is none of
@@ -253,6 +255,8 @@ class Run(CorpusRun):
 
         def follow(record: log.Record) -> None:
             nonlocal note
+            if self.watch:
+                self.watch(record)
             if record["kind"] == "step":
                 progress(f"train: loss {record['loss']:.3f}", record["step"], steps)
             elif record["kind"] == "start" and resume:

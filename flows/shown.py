@@ -121,6 +121,18 @@ def progress(run: Run, stages: int) -> Iterator[Progress]:
         own.end()
 
 
+def page() -> UUID | None:
+    """The flow run that was started, on whose page things are shown."""
+    current = _current.get()
+    return current.page if current else None
+
+
+def warn(text: str) -> None:
+    """Into the log of the run at work."""
+    if current := _current.get():
+        current.log.warning("%s", text)
+
+
 def key(spec: str, name: str) -> str:
     """What an artifact of a spec is found by, as Prefect's keys must be: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", f"{spec}-{name}".lower()).strip("-")
@@ -128,11 +140,10 @@ def key(spec: str, name: str) -> str:
 
 def artifact(run: Run, name: str, title: str, markdown: str) -> None:
     """Show a page of Markdown."""
-    current = _current.get()
-    page = MarkdownArtifact(
+    made = MarkdownArtifact(
         markdown=markdown,
         key=key(run.spec.name, name),
         description=f"{title} of {run.spec.name}, run {run.name}",
-        flow_run_id=current.page if current else None,
+        flow_run_id=page(),
     )
-    page.create(_sync=True)  # type: ignore[call-arg]
+    made.create(_sync=True)  # type: ignore[call-arg]

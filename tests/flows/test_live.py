@@ -1,0 +1,94 @@
+"""The page of channel losses that is written anew while a training runs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flows import live, shown
+from flows.live import LiveLosses
+
+
+def step(number: int, loss: float) -> dict[str, Any]:
+    about = {"tokens_per_second": 1234.5, "loader": 0.01, "seconds": 1.0, "memory": 2**20}
+    return {"kind": "step", "step": number, "channels": {"en": (loss, 10), "zh": (None, 0)}, **about}
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Prefect is given: the first page, then its updates."""
+    given: list[str] = []
+
+    class Page:
+        id = 7
+
+        def __init__(self, markdown: str, **_: Any) -> None:
+            given.append(markdown)
+
+        def create(self, **_: Any) -> Any:
+            return self
+
+    client = SimpleNamespace(update_artifact=lambda number, update: given.append(update.data))
+    monkeypatch.setattr(live, "MarkdownArtifact", Page)
+    monkeypatch.setattr(live, "get_client", lambda **_: client)
+    return given
+
+
+def losses() -> LiveLosses:
+    return LiveLosses(SimpleNamespace(spec=SimpleNamespace(name="s"), name="r", plan_facts={"steps": 50}))
+
+
+def test_a_page_is_written_at_the_first_step_and_again_when_it_is_due(
+    pages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = losses()
+    told({"kind": "start", "step": -1})
+    assert pages == []
+    told(step(1, 5.0))
+    told(step(2, 4.0))
+    assert len(pages) == 1  # not at every step
+    means = {"": {"en": {"loss": 4.5, "perplexity": 90.0171, "tokens": 20}}}
+    told({"kind": "losses", "step": 2, "window": means, "total": means})
+    told({"kind": "held_out", "step": 2, "losses": {"en": 4.25}})
+    told({"kind": "checkpoint", "step": 2, "stall": 1.5})
+    told.due = 0.0
+    told(step(3, 3.0))
+    assert "step 3 of 50; 1,234 tokens/s; waits for rows 1.0% of a step; 1 MiB; 1.5 s stalled" in pages[1]
+    row = next(line for line in pages[1].splitlines() if line.startswith("| en"))
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        "en",
+        "20",
+        "3.000",
+        "4.500",
+        "4.500",
+        "90.017",
+        "4.250",
+    ]
+
+
+def test_steps_that_are_taken_back_leave_the_picture_and_many_are_thinned(
+    pages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = losses()
+    for number in range(1, 11):
+        told(step(number, 5.0))
+    told({"kind": "start", "step": 4})
+    assert [entry["step"] for entry in told.entries] == [1, 2, 3, 4]
+    for number in range(5, 3 * live.MOST):
+        told(step(number, 5.0))
+    assert len(told.entries) <= live.MOST + 1
+    assert told.entries[-1]["step"] > 3 * live.MOST - 8
+
+
+def test_a_page_that_cannot_be_written_ends_nothing(pages: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(shown, "warn", said.append)
+
+    def refused(**_: Any) -> Any:
+        raise live.httpx.ConnectError("no server")
+
+    monkeypatch.setattr(live, "MarkdownArtifact", refused)
+    losses()(step(1, 5.0))
+    assert said == ["the page of channel losses could not be written (no server); it is tried again"]
