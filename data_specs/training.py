@@ -201,6 +201,17 @@ class LearningRate(Settings):
         return self
 
 
+class EvaluationSet(Settings):
+    """Documents of a file of JSON lines, which may be compressed."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """Path or URL."""
+    field: str = "text"
+    """Of a line, what its text is in."""
+    documents: Annotated[int, Field(ge=1, le=100_000)] = 300
+    """The first so many are read."""
+
+
 class Evaluate(Settings):
     """Held-out loss per channel."""
 
@@ -210,6 +221,8 @@ class Evaluate(Settings):
     """Share of documents that is never trained on; frozen at the first run."""
     tokens: Count = 65_536
     """Tokens per channel evaluated, at most."""
+    sets: Annotated[dict[Label, EvaluationSet], Field(exclude_if=lambda sets: not sets)] = {}
+    """Documents of files, evaluated beside the held-out ones; they are not kept out of the training."""
 
 
 class Checkpoint(Settings):

@@ -34,6 +34,7 @@ SLOW = frozenset(
         "tasks/sources/test_common_crawl.py",
         "tasks/sources/test_mutations.py",
         "tasks/storage/test_object_store.py",
+        "training/test_faults.py",
         "training/test_objective_runs.py",
         "training/test_runs.py",
         "training/test_spikes.py",

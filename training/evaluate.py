@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 
 from training.loss import ChannelLoss, Targets
-from training.rows import IGNORED, Batch, Rows
+from training.rows import IGNORED, Batch
+
+
+class Evaluated(Protocol):
+    """Rows that are evaluated: of a plan, or of named sets."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, first: int, count: int) -> Batch:
+        """Rows first .. first+count."""
 
 
 class HeldOut:
     """This rank's share of the held-out rows."""
 
-    def __init__(self, rows: Rows, micro: int, rank: int, world: int) -> None:
+    def __init__(self, rows: Evaluated, micro: int, rank: int, world: int) -> None:
         self.batches: list[Batch] = []
         own = range(rank, len(rows), world)
         each = -(-len(rows) // world)  # every rank runs as many: ZeRO 3 gathers weights in each forward pass

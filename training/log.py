@@ -215,12 +215,23 @@ def summarize(store: Store, run: str) -> dict[str, Any]:
         }
         if held
         else {},
+        **({"sets": {name: _first_and_last(held, name) for name in held[-1]["sets"]}} if _has_sets(held) else {}),
         "seconds": seconds,
         "seconds_taken": taken,
         "goodput": min(1.0, seconds / taken) if taken else None,
         "checkpoint_stall": sum(record["stall"] for record in kept if record["kind"] == "checkpoint"),
         **_last_of(steps, ("mfu", "memory", "tokens_per_second")),
     }
+
+
+def _has_sets(held: Sequence[Record]) -> bool:
+    return bool(held and held[-1].get("sets"))
+
+
+def _first_and_last(held: Sequence[Record], name: str) -> dict[str, Any]:
+    """Of a named set, what its first and its last evaluation measured."""
+    found = [record["sets"][name] for record in held if name in record.get("sets", {})]
+    return {"first": found[0], "last": found[-1]}
 
 
 def _seconds_taken(everything: Iterable[Record]) -> float:

@@ -37,28 +37,18 @@ from training.resume import newest
 from training.rows import Batch, Cursor, Phase, Plan, PlanError, Rows
 from training.saver import Saver
 from training.schedule import learning_rate
+from training.sets import Sets
+from training.spikes import DivergedError, NonFiniteError, SpikeError
 from training.watchdog import Watchdog
 
 SUMMED = 10
 """Steps between records of the channels' losses over many steps."""
 
 
-class DivergedError(RuntimeError):
-    """A step is not to be taken, or to be taken back, and its rows are not to be read again."""
-
-
-class NonFiniteError(DivergedError):
-    """The loss or the norm of the gradient is not finite."""
-
-
-class SpikeError(DivergedError):
-    """The loss or the norm of the gradient is far from those of the steps before."""
-
-
 class Trainer:
     """One rank's model, engine and rows, and the run's cursor."""
 
-    def __init__(self, spec: Spec, store: Store, plan: Plan, run: str) -> None:
+    def __init__(self, spec: Spec, store: Store, plan: Plan, run: str, tokenizer: Pin | None = None) -> None:
         self.spec, self.store, self.plan, self.run = spec, store, plan, run
         self.settings = spec.training
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
@@ -72,6 +62,11 @@ class Trainer:
         self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
         self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, self.rank, self.world)
         self.chunked_loss = spec.training.chunks_loss(plan.vocabulary)
+        self.sets = (
+            Sets(store, plan, tokenizer, chosen) if (chosen := spec.training.evaluate.sets) and tokenizer else None
+        )
+        if self.sets:
+            self.set_rows = HeldOut(self.sets.rows, spec.training.batch.micro, self.rank, self.world)
         self.cursor = Cursor()
         self.rope_base = spec.model.rope_theta
         self.flops = [
@@ -253,10 +248,19 @@ class Trainer:
         average = self.settings.average
         with engine.averaged(self.engine) if average and average.evaluate else nullcontext():
             losses = self.held_out.losses(self.engine, self._evaluated, total)
+            sets = self._sets()
         by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
         if self.log:
-            more = {"by": by} if by else {}
+            more = {**({"by": by} if by else {}), **({"sets": sets} if sets else {})}
             self.log.write("held_out", self.cursor.step, losses=losses, **more, seconds=time.perf_counter() - began)
+
+    def _sets(self) -> dict[str, dict[str, float]]:
+        """What the named sets come to."""
+        if not self.sets:
+            return {}
+        total = ChannelLoss(self.sets.names, self.device)
+        self.set_rows.losses(self.engine, self._evaluated, total)
+        return self.sets.measures(total.channels)
 
     def _evaluated(self, batch: Batch) -> Targets:
         self.watchdog.at_place(f"a batch of the evaluation after step {self.cursor.step}")
@@ -352,7 +356,7 @@ def fit(
     store = Store(store_url)
     read = Plan.read(store, plan, spec.mixture.shards == "rows")
     read.check(spec.training)
-    trainer, done = run_to_end(spec, store, read, run, resume)
+    trainer, done = run_to_end(spec, store, read, run, resume, tokenizer)
     if not (trainer.log and done):
         return None
     step = trainer.cursor.step
@@ -369,11 +373,13 @@ def fit(
     return summary
 
 
-def run_to_end(spec: Spec, store: Store, plan: Plan, run: str, resume: bool) -> tuple[Trainer, bool]:
+def run_to_end(
+    spec: Spec, store: Store, plan: Plan, run: str, resume: bool, tokenizer: Pin | None = None
+) -> tuple[Trainer, bool]:
     """Train, going back to the newest checkpoint after each spike as `training.spikes` allows -> the trainer, and what
     its `train` returned."""
     while True:
-        trainer, done = Trainer(spec, store, plan, run), None
+        trainer, done = Trainer(spec, store, plan, run, tokenizer), None
         try:
             trainer.begin(resume)
             done = trainer.train()

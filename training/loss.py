@@ -50,6 +50,8 @@ class ChannelLoss:
         self.columns = {"": channels, **(loss_by or {})}
         self.grouped: dict[str, Losses] = {}
         """Column of `training.loss_by` -> the losses of its values, once they are reduced."""
+        self.channels: Losses = {}
+        """Of the channels, once they are reduced."""
         self.sums = torch.zeros(sum(map(len, self.columns.values())), 2, dtype=torch.float64, device=device)
 
     def add(
@@ -81,7 +83,7 @@ class ChannelLoss:
         sums, found = iter(self.sums.tolist()), {}
         for column, names in self.columns.items():
             found[column] = {name: (s / n if n else None, int(n)) for name, (s, n) in zip(names, sums, strict=False)}
-        channels = found.pop("")
+        channels = self.channels = found.pop("")
         self.grouped = found
         total, tokens = self.sums[: len(channels)].sum(0).tolist()
         return total / tokens if tokens else math.nan, int(tokens), channels

@@ -21,6 +21,18 @@ LEAST = 0.01
 """Of the median: what is taken for a standard deviation at least, as the losses of a constant batch have none."""
 
 
+class DivergedError(RuntimeError):
+    """A step is not to be taken, or to be taken back, and its rows are not to be read again."""
+
+
+class NonFiniteError(DivergedError):
+    """The loss or the norm of the gradient is not finite."""
+
+
+class SpikeError(DivergedError):
+    """The loss or the norm of the gradient is far from those of the steps before."""
+
+
 class Watch:
     """What the last steps were like, oldest first: (loss, norm of the gradient) of each."""
 

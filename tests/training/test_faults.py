@@ -154,7 +154,8 @@ def killed(store: Store, path: Path, run: str, kills: int, steps: int) -> list[s
     return moments
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.chaos)])
+@pytest.mark.chaos
+@pytest.mark.parametrize("kills", [3, 20])
 def test_ranks_that_are_killed_at_any_moment_change_no_bit(tmp_path: Path, kills: int) -> None:
     steps = 30 * kills
     made, store = spec(rows=8, micro=2, workers=2, checkpoint={"every": 2}), planned(tmp_path, steps)
@@ -208,6 +209,7 @@ def test_an_error_of_ours_is_not_tried_again_and_a_death_is() -> None:
     assert not launch._died([])
 
 
+@pytest.mark.chaos
 def test_ranks_that_ignore_sigterm_are_gone_soon_after_torchrun_is_told_to_end(tmp_path: Path) -> None:
     made, store = spec(rows=8, micro=2, checkpoint={"every": 0}), planned(tmp_path, 5000)
     ignoring = tmp_path / "ignoring"

@@ -1,0 +1,76 @@
+"""Named sets of documents from files, evaluated beside the held-out rows."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as functional
+
+from data_specs.training import EvaluationSet
+from tasks.storage.store import Store
+from tests import training_plan
+from tests.training_plan import PLAN, spec
+from training import log, loop, ranks
+from training.rows import IGNORED, Plan, PlanError
+from training.sets import SetRows, texts
+
+TEXTS = ["the first document " * 4, "and a second", "x"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(str(tmp_path))
+    training_plan.write(store, phases=(2,))
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
+    (tmp_path / "set.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    return store
+
+
+def test_every_token_but_a_documents_first_is_predicted_once(store: Store) -> None:
+    plan = Plan.read(store, PLAN)
+    documents = [np.arange(2, 2 + count) for count in (50, 1, 7, 17, 33)]
+    rows = SetRows(plan, {"a": documents[:3], "b": documents[3:]})
+    found: dict[int, list[int]] = {0: [], 1: []}
+    for row in range(len(rows)):
+        made = rows.batch(row, 1)
+        found[int(made.channels[0])] += made.labels[made.labels != IGNORED].tolist()
+    assert found[0] == [token for document in documents[:3] for token in document[1:]]
+    assert found[1] == [token for document in documents[3:] for token in document[1:]]
+
+
+def test_a_training_logs_what_its_own_logits_make_of_a_set(store: Store) -> None:
+    ranks.join("cpu")
+    chosen = {"wiki": {"path": f"{store.url}/set.jsonl.gz", "documents": 2}}
+    made = spec(evaluate={"every": 0, "tokens": 64, "sets": chosen})
+    trainer = loop.Trainer(made, store, Plan.read(store, PLAN), "r", training_plan.pin(store))
+    trainer.begin(resume=False)
+    trainer.evaluate()
+    trainer.log.close()
+    batches = [trainer.sets.rows.batch(row, 1) for row in range(len(trainer.sets.rows))]
+    total = count = 0.0
+    for batch in batches:
+        inputs, positions, labels = map(torch.from_numpy, (batch.inputs, batch.positions, batch.labels))
+        with torch.no_grad():
+            logits = trainer.engine.module(inputs, positions)
+        total += functional.cross_entropy(logits[0], labels[0], ignore_index=IGNORED, reduction="sum").item()
+        count += int((labels != IGNORED).sum())
+    [record] = log.read(store, "r", "held_out")
+    found = record["sets"]["wiki"]
+    assert found["loss"] == pytest.approx(total / count, rel=1e-5)
+    assert found["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
+    spelled = sum(len(text.encode()) for text in TEXTS[:2])
+    assert found["bits_per_byte"] == pytest.approx(total / math.log(2) / spelled, rel=1e-5)
+    assert record["losses"].keys() == set(training_plan.CHANNELS)
+
+
+def test_a_set_that_cannot_be_read_is_named(store: Store) -> None:
+    wrong = {"nowhere.jsonl": "cannot be read", "set.jsonl.gz": "a line has no field body"}
+    for name, message in wrong.items():
+        with pytest.raises(PlanError, match=rf"training\.evaluate\.sets\.wiki: .*{message}"):
+            texts("wiki", EvaluationSet(path=f"{store.url}/{name}", field="body"))

@@ -1,0 +1,106 @@
+"""Named sets of documents from files (`training.evaluate.sets`), evaluated beside the held-out table.
+
+They are read once, at the beginning, encoded with the run's tokenizer and packed as rows of the plan are; what is
+predicted of them is what the plan's objective predicts of held-out rows, with the same noise in all runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import islice
+
+import fsspec
+import numpy as np
+import orjson
+
+from data_specs.training import EvaluationSet
+from tasks.planning.objectives import Noise, numbers, row_shape, target_counts
+from tasks.storage.pins import Pin, fetched
+from tasks.storage.store import Store
+from tasks.tokenization.tokenizer import load
+from training.channel_sums import perplexity
+from training.loss import Losses
+from training.objectives import Batch, Packed, batch
+from training.rows import Plan, PlanError
+
+
+def texts(name: str, chosen: EvaluationSet) -> list[str]:
+    """Its documents. Raises PlanError where they cannot be read."""
+    where = f"training.evaluate.sets.{name}: {chosen.path}"
+    try:
+        with fsspec.open(chosen.path, "rb", compression="infer") as file:
+            found = [orjson.loads(line)[chosen.field] for line in islice(file, chosen.documents)]
+    except (OSError, ValueError) as error:
+        raise PlanError(f"{where} cannot be read as JSON lines: {error}") from error
+    except (KeyError, TypeError) as error:
+        raise PlanError(f"{where}: a line has no field {chosen.field}") from error
+    if not found or not all(isinstance(text, str) for text in found):
+        raise PlanError(f"{where} has no documents, or some whose {chosen.field} is no text")
+    return found
+
+
+class SetRows:
+    """Rows of the sets, one after the other; a row is of one set, whose number is its channel."""
+
+    def __init__(self, plan: Plan, sets: Mapping[str, list[np.ndarray]]) -> None:
+        self.plan, self.noise = plan, Noise(plan.seed, None)
+        self.shape = row_shape(plan.objective, plan.sequence)
+        self.rows: list[tuple[int, list[np.ndarray]]] = []
+        for number, documents in enumerate(sets.values()):
+            self.rows += [(number, row) for row in self._packed(documents)]
+
+    def _packed(self, documents: list[np.ndarray]) -> list[list[np.ndarray]]:
+        """Documents in their order, cut where a row is full: next to it, so that each token is predicted once."""
+        rows: list[list[np.ndarray]] = [[]]
+        room = self.shape.width
+        for tokens in documents:
+            at = 0
+            while len(tokens) - at > (self.shape.overlap if at else 0):
+                piece = tokens[at : at + room]
+                rows[-1].append(piece)
+                at, room = at + len(piece), room - len(piece)
+                if room <= self.shape.overlap:
+                    rows.append([])
+                    room = self.shape.width
+                    at -= self.shape.overlap if at < len(tokens) else 0
+        return [row for row in rows if row]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, first: int, count: int) -> Batch:
+        """Rows first .. first+count."""
+        chosen = self.rows[first : first + count]
+        pieces = [piece for _, row in chosen for piece in row]
+        lengths = np.array([len(piece) for piece in pieces])
+        segments = np.array([len(row) for _, row in chosen])
+        targets = target_counts(self.plan.objective, lengths, segments, first, self.noise)
+        channels = np.array([number for number, _ in chosen], np.int64)
+        tokens = np.concatenate(pieces).astype(np.int64)
+        packed = Packed(first, self.shape.width, tokens, lengths, segments, targets, channels)
+        special = numbers(self.plan.special, self.plan.vocabulary)
+        return batch(self.plan.objective, packed, self.noise, special, self.plan.vocabulary - len(special))
+
+
+class Sets:
+    """What is evaluated, and what its losses mean."""
+
+    def __init__(self, store: Store, plan: Plan, tokenizer: Pin, chosen: Mapping[str, EvaluationSet]) -> None:
+        """Raises PlanError where a set cannot be read."""
+        loaded = load(fetched(store, tokenizer["path"], tokenizer["sha256"]).read_bytes(), tokenizer["path"])
+        read = {name: texts(name, each) for name, each in chosen.items()}
+        self.rows = SetRows(plan, {name: loaded.encode(documents) for name, documents in read.items()})
+        self.names = tuple(read)
+        self.bytes = {name: sum(len(text.encode()) for text in documents) for name, documents in read.items()}
+        self.every_token = plan.objective.kind == "causal"
+
+    def measures(self, losses: Losses) -> dict[str, dict[str, float]]:
+        """Name -> `loss`, `perplexity`, `tokens`; where every token is predicted also `bits_per_byte` of its texts."""
+        found: dict[str, dict[str, float]] = {}
+        for name, (loss, tokens) in losses.items():
+            if loss is not None:
+                found[name] = {"loss": loss, "perplexity": perplexity(loss), "tokens": tokens}
+                if self.every_token:
+                    found[name]["bits_per_byte"] = loss * tokens / math.log(2) / self.bytes[name]
+        return found
