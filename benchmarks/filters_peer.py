@@ -10,7 +10,6 @@ ordinary ones; and the sandbox has a minute to start.
 from __future__ import annotations
 
 import sys
-from functools import cached_property
 from typing import Any
 
 import fasttext
@@ -38,9 +37,13 @@ STARTED = "the first record"
 class Lid(FT176LID):
     """Of the model that Sluice carries."""
 
-    @cached_property
+    _loaded: Any = None
+
+    @property
     def model(self) -> Any:
-        return fasttext.load_model(str(model_file(stages.Language())[0]))
+        if self._loaded is None:  # in the worker that uses it
+            self._loaded = fasttext.load_model(str(model_file(stages.Language())[0]))
+        return self._loaded
 
 
 class English(BaseFilter):
