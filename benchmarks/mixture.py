@@ -158,7 +158,8 @@ def batched_texts(documents: list[str]) -> Iterator[list[str]]:
 
 def _inputs(lengths: np.ndarray, number: int) -> pa.Table:
     rng = np.random.default_rng(number)
-    ids = pa.array([row.tobytes() for row in rng.integers(0, 2**63, (len(lengths), 2))], pa.binary(16))
+    bits = rng.integers(0, 2**63, (len(lengths), 2)).tobytes()
+    ids = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(lengths), [None, pa.py_buffer(bits)])
     channel = pa.array(["zh", "en", "code"]).take(pa.array(rng.choice(3, len(lengths), p=[0.45, 0.4, 0.15])))
     held = rng.random(len(lengths)) < 0.001
     return pa.table({"id": ids, "channel": channel, "length": lengths, "held_out": held})
