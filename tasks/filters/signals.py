@@ -6,8 +6,8 @@ lines is done aside, and the document is judged by the lines that would be left.
 nothing) is NULL, never NaN.
 
 Measured against datatrove's four filters in one run on one core of a busy machine (`benchmarks/signals.py`), of web
-pages: 12.8 times as fast for English with datatrove's words on both sides, 16.5 times once the words are known, as in
-the later batches of a shard; 8.7 times for Chinese.
+pages: 8 to 13 times as fast for English with datatrove's words on both sides, 14 to 16 times once the words are known,
+as in the later batches of a shard; 8.7 times for Chinese.
 """
 
 from __future__ import annotations
