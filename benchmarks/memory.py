@@ -70,7 +70,7 @@ def measured(given: dict[str, Any]) -> dict[str, float]:
     """In a process of its own."""
     command = [sys.executable, "-m", "benchmarks.memory", "--case", json.dumps(given)]
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -274,7 +274,7 @@ class Spec(Settings):
             if phase.rope_theta and self.model.architecture != "llama":
                 yield f"{key}.rope_theta: a {self.model.architecture} has none"
             sequence, batch = phase.sequence or training.sequence, phase.batch or training.batch.tokens
-            unit = sequence * training.micro(sequence) * training.workers
+            unit = sequence * training.micro(sequence) * training.replicas
             if batch % unit:
                 yield f"{key}: a batch of {batch:,} tokens is not a multiple of sequence x micro x workers = {unit:,}"
         packings = {self.mixture.packing, *(phase.packing for phase in self.mixture.phases)}
@@ -291,6 +291,20 @@ class Spec(Settings):
             asked["compile"] = training.compile is True
             for name in (name for name, on in asked.items() if on):
                 yield f"training.{name}: an xlnet's layers, which have tensors of three dimensions, do not do that"
+
+        for name, width in {"sequence_parallel": "sequence", "tensor_parallel": "intermediate"}.items():
+            if (count := getattr(training, name)) == 1:
+                continue
+            if self.model.architecture != "llama":
+                yield f"training.{name}: only a llama's, not a {self.model.architecture}'s, is shared by ranks"
+            divided = {"heads": self.model.heads, "kv_heads": self.model.kv_heads}
+            if width == "intermediate":
+                divided[width] = self.model.intermediate
+            else:
+                divided |= {f"the sequence of phase {n}": shape.sequence for n, shape in enumerate(self.shapes)}
+            for what, value in divided.items():
+                if value % count:
+                    yield f"training.{name} is {count}, which does not divide {what}, {value}"
 
     def _epochs(self) -> Iterator[str]:
         known = {*self.channels, "default"}

@@ -307,6 +307,14 @@ class Training(Settings):
     activation_checkpointing: bool = False
     """Keep of each layer its input alone, and compute it again on the way back (Chen et al. 2016): less memory, a third
     more time. Losses stay the same."""
+    sequence_parallel: Annotated[int, Field(ge=1)] = 1
+    """Ranks that share the positions of a row (DeepSpeed Ulysses; Jacobs et al. 2023): divides a Llama's heads, those
+    of keys and values, and the positions. Losses differ by rounding."""
+    tensor_parallel: Annotated[int, Field(ge=1)] = 1
+    """Ranks that share each matrix of a Llama's layers (Shoeybi et al. 2019; DeepSpeed's AutoTP), at ZeRO 0 or 1.
+    Losses differ by rounding."""
+    pipeline_parallel: Annotated[int, Field(ge=1)] = 1
+    """Ranks that share the layers; there is none yet, so 1."""
     offload: Literal["none", "optimizer", "weights"] = "none"
     """Keep the optimizer's state in the memory of the machine, not of the GPU, and update there (Ren et al. 2021); or,
     at ZeRO 3, the weights, too."""
@@ -354,17 +362,37 @@ class Training(Settings):
 
     @model_validator(mode="after")
     def _batch(self) -> Training:
-        unit = self.sequence * self.batch.micro * self.workers
+        if self.workers % (shared := self.sequence_parallel * self.tensor_parallel):
+            raise ValueError(
+                f"workers is {self.workers}, not a multiple of sequence_parallel x tensor_parallel = {shared}"
+            )
+        unit = self.sequence * self.batch.micro * self.replicas
         if self.batch.tokens % unit or not self.batch.tokens:
             raise ValueError(
                 f"batch.tokens is {self.batch.tokens:,}, not a multiple of sequence x micro x workers = {unit:,}"
             )
         return self
 
+    @property
+    def replicas(self) -> int:
+        """Of the model: groups of workers that read rows of their own."""
+        return self.workers // (self.sequence_parallel * self.tensor_parallel)
+
     @model_validator(mode="after")
     def _possible(self) -> Training:
         if self.precision == "fp16" and not self.zero:
             raise ValueError("precision fp16 needs zero 1, 2 or 3, whose optimizer scales the loss")
+        if self.pipeline_parallel > 1:
+            largest = 80e9 * self.workers / 16e9
+            raise ValueError(
+                "pipeline_parallel is not there yet: layers are spread by zero 3 and tensor_parallel, which on "
+                f"{self.workers} devices of 80 GB hold at most {largest:.0f}B parameters with their optimizer's state"
+            )
+        if self.tensor_parallel > 1:
+            if self.sequence_parallel > 1:
+                raise ValueError("tensor_parallel and sequence_parallel exclude each other")
+            if self.zero > 1 or self.muon or self.offload != "none":
+                raise ValueError("tensor_parallel is for zero 0 and 1, without muon and offload")
         stages = {"none": (0, 1, 2, 3), "optimizer": (1, 2, 3), "weights": (3,)}[self.offload]
         if self.zero not in stages:
             raise ValueError(f"offload {self.offload} needs zero {'3' if len(stages) == 1 else '1, 2 or 3'}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +26,7 @@ from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Estimator, Node
 from tasks.planning.objectives import added_tokens
 from tasks.storage.pins import without
-from training import checkpoint, models
+from training import checkpoint, memory, models
 from training.schedule import learning_rate
 
 _COST = "expected_core_hours"
@@ -220,8 +221,22 @@ def _training(run: Run, planned: str | None) -> dict[str, Any]:
             for shape in spec.shapes
         ),
         "learning_rate": _rates(spec),
+        "memory": _memory(spec, vocabulary, longest),
         **later,
     }
+
+
+def _memory(spec: Spec, vocabulary: int, longest: int) -> dict[str, Any] | None:
+    """Bytes that a step takes of each worker's device, those that it has, and whether the ones fit into the others;
+    null where that is not counted."""
+    if spec.model.architecture != "llama":
+        return None
+    low = spec.training.precision != "fp32"  # of `auto`, what a device with bf16 takes
+    found, has = (
+        memory.estimate(spec.model, spec.training, vocabulary, longest, low),
+        memory.device_bytes(spec.training),
+    )
+    return {**asdict(found), "total": found.total, "device": has, "fits": found.total < has}
 
 
 def _rates(spec: Spec) -> list[tuple[int, float]]:
@@ -274,5 +289,9 @@ def show(found: dict[str, Any]) -> None:
     notes.show()
     training = {name.replace("_", " "): value for name, value in found["training"].items()}
     rates = [rate for _, rate in found["training"]["learning_rate"]]
+    if needs := training.pop("memory"):
+        fits = "fits" if needs["fits"] else "does NOT fit"
+        sizes = (f"{needs[key] / 2**30:.2f} GiB" for key in ("total", "device"))
+        training["memory of a worker"] = f"{' of '.join(sizes)} (weights, states and a micro-batch): {fits}"
     training["learning rate"] = f"{drawn(rates)} {max(rates):.3g}"
     pairs(((name, f"{each:,}" if isinstance(each, int) else each) for name, each in training.items()), "Training")

@@ -2,6 +2,7 @@
 
     torchrun --nproc-per-node 8 -m training SPEC [--name NAME] [--plan FOLDER] [--set KEY=VALUE ...]
 
+With `--dry-run` it takes two steps of the plan, prints memory and seconds as JSON, and leaves nothing behind.
 The plan is one that `sluice run` has written (with `--until plan`, without training); run, log and checkpoints are
 those of a training that Ray placed, so that either goes on with what the other began. Ranks are as many as the launcher
 starts, whatever `training.workers` says. SIGTERM and SIGINT save the step that the ranks are in; then, as after a stop
@@ -17,12 +18,15 @@ import sys
 import threading
 from typing import Any
 
+import orjson
+
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin, Pins
 from tasks.storage.store import DamagedError, Store
 from training import checkpoint, identity, launch, stop
 from training.checkpoint import CheckpointError
+from training.devices import DeviceError
 from training.rows import Plan, PlanError
 
 INTERRUPTED = 75
@@ -35,15 +39,16 @@ def main() -> int:
     parser.add_argument("--name", help="of the training, below runs/ in the store; by default that of `sluice run`")
     parser.add_argument("--plan", help="folder of the plan in the store; by default the only one of this spec's name")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--dry-run", action="store_true", help="take two steps, say what they take, leave nothing")
     asked = parser.parse_args()
     try:
-        return train(load(asked.spec, asked.overrides), asked.name, asked.plan)
-    except (SpecError, PlanError, CheckpointError, DamagedError, launch.TrainingError) as error:
+        return train(load(asked.spec, asked.overrides), asked.name, asked.plan, asked.dry_run)
+    except (SpecError, PlanError, CheckpointError, DamagedError, DeviceError, launch.TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def train(spec: Spec, run: str | None, plan: str | None) -> int:
+def train(spec: Spec, run: str | None, plan: str | None, dry: bool = False) -> int:
     """On this rank, of as many as the launcher says. Raises PlanError, CheckpointError, DamagedError, TrainingError."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     training = spec.training.model_copy(update={"workers": world})
@@ -51,6 +56,15 @@ def train(spec: Spec, run: str | None, plan: str | None) -> int:
     store = Store(spec.store)
     plan = plan or _plan(store, spec, run)
     read = Plan.read(store, plan, spec.mixture.shards == "rows")
+    rendezvous = "env://" if world > 1 else None
+    if dry:
+        from training.dry_run import dry_run
+
+        read.check(training)
+        found = dry_run(spec, store, read, training.device, rendezvous)
+        if os.environ.get("RANK", "0") == "0":
+            print(orjson.dumps(found).decode())
+        return 0
     run = run or identity.name(spec, read.digest)
     resume = bool(checkpoint.steps(store, run))
     launch.check(spec, store, plan, run, resume)
@@ -61,9 +75,7 @@ def train(spec: Spec, run: str | None, plan: str | None) -> int:
     from training.ranks import from_rank_zero
 
     work: dict[str, Any] = {"spec": spec, "store_url": spec.store, "plan": plan, "run": run}
-    done = fit(
-        **work, tokenizer=tokenizer(store, spec, read), resume=resume, rendezvous="env://" if world > 1 else None
-    )
+    done = fit(**work, tokenizer=tokenizer(store, spec, read), resume=resume, rendezvous=rendezvous)
     return 0 if from_rank_zero(done is not None) else INTERRUPTED  # a rank that ends with an error ends the others
 
 

@@ -24,6 +24,7 @@ from data_specs.training import Training
 from training import optimizers
 from training.checkpoint import CheckpointError
 from training.optimizers.muon import MuonAndAdamW, Part
+from training.parallel import PARTITION, Place, Whole
 from training.ranks import from_all_ranks
 
 AVERAGE = "average"
@@ -56,9 +57,13 @@ def initialize(model: torch.nn.Module, training: Training, bf16: bool, compiled:
         options |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
     if training.precision == "fp16":
         options |= {"fp16": {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}}
+    if training.tensor_parallel > 1:
+        options |= {"tensor_parallel": {"autotp_size": training.tensor_parallel, "partition_config": PARTITION}}
     with redirect_stdout(io.StringIO()):  # the bf16 optimizer prints memory
         made = deepspeed.initialize(model=model, optimizer=optimizer, config=options, dist_init_required=False)[0]
-    made.state_kinds, made.averages = kinds, None
+    made.state_kinds, made.averages, made.whole = kinds, None, None
+    if training.tensor_parallel > 1:
+        made.whole = Whole(made, shapes, Place.of(training, dist.get_rank(), dist.get_world_size()))
     if isinstance(optimizer, MuonAndAdamW) and training.zero:
         optimizer.layout = _layout(made, shapes)
     if training.average:
@@ -81,11 +86,18 @@ def step(engine: Any, clip: float) -> float | None:
     """After a micro-batch's backward: the optimizer step where it was the last of the step -> norm of the gradient
     before clipping; None before that. DeepSpeed hides the norm at stage 0, so gradients are clipped here."""
     last, plain = engine.is_gradient_accumulation_boundary(), engine.zero_optimization_stage() == 0
-    norm = torch.nn.utils.clip_grad_norm_(engine.module.parameters(), clip) if last and plain else None
+    norm = _clip(engine, clip) if last and plain else None
     engine.step()
     if not last:
         return None
     return float(engine.get_global_grad_norm() if norm is None else norm)
+
+
+def _clip(engine: Any, clip: float) -> float:
+    """Norm of the gradient, before it is scaled to what it may be at most."""
+    if engine.whole:
+        return float(engine.whole.clip(clip))
+    return float(torch.nn.utils.clip_grad_norm_(engine.module.parameters(), clip))
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,15 @@ def _layout(engine: Any, shapes: Mapping[str, torch.Size]) -> dict[torch.Tensor,
 def state(engine: Any) -> Iterator[tuple[str, int, dict[str, np.ndarray]]]:
     """This rank's share of a checkpoint: (parameter, start in it, float32 `weight`, what the optimizer keeps of it, and
     `average` where there is one)."""
-    for part in fragments(engine):
+    if engine.whole is None:
+        return _state(engine)
+    more = (AVERAGE,) if engine.averages else ()
+    return engine.whole.joined(_state(engine, copies=True), lambda name: ("weight", *engine.state_kinds[name], *more))
+
+
+def _state(engine: Any, copies: bool = False) -> Iterator[tuple[str, int, dict[str, np.ndarray]]]:
+    """The same of parameters as they are cut."""
+    for part in fragments(engine, copies):
         tensors = {"weight": part.flat}
         tensors |= {key: engine.optimizer.state[part.flat][key] for key in engine.state_kinds[part.name]}
         if engine.averages:
@@ -166,6 +186,8 @@ def restore(engine: Any, steps: int, read: Callable[[str, int, int], dict[str, n
     """Put back what `state` gave, after `steps` optimizer steps; `read(name, start, numel)` gives a fragment's arrays,
     of which before the first step only the weights are needed. To the last bit: at the same world size the run goes on
     as if it had never stopped. Raises CheckpointError where an array is missing."""
+    if engine.whole:
+        read = engine.whole.reader(read)
     for part in fragments(engine, copies=True):
         kept, kinds = engine.optimizer.state[part.flat], engine.state_kinds[part.name]
         if not kept:

@@ -37,12 +37,15 @@ class HeldOut:
             self.batches.append(batch)
 
     def losses(
-        self, model: torch.nn.Module, losses: Callable[[Batch], Targets], total: ChannelLoss
+        self, model: torch.nn.Module, losses: Callable[[Batch], Targets], total: ChannelLoss, counts: bool = True
     ) -> dict[str, float | None]:
-        """{channel: mean loss in nats per token, None where the channel has no held-out row}, the same on all ranks."""
+        """{channel: mean loss in nats per token, None where the channel has no held-out row}, the same on all ranks.
+        `counts`: whether this rank's losses are, or another has the same."""
         model.eval()
         with torch.no_grad():
             for batch in self.batches:
-                total.add(*losses(batch))
+                found = losses(batch)
+                if counts:
+                    total.add(*found)
         model.train()
         return {name: loss for name, (loss, _) in total.reduce()[2].items()}

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store
-from training import checkpoint, devices, engine, export, log, models, spikes, start, stop, trackers, watchdog
+from training import checkpoint, devices, engine, export, log, models, parallel, spikes, start, stop, trackers, watchdog
 from training.ahead import opening
 from training.channel_sums import ChannelSums
 from training.checkpoint import Checkpoint, CheckpointError
@@ -32,6 +32,7 @@ from training.described import described
 from training.evaluate import HeldOut
 from training.loss import ChannelLoss, Targets, minimised, token_losses
 from training.meter import Meter
+from training.parallel import Place
 from training.ranks import from_rank_zero, join, on_gpu
 from training.resume import newest
 from training.rows import Batch, Cursor, Phase, Plan, PlanError, Rows
@@ -52,21 +53,25 @@ class Trainer:
         self.spec, self.store, self.plan, self.run = spec, store, plan, run
         self.settings = spec.training
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.place = Place.of(spec.training, self.rank, self.world)
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu() else torch.device("cpu")
         devices.check(spec, self.device.type == "cuda")
         self.bf16 = from_rank_zero(models.bf16(spec.training, self.device))
         model: torch.nn.Module = models.build(spec.model, plan.vocabulary, plan.longest(), spec.seed)
         self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         models.prepare(model, spec.training, compiled := devices.compiles(spec, self.device.type == "cuda"))
+        if spec.training.sequence_parallel > 1:
+            parallel.share_positions(model, self.place)
         self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16, compiled)
         self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
-        self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, self.rank, self.world)
+        place = self.place.replica, self.place.replicas
+        self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, *place)
         self.chunked_loss = spec.training.chunks_loss(plan.vocabulary)
         self.sets = (
             Sets(store, plan, tokenizer, chosen) if (chosen := spec.training.evaluate.sets) and tokenizer else None
         )
         if self.sets:
-            self.set_rows = HeldOut(self.sets.rows, spec.training.batch.micro, self.rank, self.world)
+            self.set_rows = HeldOut(self.sets.rows, spec.training.batch.micro, *place)
         self.cursor = Cursor()
         self.rope_base = spec.model.rope_theta
         self.flops = [
@@ -139,8 +144,9 @@ class Trainer:
     def losses(self, batch: Batch) -> tuple[torch.Tensor, Targets]:
         """The forward pass -> the sum that is minimised; token losses float32 [m, L], and labels, channels and groups
         of the batch."""
-        labels, channels = (torch.from_numpy(array).to(self.device) for array in (batch.labels, batch.channels))
-        groups = {column: torch.from_numpy(array).to(self.device) for column, array in batch.groups.items()}
+        part = self.place.positions(batch.labels.shape[1])
+        labels, channels = (torch.from_numpy(a).to(self.device) for a in (batch.labels[:, part], batch.channels))
+        groups = {column: torch.from_numpy(array[:, part]).to(self.device) for column, array in batch.groups.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16 and self.settings.zero == 0):
             if self.chunked_loss:
                 total, losses = models.chunked_losses(self.engine, batch, self.device, labels, self.settings.z_loss)
@@ -169,7 +175,7 @@ class Trainer:
             group["lr"] = rate
         total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by)
         micro = self.settings.micro(phase.sequence)
-        starts = range(self.cursor.row + self.rank * micro, self.cursor.row + phase.rows_per_step, micro * self.world)
+        starts = self.place.rows(self.cursor.row, phase.rows_per_step, micro)
         norm = None
         for number, first in enumerate(starts, 1):
             self.watchdog.at_place(f"reading rows {first} to {first + micro} of step {self.cursor.step + 1}")
@@ -177,7 +183,8 @@ class Trainer:
                 batch = rows.batch(first, micro)
             self.watchdog.at_place(f"a forward pass of step {self.cursor.step + 1}")
             sought, found = self.losses(batch)
-            total.add(*found)
+            if self.place.counts:
+                total.add(*found)
             if number == len(starts):
                 mean, tokens, by_channel = total.reduce(self.meter.own())
                 if tokens != supervised:
@@ -190,7 +197,7 @@ class Trainer:
                     self._stop(SpikeError, why, loss=mean, channels=by_channel)
             self.watchdog.at_place(f"a backward pass of step {self.cursor.step + 1}")
             self.engine.set_gradient_accumulation_boundary(number == len(starts))
-            self.engine.backward(sought * self.world / supervised, scale_wrt_gas=False)
+            self.engine.backward(sought * self.place.averaged / supervised, scale_wrt_gas=False)
             norm = engine.step(self.engine, self.settings.clip)
         overflow = engine.overflowed(self.engine)
         if norm is None or not (math.isfinite(norm) or overflow):
@@ -247,7 +254,7 @@ class Trainer:
         total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by)
         average = self.settings.average
         with engine.averaged(self.engine) if average and average.evaluate else nullcontext():
-            losses = self.held_out.losses(self.engine, self._evaluated, total)
+            losses = self.held_out.losses(self.engine, self._evaluated, total, self.place.counts)
             sets = self._sets()
         by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
         if self.log:
@@ -259,7 +266,7 @@ class Trainer:
         if not self.sets:
             return {}
         total = ChannelLoss(self.sets.names, self.device)
-        self.set_rows.losses(self.engine, self._evaluated, total)
+        self.set_rows.losses(self.engine, self._evaluated, total, self.place.counts)
         return self.sets.measures(total.channels)
 
     def _evaluated(self, batch: Batch) -> Targets:
@@ -296,7 +303,8 @@ class Trainer:
         where the run was asked to end before; it is saved as it stands, and an evaluation then due is made up for."""
         dog = self.watchdog = Watchdog(self.store, self.run, self.rank, self.world, self.settings.watchdog)
         try:
-            with opening(self.phases, self.plan, lambda: self.cursor, self.rank, self.world, self.settings.micro):
+            share = self.place.replica, self.place.replicas
+            with opening(self.phases, self.plan, lambda: self.cursor, *share, self.settings.micro):
                 return self._train()
         finally:
             dog.close()

@@ -147,7 +147,7 @@ class Plan:
         if self.sequence != training.sequence:
             raise PlanError(f"{self.path}: T is {self.sequence}, but training.sequence is {training.sequence}")
         for phase in self.phases:
-            unit = training.micro(phase.sequence) * training.workers
+            unit = training.micro(phase.sequence) * training.replicas
             if phase.rows_per_step % unit:
                 raise PlanError(
                     f"{self.path}: phase {phase.name} has {phase.rows_per_step} rows a step, not a multiple of "

@@ -22,10 +22,10 @@ def parameters(settings: Model, vocabulary: int, sequence: int) -> int:
         once = 2 * width + 2 * BUCKETS * settings.heads
     else:
         once = width + vocabulary  # what a predicted token is read as; the bias of the output
-    return embeddings + once + settings.layers * _layer(settings)
+    return embeddings + once + settings.layers * layer(settings)
 
 
-def _layer(settings: Model) -> int:
+def layer(settings: Model) -> int:
     """Parameters of a layer; of T5, of one in the encoder and one in the decoder."""
     width, inner = settings.hidden, settings.intermediate
     square, between = width * width, 2 * width * inner

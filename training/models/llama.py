@@ -43,12 +43,18 @@ def config(settings: Model, vocabulary: int, sequence: int) -> LlamaConfig:
 def read(
     self: Any, inputs: torch.Tensor, positions: torch.Tensor, prefix: torch.Tensor | None = None, **loss: Any
 ) -> Any:
-    """What a batch gives; `prefix`, bool [m, T]: tokens that all of their document see."""
+    """What a batch gives; `prefix`, bool [m, T]: tokens that all of their document see. Where ranks share positions
+    (`self.place`), those of this one."""
     mask = None
-    if prefix is not None:
+    if prefix is not None or self.place is not None:
         document = masks.documents(positions)
-        seen = masks.causal(inputs.shape[1], inputs.device) | prefix[:, None, None, :]
+        seen = masks.causal(inputs.shape[1], inputs.device)
+        if prefix is not None:
+            seen = seen | prefix[:, None, None, :]
         mask = masks.same(document, document) & seen
+    if self.place is not None:
+        part = self.place.positions(inputs.shape[1])
+        inputs, positions = inputs[:, part], positions[:, part]
     found = self.model(input_ids=inputs, attention_mask=mask, position_ids=positions, use_cache=False)
     return self.lm_head(found.last_hidden_state, **loss)
 
@@ -60,6 +66,7 @@ class Packed(LlamaForCausalLM):
         super().__init__(config)
         self.lm_head.__class__ = Head
 
+    place: Any = None
     forward = read
 
 

@@ -21,4 +21,5 @@ class Packed(Qwen3ForCausalLM):
         super().__init__(config)
         self.lm_head.__class__ = Head
 
+    place = None
     forward = llama.read

@@ -1,0 +1,81 @@
+"""Memory that is planned: what it depends on, and what is said where there is no GPU to measure."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import gpu
+from data_specs.training import Batch, Model, Training
+from tasks.storage.store import Store
+from tests import training_plan
+from training import dry_run, memory, ranks
+from training.memory import Estimate, estimate
+from training.peak import Peak
+from training.rows import Plan
+
+LARGE = Model(hidden=1024, layers=16, heads=16, kv_heads=16, intermediate=2816)
+
+
+def planned(bf16: bool = True, model: Model = LARGE, vocabulary: int = 65_536, **training: Any) -> Estimate:
+    given = {"workers": 8, "sequence": 2048, "batch": Batch(tokens=2**18, micro=4), **training}
+    return estimate(model, Training.model_validate(given), vocabulary, 2048, bf16)
+
+
+def test_each_stage_of_zero_takes_less_and_of_eight_ranks_the_last_one_an_eighth() -> None:
+    totals = [planned(zero=zero, bf16=False) for zero in range(4)]
+    held = [each.weights + each.gradients + each.optimizer for each in totals]
+    assert held[0] > held[1] > held[3]
+    assert totals[1].optimizer == pytest.approx(totals[0].optimizer / 8, rel=1e-6)
+    assert held[3] < held[0] / 4
+
+
+def test_settings_that_save_memory_are_counted() -> None:
+    plain = planned()
+    assert planned(chunked_loss=False).loss > 10 * plain.loss
+    assert planned(activation_checkpointing=True).activations < plain.activations / 5
+    assert planned(offload="optimizer").optimizer == 0
+    assert planned(muon={}).optimizer < plain.optimizer < planned(average={}).optimizer
+    assert planned(sequence_parallel=8).activations < plain.activations / 4
+    assert planned(tensor_parallel=2).weights < plain.weights
+
+
+def test_a_dry_run_takes_two_steps_and_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    training_plan.write(store, phases=(3,))
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    ranks.join("cpu")
+    found = dry_run.dry_run(training_plan.spec(), store, Plan.read(store, training_plan.PLAN), "cpu")
+    assert set(found) == {"peak_bytes", "seconds", "expected_bytes"}
+    assert found["peak_bytes"] > 0 < found["seconds"]
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_the_peak_is_that_since_it_was_asked_for() -> None:
+    import torch
+
+    held = torch.ones(2**24)  # 64 MiB
+    del held
+    peak = Peak(torch.device("cpu"))
+    assert peak.most() - peak.before < 2**24
+    held = torch.ones(2**25)
+    assert 2**27 <= peak.most() - peak.before < 2**27 + 2**24
+    del held
+
+
+def test_the_memory_of_a_worker_is_its_share_of_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.shutil, "which", lambda _: None)
+    one, two = (memory.device_bytes(Training(workers=workers)) for workers in (1, 2))
+    assert one // 2 == two > 2**28
+
+
+def test_without_a_gpu_the_gpu_benchmark_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    gpu.main()
+    assert capsys.readouterr().out == "no GPU here: nothing measured\n"

@@ -1,0 +1,41 @@
+"""Two steps of a run plan that leave nothing behind: does a training fit, and how fast is it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from data_specs.spec import Spec
+from tasks.storage.store import Store
+from training import memory
+from training.loop import Trainer
+from training.peak import Peak
+from training.ranks import from_all_ranks, join, on_gpu
+from training.rows import Cursor, Plan
+
+
+def dry_run(spec: Spec, store: Store, plan: Plan, device: str, rendezvous: str | None = None) -> dict[str, Any]:
+    """In the phase with the longest rows: `peak_bytes` of the rank that took the most, beside what it held before the
+    model was built; `expected_bytes`, of a Llama; `seconds` of the second step. Writes nothing."""
+    join(device, rendezvous)
+    import deepspeed  # noqa: F401  # what it holds is not the training's
+
+    number = max(range(len(plan.phases)), key=lambda phase: plan.phases[phase].sequence)
+    peak = Peak(torch.device("cuda") if on_gpu() else torch.device("cpu"))
+    trainer = Trainer(spec, store, plan, "dry-run")
+    trainer.cursor = Cursor(phase=number)
+    trainer.step()
+    began = time.perf_counter()
+    if trainer.cursor.seek(plan):
+        trainer.step()
+    seconds = time.perf_counter() - began
+    most = max(from_all_ranks(peak.most() - peak.before))
+    found: dict[str, Any] = {"peak_bytes": most, "seconds": seconds}
+    if spec.model.architecture == "llama":
+        low = trainer.bf16 or spec.training.precision == "fp16"
+        expected = memory.estimate(spec.model, spec.training, plan.vocabulary, plan.phases[number].sequence, low)
+        found["expected_bytes"] = expected.total
+    trainer.engine.destroy()
+    return found

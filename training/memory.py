@@ -1,0 +1,106 @@
+"""How much memory a training step takes of a device at most, from its settings alone, without torch.
+
+Weights, gradients and optimizer state as DeepSpeed keeps them at each ZeRO stage (Rajbhandari et al. 2020); of a
+micro-batch what a layer keeps for the way back (counted as Korthikanti et al. 2022 do for another layer), and what the
+loss takes. `benchmarks/memory.py` holds it against measured peaks. Counted for Llamas; libraries are not counted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from data_specs.training import Model, Training
+from training.models.counts import layer, parameters
+
+CHUNK = 2**24
+"""Logits of a chunk, as in `training.models.head`."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes of one device."""
+
+    weights: int
+    """And their float32 copies."""
+    gradients: int
+    optimizer: int
+    """Its state, and the moving average of weights."""
+    activations: int
+    loss: int
+    update: int
+    """What the optimizer needs for a moment when it takes a step."""
+
+    @property
+    def total(self) -> int:
+        """At most: activations are gone when the step is taken."""
+        return self.weights + self.gradients + self.optimizer + max(self.activations + self.loss, self.update)
+
+
+def estimate(model: Model, training: Training, vocabulary: int, sequence: int, bf16: bool) -> Estimate:
+    """Of the device of each worker; `sequence`: positions of the longest rows, `bf16`: or fp16."""
+    weights, gradients, optimizer, update = _state(model, training, vocabulary, sequence, bf16)
+    tokens = training.micro(sequence) * sequence // training.sequence_parallel
+    each = 2 if bf16 else 4
+    kept, working = _layer_bytes(model, training, sequence, bf16)
+    if training.activation_checkpointing:
+        activations = tokens * (model.layers * model.hidden * each + kept)
+    else:
+        activations = tokens * model.layers * kept
+    activations += tokens * (working + 3 * model.hidden * each)
+    loss = _loss(model, training, vocabulary, tokens)
+    return Estimate(*(round(value) for value in (weights, gradients, optimizer, activations, loss, update)))
+
+
+def _state(
+    model: Model, training: Training, vocabulary: int, sequence: int, bf16: bool
+) -> tuple[float, float, float, float]:
+    """Bytes of weights, gradients, the optimizer's state, and the step."""
+    layers = model.layers * layer(model) / training.tensor_parallel
+    whole = parameters(model, vocabulary, sequence) - model.layers * layer(model) + layers
+    stage, ranks = training.zero, training.workers // training.tensor_parallel
+    part = whole / ranks
+    state = 8 * part if training.muon is None else 8 * part - 4 * layers / ranks
+    state += 4 * part if training.average else 0
+    if stage == 0:
+        largest = max(vocabulary * model.hidden, model.hidden * model.intermediate)
+        state = state * ranks
+        return whole * (6 if bf16 else 4), 4 * whole, state, 8 * largest
+    low = 2 if bf16 else 4
+    weights = low * (part if stage == 3 else whole) + 4 * part
+    gradients = low * (part if stage == 3 else whole) + 4 * part
+    if stage == 3:  # weights of two layers and of the embeddings come and go
+        weights += low * max(vocabulary * model.hidden, 2 * layer(model))
+    if training.offload != "none":
+        return weights - 4 * part, gradients - 4 * part, 0, 0
+    return weights, gradients, state, 8 * part
+
+
+def _layer_bytes(model: Model, training: Training, sequence: int, bf16: bool) -> tuple[float, float]:
+    """Per token: what a layer keeps for the way back, and what one needs beside it while it is computed."""
+    each, width, inner = (2 if bf16 else 4), model.hidden, model.intermediate
+    norms = 2 * width * (8 if bf16 else 12)  # what goes in in float32, scaled, and what comes out
+    attention = 5 * width * each  # queries, keys and values for each head, what comes out, and that for the next matrix
+    mask = 0 if training.attention == "flash_attention_2" else sequence * training.sequence_parallel * each
+    between = 4 * inner * each  # gate, its activation, the other half, their product
+    cut = training.tensor_parallel
+    return norms + attention / cut + between / cut + mask, 2 * inner * each + 4 * width * each
+
+
+def _loss(model: Model, training: Training, vocabulary: int, tokens: int) -> float:
+    """Whole logits: their logarithms and two gradients in float32; chunks: two of them, and the matrix's gradient."""
+    if training.chunks_loss(vocabulary):
+        return min(CHUNK, tokens * vocabulary) * 4 * 2 + 4 * vocabulary * model.hidden
+    return 12 * tokens * vocabulary
+
+
+def device_bytes(training: Training) -> int:
+    """Of each worker's device: the GPU's, as its driver says, else its share of the machine's memory."""
+    if training.device != "cpu" and (command := shutil.which("nvidia-smi")):
+        asked = [command, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+        if found and found[0].isdigit():
+            return int(found[0]) * 2**20
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // training.workers
