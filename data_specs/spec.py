@@ -292,6 +292,8 @@ class Spec(Settings):
             for name in (name for name, on in asked.items() if on):
                 yield f"training.{name}: an xlnet's layers, which have tensors of three dimensions, do not do that"
 
+        if training.tensor_parallel > 1 and self.model.qk_norm:
+            yield "training.tensor_parallel: not with model.qk_norm, of which each rank would learn another"
         for name, width in {"sequence_parallel": "sequence", "tensor_parallel": "intermediate"}.items():
             if (count := getattr(training, name)) == 1:
                 continue

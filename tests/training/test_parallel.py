@@ -21,6 +21,7 @@ from training.parallel import Place
 
 STEPS = 10
 WIDE: dict[str, Any] = {"kv_heads": 2, "layers": 2}
+REST: dict[str, Any] = {"z_loss": 0.01, "average": {"decay": 0.9}}
 
 
 def settings(world: int, zero: int, model: dict[str, Any] | None = None, **training: Any) -> Spec:
@@ -39,9 +40,7 @@ def jobs(world: int) -> list[Job]:
         },
         "more-sequence": settings(world, 1, {"qk_norm": True}, sequence_parallel=2, chunked_loss=True, z_loss=0.01),
         **{f"plain-tensor-{zero}": settings(world, zero, tensor_parallel=2) for zero in (0, 1)},
-        "more-tensor": settings(
-            world, 1, {"qk_norm": True}, tensor_parallel=2, chunked_loss=True, z_loss=0.01, average={"decay": 0.9}
-        ),
+        "rest-tensor": settings(world, 1, tensor_parallel=2, chunked_loss=True, **REST),
     }
     return [(made, PLAN, f"{name}-{world}", False) for name, made in chosen.items()]
 
@@ -51,8 +50,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder: Path = tmp_path_factory.mktemp("parallel")
     store = Store(str(folder))
     training_plan.write(store, phases=(STEPS,))
-    more = {"z_loss": 0.01, "average": {"decay": 0.9}}
-    alone = [(settings(1, 0), PLAN, "plain", False), (settings(1, 1, {"qk_norm": True}, **more), PLAN, "more", False)]
+    ones = {"plain": settings(1, 0), "rest": settings(1, 1, **REST)}
+    ones["more"] = settings(1, 1, {"qk_norm": True}, z_loss=0.01)
+    alone = [(made, PLAN, run, False) for run, made in ones.items()]
     for world, each in ((1, alone), (2, jobs(2)), (4, jobs(4))):
         assert Ranks(folder, world, each).wait() == []
     return store
@@ -79,13 +79,16 @@ def test_losses_norms_and_weights_are_those_of_one_rank(store: Store, world: int
             for name, parts in theirs.parts.items():
                 size = sum(len(part["weight"]) for _, part in parts)
                 one, other = (found.read(name, 0, size) for found in (mine, theirs))
-                assert set(one) == set(other) == {"weight", "exp_avg", "exp_avg_sq"}
+                assert set(one) == set(other) >= {"weight", "exp_avg", "exp_avg_sq"}
                 assert all(np.allclose(one[kind], other[kind], atol=5e-5) for kind in one), (run, name)
 
 
 @pytest.mark.slow
 def test_they_resume_to_the_last_bit_and_on_one_rank_to_rounding(store: Store) -> None:
-    every = [each for each in jobs(2) if "tensor" in each[2]] + [jobs(2)[1]]
+    every = [
+        jobs(2)[1],
+        *(each for each in jobs(2) if "plain-tensor" in each[2]),
+    ]  # DeepSpeed keeps its last group of ranks
     straight = {run: losses(store, run) for _, _, run, _ in every}
     for run in straight:
         checkpoint.remove(store, run, STEPS, STEPS)
@@ -133,6 +136,7 @@ def test_what_ranks_cannot_share_is_refused_by_name(setting: dict[str, Any], why
     [
         ({"kv_heads": 1}, {"sequence_parallel": 2}, "training.sequence_parallel is 2, which does not divide kv_heads"),
         ({"intermediate": 25}, {"tensor_parallel": 2}, "training.tensor_parallel is 2, which does not divide interm"),
+        ({"qk_norm": True}, {"tensor_parallel": 2}, "training.tensor_parallel: not with model.qk_norm"),
         ({"architecture": "bert"}, {"tensor_parallel": 2, "objective": "masked"}, "tensor_parallel: only a llama's"),
     ],
 )
