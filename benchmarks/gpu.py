@@ -207,7 +207,7 @@ def ours(shape: Shape) -> str:
 
     from tasks.storage.store import Store
     from tests import training_plan
-    from training import checkpoint, log, loop, memory, ranks
+    from training import checkpoint, fit, log, memory, ranks
     from training.peak import Peak
     from training.rows import Plan
 
@@ -226,7 +226,7 @@ def ours(shape: Shape) -> str:
         runs = []
         for resume in (False, True):
             peak = Peak(torch_device())
-            trainer, _ = loop.run_to_end(made, store, plan, "gpu", resume)
+            trainer, _ = fit.run_to_end(made, store, plan, "gpu", resume)
             most = peak.most() - peak.before
             assert trainer.log
             trainer.log.flush()

@@ -49,7 +49,7 @@ class Ranks:
 def _rank(rank: int, world: int, meeting: str, folder: str, jobs: list[Job], errors: Any) -> None:
     import torch.distributed as dist
 
-    from training import loop, ranks
+    from training import fit, ranks
     from training.rows import Plan
 
     os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(os.cpu_count())}
@@ -59,7 +59,7 @@ def _rank(rank: int, world: int, meeting: str, folder: str, jobs: list[Job], err
     for spec, plan, run, resume in jobs:
         try:
             store = Store(folder)
-            trainer, _ = loop.run_to_end(spec, store, Plan.read(store, plan), run, resume)
+            trainer, _ = fit.run_to_end(spec, store, Plan.read(store, plan), run, resume)
             if trainer.log:
                 trainer.log.flush()
         except Exception as error:

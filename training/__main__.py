@@ -71,7 +71,7 @@ def train(spec: Spec, run: str | None, plan: str | None, dry: bool = False) -> i
     if os.environ.get("RANK", "0") == "0":
         store.remove(stop.path(run))
     _stop_on_signals(store, run)
-    from training.loop import fit
+    from training.fit import fit
     from training.ranks import from_rank_zero
 
     work: dict[str, Any] = {"spec": spec, "store_url": spec.store, "plan": plan, "run": run}

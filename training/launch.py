@@ -1,4 +1,4 @@
-"""Training as one call: Ray Train places the workers, each runs `training.loop.fit`. Only this module knows Ray.
+"""Training as one call: Ray Train places the workers, each runs `training.fit.fit`. Only this module knows Ray.
 
 Importing it imports neither torch nor Ray, and what the user got wrong is refused before either starts. Only the
 workers import torch: Ray Train's own set-up of it would import it in the driver and in the controller, too.
@@ -236,7 +236,7 @@ def _worker(work: dict[str, Any]) -> None:
     meeting = None
     if world > 1:
         meeting = broadcast_from_rank_zero(_rendezvous(local == world) if rank == 0 else None)
-    from training.loop import fit
+    from training.fit import fit
 
     fit(**work, rendezvous=meeting)
 

@@ -235,7 +235,7 @@ from click.testing import CliRunner
 from flows.cli import cli
 from tasks.engine.runner import Execution
 from tests.whole import direct, go
-from training import loop
+from training import fit
 def watched(*jobs):
     if name == "changed":
         answers["cleaned"] = answered("invalidate", str(spec), "language", "--json")
@@ -250,7 +250,7 @@ spec, asked = Path(sys.argv[1]), json.loads(sys.argv[2])
 name, answers = "", {}
 run = go(spec)
 tokenizer = run.pipeline.pins.get("tokenizer")
-loop.fit(run.spec, run.spec.store, run.record["plan"], f"small-{run.identity[:12]}", tokenizer, False)
+fit.fit(run.spec, run.spec.store, run.record["plan"], f"small-{run.identity[:12]}", tokenizer, False)
 for name, arguments in asked.items():
     answers[name] = answered("run", str(spec), *arguments)
 newest = max((spec.parent / "store" / "runs" / "records").glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns)

@@ -17,7 +17,7 @@ from tasks.storage.store import Store
 from tests import flips
 from tests.commands import ask, told
 from tests.whole import SHORT_TRAINING
-from training import log, loop
+from training import fit, log
 
 STEPS = 6
 
@@ -34,7 +34,7 @@ def trained(computed: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[li
     run.resolve()
     run.plan(lambda *_: None)
     tokenizer = run.pipeline.pins.get("tokenizer")
-    loop.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
+    fit.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
     return given, run
 
 

@@ -31,7 +31,7 @@ from tasks.storage.store import Store
 from tests import generations, small, whole
 from tests.commands import ask, told
 from tests.whole import SHORT_TRAINING
-from training import checkpoint, log, loop
+from training import checkpoint, fit, log
 from training.rows import PlanError
 
 SECRET = "https://secret.example.net/page"
@@ -76,7 +76,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = whole.go(spec, SHORT_TRAINING)
     tokenizer = run.pipeline.pins.get("tokenizer")
     run.keep("run.json", orjson.dumps(run.record))
-    loop.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
+    fit.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
     told("export", spec, folder / "store" / "inside")
     told("export", spec, folder / "outside", "--format", "jsonl")
     return spec
@@ -553,7 +553,7 @@ def test_a_training_on_the_old_version_stops_and_says_what_to_do(here: Path) -> 
     assert training["run"] == name
     tokenizer = run.pipeline.pins.get("tokenizer")
     with pytest.raises(PlanError, match=r"taken down \(takedown 1\).*`sluice run` makes a version without them"):
-        loop.fit(run.spec, run.spec.store, plan, name, tokenizer, resume=True)
+        fit.fit(run.spec, run.spec.store, plan, name, tokenizer, resume=True)
     assert "taken down" in ask("blame", here, "--run", name, "--step", training["first_step"], code=1).output
     after = whole.go(here, SHORT_TRAINING)
     assert after.record["plan"] != plan

@@ -25,7 +25,7 @@ from tasks.planning.run_plan import build, plan_folder, plan_key
 from tasks.planning.trace import usage
 from tasks.storage.store import Store
 from tests import training_plan
-from training import blame, checkpoint, export, frozen, log, loop, models, ranks
+from training import blame, checkpoint, export, fit, frozen, log, loop, models, ranks
 from training import start as start_of
 from training.checkpoint import CheckpointError
 from training.rows import IGNORED, Plan, Rows
@@ -125,7 +125,7 @@ def planned(store: Store, spec: Spec) -> Plan:
 
 def train(store: Store, spec: Spec, plan: Plan, run: str, resume: bool = False) -> None:
     ranks.join("cpu")
-    trainer, done = loop.run_to_end(spec, store, plan, run, resume)
+    trainer, done = fit.run_to_end(spec, store, plan, run, resume)
     assert done
     trainer.log.flush()
 

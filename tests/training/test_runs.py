@@ -24,8 +24,8 @@ from tests.training_plan import PLAN, SHORT, spec
 from tests.training_ranks import Job, Ranks
 from training import checkpoint, launch, log
 from training.checkpoint import CheckpointError
-from training.loop import NonFiniteError
 from training.rows import IGNORED, Plan, Rows
+from training.spikes import NonFiniteError
 
 ROOT = Path(__file__).parents[2]
 STEPS = 100

@@ -14,8 +14,8 @@ from tests import training_plan
 from tests.training_plan import PLAN, spec
 from tests.training_ranks import Ranks
 from training import checkpoint, log, spikes
-from training.loop import SpikeError
 from training.rows import Cursor, Plan
+from training.spikes import SpikeError
 
 GARBAGE = 40 * 8
 """The first row of the step, the 41st, of which all rows are garbage."""

@@ -18,7 +18,7 @@ from tasks.storage.store import Store
 from tests import training_plan
 from tests.training_plan import PLAN, spec
 from training import __main__ as entry
-from training import checkpoint, log, loop, ranks
+from training import checkpoint, fit, log, loop, ranks
 from training.rows import Plan, PlanError
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def steps(made: Spec, store: Store, run: str, count: int, resume: bool = False) 
 def test_a_training_goes_on_under_torchrun_to_its_end_and_takes_the_steps_of_a_straight_one(tmp_path: Path) -> None:
     made, store = spec(rows=8, micro=2, checkpoint={"every": 0}), planned(tmp_path, 40)
     ranks.join("cpu")
-    loop.run_to_end(made, store, Plan.read(store, PLAN), "straight", False)[0].log.flush()
+    fit.run_to_end(made, store, Plan.read(store, PLAN), "straight", False)[0].log.flush()
     steps(made, store, "moved", 10)
     process = launched(written(store, made), "moved")
     said = process.communicate(timeout=400)[0]
