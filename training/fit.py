@@ -1,4 +1,4 @@
-"""A training from its plan to its summary, on one rank: the loop, again after spikes where the spec says so; the export."""
+"""A training from plan to summary, on one rank: the loop, again after spikes where the spec says so, and the export."""
 
 from __future__ import annotations
 
