@@ -99,7 +99,8 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
             "kind: warc",
             "kind: wrac",
             "spec.yaml:3: sources.pages.kind is `wrac`, but should be one of warc, arc, cdx, wet, jsonl, "
-            "parquet, arrow, html, text, code, mediawiki, stackexchange, books, arxiv, pdf; did you mean `warc`?",
+            "parquet, arrow, html, text, code, repository, mediawiki, stackexchange, books, arxiv, pdf; "
+            "did you mean `warc`?",
         ),
         (
             "pages:",
