@@ -41,7 +41,7 @@ def tokenizers(
     sluice tokenizers spec.yaml tried --kind byte-bpe --kind unigram --vocabulary 8192 --vocabulary 32768
     """
     with embedded.server():
-        from flows import tokenizers as trying
+        from flows import tokenizer_sweep as trying
     with embedded.answering():
         found = trying.tokenizers(spec, to, list(kinds), list(vocabularies), store, list(settings), dirty, digits)
     if as_json:
