@@ -47,7 +47,11 @@ def tokenizers(
         phrases = Path(dirty).read_text(encoding="utf-8").splitlines() if dirty else []
     except (ValueError, OSError) as error:
         raise SpecError([f"tokenizers: {error}"]) from None
-    made = sweep(_sample(current), tried, current.spec.seed, phrases)
+    sample = _sample(current)
+    try:
+        made = sweep(sample, tried, current.spec.seed, phrases)
+    except ValueError as error:  # too few documents, or too small a vocabulary
+        raise SpecError([f"tokenizers: {error}"]) from None
     found = [each for each, _ in made]
     folder = Path(to)
     folder.mkdir(parents=True, exist_ok=True)

@@ -110,10 +110,19 @@ def _byte_letters() -> Any:
 def _train(
     encoder: Encoder, trainer: Any, texts: Sequence[str], settings: Tokenizer, behind: Sequence[Any] = ()
 ) -> None:
-    """Train with pre-tokens cut, and leave the encoder without the cut."""
+    """Train with pre-tokens cut, and leave the encoder without the cut. Raises ValueError for a vocabulary that does
+    not hold the characters of the texts, as a unigram model's has to."""
     before = split(settings)
     encoder.pre_tokenizer = pre_tokenizers.Sequence([*before, pre_tokenizers.FixedLength(CUT), *behind])
-    encoder.train_from_iterator(chain.from_iterable(map(pieces, texts)), trainer)
+    try:
+        encoder.train_from_iterator(chain.from_iterable(map(pieces, texts)), trainer)
+    except Exception as error:  # the library has no narrower kind
+        if "vocabulary is not large enough" not in str(error):
+            raise
+        raise ValueError(
+            f"{settings.kind} with a vocabulary of {settings.vocabulary:,}: the texts have more characters than that; "
+            "take a larger one, or `byte-bpe`, which spells them by bytes"
+        ) from None
     encoder.pre_tokenizer = pre_tokenizers.Sequence([*before, *behind])
 
 

@@ -47,6 +47,12 @@ def test_every_kind_encodes_every_text_without_loss_and_specials_in_it_are_text(
     assert loaded.encoder.decode(ids[:-1].tolist(), skip_special_tokens=False) == text
 
 
+def test_a_vocabulary_that_is_too_small_for_the_characters_says_so() -> None:
+    many = ["".join(map(chr, range(0x4E00, 0x5200))) * 3]
+    with pytest.raises(ValueError, match="unigram with a vocabulary of 900: the texts have more characters than that"):
+        learn(many, options("unigram"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_has_its_special_tokens_first_and_a_vocabulary_of_at_most_what_was_asked(kind: str) -> None:
     loaded = LEARNED[kind]
