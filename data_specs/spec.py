@@ -29,6 +29,7 @@ from data_specs.stages import (
     Listed,
     Normalise,
     PersonalData,
+    RepeatedLines,
     Stage,
 )
 from data_specs.tokenizer import Tokenizer
@@ -96,7 +97,7 @@ class Spec(Settings):
     where it is not named here. In the order people think of them; columns decide what runs when."""
     text: Name = "text"
     """The column of text that stages read and the model is trained on: the source's, or that of a stage which rewrites
-    it."""
+    it. Of a stage that reads the verdict (`repeated_lines`) the model alone reads the text."""
     rules: tuple[Rule, ...] = ()
     """In order; the first that is true is the reason."""
     gates: Gates = Gates()
@@ -162,10 +163,17 @@ class Spec(Settings):
     @property
     def texts(self) -> list[str]:
         """Columns of text: the source's, and those of stages that rewrite it."""
-        rewriting = [
-            name for kind in (Normalise, PersonalData, LineFilter, Boilerplate, Custom) for name in self.of_kind(kind)
-        ]
-        return ["text", *rewriting]
+        kinds = (Normalise, PersonalData, LineFilter, Boilerplate, RepeatedLines, Custom)
+        return ["text", *(name for kind in kinds for name in self.of_kind(kind))]
+
+    @property
+    def judged_text(self) -> str:
+        """The column of text that stages, rules and channels read: that of the model or, where this one is made of what
+        the verdict keeps, the one that it is made from."""
+        name, late = self.text, self.of_kind(RepeatedLines)
+        while name in late:
+            name = late[name].text or "text"
+        return name
 
     @property
     def preferences(self) -> list[str]:
@@ -199,6 +207,8 @@ class Spec(Settings):
                     hint = suggestion(wanted, self.preferences)
                     *some, last = (f"`{each}`" for each in self.preferences)
                     yield f"stages.{name}.keep.{number} is `{wanted}`, but should be {', '.join(some)} or {last}{hint}"
+            if isinstance(stage, RepeatedLines) and chosen == name:
+                yield f"stages.{name}.text: a text is not cut from itself"
         if self.text not in self.texts:
             yield f"text is {self.text}, which is no text{suggestion(self.text, self.texts, mark='')}"
 

@@ -278,6 +278,24 @@ class Boilerplate(Stage):
     """Partitions of the corpus's lines: more need less memory each."""
 
 
+class RepeatedLines(Stage):
+    """A new text, named as the stage, without lines, or paragraphs, that repeat across the corpus. It is made of kept
+    documents, after the rules, which read the text before the cut; of what repeats, the first stays. Where `text` of
+    the spec is this one, the tokenizer and the model read it, and all others what it is cut from."""
+
+    kind: Literal["repeated_lines"] = "repeated_lines"
+    unit: Literal["line", "paragraph"] = "line"
+    """What is compared and cut: a line, or what stands between blank lines. Case and spaces around it count for
+    nothing."""
+    letters: Annotated[int, Field(ge=1)] = 40
+    """Letters from which a line is cut; shorter ones are headings, names and signs of code."""
+    documents: Annotated[int, Field(ge=2)] = 2
+    """Kept documents from which on a line that they have is cut of all but the first: 2 leaves every line once, Llama 3
+    let six stand."""
+    partitions: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Partitions of the corpus's lines: more need less memory each."""
+
+
 class EvaluationSet(Settings):
     """An evaluation set that is looked for."""
 
@@ -407,6 +425,7 @@ Kind = Annotated[
     | LineFilter
     | Contamination
     | Boilerplate
+    | RepeatedLines
     | SameUrl
     | Labels
     | Judge
@@ -441,6 +460,7 @@ KINDS = (
     "line_filter",
     "contamination",
     "boilerplate",
+    "repeated_lines",
     "same_url",
     "labels",
     "judge",

@@ -153,7 +153,7 @@ def _texts(pipeline: Pipeline, names: Iterable[str]) -> dict[str, str]:
     named = ", ".join(f"'{name}'" for name in dict.fromkeys(names))
     if not named:
         return {}
-    found = _rows(pipeline, f'select id, "{pipeline.spec.text}" from corpus where id in ({named})')
+    found = _rows(pipeline, f'select id, "{pipeline.spec.judged_text}" from corpus where id in ({named})')
     return {name: text or "" for name, text in found}
 
 

@@ -26,6 +26,7 @@ from tasks.dedup.boilerplate import BoilerplateLines
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.contamination import Contamination
 from tasks.dedup.duplicates import AlikePairs, CandidateGroups, Exact, Pairs, VerifiedPairs
+from tasks.dedup.repeated_lines import RepeatedLines
 from tasks.dedup.same_url import PagesOfOneUrl
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
@@ -65,6 +66,7 @@ _OF_SETTINGS: dict[type[Settings], Callable[[Any], Stage | CorpusStage]] = {
     stages.Contamination: Contamination,
     stages.SameUrl: PagesOfOneUrl,
     stages.Boilerplate: BoilerplateLines,
+    stages.RepeatedLines: RepeatedLines,
     stages.PersonalData: PersonalData,
     stages.LineFilter: LineFilter,
     stages.Language: Language,
@@ -116,7 +118,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     pinned = pins.get("tokenizer")
     file = provided(spec.tokenizer.path, spec.tokenizer) if spec.tokenizer.path is not None and not pinned else None
     facts = pinned["facts"] if pinned else {}
-    written = columns(found, own)
+    written, trained = columns(found, own), {"text": spec.text}
     keep = [name for name in spec.duplicates.keep if name in ("length", "date") or name in written.names]
     found += [
         make.node(Channel(channels), *thresholds_of(spec.channels.values())),
@@ -124,8 +126,8 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
             Verdict(rules(spec, pins), keep, spec.duplicates.partitions, gates(spec), _emptied(spec), taken_down),
             *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
         ),
-        make.learn(TokenizerEstimator(spec.tokenizer, spec.seed, weights(spec), file), "held_out"),
-        make.node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer"),
+        make.learn(TokenizerEstimator(spec.tokenizer, spec.seed, weights(spec), file), "held_out", bound=trained),
+        make.node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer", bound=trained),
         make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
     check_columns(spec, partial(_mistaken, spec, columns(found, own)))
@@ -155,17 +157,17 @@ class _Maker:
 
     def __init__(self, spec: Spec, pins: Pins) -> None:
         self.spec, self.pins = spec, pins
-        self.text = {"text": spec.text}
+        self.text = {"text": spec.judged_text}
         self.sealed = [
             f"({name} is null or {name} < {settings.threshold})"
             for name, settings in spec.of_kind(stages.Contamination).items()
         ]
         """Of which documents something may be learned: those that hold no evaluation."""
 
-    def node(self, stage: Stage | CorpusStage, *needs: str) -> Node:
+    def node(self, stage: Stage | CorpusStage, *needs: str, bound: Mapping[str, str] | None = None) -> Node:
         """A stage, and the pins that it needs."""
         if not stage.bound:
-            stage.bound = self.text
+            stage.bound = self.text if bound is None else bound
         return Node(stage.label, stage, needs, all(self.pins.get(name) for name in needs))
 
     def learn(self, learned: Estimator, *models: str, bound: Mapping[str, str] | None = None) -> Node:
@@ -234,7 +236,7 @@ class _Maker:
         return isinstance(self.spec.stages.get(column), stages.Perplexity)
 
     def _called(self, stage: Any, name: str, settings: stages.Stage) -> Any:
-        text = settings.text or ("text" if getattr(stage, "rewrites", False) else self.spec.text)
+        text = settings.text or ("text" if getattr(stage, "rewrites", False) else self.spec.judged_text)
         return stage.called(name, {"text": text, **settings.reads})
 
 
@@ -251,8 +253,8 @@ def _held_out(spec: Spec, pins: Pins) -> HeldOutColumn:
 
 
 def _emptied(spec: Spec) -> str | None:
-    """The column that says of a document whether rewriting left nothing of the text that is trained on."""
-    return None if spec.text == "text" else f"{spec.text}_emptied"
+    """The column that says of a document whether rewriting left nothing of the text that is judged."""
+    return None if spec.judged_text == "text" else f"{spec.judged_text}_emptied"
 
 
 def own_columns(spec: Spec) -> pa.Schema:
@@ -362,7 +364,7 @@ def gates(spec: Spec) -> dict[str, str]:
     found = {}
     for name, stage in spec.stages.items():
         if isinstance(stage, stages.Stage) and stage.where:
-            text = stage.text or spec.text
+            text = stage.text or spec.judged_text
             found[name] = renamed(stage.where, {"text": text, **stage.reads})
     return found
 

@@ -76,7 +76,7 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     del found["Reasons"]
     demo, full = (written(nodes(registry, ROOT / "data_specs" / f"{name}.yaml", tmp_path)) for name in ("demo", "full"))
     (tmp_path / "exam.jsonl").write_text('{"question": "?"}')
-    names = "languages script surface dolma personal_data line_filter perplexity boilerplate same_url"
+    names = "languages script surface dolma personal_data line_filter perplexity boilerplate repeated_lines same_url"
     optional = dict.fromkeys(names.split(), "{}")
     (tmp_path / "list.txt").write_text("example.org\n")
     optional["allowed"] = optional["listed"] = "{lists: [some]}"
@@ -330,7 +330,7 @@ def test_text_is_rewritten_to_the_letter_of_its_page(tmp_path: Path, monkeypatch
         spec = tmp_path / f"{number}.yaml"
         spec.write_text(f"name: docs\nstore: {tmp_path}/store\n{sources}channels: {{all: 'true'}}\n{stages}")
         found = nodes(registry, spec, tmp_path)
-        chosen = load(spec).text
+        chosen = load(spec).judged_text
         assert [each.stage.read_from("text") for each in found if each.name == "signals"] == [chosen]
         if chosen == "unquoted":
             run = whole.go(spec, until="verdict")

@@ -11,8 +11,6 @@ stays whole. Memory is bounded by `partitions`, also of a large site, as its lin
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,12 +18,11 @@ import xxhash
 from numpy.typing import NDArray
 
 from data_specs.stages import Boilerplate
-from tasks.arrays.addresses import U64, arrays
+from tasks.arrays.addresses import arrays
 from tasks.arrays.groups import I64, changes, runs
+from tasks.dedup.lines import Lines, texts_with
 from tasks.engine.counts import HOST
 from tasks.engine.stage import CorpusStage
-
-_BLANK = re.compile(r"\n{3,}")
 
 
 class BoilerplateLines(CorpusStage):
@@ -58,12 +55,8 @@ class BoilerplateLines(CorpusStage):
 
     def map(self, batch: pa.Table) -> pa.Table:
         """A row for each different line of a page."""
-        lines = _Lines(batch)
-        chosen = lines.hash != 0
-        line, position = lines.hash[chosen], lines.page[chosen]
-        order = np.lexsort((line, position))
-        order = order[changes(line[order], position[order])]
-        line, position = line[order], position[order]
+        lines = _lines(batch)
+        line, position = lines.distinct(lines.hash != 0)
         content = np.zeros(batch.num_rows, np.uint64)
         np.add.at(content, position, line)  # the same whatever the order; sums of hashes wrap
         found = {
@@ -75,20 +68,9 @@ class BoilerplateLines(CorpusStage):
         return pa.table(found)
 
     def reduce(self, rows: pa.Table) -> pa.Table:
-        line, shard, position = arrays(rows, "line", "shard", "position")
-        often = self._pages(rows) >= self.settings.pages
+        line, page, shard, position = arrays(rows, "line", "page", "shard", "position")
+        often = texts_with(line, page) >= self.settings.pages
         return pa.table({"line": line[often], "shard": shard[often], "position": position[often]})
-
-    def _pages(self, rows: pa.Table) -> I64:
-        """How many different pages have the line of each row."""
-        line, page = arrays(rows, "line", "page")
-        order = np.lexsort((page, line))
-        different = changes(line[order], page[order])
-        starts, ends = runs(line[order])
-        count = np.add.reduceat(different.astype(np.int64), starts) if len(starts) else np.zeros(0, np.int64)
-        found = np.zeros(len(line), np.int64)
-        found[order] = np.repeat(count, ends - starts)
-        return found
 
     def remember(self, rows: pa.Table) -> pa.Table:
         """Of each line as many pages as make it boilerplate."""
@@ -104,17 +86,14 @@ class BoilerplateLines(CorpusStage):
         cut, characters = np.zeros(len(texts), np.int32), np.zeros(len(texts), np.int32)
         positions, repeated = arrays(rows, "position", "line")
         about = np.unique(positions)
-        lines = _Lines(batch.take(pa.array(about)))
-        starts = np.searchsorted(lines.page, np.arange(len(about) + 1))
-        for number, position in enumerate(about.tolist()):
-            own = slice(starts[number], starts[number + 1])
+        lines = _lines(batch.take(pa.array(about)))
+        for position, own in zip(about.tolist(), lines.of_texts(len(about)), strict=True):
             flagged = np.isin(lines.hash[own], repeated[positions == position])
             gone = self._gone(flagged, lines.letters[own])
             share = lines.letters[own][gone].sum() / max(lines.letters[own].sum(), 1)
             if not gone.any() or share > self.settings.most:
                 continue
-            left = [line for line, goes in zip(texts[position].split("\n"), gone.tolist(), strict=True) if not goes]
-            made = _BLANK.sub("\n\n", "\n".join(left)).strip()
+            made = lines.without(own, gone)
             cut[position], characters[position] = flagged[gone].sum(), len(texts[position]) - len(made)
             texts[position] = made
         text = pa.array(texts, pa.string())
@@ -137,24 +116,8 @@ class BoilerplateLines(CorpusStage):
         return gone
 
 
-class _Lines:
-    """The lines of some documents."""
-
-    def __init__(self, batch: pa.Table) -> None:
-        parts = pc.split_pattern(batch["text"].combine_chunks(), "\n")
-        self.page: I64 = pc.list_parent_indices(parts).to_numpy()
-        plain = pc.utf8_lower(pc.utf8_trim_whitespace(parts.flatten()))
-        plain = pc.replace_substring_regex(plain, r"\p{Nd}+", "0")
-        self.letters: I64 = pc.count_substring_regex(plain, r"\p{L}").cast(pa.int64()).to_numpy()
-        hosts = pc.utf8_lower(pc.struct_field(pc.extract_regex(batch["url"].combine_chunks(), HOST), "host"))
-        seeds = [xxhash.xxh3_64_intdigest(host) if host else None for host in hosts.to_pylist()]
-        self.hash: U64 = np.array(
-            [
-                xxhash.xxh3_64_intdigest(line, seeds[page]) or 1 if seeds[page] is not None and letters else 0
-                for line, page, letters in zip(
-                    plain.to_pylist(), self.page.tolist(), self.letters.tolist(), strict=True
-                )
-            ],
-            np.uint64,
-        )
-        """Of each line and its site; 0 without a letter or a site."""
+def _lines(batch: pa.Table) -> Lines:
+    """The lines of some documents, told apart by their sites."""
+    hosts = pc.utf8_lower(pc.struct_field(pc.extract_regex(batch["url"].combine_chunks(), HOST), "host"))
+    seeds = [xxhash.xxh3_64_intdigest(host) if host else None for host in hosts.to_pylist()]
+    return Lines(batch["text"].combine_chunks(), seeds, numbers=False)
