@@ -246,6 +246,15 @@ class SameUrl(Stage):
     """Partitions of the corpus's addresses: more need less memory each."""
 
 
+class DuplicatesOf(Stage):
+    """Which document of an index of others, such as an older corpus or evaluation sets, a document is most alike to:
+    columns by which a rule drops duplicates of those. Nothing of theirs is touched."""
+
+    kind: Literal["duplicates_of"] = "duplicates_of"
+    index: str
+    """The folder that `sluice index` wrote. Every node reads it."""
+
+
 class Normalise(Stage):
     """A new text, named as the stage: broken characters mended, forms of characters made one. Every step is a choice;
     what is not chosen stays as it is."""
@@ -427,6 +436,7 @@ Kind = Annotated[
     | Boilerplate
     | RepeatedLines
     | SameUrl
+    | DuplicatesOf
     | Labels
     | Judge
     | Ensemble
@@ -462,6 +472,7 @@ KINDS = (
     "boilerplate",
     "repeated_lines",
     "same_url",
+    "duplicates_of",
     "labels",
     "judge",
     "ensemble",

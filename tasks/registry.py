@@ -26,6 +26,7 @@ from tasks.dedup.boilerplate import BoilerplateLines
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.contamination import Contamination
 from tasks.dedup.duplicates import AlikePairs, CandidateGroups, Exact, Pairs, VerifiedPairs
+from tasks.dedup.duplicates_of import DuplicatesOf
 from tasks.dedup.repeated_lines import RepeatedLines
 from tasks.dedup.same_url import PagesOfOneUrl
 from tasks.engine.counts import Counts
@@ -65,6 +66,7 @@ _OF_SETTINGS: dict[type[Settings], Callable[[Any], Stage | CorpusStage]] = {
     stages.Normalise: Normalise,
     stages.Contamination: Contamination,
     stages.SameUrl: PagesOfOneUrl,
+    stages.DuplicatesOf: DuplicatesOf,
     stages.Boilerplate: BoilerplateLines,
     stages.RepeatedLines: RepeatedLines,
     stages.PersonalData: PersonalData,

@@ -23,6 +23,7 @@ from data_specs.load import SpecError, load
 from data_specs.sources import Source
 from data_specs.spec import OWN_REASONS
 from tasks import registry
+from tasks.dedup import lsh_index
 from tasks.engine import job
 from tasks.engine.reading import REFUSED
 from tasks.engine.stage import DOCUMENTS, Node
@@ -87,6 +88,8 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     (tmp_path / "model.bin").write_bytes(b"")
     (tmp_path / "model.json").write_text('{"labels": ["some"], "url": false, "sha256": ""}')
     optional["classify"] = f"{{model: {tmp_path}/model.bin}}"
+    lsh_index.build(tmp_path / "index", [("a", "some text")], 0.7)
+    optional["duplicates_of"] = f"{{index: {tmp_path}/index}}"
     optional["contamination"] = f"{{sets: {{exam: {{path: {tmp_path}/exam.jsonl}}}}}}"
     stages = ", ".join(f"{name}: {settings}" for name, settings in optional.items())
     (tmp_path / "more.yaml").write_text(

@@ -1,5 +1,5 @@
-"""The command line. Every command but `learn` and `find` reads or runs one spec; `--json` prints one JSON object as
-the last line of output.
+"""The command line. Every command but `learn`, `index` and `find` reads or runs one spec; `--json` prints one JSON
+object as the last line of output.
 
 Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate stopped the run; 130 interrupted.
 """
@@ -13,6 +13,7 @@ from flows.cli import (  # noqa: F401 (each adds its command)
     find,
     funnel,
     gc,
+    index,
     inspect,
     invalidate,
     learn,

@@ -1,0 +1,62 @@
+"""`sluice index`: an LSH index of a version's kept documents, or of texts in files, for a stage `duplicates_of`."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_specs.load import SpecError
+from flows.corpus_run import CorpusRun
+from tasks.dedup import lsh_index
+from tasks.engine import job
+from tasks.engine.snapshot import Snapshot
+from tasks.engine.versions import Versions
+from tasks.text.rows import rows_of
+
+
+def of_version(to: str, spec: str, store: str | None, version: int | None, floor: float) -> dict[str, Any]:
+    """Index the kept documents of a version, the last accepted one by default, as `duplicates` of that spec reads them;
+    their names are their ids. Raises SpecError where there is no such version."""
+    run = CorpusRun.of(spec, store)
+    versions = Versions(run.store, run.spec.name)
+    facts = versions.accepted if version is None else versions.read(version)
+    if facts is None:
+        raise SpecError([f"index: {run.spec.name} has no version in {run.store.url} yet; `sluice run` makes one"])
+    corpus = Snapshot(versions, facts)
+    settings, names = run.spec.duplicates, ("id", run.spec.judged_text, "kept")
+    if lacking := [name for name in names if name not in corpus.provider]:
+        raise SpecError([f"index: version {facts['version']} has no column {lacking[0]}; the spec says another text"])
+
+    def documents() -> Iterator[tuple[str, str]]:
+        for place, files in corpus.files(names):
+            table = job.read(corpus.store, files, None, None, corpus.recorded(place, names))
+            for name, text, kept in zip(*(table[column].to_pylist() for column in names), strict=True):
+                if kept:
+                    yield name.hex(), text
+
+    made = lsh_index.build(Path(to), documents(), floor, settings.hashes, settings.words, settings.characters)
+    return made | {"of": f"{run.spec.name}, version {facts['version']}"}
+
+
+def of_files(to: str, patterns: Sequence[str], fields: Sequence[str], floor: float) -> dict[str, Any]:
+    """Index the rows of files, JSONL, CSV or Parquet; the fields of a row make its text. Their names are `file:row`,
+    counted from 0. Raises SpecError where there is no such file or field."""
+    paths = [path for pattern in patterns for path in sorted(glob.glob(pattern, recursive=True))]
+    if not paths:
+        raise SpecError([f"index: {', '.join(patterns)} is no file"])
+
+    def documents() -> Iterator[tuple[str, str]]:
+        for path in paths:
+            for number, row in enumerate(rows_of(path, numbered=False)):
+                try:
+                    text = "\n".join(str(row[field]) for field in fields if row[field] is not None)
+                except (KeyError, TypeError):
+                    known = ", ".join(row) if isinstance(row, dict) else "no fields"
+                    raise SpecError(
+                        [f"index: row {number} of {path} has not all of {', '.join(fields)}: {known}"]
+                    ) from None
+                yield f"{Path(path).name}:{number}", text
+
+    return lsh_index.build(Path(to), documents(), floor) | {"of": ", ".join(patterns)}

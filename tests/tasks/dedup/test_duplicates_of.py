@@ -1,0 +1,137 @@
+"""Duplicates of other documents, against sets of shingles compared one by one."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from data_specs.load import SpecError
+from data_specs.stages import DuplicatesOf as Settings
+from tasks.dedup import lsh_index, minhash
+from tasks.dedup.duplicates_of import DuplicatesOf
+from tests import generations
+from tests.commands import told
+
+WORDS = [f"w{number}" for number in range(3000)]
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    words = text.lower().split()
+    return {tuple(words[place : place + 5]) for place in range(max(1, len(words) - 4))}
+
+
+def jaccard(one: str, other: str) -> float:
+    a, b = shingles(one), shingles(other)
+    return len(a & b) / len(a | b)
+
+
+def changed(rng: random.Random, text: str, words: int) -> str:
+    found = text.split()
+    for place in rng.sample(range(len(found)), words):
+        found[place] = f"new{rng.random()}".replace(".", "x")
+    return " ".join(found)
+
+
+def held_against(folder: Path, texts: list[str]) -> list[tuple[str | None, float | None]]:
+    stage = DuplicatesOf(Settings(index=str(folder)))
+    stage.setup()
+    found = stage(pa.table({"text": pa.array(texts, pa.string())}))
+    return list(zip(*(found[name].to_pylist() for name in found.column_names), strict=True))
+
+
+def test_similarities_are_those_of_the_sets_and_as_many_are_found_as_the_curve_says(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    theirs = [" ".join(rng.choices(WORDS, k=150)) for _ in range(1500)]
+    lsh_index.build(tmp_path, ((f"d{number}", text) for number, text in enumerate(theirs)), floor=0.7)
+    ours = [changed(rng, text, rng.randrange(0, 9)) for text in theirs] + [" ".join(rng.choices(WORDS, k=150))]
+    bands, rows = minhash.bands_and_rows(0.7, 128)
+    wanted = missed = 0.0
+    for number, (name, similarity) in enumerate(held_against(tmp_path, ours)):
+        true = jaccard(ours[number], theirs[number]) if number < len(theirs) else 0.0
+        if name is None:
+            wanted += minhash.found_share(true, bands, rows) if true >= 0.7 else 0
+            missed += true >= 0.7
+        else:
+            assert name == f"d{number}"
+            assert similarity == pytest.approx(true, abs=1e-6)
+            assert true >= 0.7
+    alike = [jaccard(*pair) for pair in zip(ours, theirs, strict=False)]
+    shares = np.array([minhash.found_share(each, bands, rows) for each in alike if each >= 0.7])
+    spread = np.sqrt((shares * (1 - shares)).sum())
+    assert len(shares) > 900
+    assert abs(missed - (1 - shares).sum()) < 4 * spread + 1
+    assert missed < 0.03 * len(shares)
+
+
+def test_the_most_alike_is_named_and_of_equals_the_first(tmp_path: Path) -> None:
+    rng = random.Random(2)
+    text = " ".join(rng.choices(WORDS, k=200))
+    near, nearer = changed(rng, text, 3), changed(rng, text, 1)
+    lsh_index.build(tmp_path, [("near", near), ("nearer", nearer), ("same", nearer)], floor=0.5)
+    assert held_against(tmp_path, [text.upper() + " !"])[0][0] == "nearer"
+
+
+def test_texts_without_words_and_an_index_of_nothing_find_nothing(tmp_path: Path) -> None:
+    lsh_index.build(tmp_path / "none", [("empty", ""), ("marks", "--- !")], floor=0.7)
+    lsh_index.build(tmp_path / "one", [("a", "甲乙丙丁戊己"), ("b", "---")], floor=0.7)
+    assert held_against(tmp_path / "none", ["a text", ""]) == [(None, None)] * 2
+    assert held_against(tmp_path / "one", ["", "甲乙丙丁戊己。", "..."]) == [(None, None), ("a", 1.0), (None, None)]
+
+
+def test_a_text_that_very_many_have_is_compared_with_few_of_them(tmp_path: Path) -> None:
+    lsh_index.build(tmp_path, [(str(number), "the same few words again and again") for number in range(500)], floor=0.7)
+    assert np.unique(np.fromfile(tmp_path / "documents.bin", np.uint32)).tolist() == [*range(lsh_index.MOST)]
+    assert held_against(tmp_path, ["The same few words, again and again."]) == [("0", 1.0)]
+
+
+def test_an_index_that_is_missing_or_was_made_anew_or_is_there_already_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="is no index"):
+        DuplicatesOf(Settings(index=str(tmp_path)))
+    lsh_index.build(tmp_path / "one", [("a", "some words")], floor=0.7)
+    with pytest.raises(SpecError, match="already"):
+        lsh_index.build(tmp_path / "one", [], floor=0.7)
+    stage = DuplicatesOf(Settings(index=str(tmp_path / "one")))
+    (tmp_path / "one" / "index.json").unlink()
+    lsh_index.build(tmp_path / "one", [("a", "other words")], floor=0.7)
+    with pytest.raises(SpecError, match="changed"):
+        stage.setup()
+    assert stage.fingerprint != DuplicatesOf(Settings(index=str(tmp_path / "one"))).fingerprint
+
+
+def test_what_an_older_corpus_or_a_file_has_goes_by_a_rule_and_theirs_stays(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    rows = [{"text": " ".join(rng.choices(WORDS, k=120)), "url": f"https://example.org/{n}/good/"} for n in range(40)]
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    path = generations.corpus(old, [rows[:20]])
+    generations.night(path)
+    before = told("query", path, "select id, url from corpus where kept order by url")["rows"]
+    made = told("index", tmp_path / "first", "--spec", path)
+    assert made["indexed"] == len(before)
+
+    exam = {"question": rows[30]["text"], "answer": "twelve", "extra": None}
+    (tmp_path / "exam.jsonl").write_text(json.dumps(exam))
+    told("index", tmp_path / "exam", tmp_path / "exam.jsonl", "--field", "question", "--field", "answer")
+    other = generations.corpus(new, [rows[10:]])
+    text = other.read_text().replace("rules: [", 'rules: [{old: "old_similarity >= 0.8"}, {exam: "exam is not null"}, ')
+    stages = (
+        f"old: {{kind: duplicates_of, index: {tmp_path}/first}}, exam: {{kind: duplicates_of, index: {tmp_path}/exam}}"
+    )
+    other.write_text(text.replace("stages: {", f"stages: {{{stages}, "))
+    generations.night(other)
+    found = told("query", other, "select url, old, exam, reason from corpus where reason in ('old', 'exam')")["rows"]
+    names = dict(before)
+    expected: list[list[Any]] = [[url, name, None, "old"] for name, url in names.items() if url in _urls(rows[10:20])]
+    assert sorted(found) == sorted([*expected, [rows[30]["url"], None, "exam.jsonl:0", "exam"]])
+    assert told("query", path, "select id, url from corpus where kept order by url")["rows"] == before
+
+
+def _urls(rows: list[dict[str, str]]) -> set[str]:
+    return {row["url"] for row in rows}
