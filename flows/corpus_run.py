@@ -14,7 +14,6 @@ from data_specs.expressions import suggestion
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
 from flows import parameters
-from flows.data_card import made_with
 from flows.record import Record, new_name
 from tasks import registry
 from tasks.engine import garbage_collection, gates, next_version, rebase
@@ -26,6 +25,7 @@ from tasks.engine.takedowns import Takedowns
 from tasks.engine.versions import Versions
 from tasks.storage import locks
 from tasks.storage.manifest import MISSING
+from tasks.storage.pins import without
 from tasks.storage.store import DeniedError, Store, StoreError
 
 logger = logging.getLogger("sluice")
@@ -231,3 +231,19 @@ class CorpusRun:
                     self.pipeline.resolve(node)
             self.record["funnel"] = funnel(self.pipeline)
         self._record.commit()
+
+
+def made_with(pipeline: Pipeline) -> dict[str, Any]:
+    """What a card says of how a corpus was made: sources, rules, duplicates, fingerprints, pins."""
+    spec = pipeline.spec
+    pins = {name: history[-1] for name, history in pipeline.pins.history.items() if "sha256" in history[-1]}
+    documents = {f"documents of {name}": reader.fingerprint for name, reader in pipeline.readers.items()}
+    return {
+        "name": spec.name,
+        "text": spec.text,
+        "sources": {name: {"kind": each.kind, "license": each.license} for name, each in spec.sources.items()},
+        "rules": {rule.name: rule.model_dump(mode="json", exclude={"name"}) for rule in spec.rules},
+        "duplicates": {"threshold": spec.duplicates.threshold, "keep": list(spec.duplicates.keep)},
+        "fingerprints": documents | {node.name: node.stage.fingerprint for node in pipeline.nodes if node.writes},
+        "pins": {name: {"sha256": pin["sha256"], "without": without(pin)} for name, pin in pins.items()},
+    }

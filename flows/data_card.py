@@ -9,8 +9,6 @@ from typing import Any
 
 from data_specs.redaction import printable
 from tasks.engine.export import ENDS, Exported
-from tasks.engine.pipeline import Pipeline
-from tasks.storage.pins import without
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),
           (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B"), (10**11, "10B<n<100B"))  # fmt: skip
@@ -24,22 +22,6 @@ OWN = {
     "emptied": "nothing was left of its text by rewriting",
 }
 """What reasons mean that are neither rules nor of reading."""
-
-
-def made_with(pipeline: Pipeline) -> dict[str, Any]:
-    """What a card says of how a corpus was made: sources, rules, duplicates, fingerprints, pins."""
-    spec = pipeline.spec
-    pins = {name: history[-1] for name, history in pipeline.pins.history.items() if "sha256" in history[-1]}
-    documents = {f"documents of {name}": reader.fingerprint for name, reader in pipeline.readers.items()}
-    return {
-        "name": spec.name,
-        "text": spec.text,
-        "sources": {name: {"kind": each.kind, "license": each.license} for name, each in spec.sources.items()},
-        "rules": {rule.name: rule.model_dump(mode="json", exclude={"name"}) for rule in spec.rules},
-        "duplicates": {"threshold": spec.duplicates.threshold, "keep": list(spec.duplicates.keep)},
-        "fingerprints": documents | {node.name: node.stage.fingerprint for node in pipeline.nodes if node.writes},
-        "pins": {name: {"sha256": pin["sha256"], "without": without(pin)} for name, pin in pins.items()},
-    }
 
 
 def card(made: Mapping[str, Any], found: Exported, counts: Mapping[str, Any], about: Mapping[str, Any]) -> str:

@@ -11,7 +11,8 @@ from data_specs.base import Bytes
 from data_specs.expressions import ExpressionError, renamed, suggestion
 from data_specs.load import SpecError
 from flows import exported, versions
-from flows.data_card import card, made_with
+from flows.corpus_run import made_with
+from flows.data_card import card
 from flows.run import Run
 from tasks import registry
 from tasks.engine.export import SIZE, Export, Form, Question, TargetError

@@ -18,6 +18,7 @@ from data_specs.load import SpecError, check_columns
 from data_specs.scoring import Scorer
 from data_specs.spec import Rule, Spec
 from data_specs.stages import Kind
+from tasks.arrays.addresses import ADDRESS
 from tasks.decision.channel import Channel
 from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, thresholds
@@ -34,7 +35,6 @@ from tasks.engine.custom import custom
 from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Stage, ordered
 from tasks.engine.takedowns import Takedowns
-from tasks.engine.views import ADDRESS
 from tasks.filters.allowed import Allowed
 from tasks.filters.blocked_words import BlockedWords
 from tasks.filters.composition import Composition
@@ -266,7 +266,7 @@ def own_columns(spec: Spec) -> pa.Schema:
     for source, settings in spec.sources.items():
         for name, kind in getattr(settings, "columns", {}).items():
             first, before = found.setdefault(name, (source, kind))
-            if name in (*DOCUMENTS.names, *ADDRESS.names):
+            if name in (*DOCUMENTS.names, *(field.name for field in ADDRESS)):
                 raise SpecError([f"sources.{source}.columns.{name}: every document has a column of this name"])
             if before != kind:
                 raise SpecError([f"sources.{source}.columns.{name} is {kind}, but {before} in sources.{first}"])

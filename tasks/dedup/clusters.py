@@ -8,8 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from data_specs.stages import Duplicates
 from tasks.arrays.addresses import ADDRESS, U64, addresses, arrays, factorize, partners
@@ -141,6 +139,9 @@ def _hashed(documents: pa.StructArray, use: str) -> U64:
 
 def _components(one: I64, other: I64, nodes: int) -> NDArray[np.int32]:
     """Edges between `nodes` nodes -> the number of each node's connected component."""
+    from scipy.sparse import coo_array  # here, as these take a quarter of a second
+    from scipy.sparse.csgraph import connected_components
+
     edges = coo_array((np.ones(len(one), bool), (one, other)), shape=(nodes, nodes))
     return connected_components(edges, directed=False)[1] if nodes else np.empty(0, np.int32)
 

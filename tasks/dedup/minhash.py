@@ -21,7 +21,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import beta, betainc
 
 from tasks.arrays.addresses import I64, U64
 from tasks.arrays.hashing import seeded_hash
@@ -129,14 +128,18 @@ def bands_and_rows(threshold: float, hashes: int) -> tuple[int, int]:
 
     Two texts of similarity s share a band with probability 1 - (1 - s^r)^b (Leskovec et al., Mining of Massive
     Datasets, 3.4.2). The error is the weighted sum of the integral of false positives below the threshold and that of
-    false negatives above, where the integral of (1 - s^r)^b from 0 to t is the incomplete beta function
-    B(t^r; 1/r, b + 1) / r.
+    false negatives above. (1 - s^r)^b is a polynomial of degree b * r, which so many places integrate exactly.
     """
     b, r = np.meshgrid(np.arange(1, hashes + 1), np.arange(1, hashes + 1), indexing="ij")
     b, r = b[b * r <= hashes], r[b * r <= hashes]
-    whole = beta(1 / r, b + 1) / r
-    below = whole * betainc(1 / r, b + 1, threshold**r)
-    best = np.argmin((1 - MISSED) * (threshold - below) + MISSED * (whole - below))
+    places, weights = np.polynomial.legendre.leggauss(hashes // 2 + 1)
+
+    def apart(start: float, end: float) -> NDArray[np.float64]:
+        """The integral of (1 - s^r)^b over a range, by Gauss and Legendre."""
+        s = start + (end - start) * (places + 1) / 2
+        return (1 - s ** r[:, None]) ** b[:, None] @ weights * (end - start) / 2
+
+    best = np.argmin((1 - MISSED) * (threshold - apart(0, threshold)) + MISSED * apart(threshold, 1))
     return int(b[best]), int(r[best])
 
 
