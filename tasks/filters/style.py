@@ -7,16 +7,14 @@ tells little: rules weigh several, as `rules/default.yaml` does.
 from __future__ import annotations
 
 import re
-import unicodedata
 from statistics import median
-from typing import Any
 
 import pyarrow as pa
 
 from data_specs import stages
-from tasks.engine.stage import Stage
 from tasks.filters.blocks import Kind
 from tasks.filters.composition import bare_blocks
+from tasks.filters.measured import Measured
 
 LONG = 25
 """Words of a long line, at least: a paragraph."""
@@ -45,11 +43,10 @@ _DOOR = re.compile(
 )
 
 
-class Style(Stage):
+class Style(Measured):
     """Shares of kinds of words and lines."""
 
     name, version = "style", 1
-    reads = ("text",)
     writes = pa.schema(
         [
             ("line_words", pa.float32()),  # mean
@@ -70,43 +67,30 @@ class Style(Stage):
     )
     settings: stages.Style
 
-    def __init__(self, settings: stages.Style) -> None:
-        super().__init__(settings)
-        self.where = settings.where
-
-    def hashed_settings(self) -> dict[str, Any]:
-        """Settings, and the version of Unicode that says what a letter is."""
-        return super().hashed_settings() | {"unicode": unicodedata.unidata_version}
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = [{} if text is None else _measured(text) for text in batch["text"].to_pylist()]
-        return pa.table([pa.array([row.get(f.name) for row in rows], f.type) for f in self.writes], schema=self.writes)
-
-
-def _measured(text: str) -> dict[str, float]:
-    """The columns of one text by name; none for a text without words."""
-    lines = [block.text.strip() for block in bare_blocks(text) if block.kind is not Kind.CODE]
-    found = [_WORD.findall(line) for line in lines]
-    sizes = [len(words) for words in found]
-    words = [word for line in found for word in line]
-    if not words:
-        return {}
-    lower = [word.lower() for word in words]
-    total = len(words)
-    opening = lower[:OPENING]
-    return {
-        "line_words": total / len(lines),
-        "median_line_words": float(median(sizes)),
-        "unended_share": sum(n for n, line in zip(sizes, lines, strict=True) if not line.endswith(_END)) / total,
-        "long_line_share": sum(n >= LONG for n in sizes) / len(lines),
-        "long_words_share": sum(n for n in sizes if n >= LONG) / total,
-        "function_share": sum(map(FUNCTION.__contains__, lower)) / total,
-        "you_share": sum(map(YOU.__contains__, lower)) / total,
-        "sales_share": sum(map(SALES.__contains__, lower)) / total,
-        "capitalised_share": sum(word[0].isupper() for word in words) / total,
-        "door_ratio": len(_DOOR.findall(text)) / total,
-        "comma_ratio": text.count(",") / total,
-        "parenthesis_ratio": text.count("(") / total,
-        "quote_ratio": (text.count('"') + text.count("“")) / total,
-        "distinct_share": len(set(opening)) / len(opening),
-    }
+    def measured(self, text: str) -> dict[str, float]:
+        """The columns of one text by name; none for a text without words."""
+        lines = [block.text.strip() for block in bare_blocks(text) if block.kind is not Kind.CODE]
+        found = [_WORD.findall(line) for line in lines]
+        sizes = [len(words) for words in found]
+        words = [word for line in found for word in line]
+        if not words:
+            return {}
+        lower = [word.lower() for word in words]
+        total = len(words)
+        opening = lower[:OPENING]
+        return {
+            "line_words": total / len(lines),
+            "median_line_words": float(median(sizes)),
+            "unended_share": sum(n for n, line in zip(sizes, lines, strict=True) if not line.endswith(_END)) / total,
+            "long_line_share": sum(n >= LONG for n in sizes) / len(lines),
+            "long_words_share": sum(n for n in sizes if n >= LONG) / total,
+            "function_share": sum(map(FUNCTION.__contains__, lower)) / total,
+            "you_share": sum(map(YOU.__contains__, lower)) / total,
+            "sales_share": sum(map(SALES.__contains__, lower)) / total,
+            "capitalised_share": sum(word[0].isupper() for word in words) / total,
+            "door_ratio": len(_DOOR.findall(text)) / total,
+            "comma_ratio": text.count(",") / total,
+            "parenthesis_ratio": text.count("(") / total,
+            "quote_ratio": (text.count('"') + text.count("“")) / total,
+            "distinct_share": len(set(opening)) / len(opening),
+        }

@@ -7,7 +7,6 @@ StarCoder 2 (Lozhkov et al. 2024), ideographs and repeated 13-grams of ChineseWe
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from typing import Any
 
@@ -16,8 +15,8 @@ import pyarrow as pa
 
 from data_specs import stages
 from tasks.arrays.hashing import seeded_hash
-from tasks.engine.stage import Stage
 from tasks.filters.composition import windows
+from tasks.filters.measured import Measured
 
 HEAD = 100
 """Characters in which an XML declaration is looked for."""
@@ -32,11 +31,10 @@ _ENCODED = re.compile(
 _BLANK = str.maketrans("", "", " \n\t")
 
 
-class Surface(Stage):
+class Surface(Measured):
     """Lengths of lines, shares of characters, encoded data, and repetition."""
 
     name, version = "surface", 1
-    reads = ("text",)
     writes = pa.schema(
         [
             ("newlines", pa.int32()),
@@ -53,38 +51,25 @@ class Surface(Stage):
     )
     settings: stages.Surface
 
-    def __init__(self, settings: stages.Surface) -> None:
-        super().__init__(settings)
-        self.where = settings.where
-
-    def hashed_settings(self) -> dict[str, Any]:
-        """Settings, and the version of Unicode that says what a letter is."""
-        return super().hashed_settings() | {"unicode": unicodedata.unidata_version}
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = [{} if text is None else _measured(text) for text in batch["text"].to_pylist()]
-        return pa.table([pa.array([row.get(f.name) for row in rows], f.type) for f in self.writes], schema=self.writes)
-
-
-def _measured(text: str) -> dict[str, Any]:
-    """The columns of one text by name; no shares of an empty one."""
-    if not text:
-        return {"newlines": 0, "longest_line": 0, "xml_declaration": False, "longest_encoded": 0}
-    lengths = [len(line) for line in text.splitlines()]
-    counts = Counter(text)
-    encoded = [len(match[0]) for match in _ENCODED.finditer(text)]
-    return {
-        "newlines": counts["\n"],
-        "longest_line": max(lengths),
-        "mean_line_length": sum(lengths) / len(lengths),
-        "alphanumeric_share": sum(n for character, n in counts.items() if character.isalnum()) / len(text),
-        "alphabetic_share": sum(n for character, n in counts.items() if character.isalpha()) / len(text),
-        "han_share": sum(n for character, n in counts.items() if "\u4e00" <= character <= "\u9fa5") / len(text),
-        "xml_declaration": "<?xml version=" in text[:HEAD],
-        "encoded_share": sum(encoded) / len(text),
-        "longest_encoded": max(encoded, default=0),
-        "repeated_13gram_share": _repeated(text),
-    }
+    def measured(self, text: str) -> dict[str, Any]:
+        """The columns of one text by name; no shares of an empty one."""
+        if not text:
+            return {"newlines": 0, "longest_line": 0, "xml_declaration": False, "longest_encoded": 0}
+        lengths = [len(line) for line in text.splitlines()]
+        counts = Counter(text)
+        encoded = [len(match[0]) for match in _ENCODED.finditer(text)]
+        return {
+            "newlines": counts["\n"],
+            "longest_line": max(lengths),
+            "mean_line_length": sum(lengths) / len(lengths),
+            "alphanumeric_share": sum(n for character, n in counts.items() if character.isalnum()) / len(text),
+            "alphabetic_share": sum(n for character, n in counts.items() if character.isalpha()) / len(text),
+            "han_share": sum(n for character, n in counts.items() if "\u4e00" <= character <= "\u9fa5") / len(text),
+            "xml_declaration": "<?xml version=" in text[:HEAD],
+            "encoded_share": sum(encoded) / len(text),
+            "longest_encoded": max(encoded, default=0),
+            "repeated_13gram_share": _repeated(text),
+        }
 
 
 def _repeated(text: str) -> float:

@@ -60,7 +60,7 @@ _GENERATED = re.compile(
     re.IGNORECASE,
 )
 _GENERATED_HEAD = 2**11
-_READ = re.compile(r"README|NEWS|CHANGES|CHANGELOG|AUTHORS|INSTALL|HACKING|TODO", re.IGNORECASE)
+_PROSE_NAME = re.compile(r"README|NEWS|CHANGES|CHANGELOG|AUTHORS|INSTALL|HACKING|TODO", re.IGNORECASE)
 _MINIFIED_NAME = re.compile(r"[.-]min\.(?:js|css)\Z", re.IGNORECASE)
 _MEAN, _LINE = 110, 1000
 """Characters of a line on average, and of any line, from which nobody wrote them (linguist; Kocetkov et al. 2022)."""
@@ -130,7 +130,7 @@ def kind(path: str, text: str) -> Kind:
     """What a file is that may be a document by its path."""
     head, suffix = text[:HEAD], suffix_of(path)
     language = language_of(path, head)
-    if language is None and suffix not in PROSE and not _reads(path):
+    if language is None and suffix not in PROSE and not _is_prose(path):
         return Kind(None, "unknown_language")
     if language is not None and _XML.match(head) and language not in ("XSLT", "HTML"):
         return Kind(language, "data_file")
@@ -141,9 +141,9 @@ def kind(path: str, text: str) -> Kind:
     return Kind(language, None)
 
 
-def _reads(path: str) -> bool:
-    """Whether a file without a suffix is read by people all the same."""
-    return bool(_READ.fullmatch(path.rpartition("/")[2]))
+def _is_prose(path: str) -> bool:
+    """Whether a file without a suffix is prose by its name."""
+    return bool(_PROSE_NAME.fullmatch(path.rpartition("/")[2]))
 
 
 def _unwritten(text: str) -> bool:
