@@ -26,9 +26,10 @@ from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import Exact, VerifiedPairs
 from tasks.engine import worker
 from tasks.engine.job import Job
+from tasks.engine.nodes import Node
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution
-from tasks.engine.stage import DOCUMENTS, Node, Stage
+from tasks.engine.stage import DOCUMENTS, Stage
 from tasks.sources import InputShard
 from tasks.storage import columns
 from tasks.storage.manifest import Entry, Manifest

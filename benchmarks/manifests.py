@@ -23,10 +23,11 @@ from flows.forecast import corpus
 from tasks import registry
 from tasks.engine import rotation
 from tasks.engine.ledger import funnel
+from tasks.engine.nodes import Node
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import Part
 from tasks.engine.snapshot import present
-from tasks.engine.stage import DOCUMENTS, CorpusStage, Node, Stage
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Stage
 from tasks.engine.versions import Versions
 from tasks.sources import InputShard
 from tasks.storage.manifest import Manifest

@@ -9,8 +9,9 @@ from flows.costs import folders
 from flows.differences import differences
 from tasks.engine import upstream
 from tasks.engine.listings import Listings
+from tasks.engine.nodes import Node
 from tasks.engine.pipeline import NAMED, Pipeline
-from tasks.engine.stage import Estimator, Node
+from tasks.engine.stage import Estimator
 from tasks.storage.pins import Pin
 from tasks.storage.store import DamagedError, Store
 

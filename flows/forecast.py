@@ -22,8 +22,9 @@ from flows.costs import Cost
 from flows.differences import differences
 from flows.run import Run
 from flows.terminal import Notes, console, pairs, table
+from tasks.engine.nodes import Node
 from tasks.engine.pipeline import Pipeline
-from tasks.engine.stage import CorpusStage, Estimator, Node
+from tasks.engine.stage import CorpusStage, Estimator
 from tasks.planning.objectives import added_tokens
 from tasks.storage.pins import without
 from training import checkpoint, memory, models

@@ -32,8 +32,9 @@ from tasks.dedup.repeated_lines import RepeatedLines
 from tasks.dedup.same_url import PagesOfOneUrl
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
+from tasks.engine.nodes import Node, ordered
 from tasks.engine.sql import mistaken
-from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Node, Stage, ordered
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Stage
 from tasks.engine.takedowns import Takedowns
 from tasks.filters.allowed import Allowed
 from tasks.filters.blocked_words import BlockedWords

@@ -25,8 +25,9 @@ from data_specs.spec import OWN_REASONS
 from tasks import registry
 from tasks.dedup import lsh_index
 from tasks.engine import job
+from tasks.engine.nodes import Node
 from tasks.engine.reading import REFUSED
-from tasks.engine.stage import DOCUMENTS, Node
+from tasks.engine.stage import DOCUMENTS
 from tasks.storage.pins import Pins
 from tasks.storage.store import Store
 from tests import whole

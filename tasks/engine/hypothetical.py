@@ -16,9 +16,10 @@ from typing import Any
 from tasks.engine import upstream, worker
 from tasks.engine.gates import GateError
 from tasks.engine.job import Job
+from tasks.engine.nodes import Node
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution, StageError
-from tasks.engine.stage import CorpusStage, Estimator, Node
+from tasks.engine.stage import CorpusStage, Estimator
 from tasks.storage.manifest import MISSING, Entry
 from tasks.storage.store import Store
 

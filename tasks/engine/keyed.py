@@ -17,9 +17,10 @@ import pyarrow as pa
 from data_specs.spec import Spec
 from tasks.engine.corpus import Corpus
 from tasks.engine.job import Job, inputs_by_file, shard_uid
+from tasks.engine.nodes import Node
 from tasks.engine.outputs import Output
 from tasks.engine.reading import InputShard, Reader
-from tasks.engine.stage import DOCUMENTS, CorpusStage, Instance, Node, Stage
+from tasks.engine.stage import DOCUMENTS, CorpusStage, Instance, Stage
 from tasks.storage.manifest import DONE, QUARANTINED, Index
 from tasks.storage.store import Store
 

@@ -22,9 +22,10 @@ from tasks.engine.extracted import document_key, earlier
 from tasks.engine.job import Job
 from tasks.engine.keyed import KeyedCorpus
 from tasks.engine.listings import Listings
+from tasks.engine.nodes import Node
 from tasks.engine.outputs import JobBatch, Output
 from tasks.engine.reading import InputShard, Reader
-from tasks.engine.stage import CorpusStage, Estimator, Node, Stage, digest
+from tasks.engine.stage import CorpusStage, Estimator, Stage, digest
 from tasks.engine.versions import Versions
 from tasks.storage.manifest import MISSING, QUARANTINED, Entry, Index, Manifest
 from tasks.storage.pins import Pins, joins

@@ -18,10 +18,11 @@ from tasks.engine import fanout, gates
 from tasks.engine.counts import Counts
 from tasks.engine.keyed import STAGING
 from tasks.engine.listings import Listings
+from tasks.engine.nodes import Node
 from tasks.engine.outputs import JobBatch, Output
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.repair import Repair
-from tasks.engine.stage import Estimator, Node, digest
+from tasks.engine.stage import Estimator, digest
 from tasks.engine.staging import Staging
 from tasks.storage import locks
 from tasks.storage.manifest import QUARANTINED, Index

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tasks.engine.keyed import KeyedCorpus
-from tasks.engine.stage import Estimator, Fingerprinted, Node
+from tasks.engine.nodes import Node
+from tasks.engine.stage import Estimator, Fingerprinted
 
 EXTRACTED = frozenset({"text", "title", "date", "author", "site"})
 """Columns of documents that extraction makes."""

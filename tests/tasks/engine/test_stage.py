@@ -11,7 +11,8 @@ from data_specs.base import Settings
 from tasks.engine import worker
 from tasks.engine.contract import ContractError
 from tasks.engine.job import Job, shard_uid
-from tasks.engine.stage import CorpusStage, Node, Stage, ordered
+from tasks.engine.nodes import Node, ordered
+from tasks.engine.stage import CorpusStage, Stage
 from tasks.storage import columns
 from tasks.storage.store import Store
 
