@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs import stages
+from data_specs.extract import Extract
 from data_specs.sources import HtmlSource, WarcSource
-from data_specs.stages import Extract
 from tasks.filters.language import Language
 from tasks.sources import reader
 

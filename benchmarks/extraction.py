@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.extraction_pages import f1, half, wcxb
-from data_specs.stages import Extract
+from data_specs.extract import Extract
 from tasks.extraction import http
 from tasks.extraction.child import Child
 from tasks.sources.text import normalise

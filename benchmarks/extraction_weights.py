@@ -21,7 +21,7 @@ from scipy.optimize import minimize
 from trafilatura.utils import load_html
 
 from benchmarks.extraction_pages import WORD, Page, f1, half, wcxb
-from data_specs.stages import Extractor
+from data_specs.extract import Extractor
 from tasks.extraction.blocks import blocks
 from tasks.extraction.features import FEATURES, features, letters
 from tasks.extraction.html import taken_from

@@ -11,6 +11,8 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs.base import Bytes, Expression, Label, Name, Settings
 from data_specs.expressions import parse, suggestion
+from data_specs.extract import Extract
+from data_specs.gates import Gates
 from data_specs.objectives import ARCHITECTURES, Causal
 from data_specs.scoring import Buckets, Perplexity, Ranking, Scorer
 from data_specs.sources import Source, UrlList
@@ -22,8 +24,6 @@ from data_specs.stages import (
     Boilerplate,
     Custom,
     Duplicates,
-    Extract,
-    Gates,
     Kind,
     LineFilter,
     Listed,

@@ -11,53 +11,11 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, Share
+from data_specs.base import Count, Expression, Label, Name, Settings, Share
+from data_specs.extract import Extract
 from data_specs.labels import Judge, Labels
 from data_specs.scoring import Buckets, Encoder, Ensemble, Perplexity, Quality
 from data_specs.stage import Stage
-
-Extractor = Literal["trafilatura", "resiliparse"]
-"""What takes the main text from a page."""
-
-
-class Extract(Settings):
-    """Main text and metadata of HTML pages, in a watched child process: docs/extraction.md."""
-
-    kind: Literal["extract"] = "extract"
-    extractor: Annotated[Extractor, Field(exclude_if=lambda extractor: extractor == "trafilatura")] = "trafilatura"
-    """trafilatura (Barbaresi 2021), or resiliparse (Bevendorff et al. 2018), which DCLM used: many times as fast, with
-    more of what surrounds a text; title, date, author and site are then read from a page's markup alone."""
-    by_page_type: Annotated[bool, Field(exclude_if=lambda chosen: not chosen)] = False
-    """Whether extraction is fitted to the type of a page (article, forum, product, ...): each of its blocks is judged,
-    by what the extractor took among other measures, and formulas, tables, lists and code are written by Sluice."""
-    format: Annotated[Literal["text", "markdown"], Field(exclude_if=lambda form: form == "text")] = "text"
-    """Whether headings, lists, tables and code are marked as in Markdown, which takes `by_page_type`."""
-    metadata: Annotated[Literal["searched", "stated"], Field(exclude_if=lambda metadata: metadata == "searched")] = (
-        "searched"
-    )
-    """Where title, date, author and site are from: `searched`, what the page states, and what trafilatura and htmldate
-    find in its text; `stated`, the markup alone, which costs a fiftieth of it. With resiliparse they are `stated`."""
-    costliest: Annotated[float, Field(gt=0)] = 10.0
-    """Seconds that a page may cost by what it holds: elements, links, cells of tables, text. It is counted before the
-    extraction, the same on every machine; of 6,327 pages the dearest counts 6.2, one in a thousand more than 3."""
-    cpu_seconds: Annotated[float, Field(gt=0)] = 40.0
-    """CPU seconds after which extraction is ended, the last resort: four times what a page within the measure costs."""
-    memory: Bytes = 2**30
-    """Bytes one document may cost above the child's baseline."""
-    wall_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """Wall seconds after which a child is taken for hung."""
-    largest: Bytes = 8 * 2**20
-    """Largest HTML in bytes, after decoding."""
-    deepest: Annotated[int, Field(ge=8, le=255)] = 200
-    """Deepest nesting of elements; libxml2 gives up silently at 255."""
-    fast: bool = True
-    """Without trafilatura's fallback extractors: a fifth faster, F1 .920 instead of .926 on its evaluation pages."""
-
-    @model_validator(mode="after")
-    def _markdown(self) -> Self:
-        if self.format == "markdown" and not self.by_page_type:
-            raise ValueError("`format: markdown` takes `by_page_type: true`")
-        return self
 
 
 class Language(Stage):
@@ -512,39 +470,3 @@ def column(stage: str, kind: str, role: str) -> str:
     if role == kind or role.startswith(f"{kind}_"):
         return stage + role.removeprefix(kind)
     return f"{stage}_{role}"
-
-
-class NewShards(Settings):
-    """What shards that came since the last version of the corpus are held against, source by source, before a version
-    with them is accepted. A source of which there are too few records, new or earlier ones, is not judged."""
-
-    least: Count = 1000
-    """Records that a source needs among new shards, and among earlier ones, to be judged."""
-    band: Share = 0.5
-    """By how much of what it was the share of records that are kept may be lower or higher. It is of those that are no
-    copies, and judged where there are `least` of them."""
-    removed: Share = 0.9
-    """Largest share of the new documents that may go as copies of each other, or of held-out ones."""
-    again: Share = 1.0
-    """Largest share of the new documents that may go as duplicates of older ones: a crawl that comes again is mostly
-    that."""
-    drift: Annotated[float, Field(gt=0)] = 0.5
-    """Largest population stability index of the languages, and of each score, of what is kept. What chance makes of so
-    few documents is never above it."""
-
-
-class Gates(Settings):
-    """What stops a run (exit code 3) instead of letting it go on with a bad corpus."""
-
-    removed_per_source: Share = 0.9
-    """Largest share of any source's documents that may go as duplicates, or as copies of held-out ones."""
-    quarantined: Share = 0.01
-    """Largest share that may be quarantined: of a stage's shards, of the documents of any source, and when a source is
-    read of its records, of its files (one that cannot be opened, a link that leads nowhere) and of their bytes (what
-    was damaged). A file that an earlier run has read, and that is damaged or cannot be opened now, always stops."""
-    gone: Share = 0.5
-    """Largest share of the files of any source that may have left since the last run; fewer are named and counted."""
-    skipped: bool = False
-    """Documents may be kept although a stage's `where` skipped them."""
-    new: NewShards = NewShards()
-    """What new shards are held against before a version of the corpus is accepted."""

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_specs.gates import NewShards
 from data_specs.spec import COPIES
-from data_specs.stages import NewShards
 from tasks.engine import drift
 from tasks.engine.counts import Totals
 from tasks.engine.pipeline import Pipeline

@@ -32,7 +32,7 @@ from trafilatura.metadata import (
 )
 from trafilatura.utils import HTML_PARSER, load_html
 
-from data_specs.stages import Extractor
+from data_specs.extract import Extractor
 from tasks.extraction import trafilatura_patches
 from tasks.extraction.authors import credible
 from tasks.extraction.facts import facts

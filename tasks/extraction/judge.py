@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_specs.stages import Extractor
+from data_specs.extract import Extractor
 from tasks.extraction.features import FEATURES
 from tasks.extraction.page_type import PageType
 

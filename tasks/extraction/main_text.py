@@ -13,7 +13,7 @@ from itertools import compress
 import numpy as np
 from lxml.html import HtmlElement
 
-from data_specs.stages import Extractor
+from data_specs.extract import Extractor
 from tasks.extraction.blocks import blocks
 from tasks.extraction.features import FEATURES, features, letters, sizes
 from tasks.extraction.furniture import without_furniture

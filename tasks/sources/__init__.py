@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from data_specs.extract import Extract
 from data_specs.sources import (
     ArcSource,
     ArrowSource,
@@ -30,7 +31,6 @@ from data_specs.sources import (
     WarcSource,
     WetSource,
 )
-from data_specs.stages import Extract
 from tasks.engine.reading import RECORD, InputShard, LedgerError, Part, Read, SourceError
 from tasks.sources.admission import PLACE
 from tasks.sources.arrow import ArrowReader

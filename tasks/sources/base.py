@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from data_specs.extract import Extract
 from data_specs.sources import SourceSettings, UrlList
-from data_specs.stages import Extract
 from tasks.engine.reading import InputShard, Part, Read, SourceError
 from tasks.engine.stage import DOCUMENTS, Fingerprinted, digest
 from tasks.sources.admission import Admission, Admitted

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from data_specs.extract import Extract
 from data_specs.sources import SourceSettings, UrlList
-from data_specs.stages import Extract
 from tasks.extraction import judge, main_text
 from tasks.extraction.child import Child
 from tasks.sources.base import Found, Reader, Records

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
+from data_specs.extract import Extract
 from data_specs.sources import PdfSource, SourceSettings, UrlList
-from data_specs.stages import Extract
 from tasks.extraction.child import Child
 from tasks.sources.base import RAW, Found, InputShard, Part, Reader, Records
 from tasks.sources.folder import read_whole, reread, shards_of_files

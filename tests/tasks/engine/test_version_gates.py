@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_specs.stages import NewShards
+from data_specs.gates import NewShards
 from tasks.engine.version_gates import Funnel, judged, why
 
 

@@ -19,8 +19,8 @@ from trafilatura.utils import load_html
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
+from data_specs.extract import Extract
 from data_specs.sources import WarcSource
-from data_specs.stages import Extract
 from tasks.extraction import http
 from tasks.extraction.child import Child
 from tasks.extraction.html import extract, metadata, names_author

@@ -28,6 +28,7 @@ from typing import IO, Any
 import orjson
 import pyarrow as pa
 
+from data_specs.extract import Extract
 from data_specs.sources import (
     ArcSource,
     ArrowSource,
@@ -39,7 +40,6 @@ from data_specs.sources import (
     WarcSource,
     WetSource,
 )
-from data_specs.stages import Extract
 from tasks.extraction import pdf
 from tasks.extraction.child import Child
 from tasks.sources import Read, Reader, archive, reader

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_specs import stages
+from data_specs.extract import Extract
 from data_specs.sources import FolderSource, HtmlSource, JsonlSource, ParquetSource, UrlList, WarcSource
-from data_specs.stages import Extract
 from tasks.engine.reading import Read, SourceError
 from tasks.extraction import http
 from tasks.extraction.child import Child

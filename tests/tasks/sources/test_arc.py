@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
+from data_specs.extract import Extract
 from data_specs.sources import ArcSource, WarcSource
-from data_specs.stages import Extract
 from tasks.sources import Reader, arc, reader
 from tasks.sources.archive import Fault, Record
 from tests.tasks.sources.test_sources import words

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from data_specs.extract import Extract
 from data_specs.sources import BookSource
-from data_specs.stages import Extract
 from tasks.sources import Reader, reader
 from tests.tasks.sources.mutations import flipped
 from tests.tasks.sources.test_arc import read_all

@@ -16,8 +16,8 @@ import pytest
 from warcio.archiveiterator import ArchiveIterator
 
 from data_specs.expressions import ExpressionError
+from data_specs.extract import Extract
 from data_specs.sources import CdxSource, WarcSource
-from data_specs.stages import Extract
 from tasks.engine.reading import SourceError
 from tasks.sources import Read, crawl_index, reader
 from tasks.sources.cdx import CdxReader, together

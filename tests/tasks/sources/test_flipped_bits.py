@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import zstandard
 
+from data_specs.extract import Extract
 from data_specs.sources import JsonlSource
-from data_specs.stages import Extract
 from tasks.sources import Reader, reader
 from tests.tasks.sources import dumps, test_arc, test_mediawiki, test_sources, test_stackexchange, test_wet
 

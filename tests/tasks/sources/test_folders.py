@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import zstandard
 
+from data_specs.extract import Extract
 from data_specs.sources import FolderSource, JsonlSource
-from data_specs.stages import Extract
 from tasks.sources import SourceError, reader
 from tests.tasks.sources.test_sources import read_all
 

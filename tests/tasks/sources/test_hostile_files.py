@@ -20,8 +20,8 @@ import pytest
 import zstandard
 from warcio.warcwriter import WARCWriter
 
+from data_specs.extract import Extract
 from data_specs.sources import JsonlSource, WarcSource
-from data_specs.stages import Extract
 from tasks.sources import Read, Reader, compression, jsonl, reader
 from tasks.sources.archive import Record
 from tests.tasks.sources.test_sources import PAGE, archive, essence, found, read_all, warc, words

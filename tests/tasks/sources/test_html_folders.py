@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from data_specs.extract import Extract
 from data_specs.sources import HtmlSource
-from data_specs.stages import Extract
 from tasks.sources import reader
 from tests.tasks.sources.test_sources import PAGE, archive, read_all, warc, words
 

@@ -18,8 +18,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_specs.extract import Extract
 from data_specs.sources import JsonlSource
-from data_specs.stages import Extract
 from tasks.sources import Reader, jsonl, reader
 from tests.tasks.sources.test_sources import read_all
 

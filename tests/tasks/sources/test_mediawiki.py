@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from data_specs.extract import Extract
 from data_specs.sources import MediawikiSource
-from data_specs.stages import Extract
 from tasks.sources import Read, Reader, reader
 from tests.tasks.sources import dumps
 from tests.tasks.sources.dumps import HEAD, page

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_specs.extract import Extract
 from data_specs.sources import ArrowSource, JsonlSource, ParquetSource
-from data_specs.stages import Extract
 from tasks.sources import Reader, reader
 
 ROWS: list[dict[str, Any]] = [

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_specs.extract import Extract
 from data_specs.load import SpecError
 from data_specs.sources import JsonlSource, ParquetSource
-from data_specs.stages import Extract
 from flows.run import Run
 from tasks.engine import job
 from tasks.engine.reading import Read

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from data_specs.extract import Extract
 from data_specs.sources import PdfSource
-from data_specs.stages import Extract
 from tasks.extraction.pdf import joined
 from tasks.sources import Read, reader
 from tests.tasks.sources.pdfs import pdf

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from data_specs.extract import Extract
 from data_specs.sources import FolderSource, JsonlSource, WarcSource
-from data_specs.stages import Extract
 from tasks.engine.reading import REFUSED, URL, Part, Read
 from tasks.sources import reader, refused
 from tasks.sources.base import Records

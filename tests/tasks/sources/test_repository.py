@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
+from data_specs.extract import Extract
 from data_specs.sources import RepositorySource
-from data_specs.stages import Extract
 from tasks.engine.reading import Read
 from tasks.sources import Reader, licenses, programming, reader
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_specs.extract import Extract
 from data_specs.sources import FolderSource, JsonlSource
-from data_specs.stages import Extract
 from flows.run import Run
 from tasks.sources import Reader, SourceError, reader, records
 from tasks.sources.files import File

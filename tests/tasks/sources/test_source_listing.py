@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from data_specs.extract import Extract
 from data_specs.sources import FolderSource, JsonlSource, WarcSource
-from data_specs.stages import Extract
 from tasks.sources import Reader, SourceError, digests, reader
 from tests import small
 from tests.commands import told

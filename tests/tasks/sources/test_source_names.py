@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_specs.extract import Extract
 from data_specs.sources import FolderSource, HtmlSource
-from data_specs.stages import Extract
 from tasks.sources import Reader, reader
 from tasks.sources.html import address
 from tasks.sources.names import below, relative

@@ -27,8 +27,8 @@ from warcio.archiveiterator import ArchiveIterator
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
+from data_specs.extract import Extract
 from data_specs.sources import JsonlSource, WarcSource
-from data_specs.stages import Extract
 from tasks.engine.reading import LedgerError
 from tasks.extraction import http as web
 from tasks.sources import Part, Read, Reader, SourceError, reader

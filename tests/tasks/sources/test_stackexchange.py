@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from data_specs.extract import Extract
 from data_specs.sources import StackExchangeSource
-from data_specs.stages import Extract
 from tasks.sources import Reader, reader
 from tasks.sources.fragments import plain
 from tests.tasks.sources import dumps

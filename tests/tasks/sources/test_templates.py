@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
+from data_specs.extract import Extract
 from data_specs.sources import JsonlSource, ParquetSource
-from data_specs.stages import Extract
 from tasks.sources import reader
 
 CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"

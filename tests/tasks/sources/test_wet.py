@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from warcio.warcwriter import WARCWriter
 
+from data_specs.extract import Extract
 from data_specs.sources import WetSource
-from data_specs.stages import Extract
 from tasks.sources import Reader, reader
 from tests.tasks.sources.test_arc import read_all
 from tests.tasks.sources.test_sources import archive
