@@ -7,6 +7,7 @@ effect. A field's docstring is its documentation, in the exported JSON schema to
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -31,14 +32,24 @@ class Settings(BaseModel):
 
 def parse_count(value: Any) -> Any:
     """`1.6M` -> 1600000, `1GiB` -> 1073741824, 1e6 -> 1000000. Raises ValueError on other text."""
+    return _parsed(value, _FACTORS)
+
+
+def parse_tokens(value: Any) -> Any:
+    """The same, and `3.2B` is as many billions."""
+    return _parsed(value, _FACTORS | {"B": 1000**3})
+
+
+def _parsed(value: Any, factors: Mapping[str, int]) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, str):
         return value
     match = re.fullmatch(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([KMGT]?(?:iB|B)?)\s*", value)
-    if not match or match[2] not in _FACTORS:
-        raise ValueError(f"{value!r} is not a number with an optional unit (K, M, G, T, KiB, MiB, GiB, TiB)")
-    number = float(match[1].replace(",", "").replace("_", "")) * _FACTORS[match[2]]
+    if not match or match[2] not in factors:
+        billions = "B, " if "B" in factors else ""
+        raise ValueError(f"{value!r} is not a number with an optional unit (K, M, G, {billions}T, KiB, MiB, GiB, TiB)")
+    number = float(match[1].replace(",", "").replace("_", "")) * factors[match[2]]
     if number != int(number):
         raise ValueError(f"{value!r} is not a whole number")
     return int(number)
@@ -73,8 +84,8 @@ def checked(text: str) -> str:
 _WHOLE = Annotated[int, Field(ge=0, lt=2**62)] | str
 _PART = Annotated[float, Field(ge=0, le=1)] | str
 
-Count = Annotated[int, Field(ge=0, lt=2**62), BeforeValidator(parse_count, json_schema_input_type=_WHOLE)]
-"""A whole number, with an optional K, M, G, T."""
+Count = Annotated[int, Field(ge=0, lt=2**62), BeforeValidator(parse_tokens, json_schema_input_type=_WHOLE)]
+"""A whole number, with an optional K, M, G (or B), T."""
 Bytes = Annotated[int, Field(ge=0, lt=2**62), BeforeValidator(parse_count, json_schema_input_type=_WHOLE)]
 """A number of bytes, with an optional KiB, MiB, GiB, TiB."""
 Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(parse_share, json_schema_input_type=_PART)]

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from data_specs.base import Bytes, Expression, Label, Name, Settings
+from data_specs.base import Bytes, Count, Expression, Label, Name, Settings
 from data_specs.expressions import parse, suggestion
 from data_specs.extract import Extract
 from data_specs.gates import Gates
@@ -65,6 +65,16 @@ class Rule(Settings):
     """The paper or rule set it is from, and the file and line it stands in."""
 
 
+class Budget(Settings):
+    """How many tokens should be left: `sluice plan` shows which thresholds leave them."""
+
+    tokens: Annotated[Count, Field(gt=0)]
+    """Tokens of kept documents, at least."""
+    rule: Name | None = None
+    """A rule such as `low_quality: "quality < percentile(quality, 10)"`, whose percentile is chosen after the threshold
+    of duplicates; null: that alone."""
+
+
 class Cluster(Settings):
     """Where the work runs."""
 
@@ -105,6 +115,8 @@ class Spec(Settings):
     """The first that is true is a document's channel; a document without one is dropped."""
     tokenizer: Tokenizer = Tokenizer()
     mixture: Mixture = Mixture()
+    budget: Annotated[Budget | None, Field(exclude_if=lambda budget: budget is None)] = None
+    """A budget of tokens, by which thresholds are chosen; it changes nothing by itself."""
     model: Model = Model()
     training: Training = Training()
     cluster: Cluster = Cluster()
@@ -137,6 +149,7 @@ class Spec(Settings):
             *self._objectives(),
             *self._unsupported(),
             *self._epochs(),
+            *self._budget(),
         ]
         if mistakes:
             raise ValueError("\n".join(mistakes))
@@ -242,6 +255,19 @@ class Spec(Settings):
         for key, text in texts.items():
             if text and parse(text).percentiles:
                 yield f"stages.{key}: percentile is for rules, channels and phases; a stage needs a number here"
+
+    def _budget(self) -> Iterator[str]:
+        """What thresholds are chosen by has to be known."""
+        if self.budget is None:
+            return
+        if self.duplicates.floor is None:
+            yield "budget: other thresholds are known where stages.duplicates.floor says down to which pairs are kept"
+        names = {rule.name: rule for rule in self.rules}
+        wanted = self.budget.rule
+        if wanted is not None and wanted not in names:
+            yield f"budget.rule: {wanted} is no rule{suggestion(wanted, names, mark='')}"
+        elif wanted is not None and len(parse(names[wanted].drop).percentiles) != 1:
+            yield f"budget.rule: {wanted} has to ask for one percentile, such as `quality < percentile(quality, 10)`"
 
     def _phases(self) -> Iterator[str]:
         ends = [phase.until for phase in self.mixture.phases]

@@ -11,16 +11,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from data_specs.load import SpecError, load
-from flows import parameters, whatif, word_diff
+from flows import budget, parameters, word_diff
+from flows.corpus_run import CorpusRun
 from flows.document import by_url
 from flows.query import select
 from flows.terminal import cell, console, difference, line, progress, table
-from tasks.dedup import minhash
 from tasks.engine.pipeline import Pipeline
 
 SIZES = (2, 3, 6, 11, 101, 1001)
 """From how many members on clusters are counted together."""
-THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 MEMBERS = 20
 """Members of a cluster that are shown."""
 _MEMBER = "id, source, url, channel, kept, reason, duplicate_of.similarity as similarity, text_length as characters"
@@ -113,7 +112,8 @@ def thresholds(spec: str, store: str | None, settings: Sequence[str]) -> dict[st
     tokens]}}]}: what each threshold from the floor on would leave, and which share of the pairs right at it is found.
     Raises SpecError, also where the spec has no floor, and StageError."""
     given = [*settings, *([f"store={store}"] if store is not None else [])]
-    duplicates = load(spec, [parameters.whole(each) for each in given]).duplicates
+    asked = load(spec, [parameters.whole(each) for each in given])
+    duplicates = asked.duplicates
     if duplicates.floor is None:
         raise SpecError(
             [
@@ -121,20 +121,9 @@ def thresholds(spec: str, store: str | None, settings: Sequence[str]) -> dict[st
                 "stays; with stages.duplicates.floor: 0.5 the next run keeps them down to .5"
             ]
         )
-    bands, rows = minhash.bands_and_rows(duplicates.compared_from, duplicates.hashes)
-    asked = [each for each in sorted({*THRESHOLDS, duplicates.threshold}) if each >= duplicates.compared_from]
-    found = []
     with progress("thresholds") as told:
-        for number, each in enumerate(asked):
-            told(number, len(asked))
-            kept = whatif.ask(spec, store, [*settings, f"stages.duplicates.threshold={each!r}"], 0)["kept"]
-            whole = [sum(row[place] for row in kept["source"].values()) for place in (1, 3)]
-            channels = {name: [row[1], row[3]] for name, row in kept["channel"].items()}
-            recall = round(minhash.found_share(each, bands, rows), 4)
-            row = {"threshold": each, "recall": recall, "documents": whole[0], "tokens": whole[1]}
-            found.append(row | {"channels": channels})
-        told(len(asked), len(asked))
-    return {"floor": duplicates.compared_from, "threshold": duplicates.threshold, "rows": found}
+        rows = budget.table_of(CorpusRun.of(spec, store), asked, told)
+    return {"floor": duplicates.compared_from, "threshold": duplicates.threshold, "rows": rows}
 
 
 def _rows(pipeline: Pipeline, sql: str) -> list[list[Any]]:
@@ -208,16 +197,7 @@ def show_pairs(found: list[dict[str, Any]], similarity: float) -> None:
 
 def show_thresholds(found: dict[str, Any]) -> None:
     """Print what each threshold would leave."""
-    channels = list(dict.fromkeys(name for row in found["rows"] for name in row["channels"]))
-    grid = table("threshold", "found", "documents", "tokens", *channels, title="What a threshold would leave")
-    for row in found["rows"]:
-        mark = " *" if row["threshold"] == found["threshold"] else ""
-        counts = [cell(row["channels"].get(name, [0, 0])[0]) for name in channels]
-        grid.add_row(
-            f"{row['threshold']:g}{mark}", f"{row['recall']:.1%}", cell(row["documents"]), cell(row["tokens"]), *counts
-        )
-    console().print(grid)
-    console().print("found: the share of the pairs right at a threshold that the bands find; * the spec's threshold")
+    budget.show_rows(found["rows"], found["threshold"])
 
 
 def _show_member(member: dict[str, Any]) -> None:

@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 
 from data_specs import redaction
+from data_specs.load import SpecError
 from data_specs.spec import Spec
-from flows import changes, costs, summary
+from flows import budget, changes, costs, summary
 from flows.costs import Cost
 from flows.differences import differences
 from flows.run import Run
 from flows.terminal import Notes, console, pairs, table
+from tasks.dedup import minhash
 from tasks.engine.nodes import Node
 from tasks.engine.pipeline import Pipeline
+from tasks.engine.runner import StageError
 from tasks.engine.stage import CorpusStage, Estimator
 from tasks.planning.objectives import added_tokens
 from tasks.storage.pins import without
@@ -37,7 +40,8 @@ _DRAWN = 60
 
 def forecast(run: Run) -> dict[str, Any]:
     """{"spec", "stages": [...], "expected": {...}, "admission": [...], "pins": [...], "training": {...},
-    "certain_stops": [...]} of a run that is resolved; the last are gates at which it is bound to stop."""
+    "certain_stops": [...], "duplicates": {...}} of a run that is resolved, and of a spec that has one "budget"; stops
+    are gates at which it is bound to stop."""
     planned = run.planned()
     training = _training(run, planned)
     stages = [*corpus(run.pipeline), _plan(run, planned), _train(run, planned, training)]
@@ -50,7 +54,27 @@ def forecast(run: Run) -> dict[str, Any]:
     found = {"spec": run.spec.name, "stages": stages, "expected": expected, "pins": pins, "training": training}
     found["admission"] = _admission(run.pipeline)
     found["certain_stops"] = run.certain_stops()
+    found["duplicates"] = _duplicates(run.spec)
+    if run.spec.budget is not None:
+        found["budget"] = _budget(run)
     return redaction.values(found)
+
+
+def _duplicates(spec: Spec) -> dict[str, Any]:
+    """The bands that find pairs, and which share of the pairs of a similarity they find: (similarity, share)."""
+    settings = spec.duplicates
+    bands, rows = minhash.bands_and_rows(settings.compared_from, settings.hashes)
+    shown = sorted({*(percent / 100 for percent in range(0, 101, 5)), settings.threshold})
+    curve = [(each, round(minhash.found_share(each, bands, rows), 6)) for each in shown]
+    return {"threshold": settings.threshold, "bands": bands, "rows": rows, "curve": curve}
+
+
+def _budget(run: Run) -> dict[str, Any]:
+    """What thresholds would leave, and which leave the budget; or why that is not known."""
+    try:
+        return budget.choice(run, run.spec)
+    except (SpecError, StageError) as error:
+        return {"unknown": str(error)}
 
 
 def corpus(pipeline: Pipeline) -> list[dict[str, Any]]:
@@ -278,6 +302,19 @@ def show(found: dict[str, Any]) -> None:
             counts = (f"{each['refused']:,}", f"{each['records']:,}") if "refused" in each else ("", "")
             admission.add_row(each["source"], each["reason"], each["by"], *counts, each["refuse"])
         console().print(admission)
+    known = found["duplicates"]
+    shares = dict(known["curve"])
+    at, above = known["threshold"], min(each for each in shares if each > known["threshold"])
+    console().print(
+        f"Duplicates: pairs found by {known['bands']} bands of {known['rows']}, from similarity 0 to 1: "
+        f"{drawn([*shares.values()])}; {1 - shares[at]:.1%} of those right at {at:g} are missed, "
+        f"{1 - shares[above]:.1%} of those at {above:g}",
+        soft_wrap=True,
+    )
+    if "unknown" in found.get("budget", {}):
+        console().print(f"Budget: what thresholds would leave is not known: {found['budget']['unknown']}")
+    elif "budget" in found:
+        budget.show(found["budget"], at)
     for stop in found["certain_stops"]:
         console().print(f"This run would stop: {stop}")
     pins = table("pin", "sha256", "age in days", "run", "", title="Pins")

@@ -47,29 +47,32 @@ def ask(spec: str, store: str | None, settings: Sequence[str], examples: int = E
     before, after, tokens before, after]. Raises SpecError, and StageError where no version is there or the answer would
     need texts to be read."""
     given = [parameters.whole(each) for each in (*settings, *([f"store={store}"] if store is not None else []))]
-    as_is = CorpusRun.of(spec, store)
+    return judged(CorpusRun.of(spec, store), load(spec, given), examples) | {"settings": list(settings)}
+
+
+def judged(as_is: CorpusRun, spec: Spec, examples: int) -> dict[str, Any]:
+    """The same of another spec, without "settings"."""
     versions = Versions(as_is.store, as_is.spec.name)
     if versions.accepted is None:
         raise SpecError([f"whatif: {as_is.spec.name} has no version in {as_is.store.url} yet; `sluice run` makes one"])
     before = Snapshot(versions, versions.accepted)
     with overlay(as_is.store) as store_over:
-        other = CorpusRun(load(spec, given), as_is.name, store=store_over)
-        if other.spec.name != as_is.spec.name or other.spec.store != as_is.spec.store:
+        other = CorpusRun(spec, as_is.name, store=store_over)
+        if spec.name != as_is.spec.name or spec.store != as_is.spec.store:
             raise SpecError(["whatif: another name or store is another corpus; --store says where this one is"])
         computed = hypothetical.judge(other.pipeline)
-        found = _compared(before, other.pipeline, examples, other.spec.text)
+        found = _compared(before, other.pipeline, examples, spec.text)
     kept = {name: row for name, row in found["kept"]["channel"].items() if name}
     return {
         "version": versions.accepted["version"],
-        "settings": list(settings),
         "computed": computed.stages,
         "stops": [*computed.gates, *other.certain_stops()],
         **found,
         "epochs": {
-            name: [_epochs(as_is.spec, kept, name, BEFORE), _epochs(other.spec, kept, name, AFTER)]
-            for name in dict.fromkeys([*as_is.spec.channels, *other.spec.channels])
+            name: [_epochs(as_is.spec, kept, name, BEFORE), _epochs(spec, kept, name, AFTER)]
+            for name in dict.fromkeys([*as_is.spec.channels, *spec.channels])
         },
-        "cap": {name: other.spec.mixture.cap(name) for name in other.spec.channels},
+        "cap": {name: spec.mixture.cap(name) for name in spec.channels},
     }
 
 

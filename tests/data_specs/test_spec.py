@@ -145,7 +145,7 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
             "1.6M",
             "1.6Q",
             "spec.yaml:15: mixture.tokens: '1.6Q' is not a number with an optional unit "
-            "(K, M, G, T, KiB, MiB, GiB, TiB)",
+            "(K, M, G, B, T, KiB, MiB, GiB, TiB)",
         ),
         (
             "5 steps",

@@ -189,3 +189,37 @@ def test_each_threshold_from_the_floor_on_says_what_it_would_leave(made: Path) -
         assert "one of DOCUMENT" in ask("duplicates", made, *settings, code=2).output
     said = ask("duplicates", made, "--thresholds", "--set", "stages.duplicates.floor=null", code=2).output
     assert "stages.duplicates.floor" in said
+
+
+def test_a_budget_chooses_the_strictest_thresholds_that_leave_it(made: Path) -> None:
+    rows = {row["threshold"]: row for row in told("duplicates", made, "--thresholds")["rows"]}
+    assert rows[0.5]["tokens"] < rows[0.6]["tokens"] < rows[0.95]["tokens"]
+    tokens = rows[0.6]["tokens"]
+    found = told("plan", made, "--set", f"budget.tokens={tokens}")["budget"]
+    assert found["rows"] == [*rows.values()]
+    assert (found["threshold"], found["left"], found["enough"]) == (0.6, tokens, True)
+    assert found["settings"] == ["stages.duplicates.threshold=0.6"]
+
+    fewer = int(rows[0.5]["tokens"] * 0.8)
+    found = told("plan", made, "--set", f"budget={{tokens: {fewer}, rule: low_quality}}")["budget"]
+    assert found["threshold"] == 0.5
+    kept = told("whatif", made, *(f"--set={each}" for each in found["settings"]))["kept"]["source"]
+    assert found["left"] == sum(row[3] for row in kept.values()) >= fewer
+    stricter = [
+        each.replace(f", {found['percentile']})", f", {found['percentile'] + 5})") for each in found["settings"]
+    ]
+    assert stricter != found["settings"]
+    kept = told("whatif", made, *(f"--set={each}" for each in stricter))["kept"]["source"]
+    assert sum(row[3] for row in kept.values()) < fewer
+
+    found = told("plan", made, "--set", "budget.tokens=3.2B")["budget"]
+    assert (found["tokens"], found["threshold"], found["enough"]) == (3_200_000_000, 0.95, False)
+    said = ask("plan", made, "--set", f"budget.tokens={tokens}").output
+    assert "--set 'stages.duplicates.threshold=0.6'" in said
+    assert "of those right at 0.9 are missed" in said
+    said = ask("plan", made, "--set", "budget={tokens: 1, rule: short}", code=2).output
+    assert "one percentile" in said
+    assert (
+        "stages.duplicates.floor"
+        in ask("plan", made, "--set", "budget.tokens=1", "--set", "stages.duplicates.floor=null", code=2).output
+    )

@@ -1,0 +1,124 @@
+"""A budget of tokens in the place of thresholds: what each threshold of duplicates would leave, and which to choose.
+
+Asked of the last accepted version's columns, as `sluice whatif` asks (flows/whatif.py), so no text is read and nothing
+is written. Tokens are `token_estimate`. Duplicates come before quality: of the thresholds that leave enough the lowest
+is chosen, which removes most, and then the highest percentile of the rule that still leaves enough.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any
+
+from data_specs.spec import Spec
+from flows import whatif
+from flows.corpus_run import CorpusRun
+from flows.terminal import cell, console, table
+from tasks.dedup import minhash
+
+THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
+PERCENTILES = tuple(range(0, 100, 5))
+_PERCENTILE = re.compile(r"(percentile\s*\(\s*[^,()]+,\s*)[0-9.]+(\s*\))", re.IGNORECASE)
+
+Progress = Callable[[int, int], None]
+
+
+def table_of(as_is: CorpusRun, spec: Spec, progress: Progress = lambda *_: None) -> list[dict[str, Any]]:
+    """[{"threshold", "recall", "documents", "tokens", "channels": {name: [documents, tokens]}}] of each threshold from
+    the floor on, the spec's own among them; `recall` is the share of the pairs right at it that are found. Raises
+    SpecError and StageError."""
+    duplicates = spec.duplicates
+    bands, rows = minhash.bands_and_rows(duplicates.compared_from, duplicates.hashes)
+    asked = [each for each in sorted({*THRESHOLDS, duplicates.threshold}) if each >= duplicates.compared_from]
+    found = []
+    for number, each in enumerate(asked):
+        progress(number, len(asked))
+        recall = round(minhash.found_share(each, bands, rows), 4)
+        found.append({"threshold": each, "recall": recall, **left(as_is, with_threshold(spec, each))})
+    progress(len(asked), len(asked))
+    return found
+
+
+def left(as_is: CorpusRun, spec: Spec) -> dict[str, Any]:
+    """What another spec would leave: {"documents", "tokens", "channels"}."""
+    kept = whatif.judged(as_is, spec, 0)["kept"]
+    documents, tokens = (sum(row[place] for row in kept["source"].values()) for place in (1, 3))
+    channels = {name: [row[1], row[3]] for name, row in kept["channel"].items()}
+    return {"documents": documents, "tokens": tokens, "channels": channels}
+
+
+def choice(as_is: CorpusRun, spec: Spec) -> dict[str, Any]:
+    """{"tokens": the budget, "rows": the table, "threshold", "percentile": null without a rule, "left": tokens,
+    "enough", "settings": what to set} of a spec with a budget."""
+    budget = spec.budget
+    assert budget is not None  # who asks has looked
+    rows = table_of(as_is, spec)
+    chosen = next((row for row in rows if row["tokens"] >= budget.tokens), rows[-1])
+    settings, percentile, tokens = [f"stages.duplicates.threshold={chosen['threshold']!r}"], None, chosen["tokens"]
+    if budget.rule is not None:
+        fixed, known = with_threshold(spec, chosen["threshold"]), dict[int, int]()
+
+        def lacks(place: int) -> bool:
+            known[place] = left(as_is, with_percentile(fixed, budget.rule or "", PERCENTILES[place]))["tokens"]
+            return known[place] < budget.tokens
+
+        place = max(0, bisect_left(range(len(PERCENTILES)), True, key=lacks) - 1)
+        if place not in known:
+            lacks(place)
+        percentile, tokens = PERCENTILES[place], known[place]
+        [rule] = [each for each in with_percentile(fixed, budget.rule, percentile).rules if each.name == budget.rule]
+        settings.append(f"rules.{budget.rule}={rule.drop}")
+    return {
+        "tokens": budget.tokens,
+        "rows": rows,
+        "threshold": chosen["threshold"],
+        "percentile": percentile,
+        "left": tokens,
+        "enough": tokens >= budget.tokens,
+        "settings": settings,
+    }
+
+
+def with_threshold(spec: Spec, threshold: float) -> Spec:
+    """The spec with another threshold of duplicates."""
+    duplicates = spec.duplicates.model_copy(update={"threshold": threshold})
+    return spec.model_copy(update={"stages": spec.stages | {"duplicates": duplicates}})
+
+
+def with_percentile(spec: Spec, name: str, percentile: int) -> Spec:
+    """The spec with another percentile in one of its rules."""
+    rules = [
+        each.model_copy(update={"drop": _PERCENTILE.sub(rf"\g<1>{percentile}\2", each.drop)})
+        if each.name == name
+        else each
+        for each in spec.rules
+    ]
+    return spec.model_copy(update={"rules": tuple(rules)})
+
+
+def show_rows(rows: list[dict[str, Any]], threshold: float) -> None:
+    """Print what each threshold would leave."""
+    channels = list(dict.fromkeys(name for row in rows for name in row["channels"]))
+    grid = table("threshold", "found", "documents", "tokens", *channels, title="What a threshold would leave")
+    for row in rows:
+        mark = " *" if row["threshold"] == threshold else ""
+        counts = [" ".join(cell(each) for each in row["channels"].get(name, [0, 0])) for name in channels]
+        grid.add_row(
+            f"{row['threshold']:g}{mark}", f"{row['recall']:.1%}", cell(row["documents"]), cell(row["tokens"]), *counts
+        )
+    console().print(grid)
+    console().print(
+        "found: the share of the pairs right at a threshold that the bands find; of channels documents and tokens; "
+        "* the spec's threshold"
+    )
+
+
+def show(found: dict[str, Any], threshold: float) -> None:
+    """Print the table, and the choice."""
+    show_rows(found["rows"], threshold)
+    leaves = f"{found['left']:,} tokens are left" if found["enough"] else f"only {found['left']:,} tokens are left"
+    console().print(f"Budget of {found['tokens']:,} tokens: {leaves} by", soft_wrap=True)
+    for each in found["settings"]:
+        console().print(f"  --set {each!r}", soft_wrap=True, markup=False)
