@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from data_specs.base import Count, Expression, Label, Name, Settings, Share, Steps, parse_count
+from data_specs.base import Count, Expression, Label, Name, Settings, Share, Steps, parse_tokens
 from data_specs.objectives import Causal, Objective
 from data_specs.optimization import Average, Muon
 from data_specs.trackers import Trackers
@@ -35,7 +35,7 @@ Packing = Literal["end_to_end", "best_fit"]
 Folder = Annotated[str, Field(pattern=r"^plans/[^/]+@[0-9a-f]+$")]
 
 
-Weight = Annotated[float, Field(ge=0, le=1e15), BeforeValidator(parse_count, json_schema_input_type=float | str)]
+Weight = Annotated[float, Field(ge=0, le=1e15), BeforeValidator(parse_tokens, json_schema_input_type=float | str)]
 
 
 class Curriculum(Settings):
@@ -72,6 +72,20 @@ class Phase(Settings):
     """In which order; null: shuffled."""
 
 
+class Cell(Settings):
+    """Documents that stand in an epoch more often than once, or less."""
+
+    where: Expression
+    """Which documents."""
+    times: Annotated[float, Field(ge=0, le=100)]
+    """How often each is in an epoch: 3; or 0.5, half of them, chosen by a hash."""
+
+
+FINEWEB2 = {2: 2.0, 3: 3.0, 5: 5.0, 100: 8.0, 1000: 1.0}
+"""How often FineWeb2's authors repeat a document by the size of its cluster of duplicates: twice of 2 documents, 3
+times of 3 or 4, 5 times of 5 to 99, 8 of 100 to 999, once of more."""
+
+
 class Mixture(Settings):
     """How much of each channel is trained on."""
 
@@ -87,6 +101,17 @@ class Mixture(Settings):
     seen: Annotated[tuple[Folder, ...], Field(exclude_if=lambda seen: not seen)] = ()
     """Plans of earlier trainings in this store, such as plans/demo@0d78403e697f00aa: documents that they read come
     after those that were read less often, and their uses count towards `epochs`."""
+    repeat: Annotated[tuple[Cell, ...], Field(exclude_if=lambda cells: not cells)] = ()
+    """Cells of the corpus, such as quality by topic, and how often their documents stand in an epoch; the first that a
+    document is in. Those in none stand once. `epochs` are of what stands in one."""
+    rehydration: Annotated[
+        Literal["fineweb2"] | dict[Annotated[int, Field(ge=1)], Annotated[float, Field(ge=0, le=100)]] | None,
+        Field(exclude_if=_unset),
+    ] = None
+    """How often a document stands in an epoch by the size of its cluster of duplicates: {from so many documents:
+    times}, or FineWeb2's table; times what `repeat` says."""
+    host_tokens: Annotated[Count | None, Field(ge=1, exclude_if=_unset)] = None
+    """Tokens of one host (without `www.`) in an epoch of a channel, at most: of its documents the first by a hash."""
     packing: Annotated[Packing, Field(exclude_if=lambda packing: packing == "end_to_end")] = "end_to_end"
     """Documents end to end, cut wherever a row is full; or whole where they fit into a row, which fits best (Ding et
     al. 2024), with some padding."""
@@ -98,6 +123,11 @@ class Mixture(Settings):
         if self.temperature != 1 and self.phases:
             raise ValueError("temperature is for channels by their sizes; phases have weights")
         return self
+
+    @property
+    def cluster_times(self) -> dict[int, float]:
+        """Size of a cluster from which its documents are repeated -> times."""
+        return FINEWEB2 if self.rehydration == "fineweb2" else dict(self.rehydration or {})
 
     def cap(self, channel: str) -> float:
         return self.epochs.get(channel, self.epochs.get("default", 4.0))

@@ -148,7 +148,9 @@ class Run(CorpusRun):
     def plan_inputs(self) -> PlanInputs:
         conditions = registry.phase_conditions(self.spec, self.pins)
         orders = {f"order_{n}": each.order.by for n, each in enumerate(self.spec.mixture.phases) if each.order}
-        return PlanInputs(self.corpus, conditions, self.spec.training.loss_by, orders)
+        asked = {"cluster_size": self.spec.mixture.rehydration, "url": self.spec.mixture.host_tokens}
+        more = tuple(name for name, setting in asked.items() if setting)
+        return PlanInputs(self.corpus, conditions, self.spec.training.loss_by, orders, more)
 
     def plan_key(self) -> str:
         """The digest of the run plan that the corpus as it stands would give."""

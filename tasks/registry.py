@@ -24,6 +24,7 @@ from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, thresholds
 from tasks.decision.verdict import Verdict
 from tasks.dedup.boilerplate import BoilerplateLines
+from tasks.dedup.cluster_sizes import ClusterSizes
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.contamination import Contamination
 from tasks.dedup.duplicates import AlikePairs, CandidateGroups, Exact, Pairs, VerifiedPairs
@@ -117,6 +118,8 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
         stage = _OF_SETTINGS[kind](kind())
         if stage.name not in spec.stages and _reads(spec) & set(stage.writes.names):
             found.append(make.node(stage))
+    if spec.mixture.rehydration or "cluster_size" in _reads(spec):
+        found.append(make.node(ClusterSizes(spec.duplicates)))
     channels = {name: bound(text, pins) for name, text in spec.channels.items()}
     pinned = pins.get("tokenizer")
     file = provided(spec.tokenizer.path, spec.tokenizer) if spec.tokenizer.path is not None and not pinned else None
@@ -244,8 +247,9 @@ class _Maker:
 
 
 def _reads(spec: Spec) -> frozenset[str]:
-    """The columns that rules and channels read."""
+    """The columns that rules, channels and cells of the mixture read."""
     texts = [text for rule in spec.rules for text in (rule.drop, rule.where) if text]
+    texts += [cell.where for cell in spec.mixture.repeat]
     return frozenset[str]().union(*(parse(text).columns for text in [*texts, *spec.channels.values()]))
 
 
@@ -312,6 +316,7 @@ def percentiles(spec: Spec) -> list[PercentilesEstimator]:
     """What is to be known of every column that rules, channels or phases ask a percentile of."""
     texts = [text for rule in spec.rules for text in (rule.drop, rule.where)]
     texts += [*spec.channels.values(), *(phase.where for phase in spec.mixture.phases)]
+    texts += [cell.where for cell in spec.mixture.repeat]
     asked: dict[str, set[float]] = {}
     for column, p in asked_of(texts):
         asked.setdefault(column, set()).add(p)
@@ -349,8 +354,10 @@ def unpinned(texts: Iterable[str], pins: Pins) -> list[str]:
 
 
 def phase_conditions(spec: Spec, pins: Pins) -> dict[str, str]:
-    """`where_<number>` -> the `where` of that phase of the mixture in plain SQL; of the phases that have one."""
+    """`where_<number>` -> the `where` of that phase of the mixture in plain SQL, of the phases that have one; and
+    `repeat_<number>` of the cells of `mixture.repeat`."""
     phases = {f"where_{number}": phase.where for number, phase in enumerate(spec.mixture.phases) if phase.where}
+    phases |= {f"repeat_{number}": cell.where for number, cell in enumerate(spec.mixture.repeat)}
     return {name: bound(renamed(where, {"text": spec.text}), pins) for name, where in phases.items()}
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
 from data_specs.expressions import ExpressionError, parse
 from tasks.engine import job
 from tasks.engine.corpus import Corpus
+from tasks.engine.counts import HOST
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
 from tasks.planning.files import token_checksum
@@ -22,11 +24,14 @@ class PlanInputs:
 
     pipeline: Corpus
     wheres: dict[str, str]
-    """Column `where_<number>` -> the condition of that phase, percentiles bound; of the phases that have one."""
+    """Column `where_<number>` -> the condition of that phase, percentiles bound, of the phases that have one; column
+    `repeat_<number>` -> the condition of that cell."""
     loss_by: tuple[str, ...] = ()
     """Columns of `training.loss_by`."""
     orders: Mapping[str, str] = field(default_factory=dict)
     """Column `order_<number>` -> the column that a phase is ordered by; of the phases that have an order."""
+    more: tuple[str, ...] = ()
+    """Of `cluster_size` and `url`, of which the host is taken, those that the mixture asks for."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the token files whose tables were taken, by path."""
 
@@ -35,7 +40,9 @@ class PlanInputs:
         """Columns that are read."""
         asked = sorted(frozenset[str]().union(*(parse(text).columns for text in self.wheres.values())))
         return tuple(
-            dict.fromkeys(("id", "channel", "held_out", "tokens", *asked, *self.loss_by, *self.orders.values()))
+            dict.fromkeys(
+                ("id", "channel", "held_out", "tokens", *asked, *self.loss_by, *self.orders.values(), *self.more)
+            )
         )
 
     def digests(self) -> Iterator[tuple[str, str]]:
@@ -58,11 +65,15 @@ class PlanInputs:
                 result = result.append_column(f"by_{name}", table[name])
             for name, by in self.orders.items():
                 result = result.append_column(name, table[by].cast(pa.float64()))
+            if "cluster_size" in self.more:
+                result = result.append_column("cluster_size", table["cluster_size"].cast(pa.int64()))
+            if "url" in self.more:
+                result = result.append_column("host", hosts(table["url"]))
             if self.wheres:
                 try:
                     judged = evaluate(self.wheres, table)
                 except ExpressionError as error:
-                    raise ExpressionError(f"mixture.phases: {error}") from None
+                    raise ExpressionError(f"mixture: {error}") from None
                 for name in self.wheres:
                     result = result.append_column(name, judged[name])
             yield tokens, result
@@ -72,3 +83,10 @@ class PlanInputs:
         DamagedError."""
         for place, files in self.pipeline.files(("tokens",)):
             job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, ("tokens",)))
+
+
+def hosts(urls: pa.ChunkedArray) -> pa.Array:
+    """uint64: a number for the host of each URL, without `www.`; 0 where there is none."""
+    found = pc.utf8_lower(pc.struct_field(pc.extract_regex(urls, HOST), "host")).combine_chunks().dictionary_encode()
+    numbers = [xxhash.xxh3_64_intdigest(host) or 1 for host in found.dictionary.to_pylist()]
+    return pc.fill_null(pa.array(numbers, pa.uint64()).take(found.indices), 0)

@@ -8,8 +8,8 @@ step has each channel's share, and the seed says which rows these are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +52,20 @@ class Documents:
     turned: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
     """Which documents are turned round (tasks/planning/middle.py); bool [n]. Their tokens are counted as they are then,
     with three more; empty where none is."""
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
+    """`times`, how often each stands in an epoch (float64), and `host` (uint64), until that is done with
+    (tasks/planning/repeats.py); empty where each stands once."""
+
+    def take(self, index: np.ndarray) -> Documents:
+        """Some of them, in an order, also several times."""
+        named: dict[str, Any] = {
+            name: {key: values[index] for key, values in getattr(self, name).items()}
+            for name in ("where", "groups", "order", "extra")
+        }
+        plain: dict[str, Any] = {name: getattr(self, name)[index] for name in ("file", "offset", "length", "hash")}
+        seen = None if self.seen is None else self.seen[index]
+        turned = self.turned[index] if len(self.turned) else self.turned
+        return replace(self, **plain, **named, seen=seen, turned=turned)
 
     def passing(self, number: int, phase: PhaseRows) -> np.ndarray:
         return np.ones(len(self.length), bool) if phase.where is None else self.where[number]

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from data_specs.spec import Spec
 from tasks.arrays.hashing import seeded_hash, words
 from tasks.engine.stage import digest
+from tasks.planning import repeats
 from tasks.planning.allocation import allot
 from tasks.planning.best_fit import ORDERED_WINDOW, WINDOW, pack
 from tasks.planning.files import content_digest
@@ -48,7 +49,8 @@ FILE_TOKENS = 2**25
 INPUT = pa.schema([("id", pa.binary(16)), ("channel", pa.string()), ("length", pa.int32()), ("held_out", pa.bool_())])
 """One table per shard, all its documents in order: tokens with the end-of-text token, null where not tokenised. A bool
 column `where_<number>` per phase (from 0) that has a `where`; null counts as false. A column of text `by_<column>`
-for each of `training.loss_by`; null is a value of its own. Numbers `order_<number>` per phase that has an order."""
+for each of `training.loss_by`; null is a value of its own. Numbers `order_<number>` per phase that has an order. Where
+the mixture asks for it, a bool column `repeat_<number>` per cell, `cluster_size` (int64) and `host` (uint64)."""
 USAGE = pa.schema(
     [
         ("channel", pa.int16()),
@@ -85,11 +87,15 @@ def plan_folder(spec: Spec, key: str) -> str:
 class _DocumentChunks:
     """Documents of one channel as they come in, shard by shard."""
 
-    def __init__(self, phases: Iterable[int], groups: Iterable[str], orders: Iterable[int] = ()) -> None:
+    def __init__(
+        self, phases: Iterable[int], groups: Iterable[str], orders: Iterable[int] = (), extra: Iterable[str] = ()
+    ) -> None:
         self.chunks: list[list[np.ndarray]] = [[np.empty(0, kind)] for kind in Documents.TYPES]
         self.where: dict[int, list[np.ndarray]] = {number: [np.empty(0, bool)] for number in phases}
         self.groups: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int16)] for name in groups}
         self.order: dict[int, list[np.ndarray]] = {number: [np.empty(0)] for number in orders}
+        kinds: dict[str, Any] = {"times": np.float64, "host": np.uint64}
+        self.extra: dict[str, list[np.ndarray]] = {name: [np.empty(0, kinds[name])] for name in extra}
 
     def add(
         self,
@@ -97,6 +103,7 @@ class _DocumentChunks:
         where: dict[int, np.ndarray],
         groups: dict[str, np.ndarray],
         order: dict[int, np.ndarray],
+        extra: dict[str, np.ndarray],
         chosen: np.ndarray,
     ) -> None:
         for chunks, column in zip(self.chunks, columns, strict=True):
@@ -107,13 +114,16 @@ class _DocumentChunks:
             chunks.append(groups[name][chosen])
         for number, chunks in self.order.items():
             chunks.append(order[number][chosen])
+        for name, chunks in self.extra.items():
+            chunks.append(extra[name][chosen])
 
     def concatenated(self) -> Documents:
         file, offset, length, hashes = (np.concatenate(chunks) for chunks in self.chunks)
         where = {number: np.concatenate(chunks) for number, chunks in self.where.items()}
         groups = {name: np.concatenate(chunks) for name, chunks in self.groups.items()}
         order = {number: np.concatenate(chunks) for number, chunks in self.order.items()}
-        return Documents(file, offset, length, hashes, where, groups, order)
+        extra = {name: np.concatenate(chunks) for name, chunks in self.extra.items()}
+        return Documents(file, offset, length, hashes, where, groups, order, extra=extra)
 
 
 class Values:
@@ -147,7 +157,8 @@ def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
     phases = [number for number, phase in enumerate(spec.mixture.phases) if phase.where]
     loss_by = spec.training.loss_by
     orders = [number for number, phase in enumerate(spec.mixture.phases) if phase.order]
-    train = {name: _DocumentChunks(phases, loss_by, orders) for name in spec.channels}
+    standing = ["times"] * repeats.asked(spec) + ["host"] * bool(spec.mixture.host_tokens)
+    train = {name: _DocumentChunks(phases, loss_by, orders, standing) for name in spec.channels}
     held_out = {name: _DocumentChunks((), loss_by) for name in spec.channels}
     values = {name: Values() for name in loss_by}
     files: list[str] = []
@@ -157,12 +168,13 @@ def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
         where = {number: _flags(table[f"where_{number}"]) for number in phases}
         groups = {name: values[name].numbered(table[f"by_{name}"]) for name in loss_by}
         order = {number: table[f"order_{number}"].to_numpy().astype(np.float64) for number in orders}
+        extra = _extra(spec, table) if standing else {}
         held, homeless = _flags(table["held_out"]), length > 0
         for name in spec.channels:
             inside = _flags(pc.equal(table["channel"], name))
             homeless &= ~inside
-            train[name].add(columns, where, groups, order, inside & (length > 1) & ~held)
-            held_out[name].add(columns, where, groups, order, inside & (length > 1) & held)
+            train[name].add(columns, where, groups, order, extra, inside & (length > 1) & ~held)
+            held_out[name].add(columns, where, groups, order, extra, inside & (length > 1) & held)
         if (homeless & ~held).any():
             row = int(np.flatnonzero(homeless & ~held)[0])
             raise MixtureError(
@@ -173,6 +185,14 @@ def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
     documents = {name: turned_documents(spec, found.concatenated()) for name, found in train.items()}
     evaluated = {name: found.concatenated() for name, found in held_out.items()}
     return _Collected(files, documents, evaluated, {name: list(found.number) for name, found in values.items()})
+
+
+def _extra(spec: Spec, table: pa.Table) -> dict[str, np.ndarray]:
+    """How often each document of a shard stands in an epoch, and its host."""
+    cells = [_flags(table[f"repeat_{number}"]) for number in range(len(spec.mixture.repeat))]
+    sizes = pc.fill_null(table["cluster_size"], 1).to_numpy() if spec.mixture.rehydration else None
+    found = {"times": repeats.times(spec, cells, sizes, len(table))}
+    return found | ({"host": table["host"].to_numpy()} if spec.mixture.host_tokens else {})
 
 
 def _flags(column: pa.ChunkedArray) -> np.ndarray:
@@ -211,7 +231,13 @@ def build(
     Raises MixtureError, before anything is written, with one line for each thing that cannot be met."""
     found = _collect(spec, shards)
     files = found.files
-    train = with_seen(store, spec.mixture.seen, found.train, files)
+    documents = with_seen(store, spec.mixture.seen, found.train, files)
+    origins: dict[str, np.ndarray] = {}
+    train = documents
+    if repeats.asked(spec):
+        entries = {name: repeats.standing(each, spec) for name, each in documents.items()}
+        train = {name: each for name, (each, _) in entries.items()}
+        origins = {name: origin for name, (_, origin) in entries.items()}
     sizes = {name: int(documents.length.sum(dtype=np.int64)) for name, documents in train.items()}
     phases = schedule(spec, sizes)
     usages, streams = allot(spec, phases, train)
@@ -219,7 +245,8 @@ def build(
     counted = [_write_phase(folder, spec, n, phase, train, streams[n]) for n, phase in enumerate(phases)]
     discarded = {name: sum(counts.discarded.get(name, 0) for counts in counted) for name in spec.channels}
     evaluated = _write_held_out(folder, spec, found.held_out)
-    folder.write("usage.arrow", _usage_table(train, usages))
+    uses = {name: _uses(usage, origins.get(name), len(documents[name].length)) for name, usage in usages.items()}
+    folder.write("usage.arrow", _usage_table(documents, uses))
     special = added_tokens(spec, vocabulary)
     plan = {
         "digest": key,
@@ -238,7 +265,7 @@ def build(
         "phases": [_phase_json(n, phase, counted[n]) for n, phase in enumerate(phases)],
         "supervised": sum(sum(counts.supervised.values()) for counts in counted),
         "channel_tokens": {name: sum(counts.supervised.get(name, 0) for counts in counted) for name in spec.channels},
-        "usage": {name: _usage_json(usage, discarded[name]) for name, usage in usages.items()},
+        "usage": {name: _usage_json(usage, uses[name], discarded[name]) for name, usage in usages.items()},
         "held_out": evaluated,
         "files": files,
         "checksums": [(checksums or {}).get(path, "") for path in files],
@@ -336,12 +363,17 @@ def windows(documents: Documents, shape: RowShape) -> Stream:
     return Stream(document, start, (place + 1) * length // count - start, turn + 1)
 
 
-def _usage_table(train: dict[str, Documents], usages: dict[str, Usage]) -> pa.Table:
+def _uses(usage: Usage, origin: np.ndarray | None, documents: int) -> np.ndarray:
+    """How often the plan begins each document, all its entries together; int32."""
+    return usage.own if origin is None else np.bincount(origin, usage.own, documents).astype(np.int32)
+
+
+def _usage_table(train: Mapping[str, Documents], uses: Mapping[str, np.ndarray]) -> pa.Table:
     """Of every document to train on, how often it is begun."""
     parts = [USAGE.empty_table()]
     for index, (name, found) in enumerate(train.items()):
         length = found.length - np.where(found.turned, ADDED, 0) if len(found.turned) else found.length
-        columns = [np.full(len(length), index, np.int16), found.file, found.offset, length, usages[name].own]
+        columns = [np.full(len(length), index, np.int16), found.file, found.offset, length, uses[name]]
         parts.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, USAGE, strict=True)], schema=USAGE))
     return pa.concat_tables(parts)
 
@@ -373,13 +405,13 @@ def _phase_json(number: int, phase: PhaseRows, counts: _Counts) -> dict[str, Any
     }
 
 
-def _usage_json(usage: Usage, discarded: int) -> dict[str, Any]:
+def _usage_json(usage: Usage, uses: np.ndarray, discarded: int) -> dict[str, Any]:
     every = np.ones(len(usage.lengths), bool)
     tokens, leftover = usage.tokens(every), usage.leftover
     used = int(usage.own @ usage.lengths.astype(np.int64)) - leftover - discarded
-    times = np.bincount(usage.own)
+    times = np.bincount(uses)
     return {
-        "documents": len(usage.lengths),
+        "documents": len(uses),
         "tokens": tokens,
         "used": used,
         "epochs": used / tokens if tokens else 0.0,
