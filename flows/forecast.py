@@ -18,7 +18,7 @@ import numpy as np
 from data_specs import redaction
 from data_specs.load import SpecError
 from data_specs.spec import Spec
-from flows import budget, changes, costs, summary
+from flows import changes, costs, summary
 from flows.costs import Cost
 from flows.differences import differences
 from flows.run import Run
@@ -71,6 +71,8 @@ def _duplicates(spec: Spec) -> dict[str, Any]:
 
 def _budget(run: Run) -> dict[str, Any]:
     """What thresholds would leave, and which leave the budget; or why that is not known."""
+    from flows import budget  # which takes the views, and half a second of them
+
     try:
         return budget.choice(run, run.spec)
     except (SpecError, StageError) as error:
@@ -314,6 +316,8 @@ def show(found: dict[str, Any]) -> None:
     if "unknown" in found.get("budget", {}):
         console().print(f"Budget: what thresholds would leave is not known: {found['budget']['unknown']}")
     elif "budget" in found:
+        from flows import budget
+
         budget.show(found["budget"], at)
     for stop in found["certain_stops"]:
         console().print(f"This run would stop: {stop}")
