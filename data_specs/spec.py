@@ -316,6 +316,10 @@ class Spec(Settings):
         packings = {self.mixture.packing, *(phase.packing for phase in self.mixture.phases)}
         if "best_fit" in packings and self.mixture.shards == "rows":
             yield "mixture.shards: rows that are packed by best_fit are of many lengths, and are not written out"
+        if self.mixture.cut_at != "anywhere" and "best_fit" not in packings:
+            yield "mixture.cut_at: documents that are packed end_to_end are cut wherever a row is full; best_fit is not"
+        if self.mixture.cut_at != "anywhere" and turned:
+            yield "mixture.cut_at: documents that are turned round (fill_in_the_middle) are cut anywhere"
         if turned and self.mixture.shards == "rows":
             yield "mixture.shards: rows of documents that are turned round (fill_in_the_middle) are not written out"
 

@@ -115,6 +115,11 @@ class Mixture(Settings):
     packing: Annotated[Packing, Field(exclude_if=lambda packing: packing == "end_to_end")] = "end_to_end"
     """Documents end to end, cut wherever a row is full; or whole where they fit into a row, which fits best (Ding et
     al. 2024), with some padding."""
+    cut_at: Annotated[Literal["anywhere", "line", "sentence"], Field(exclude_if=lambda at: at == "anywhere")] = (
+        "anywhere"
+    )
+    """Where `best_fit` cuts documents that are longer than a row: where it is full, or before that at the last end of a
+    line, or of a sentence or line, in the row's second half."""
     shards: Literal["tokens", "rows"] = "tokens"
     """Train from the token shards, or from rows written in order as Arrow IPC (for object stores)."""
 

@@ -23,6 +23,7 @@ from tasks.engine.snapshot import Snapshot
 from tasks.engine.takedowns import Takedowns
 from tasks.engine.versions import ACCEPTED, Facts, Versions
 from tasks.planning import run_plan, trace
+from tasks.planning.borders import Borders
 from tasks.planning.files import read_json
 from tasks.planning.inputs import PlanInputs
 from tasks.planning.objectives import MASK
@@ -30,6 +31,8 @@ from tasks.storage import locks
 from tasks.storage.manifest import MISSING
 from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import DamagedError
+from tasks.tokenization.borders import ends
+from tasks.tokenization.tokenizer import load
 from training import checkpoint, identity, launch, log
 from training.launch import TrainingError
 
@@ -150,7 +153,14 @@ class Run(CorpusRun):
         orders = {f"order_{n}": each.order.by for n, each in enumerate(self.spec.mixture.phases) if each.order}
         asked = {"cluster_size": self.spec.mixture.rehydration, "url": self.spec.mixture.host_tokens}
         more = tuple(name for name, setting in asked.items() if setting)
-        return PlanInputs(self.corpus, conditions, self.spec.training.loss_by, orders, more)
+        cuts = {f"cut_{number}": shape for number, shape in run_plan.cut_phases(self.spec).items()}
+        return PlanInputs(self.corpus, conditions, self.spec.training.loss_by, orders, more, cuts, self._borders)
+
+    def _borders(self) -> Borders:
+        """What ends lines, or sentences, in the pinned tokenizer's vocabulary."""
+        pin, at = self._tokenizer, self.spec.mixture.cut_at
+        loaded = load(fetched(self.store, pin["path"], pin["sha256"]).read_bytes(), pin["path"], self.spec.tokenizer)
+        return Borders(*ends(loaded, "sentence" if at == "sentence" else "line"))
 
     def plan_key(self) -> str:
         """The digest of the run plan that the corpus as it stands would give."""

@@ -15,8 +15,10 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from tasks.arrays.groups import numbers_within
+from tasks.planning.borders import pieces_at
 from tasks.planning.mixture import Stream
 from tasks.planning.objectives import RowShape
 
@@ -40,11 +42,12 @@ class Packed:
     """Tokens of the stream that no row holds."""
 
 
-def pack(stream: Stream, rows: int, shape: RowShape, window: int = WINDOW) -> Packed:
+def pack(stream: Stream, rows: int, shape: RowShape, window: int = WINDOW, cuts: pa.Array | None = None) -> Packed:
     """`rows` rows of a stream that has at least as many tokens as they have room for; `shape` is that of rows that are
     cut end to end, whose pieces of one document share a token where each token is predicted from those before it. Rows
-    are in the order of the places that their pieces have in the stream, on average."""
-    part, start, length = pieces(stream.length, shape)
+    are in the order of the places that their pieces have in the stream, on average. `cuts`: of each document of the
+    channel where it is cut (tasks/planning/borders.py); by default wherever a row is full."""
+    part, start, length = pieces(stream.length, shape) if cuts is None else pieces_at(stream, cuts, shape)
     row, made = np.empty(len(length), np.int64), 0
     for first in range(0, len(length), window):
         found = best_fit(length[first : first + window], shape.width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -15,7 +15,9 @@ from tasks.engine.corpus import Corpus
 from tasks.engine.counts import HOST
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
+from tasks.planning.borders import Borders
 from tasks.planning.files import token_checksum
+from tasks.planning.objectives import RowShape
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class PlanInputs:
     """Column `order_<number>` -> the column that a phase is ordered by; of the phases that have an order."""
     more: tuple[str, ...] = ()
     """Of `cluster_size` and `url`, of which the host is taken, those that the mixture asks for."""
+    cuts: Mapping[str, RowShape] = field(default_factory=dict)
+    """Column `cut_<number>` -> the rows for which that phase cuts documents at the ends of lines or sentences."""
+    borders: Callable[[], Borders] | None = None
+    """What ends those; where there are `cuts`."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the token files whose tables were taken, by path."""
 
@@ -55,6 +61,7 @@ class PlanInputs:
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """(token file, its `run_plan.INPUT` table), per shard."""
+        borders = self.borders() if self.borders and self.cuts else None
         for place, files in self.pipeline.files(self.names):
             table = job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, self.names))
             tokens = self.pipeline.outputs[self.pipeline.provider["tokens"]].path(place)
@@ -65,6 +72,9 @@ class PlanInputs:
                 result = result.append_column(f"by_{name}", table[name])
             for name, by in self.orders.items():
                 result = result.append_column(name, table[by].cast(pa.float64()))
+            if borders:
+                for name, shape in self.cuts.items():
+                    result = result.append_column(name, borders.cuts(table["tokens"], shape))
             if "cluster_size" in self.more:
                 result = result.append_column("cluster_size", table["cluster_size"].cast(pa.int64()))
             if "url" in self.more:

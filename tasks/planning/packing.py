@@ -56,6 +56,9 @@ class Documents:
     """`times`, how often each stands in an epoch (float64), and `host` (uint64), until that is done with
     (tasks/planning/repeats.py); empty where each stands once."""
 
+    cuts: dict[int, pa.Array] = field(default_factory=dict)
+    """Phase -> where each is cut into pieces for rows (lists of int32); of phases that cut at lines or sentences."""
+
     def take(self, index: np.ndarray) -> Documents:
         """Some of them, in an order, also several times."""
         named: dict[str, Any] = {
@@ -65,7 +68,8 @@ class Documents:
         plain: dict[str, Any] = {name: getattr(self, name)[index] for name in ("file", "offset", "length", "hash")}
         seen = None if self.seen is None else self.seen[index]
         turned = self.turned[index] if len(self.turned) else self.turned
-        return replace(self, **plain, **named, seen=seen, turned=turned)
+        cuts = {number: each.take(pa.array(index)) for number, each in self.cuts.items()}
+        return replace(self, **plain, **named, seen=seen, turned=turned, cuts=cuts)
 
     def passing(self, number: int, phase: PhaseRows) -> np.ndarray:
         return np.ones(len(self.length), bool) if phase.where is None else self.where[number]

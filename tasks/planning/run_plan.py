@@ -50,7 +50,8 @@ INPUT = pa.schema([("id", pa.binary(16)), ("channel", pa.string()), ("length", p
 """One table per shard, all its documents in order: tokens with the end-of-text token, null where not tokenised. A bool
 column `where_<number>` per phase (from 0) that has a `where`; null counts as false. A column of text `by_<column>`
 for each of `training.loss_by`; null is a value of its own. Numbers `order_<number>` per phase that has an order. Where
-the mixture asks for it, a bool column `repeat_<number>` per cell, `cluster_size` (int64) and `host` (uint64)."""
+the mixture asks for it: a bool column `repeat_<number>` per cell, `cluster_size` (int64), `host` (uint64), and per
+phase of `cut_phases` a list `cut_<number>` of where a document is cut."""
 USAGE = pa.schema(
     [
         ("channel", pa.int16()),
@@ -88,13 +89,19 @@ class _DocumentChunks:
     """Documents of one channel as they come in, shard by shard."""
 
     def __init__(
-        self, phases: Iterable[int], groups: Iterable[str], orders: Iterable[int] = (), extra: Iterable[str] = ()
+        self,
+        phases: Iterable[int],
+        groups: Iterable[str],
+        orders: Iterable[int] = (),
+        extra: Iterable[str] = (),
+        cuts: Iterable[int] = (),
     ) -> None:
         self.chunks: list[list[np.ndarray]] = [[np.empty(0, kind)] for kind in Documents.TYPES]
         self.where: dict[int, list[np.ndarray]] = {number: [np.empty(0, bool)] for number in phases}
         self.groups: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int16)] for name in groups}
         self.order: dict[int, list[np.ndarray]] = {number: [np.empty(0)] for number in orders}
         kinds: dict[str, Any] = {"times": np.float64, "host": np.uint64}
+        self.cuts: dict[int, list[pa.Array]] = {number: [pa.array([], pa.list_(pa.int32()))] for number in cuts}
         self.extra: dict[str, list[np.ndarray]] = {name: [np.empty(0, kinds[name])] for name in extra}
 
     def add(
@@ -104,6 +111,7 @@ class _DocumentChunks:
         groups: dict[str, np.ndarray],
         order: dict[int, np.ndarray],
         extra: dict[str, np.ndarray],
+        cuts: dict[int, pa.Array],
         chosen: np.ndarray,
     ) -> None:
         for chunks, column in zip(self.chunks, columns, strict=True):
@@ -116,6 +124,8 @@ class _DocumentChunks:
             chunks.append(order[number][chosen])
         for name, chunks in self.extra.items():
             chunks.append(extra[name][chosen])
+        for number, lists in self.cuts.items():
+            lists.append(cuts[number].filter(pa.array(chosen)))
 
     def concatenated(self) -> Documents:
         file, offset, length, hashes = (np.concatenate(chunks) for chunks in self.chunks)
@@ -123,7 +133,8 @@ class _DocumentChunks:
         groups = {name: np.concatenate(chunks) for name, chunks in self.groups.items()}
         order = {number: np.concatenate(chunks) for number, chunks in self.order.items()}
         extra = {name: np.concatenate(chunks) for name, chunks in self.extra.items()}
-        return Documents(file, offset, length, hashes, where, groups, order, extra=extra)
+        cuts = {number: pa.concat_arrays(lists) for number, lists in self.cuts.items()}
+        return Documents(file, offset, length, hashes, where, groups, order, extra=extra, cuts=cuts)
 
 
 class Values:
@@ -158,7 +169,8 @@ def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
     loss_by = spec.training.loss_by
     orders = [number for number, phase in enumerate(spec.mixture.phases) if phase.order]
     standing = ["times"] * repeats.asked(spec) + ["host"] * bool(spec.mixture.host_tokens)
-    train = {name: _DocumentChunks(phases, loss_by, orders, standing) for name in spec.channels}
+    cut = [*cut_phases(spec)]
+    train = {name: _DocumentChunks(phases, loss_by, orders, standing, cut) for name in spec.channels}
     held_out = {name: _DocumentChunks((), loss_by) for name in spec.channels}
     values = {name: Values() for name in loss_by}
     files: list[str] = []
@@ -169,12 +181,13 @@ def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
         groups = {name: values[name].numbered(table[f"by_{name}"]) for name in loss_by}
         order = {number: table[f"order_{number}"].to_numpy().astype(np.float64) for number in orders}
         extra = _extra(spec, table) if standing else {}
+        cuts = {number: table[f"cut_{number}"].combine_chunks() for number in cut}
         held, homeless = _flags(table["held_out"]), length > 0
         for name in spec.channels:
             inside = _flags(pc.equal(table["channel"], name))
             homeless &= ~inside
-            train[name].add(columns, where, groups, order, extra, inside & (length > 1) & ~held)
-            held_out[name].add(columns, where, groups, order, extra, inside & (length > 1) & held)
+            train[name].add(columns, where, groups, order, extra, cuts, inside & (length > 1) & ~held)
+            held_out[name].add(columns, where, groups, order, extra, cuts, inside & (length > 1) & held)
         if (homeless & ~held).any():
             row = int(np.flatnonzero(homeless & ~held)[0])
             raise MixtureError(
@@ -185,6 +198,14 @@ def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
     documents = {name: turned_documents(spec, found.concatenated()) for name, found in train.items()}
     evaluated = {name: found.concatenated() for name, found in held_out.items()}
     return _Collected(files, documents, evaluated, {name: list(found.number) for name, found in values.items()})
+
+
+def cut_phases(spec: Spec) -> dict[int, RowShape]:
+    """The phases that cut long documents at the ends of lines or sentences, and the shape of their rows."""
+    if spec.mixture.cut_at == "anywhere":
+        return {}
+    packed = {number: shape for number, shape in enumerate(spec.shapes) if shape.packing == "best_fit"}
+    return {number: row_shape(shape.objective, shape.sequence) for number, shape in packed.items()}
 
 
 def _extra(spec: Spec, table: pa.Table) -> dict[str, np.ndarray]:
@@ -300,7 +321,10 @@ def _write_phase(
     packed = {}
     if phase.shape.packing == "best_fit":
         window = ORDERED_WINDOW if phase.shape.order else WINDOW
-        packed = {name: pack(stream, phase.rows[name], phase.cut, window) for name, stream in streams.items()}
+        packed = {
+            name: pack(stream, phase.rows[name], phase.cut, window, train[name].cuts.get(number))
+            for name, stream in streams.items()
+        }
 
     def cut_rows(name: str, wanted: np.ndarray) -> Segments:
         if name in packed:
