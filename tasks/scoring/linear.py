@@ -13,25 +13,29 @@ import io
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from math import log
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.text.fasttext_model import features
 
-F64 = NDArray[np.float64]
+F64, I64 = NDArray[np.float64], NDArray[np.int64]
 MAGIC = b"PK"
 """How the file of a model begins, as numpy writes it; fastText's begins otherwise."""
 CHARACTERS = 12_000
 """Leading characters of a text that are read."""
 LINES, ENDS = 200, 5
 """Lines whose shapes are counted, and lines at the beginning and the end that count by their place, too."""
+AT_ONCE = 1024
+"""Texts that are scored at once; memory is bounded by it."""
 STEPS = 60
 """Steps of L-BFGS."""
 RAREST = 3
@@ -39,6 +43,12 @@ RAREST = 3
 PAGE, WORD, PAIR = range(3)
 """Blocks of features."""
 
+_DIGIT = re.compile(
+    r"[\d\xb2\xb3\xb9\u1369-\u1371\u19da\u2070\u2074-\u2079\u2080-\u2089\u2460-\u2468\u2474-\u247c\u2488-\u2490\u24ea"
+    r"\u24f5-\u24fd\u24ff\u2776-\u277e\u2780-\u2788\u278a-\u2792\U00010a40-\U00010a43\U00010e60-\U00010e68"
+    r"\U00011052-\U0001105a\U0001f100-\U0001f10a]"
+)
+"""What `str.isdigit` calls one."""
 _ITEM = re.compile(r"\s*(?:[-*•·]|(\d+[.)]))")
 
 
@@ -56,20 +66,47 @@ class Linear:
     def probabilities(self, texts: Sequence[str], urls: Sequence[str]) -> F64:
         """float [texts, labels]: the probability of each label; 0 in all of a text without a feature."""
         result = np.zeros((len(texts), len(self.bias)))
-        for row, counts in enumerate(counted(texts, urls)):
-            known = [(self.vocabulary[name], count) for name, count in counts.items() if name in self.vocabulary]
-            if known:
-                places, values = self._weighed(known)
-                scores = values @ self.weights[places].astype(np.float64) + self.bias
+        for first in range(0, len(texts), AT_ONCE):
+            some = slice(first, first + AT_ONCE)
+            rows, places, counts = self._known(texts[some], urls[some])
+            values = self._weighed(rows, places, counts)
+            starts = np.flatnonzero(np.diff(rows, prepend=-1))
+            for start, end in pairwise([*starts.tolist(), len(rows)]):
+                scores = values[start:end] @ self.weights[places[start:end]].astype(np.float64) + self.bias
                 chances = np.exp(scores - scores.max())
-                result[row] = chances / chances.sum()
+                result[first + rows[start]] = chances / chances.sum()
         return result
 
-    def _weighed(self, known: list[tuple[int, int]]) -> tuple[NDArray[np.int64], F64]:
-        known = sorted(known)
-        places = np.array([place for place, _ in known])
-        values = (1 + np.log([count for _, count in known])) * self.rarity[places]
-        return places, values / np.sqrt(np.bincount(self.block[places], values**2, 3))[self.block[places]]
+    def _known(self, texts: Sequence[str], urls: Sequence[str]) -> tuple[I64, I64, I64]:
+        """Features that texts have and the model knows: number of the text, place of the feature, how often it is
+        there; in order of the first two. As `counted` has them, but without a string made for each."""
+        words = pc.utf8_split_whitespace(_plain(texts))
+        row = pc.list_parent_indices(words).to_numpy()
+        word = pc.fill_null(pc.index_in(words.flatten(), self._lookup.words), -1).to_numpy()
+        pair = np.flatnonzero((row[:-1] == row[1:]) & (word[:-1] >= 0) & (word[1:] >= 0))
+        at = self._lookup.of_pairs(word[pair], word[pair + 1])
+        others = [
+            (number, place)
+            for number, (text, url) in enumerate(zip(texts, urls, strict=True))
+            for name in _others(text, url)
+            if (place := self.vocabulary.get(name)) is not None
+        ]
+        numbers, places = np.array(others, np.int64).reshape(-1, 2).T
+        single = self._lookup.places[word]
+        rows = np.concatenate([numbers, row[single >= 0], row[pair[at >= 0]]])
+        places = np.concatenate([places, single[single >= 0], at[at >= 0]])
+        both, counts = np.unique(rows * len(self.vocabulary) + places, return_counts=True)
+        return *np.divmod(both, len(self.vocabulary)), counts
+
+    @cached_property
+    def _lookup(self) -> _Lookup:
+        return _Lookup(self.vocabulary)
+
+    def _weighed(self, rows: I64, places: I64, counts: I64) -> F64:
+        """Values of features, each block of each text of length 1."""
+        values = (1 + np.log(counts)) * self.rarity[places]
+        block = 3 * rows + self.block[places]
+        return values / np.sqrt(np.bincount(block, values**2))[block]
 
     def data(self) -> bytes:
         """The file of the model; the same model gives the same bytes."""
@@ -86,6 +123,31 @@ class Linear:
         return file.getvalue()
 
 
+class _Lookup:
+    """Places of words and of pairs of words in a vocabulary, for many at once."""
+
+    def __init__(self, vocabulary: Mapping[str, int]) -> None:
+        pairs = {name[2:]: place for name, place in vocabulary.items() if name.startswith("p_")}
+        words = {name[2:]: place for name, place in vocabulary.items() if name.startswith("w_")}
+        known = sorted({*words, *(word for pair in pairs for word in pair.split(" "))})
+        self.words = pa.array(known, pa.string())
+        self.places = np.array([*(words.get(word, -1) for word in known), -1], np.int64)
+        """Of each of the words, -1 of one that is there in pairs alone; and of what is at -1, none of them."""
+        number = {word: place for place, word in enumerate(known)}
+        found = [tuple(number[word] for word in pair.split(" ")) for pair in pairs]
+        first, second = np.array(found, np.int64).reshape(-1, 2).T
+        keys = first * len(known) + second
+        order = np.argsort(keys)
+        self._keys = np.append(keys[order], -1)
+        self._pairs = np.append(np.array(list(pairs.values()), np.int64)[order], -1)
+
+    def of_pairs(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> I64:
+        """Places of the pairs of two words, given by their numbers; -1 of one that is not in the vocabulary."""
+        wanted, inverse = np.unique(first.astype(np.int64) * len(self.words) + second, return_inverse=True)
+        at = np.searchsorted(self._keys[:-1], wanted)
+        return np.where(self._keys[at] == wanted, self._pairs[at], -1)[inverse]
+
+
 def opened(data: bytes) -> Linear:
     """The model of a file."""
     with np.load(io.BytesIO(data), allow_pickle=False) as found:
@@ -97,15 +159,22 @@ def opened(data: bytes) -> Linear:
 
 def counted(texts: Sequence[str], urls: Sequence[str]) -> Iterator[Counter[str]]:
     """How often each feature is in each text. A feature is named after its block: `w_`, `p_` or `l_`."""
-    short = [text[:CHARACTERS] for text in texts]
-    plain = features(pa.chunked_array([pa.array(short, pa.string())]), CHARACTERS).to_pylist()
-    for text, url, line in zip(short, urls, plain, strict=True):
+    for text, url, line in zip(texts, urls, _plain(texts).to_pylist(), strict=True):
         words = line.split()
         found = Counter([f"w_{word}" for word in words])
         found.update([f"p_{first} {second}" for first, second in pairwise(words)])
-        found.update(shapes(text))
-        found.update([f"l_{part}" for part in address(url)])
+        found.update(_others(text, url))
         yield found
+
+
+def _plain(texts: Sequence[str]) -> pa.Array:
+    short = pa.array([text[:CHARACTERS] for text in texts], pa.string())
+    return features(pa.chunked_array([short]), CHARACTERS).combine_chunks()
+
+
+def _others(text: str, url: str) -> list[str]:
+    """Features that are no words of the text."""
+    return [*shapes(text[:CHARACTERS]), *(f"l_{part}" for part in address(url))]
 
 
 def address(url: str) -> list[str]:
@@ -124,7 +193,7 @@ def shapes(text: str) -> list[str]:
         return []
     found = [f"l_{_shape(line)}" for line in lines[:LINES]]
     for name, some in (("first", lines[:ENDS]), ("last", lines[: -ENDS - 1 : -1])):
-        found += [f"l_{name}{place}_{min(len(line.split()), 40) // 4}" for place, line in enumerate(some)]
+        found += [f"l_{name}{place}_{_words(line, 40) // 4}" for place, line in enumerate(some)]
     return [*found, f"l_lines_{int(2 * log(len(lines) + 1))}", f"l_length_{int(3 * log(len(text) + 1))}"]
 
 
@@ -133,8 +202,18 @@ def _shape(line: str) -> str:
     end = "end" if last in '.!?"。！？”' else "colon" if last in ":：" else "open"
     item = _ITEM.match(line)
     kind = "" if item is None else "number" if item[1] else "bullet"
-    digit = "digit" if any(map(str.isdigit, line)) else ""
-    return f"{end}{kind}{digit}{min(len(line.split()), 60) // 6}"
+    digit = "digit" if has_digit(line) else ""
+    return f"{end}{kind}{digit}{_words(line, 60) // 6}"
+
+
+def has_digit(line: str) -> bool:
+    """Whether `str.isdigit` is true of a character, without a step of Python for each."""
+    data = line.encode()
+    return len(data.translate(None, b"0123456789")) < len(data) or not (line.isascii() or _DIGIT.search(line) is None)
+
+
+def _words(line: str, most: int) -> int:
+    return min(len(line.split(None, most)), most)
 
 
 def learned(
@@ -158,20 +237,21 @@ def learned(
     often = np.array([documents[name] for name in names])
     rarity = (np.log((1 + len(found)) / (1 + often)) + 1).astype(np.float32)
     empty = Linear(vocabulary, block, rarity, np.zeros((len(names), count), np.float32), np.zeros(count, np.float32))
-    rows = [
-        empty._weighed(known) if known else (np.zeros(0, np.int64), np.zeros(0))
-        for counts in found
-        for known in [[(vocabulary[name], number) for name, number in counts.items() if name in vocabulary]]
+    known = [
+        (row, vocabulary[name], number)
+        for row, counts in enumerate(found)
+        for name, number in counts.items()
+        if name in vocabulary
     ]
-    starts = np.cumsum([0, *(len(places) for places, _ in rows)])
-    places, values = (np.concatenate(part) for part in zip(*rows, strict=True))
+    document, places, numbers = np.ascontiguousarray(np.array(sorted(known), np.int64).reshape(-1, 3).T)
+    values = empty._weighed(document, places, numbers)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(document, minlength=len(found)))])
     matrix = _csr(starts, places, values, len(names))
     order = np.argsort(places, kind="stable")
     columns = np.concatenate([[0], np.cumsum(np.bincount(places, minlength=len(names)))])
-    document = np.repeat(np.arange(len(rows)), np.diff(starts))
-    turned = _csr(columns, document[order], values[order], len(rows))
-    truth = torch.zeros(len(rows), count)
-    truth[torch.arange(len(rows)), torch.from_numpy(labels)] = 1
+    turned = _csr(columns, document[order], values[order], len(found))
+    truth = torch.zeros(len(found), count)
+    truth[torch.arange(len(found)), torch.from_numpy(labels)] = 1
     weights, bias = torch.zeros(len(names), count), torch.zeros(count)
     optimizer = torch.optim.LBFGS([weights, bias], max_iter=steps, history_size=8, line_search_fn="strong_wolfe")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from math import log, sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,30 @@ def test_a_model_is_the_same_each_time_and_after_its_file() -> None:
     assert first.startswith(linear.MAGIC)
     model = linear.learned(texts, urls, labels, 3, STRENGTH)
     assert linear.opened(first).probabilities(texts, urls) == pytest.approx(model.probabilities(texts, urls), abs=1e-3)
+
+
+def test_texts_scored_at_once_have_the_probabilities_of_their_features_one_by_one(monkeypatch: Any) -> None:
+    texts, urls, labels = lessons(60)
+    model = linear.opened(linear.learned(texts, urls, labels, 3, STRENGTH).data())
+    odd = ["", "\u2003\u00a0", "to\x85be\x1cor\u3000not ²", "unheard-of", "学习 To be", chinese(random.Random(5), 2)]
+    texts, urls = [*odd, *texts[:9]], ["", "https://shop1.example/a"] * 20
+    monkeypatch.setattr(linear, "AT_ONCE", 7)
+    found = model.probabilities(texts, urls[: len(texts)])
+    for row, counts in enumerate(linear.counted(texts, urls[: len(texts)])):
+        known = sorted((model.vocabulary[name], count) for name, count in counts.items() if name in model.vocabulary)
+        scores = model.bias.astype(float)
+        for block in range(3):
+            part = {place: 1 + log(count) for place, count in known if model.block[place] == block}
+            length = sqrt(sum((value * model.rarity[place]) ** 2 for place, value in part.items()))
+            for place, value in part.items():
+                scores = scores + value * model.rarity[place] / length * model.weights[place]
+        expected = np.exp(scores) / np.exp(scores).sum() if known else np.zeros(3)
+        assert found[row] == pytest.approx(expected, abs=1e-7)
+
+
+def test_a_digit_is_what_python_calls_one() -> None:
+    every = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    assert [one for one in every if linear.has_digit(f"a{one}")] == [one for one in every if one.isdigit()]
 
 
 def test_a_text_of_nothing_known_has_no_probabilities_and_an_address_alone_has() -> None:
