@@ -1,12 +1,15 @@
 """From WARC to verdict, without duplicates, against datatrove's local executor: CPU seconds, wall time, kept sets.
 
-`python -m benchmarks.filters SHARED [PAGES]`: SHARED is the folder of real data; documentation comes from the demo's
-packages. Both sides keep English above .65 by the same model, then what the rules of Gopher, C4 and FineWeb leave, on
-two cores. Ours runs as `sluice run` in a fresh store, twice: extracted by trafilatura, which datatrove uses, too, and
-by resiliparse; each with title and date as the
-markup states them, and with pages refused whose raw text is surely not English. CPU seconds are
+`python -m benchmarks.filters SHARED [PAGES [EXTRACTOR ...]]`: SHARED is the folder of real data; documentation comes
+from the demo's packages. Both sides keep English above .65 by the same model, then what the rules of Gopher, C4 and
+FineWeb leave, on two cores. Ours runs as `sluice run` in a fresh store, once for each extractor: trafilatura, which
+datatrove uses, too, and resiliparse (`trafilatura+types` and `resiliparse+types` judge blocks by the page's type); with
+title and date as the markup states them, and with pages refused whose raw text is surely not English. CPU seconds are
 those of all processes, looked at every SLICE seconds, from the first record to the verdict's commit; what came before,
 and the stages of duplicates, are printed apart, and do not count. Wall time counts the start, too.
+
+datatrove's pool waits for ever where a worker of it dies. So a run of which no process uses a core for STILL seconds is
+ended: it counts up to its last work where all its tasks are done, else the benchmark ends and names those that are not.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from benchmarks.filters_pages import FILES, LANGUAGE_SCORE, PAGES, write
 from benchmarks.spent import MARK, Spent
 
 SLICE = 0.3
+STILL = 90.0
 RULES = Path(data_specs.__file__).parent / "rules"
 CORES = 2
 SLUICE = Path(sys.executable).parent / "sluice"
@@ -47,7 +51,7 @@ sources:
     paths: {crawl}/*.warc.gz
     refuse: {{foreign_page: "raw_language <> 'en' and raw_language_score > 0.4"}}
 stages:
-  extract: {{extractor: {extractor}, metadata: stated}}
+  extract: {{extractor: {extractor}, by_page_type: {types}, metadata: stated}}
   signals: {{where: "language = 'en' and language_score > {score}"}}
 rules:
   - foreign: "language <> 'en' or language_score <= {score}"
@@ -81,8 +85,9 @@ class Watched:
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self.steps: dict[str, Taken] = {}
-        self.idle = 0.0
-        """Seconds of the last step in which, of two looks, processes had used less than three quarters of the cores."""
+        self.still = False
+        """Whether it was ended as it did nothing more."""
+        moved, spent = time.monotonic(), 0.0
         self._step, self._began = "start", (time.monotonic(), 0.0)
         self.spent = Spent(str(os.getpid()) + command[-1], kind)
         environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
@@ -100,10 +105,19 @@ class Watched:
             while run.poll() is None:
                 with self._lock:
                     self.spent.look()
+                if self.spent.total() > spent + 0.2:
+                    moved, spent = time.monotonic(), self.spent.total()
+                elif time.monotonic() > moved + STILL:
+                    self.still = True
+                    self._next("end", moved)
+                    self.spent.kill()
                 time.sleep(SLICE)
+            reading.join(STILL)
+            self.spent.kill()  # what outlives the command, and holds its output open
             reading.join()
-        self._next("end")
-        if run.returncode:
+        if not self.still:
+            self._next("end")
+        if run.returncode and not self.still:
             sys.exit(f"{' '.join(command)} ended with {run.returncode}:\n" + log.read_text()[-3000:])
 
     def _read(self, lines: IO[str], log: Path) -> None:
@@ -118,10 +132,10 @@ class Watched:
                 elif "Task run 'verdict' - Finished" in line:
                     self._next("shutdown")
 
-    def _next(self, step: str) -> None:
+    def _next(self, step: str, at: float | None = None) -> None:
         with self._lock:
             self.spent.look()
-        now = (time.monotonic(), self.spent.total())
+        now = (at or time.monotonic(), self.spent.total())
         before = self.steps.get(self._step, Taken(0, 0))
         self.steps[self._step] = Taken(before.wall + now[0] - self._began[0], before.cpu + now[1] - self._began[1])
         self._step, self._began = step, now
@@ -139,10 +153,12 @@ def ours(extractor: str, crawl: Path, to: Path) -> tuple[Watched, dict[str, str]
     """Run the spec; what it took, and of each record why it was dropped, or "kept"."""
     to.mkdir()
     spec = to / "spec.yaml"
-    spec.write_text(
-        SPEC.format(to=to, crawl=crawl, extractor=extractor, score=LANGUAGE_SCORE, rules=RULES, cores=CORES)
-    )
+    name, _, types = extractor.partition("+")
+    more = {"extractor": name, "types": str(bool(types)).lower(), "score": LANGUAGE_SCORE, "rules": RULES}
+    spec.write_text(SPEC.format(to=to, crawl=crawl, cores=CORES, **more))
     run = Watched([str(SLUICE), "run", str(spec), "--until", "verdict"], to / "log")
+    if run.still:
+        sys.exit(f"ours, {extractor}, did nothing for {STILL:.0f} s:\n" + (to / "log").read_text()[-3000:])
     return run, dict(_query(spec, "select url, coalesce(reason, 'kept') from corpus")) | dict(
         _query(spec, "select url, reason from refused")
     )
@@ -160,6 +176,9 @@ def theirs(crawl: Path, to: Path) -> tuple[Watched, set[str]]:
     to.mkdir()
     command = [sys.executable, "-m", "benchmarks.filters_peer", str(crawl), str(to), str(FILES), str(CORES)]
     run = Watched(command, to / "log")
+    done = {int(file.name) for file in (to / "logs" / "completions").glob("*")}
+    if lacking := {*range(FILES)} - done:
+        sys.exit(f"datatrove did nothing for {STILL:.0f} s, and tasks {sorted(lacking)} of {FILES} are not done:\n")
     kept = set()
     for file in (to / "kept").glob("*.jsonl.gz"):
         with gzip.open(file, "rt") as lines:
@@ -170,12 +189,16 @@ def theirs(crawl: Path, to: Path) -> tuple[Watched, set[str]]:
 def show(name: str, run: Watched, base: Taken | None) -> Taken:
     """Print what a run took; returns what counts."""
     counted = run.counted()
-    told = f", {base.cpu / counted.cpu:.2f} and {base.wall / counted.wall:.2f} times datatrove" if base else ""
+    told = f": {base.cpu / counted.cpu:.2f} and {base.wall / counted.wall:.2f} times datatrove" if base else ""
     print(f"{name}: {counted.cpu:.1f} CPU s, {counted.wall:.1f} s by the clock with the start{told}")
     for step, taken in run.steps.items():
         print(f"    {step:16}{taken.cpu:8.1f} CPU s{taken.wall:8.1f} s")
+    if run.still:
+        print(f"    all tasks were done, and the run did not end: ended after {STILL:.0f} s without work")
+    for what, processes, seconds in run.spent.by_kind():
+        print(f"    {processes} processes of kind {what!r} used {seconds:.1f} CPU s")
     for what, most in sorted(run.spent.memory.items()):
-        print(f"    a process of kind {what!r} held {most / 2**20:.0f} MiB at most")
+        print(f"    a process of kind {what!r} held {most / 2**20:.0f} MiB at most", flush=True)
     return counted
 
 
@@ -187,12 +210,14 @@ def compare(name: str, reasons: dict[str, str], kept: set[str]) -> None:
     )
     print("    all reasons:", dict(Counter(reasons.values()).most_common()))
     print(
-        "    of those datatrove keeps:", dict(Counter(reasons.get(url, "unknown") for url in kept - own).most_common())
+        "    of those datatrove keeps:",
+        dict(Counter(reasons.get(url, "unknown") for url in kept - own).most_common()),
+        flush=True,
     )
 
 
-def main(shared: str, pages: str = str(PAGES)) -> None:
-    """Run the three in turn."""
+def main(shared: str, pages: str = str(PAGES), *extractors: str) -> None:
+    """Run datatrove, and ours with each extractor, in turn."""
     with TemporaryDirectory(prefix="sluice-filters-") as folder:
         place = Path(folder)
         crawl = place / "crawl"
@@ -200,7 +225,7 @@ def main(shared: str, pages: str = str(PAGES)) -> None:
         print(f"{write(Path(shared), crawl, int(pages)):,} pages", flush=True)
         run, kept = theirs(crawl, place / "datatrove")
         base = show("datatrove, trafilatura", run, None)
-        for extractor in EXTRACTORS:
+        for extractor in extractors or EXTRACTORS:
             run, reasons = ours(extractor, crawl, place / extractor)
             show(f"ours, {extractor}", run, base)
             compare(extractor, reasons, kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import psutil
 
@@ -32,6 +33,14 @@ class Spent:
                     self.memory[kind] = max(self.memory.get(kind, 0), held.rss - held.shared)
             except psutil.Error:
                 continue
+
+    def kill(self) -> None:
+        """End all of these processes that still run."""
+        for pid, started in self.seconds:
+            with suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if process.create_time() == started:
+                    process.kill()
 
     def total(self) -> float:
         return sum(self.seconds.values())

@@ -6,7 +6,6 @@ Tags are stripped, not parsed. What is looked at is bounded, and every step is l
 from __future__ import annotations
 
 import re
-from heapq import nlargest
 from html import unescape
 
 LOOKED_AT = 2**20
@@ -33,7 +32,8 @@ def raw_text(html: str, most: int) -> str:
         found = _without(found, b"<" + name, b"</" + name, b"<")
     found = _TAG.sub(b"\n", _INLINE.sub(b"", _without(found, b"<!--", b"-->", b"\n")))
     stripped = [*map(bytes.strip, found.split(b"\n"))]
-    longest = sorted(nlargest(_LINES, range(len(stripped)), key=[*map(len, stripped)].__getitem__))
+    lengths = [*map(len, stripped)]
+    longest = sorted(sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)[:_LINES])
     lines = [" ".join(stripped[each][: 6 * LINE].decode(errors="ignore").split())[:LINE] for each in longest]
     chosen, size = [], 0
     for line in sorted(lines, key=len, reverse=True):
