@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from tasks.text.fasttext_model import features
 
-F64, I64 = NDArray[np.float64], NDArray[np.int64]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 MAGIC = b"PK"
 """How the file of a model begins, as numpy writes it; fastText's begins otherwise."""
 CHARACTERS = 12_000
