@@ -242,7 +242,7 @@ class Pipeline(KeyedCorpus):
             pending.batches = [batch] if batch.jobs else []
             return pending
         key = digest([learned.fingerprint, [key for key, done in zip(keys, samples.done, strict=True) if done]])
-        if key in self.tried:
+        if f"{learned.label}:{key}" in self.tried:
             return pending
         batch = JobBatch(learned, f"{learned.name}@{learned.fingerprint}", [f"models/{learned.name}"], Index((), [key]))
         paths = {f"{folder}/{keys[place]}.parquet": place for place in np.flatnonzero(samples.done).tolist()}
@@ -271,7 +271,8 @@ class Pipeline(KeyedCorpus):
         batch.index.add(entries)
         by_folder: dict[str, list[Entry]] = {}
         for entry in entries:
-            self.tried.add(entry["key"])
+            fitted = batch.jobs[0].kind == "fit"  # what two learn of the same with the same settings each pins
+            self.tried.add(f"{batch.stage.label}:{entry['key']}" if fitted else entry["key"])
             by_folder.setdefault(paths[entry["key"]].rsplit("/", 1)[0], []).append(entry)
             if "facts" in entry:
                 self._pin(batch, paths[entry["key"]], entry)
