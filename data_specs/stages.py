@@ -213,6 +213,51 @@ class DuplicatesOf(Stage):
     """The folder that `sluice index` wrote. Every node reads it."""
 
 
+class Embedding(Stage):
+    """What a text is about, as a vector: for semantic duplicates, and for an order by similarity."""
+
+    kind: Literal["embedding"] = "embedding"
+    model: str
+    """A folder on every node with an encoder and its tokenizer, as `save_pretrained` writes it, in safetensors; such as
+    one of sentence-transformers."""
+    tokens: Annotated[int, Field(ge=16, le=8192)] = 256
+    """Leading tokens of a text that are looked at."""
+    prefix: str = ""
+    """What is put before each text, such as `passage: ` for E5."""
+
+
+class Semantic(Stage):
+    """Which documents say the same in other words (SemDeDup; Abbas et al. 2023), by the cosine of their embeddings, and
+    which of them stays: a column for a rule to drop the others by."""
+
+    kind: Literal["semantic"] = "semantic"
+    similarity: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Cosine from which two documents are alike; a rule may ask for more."""
+    clusters: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Clusters of k-means, inside which all are compared with all: as many as leave some 1,000 documents to each."""
+    sample: Annotated[Count, Field(ge=1)] = 100_000
+    """Documents that the clusters are learned from, at most; they are pinned."""
+    keep: Name | None = None
+    """The column of numbers whose highest stays; null: the one farthest from its cluster's centre."""
+    partitions: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Partitions of the clusters: more need less memory each."""
+
+
+class Neighbours(Stage):
+    """An order in which documents stand beside what is about the same (in-context pretraining; Shi et al. 2023), by the
+    cosine of their embeddings: a column for `mixture.phases.order`."""
+
+    kind: Literal["neighbours"] = "neighbours"
+    apart: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Cosine from which two documents do not follow each other, as long as there are others."""
+    clusters: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Clusters of k-means; the order goes through one after the other."""
+    sample: Annotated[Count, Field(ge=1)] = 100_000
+    """Documents that the clusters are learned from, at most; they are pinned."""
+    partitions: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Partitions of the clusters: more need less memory each."""
+
+
 class Normalise(Stage):
     """A new text, named as the stage: broken characters mended, forms of characters made one. Every step is a choice;
     what is not chosen stays as it is."""
@@ -395,6 +440,9 @@ Kind = Annotated[
     | RepeatedLines
     | SameUrl
     | DuplicatesOf
+    | Embedding
+    | Semantic
+    | Neighbours
     | Labels
     | Judge
     | Ensemble
@@ -431,6 +479,9 @@ KINDS = (
     "repeated_lines",
     "same_url",
     "duplicates_of",
+    "embedding",
+    "semantic",
+    "neighbours",
     "labels",
     "judge",
     "ensemble",

@@ -44,9 +44,13 @@ class Curriculum(Settings):
 
     by: Name
     """Column of numbers, such as perplexity or quality; documents without one are in the last bin."""
-    bins: Annotated[int, Field(ge=2, le=1000)] = 10
+    bins: Annotated[int | None, Field(ge=2, le=1000)] = 10
+    """Bins; null: documents stand exactly in the order of the column."""
     descending: bool = False
     """The highest first."""
+    rows: Annotated[Literal["in_order", "shuffled"], Field(exclude_if=lambda rows: rows == "in_order")] = "in_order"
+    """Whether training goes along the order, or only what stands together in a row is by it, and rows are shuffled: for
+    documents beside their neighbours, `{by: neighbours, bins: null, rows: shuffled}`."""
 
 
 class Phase(Settings):

@@ -24,13 +24,16 @@ from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, thresholds
 from tasks.decision.verdict import Verdict
 from tasks.dedup.boilerplate import BoilerplateLines
+from tasks.dedup.centroids import CentroidsEstimator
 from tasks.dedup.cluster_sizes import ClusterSizes
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.contamination import Contamination
 from tasks.dedup.duplicates import AlikePairs, CandidateGroups, Exact, Pairs, VerifiedPairs
 from tasks.dedup.duplicates_of import DuplicatesOf
+from tasks.dedup.neighbours import Neighbours
 from tasks.dedup.repeated_lines import RepeatedLines
 from tasks.dedup.same_url import PagesOfOneUrl
+from tasks.dedup.semantic import Semantic
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.nodes import Node, ordered
@@ -52,6 +55,7 @@ from tasks.filters.style import Style
 from tasks.filters.surface import Surface
 from tasks.scoring.classify import Classify
 from tasks.scoring.domain import Domain, DomainEstimator
+from tasks.scoring.embedding import Embedding
 from tasks.scoring.encoder import Encoder, EncoderEstimator
 from tasks.scoring.ensemble import Buckets, BucketsEstimator, Ensemble, EnsembleEstimator
 from tasks.scoring.labels import Judge, JudgeEstimator, Labels
@@ -69,6 +73,7 @@ _OF_SETTINGS: dict[type[Settings], Callable[[Any], Stage | CorpusStage]] = {
     stages.Contamination: Contamination,
     stages.SameUrl: PagesOfOneUrl,
     stages.DuplicatesOf: DuplicatesOf,
+    stages.Embedding: Embedding,
     stages.Boilerplate: BoilerplateLines,
     stages.RepeatedLines: RepeatedLines,
     stages.PersonalData: PersonalData,
@@ -206,6 +211,10 @@ class _Maker:
                 return self._of_columns(
                     PerplexityEstimator(settings, seed), Perplexity(settings, files), name, settings
                 )
+            case stages.Semantic():
+                return self._scored(CentroidsEstimator(settings, seed), Semantic(settings, files), name, settings)
+            case stages.Neighbours():
+                return self._scored(CentroidsEstimator(settings, seed), Neighbours(settings, files), name, settings)
             case stages.Judge():
                 return self._scored(JudgeEstimator(settings, seed), Judge(settings, files), name, settings)
             case stages.Encoder(target=None):
@@ -225,7 +234,9 @@ class _Maker:
                 return [self.node(self._called(each, each.name, settings)) for each in found]
         return []
 
-    def _scored(self, learned: Estimator, stage: Stage, name: str, settings: stages.Stage, *models: str) -> list[Node]:
+    def _scored(
+        self, learned: Estimator, stage: Stage | CorpusStage, name: str, settings: stages.Stage, *models: str
+    ) -> list[Node]:
         """What a scorer is learned by, and the stage that scores with it."""
         learn = self.learn(self._called(learned, name, settings), "held_out", *models)
         return [learn, self.node(self._called(stage, name, settings), name)]

@@ -91,6 +91,8 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     optional["classify"] = f"{{model: {tmp_path}/model.bin}}"
     lsh_index.build(tmp_path / "index", [("a", "some text")], 0.7)
     optional["duplicates_of"] = f"{{index: {tmp_path}/index}}"
+    (tmp_path / "config.json").write_text('{"hidden_size": 384}')
+    optional |= {"embedding": f"{{model: {tmp_path}}}", "semantic": "{}", "neighbours": "{}"}
     optional["contamination"] = f"{{sets: {{exam: {{path: {tmp_path}/exam.jsonl}}}}}}"
     stages = ", ".join(f"{name}: {settings}" for name, settings in optional.items())
     (tmp_path / "more.yaml").write_text(

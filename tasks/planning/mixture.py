@@ -120,13 +120,14 @@ class Stream:
 
     def ordered(self, by: np.ndarray, curriculum: Curriculum) -> Stream:
         """The same parts from one bin of a column to the next; `by` (float64 [n], of the channel's documents, NaN where
-        there is none). Bins have as many parts each, and a part's place in its bin is that in the stream."""
+        there is none). Bins have as many parts each, and a part's place in its bin is that in the stream; without bins
+        each part has its own."""
         values = by[self.document]
         ranked = np.argsort(
             np.where(np.isnan(values), np.inf, -values if curriculum.descending else values), kind="stable"
         )
         place = np.empty(len(ranked), np.int64)
-        place[ranked] = np.arange(len(ranked)) * curriculum.bins // max(1, len(ranked))
+        place[ranked] = np.arange(len(ranked)) * (curriculum.bins or len(ranked)) // max(1, len(ranked))
         order = np.argsort(place, kind="stable")
         return Stream(self.document[order], self.start[order], self.length[order], self.use[order])
 

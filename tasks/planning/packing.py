@@ -161,7 +161,7 @@ def training_order(phase: PhaseRows, channels: list[str], number: int, seed: int
     """A phase's rows in training order: channel (int16 [rows]) and number within the channel's stream (int64 [rows]).
 
     How many rows of each channel a step has is `interleave`'s; which ones, and their places in the step, the seed's; of
-    a phase with an order of its own the rows come as they are."""
+    a phase with an order of its own the rows come as they are, unless they are to be shuffled."""
     totals = np.array([phase.rows.get(name, 0) for name in channels], np.int64)
     counts = interleave(totals, phase.steps)
     channel = np.repeat(np.tile(np.arange(len(channels), dtype=np.int16), phase.steps), counts.ravel())
@@ -171,5 +171,6 @@ def training_order(phase: PhaseRows, channels: list[str], number: int, seed: int
     row = np.empty(len(channel), np.int64)
     for index, total in enumerate(totals.tolist()):
         ranks = seeded_hash(np.arange(total, dtype=np.uint64), seed, "rows", number, index)
-        row[channel == index] = np.arange(total) if phase.shape.order else np.argsort(ranks, kind="stable")
+        in_order = phase.shape.order is not None and phase.shape.order.rows == "in_order"
+        row[channel == index] = np.arange(total) if in_order else np.argsort(ranks, kind="stable")
     return channel, row

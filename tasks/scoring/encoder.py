@@ -44,7 +44,7 @@ RIDGE = 1.0
 LIBRARIES = ("torch", "transformers", "tokenizers")
 
 
-def folder_files(settings: stages.Encoder) -> dict[str, str]:
+def folder_files(settings: stages.Encoder | stages.Embedding) -> dict[str, str]:
     """The files of the model's folder and their sha256; none without a folder. Raises SpecError where it is none."""
     if settings.model is None:
         return {}
@@ -80,7 +80,7 @@ class Encoder(Stage):
 
     def setup(self) -> None:
         """Raises SpecError where the folder is not what the run began with."""
-        _check(folder_files(self.settings), self.files)
+        check_files(folder_files(self.settings), self.files)
         learned = next((path for path in self.files if path not in folder_files(self.settings)), None)
         self.scorer = Scorer.loaded(self.settings, Path(learned).read_bytes() if learned else None)
 
@@ -92,7 +92,8 @@ class Encoder(Stage):
         return pa.table([pa.array(found, from_pandas=True)], schema=self.writes)
 
 
-def _check(found: dict[str, str], expected: dict[str, str]) -> None:
+def check_files(found: dict[str, str], expected: dict[str, str]) -> None:
+    """Raises SpecError where a file of a folder is not what is expected."""
     for path, digest in found.items():
         if expected.get(path) != digest:
             raise SpecError(f"{path} has changed since this run began; run again")
@@ -160,7 +161,13 @@ class EncoderEstimator(Estimator):
 class Scorer:
     """A model, its tokenizer and its head."""
 
-    def __init__(self, settings: stages.Encoder, tokenizer: Any, model: Any, head: tuple[F32, float] | None) -> None:
+    def __init__(
+        self,
+        settings: stages.Encoder | stages.Embedding,
+        tokenizer: Any,
+        model: Any,
+        head: tuple[F32, float] | None,
+    ) -> None:
         """`head`: weights of the last layer's mean, and what is added; None where the model has a head of its own."""
         import torch
 

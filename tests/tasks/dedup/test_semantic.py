@@ -1,0 +1,215 @@
+"""Semantic duplicates and the order by similarity, against loops over all pairs, scipy's k-means and transformers."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from scipy.cluster.vq import kmeans2
+from transformers import AutoModel, AutoTokenizer, BertModel
+
+from data_specs import stages
+from tasks.dedup import neighbours
+from tasks.dedup.centroids import CentroidsEstimator, kmeans, nearest, unit
+from tasks.dedup.neighbours import Neighbours, path
+from tasks.dedup.semantic import Semantic, elected
+from tasks.scoring.embedding import Embedding
+from tests import corpus_runner, small, whole
+from tests.commands import told
+from tests.tasks.scoring.test_encoder import folder, labelled
+
+SEED = 7
+
+
+def vectors(count: int, groups: int = 12, size: int = 16, seed: int = 1) -> np.ndarray:
+    """Unit vectors about some directions, some of them nearly the same."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(groups, size))
+    found = centres[rng.integers(groups, size=count)] + 0.5 * rng.normal(size=(count, size))
+    near = rng.integers(count, size=count // 3)
+    found[: len(near)] = found[near] + 0.05 * rng.normal(size=(len(near), size))
+    return unit(np.round(unit(found), 3))
+
+
+def table(rows: np.ndarray, **more: Any) -> pa.Table:
+    ids = [hashlib.md5(row.tobytes() + bytes([n % 256])).digest() for n, row in enumerate(rows)]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), rows.shape[1])
+    return pa.table({"id": pa.array(ids, pa.binary(16)), "embedding": column, **more})
+
+
+def made(kind: Any, settings: Any, tables: list[pa.Table], folder: Path) -> Any:
+    """A stage with the centroids that it learns of some tables."""
+    estimator = CentroidsEstimator(settings, SEED)
+    rows = pa.concat_tables([estimator.sample(each.select(estimator.reads)) for each in tables])
+    data, _ = estimator.fit(rows.sort_by("id"))
+    file = folder / f"{hashlib.sha256(data).hexdigest()[:8]}.npy"
+    file.write_bytes(data)
+    return kind(settings, {str(file): hashlib.sha256(data).hexdigest()})
+
+
+def test_vectors_are_those_of_transformers_averaged_and_of_length_one(tmp_path: Path) -> None:
+    model = folder(tmp_path / "model", BertModel)
+    stage = Embedding(stages.Embedding(model=str(model), tokens=64, prefix="query: "))
+    stage.setup()
+    texts = [*labelled(20)["text"].to_pylist(), " \n"]
+    found = stage(pa.table({"text": texts}))["embedding"]
+    assert found[-1].as_py() is None
+    tokenizer, plain = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model).eval()
+    for text, row in zip(texts[:-1], found.to_pylist(), strict=False):
+        ids = tokenizer("query: " + text, truncation=True, max_length=64, return_tensors="pt")
+        with torch.inference_mode():
+            mean = plain(**ids).last_hidden_state[0].mean(0).numpy()
+        assert np.abs(np.array(row) - mean / np.linalg.norm(mean)).max() < 0.0011
+
+
+def test_clusters_are_as_tight_as_those_of_scipy() -> None:
+    rows = vectors(900)
+    own = nearest(rows, kmeans(rows, 12, SEED))[1].mean()
+    theirs = max(
+        nearest(rows, unit(kmeans2(rows.astype(float), 12, minit="++", rng=seed)[0]))[1].mean() for seed in range(5)
+    )
+    assert own > theirs - 0.01
+    assert len(kmeans(np.repeat(rows[:3], 5, axis=0), 12, SEED)) == 3
+
+
+def by_hand(rows: np.ndarray, similarity: float) -> dict[int, set[int]]:
+    """Each vector that goes -> those that stay and that it is alike to, one after another."""
+    stays: list[int] = []
+    goes = {}
+    for number, row in enumerate(rows):
+        alike = {other for other in stays if float(rows[other] @ row) >= similarity}
+        if alike:
+            goes[number] = alike
+        else:
+            stays.append(number)
+    return goes
+
+
+@pytest.mark.parametrize("similarity", [0.7, 0.9, 0.97])
+def test_who_goes_is_who_a_loop_over_all_pairs_says_and_the_most_alike_is_named(similarity: float) -> None:
+    rows = vectors(400)
+    expected = by_hand(rows, similarity)
+    goes, stays, cosine = elected(rows, similarity)
+    assert set(goes.tolist()) == expected.keys()
+    for one, other, value in zip(goes.tolist(), stays.tolist(), cosine.tolist(), strict=True):
+        assert other in expected[one]
+        assert value == pytest.approx(float(rows[one] @ rows[other]), abs=1e-6)
+        assert value >= max(float(rows[each] @ rows[one]) for each in expected[one]) - 1e-6
+
+
+def removed(stage: Semantic, shards: list[pa.Table]) -> dict[bytes, bytes]:
+    """Id of each document that goes -> that of the one that stays."""
+    of = {corpus_runner.number(n): shard["id"].to_pylist() for n, shard in enumerate(shards)}
+    found = {}
+    for shard in corpus_runner.run(stage, shards):
+        for row in shard.to_pylist():
+            if row["semantic"]:
+                found[row["id"]] = of[row["semantic"]["shard"]][row["semantic"]["position"]]
+    return found
+
+
+def test_the_same_documents_go_however_they_lie_in_shards_and_the_preferred_one_stays(tmp_path: Path) -> None:
+    rows = vectors(300)
+    score = np.random.default_rng(2).permutation(300) / 300
+    data = table(rows, quality=pa.array(score))
+    settings = stages.Semantic(similarity=0.95, clusters=8, keep="quality")
+    stage = made(Semantic, settings, [data], tmp_path)
+    found = removed(stage, [data])
+    assert len(found) > 50
+    shuffled = data.take(np.random.default_rng(3).permutation(300))
+    assert removed(stage, [shuffled.slice(0, 40), shuffled.slice(40, 0), shuffled.slice(40)]) == found
+    other = made(Semantic, settings.model_copy(update={"partitions": 3}), [data], tmp_path)
+    assert removed(other, [data.slice(0, 9), data.slice(9)]) == found
+    quality = dict(zip(data["id"].to_pylist(), score, strict=True))
+    assert all(quality[stays] > quality[goes] for goes, stays in found.items())
+    assert not found.keys() & set(found.values())
+
+
+def test_pairs_are_found_but_for_those_of_two_clusters_and_a_unique_corpus_loses_nothing(tmp_path: Path) -> None:
+    rows = vectors(600)
+    data = table(rows)
+    one = removed(made(Semantic, stages.Semantic(similarity=0.95, clusters=1), [data], tmp_path), [data])
+    many = removed(made(Semantic, stages.Semantic(similarity=0.95, clusters=12), [data], tmp_path), [data])
+    assert len(one) == pytest.approx(len(by_hand(rows, 0.95)), rel=0.05)  # in another order
+    assert 0.9 * len(one) < len(many) <= 1.05 * len(one)
+    apart = np.eye(16, dtype=np.float32)
+    assert removed(made(Semantic, stages.Semantic(), [table(apart)], tmp_path), [table(apart)]) == {}
+
+
+def test_documents_of_earlier_generations_stay_before_all_others(tmp_path: Path) -> None:
+    data = table(vectors(120))
+    stage = made(Semantic, stages.Semantic(similarity=0.95, clusters=4, partitions=1), [data], tmp_path)
+    stage.setup()
+
+    def mapped(part: pa.Table, shard: int) -> pa.Table:
+        rows = stage.map(part).drop_columns("partition")
+        return rows.append_column("shard", pa.array(np.full(rows.num_rows, shard, np.uint64)))
+
+    older = data.slice(0, 80)
+    state = stage.remember(mapped(older, 1))
+    gone = stage.reduce(mapped(older, 1))["position"].to_pylist()
+    assert sorted([*state["position"].to_pylist(), *gone]) == [*range(80)]
+    found = stage.reduce(pa.concat_tables([state, mapped(older, 2)])).to_pylist()
+    assert all(row["shard"] == 2 for row in found)  # nothing is said of the older ones
+    assert sorted(row["position"] for row in found) == [*range(80)]
+    assert all(row["semantic"]["shard"] == 1 for row in found)
+
+
+def test_the_path_visits_each_document_once_beside_its_like_and_not_beside_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = vectors(500)
+    data = table(rows)
+    settings = stages.Neighbours(clusters=6, apart=0.98)
+    stage = made(Neighbours, settings, [data], tmp_path)
+
+    def way(*shards: pa.Table) -> np.ndarray:
+        found = pa.concat_tables(corpus_runner.run(stage, shards))
+        place = found["neighbours"].to_numpy()
+        assert len(set(place.tolist())) == len(rows)
+        order = np.argsort(place)
+        cosine = found["neighbours_cosine"].to_numpy()[order]
+        true = (rows[order][1:] * rows[order][:-1]).sum(1)
+        inside = cosine[1:] != 0
+        assert np.allclose(cosine[1:][inside], true[inside], atol=1e-6)
+        assert (~inside).sum() < 6
+        return order
+
+    order = way(data)
+    assert (order == way(data.slice(0, 100), data.slice(100))).all()
+
+    def alike(of: np.ndarray) -> np.ndarray:
+        return (rows[of][1:] * rows[of][:-1]).sum(1)
+
+    shuffled = alike(np.random.default_rng(1).permutation(500)).mean()
+    print(f"mean cosine of neighbours {alike(order).mean():.3f}, of shuffled documents {shuffled:.3f}")
+    assert alike(order).mean() > shuffled + 0.4
+    free = alike(path(rows, 2.0))
+    assert (alike(order) >= 0.98).sum() < 0.1 * (free >= 0.98).sum()
+    monkeypatch.setattr(neighbours, "LONGEST", 40)
+    assert alike(way(data)).mean() > shuffled + 0.3
+
+
+def test_a_run_drops_what_was_said_before_and_fills_rows_with_neighbours(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1)
+    model = folder(tmp_path / "model", BertModel)
+    added = (
+        f"  embedding: {{model: {model}, tokens: 64}}\n  semantic: {{similarity: 0.9, clusters: 4, keep: quality}}\n"
+    )
+    added += "  neighbours: {clusters: 4}\n"
+    text = spec.read_text().replace("stages:\n", f"stages:\n{added}")
+    spec.write_text(text.replace("rules:\n", 'rules:\n  - said_before: "semantic_similarity >= 0.999"\n'))
+    given = ["mixture.epochs={default: 40}"]
+    order = "mixture.phases=[{until: 100%, weights: {en: 1}, order: {by: neighbours, bins: null, rows: shuffled}}]"
+    run = whole.go(spec, [*given, order])
+    asked = "select reason, semantic_similarity >= 0.999, neighbours_cosine from corpus"
+    rows = told("query", spec, asked, f"--set={order}")["rows"]
+    assert all(row[0] == "said_before" for row in rows if row[1])
+    assert all(row[2] is not None for row in rows)
+    plain = whole.go(spec, [*given, order.replace("by: neighbours, bins: null, rows: shuffled", "by: words, bins: 2")])
+    assert run.plan_facts["content"] != plain.plan_facts["content"]
