@@ -35,12 +35,13 @@ OPENING = 120
 """Characters of its text that stand beside it."""
 
 
-def of_step(current: Run, step: int, top: int, name: str | None = None) -> dict[str, Any]:
+def of_step(current: Run, step: int, top: int, name: str | None = None, row: int | None = None) -> dict[str, Any]:
     """The documents of one step of a training, the `top` with the highest and the `top` with the lowest loss, each with
-    id, source, url, the beginning of its text, channel, targets and loss; beside them what the log says of the step.
-    Raises CheckpointError where there is no such training or step."""
+    id, source, url, the beginning of its text, channel, targets and loss; beside them what the log says of the step,
+    and the first rows of `others` of its number, one of which is asked for by its `row`. Raises CheckpointError where
+    there is no such training or step."""
     of = trainings.training(current, name)
-    found = blame(current.store, of.spec, of.plan, of.name, step)
+    found = blame(current.store, of.spec, of.plan, of.name, step, row)
     table = found.documents
     count = table.num_rows
     some = sorted({*range(min(top, count)), *range(max(0, count - top), count)})
@@ -49,6 +50,8 @@ def of_step(current: Run, step: int, top: int, name: str | None = None) -> dict[
     return {
         "run": of.name,
         "step": step,
+        "row": found.record["row"],
+        "others": [{key: other.get(key) for key in ("row", "reason")} for other in found.others],
         "logged": {key: found.record.get(key) for key in ("loss", "lr", "grad_norm", "tokens", "channels", "reason")},
         "weights_of_step": found.weights,
         "exact": found.exact,

@@ -33,7 +33,7 @@ from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import DamagedError
 from tasks.tokenization.borders import ends
 from tasks.tokenization.tokenizer import load
-from training import checkpoint, identity, launch, log
+from training import checkpoint, identity, launch, log, start
 from training.launch import TrainingError
 
 T = TypeVar("T")
@@ -211,6 +211,8 @@ class Run(CorpusRun):
         run = f"runs/{self.training_name}"
         if not self.store.exists(f"{run}/summary.json"):
             return False
+        if changed := start.other(self.store, self.training_name):
+            raise TrainingError(changed)
         try:
             summary = self.store.json(f"{run}/summary.json")
         except DamagedError as error:

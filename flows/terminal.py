@@ -131,6 +131,10 @@ def blame(found: dict[str, Any]) -> None:
     if logged["reason"]:
         said.append(f"not taken: {logged['reason']}")
     console().print(escaped("; ".join(said)), soft_wrap=True)
+    for other in found["others"]:
+        why = f"left out: {other['reason']}" if other["reason"] else "taken"
+        said_of = f"another step {found['step']:,}, of row {other['row']:,} on, was {why}; --row {other['row']} shows it"
+        console().print(escaped(said_of), soft_wrap=True)
     how = "those that the step read them with" if found["exact"] else "the nearest kept"
     weights = f"the weights after step {found['weights_of_step']:,}, {how}"
     console().print(f"losses by {weights}: {found['loss']:.3f} over all its targets", soft_wrap=True)

@@ -4,10 +4,14 @@ A training logs the rows that each of its steps read. Their losses are computed 
 the newest checkpoint that the step did not yet shape. Where that is of the step before, they are those of the step (in
 bf16 to its rounding), and `exact` says so; where it is older, they are what that model makes of the documents, which
 still shows garbage (losses far above the others) and repetition (far below).
+
+Several steps may bear one number: those that diverged, whose rows are not read again, and the one that was taken in
+their place. It is that one unless another is asked for by its first row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +22,7 @@ import torch
 from data_specs.spec import Spec
 from tasks.planning.trace import row_documents
 from tasks.storage.store import Store
-from training import frozen, log, models
+from training import frozen, log, models, start
 from training.checkpoint import CheckpointError
 from training.loss import token_losses
 from training.rows import IGNORED, Plan, Rows
@@ -29,26 +33,30 @@ MICRO = 8
 
 @dataclass(frozen=True)
 class Blame:
-    """A step's record in the log, the step of the weights that the documents were read with, whether those are the very
-    ones that the step read them with, and `documents`: `file`, `position`, `channel`, `tokens` (int64, targets in the
-    step) and `loss` (float64, nats per token), the highest loss first."""
+    """A step's record in the log, and those of others of its number; the step of the weights that the documents were
+    read with, whether those are the very ones that the step read them with, and `documents`: `file`, `position`,
+    `channel`, `tokens` (int64, targets in the step) and `loss` (float64, nats per token), the highest loss first."""
 
-    record: dict[str, Any]
+    record: log.Record
+    others: list[log.Record]
     weights: int
     exact: bool
     documents: pa.Table
 
 
-def blame(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> Blame:
-    """The documents of one step (1-based) of a training and their losses. Raises CheckpointError where it did not take
-    that step, or where a checkpoint does not verify, PlanError where documents of its plan were taken down."""
+def blame(store: Store, spec: Spec, plan: Plan, run: str, step: int, row: int | None = None) -> Blame:
+    """The documents of one step (1-based) of a training and their losses; of several of that number, the one that was
+    taken, or that begins at a `row` of its phase. Raises CheckpointError where there is none, where a checkpoint does
+    not verify, or where the weights that the training began with have changed, PlanError where documents of its plan
+    were taken down."""
     plan.whole()
-    record = _record(store, run, step)
+    record, others, before = _record(log.surviving(log.records(store, run)), run, step, row)
     try:
-        at = frozen.step_at(store, run, step - 1)
+        at = frozen.step_at(store, run, before)
     except CheckpointError:
-        at = 0  # the weights that the run began with follow from its seed
-    found = frozen.model(store, spec, plan, run, at)
+        at = 0  # the weights that the run began with
+    found = frozen.model(store, spec, plan, run, at, phase=record["phase"])
+    exact = at == before == step - 1 and (at > 0 or start.is_known(store, run))
     documents = row_documents(store, plan.path, record["phase"], record["row"], record["rows"])
     losses, targets = _segment_losses(found, Rows(store, plan, record["phase"]), record["row"], documents)
     table = documents.append_column("tokens", pa.array(targets)).append_column("total", pa.array(losses))
@@ -59,17 +67,28 @@ def blame(store: Store, spec: Spec, plan: Plan, run: str, step: int) -> Blame:
     order = np.argsort(-mean, kind="stable")
     result = table.select(["file", "position", "channel"]).take(some[order])
     result = result.append_column("tokens", pa.array(tokens[some][order])).append_column("loss", pa.array(mean[order]))
-    return Blame(record, at, at == step - 1, result)
+    return Blame(record, others, at, exact, result)
 
 
-def _record(store: Store, run: str, step: int) -> dict[str, Any]:
-    """What the log says of a step; of one whose rows are not read again, why."""
-    for kind in (*log.DIVERGED, "step"):
-        for record in log.read(store, run, kind):
-            if record["step"] == step:
-                return record
-    done = log.read(store, run)
-    raise CheckpointError(f"runs/{run} has no step {step}" + (f"; it took steps 1 to {len(done)}" if done else ""))
+def _record(
+    logged: Sequence[log.Record], run: str, step: int, row: int | None
+) -> tuple[log.Record, list[log.Record], int]:
+    """What the log says of a step, and of others of its number; and how many steps were taken before it in the plan,
+    which are fewer where rows of earlier ones were left out after it had diverged."""
+    taken = [record for record in logged if record["kind"] == "step"]
+    found = [record for record in logged if record["step"] == step and record["kind"] in (*log.DIVERGED, "step")]
+    found.sort(key=lambda record: record["kind"] == "step")
+    if not found:
+        until = f"; it took steps 1 to {len(taken)}" if taken else ""
+        raise CheckpointError(f"runs/{run} has no step {step}{until}")
+    of = [record for record in found if row is None or record["row"] == row]
+    if not of:
+        rows = ", ".join(f"{record['row']:,}" for record in found)
+        raise CheckpointError(f"step {step} of runs/{run} does not begin at row {row:,}, but at {rows}")
+    record = of[-1]
+    place = record["phase"], record["row"]
+    before = sum((each["phase"], each["row"]) < place for each in taken)
+    return record, [each for each in found if each is not record], min(before, step - 1)
 
 
 def _segment_losses(model: Any, rows: Rows, first: int, documents: pa.Table) -> tuple[np.ndarray, np.ndarray]:
@@ -79,12 +98,12 @@ def _segment_losses(model: Any, rows: Rows, first: int, documents: pa.Table) -> 
     row_starts = np.concatenate([[0], np.cumsum(np.bincount(row, length, count))[:-1]]).astype(np.int64)
     starts = np.cumsum(length) - length
     losses, targets = np.zeros(len(row)), np.zeros(len(row), np.int64)
-    for start in range(0, count, MICRO):
-        batch = rows.batch(first + start, min(MICRO, count - start))
+    for at in range(0, count, MICRO):
+        batch = rows.batch(first + at, min(MICRO, count - at))
         with torch.no_grad():
             found = token_losses(models.logits(model, batch, torch.device("cpu")), torch.from_numpy(batch.labels))
         some = batch.labels != IGNORED
-        token = row_starts[start : start + len(some), None] + batch.origin
+        token = row_starts[at : at + len(some), None] + batch.origin
         segment = np.searchsorted(starts, token[some], "right") - 1
         losses += np.bincount(segment, found.double().numpy()[some], len(row))
         targets += np.bincount(segment, minlength=len(row))

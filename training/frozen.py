@@ -50,9 +50,11 @@ def exported(spec: Spec, arrays: dict[str, np.ndarray]) -> np.ndarray:
     return arrays["average"] if wanted and "average" in arrays else arrays["weight"]
 
 
-def model(store: Store, spec: Spec, plan: Plan, run: str, step: int, as_exported: bool = False) -> Any:
+def model(
+    store: Store, spec: Spec, plan: Plan, run: str, step: int, as_exported: bool = False, phase: int | None = None
+) -> Any:
     """The model after `step` optimizer steps, in float32, for evaluation; at step 0 as it was drawn from the seed. It
-    reads batches. Raises CheckpointError."""
+    reads batches, those of a `phase` with its base of RoPE. Raises CheckpointError."""
     made = models.build(spec.model, plan.vocabulary, plan.longest(), spec.seed)
     shapes = {name: tuple(parameter.shape) for name, parameter in made.named_parameters()}
     read = checkpoint.verified(store, run, step).read if step else _begun_with(store, spec, run, shapes)
@@ -62,12 +64,17 @@ def model(store: Store, spec: Spec, plan: Plan, run: str, step: int, as_exported
                 arrays = read(name, 0, parameter.numel())
                 values = exported(spec, arrays) if as_exported else arrays["weight"]
                 parameter.copy_(torch.from_numpy(values.copy()).view(parameter.shape))
-    if base := plan.phases[checkpoint.load(store, run, step).cursor.phase if step else 0].rope_theta:
+    if phase is None:
+        phase = checkpoint.load(store, run, step).cursor.phase if step else 0
+    if base := plan.phases[phase].rope_theta:
         models.set_rope_base(made, base)
     return made.eval()
 
 
 def _begun_with(store: Store, spec: Spec, run: str, shapes: dict[str, tuple[int, ...]]) -> start.Read | None:
-    """The weights that a run began with, where they were not drawn from its seed."""
+    """The weights that a run began with, where they were not drawn from its seed. Raises CheckpointError where there
+    are others in their place."""
+    if said := start.other(store, run):
+        raise CheckpointError(said)
     begun = store.json(f"runs/{run}/run.json")["spec"]["training"].get("start")
     return start.reader(store, spec, Start.model_validate(begun), shapes)[0] if begun else None

@@ -19,7 +19,7 @@ from typing import Any
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import DamagedError, Store
-from training import checkpoint, log, models, stop, trackers, watchdog
+from training import checkpoint, log, models, start, stop, trackers, watchdog
 from training.rows import Plan
 
 Progress = Callable[[log.Record], None]
@@ -48,7 +48,7 @@ def train(
     store = Store(store_url)
     check(spec, store, plan, run, resume)
     work = {"spec": spec, "store_url": str(store.local("") or store_url), "plan": plan, "run": run}
-    work |= {"tokenizer": tokenizer, "resume": resume}
+    work |= {"tokenizer": tokenizer, "resume": resume, "folder": os.getcwd()}
     store.remove(stop.path(run))
     watchdog.forget(store, run)
     with _following(store, run, progress):
@@ -70,6 +70,8 @@ def check(spec: Spec, store: Store, plan: str, run: str, resume: bool) -> None:
         raise checkpoint.CheckpointError(f"runs/{run} has no checkpoint to resume")
     if found and not resume:
         raise checkpoint.CheckpointError(f"runs/{run} has checkpoints: resume it, or choose another name for this run")
+    if found and (changed := start.other(store, run)):
+        raise checkpoint.CheckpointError(changed)
     needed = models.parameters(spec.model, read.vocabulary, read.longest()) * (
         12 * (spec.training.checkpoint.keep + 1) + 4
     )
@@ -109,7 +111,7 @@ def _fit(spec: Spec, store: Store, work: dict[str, Any]) -> None:
     if started:
         fanout.stop()
     if failure:
-        for cause in (getattr(each, "_base_exc", each) for each in by_worker or [failure]):
+        for cause in _causes(by_worker or [failure]):
             if isinstance(cause, DamagedError):
                 raise DamagedError(str(cause), *cause.paths) from failure
         raise TrainingError(why) from failure
@@ -147,10 +149,20 @@ def _placed(spec: Spec, store: Store, work: dict[str, Any], cpus: float, use_gpu
 
 
 def _died(failures: Sequence[BaseException]) -> bool:
-    """Whether a worker's process ended, which says nothing against doing the same again, and none of them refused."""
-    causes = [getattr(failure, "_base_exc", failure) for failure in failures]
-    ours = any(type(cause).__module__.startswith(("training.", "tasks.")) for cause in causes)
-    return not ours and any(failure in causes for failure in failures)
+    """Whether a worker's process ended, or its connection, as of one whose end is not seen yet: this says nothing
+    against doing the same again, unless one of them refused. Other errors would come again."""
+    causes = _causes(failures)
+    ours = any(_is_of(cause, "training", "tasks") for cause in causes)
+    return not ours and any(_is_of(cause, "ray") or isinstance(cause, RuntimeError | OSError) for cause in causes)
+
+
+def _causes(failures: Sequence[BaseException]) -> list[BaseException]:
+    """What workers raised, and of those whose processes ended what Ray says."""
+    return [getattr(failure, "_base_exc", failure) for failure in failures]
+
+
+def _is_of(error: BaseException, *packages: str) -> bool:
+    return type(error).__module__.partition(".")[0] in packages
 
 
 def _place(work: dict[str, Any], workers: int, cpus: float, use_gpu: bool, local: bool) -> None:
@@ -200,13 +212,13 @@ def _place(work: dict[str, Any], workers: int, cpus: float, use_gpu: bool, local
 
 
 def _why(failures: Sequence[BaseException]) -> str:
-    """What stopped the workers: an error of ours, else what is not just another worker's lost connection."""
-    causes = [getattr(failure, "_base_exc", failure) for failure in failures]
+    """What stopped the workers: an error of ours, else a death before what may be another's lost connection."""
+    causes = _causes(failures)
     for cause in causes:
-        if type(cause).__module__.startswith(("training.", "tasks.")):
+        if _is_of(cause, "training", "tasks"):
             return str(cause)
-    died = [failure for failure in failures if failure in causes]
-    line = str((died or causes)[0]).strip().partition("\n")[0]
+    first = min(causes, key=lambda cause: not _is_of(cause, "ray"))
+    line = str(first).strip().partition("\n")[0] or type(first).__name__
     return f"a worker failed ({line}); run again to go on from the newest checkpoint"
 
 
@@ -222,7 +234,8 @@ def _on_gpus(spec: Spec, gpus: float) -> bool:
 
 
 def _worker(work: dict[str, Any]) -> None:
-    """One rank: where it stands, as torch's own launcher would say it, then the loop."""
+    """One rank: where it stands, as torch's own launcher would say it, then the loop. It works in the folder that the
+    run works in, which relative paths of the spec are below, where its machine has that; Ray gave it one of its own."""
     from ray.train import get_context
     from ray.train.collective import broadcast_from_rank_zero
 
@@ -238,6 +251,8 @@ def _worker(work: dict[str, Any]) -> None:
         meeting = broadcast_from_rank_zero(_rendezvous(local == world) if rank == 0 else None)
     from training.fit import fit
 
+    if os.path.isdir(folder := work.pop("folder")):
+        os.chdir(folder)
     fit(**work, rendezvous=meeting)
 
 

@@ -33,7 +33,7 @@ from training.evaluate import HeldOut
 from training.loss import ChannelLoss, Targets, minimised, token_losses
 from training.meter import Meter
 from training.parallel import Place
-from training.ranks import from_rank_zero, on_gpu
+from training.ranks import from_all_ranks, from_rank_zero, on_gpu
 from training.resume import newest
 from training.rows import Batch, Cursor, Phase, Plan, PlanError, Rows
 from training.saver import Saver
@@ -95,12 +95,18 @@ class Trainer:
         if steps and not resume:
             raise CheckpointError(f"runs/{self.run} has checkpoints: resume it, or choose another name for this run")
         broken: list[str] = []
+        begun_with: dict[str, str] = {}
         sums = None
         if resume:
             found, broken = newest(self.store, self.run, steps)
             self._restore(found)
             sums = found.sums
         elif self.settings.start:
+            begun_with = start.contents(self.store, self.settings.start)
+            if any(each != begun_with for each in from_all_ranks(begun_with)):
+                raise CheckpointError(
+                    "training.start.folder does not hold the same on all nodes; copy it to each again"
+                )
             read, taken = start.reader(self.store, self.spec, self.settings.start, self.shapes)
             engine.restore(self.engine, taken, read)
         if lost := from_rank_zero(log.lost(self.store, self.run, self.cursor.step)):
@@ -114,7 +120,7 @@ class Trainer:
             known = from_rank_zero([(r["loss"], r["grad_norm"]) for r in before[-watched.window :]])
             self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, known)
         if self.rank == 0:
-            self._begin_log(resume, broken)
+            self._begin_log(resume, broken, begun_with)
 
     def _restore(self, found: Checkpoint) -> None:
         """Go on from a checkpoint. Raises CheckpointError for one of another plan or model."""
@@ -123,7 +129,7 @@ class Trainer:
         self.cursor = found.cursor
         engine.restore(self.engine, self.cursor.step, checkpoint.Reader(self.store, self.run, found).read)
 
-    def _begin_log(self, resume: bool, broken: Sequence[str]) -> None:
+    def _begin_log(self, resume: bool, broken: Sequence[str], begun_with: dict[str, str]) -> None:
         """On rank 0: leave nothing of steps that are done again, begin the log, and save what is run."""
         checkpoint.remove(self.store, self.run, self.cursor.step + 1, self.plan.steps)
         self.store.sweep(checkpoint.folder(self.run))
@@ -139,7 +145,10 @@ class Trainer:
         found = [changed, f"before this start, {silent}" if silent else ""]
         for message in [*(f"checkpoint left out: {problem}" for problem in broken), *filter(None, found)]:
             self.log.write("warning", self.cursor.step, message=message)
-        self.store.commit_json(f"runs/{self.run}/run.json", described(self.spec, self.plan, self.bf16), private=True)
+        facts = described(self.spec, self.plan, self.bf16)
+        if begun_with := start.noted(self.store, self.run)[1] if resume else begun_with:
+            facts["start"] = begun_with
+        self.store.commit_json(f"runs/{self.run}/run.json", facts, private=True)
 
     def losses(self, batch: Batch) -> tuple[torch.Tensor, Targets]:
         """The forward pass -> the sum that is minimised; token losses float32 [m, L], and labels, channels and groups

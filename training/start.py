@@ -2,24 +2,79 @@
 transformers writes it, or of a checkpoint of another run, whose optimizer's state may come along.
 
 A vocabulary may have grown: rows of embeddings that the weights lack are the mean of those they have, so that a new
-token is at first as likely as any (Hewitt 2021)."""
+token is at first as likely as any (Hewitt 2021).
+
+What a folder or a checkpoint held is noted in the training's `run.json`, as either may hold something else later."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_specs.spec import Spec
 from data_specs.training import Start
-from tasks.storage.store import Store
+from tasks.sources.digests import remembered
+from tasks.storage.checksums import checksum
+from tasks.storage.store import DamagedError, DeniedError, Store
 from training import checkpoint, models
 from training.checkpoint import CheckpointError, Reader
 
 Read = Callable[[str, int, int], dict[str, np.ndarray]]
 Arrays = dict[str, dict[str, np.ndarray]]
 """Parameter -> its weight and what else a checkpoint has of it."""
+_WEIGHTS = re.compile(r"config\.json|.+\.(safetensors|bin)(\.index\.json)?")
+"""The files of a folder that make a model's weights."""
+
+
+def contents(store: Store, start: Start) -> dict[str, str]:
+    """What there is to begin with: file -> digest of its content. Empty where there is nothing (any more)."""
+    if start.folder:
+        root = Path(start.folder).resolve()
+        with remembered(f"{root}/") as digests:
+            found = sorted(path for path in root.glob("*") if _WEIGHTS.fullmatch(path.name))
+            return {path.name: digests.of(path.name, str(path))[1] for path in found}
+    run, step = start.of_run
+    path = f"{checkpoint.folder(run)}/{step:08d}.json"
+    return {path: checksum(store.read(path))} if store.exists(path) else {}
+
+
+def noted(store: Store, run: str) -> tuple[Start | None, dict[str, str]]:
+    """What a training began with in the place of weights drawn from its seed, and what that held; nothing where that is
+    not known: a killed run did not note it, or an earlier version, or it is another user's or damaged."""
+    try:
+        begun = store.json(f"runs/{run}/run.json")
+    except (FileNotFoundError, DeniedError, DamagedError):
+        return None, {}
+    settings = begun["spec"]["training"].get("start")
+    return Start.model_validate(settings) if settings else None, begun.get("start", {})
+
+
+def is_known(store: Store, run: str) -> bool:
+    """Whether the weights that a training began with can be told from others: those drawn from its seed, and those
+    whose content was noted."""
+    start, before = noted(store, run)
+    return not start or bool(before)
+
+
+def other(store: Store, run: str) -> str:
+    """What to say where the weights that a training began with are others now; "" where they are the same, gone, or not
+    noted."""
+    start, before = noted(store, run)
+    if not start or not before:
+        return ""
+    now = contents(store, start)
+    changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    if not now or not changed:
+        return ""
+    where = f"{start.folder}/{changed[0]}" if start.folder else changed[0]
+    return (
+        f"runs/{run} began with other weights than training.start has now: {where} has changed; bring it back, give "
+        f"the new weights another name, or remove runs/{run} to train from them"
+    )
 
 
 def reader(store: Store, spec: Spec, start: Start, shapes: dict[str, tuple[int, ...]]) -> tuple[Read, int]:

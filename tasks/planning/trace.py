@@ -156,7 +156,7 @@ def gathered(store: Store, plan: dict[str, Any], rows: pa.Table) -> np.ndarray:
 
 
 def _rows(store: Store, folder: str, plan: dict[str, Any], name: str) -> pa.Table:
-    return read_rows(store, f"{folder}/{name}", plan["content"][name])
+    return read_rows(store, f"{folder}/{name}", plan.get("content", {}).get(name))
 
 
 def _tokens(store: Store, plan: dict[str, Any], index: int) -> pa.ListArray:

@@ -18,6 +18,7 @@ from tests import flips
 from tests.commands import ask, told
 from tests.whole import SHORT_TRAINING
 from training import fit, log
+from training.launch import TrainingError
 
 STEPS = 6
 
@@ -74,6 +75,24 @@ def test_a_step_that_was_not_taken_and_a_training_that_is_not_there_are_said(tra
     given, _ = trained
     assert "it took steps 1 to 6" in ask("blame", *given, "--step", 7, code=1).output
     assert "there is no training runs/other" in ask("blame", *given, "--step", 1, "--run", "other", code=1).output
+
+
+def test_a_training_whose_first_weights_were_replaced_is_not_called_done(trained: Any, tmp_path: Path) -> None:
+    given, run = trained
+    path = f"runs/{run.training_name}/run.json"
+    whole = run.store.read(path)
+    begun = run.store.json(path)
+    begun["spec"]["training"]["start"] = {"folder": str(tmp_path)}
+    run.store.commit_json(path, begun | {"start": {"model.safetensors": "0" * 32}})
+    try:
+        assert run.trained()  # what it began with is gone, which does not matter any more
+        (tmp_path / "model.safetensors").write_bytes(b"another")
+        with pytest.raises(TrainingError, match=r"model\.safetensors has changed; bring it back, give the new weights"):
+            run.trained()
+        assert "began with other weights" in ask("plan", *given, code=1).output
+    finally:
+        run.store.commit(path, whole)
+    assert run.trained()
 
 
 def test_a_documents_steps_are_those_whose_rows_read_it(trained: Any) -> None:

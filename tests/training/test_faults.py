@@ -196,16 +196,15 @@ def test_a_worker_that_dies_is_started_again_from_the_newest_checkpoint_inside_o
     assert losses(store, "r") == losses(store, "straight")
 
 
-def test_an_error_of_ours_is_not_tried_again_and_a_death_is() -> None:
+def test_an_error_of_ours_is_not_tried_again_nor_is_a_mistake_of_the_code_and_a_death_is() -> None:
     from ray.exceptions import RayActorError
-    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-    lost, ours = (
-        UserExceptionWithTraceback(error, "") for error in (OSError("reset"), checkpoint.CheckpointError("broken"))
-    )
-    assert launch._died([lost, RayActorError()])
-    assert not launch._died([ours, RayActorError()])
-    assert not launch._died([lost])
+    died, lost = WorkerHealthCheckFailedError("failed", RayActorError()), OSError("reset")
+    assert launch._died([lost, died])
+    assert launch._died([lost])  # of the worker that died Ray may not know yet
+    assert not launch._died([checkpoint.CheckpointError("broken"), died])
+    assert not launch._died([KeyError("name")])
     assert not launch._died([])
 
 

@@ -25,7 +25,7 @@ from tasks.planning.run_plan import build, plan_folder, plan_key
 from tasks.planning.trace import usage
 from tasks.storage.store import Store
 from tests import training_plan
-from training import blame, checkpoint, export, fit, frozen, log, loop, models, ranks
+from training import blame, checkpoint, export, fit, frozen, launch, log, loop, models, ranks
 from training import start as start_of
 from training.checkpoint import CheckpointError
 from training.rows import IGNORED, Plan, Rows
@@ -227,7 +227,7 @@ def test_phases_have_their_own_rows_batch_objective_and_base_of_rope(store: Stor
         {"until": 0.5, "weights": {"even": 1, "odd": 3}, "objective": "prefix"},
         {"until": 1, "weights": {"even": 1, "odd": 1}, "sequence": 64, "batch": 1024, "rope_theta": 50_000},
     ]
-    spec = settings("causal", steps=16).model_copy(update={"name": "phased"})
+    spec = settings("causal", steps=16, checkpoint={"every": 4, "keep": 9}).model_copy(update={"name": "phased"})
     spec = Spec.model_validate(spec.model_dump() | {"mixture": {"phases": phases}})
     plan = planned(store, spec)
     assert [(p.steps, p.sequence, p.rows_per_step) for p in plan.phases] == [(8, 32, 8), (4, 32, 16), (4, 64, 16)]
@@ -238,6 +238,12 @@ def test_phases_have_their_own_rows_batch_objective_and_base_of_rope(store: Stor
     assert [r["rows"] for r in steps] == [8] * 8 + [16] * 8
     assert [r["phase"] for r in steps] == [0] * 8 + [1] * 4 + [2] * 4
     assert steps[-1]["tokens"] > 1.8 * steps[0]["tokens"]
+    for step in (9, 13):  # the first of a phase, by weights that the phase before it has left
+        blamed = blame.blame(store, spec, plan, "phased", step)
+        assert (blamed.weights, blamed.exact) == (step - 1, True)
+        tokens = blamed.documents["tokens"].to_numpy()
+        mean = blamed.documents["loss"].to_numpy() @ tokens / tokens.sum()
+        assert mean == pytest.approx(steps[step - 1]["loss"], rel=1e-6)
     found = frozen.config(store, spec, plan, "phased", 16)
     assert (found.max_position_embeddings, found.rope_parameters["rope_theta"]) == (64, 50_000)
     ours, theirs = (frozen.model(store, spec, plan, "phased", 16) for _ in range(2))
@@ -296,6 +302,19 @@ def test_a_training_starts_from_the_weights_or_the_state_of_another(store: Store
     assert first.exact
     tokens = first.documents["tokens"].to_numpy()
     assert first.documents["loss"].to_numpy() @ tokens / tokens.sum() == pytest.approx(folder[0], rel=1e-5)
+    chosen = settings("prefix", steps=12, start=starts["folder"])
+    export.write(store, base, plan, "base", 8, training_plan.pin(store), (Store(f"{tmp_path}/other"), ""))
+    launch.check(chosen, store, plan.path, "from-folder", True)
+    (tmp_path / "other" / "model.safetensors").replace(tmp_path / "model.safetensors")
+    changed = f"runs/from-folder began with other weights .*: {tmp_path}/model.safetensors has changed"
+    with pytest.raises(CheckpointError, match=changed):
+        blame.blame(store, base, plan, "from-folder", 1)
+    with pytest.raises(CheckpointError, match=changed):
+        launch.check(chosen, store, plan.path, "from-folder", True)
+    begun = store.json("runs/from-folder/run.json")
+    del begun["start"]  # as earlier versions wrote it
+    store.commit_json("runs/from-folder/run.json", begun)
+    assert not blame.blame(store, base, plan, "from-folder", 1).exact
     longer = settings("fill_in_the_middle", steps=12, start={"run": "base@12"})
     turned = planned(store, longer)
     model: Any = frozen.model(store, longer, turned, "base", 0)

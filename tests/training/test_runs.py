@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 from ray.exceptions import RayActorError
-from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data_specs.spec import Cluster, Spec
@@ -224,12 +224,10 @@ def test_training_is_on_gpus_where_there_is_one_for_each_worker_or_they_are_aske
 
 
 def test_of_workers_errors_ours_is_told_else_the_death_before_the_lost_connection_and_that_the_run_goes_on() -> None:
-    lost, ours = (
-        UserExceptionWithTraceback(error, "") for error in (OSError("reset\nby peer"), CheckpointError("broken"))
-    )
+    lost, ours = OSError("reset\nby peer"), CheckpointError("broken")
     assert launch._why([lost, ours]) == "broken"
-    died = RayActorError()
-    assert launch._why([lost, died]).startswith("a worker failed (The actor experienced an error before")
+    died = WorkerHealthCheckFailedError("A worker health check failed.\nWorker info: ...", RayActorError())
+    assert launch._why([lost, died]).startswith("a worker failed (A worker health check failed.)")
     assert launch._why([lost]) == "a worker failed (reset); run again to go on from the newest checkpoint"
 
 
@@ -239,10 +237,13 @@ def test_gpus_that_are_asked_for_and_are_not_there_are_an_error_before_training(
         launch.train(spec(workers=2, device="cuda"), str(tmp_path), PLAN, "ray", training_plan.pin(store), False)
 
 
-def test_ray_trains_and_the_export_loads_generates_and_has_the_loss_of_the_log(tmp_path: Path) -> None:
+def test_ray_trains_and_the_export_loads_generates_and_has_the_loss_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, seen, started = Store(str(tmp_path)), [], set()
     training_plan.write(store, phases=(6,))
-    chosen = spec(workers=2, zero=2, mixture={"shards": "rows"})
+    chosen = spec(workers=2, zero=2, mixture={"shards": "rows"}, checkpoint={"every": 0, "upload": "uploaded"})
+    monkeypatch.chdir(tmp_path)  # which relative paths are below, wherever Ray has its workers stand
 
     def follow(record: dict[str, Any]) -> None:
         seen.append(record)
@@ -258,6 +259,8 @@ def test_ray_trains_and_the_export_loads_generates_and_has_the_loss_of_the_log(t
     assert summary["tokens"] == sum(record["tokens"] for record in log.read(store, "ray"))
     assert store.exists(summary["checkpoint"])
     folder = store.local(summary["export"])
+    uploaded = {path.name: path.read_bytes() for path in (tmp_path / "uploaded" / "ray").iterdir()}
+    assert uploaded == {path.name: path.read_bytes() for path in Path(str(folder)).iterdir()}
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     rows = Rows(store, Plan.read(store, PLAN), None)
     for channel, name in enumerate(training_plan.CHANNELS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from tasks.storage.store import Store
 from tests import training_plan
 from tests.training_plan import PLAN, spec
 from tests.training_ranks import Ranks
-from training import checkpoint, log, spikes
-from training.rows import Cursor, Plan
+from training import blame, checkpoint, log, spikes
+from training.checkpoint import CheckpointError
+from training.rows import Cursor, Plan, PlanError
 from training.spikes import SpikeError
 
 GARBAGE = 40 * 8
@@ -101,6 +103,36 @@ def test_a_step_of_garbage_is_seen_taken_back_and_skipped_and_twice_the_same(sto
     kept = ("step", "row", "loss", "lr", "grad_norm")
     again = log.read(store, f"again-{workers}")
     assert [[r[key] for key in kept] for r in again] == [[r[key] for key in kept] for r in steps]
+
+
+def test_of_a_spike_and_the_step_that_was_taken_under_its_number_each_is_blamed_for_its_own_rows(store: Store) -> None:
+    chosen, plan = settings(1, checkpoint={"every": 10, "keep": 9}), Plan.read(store, PLAN)
+    assert Ranks(Path(store.url), 1, [(chosen, PLAN, "blamed", False)]).wait() == []
+    [spike] = log.read(store, "blamed", "spike")
+    [taken] = [record for record in log.read(store, "blamed") if record["step"] == spike["step"]]
+    assert taken["row"] == GARBAGE + 8
+    for row, record, other in ((None, taken, spike), (GARBAGE + 8, taken, spike), (GARBAGE, spike, taken)):
+        found = blame.blame(store, chosen, plan, "blamed", spike["step"], row)
+        assert (found.record, found.others, found.weights, found.exact) == (record, [other], 40, True)
+        files = set(found.documents["file"].to_pylist())
+        assert ("tokens/tiny@0/garbage.arrow" in files) is (record is spike)
+        losses, tokens = found.documents["loss"].to_numpy(), found.documents["tokens"].to_numpy()
+        assert losses @ tokens / tokens.sum() == pytest.approx(record["loss"], rel=1e-5)
+    with pytest.raises(CheckpointError, match="step 41 of runs/blamed does not begin at row 1, but at 320, 328"):
+        blame.blame(store, chosen, plan, "blamed", 41, 1)
+    for row in (None, GARBAGE):
+        with pytest.raises(PlanError, match=r"reads documents that were taken down \(takedown 3\)"):
+            blame.blame(store, chosen, replace(plan, takedowns=(3,)), "blamed", 41, row)
+
+
+def test_where_rows_before_a_spike_were_left_out_later_its_losses_are_not_called_exact() -> None:
+    steps = [{"kind": "step", "step": n + 1, "phase": 0, "row": row} for n, row in enumerate((0, 8, 24, 40))]
+    late, early = ({"kind": "spike", "step": n, "phase": 0, "row": row} for n, row in ((5, 32), (3, 16)))
+    record, others, before = blame._record([*steps, late, early], "run", 5, None)
+    assert (record, others, before) == (late, [], 3)  # not 4, as when it was read
+    record, others, before = blame._record([*steps, late, early], "run", 3, 16)
+    assert (record, others, before) == (early, [steps[2]], 2)
+    assert blame._record([*steps, late, early], "run", 4, None) == (steps[3], [], 3)
 
 
 def test_a_training_that_stops_at_a_spike_names_its_rows_and_the_next_run_goes_on_without(store: Store) -> None:
