@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from tasks.storage.checksums import unsealed
 from tasks.storage.numbered import Numbered
 from tasks.storage.store import DamagedError, Store, StoreError
 
@@ -43,7 +44,8 @@ class Takedowns:
             raise DamagedError(
                 f"{path} is gone: bring it back from a copy; without it, what it took down would come again", path
             )
-        self.all: list[Takedown] = list(store.json_each([*map(self._files.path, numbers)]))
+        paths = [*map(self._files.path, numbers)]
+        self.all: list[Takedown] = [_read(*found) for found in zip(paths, store.read_each(paths), strict=True)]
         """Oldest first."""
 
     def __bool__(self) -> bool:
@@ -91,6 +93,19 @@ class Takedowns:
     def of(self, document: str) -> Takedown | None:
         """The takedown that a document went with, by its id."""
         return next((each for each in self.all if bytes.fromhex(document) in ids_of(each)), None)
+
+
+def _read(path: str, data: bytes) -> Takedown:
+    """A takedown as it was written; none was ever written without its checksum."""
+    try:
+        found: Takedown = unsealed(data, path, always=True)
+    except ValueError as error:
+        raise DamagedError(
+            f"{path} is damaged or was edited ({error}): bring it back from a copy, as without it what it took down "
+            "would come again; `sluice takedown` takes more down",
+            path,
+        ) from error
+    return found
 
 
 def ids_of(takedown: Takedown) -> frozenset[bytes]:

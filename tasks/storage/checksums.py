@@ -75,15 +75,18 @@ def sealed(document: dict[str, Any], path: str) -> bytes:
     return orjson.dumps(plain | {"checksum": _of(path, _plainly(plain))}, option=orjson.OPT_INDENT_2)
 
 
-def unsealed(data: bytes, path: str) -> Any:
-    """A JSON document without its checksum. Raises ValueError where it is none, or not what was written there."""
+def unsealed(data: bytes, path: str, always: bool = False) -> Any:
+    """A JSON document without its checksum, which it has `always`, or not where an earlier version wrote it. Raises
+    ValueError where it is none, or not what was written there."""
     document = orjson.loads(data)
     if isinstance(document, dict):
-        stated = document.pop("checksum", None)
+        stated = document.pop("checksum", "" if always else None)
         if any(isinstance(value, str) and value.startswith(_MARK) for value in document.values()):
             raise ValueError("its checksum is another")
         if stated is not None:
             _hold(stated, path, _plainly(document))
+    elif always:
+        raise ValueError("it has no checksum")
     return document
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,26 @@ def test_a_flipped_bit_in_a_takedown_is_noticed(tmp_path: Path) -> None:
     outcomes, missed = flips.counted(store, flips.takedowns(store), 50, 1)
     assert not missed
     assert outcomes[flips.NOTICED]
+
+
+def test_a_takedown_that_was_edited_by_hand_is_named_and_not_taken_for_what_was_asked(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    asked = {"urls": ["https://example.org/a", "https://example.org/b"], "domains": [], "ids": [], "only": False}
+    takedowns = Takedowns(store)
+    takedowns.end(takedowns.begin({"spec": "small", "asked": asked, "ids": [], "urls": [], "texts": []}))
+    path = tmp_path / "takedowns" / "000001.json"
+    whole = path.read_text()
+    assert [*Takedowns(store).named("urls")] == asked["urls"]
+    without = json.loads(whole)
+    del without["checksum"]  # as nothing that wrote takedowns ever left it out
+    fewer = whole.replace("https://example.org/b", "https://example.org/a")
+    assert len({whole, fewer, json.dumps(without)}) == 3
+    for text in (fewer, json.dumps(without), whole[:-9], "[]", "", json.dumps(without | {"ended": False})):
+        path.write_text(text)
+        with pytest.raises(DamagedError, match=r"takedowns/000001\.json is damaged or was edited .*bring it back from"):
+            Takedowns(store)
+    path.write_text(whole)
+    assert Takedowns(store).all[0]["ended"]
 
 
 def test_a_damaged_pin_or_pinned_file_stops_the_run_and_is_not_learned_anew(computed: Any, copied: Path) -> None:
