@@ -133,7 +133,9 @@ def blame(found: dict[str, Any]) -> None:
     console().print(escaped("; ".join(said)), soft_wrap=True)
     for other in found["others"]:
         why = f"left out: {other['reason']}" if other["reason"] else "taken"
-        said_of = f"another step {found['step']:,}, of row {other['row']:,} on, was {why}; --row {other['row']} shows it"
+        said_of = (
+            f"another step {found['step']:,}, of row {other['row']:,} on, was {why}; --row {other['row']} shows it"
+        )
         console().print(escaped(said_of), soft_wrap=True)
     how = "those that the step read them with" if found["exact"] else "the nearest kept"
     weights = f"the weights after step {found['weights_of_step']:,}, {how}"

@@ -23,6 +23,7 @@ def export_plan(current: Run, to: str, form: str, as_json: bool) -> None:
     that are read, each as often as it is, as an indexed dataset for each channel, and a blend file for each phase.
     """
     from data_specs.load import SpecError
+    from flows import summary
     from tasks.planning import plan_export
     from tasks.storage.store import Store
 
@@ -38,6 +39,6 @@ def export_plan(current: Run, to: str, form: str, as_json: bool) -> None:
         raise SpecError([f"export-plan: {error}"]) from None
     what = "rows" if form == "rows" else "documents"
     if as_json:
-        print_json({"plan": folder, "format": form, "to": to, what: written})
+        print_json({"plan": summary.place(current.store, folder), "format": form, "to": to, what: written})
     else:
         click.echo(f"{folder}: {sum(written.values()):,} {what} in {to}")

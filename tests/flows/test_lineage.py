@@ -77,6 +77,40 @@ def test_a_step_that_was_not_taken_and_a_training_that_is_not_there_are_said(tra
     assert "there is no training runs/other" in ask("blame", *given, "--step", 1, "--run", "other", code=1).output
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("plan",),
+        ("versions",),
+        ("lineage", "ID"),
+        ("blame", "--step", 3),
+        ("export-model", "OUT"),
+        ("export", "OUT"),
+        ("export-plan", "OUT"),
+        ("takedown", "--id", "ID"),
+    ],
+    ids=lambda asked: asked[0],
+)
+def test_paths_in_answers_open_as_they_stand(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...]
+) -> None:
+    given, run = trained
+    [[kept]] = told("query", *given, "select min(id) from corpus where kept")["rows"]
+    monkeypatch.chdir(tmp_path)
+    command, *more = (str(each).replace("ID", kept).replace("OUT", f"{tmp_path}/out") for each in asked)
+    found = [text for text in strings(told(command, *given, *more)) if "/" in text and len(text.encode()) < 256]
+    assert [text for text in found if Path(run.spec.store, text).exists() and not Path(text).exists()] == []
+
+
+def strings(value: Any) -> list[str]:
+    """Every string in an answer."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for each in value for text in strings(each)]
+    return [value] if isinstance(value, str) else []
+
+
 def test_a_training_whose_first_weights_were_replaced_is_not_called_done(trained: Any, tmp_path: Path) -> None:
     given, run = trained
     path = f"runs/{run.training_name}/run.json"
