@@ -63,6 +63,9 @@ class Reader(Fingerprinted):
 
     name = "documents"
     version = 2  # of the marks in a row that a text has, 30 are kept
+    of_all: ClassVar[int] = 0
+    """Raised, with the reason beside it, when what all readers share gives other values: most have a `version` of their
+    own."""
     reads = ()
     writes = DOCUMENTS
     unhashed: ClassVar[frozenset[str]] = frozenset(
@@ -120,6 +123,9 @@ class Reader(Fingerprinted):
         settings = {"source": self.source, **super().hashed_settings()}
         settings = {name: value for name, value in settings.items() if (name, value) not in _LATER}
         return settings | {"refuse": self.admission.hashed_settings()} if self.admission else settings
+
+    def fingerprint_fields(self) -> dict[str, Any]:
+        return super().fingerprint_fields() | ({"of_all": self.of_all} if self.of_all else {})
 
     def refusals(self) -> list[tuple[str, str, str]]:
         """What is refused before extraction: the reason, the expression, and by what, `address` or `text`."""
