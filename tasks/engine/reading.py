@@ -60,10 +60,10 @@ class SourceError(ValueError):
 
 
 def written(path: str) -> str:
-    """What tells that a local file was written to: its size in bytes and its time of change in seconds, which all nodes
-    of a shared folder see alike. Raises OSError."""
+    """What tells that a local file was written to: its size in bytes and its time of change in nanoseconds, as the file
+    system keeps it, so that all nodes of a shared folder see it alike. Raises OSError."""
     found = os.stat(path)
-    return f"{found.st_size} {int(found.st_mtime)}"
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 @dataclass(frozen=True)

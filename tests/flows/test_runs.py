@@ -422,14 +422,20 @@ def test_a_file_that_comes_while_a_run_goes_on_is_left_to_the_next_one(first: An
         other.plan(lambda *_: None)
 
 
+@pytest.mark.parametrize("same_size_and_second", [False, True])
 def test_a_file_that_is_written_to_between_listing_and_reading_is_not_taken_for_what_was_listed(
-    tmp_path: Path,
+    tmp_path: Path, same_size_and_second: bool
 ) -> None:
     spec = small.corpus(tmp_path)
     path, whole = tmp_path / "web/web-01.jsonl.gz", (tmp_path / "web/web-01.jsonl.gz").read_bytes()
+    second = 1_700_000_000 * 10**9
+    os.utime(path, ns=(second, second))
 
     def fan(stage: Any, *given: Any) -> int:
         small.web(tmp_path / "web", 1, 5, seed=1)
+        if same_size_and_second:
+            path.write_bytes(path.read_bytes().ljust(len(whole), b"\0"))  # as a writer that pads its file
+            os.utime(path, ns=(second, second + 4 * 10**6))
         return direct(stage, *given)
 
     settings = ["gates.quarantined=90%"]
