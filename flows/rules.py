@@ -85,6 +85,8 @@ class Answer:
     missing: list[str]
     """Columns that rules read, and percentiles that they ask for, and that are not known yet."""
     rules: list[Judged]
+    shards: list[int]
+    """Of how many shards documents are judged, and how many there are."""
     documents: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -106,12 +108,13 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
     known = all(
         pipeline.outputs[pipeline.provider[name]].index.done.any() for name in wanted if name in pipeline.provider
     )
-    answer = Answer(not known, _unpinned(pipeline), [Judged.of(rule) for rule in rules])
+    answer = Answer(not known, _unpinned(pipeline), [Judged.of(rule) for rule in rules], [0, len(pipeline.shards)])
     for table in _computed(pipeline, wanted) if known else _sampled(pipeline, wanted, size, answer.missing):
         for judged in answer.rules:
             if _blind(judged.rule.where, {*answer.missing} - domains):
                 judged.rule = judged.rule.model_copy(update={"where": None})
         _take(answer, table, read, number, asked)
+        answer.shards[0] += 1
     if not answer.documents[ALL]:
         raise StageError("rules: there is no document to judge; `sluice run` reads the sources")
     return answer
@@ -245,6 +248,7 @@ def told(answer: Answer) -> dict[str, Any]:
     """The answer as JSON."""
     return {
         "sample": answer.sample,
+        "shards": answer.shards,
         "unknown_columns": answer.missing,
         "documents": dict(answer.documents),
         "tokens": dict(answer.tokens),

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.load import SpecError, load
+from data_specs.sources import SourceSettings
 from data_specs.spec import Spec
 from flows import parameters
 from flows.corpus_run import CorpusRun
@@ -60,6 +61,11 @@ def judged(as_is: CorpusRun, spec: Spec, examples: int) -> dict[str, Any]:
         other = CorpusRun(spec, as_is.name, store=store_over)
         if spec.name != as_is.spec.name or spec.store != as_is.spec.store:
             raise SpecError(["whatif: another name or store is another corpus; --store says where this one is"])
+        sources = as_is.spec.sources
+        if files := [
+            name for name, each in other.spec.sources.items() if _files(each) != _files(sources.get(name, each))
+        ]:
+            raise SpecError([f"whatif: it asks nothing of other files than the version has ({', '.join(files)})"])
         computed = hypothetical.judge(other.pipeline)
         found = _compared(before, other.pipeline, examples, spec.text)
     kept = {name: row for name, row in found["kept"]["channel"].items() if name}
@@ -74,6 +80,11 @@ def judged(as_is: CorpusRun, spec: Spec, examples: int) -> dict[str, Any]:
         },
         "cap": {name: spec.mixture.cap(name) for name in spec.channels},
     }
+
+
+def _files(source: SourceSettings) -> dict[str, Any]:
+    """What chooses the files of a source."""
+    return source.model_dump(include={"paths", "match", "count", "listing"})
 
 
 def _epochs(spec: Spec, kept: Mapping[str, Counted], channel: str, when: int) -> float | None:

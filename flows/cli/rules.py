@@ -34,6 +34,9 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
         return
     if answer.missing:
         print_warning(f"rules: not known without a run: {', '.join(answer.missing)}")
+    if not answer.sample and answer.shards[0] < answer.shards[1]:
+        judged_of = f"{answer.shards[0]:,} of {answer.shards[1]:,} shards"
+        print_warning(f"rules: over {judged_of}, as columns of the others are not computed with these settings")
     _show(answer)
     for judged in answer.rules:
         if judged.rule.name == rule:

@@ -37,11 +37,20 @@ class Computed:
 
 def judge(pipeline: Pipeline) -> Computed:
     """Compute what the verdict of a pipeline lacks; its store is an overlay. Raises StageError where texts would have
-    to be read for it, or documents of a source are not there yet."""
+    to be read for it, or documents of a source, as its settings make them, are not there yet."""
     pipeline.stand_at_version()
     if unread := sorted(pipeline.readers.keys() - {shard.source for shard in pipeline.shards}):
         raise StageError(f"whatif: no document of {', '.join(unread)} is in the last version; `sluice run` reads them")
-    pipeline.documents()
+    documents = pipeline.documents()
+    for name in pipeline.readers:
+        read = {
+            folder for shard, folder in zip(pipeline.shards, documents.folders, strict=True) if shard.source == name
+        }
+        if pipeline.documents_folder(name) not in read:
+            raise StageError(
+                f"whatif: documents of {name} would be read anew, by other settings of sources or `extract` than those "
+                "of the last version, and what they would be is not known; `sluice run --until documents` reads them"
+            )
     execution, found = Execution(pipeline, run_jobs=_in_threads), Computed()
     texts = {"text", *(node.stage.label for node in upstream.rewriting(pipeline))}
     for name in [node.name for node in needed(pipeline)]:

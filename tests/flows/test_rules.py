@@ -47,6 +47,16 @@ def test_examples_are_the_nearest_to_the_threshold_on_either_side(computed: Any)
             assert distances == [abs(words - 300) for words in expected]
 
 
+def test_shards_whose_columns_are_not_computed_are_no_part_and_that_is_said(computed: Any, copied: Path) -> None:
+    assert told("rules", computed[0])["shards"] == [4, 4]
+    small.web(copied.parent / "web", 3, 60, seed=2)
+    found = told("rules", copied)
+    assert (found["sample"], found["shards"]) == (False, [4, 5])
+    assert found["documents"] == told("rules", computed[0])["documents"]
+    assert "over 4 of 5 shards, as columns of the others are not computed" in ask("rules", copied).stderr
+    assert "shards" not in ask("rules", computed[0]).stderr
+
+
 def test_a_rule_with_a_percentile_that_nobody_learned_is_said_to_be_unknown(computed: Any) -> None:
     spec, _ = computed
     given = ("rules", spec, "--set", "rules.short=words < percentile(words, 50)")

@@ -107,6 +107,12 @@ def test_what_needs_texts_to_be_read_is_refused_and_so_is_what_the_version_has_n
     assert "sluice run --until candidates" in said
     said = ask("whatif", made, "--set", "sources.more={kind: jsonl, paths: none.jsonl}", code=1).output
     assert "no document of more is in the last version" in said
+    for setting in ("columns={note: string}", "refuse={odd: \"url like '%7%'\"}", "refuse_same_payload=true"):
+        said = ask("whatif", made, "--set", f"sources.web.{setting}", code=1).output
+        assert "documents of web would be read anew" in said
+    for setting in (f"paths={made.parent}/web/web-00.jsonl.gz", "count=1", "match=web-0"):
+        said = ask("whatif", made, "--set", f"sources.web.{setting}", code=2).output
+        assert "it asks nothing of other files than the version has (web)" in said
     said = ask("whatif", made, "--store", made.parent / "none", code=2).output
     assert "has no version" in said
 
