@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -229,6 +231,24 @@ def test_of_workers_errors_ours_is_told_else_the_death_before_the_lost_connectio
     died = WorkerHealthCheckFailedError("A worker health check failed.\nWorker info: ...", RayActorError())
     assert launch._why([lost, died]).startswith("a worker failed (A worker health check failed.)")
     assert launch._why([lost]) == "a worker failed (reset); run again to go on from the newest checkpoint"
+
+
+def test_a_worker_works_in_the_folder_of_the_run_where_its_machine_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    place = {"get_world_rank": 0, "get_world_size": 1, "get_local_world_size": 1, "get_local_rank": 0}
+    context = SimpleNamespace(**{name: lambda value=value: value for name, value in place.items()})
+    monkeypatch.setattr("ray.train.get_context", lambda: context)
+    monkeypatch.setattr("training.fit.fit", lambda **work: seen.append((os.getcwd(), work)))
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "")
+    (tmp_path / "rays").mkdir()
+    for folder in (tmp_path, tmp_path / "elsewhere"):
+        monkeypatch.chdir(tmp_path / "rays")
+        launch._worker({"plan": PLAN, "folder": str(folder)})
+    given = {"plan": PLAN, "rendezvous": None}
+    assert seen == [(str(tmp_path), given), (str(tmp_path / "rays"), given)]
 
 
 def test_gpus_that_are_asked_for_and_are_not_there_are_an_error_before_training(tmp_path: Path) -> None:
