@@ -1,10 +1,10 @@
 """Encoding beside the library tokenizers, ids held against each other; tokenising and packing beside the encoder alone;
-and a plan of many documents.
+a plan of many documents, and what other rules would keep of many.
 
-`python -m benchmarks.mixture DATA [encoding|stages|plan] [--documents 10M]`. DATA holds `text/*.jsonl.gz` and, where
-there is such a file, web pages in `labels/weborganizer_dclm_pages.jsonl.gz`; code is that of the installed packages.
-Seconds are CPU seconds, since the encoders are compared in turn on a machine that may be busy; the plan is made in a
-process of its own, whose peak of memory is counted.
+`python -m benchmarks.mixture DATA [encoding|stages|plan|whatif] [--documents 10M]`. DATA holds `text/*.jsonl.gz` and,
+where there is such a file, web pages in `labels/weborganizer_dclm_pages.jsonl.gz`; code is that of the installed
+packages. Seconds are CPU seconds, since the encoders are compared in turn on a machine that may be busy; the plan is
+made in a process of its own, whose peak of memory is counted.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import gzip
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,14 @@ import pyarrow as pa
 from data_specs.base import parse_count
 from data_specs.spec import Spec
 from data_specs.tokenizer import Tokenizer
+from flows.corpus_run import CorpusRun
 from tasks.planning.run_plan import build
 from tasks.storage.store import Store
 from tasks.tokenization import fast_encoder
 from tasks.tokenization.kinds import learn
 from tasks.tokenization.tokenizer import load
 from tasks.tokenization.tokens import Tokens
+from tests.whole import direct
 
 CODE = 40_000_000
 """Bytes of code, at most."""
@@ -207,6 +211,50 @@ def plan(documents: int, **phase: Any) -> None:
     )
 
 
+def pieces(data: Path, count: int) -> Iterator[str]:
+    """Pieces of real texts of some 60 words, over and over."""
+    while True:
+        for _, text in texts(data):
+            words = text.split()
+            for start in range(0, min(len(words), 6000), 60):
+                yield " ".join(words[start : start + 60])
+                count -= 1
+                if not count:
+                    return
+
+
+def what_if(data: Path, documents: int) -> None:
+    """Of a corpus of pieces of real texts, judged by 40 rules: one rule more strict, asked by the command."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = pieces(data, documents)
+        for number in range(-(-documents // SHARD)):
+            lines = (json.dumps({"text": text, "url": f"http://e{number}.org"}) for text in islice(rows, SHARD))
+            Path(folder, f"{number}.jsonl").write_text("\n".join(lines))
+        rules = [f'  - r{number}: "words < {number % 20} or lines > {1000 + number}"' for number in range(40)]
+        spec = Path(folder, "spec.yaml")
+        spec.write_text(
+            f"name: many\nstore: {folder}/store\nsources: {{a: {{kind: jsonl, paths: '{folder}/*.jsonl'}}}}\n"
+            "channels: {all: 'true'}\ngates: {removed_per_source: 100%}\nstages: {duplicates: {floor: 0.7}}\n"
+            "tokenizer: {vocabulary: 2000, sample: 1M}\nrules:\n" + "\n".join(rules)
+        )
+        run = CorpusRun.of(str(spec))
+        run.execution.run_jobs = direct
+        for name in run.corpus_stages():
+            run.stage(name, lambda *_: None, False, False)
+        run.version(lambda *_: None)
+        for asked in ("rules.r0=words < 30", "stages.duplicates.threshold=0.75"):
+            command = [sys.executable, "-m", "flows.cli", "whatif", str(spec), "--set", asked, "--json"]
+            begun = time.perf_counter()
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
+                _, status, usage = os.wait4(child.pid, 0)
+                child.returncode = os.waitstatus_to_exitcode(status)
+            print(
+                f"what if {asked}, of {documents:,} documents and 40 rules: {time.perf_counter() - begun:.1f} s, "
+                f"{usage.ru_utime + usage.ru_stime:.1f} s of CPU time, at most {usage.ru_maxrss / 2**20:.2f} GiB, "
+                f"exit code {child.returncode}"
+            )
+
+
 def main() -> None:
     asked = [each for each in sys.argv[1:] if not each.startswith("--")]
     data, which = Path(asked[0]), asked[1:] or ["encoding", "stages", "plan"]
@@ -216,6 +264,8 @@ def main() -> None:
         encoding(data)
     if "stages" in which:
         stages(data)
+    if "whatif" in which:
+        what_if(data, int(parse_count(many)))
     if "plan" in which:
         plan(int(parse_count(many)))
 
