@@ -30,6 +30,7 @@ from data_specs.stages import (
     Normalise,
     PersonalData,
     RepeatedLines,
+    RepeatedSpans,
     Stage,
 )
 from data_specs.tokenizer import Tokenizer
@@ -107,7 +108,7 @@ class Spec(Settings):
     where it is not named here. In the order people think of them; columns decide what runs when."""
     text: Name = "text"
     """The column of text that stages read and the model is trained on: the source's, or that of a stage which rewrites
-    it. Of a stage that reads the verdict (`repeated_lines`) the model alone reads the text."""
+    it. Of one that reads the verdict (`repeated_lines`, `repeated_spans`) the model alone reads the text."""
     rules: tuple[Rule, ...] = ()
     """In order; the first that is true is the reason."""
     gates: Gates = Gates()
@@ -176,14 +177,14 @@ class Spec(Settings):
     @property
     def texts(self) -> list[str]:
         """Columns of text: the source's, and those of stages that rewrite it."""
-        kinds = (Normalise, PersonalData, LineFilter, Boilerplate, RepeatedLines, Custom)
+        kinds = (Normalise, PersonalData, LineFilter, Boilerplate, RepeatedLines, RepeatedSpans, Custom)
         return ["text", *(name for kind in kinds for name in self.of_kind(kind))]
 
     @property
     def judged_text(self) -> str:
         """The column of text that stages, rules and channels read: that of the model or, where this one is made of what
         the verdict keeps, the one that it is made from."""
-        name, late = self.text, self.of_kind(RepeatedLines)
+        name, late = self.text, self.of_kind(RepeatedLines) | self.of_kind(RepeatedSpans)
         while name in late:
             name = late[name].text or "text"
         return name
@@ -220,7 +221,7 @@ class Spec(Settings):
                     hint = suggestion(wanted, self.preferences)
                     *some, last = (f"`{each}`" for each in self.preferences)
                     yield f"stages.{name}.keep.{number} is `{wanted}`, but should be {', '.join(some)} or {last}{hint}"
-            if isinstance(stage, RepeatedLines) and chosen == name:
+            if isinstance(stage, RepeatedLines | RepeatedSpans) and chosen == name:
                 yield f"stages.{name}.text: a text is not cut from itself"
         if self.text not in self.texts:
             yield f"text is {self.text}, which is no text{suggestion(self.text, self.texts, mark='')}"

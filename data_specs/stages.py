@@ -308,6 +308,17 @@ class RepeatedLines(Stage):
     """Partitions of the corpus's lines: more need less memory each."""
 
 
+class RepeatedSpans(Stage):
+    """A new text, named as the stage, without spans of words that stand earlier in the corpus, or in the document
+    (exact substrings; Lee et al. 2022). It is made of kept documents, after the rules, as `repeated_lines` is."""
+
+    kind: Literal["repeated_spans"] = "repeated_spans"
+    words: Annotated[int, Field(ge=5, le=1000)] = 50
+    """Words from which a span is cut; characters of scripts without spaces are words, case and marks are nothing."""
+    partitions: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Partitions of the corpus's spans, of which there are as many as words, 28 bytes each: more need less memory."""
+
+
 class EvaluationSet(Settings):
     """An evaluation set that is looked for."""
 
@@ -438,6 +449,7 @@ Kind = Annotated[
     | Contamination
     | Boilerplate
     | RepeatedLines
+    | RepeatedSpans
     | SameUrl
     | DuplicatesOf
     | Embedding
@@ -477,6 +489,7 @@ KINDS = (
     "contamination",
     "boilerplate",
     "repeated_lines",
+    "repeated_spans",
     "same_url",
     "duplicates_of",
     "embedding",

@@ -32,6 +32,7 @@ from tasks.dedup.duplicates import AlikePairs, CandidateGroups, Exact, Pairs, Ve
 from tasks.dedup.duplicates_of import DuplicatesOf
 from tasks.dedup.neighbours import Neighbours
 from tasks.dedup.repeated_lines import RepeatedLines
+from tasks.dedup.repeated_spans import RepeatedSpans
 from tasks.dedup.same_url import PagesOfOneUrl
 from tasks.dedup.semantic import Semantic
 from tasks.engine.counts import Counts
@@ -76,6 +77,7 @@ _OF_SETTINGS: dict[type[Settings], Callable[[Any], Stage | CorpusStage]] = {
     stages.Embedding: Embedding,
     stages.Boilerplate: BoilerplateLines,
     stages.RepeatedLines: RepeatedLines,
+    stages.RepeatedSpans: RepeatedSpans,
     stages.PersonalData: PersonalData,
     stages.LineFilter: LineFilter,
     stages.Language: Language,

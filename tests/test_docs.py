@@ -78,7 +78,8 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     del found["Reasons"]
     demo, full = (written(nodes(registry, ROOT / "data_specs" / f"{name}.yaml", tmp_path)) for name in ("demo", "full"))
     (tmp_path / "exam.jsonl").write_text('{"question": "?"}')
-    names = "languages script surface dolma personal_data line_filter perplexity boilerplate repeated_lines same_url"
+    names = "languages script surface dolma personal_data line_filter perplexity boilerplate same_url"
+    names += " repeated_lines repeated_spans"
     optional = dict.fromkeys(names.split(), "{}")
     (tmp_path / "list.txt").write_text("example.org\n")
     optional["allowed"] = optional["listed"] = "{lists: [some]}"

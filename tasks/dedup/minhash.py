@@ -77,8 +77,16 @@ def units(texts: Iterable[str], symbols: Mask | None = None) -> Iterator[tuple[U
     number = 0
     for block in _blocks(texts):
         counted = None if symbols is None else symbols[number : number + len(block)]
-        yield _units(block, counted if counted is not None and counted.any() else None)
+        yield _units(block, counted if counted is not None and counted.any() else None)[:3]
         number += len(block)
+
+
+def located(texts: Iterable[str]) -> Iterator[tuple[U64, I64, I64, I64]]:
+    """The same: hashes, offsets, and where in its text each unit begins and ends, in characters."""
+    for block in _blocks(texts):
+        hashes, offsets, _, starts, ends = _units(block, None)
+        begins = np.repeat(np.cumsum([0, *(len(text) + 1 for text in block)])[:-1], np.diff(offsets))
+        yield hashes, offsets, starts - begins, ends - begins + 1
 
 
 def shingles(
@@ -168,7 +176,7 @@ def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield block
 
 
-def _units(texts: list[str], symbols: Mask | None) -> tuple[U64, I64, I64]:
+def _units(texts: list[str], symbols: Mask | None) -> tuple[U64, I64, I64, I64, I64]:
     codes = np.array(["\n".join([*texts, ""])]).view(np.uint32)
     kind_table, folded_table = _tables()
     kinds, folded = np.take(kind_table, codes), np.take(folded_table, codes)
@@ -189,7 +197,7 @@ def _units(texts: list[str], symbols: Mask | None) -> tuple[U64, I64, I64]:
     hashes = seeded_hash(sums * _powers(pow(_UNIT_BASE, -1, 2**64), len(codes))[starts], "unit")
 
     offsets = np.searchsorted(starts, np.cumsum([0, *(len(text) + 1 for text in texts)]))
-    return hashes, offsets, np.diff(np.cumsum(np.r_[0, kinds[starts] == CHARACTER])[offsets])
+    return hashes, offsets, np.diff(np.cumsum(np.r_[0, kinds[starts] == CHARACTER])[offsets]), starts, ends
 
 
 def windows(values: U64, offsets: I64, sizes: I64) -> tuple[U64, I64]:
