@@ -87,11 +87,12 @@ chaos: setup
 bench: setup
 	@set -e; for name in demo first_step orchestration manifests refresh integrity export training memory gpu signals clusters admission; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
-	@test -n '$(DATA)' || echo 'extraction, models, classifiers, trusted, duplicates and mixture measure on real data: make bench DATA=FOLDER'
+	@test -n '$(DATA)' || echo 'extraction, filters, sources, models, classifiers, trusted, duplicates and mixture measure on real data: make bench DATA=FOLDER'
 	@set -e; test -z '$(DATA)' || { \
 	  echo '== extraction'; $(BIN)/python -m benchmarks.extraction $(DATA)/html/trafilatura_eval_990.tar.xz \
 	    $(DATA)/html/wcxb_dev_1497.tar.xz; \
 	  echo '== filters'; $(BIN)/python -m benchmarks.filters $(DATA); $(BIN)/python -m benchmarks.filters_rates $(DATA); \
+	  echo '== sources'; $(BIN)/python -m benchmarks.sources $(DATA); \
 	  echo '== models'; $(BIN)/python -m benchmarks.models $(DATA); \
 	  echo '== classifiers'; $(BIN)/python -m benchmarks.classifiers $(DATA); \
 	  echo '== trusted'; $(BIN)/python -m benchmarks.trusted $(DATA); \
