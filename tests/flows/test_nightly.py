@@ -431,11 +431,26 @@ def test_a_rebase_wants_a_version_and_nothing_new(grown: Path, tmp_path: Path) -
         rebased(generations.corpus(tmp_path / "none", FILES[:1]))
 
 
+WITHOUT_RAY = """
+from flows import supervisor
+from flows.cli import main
+start = supervisor.start
+def started(as_json):
+    start(as_json)
+    from tasks.engine.runner import Execution
+    from tests.whole import direct
+    Execution.__init__.__defaults__ = (None, direct)
+supervisor.start = started
+main()
+"""
+"""The command line, of which the working process does one job after the other."""
+
+
 def test_the_command_says_what_changed_sides(grown: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add(grown, [FIRST, FIRST + 1])
     night(grown)
-    command = [sys.executable, "-m", "flows.cli", "rebase", str(grown), "--json"]
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", WITHOUT_RAY, "rebase", str(grown), "--json"]
+    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
     record = json.loads(ran.stdout.splitlines()[-1])
     moved = record["rebase"]["kept"]["duplicate"]
     assert (record["status"], record["version"]["version"]) == ("completed", 3)

@@ -542,9 +542,14 @@ def test_a_replacement_that_is_killed_leaves_no_shard_with_values_of_other_code(
     assert not [path for path in Store(str(tmp_path / "store")).walk("again") if ".lock" not in path]
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.chaos), 2])
-def test_a_run_killed_anywhere_and_started_again_gives_the_same_content(tmp_path: Path, workers: int) -> None:
-    rng = random.Random(workers)
+@pytest.mark.parametrize(
+    ("workers", "kills"), [(2, 1), *(pytest.param(workers, 3, marks=pytest.mark.chaos) for workers in (1, 2))]
+)
+def test_a_run_killed_anywhere_and_started_again_gives_the_same_content(
+    tmp_path: Path, workers: int, kills: int
+) -> None:
+    """Each time it is killed later; the last time when hardly anything but the training's end is left to do."""
+    rng = random.Random(workers + kills)
     straight = small.corpus(tmp_path / "straight", files=2)
     settings = [f"training.workers={workers}", "training.batch.micro=2", f"cluster.cpus={workers}"]
     command = [sys.executable, "-m", "tests.whole"]
@@ -553,7 +558,7 @@ def test_a_run_killed_anywhere_and_started_again_gives_the_same_content(tmp_path
     assert ended.returncode == 0, ended.stderr.decode()[-3000:]
     whole = len(Store(str(tmp_path / "straight" / "store")).walk())
     killed = small.corpus(tmp_path / "killed", files=2)
-    for share in (rng.uniform(0.05, 0.3), rng.uniform(0.3, 0.6), rng.uniform(0.6, 0.9), 0.97):
+    for share in (*(rng.uniform(0.9 * kill / kills, 0.9 * (kill + 1) / kills) for kill in range(kills)), 0.97):
         kill_at([*command, str(killed), *settings], tmp_path / "killed" / "store", int(share * whole))
     again = subprocess.run([*command, str(killed), *settings], cwd=ROOT, env=environment, capture_output=True)
     assert again.returncode == 0, again.stderr.decode()[-3000:]
