@@ -16,7 +16,7 @@ from dataclasses import asdict
 from datetime import datetime
 from functools import cache
 from html import unescape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htmldate import find_date
 from lxml.etree import XPath
@@ -32,7 +32,6 @@ from trafilatura.metadata import (
 )
 from trafilatura.utils import HTML_PARSER, load_html
 
-from data_specs.extract import Extractor
 from tasks.extraction import trafilatura_patches
 from tasks.extraction.authors import credible
 from tasks.extraction.facts import facts
@@ -46,6 +45,9 @@ _AUTHOR_CUES = (
     *("author", "Author", "byl", "Byl", "BBL", "username", "screenname", "writer", "channel-name"),
     *("submitted-by", "posted-by", "journalist-name", "zuozhe", "bianji", "xiaobian"),
 )
+
+if TYPE_CHECKING:
+    from data_specs.extract import Extractor  # its library of settings takes a third of what a child takes to start
 """What trafilatura's searches for an author look for in attributes; a page without any of them needs no search."""
 _JSON = XPath('.//script[@type="application/ld+json" or @type="application/settings+json"]')
 _SEARCHED = 10**8

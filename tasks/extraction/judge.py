@@ -10,12 +10,15 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_specs.extract import Extractor
 from tasks.extraction.features import FEATURES
 from tasks.extraction.page_type import PageType
+
+if TYPE_CHECKING:
+    from data_specs.extract import Extractor
 
 _FILE = Path(__file__).with_name("weights.json")
 LIMIT = 5.0

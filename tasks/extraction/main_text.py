@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import compress
+from typing import TYPE_CHECKING
 
 import numpy as np
 from lxml.html import HtmlElement
 
-from data_specs.extract import Extractor
 from tasks.extraction.blocks import blocks
 from tasks.extraction.features import FEATURES, features, letters, sizes
 from tasks.extraction.furniture import without_furniture
 from tasks.extraction.judge import judged
 from tasks.extraction.page_type import PageType, page_type
 from tasks.extraction.render import Format, render
+
+if TYPE_CHECKING:
+    from data_specs.extract import Extractor
 
 _ELSEWHERE = 0.4
 """Share of the extractor's text below which the page's elements do not hold it: it came from data in a script."""

@@ -71,9 +71,8 @@ def check_pages(api: str, folder: Path) -> None:
         found = [artifact for artifact in every if artifact not in live[name]]
         through = runs[name]["parameters"].get("until") is None
         pictures = drawn if through else drawn - {"small-channel-losses"}
-        assert {a["key"] for a in found} == pictures | {"small-progress"} | (
-            {"small-checkpoints"} if through else set()
-        )
+        checkpoints = {"small-checkpoints"} if through else set()
+        assert {a["key"] for a in found} == pictures | checkpoints | {"small-progress"}
         assert {a["key"] for a in found if "](data:image/svg+xml;base64," in str(a["data"])} == pictures
         bars = [artifact["data"] for artifact in found if artifact["type"] == "progress"]
         assert len(bars) == runs[name]["run_count"]
