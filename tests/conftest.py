@@ -67,6 +67,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = slow + quick
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """What a process commits is there for whoever reads it, but for a loss of power, which no test has; and a corpus
+    waits for its files some 800 times. That the store does wait, a test of it shows by what it asks for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _no_process_group_stays() -> Iterator[None]:
     """A training or a sample in the tests' own process leaves its process group behind, and DeepSpeed one of its own,

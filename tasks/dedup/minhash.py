@@ -130,6 +130,7 @@ def signatures(hashes: U64, offsets: I64, count: int) -> U64:
     return result.T
 
 
+@lru_cache
 def bands_and_rows(threshold: float, hashes: int) -> tuple[int, int]:
     """Bands b and rows r, b * r <= hashes, of least error for a Jaccard threshold: datasketch's optimum, with `MISSED`
     as the weight of false negatives.

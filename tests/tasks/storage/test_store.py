@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import select
 import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -39,6 +41,22 @@ def test_a_committed_file_is_read_back_listed_and_removed(store: Store) -> None:
     assert store.list("nowhere") == {}
     with pytest.raises(FileNotFoundError):
         store.read("a/b/one")
+
+
+@pytest.mark.parametrize("write", [Store.commit, Store.create])
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Store, str, bytes], object]
+) -> None:
+    synced: list[tuple[bool, bool, int]] = []
+
+    def fsync(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        synced.append((stat.S_ISDIR(found.st_mode), (tmp_path / "a" / "one").exists(), found.st_size))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(Store(str(tmp_path)), "a/one", b"whole")
+    assert synced[0] == (False, False, 5)
+    assert [each[:2] for each in synced[1:]] == [(True, True)]
 
 
 def test_a_writer_that_raises_leaves_nothing(store: Store) -> None:
