@@ -193,7 +193,7 @@ class Spec(Settings):
     def preferences(self) -> list[str]:
         """What may say which of several duplicates stays."""
         scorers = [name for name, each in self.of_kind(Scorer).items() if not isinstance(each, Perplexity | Buckets)]
-        return list(dict.fromkeys(["quality", "length", "date", *scorers]))
+        return list(dict.fromkeys(["quality", "length", "date", "source", "url", *scorers]))
 
     @property
     def refusals(self) -> frozenset[str]:
@@ -221,6 +221,13 @@ class Spec(Settings):
                     hint = suggestion(wanted, self.preferences)
                     *some, last = (f"`{each}`" for each in self.preferences)
                     yield f"stages.{name}.keep.{number} is `{wanted}`, but should be {', '.join(some)} or {last}{hint}"
+            if isinstance(stage, Duplicates):
+                if ("source" in stage.keep) != bool(stage.sources):
+                    yield f"stages.{name}.sources: `source` in keep and sources, in order, belong together"
+                for number, wanted in enumerate(stage.sources):
+                    if wanted not in self.sources:
+                        hint = suggestion(wanted, self.sources, mark="")
+                        yield f"stages.{name}.sources.{number}: {wanted} is no source{hint}"
             if isinstance(stage, RepeatedLines | RepeatedSpans) and chosen == name:
                 yield f"stages.{name}.text: a text is not cut from itself"
         if self.text not in self.texts:

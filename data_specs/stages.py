@@ -169,7 +169,10 @@ class Duplicates(Stage):
     the same text. Elsewhere `a + b` and `a - b` are the same."""
     keep: tuple[Name, ...] = ("quality", "length")
     """Which member of a cluster survives: the best by these, in order; then the smallest id. `length` is the longest,
-    `date` the earliest, the name of a column of numbers its highest."""
+    `date` the earliest, `source` the first of `sources`, `url` the plainest address (without parameters, then of fewer
+    parts, then shorter), the name of a column of numbers its highest."""
+    sources: Annotated[tuple[Label, ...], Field(exclude_if=lambda sources: not sources)] = ()
+    """Sources in the order in which documents of them stay, for `source` in `keep`; those not named come last."""
     partitions: Annotated[int, Field(ge=1, le=4096)] = 16
     """Partitions of the corpus stages: more need less memory each."""
 

@@ -136,7 +136,15 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     found += [
         make.node(Channel(channels), *thresholds_of(spec.channels.values())),
         make.node(
-            Verdict(rules(spec, pins), keep, spec.duplicates.partitions, gates(spec), _emptied(spec), taken_down),
+            Verdict(
+                rules(spec, pins),
+                keep,
+                spec.duplicates.partitions,
+                gates(spec),
+                _emptied(spec),
+                taken_down,
+                spec.duplicates.sources,
+            ),
             *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
         ),
         make.learn(TokenizerEstimator(spec.tokenizer, spec.seed, weights(spec), file), "held_out", bound=trained),

@@ -28,14 +28,31 @@ from tasks.engine.takedowns import REASON, TAKEN_DOWN
 
 
 def preference(name: str) -> tuple[pa.Field, str]:
-    """The column that says which of several duplicates stays, and how it is sorted: the longest, the earliest, or the
-    highest score of a column; what is unknown comes last."""
+    """The column that says which of several duplicates stays, and how it is sorted: the longest, the earliest, the one
+    of the first source, of the plainest address, or of the highest score of a column; what is unknown comes last."""
     match name:
+        case "source":
+            return pa.field("source_rank", pa.int32()), "ascending"
+        case "url":
+            return pa.field("url_shape", pa.int64()), "ascending"
         case "length":
             return pa.field("text_length", pa.uint32()), "descending"
         case "date":
             return pa.field("date", pa.string()), "ascending"
     return pa.field(name, pa.float32()), "descending"
+
+
+MADE_OF = {"source_rank": "source", "url_shape": "url"}
+"""Of preferences that are no column: the one that they are made of."""
+
+
+def url_shapes(urls: pa.ChunkedArray) -> pa.ChunkedArray:
+    """int64: the lower, the plainer an address: those without parameters come first, then those of fewer parts, then
+    the shorter ones; null where there is none."""
+    length = pc.min_element_wise(pc.utf8_length(urls), 999_999).cast(pa.int64())
+    depth = pc.min_element_wise(pc.count_substring(urls, "/"), 999).cast(pa.int64())
+    query = pc.match_substring(urls, "?").cast(pa.int64())
+    return pc.add(pc.add(pc.multiply(query, 10**9), pc.multiply(depth, 10**6)), length)
 
 
 CANDIDATE = pa.schema(
@@ -58,6 +75,8 @@ class Judgement(Settings):
 
     rules: tuple[Rule, ...] = ()
     keep: tuple[str, ...] = ("quality", "length")
+    sources: tuple[str, ...] = ()
+    """In the order of preference, where `keep` has `source`."""
 
 
 class Verdict(CorpusStage):
@@ -97,12 +116,13 @@ class Verdict(CorpusStage):
         gates: Mapping[str, str] | None = None,
         emptied: str | None = None,
         taken_down: bool = False,
+        sources: tuple[str, ...] = (),
     ) -> None:
         """`rules`: in plain SQL, percentiles bound. `keep`: of those whose columns are written. `gates`: the `where` of
         each stage that has one, for the ledger's count of kept documents that were skipped. `emptied`: the column that
         is true of a document of whose text rewriting left nothing. `taken_down`: whether documents were, of which empty
-        rows are left."""
-        super().__init__(Judgement(rules=rules, keep=tuple(keep)))
+        rows are left. `sources`: in the order in which duplicates of them stay."""
+        super().__init__(Judgement(rules=rules, keep=tuple(keep), sources=sources if "source" in keep else ()))
         self.emptied, self.taken_down = emptied, taken_down
         self.partitions = partitions
         self.gates = dict(gates or {})
@@ -111,7 +131,8 @@ class Verdict(CorpusStage):
         chosen = [preference(name)[0] for name in keep]
         self.shuffled = pa.schema([*CANDIDATE, *chosen])
         judged |= ({emptied} if emptied else set()) | ({"kind"} if taken_down else set())
-        columns = {*judged, "channel", *self.shuffled.names} - {"position", "passes"}
+        wanted = (MADE_OF.get(name, name) for name in self.shuffled.names)
+        columns = {*judged, "channel", *wanted} - {"position", "passes"}
         self.reads = tuple(sorted(columns))
         gating = frozenset[str]().union(*(parse(text).columns for text in self.gates.values()))
         self.scatters = tuple(sorted({*judged, *gating, "source", "channel", "held_out"}))
@@ -129,7 +150,8 @@ class Verdict(CorpusStage):
             {"name": rule.name, "drop": normalised(rule.drop), "where": rule.where and normalised(rule.where)}
             for rule in self.settings.rules
         ]
-        own = {name: True for name in ("emptied", "taken_down") if getattr(self, name)}
+        own: dict[str, Any] = {name: True for name in ("emptied", "taken_down") if getattr(self, name)}
+        own |= {"sources": self.settings.sources} if self.settings.sources else {}
         return {"rules": rules, "keep": self.settings.keep, "gates": self.gates, **own}
 
     def map(self, batch: pa.Table) -> pa.Table:
@@ -139,7 +161,11 @@ class Verdict(CorpusStage):
         for fails in [*failing(self.settings.rules, batch).values(), *self._textless(batch).values()]:
             passes &= ~fails
         partition = (batch["cluster"].to_numpy() % self.partitions).astype(np.int32)
-        found = {"position": position.astype(np.uint32), "passes": passes, "partition": partition}
+        found: dict[str, Any] = {"position": position.astype(np.uint32), "passes": passes, "partition": partition}
+        if "source_rank" in self.shuffled.names:
+            found["source_rank"] = pc.index_in(batch["source"], pa.array(self.settings.sources, pa.string()))
+        if "url_shape" in self.shuffled.names:
+            found["url_shape"] = url_shapes(batch["url"])
         return pa.table(
             {name: found[name] if name in found else batch[name] for name in (*self.shuffled.names, "partition")}
         )

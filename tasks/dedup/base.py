@@ -34,6 +34,7 @@ class DuplicatesStage(CorpusStage):
         """What pairs are looked for from is what shapes the values: a floor, or else the threshold."""
         found = super().hashed_settings()
         found.pop("floor", None)
+        found.pop("sources", None)  # which the verdict reads
         if symbols := found.pop("symbols", None):
             found |= {"symbols": normalised(symbols)} if "text" in self.reads else {}
         lowest = {"threshold": self.settings.compared_from} if "threshold" in found else {}

@@ -136,8 +136,8 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         (
             "{threshold: 0.7}",
             "{keep: [length, qualty]}",
-            "spec.yaml:6: stages.duplicates.keep.1 is `qualty`, but should be `quality`, `length` or `date`; "
-            "did you mean `quality`?",
+            "spec.yaml:6: stages.duplicates.keep.1 is `qualty`, but should be `quality`, `length`, `date`, `source` or "
+            "`url`; did you mean `quality`?",
         ),
         ("steps: 10", "steps: 1.5", "spec.yaml:20: training.steps is `1.5`, but should be a whole number"),
         ("steps: 10", "workers: 0", "spec.yaml:20: training.workers is `0`, but should be greater than or equal to 1"),

@@ -25,6 +25,7 @@ COLUMNS = pa.schema(
     [
         ("id", pa.binary(16)),
         ("source", pa.string()),
+        ("url", pa.string()),
         ("date", pa.string()),
         ("words", pa.int32()),
         ("language", pa.string()),
@@ -41,6 +42,7 @@ COLUMNS = pa.schema(
 )
 GOOD = {
     "source": "web",
+    "url": "https://example.org/a",
     "date": None,
     "words": 50,
     "language": "en",
@@ -65,7 +67,7 @@ def judged(documents: list[dict], keep=("quality", "length"), partitions: int = 
         row["copy_of"] = None if row["copy_of"] is None else place[row["copy_of"]]
         row["alike"] = [place[other] | {"similarity": s} for other, s in (row["alike"] or {}).items()] or None
     tables = [pa.Table.from_pylist(rows[shard::shards], schema=COLUMNS) for shard in range(shards)]
-    results = run(Verdict(RULES, keep, partitions), tables)
+    results = run(Verdict(RULES, keep, partitions, sources=("wiki", "web")), tables)
     verdicts = [results[index % shards].slice(index // shards, 1).to_pylist()[0] for index in range(len(documents))]
     for verdict in verdicts:
         if kept := verdict["duplicate_of"]:
@@ -118,6 +120,13 @@ def test_the_reason_is_the_first_that_holds(document, reason, fails):
         (("date",), {"date": "2020-01-01"}, 1),
         (("date", "length"), {"text_length": 101}, 1),
         ((), {"quality": 0.9}, 0),
+        (("source",), {"source": "wiki", "quality": 0.1}, 1),
+        (("source",), {"source": "books", "quality": 0.9}, 0),
+        (("source", "length"), {"text_length": 101}, 1),
+        (("url",), {"url": "https://example.org/"}, 1),
+        (("url",), {"url": "https://example.org/b/c"}, 0),
+        (("url",), {"url": "https://e.org/?p"}, 0),
+        (("url",), {"url": None}, 0),
         ((), {"id": b"\0" * 15 + b"\0"}, 0),
     ],
 )
