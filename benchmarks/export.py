@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -26,8 +25,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from tasks.engine import views
+from tasks.engine.corpus import Corpus
 from tasks.engine.export import Export, Question
 from tasks.engine.outputs import Output
+from tasks.engine.reading import InputShard
 from tasks.engine.stage import DOCUMENTS
 from tasks.storage import columns
 from tasks.storage.manifest import Index
@@ -59,8 +60,21 @@ def shard(number: int) -> dict[str, pa.Table]:
     }
 
 
-def corpus(store: Store) -> Any:
-    """A store of column files, and what a view needs to know of it."""
+class Written(Corpus):
+    """A corpus of these outputs; every source has every column."""
+
+    def __init__(self, store: Store, outputs: dict[str, Output], provider: dict[str, str]) -> None:
+        self.store, self.outputs, self.provider = store, outputs, provider
+        self.role = {name: name for name in provider}
+        self.shards = [InputShard("web", f"web-{number}", "", ()) for number in range(SHARDS)]
+        self.documents_schema = DOCUMENTS
+
+    def lacks(self, name: str, place: int) -> bool:
+        return False
+
+
+def corpus(store: Store) -> Written:
+    """A store of column files, and the corpus of them."""
     stages: dict[str, tuple[list[dict[str, Any]], pa.Schema]] = {}
     for number in range(SHARDS):
         found = shard(number)
@@ -79,17 +93,10 @@ def corpus(store: Store) -> Any:
         index = Index(entries, [entry["key"] for entry in entries], schema.names)
         outputs[stage] = Output([stage] * SHARDS, ".parquet", index)
         provider |= dict.fromkeys(schema.names, stage)
-    return SimpleNamespace(
-        store=store,
-        outputs=outputs,
-        provider=provider,
-        role={name: name for name in provider},
-        lacks=lambda name, place: False,
-        shards=[SimpleNamespace(name=f"web-{number}", source="web") for number in range(SHARDS)],
-    )
+    return Written(store, outputs, provider)
 
 
-def theirs(folder: Path, pipeline: Any, to: Path) -> None:
+def theirs(folder: Path, pipeline: Written, to: Path) -> None:
     """The same rows by pyarrow alone."""
 
     def batches() -> Iterator[pa.RecordBatch]:

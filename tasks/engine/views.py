@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import dataset
 
+from tasks.engine.corpus import Corpus
 from tasks.engine.job import shard_uid
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import REFUSED, refused_path
@@ -64,7 +65,7 @@ def views(pipeline: Pipeline | Snapshot) -> dict[str, View]:
 class View(dataset.Dataset):
     """One view. DuckDB takes it for a dataset of pyarrow, of which it uses `schema` and `scanner` alone."""
 
-    def __init__(self, pipeline: Pipeline | Snapshot, schema: pa.Schema, places: Sequence[int]) -> None:
+    def __init__(self, pipeline: Corpus, schema: pa.Schema, places: Sequence[int]) -> None:
         self.pipeline, self.columns, self.places = pipeline, schema, places
         self.error: BaseException | None = None
         """What a scan raised: DuckDB makes a text of it."""
@@ -151,7 +152,7 @@ def _whole(table: pa.Table, names: Sequence[str]) -> pa.Table:
 class Shard:
     """The column files of one shard, each opened when it is first read."""
 
-    def __init__(self, pipeline: Pipeline | Snapshot, schema: pa.Schema, place: int) -> None:
+    def __init__(self, pipeline: Corpus, schema: pa.Schema, place: int) -> None:
         documents = pipeline.outputs["documents"].index
         self.pipeline, self.schema, self.place = pipeline, schema, place
         self.rows = int(documents.rows[place])
