@@ -72,10 +72,11 @@ class Linear:
             rows, places, counts = self._known(texts[some], urls[some])
             values = self._weighed(rows, places, counts)
             starts = np.flatnonzero(np.diff(rows, prepend=-1))
-            for start, end in pairwise([*starts.tolist(), len(rows)]):
-                scores = values[start:end] @ self.weights[places[start:end]].astype(np.float64) + self.bias
-                chances = np.exp(scores - scores.max())
-                result[first + rows[start]] = chances / chances.sum()
+            bounds = pairwise([*starts.tolist(), len(rows)])
+            sums = [values[start:end] @ self.weights[places[start:end]].astype(np.float64) for start, end in bounds]
+            scores = np.array(sums).reshape(-1, len(self.bias)) + self.bias
+            chances = np.exp(scores - scores.max(axis=1, initial=-np.inf, keepdims=True))
+            result[first + rows[starts]] = chances / chances.sum(axis=1, keepdims=True)
         return result
 
     def _known(self, texts: Sequence[str], urls: Sequence[str]) -> tuple[I64, I64, I64]:
@@ -86,16 +87,12 @@ class Linear:
         word = pc.fill_null(pc.index_in(words.flatten(), self._lookup.words), -1).to_numpy()
         pair = np.flatnonzero((row[:-1] == row[1:]) & (word[:-1] >= 0) & (word[1:] >= 0))
         at = self._lookup.of_pairs(word[pair], word[pair + 1])
-        others = [
-            (number, place)
-            for number, (text, url) in enumerate(zip(texts, urls, strict=True))
-            for name in _others(text, url)
-            if (place := self.vocabulary.get(name)) is not None
-        ]
-        numbers, places = np.array(others, np.int64).reshape(-1, 2).T
+        others = [_others(text, url) for text, url in zip(texts, urls, strict=True)]
+        number = np.repeat(np.arange(len(texts)), list(map(len, others)))
+        other = np.array([self.vocabulary.get(name, -1) for names in others for name in names], np.int64)
         single = self._lookup.places[word]
-        rows = np.concatenate([numbers, row[single >= 0], row[pair[at >= 0]]])
-        places = np.concatenate([places, single[single >= 0], at[at >= 0]])
+        rows = np.concatenate([number[other >= 0], row[single >= 0], row[pair[at >= 0]]])
+        places = np.concatenate([other[other >= 0], single[single >= 0], at[at >= 0]])
         both, counts = np.unique(rows * len(self.vocabulary) + places, return_counts=True)
         return *np.divmod(both, len(self.vocabulary)), counts
 
@@ -224,9 +221,11 @@ def learned(
     count: int,
     strength: float,
     steps: int = STEPS,
+    lengths: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Linear:
     """Learn from texts with a label each, 0 to `count` - 1: multinomial logistic regression, its weights held small
-    (`strength` is scikit-learn's C), by L-BFGS from 0, so that the same texts give the same model."""
+    (`strength` is scikit-learn's C), by L-BFGS from 0, so that the same texts give the same model. `lengths` are those
+    of the blocks (page, words, pairs) while it learns: a shorter one is trusted less."""
     import torch
 
     torch.set_num_threads(1)  # sums in one order
@@ -245,7 +244,8 @@ def learned(
         if name in vocabulary
     ]
     document, places, numbers = np.ascontiguousarray(np.array(sorted(known), np.int64).reshape(-1, 3).T)
-    values = empty._weighed(document, places, numbers)
+    scale = np.array(lengths)[block]
+    values = empty._weighed(document, places, numbers) * scale[places]
     starts = np.concatenate([[0], np.cumsum(np.bincount(document, minlength=len(found)))])
     matrix = _csr(starts, places, values, len(names))
     order = np.argsort(places, kind="stable")
@@ -264,7 +264,7 @@ def learned(
 
     with torch.no_grad():
         optimizer.step(loss)
-    return Linear(vocabulary, block, rarity, weights.numpy(), bias.numpy())
+    return Linear(vocabulary, block, rarity, (weights.numpy() * scale[:, None]).astype(np.float32), bias.numpy())
 
 
 def _csr(starts: NDArray[np.int64], places: NDArray[np.int64], values: F64, width: int) -> Any:
