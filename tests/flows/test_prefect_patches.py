@@ -62,6 +62,7 @@ def test_what_prefect_asks_of_its_temporary_server_is_there() -> None:
             assert set(names) <= {"start", "server_process", "api_url"} <= set(dir(TemporaryServer))
 
 
+@pytest.mark.slow
 def test_a_run_does_not_import_the_server_that_it_starts(tmp_path: Path) -> None:
     code = """
 import sys
