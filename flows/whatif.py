@@ -22,7 +22,6 @@ from flows import parameters
 from flows.corpus_run import CorpusRun
 from flows.query import plain
 from flows.terminal import cell, console, line, table
-from tasks import registry
 from tasks.engine import hypothetical, job
 from tasks.engine.corpus import Corpus
 from tasks.engine.pipeline import Pipeline
@@ -90,11 +89,15 @@ def _files(source: SourceSettings) -> dict[str, Any]:
 def _epochs(spec: Spec, kept: Mapping[str, Counted], channel: str, when: int) -> float | None:
     """How often a channel's kept tokens are read over all phases; None where it is not read, or has none."""
     tokens = {name: row[2 + when] for name, row in kept.items() if name in spec.channels}
-    weights = registry.weights(spec) or tokens
-    total = sum(weights.values())
-    if not (weights.get(channel) and tokens.get(channel)):
+    if not tokens.get(channel):
         return None
-    return round(spec.steps * spec.training.batch.tokens * weights[channel] / total / tokens[channel], 6)
+    sizes = {name: size ** (1 / spec.mixture.temperature) for name, size in tokens.items() if size}
+    read = 0.0
+    for phase, shape in zip(spec.mixture.phases or (None,), spec.shapes, strict=True):
+        weights: Mapping[str, float] = phase.weights if phase else sizes
+        share = weights.get(channel, 0) / (sum(weights.values()) or 1)
+        read += max(0, shape.steps) * shape.rows * shape.sequence * share
+    return round(read / tokens[channel], 6) or None
 
 
 def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from data_specs.load import load
+from flows import whatif
+from tasks.planning.mixture import schedule
 from tests import small, whole
 from tests.commands import ask, files, told
 from tests.generations import write
@@ -99,6 +102,31 @@ def test_epochs_follow_the_tokens_that_stay_and_the_budget(made: Path) -> None:
     for name, (before, after) in found["epochs"].items():
         *_, tokens, others = found["kept"]["channel"][name]
         assert after == pytest.approx(2 * before * tokens / others, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["mixture.phases=[]"],
+        ["mixture.phases=[]", "mixture.temperature=3"],
+        [
+            "mixture.tokens=90000",
+            "mixture.phases=[{until: 30%, weights: {zh: 1, en: 3}},"
+            " {until: 100%, weights: {zh: 2, en: 2, code: 1}, batch: 4096, sequence: 128}]",
+        ],
+    ],
+    ids=["phases", "sizes", "temperature", "batches of phases"],
+)
+def test_epochs_are_those_of_the_rows_that_a_plan_gives(made: Path, settings: list[str]) -> None:
+    spec = load(str(made), settings)
+    sizes = {"zh": 30_000, "en": 50_000, "code": 9_000}
+    kept = {name: [9, 9, size // 2, size] for name, size in sizes.items()}
+    planned = schedule(spec, sizes)
+    for name, size in sizes.items():
+        read = sum(phase.rows.get(name, 0) * phase.shape.sequence for phase in planned)
+        found = whatif._epochs(spec, kept, name, whatif.AFTER)
+        assert (found or 0) * size == pytest.approx(read, abs=128 * len(planned))
 
 
 def test_what_needs_texts_to_be_read_is_refused_and_so_is_what_the_version_has_not(made: Path) -> None:
