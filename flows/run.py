@@ -251,7 +251,7 @@ class Run(CorpusRun):
             losses["tokens"] = facts["held_out"]["supervised"][name]
         self.record["training"] = summary | {"run": run}
         seconds = round(time.perf_counter() - started, 3)
-        rows = summary["steps"] * facts["rows_per_step"]
+        rows = summary.get("rows", summary["steps"] * facts["rows_per_step"])  # an earlier version counted none
         note = "; ".join(filter(None, [*self.execution.repaired(), note]))
         result = StageResult("train", self.identity[:16], state, 0, rows, seconds, note)
         self.execution.results.append(result)

@@ -172,11 +172,12 @@ def _last(channel: dict[str, Any], training: dict[str, Any]) -> float | str | No
 
 def shares(plan: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Channel -> target and realised share of tokens over all phases of a plan."""
-    rows = sum(phase["rows"] for phase in plan["phases"])
+    sizes = [(phase["rows"] * phase.get("sequence", plan["sequence"]), phase["weights"]) for phase in plan["phases"]]
+    whole = sum(size for size, _ in sizes)
     total = sum(plan["channel_tokens"].values())
     return {
         name: {
-            "target": sum(phase["weights"].get(name, 0.0) * phase["rows"] for phase in plan["phases"]) / max(1, rows),
+            "target": sum(size * weights.get(name, 0.0) for size, weights in sizes) / max(1, whole),
             "realised": plan["channel_tokens"].get(name, 0) / max(1, total),
         }
         for name in plan["channels"]

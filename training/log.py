@@ -187,7 +187,7 @@ def evaluated(store: Store, run: str, step: int) -> bool:
 
 
 def summarize(store: Store, run: str) -> dict[str, Any]:
-    """What a run came to: steps, supervised tokens, last loss, first and last loss per channel and held-out channel,
+    """What a run came to: steps, rows, supervised tokens, last loss, first and last loss per channel, also held out,
     seconds spent in steps that survive, and what share they are of all that its attempts took (`goodput`). A channel's
     `first` and `last` are at the first and the last step that had a token of it; `last_step` is that step, and of the
     run, its own last one."""
@@ -207,6 +207,7 @@ def summarize(store: Store, run: str) -> dict[str, Any]:
     return {
         "steps": len(steps),
         "last_step": steps[-1]["step"] if steps else 0,
+        "rows": sum(record["rows"] for record in steps),
         "tokens": sum(record["tokens"] for record in steps),
         "loss": steps[-1]["loss"] if steps else None,
         "channels": channels,

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer
 
 from data_specs.objectives import ARCHITECTURES
 from data_specs.spec import Spec
+from flows import summary
 from tasks.planning.run_plan import build, plan_folder, plan_key
 from tasks.planning.trace import usage
 from tasks.storage.store import Store
@@ -236,6 +237,10 @@ def test_phases_have_their_own_rows_batch_objective_and_base_of_rope(store: Stor
     train(store, spec, plan, "phased")
     steps = log.read(store, "phased")
     assert [r["rows"] for r in steps] == [8] * 8 + [16] * 8
+    assert log.summarize(store, "phased")["rows"] == 8 * 8 + 8 * 16
+    found = summary.shares(store.json(f"{plan.path}/plan.json"))
+    sizes = np.array([8 * 8 * 32, 4 * 16 * 32, 4 * 16 * 64])
+    assert found["even"]["target"] == pytest.approx(float(sizes @ [0.5, 0.25, 0.5] / sizes.sum()))
     assert [r["phase"] for r in steps] == [0] * 8 + [1] * 4 + [2] * 4
     assert steps[-1]["tokens"] > 1.8 * steps[0]["tokens"]
     for step in (9, 13):  # the first of a phase, by weights that the phase before it has left
@@ -244,8 +249,8 @@ def test_phases_have_their_own_rows_batch_objective_and_base_of_rope(store: Stor
         tokens = blamed.documents["tokens"].to_numpy()
         mean = blamed.documents["loss"].to_numpy() @ tokens / tokens.sum()
         assert mean == pytest.approx(steps[step - 1]["loss"], rel=1e-6)
-    found = frozen.config(store, spec, plan, "phased", 16)
-    assert (found.max_position_embeddings, found.rope_parameters["rope_theta"]) == (64, 50_000)
+    exported = frozen.config(store, spec, plan, "phased", 16)
+    assert (exported.max_position_embeddings, exported.rope_parameters["rope_theta"]) == (64, 50_000)
     ours, theirs = (frozen.model(store, spec, plan, "phased", 16) for _ in range(2))
     models.set_rope_base(theirs, 10_000.0)
     batch = Rows(store, plan, 2).batch(0, 1)
