@@ -310,8 +310,7 @@ def show(found: dict[str, Any]) -> None:
     console().print(
         f"Duplicates: pairs found by {known['bands']} bands of {known['rows']}, from similarity 0 to 1: "
         f"{drawn([*shares.values()])}; {1 - shares[at]:.1%} of those right at {at:g} are missed, "
-        f"{1 - shares[above]:.1%} of those at {above:g}",
-        soft_wrap=True,
+        f"{1 - shares[above]:.1%} of those at {above:g}"
     )
     if "unknown" in found.get("budget", {}):
         console().print(f"Budget: what thresholds would leave is not known: {found['budget']['unknown']}")
