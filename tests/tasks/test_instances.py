@@ -152,7 +152,7 @@ def test_what_would_run_is_known_of_stages_that_read_what_others_have_yet_to_lea
         ),
         ("  one: {kind: normalise, text: two}\n  two: {kind: normalise, text: one}", "stages need each other"),
         ("  some: {kind: ensemble, of: [nothing]}", "learn_some needs nothing, which no stage writes"),
-        ("  duplicates: {keep: [edu]}", "stages.duplicates.keep.0 is `edu`, but should be `quality`, `length` or"),
+        ("  duplicates: {keep: [edu]}", "stages.duplicates.keep.0 is `edu`, but should be `quality`, `length`, `date`"),
     ],
 )
 def test_a_mistake_in_stages_is_named(tmp_path: Path, stages: str, mistake: str) -> None:
