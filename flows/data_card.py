@@ -63,7 +63,8 @@ def _asked(about: Mapping[str, Any]) -> Iterator[str]:
     if about.get("version"):
         yield f"Version {about['version']} of the corpus."
     if about["where"]:
-        yield f"Of the kept documents, those for which `{_cell(about['where'])}`."
+        asked = f"`{about['where']}`"
+        yield f"Of the kept documents, those for which {_cell(asked)}."
 
 
 def _section(title: str, header: list[str], rows: list[list[Any]]) -> Iterator[str]:
@@ -74,10 +75,16 @@ def _section(title: str, header: list[str], rows: list[list[Any]]) -> Iterator[s
 
 
 def _cell(value: Any) -> str:
-    """A value in a table of Markdown: one line, which ends at no bar."""
+    """A value in a table of Markdown: one line, which ends at no bar. Outside of code `<` would begin HTML; in code an
+    entity would be read as it is written."""
     if isinstance(value, int):
         return f"{value:,}"
-    return printable(" ".join(str(value or "").split())).replace("|", "\\|").replace("<", "&lt;")
+    plain, *pieces = printable(" ".join(str(value or "").split())).replace("|", "\\|").split("`")
+    found = plain.replace("<", "&lt;")
+    for number, piece in enumerate(pieces, 1):
+        coded = number % 2 and number < len(pieces)
+        found += "`" + (piece if coded else piece.replace("<", "&lt;"))
+    return found
 
 
 def _sources(made: Mapping[str, Any], found: Exported) -> list[list[Any]]:

@@ -53,7 +53,7 @@ def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
             return found
         missed = refused.missed(pipeline) if by_url(asked) else 0
         unsure = f"; of {missed} shards the refused records are only counted, or not all kept" if missed else ""
-        raise SpecError([f"inspect: no document has {_what(asked)}{unsure}"])
+        raise SpecError([f"no document has {_what(asked)}{unsure}"])
     [values] = row.to_pylist()
     columns: dict[str, Any] = {column: plain(value) for column, value in values.items()}
     if columns["kind"] == TAKEN_DOWN and (went := Takedowns(pipeline.store).of(columns["id"])):
@@ -89,14 +89,14 @@ def _row(corpus: View, asked: str) -> pa.Table | None:
     else:
         beginning = asked.lower()
         if not beginning or set(beginning) - set("0123456789abcdef") or len(beginning) > 32:
-            raise SpecError([f"inspect: {asked!r} is not a document's id (up to 32 hexadecimal digits), nor a URL"])
+            raise SpecError([f"{asked!r} is not a document's id (up to 32 hexadecimal digits), nor a URL"])
         condition = compute.starts_with(dataset.field("id"), beginning)
     found = [(place, name) for place, table in corpus.scan(("id",), condition) for name in table["id"].to_pylist()]
     if not found:
         return None
     if len(found) > 1:
         some = ", ".join(name for _, name in found[:3]) + (", ..." if len(found) > 3 else "")
-        raise SpecError([f"inspect: {len(found)} documents have {_what(asked)}: {some}"])
+        raise SpecError([f"{len(found)} documents have {_what(asked)}: {some}"])
     [(place, name)] = found
     corpus.places = [place]
     [(_, row)] = corpus.scan(corpus.schema.names, dataset.field("id") == name)

@@ -23,6 +23,21 @@ SIZES = (2, 3, 6, 11, 101, 1001)
 MEMBERS = 20
 """Members of a cluster that are shown."""
 _MEMBER = "id, source, url, channel, kept, reason, duplicate_of.similarity as similarity, text_length as characters"
+_CLUSTERED = """with named as (  -- who was alone in its generation is named by newer documents alone
+        select cluster, copy_of.shard as shard, copy_of.position as position from corpus
+        where cluster is not null and copy_of is not null
+        union all
+        select cluster, other.shard, other.position from (
+            select cluster, unnest(alike) as other from corpus where cluster is not null and alike is not null
+        )
+    ),
+    clustered as (
+        select id, source, url, channel, kept, reason, duplicate_of, text_length,
+            coalesce(corpus.cluster, once.cluster) as cluster
+        from corpus left join (select shard, position, min(cluster) as cluster from named group by all) once
+        using (shard, position)
+    ) """
+"""The documents with the cluster that each is in, also where a later generation made it one."""
 
 
 def summary(pipeline: Pipeline) -> dict[str, Any]:
@@ -31,8 +46,9 @@ def summary(pipeline: Pipeline) -> dict[str, Any]:
     sizes = " ".join(f"when n >= {size} then {size}" for size in reversed(SIZES))
     clusters = _rows(
         pipeline,
-        f"select case {sizes} else 1 end as size, count(*), sum(n), sum(kept) from (select count(*) as n, "
-        "count(*) filter (kept) as kept from corpus where cluster is not null group by cluster) group by 1 order by 1",
+        f"{_CLUSTERED} select case {sizes} else 1 end as size, count(*), sum(n), sum(kept) from (select count(*) as n, "
+        "count(*) filter (kept) as kept from clustered where cluster is not null group by cluster) "
+        "group by 1 order by 1",
     )
     removed = _rows(
         pipeline,
@@ -46,8 +62,8 @@ def largest(pipeline: Pipeline, number: int) -> list[dict[str, Any]]:
     """The largest clusters, with their first members, those that are kept before the others."""
     found = _rows(
         pipeline,
-        "select cluster, count(*), count(*) filter (kept) from corpus where cluster is not null group by 1 "
-        f"order by 2 desc, 1 limit {number}",
+        f"{_CLUSTERED} select cluster, count(*), count(*) filter (kept) from clustered where cluster is not null "
+        f"group by 1 order by 2 desc, 1 limit {number}",
     )
     return [
         {"cluster": cluster, "documents": documents, "kept": kept, "members": _members(pipeline, cluster)}
@@ -60,7 +76,7 @@ def of(pipeline: Pipeline, asked: str) -> dict[str, Any]:
     that is kept. Raises SpecError where no document, or more than one, is meant, or it is alone."""
     quoted = asked.replace("'", "''")
     condition = f"url = '{quoted}'" if by_url(asked) else f"starts_with(id, '{quoted.lower()}')"
-    found = _rows(pipeline, f"select id, cluster from corpus where {condition} limit 2")
+    found = _rows(pipeline, f"{_CLUSTERED} select id, cluster from clustered where {condition} limit 2")
     if len(found) != 1:
         raise SpecError([f"duplicates: {'more than one' if found else 'no'} document has {line(asked)}"])
     [[name, cluster]] = found
@@ -133,7 +149,7 @@ def _rows(pipeline: Pipeline, sql: str) -> list[list[Any]]:
 
 def _members(pipeline: Pipeline, cluster: int) -> list[dict[str, Any]]:
     order = "order by kept desc, duplicate_of.similarity desc, id"
-    sql = f"select {_MEMBER} from corpus where cluster = {cluster} {order} limit {MEMBERS}"
+    sql = f"{_CLUSTERED} select {_MEMBER} from clustered where cluster = {cluster} {order} limit {MEMBERS}"
     with select(pipeline, sql) as answer:
         return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
 
@@ -157,12 +173,12 @@ def show_summary(found: dict[str, Any]) -> None:
         after = next((each for each in SIZES if each > size), None)
         some = f"{size:,} to {after - 1:,}" if after else f"{size:,} and more"
         grid.add_row(f"{size}" if after == size + 1 else some, *map(cell, counts))
-    console().print(grid)
+    console().print(grid if grid.row_count else "no cluster of duplicates")
     grid = table("similarity", "removed documents", title="Removed for a document that stays")
     for similarity, count in found["removed"]:
         some = "1 (copies, and the same shingles)" if similarity == 1 else f"{similarity:.2f} and more"
         grid.add_row(some, cell(count))
-    console().print(grid)
+    console().print(grid if grid.row_count else "no document is removed for another that stays")
 
 
 def show_clusters(found: list[dict[str, Any]]) -> None:

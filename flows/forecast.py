@@ -292,9 +292,12 @@ def show(found: dict[str, Any]) -> None:
         to_do, of = (f"{stage[key]:,}" if stage[key] else "" for key in ("to_do", "shards"))
         because = notes.cell(stage["name"], stage.get("because"))
         grid.add_row(stage["name"], stage["state"], to_do, of, *cells, because)
-    unknown = f"without {', '.join(names[:3])}{', ...' if names[3:] else ''}, of unknown cost" if names else ""
     grid.add_section()
-    grid.add_row("expected", "", "", "", f"{expected['core_hours']:.4f}", f"{expected['bytes']:,}", unknown)
+    if any(_COST in stage for stage in found["stages"]) or not names:
+        some = f"and what is unknown: {', '.join(names[:3])}{', ...' if names[3:] else ''}" if names else ""
+        grid.add_row("expected", "", "", "", f"{expected['core_hours']:.4f}", f"{expected['bytes']:,}", some)
+    else:
+        grid.add_row("expected", "", "", "", "unknown", "unknown", "")
     console().print(grid)
     notes.show()
     console().print("core-hours: hours of worker processes by the clock, one core each; as the same steps last took")
@@ -326,7 +329,8 @@ def show(found: dict[str, Any]) -> None:
         told = (pin.get(key, "") for key in ("settings_since_changed", "text_since_changed", "moved", "without"))
         changed = notes.cell(pin["name"], "; ".join(filter(None, told)))
         pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], changed)
-    console().print(pins)
+    if found["pins"]:
+        console().print(pins)
     notes.show()
     training = {name.replace("_", " "): value for name, value in found["training"].items()}
     rates = [rate for _, rate in found["training"]["learning_rate"]]

@@ -134,12 +134,13 @@ def _hint(pipeline: Pipeline, nodes: list[Tree], known: dict[str, View]) -> str:
     asked = {node["table_name"].lower() for node in nodes if node.get("type") == "BASE_TABLE"} & set(known)
     names = [node["column_names"] for node in nodes if node.get("class") == "COLUMN_REF"]
     columns = sorted({name for view in asked for name in known[view].schema.names})
-    for name in sorted({parts[0].lower() for parts in names if len(parts) == 1} - {each.lower() for each in columns}):
+    unknown = {parts[0].lower() for parts in names if len(parts) == 1} - {each.lower() for each in columns}
+    for name in sorted(unknown):
         if name in pipeline.provider:
-            return f"; {name} is written by {pipeline.provider[name]}, which is not computed yet"
+            return f"; {name} is written by {pipeline.provider[name]}, which `sluice run` has still to compute"
         if near := suggestion(name, columns, mark=""):
             return near
-    return ""
+    return f"; `describe {min(asked)}` names its columns" if unknown and len(asked) == 1 else ""
 
 
 def plain(value: Any) -> Any:

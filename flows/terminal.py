@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
@@ -54,8 +55,9 @@ def cell(value: Any) -> str:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table, of which a narrow terminal folds the cells and cuts nothing."""
-    return Table(*(Column(escaped(name), overflow="fold") for name in columns), title=title)
+    """An empty table, of which a narrow terminal folds the cells and cuts nothing; as wide as its title."""
+    width = min(cell_len(title or "") + 2, console().width)
+    return Table(*(Column(escaped(name), overflow="fold") for name in columns), title=title, min_width=width)
 
 
 class Notes:

@@ -211,10 +211,13 @@ def show(found: dict[str, Any]) -> None:
             grid.add_row(line(name), *_pair(row))
     if grid.row_count:
         console().print(grid)
-    for side, kind in (("kept", "would be kept, which are dropped as"), ("dropped", "would be dropped as")):
+    for side, kind, none in (
+        ("kept", "would be kept, which are dropped as", "no document would be kept that is dropped"),
+        ("dropped", "would be dropped as", "no document would be dropped that is kept"),
+    ):
         reasons = found["changed"][side]
         named = ", ".join(f"{line(name)} {count:,}" for name, count in reasons.items())
-        console().print(f"{sum(reasons.values()):,} documents {kind}: {named}" if named else f"no document {kind} ...")
+        console().print(f"{sum(reasons.values()):,} documents {kind}: {named}" if named else none)
         for each in found["examples"][side]:
             was, will = each["reason"]
             console().print(

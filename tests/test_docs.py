@@ -22,6 +22,7 @@ import yaml
 from data_specs.load import SpecError, load
 from data_specs.sources import Source
 from data_specs.spec import OWN_REASONS
+from data_specs.stages import KINDS
 from tasks import registry
 from tasks.dedup import lsh_index
 from tasks.engine import job
@@ -78,9 +79,7 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     del found["Reasons"]
     demo, full = (written(nodes(registry, ROOT / "data_specs" / f"{name}.yaml", tmp_path)) for name in ("demo", "full"))
     (tmp_path / "exam.jsonl").write_text('{"question": "?"}')
-    names = "languages script surface dolma personal_data line_filter perplexity boilerplate same_url"
-    names += " repeated_lines repeated_spans"
-    optional = dict.fromkeys(names.split(), "{}")
+    optional = {kind: "{}" for kind in KINDS if kind not in {*full, "extract", "duplicates", "custom"}}
     (tmp_path / "list.txt").write_text("example.org\n")
     optional["allowed"] = optional["listed"] = "{lists: [some]}"
     optional["blocked_words"] = f"{{words: {{en: {tmp_path}/list.txt}}}}"
@@ -266,11 +265,7 @@ def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_
     )
     kinds = house / "data_specs/stages.py"
     edited(kinds, ("Kind = Annotated[", settings + "\n\n"))
-    kinds.write_text(
-        kinds.read_text()
-        .replace("    Extract\n", "    Capitals\n    | Extract\n")
-        .replace("KINDS = (", 'KINDS = ("capitals", ')
-    )
+    kinds.write_text(kinds.read_text().replace("    Extract\n", "    Capitals\n    | Extract\n"))
 
     environment = os.environ | {"PYTHONPATH": str(house)}
     passes_alone(command, house, environment)

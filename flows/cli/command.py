@@ -29,6 +29,10 @@ SET = click.option(
 )
 
 
+_SENTENCE = 200
+"""Characters of the first sentence of a command's help, at most."""
+
+
 class Commands(click.Group):
     """Commands of which a mistaken usage, too, ends in a JSON object where one was asked for."""
 
@@ -45,6 +49,13 @@ class Commands(click.Group):
             raise
         except KeyboardInterrupt:  # before the command began
             failed("interrupted", 130, "--json" in ctx.meta["arguments"])
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with its first sentence, whole."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(_SENTENCE)) for name in sorted(self.commands)]
+            )
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -29,7 +29,7 @@ def duplicates(
     pairs: int,
     thresholds: bool,
 ) -> None:
-    """Show the duplicates of SPEC: how large clusters are and how similar what was removed is; or the cluster of
+    """Show the duplicates of SPEC: how large clusters are and how similar what was removed is. Or the cluster of
     DOCUMENT (its URL, or the beginning of its id), the largest clusters, or pairs near a similarity, with the words in
     which their texts differ; or what each threshold would leave.
     """

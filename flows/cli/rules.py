@@ -73,14 +73,13 @@ def _show(answer: Answer) -> None:
 def _show_examples(name: str, drop: str, dropped: list[dict[str, object]], others: list[dict[str, object]]) -> None:
     from flows import terminal
 
-    for title, documents in ((f"{name} drops", dropped), (f"{name} does not drop", others)):
-        grid = terminal.table(
-            "values", "text", title=f"{title} (nearest to the threshold first): {terminal.line(drop)}"
-        )
+    terminal.console().print(f"{name}: {terminal.line(drop)}", soft_wrap=True)
+    for side, documents in ((f"{name} drops", dropped), (f"{name} does not drop", others)):
+        grid = terminal.table("values", "text", title=f"{side} (nearest to the threshold first)")
         for document in documents:
             values = document["values"]
             assert isinstance(values, dict)
             plain = {key: str(value) if isinstance(value, bool) else value for key, value in values.items()}
             shown = ", ".join(f"{key} {terminal.cell(value)}" for key, value in plain.items())
             grid.add_row(shown, terminal.line(document["text"]))
-        terminal.console().print(grid)
+        terminal.console().print(grid if grid.row_count else f"{side}: no document")

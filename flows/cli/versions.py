@@ -33,8 +33,9 @@ def versions(current: Run, as_json: bool) -> None:
 @click.argument("first", type=int, metavar="A")
 @click.argument("second", type=int, metavar="B")
 def diff(current: Run, first: int, second: int, as_json: bool) -> None:
-    """Compare versions A and B of SPEC's corpus: documents, bytes and tokens by source, channel and language; reasons;
-    hosts gained and lost; how far languages and scores have moved."""
+    """Compare versions A and B of SPEC's corpus: documents, bytes, tokens, reasons, hosts and drift. What is kept is
+    counted by source, channel and language; of hosts it says which came and went, of languages and scores how far they
+    have moved."""
     from flows import versions as shown
     from tasks.engine.versions import Versions
 

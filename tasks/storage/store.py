@@ -95,6 +95,8 @@ class Store:
             remedy = "check its access rights"
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 remedy = "free some space, or move the store"
+            elif isinstance(error, NotADirectoryError):
+                remedy = f"{self.folder} is, or is in, a file: name a folder"
             elif not self.folder:
                 remedy = "check `store`, the bucket, the endpoint and its credentials"
             denied = isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS)

@@ -163,7 +163,8 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["invalidate", "{spec}", "learn_quality"], 2, "`sluice run --retrain quality`"),
     (["invalidate", "{spec}", "plan"], 2, "plan is no stage of columns"),
     (["plan", "{spec}", "--store", "nowhere://bucket"], 1, "Protocol not known: nowhere"),
-    (["plan", "{spec}", "--store", "{spec}"], 1, "cannot be listed"),
+    (["plan", "{spec}", "--store", "{spec}"], 1, "small.yaml is, or is in, a file: name a folder"),
+    (["lineage", "{spec}", "zz"], 2, "'zz' is not a document's id"),
 ]
 
 
@@ -191,6 +192,7 @@ def test_usage_errors_exit_with_two_and_help_tells_each_command() -> None:
         ask(*wrong, code=2)
     whole = ask("--help").output
     assert "3 a gate" in whole
+    assert "..." not in whole
     for command in COMMANDS:
         assert command in whole
         shown = ask(command, "--help").output

@@ -230,7 +230,7 @@ def test_the_card_says_what_is_in_the_files_and_how_it_came_to_be(computed: Any,
     counts = told("funnel", spec)
     for reason, number in counts["dropped"].items():
         assert f"| dropped: {reason} | {number:,} |" in card
-    assert "`domain &lt;> 'code' and words &lt; 40`" in card
+    assert "`domain <> 'code' and words < 40`" in card
     assert "small.yaml:" in card
     assert run.pipeline.pins.get("tokenizer")["sha256"] in card
     assert run.pipeline.node("verdict").stage.fingerprint in card

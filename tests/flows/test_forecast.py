@@ -157,7 +157,7 @@ def test_the_run_plan_is_expected_as_it_was_last_written(copied: Path) -> None:
     assert found["expected"]["unknown"] == ["train"]
     assert train["state"] == "waiting"
     shown = ask("plan", copied, "--set", "mixture.tokens=4096").output
-    assert "without train, of unknown cost" in shown
+    assert "and what is unknown: train" in shown
     assert "one core each" in shown
 
 

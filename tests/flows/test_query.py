@@ -218,6 +218,7 @@ def test_what_is_not_one_select_over_the_views_is_refused(computed: Any, sql: st
 def test_a_mistaken_name_is_told_with_the_nearest(computed: Any) -> None:
     assert "did you mean language?" in ask("query", computed[0], "select * from langauge", code=2).stderr
     assert "did you mean language?" in ask("query", computed[0], "select langauge from corpus", code=2).stderr
+    assert "`describe corpus` names its columns" in ask("query", computed[0], "select foo from corpus", code=2).stderr
 
 
 def test_before_anything_is_computed_questions_end_in_a_plain_error(computed: Any, tmp_path: Path) -> None:
@@ -232,7 +233,7 @@ def test_what_is_not_computed_is_null_or_told(computed: Any, copied: Path) -> No
     store = copied.parent / "other"
     go(copied, [f"store={store}"], until="language")
     told_kept = ask("query", copied, "--store", store, "select kept from corpus", code=2).stderr
-    assert "kept is written by verdict, which is not computed yet" in told_kept
+    assert "kept is written by verdict, which `sluice run` has still to compute" in told_kept
     assert (
         "verdict is not computed yet" in ask("query", copied, "--store", store, "select * from verdict", code=2).stderr
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows import summary
+from flows import duplicates, summary, terminal
 from tests.commands import ask, told
 
 WIDTH = 120
@@ -81,3 +81,19 @@ def test_what_a_run_says_at_its_end_fits_a_line(computed: Any, capsys: pytest.Ca
     assert max(map(len, shown.splitlines())) <= WIDTH
     assert f"documents: {note}" in " ".join(shown.split())
     assert "encyclopaedia_of_alchemy" in shown
+
+
+def test_a_title_longer_than_its_table_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "Removed for a document that stays"
+    grid = terminal.table("a", title=title)
+    grid.add_row("1")
+    terminal.console().print(grid)
+    assert capsys.readouterr().out.splitlines()[0].strip() == title
+
+
+def test_a_question_with_no_answer_is_answered_by_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    duplicates.show_summary({"clusters": [], "removed": []})
+    assert capsys.readouterr().out.splitlines() == [
+        "no cluster of duplicates",
+        "no document is removed for another that stays",
+    ]

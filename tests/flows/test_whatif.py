@@ -192,18 +192,35 @@ def test_the_cluster_of_a_document_shows_who_stays_and_how_alike_the_others_are(
     assert found["members"][1]["difference"]
     assert told("duplicates", made, last["url"])["cluster"] == found["cluster"]
     assert last["id"][:12] in ask("duplicates", made, last["id"]).output
-    alone = told("query", made, "select id from corpus where cluster is null limit 1")["rows"][0][0]
+    named = "select unnest(alike) as other from corpus where alike is not null"
+    never = f"(shard, position) not in (select (other.shard, other.position) from ({named}))"
+    alone = told("query", made, f"select id from corpus where cluster is null and {never} limit 1")["rows"][0][0]
     assert "is alone" in ask("duplicates", made, alone, code=2).output
     assert "no document has" in ask("duplicates", made, "https://none.example/", code=2).output
 
 
+def test_the_cluster_of_a_document_has_the_older_one_that_stays_in_its_place_though_that_was_alone(made: Path) -> None:
+    asked = """select n.id, o.id from corpus n join corpus o
+        on o.shard = n.duplicate_of.shard and o.position = n.duplicate_of.position where o.cluster is null limit 1"""
+    [[newer, older]] = told("query", made, asked)["rows"]
+    for name in (newer, older):
+        members = told("duplicates", made, name)["members"]
+        assert [each["kept"] for each in members] == [True] + [False] * (len(members) - 1)
+        assert members[0]["id"] == older
+        assert newer in {each["id"] for each in members}
+
+
 def test_sizes_of_clusters_and_similarities_of_what_was_removed_add_up(made: Path) -> None:
     found = told("duplicates", made)
-    [[members, kept]] = told("query", made, "select count(*), count(*) filter (kept) from corpus where cluster >= 0")[
-        "rows"
-    ]
-    assert sum(row[2] for row in found["clusters"]) == members
-    assert sum(row[3] for row in found["clusters"]) == kept
+    asked = "select [shard, position], kept, cluster, copy_of, alike from corpus"
+    rows = {tuple(address): row for address, *row in told("query", made, asked)["rows"]}
+    members = {address for address, (_, cluster, _, _) in rows.items() if cluster is not None}
+    named = [each for address in members for each in (rows[address][2], *(rows[address][3] or ())) if each]
+    older = {(each["shard"], each["position"]) for each in named} - members
+    assert older  # alone in their generation, and alike to documents of the next
+    assert sum(row[2] for row in found["clusters"]) == len(members | older)
+    assert sum(row[3] for row in found["clusters"]) == sum(rows[address][0] for address in members | older)
+    assert all(size > 1 for size, *_ in found["clusters"])
     [[removed]] = told("query", made, "select count(*) from corpus where reason = 'duplicate'")["rows"]
     assert sum(count for _, count in found["removed"]) == removed
     assert "Clusters of duplicates" in ask("duplicates", made).output
