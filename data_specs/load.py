@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from data_specs import schema
 from data_specs.document import Document, Mistake, Place, SpecError, dotted, kind, parse, read, undotted
 from data_specs.expressions import suggestion
-from data_specs.mistakes import explained, placed, shown
+from data_specs.mistakes import explained, place_of, shown
 from data_specs.ruleset import Ruleset
 from data_specs.spec import Spec
 from data_specs.stages import with_kinds
@@ -53,7 +53,7 @@ def _behind(error: ValidationError, document: Document) -> list[Mistake]:
     values = deepcopy(document.value)
     wrong: dict[str, str] = {}
     for each in error.errors(include_url=False):
-        place = placed(each["loc"], document)
+        place = place_of(each["loc"], document)
         if each["type"] == "string_pattern_mismatch":
             wrong.setdefault(each["input"], f"name_{len(wrong)}_as_it_should_be")
         elif each["type"] == "extra_forbidden":

@@ -36,7 +36,7 @@ def explained(error: ValidationError, document: Document) -> Iterator[Mistake]:
     wanted: dict[Place, list[str]] = {}
     names: set[str] = set()
     for each in error.errors(include_url=False):
-        place = placed(each["loc"], document, each["type"] == "missing")
+        place = place_of(each["loc"], document, each["type"] == "missing")
         if each["type"] == "string_pattern_mismatch":
             if each["input"] in names:
                 continue
@@ -89,7 +89,7 @@ def _texts(error: Any, place: Place, document: Document) -> Iterator[Mistake]:
             yield document.wrong(place, f"{key}: {error['msg']}")
 
 
-def placed(location: tuple[str | int, ...], document: Document, missing: bool = False) -> Place:
+def place_of(location: tuple[str | int, ...], document: Document, missing: bool = False) -> Place:
     """pydantic's location without the names of union members; the last key of what is `missing` is in no values."""
     place: Place = ()
     value = document.value

@@ -246,14 +246,14 @@ def _worker(work: dict[str, Any]) -> None:
     if local == world:  # one machine: nothing of it is heard outside
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
-    meeting = None
+    rendezvous = None
     if world > 1:
-        meeting = broadcast_from_rank_zero(_rendezvous(local == world) if rank == 0 else None)
+        rendezvous = broadcast_from_rank_zero(_rendezvous(local == world) if rank == 0 else None)
     from training.fit import fit
 
     if os.path.isdir(folder := work.pop("folder")):
         os.chdir(folder)
-    fit(**work, rendezvous=meeting)
+    fit(**work, rendezvous=rendezvous)
 
 
 def _rendezvous(together: bool) -> str:

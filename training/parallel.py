@@ -127,11 +127,11 @@ class Whole:
                     part[start : start + len(arrays[kind])] = torch.from_numpy(arrays[kind])
                 if self.engine.zero_optimization_stage():
                     dist.all_reduce(part, group=self.data_group)
-                found[kind] = self._together(name, part.view(parameter.shape)).flatten().numpy()
+                found[kind] = self._whole(name, part.view(parameter.shape)).flatten().numpy()
             if dist.get_rank() == 0:
                 yield name, 0, found
 
-    def _together(self, name: str, part: torch.Tensor) -> torch.Tensor:
+    def _whole(self, name: str, part: torch.Tensor) -> torch.Tensor:
         dimension = self.cut[name]
         if dimension is None:
             return part

@@ -80,12 +80,12 @@ class CorpusJobs(CorpusSteps):
         def of(place: int) -> SliceGroup | None:
             return answers.get(str(self.uids[place])) if answers else None
 
-        def told(place: int) -> bytes:
+        def group_key(place: int) -> bytes:
             group = of(place)
             return group.key.encode() if group else b""
 
         fingerprint = f"{stage.fingerprint}:map:{stage.partitions}"
-        keys = pipeline.keys_of(places, fingerprint, self.columns(stage.gated), told)
+        keys = pipeline.keys_of(places, fingerprint, self.columns(stage.gated), group_key)
         self.learn("map", self.maps, keys)
         self.found.intermediates += [f"{folder}/{key}.arrow" for key in keys.values()]
         jobs = []
@@ -104,56 +104,59 @@ class CorpusJobs(CorpusSteps):
         groups = self.stage.reduce_groups(sum(int(each.index.rows[each.order].sum()) for each in mapped))
         repeated = isinstance(self.stage, RepeatedStage) and len(groups) > 1
         settled = self._settled(mapped, groups) if repeated else mapped
-        return None if settled is None else self._step("reduce", settled, groups, (), number)
+        return None if settled is None else self._reduction(number, settled, groups)
 
     def _settled(self, mapped: Sequence[Shuffle], groups: Sequence[range]) -> Sequence[Shuffle] | None:
         """The round that read what the one before it read, so that another would change nothing; None while there are
         jobs to do."""
         entries = list(self.entries("round"))
         before: Sequence[Shuffle] = mapped
-        after = self._step("round", mapped, groups, entries)
+        after = self._round(mapped, groups, entries)
         while after and after.index.keys != before[0].index.keys:
-            before, after = [after], self._step("round", [after], groups, entries)
+            before, after = [after], self._round([after], groups, entries)
         return [after] if after else None
 
-    def _step(
+    def _round(self, read: Sequence[Shuffle], groups: Sequence[range], entries: Iterable[Entry]) -> Shuffle | None:
+        """One round over what shuffles hold; None while there are jobs to do."""
+        name = f"{self.stage.fingerprint}:round:{self.stage.partitions}:{len(groups)}"
+        slices = _by_group(read, name, groups)
+        index = Index(entries, [each.key for each in slices.values()])
+        due = self.pipeline.due(index)
+        return self._over_partitions("round", slices, groups, index, due, {})
+
+    def _reduction(self, number: int, read: Sequence[Shuffle], groups: Sequence[range]) -> Shuffle | None:
+        """The reduction of what shuffles hold for a generation, with the state that earlier ones left; None while there
+        are jobs to do."""
+        slices = _by_group(read, f"{self.stage.fingerprint}:reduce", groups)
+        self.state.add(number, slices)
+        keys = {place: each.key for place, each in enumerate(slices.values())}
+        index = Index((), [*keys.values()])
+        self.learn("reduce", index, keys)
+        due = self.pipeline.due(index)
+        starts = [*slices]
+        state = self.state.runs(number, [starts[place] for place in due]) if due else {}
+        return None if state is None else self._over_partitions("reduce", slices, groups, index, due, state)
+
+    def _over_partitions(
         self,
         kind: Literal["round", "reduce"],
-        read: Sequence[Shuffle],
+        slices: Mapping[str, SliceGroup],
         groups: Sequence[range],
-        entries: Iterable[Entry],
-        number: int = 0,
+        index: Index,
+        due: Sequence[int],
+        state: Mapping[str, Sequence[Run]],
     ) -> Shuffle | None:
-        """What reads shuffles, a group of partitions at a time, and writes slices itself; None while there are jobs to
-        do. Of the groups 0..1 and 2..3, slices for the partitions 0 and 1 go into the job "0", the others into "2"."""
-        stage, pipeline, folder = self.stage, self.pipeline, f"{self.folder}/{kind}"
-        group_of = {str(partition): str(group.start) for group in groups for partition in group}
+        """The slices that jobs write, one job a group of partitions; None while some of them are due."""
+        folder, starts = f"{self.folder}/{kind}", [*slices]
         partitions = {str(group.start): group for group in groups}
-        name = f"{stage.fingerprint}:{kind}"
-        if kind == "round":
-            name += f":{stage.partitions}:{len(groups)}"
-        slices = grouped(read, name, group_of)
-        if kind == "reduce":
-            self.state.add(number, slices)
-        starts = sorted(slices, key=int)
-        keys: list[str | None] = [slices[start].key for start in starts]
-        index = Index(entries, keys)
-        if kind == "reduce":
-            self.learn("reduce", index, {place: str(key) for place, key in enumerate(keys)})
         paths = [f"{folder}/{key}.arrow" for key in index.keys]
-        due = pipeline.due(index)
-        runs: Mapping[str, Sequence[Run]] | None = {}
-        if due and kind == "reduce":
-            runs = self.state.runs(number, [starts[place] for place in due])
-            if runs is None:
-                return None
         jobs = []
         for place in due:
             start, key = starts[place], str(index.keys[place])
             parts = tuple(slices[start].slices())
-            job = Job(kind, key, paths[place], f"{stage.name} partition {start}", pipeline.run, slices=parts)
-            state = tuple((runs or {}).get(start, ()))
-            jobs.append(replace(job, partition_range=partitions[start], cost=len(parts), state=state))
+            job = Job(kind, key, paths[place], f"{self.stage.name} partition {start}", self.pipeline.run, slices=parts)
+            runs = tuple(state.get(start, ()))
+            jobs.append(replace(job, partition_range=partitions[start], cost=len(parts), state=runs))
         self.found.intermediates += paths
         self.next([folder] * len(starts), index, jobs)
         return Shuffle(folder, index, range(len(starts)), [0] * len(starts)) if index.done.all() else None
@@ -163,12 +166,12 @@ class CorpusJobs(CorpusSteps):
         stage, pipeline, uids = self.stage, self.pipeline, self.uids
         slices = grouped([reduced], "")
 
-        def told(place: int) -> bytes:
+        def group_key(place: int) -> bytes:
             uid = str(uids[place])
             return slices[uid].key.encode() if uid in slices else b""
 
         chosen = [place for place in places if not left_out[place]]
-        keys = pipeline.keys_of(chosen, f"{stage.fingerprint}:scatter", self.columns(stage.scatters), told)
+        keys = pipeline.keys_of(chosen, f"{stage.fingerprint}:scatter", self.columns(stage.scatters), group_key)
         self.learn("", self.index, keys)
         self.index.state[[place for place in places if left_out[place]]] = QUARANTINED
         jobs = []
@@ -178,3 +181,10 @@ class CorpusJobs(CorpusSteps):
             path = self.found.path(place)
             jobs.append(pipeline.job(stage, "scatter", keys[place], path, place, stage.scatters, slices=parts))
         self.next(self.found.folders, self.index, jobs)
+
+
+def _by_group(read: Sequence[Shuffle], name: str, groups: Sequence[range]) -> dict[str, SliceGroup]:
+    """Slices by the first partition of the group that theirs is in, in order: of the groups 0..1 and 2..3 those of the
+    partitions 0 and 1 under "0", the others under "2"."""
+    slices = grouped(read, name, {str(partition): str(group.start) for group in groups for partition in group})
+    return {start: slices[start] for start in sorted(slices, key=int)}

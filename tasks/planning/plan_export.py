@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.planning.files import read_plan, read_rows, read_tokens
-from tasks.planning.trace import gathered, usage
+from tasks.planning.trace import tokens_of_rows, usage
 from tasks.storage.store import Store
 
 _MAGIC, _VERSION = b"MMIDIDX\x00\x00", 1
@@ -45,7 +45,7 @@ def rows(store: Store, folder: str, target: Store) -> dict[str, int]:
             raise PlanExportError(f"{folder}: its documents are turned round (fill_in_the_middle) as they are read")
         counts = np.concatenate([[0], np.cumsum(pc.list_value_length(table["length"]).to_numpy())])
         ends = np.concatenate([[0], np.cumsum(pc.list_flatten(table["length"]).to_numpy(), dtype=np.int64)])[counts]
-        ids = pa.array(gathered(store, plan, table).astype(np.int32))
+        ids = pa.array(tokens_of_rows(store, plan, table).astype(np.int32))
         made = pa.table(
             {
                 "input_ids": pa.ListArray.from_arrays(pa.array(ends.astype(np.int32)), ids),

@@ -124,7 +124,7 @@ def materialise(store: Store, folder: str) -> None:
     written = Folder(store, folder)
     for name in (name for name in plan["content"] if name.startswith("rows-")):
         rows = _rows(store, folder, plan, name)
-        tokens = gathered(store, plan, rows)
+        tokens = tokens_of_rows(store, plan, rows)
         table = pa.table(
             {
                 "channel": rows["channel"],
@@ -138,7 +138,7 @@ def materialise(store: Store, folder: str) -> None:
     store.commit_json(f"{folder}/tokens.json", {"digest": plan["digest"], "content": written.content})
 
 
-def gathered(store: Store, plan: dict[str, Any], rows: pa.Table) -> np.ndarray:
+def tokens_of_rows(store: Store, plan: dict[str, Any], rows: pa.Table) -> np.ndarray:
     """The tokens of all segments of some rows, end to end, as the token files hold them: uint16 or uint32."""
     file = pc.list_flatten(rows["file"]).to_numpy()
     offset = pc.list_flatten(rows["offset"]).to_numpy()

@@ -104,7 +104,7 @@ class CdxReader(WarcReader):
         return found
 
     def read_part(self, part: Part, records: Records) -> None:
-        for near in together(self._places(part), self.settings.gap):
+        for near in one_request_each(self._places(part), self.settings.gap):
             first, end = near[0][0], near[-1][0] + near[-1][1]
             data = self._bytes(part.path, first, end)
             for offset, length in near:
@@ -141,7 +141,7 @@ class CdxReader(WarcReader):
         return self._payload(archive.reread(io.BytesIO(data), 0, limit, None, self.settings.window), row)
 
 
-def together(places: list[Place], gap: int) -> Iterator[list[Place]]:
+def one_request_each(places: list[Place], gap: int) -> Iterator[list[Place]]:
     """Places in order, those that are had with one request together: not more than `gap` bytes lie between two."""
     near: list[Place] = []
     for place in places:

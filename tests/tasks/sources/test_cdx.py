@@ -20,7 +20,7 @@ from data_specs.extract import Extract
 from data_specs.sources import CdxSource, WarcSource
 from tasks.engine.reading import SourceError
 from tasks.sources import Read, crawl_index, reader
-from tasks.sources.cdx import CdxReader, together
+from tasks.sources.cdx import CdxReader, one_request_each
 from tasks.sources.crawl_index import COLUMNS, select
 from tests.commands import ask, told
 from tests.tasks.sources.test_common_crawl import Crawl, served, warc
@@ -166,9 +166,9 @@ def test_over_http_near_records_are_one_request_and_no_more_is_had(crawl: Path, 
 
 def test_records_are_put_together_by_the_gap_between_them() -> None:
     places = [(0, 10), (12, 10), (30, 5), (35, 1)]
-    assert [*together(places, 2)] == [[(0, 10), (12, 10)], [(30, 5), (35, 1)]]
-    assert [*together(places, 0)] == [[(0, 10)], [(12, 10)], [(30, 5), (35, 1)]]
-    assert [*together([], 5)] == []
+    assert [*one_request_each(places, 2)] == [[(0, 10), (12, 10)], [(30, 5), (35, 1)]]
+    assert [*one_request_each(places, 0)] == [[(0, 10)], [(12, 10)], [(30, 5), (35, 1)]]
+    assert [*one_request_each([], 5)] == []
 
 
 def test_what_is_not_where_the_index_says_is_quarantined_and_a_changed_selection_read_anew(
