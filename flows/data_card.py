@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_specs.redaction import printable
+from flows.terminal import plural
 from tasks.engine.export import ENDS, Exported
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),
@@ -30,7 +31,7 @@ def card(made: Mapping[str, Any], found: Exported, counts: Mapping[str, Any], ab
         *_front(made, found, about),
         f"# {made['name']}",
         "",
-        f"{found.documents:,} documents in {len(found.files):,} files, {found.bytes:,} bytes.",
+        f"{found.documents:,} documents in {plural(len(found.files), 'file')}, {found.bytes:,} bytes.",
         *_asked(about),
         "",
         *_section("Sources", ["source", "kind", "license", "documents", "bytes of text"], _sources(made, found)),
@@ -107,12 +108,18 @@ def _funnel(made: Mapping[str, Any], counts: Mapping[str, Any]) -> list[list[Any
         why = OWN.get(reason, "no text could be made of it")
         if rule:
             why = f"`{rule['drop']}`" + (f" where `{rule['where']}`" if rule["where"] else "")
-        rows.append([f"dropped: {reason}", number, why, rule["origin"] if rule else ""])
+        rows.append([f"dropped: {reason}", number, why, _public(rule["origin"]) if rule else ""])
     for reason, number in counts["quarantined"].items():
         rows.append([f"quarantined: {reason}", number, "it could not be worked on", ""])
     if counts["pending"]:
         rows.append(["pending", counts["pending"], "not judged yet", ""])
     return [*rows, ["kept", counts["kept"], "", ""]]
+
+
+def _public(origin: str) -> str:
+    """Where a rule is from, the paper and the line of a file, without the folders that this was in when it was read."""
+    paper, bracket, place = origin.rpartition(" (")
+    return f"{paper}{bracket}{place.rpartition('/')[2]}"
 
 
 def _duplicates(made: Mapping[str, Any], counts: Mapping[str, Any]) -> Iterator[str]:
@@ -123,7 +130,7 @@ def _duplicates(made: Mapping[str, Any], counts: Mapping[str, Any]) -> Iterator[
         "",
         f"Documents whose shingles have a Jaccard similarity of {settings['threshold']:g} or more are alike; of a "
         f"cluster those stay that no other one that stays is alike to, chosen by {', '.join(settings['keep'])}. "
-        f"{removed:,} documents went.",
+        f"{plural(removed, 'document')} went.",
         "",
     )
 

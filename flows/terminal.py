@@ -54,6 +54,11 @@ def cell(value: Any) -> str:
     return "" if value is None else f"{value:,}" if isinstance(value, int) else escaped(str(value))
 
 
+def plural(number: int, what: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def table(*columns: str, title: str | None = None) -> Table:
     """An empty table, of which a narrow terminal folds the cells and cuts nothing; as wide as its title."""
     width = min(cell_len(title or "") + 2, console().width)
@@ -100,7 +105,7 @@ def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
         for row in shown:
             grid.add_row(*(line(value) for value in row))
         console(wide=True).print(grid)
-    count = f"{len(shown):,} {'row' if len(shown) == 1 else 'rows'}"
+    count = plural(len(shown), "row")
     more = next(found, None) is not None
     console().print(f"the first {count}; `--json` gives all, a `limit` fewer" if more else count)
 

@@ -57,6 +57,7 @@ def export(
     of = f"version {found['version']}, " if found["version"] else ""
     there = "was there already: " if found["state"] == "cached" else ""
     click.echo(
-        f"{terminal.line(found['to'])}: {of}{there}{found['documents']:,} documents in {found['files']:,} files, "
+        f"{terminal.line(found['to'])}: {of}{there}{found['documents']:,} documents in "
+        f"{terminal.plural(found['files'], 'file')}, "
         f"{found['bytes']:,} bytes{left_out}"
     )

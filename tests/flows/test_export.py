@@ -231,7 +231,9 @@ def test_the_card_says_what_is_in_the_files_and_how_it_came_to_be(computed: Any,
     for reason, number in counts["dropped"].items():
         assert f"| dropped: {reason} | {number:,} |" in card
     assert "`domain <> 'code' and words < 40`" in card
-    assert "small.yaml:" in card
+    assert "| small.yaml:" in card
+    assert spec.parent.name not in card
+    assert "documents in 1 file," in card
     assert run.pipeline.pins.get("tokenizer")["sha256"] in card
     assert run.pipeline.node("verdict").stage.fingerprint in card
     assert HOSTILE not in card
