@@ -258,7 +258,9 @@ def _memory(spec: Spec, vocabulary: int, longest: int) -> dict[str, Any] | None:
     null where that is not counted."""
     if spec.model.architecture != "llama":
         return None
-    low = spec.training.precision != "fp32"  # of `auto`, what a device with bf16 takes
+    low = spec.training.precision in ("bf16", "fp16")
+    if spec.training.precision == "auto":
+        low = memory.gpu_bytes(spec.training) is not None or models.processor_has_bf16()
     found, has = (
         memory.estimate(spec.model, spec.training, vocabulary, longest, low),
         memory.device_bytes(spec.training),

@@ -45,7 +45,7 @@ class LiveLosses:
     def __call__(self, record: log.Record) -> None:
         """A record of the log; where a page is due, it is written."""
         if record["kind"] == "start":
-            self.entries = [each for each in self.entries if each["step"] <= record["step"]]
+            self._take_back(record["step"])
         elif record["kind"] == "step":
             self.step = record
             if record["step"] % self.thinned == 0:
@@ -63,6 +63,12 @@ class LiveLosses:
             self._publish()
             now = time.monotonic()
             self.due = now + max(EVERY, SHARE * (now - began))
+
+    def _take_back(self, step: int) -> None:
+        """Forget what was said of later steps, which are taken again."""
+        self.entries = [each for each in self.entries if each["step"] <= step]
+        self.evaluations = deque((each for each in self.evaluations if each["step"] <= step), MOST)
+        self.step, self.losses = (each if each and each["step"] <= step else None for each in (self.step, self.losses))
 
     def _publish(self) -> None:
         page = self.page()
@@ -91,8 +97,11 @@ class LiveLosses:
             window, total = (self._means(kind, name) for kind in ("window", "total"))
             last = held_out.get(name, [(0, None)])[-1][1]
             measures = [window.get("loss"), total.get("loss"), window.get("perplexity")]
-            rows.append([name, int(total.get("tokens", 0)), loss, *measures, last])
+            rows.append([name, int(total.get("tokens", 0)), loss, *measures, last, window.get("bits_per_byte")])
         header = ["channel", "tokens", "last step", "last 100 steps", "all steps", "perplexity", "held out"]
+        if any(bits is not None for *_, bits in rows):
+            header.append("bits per byte")
+        rows = [row[: len(header)] for row in rows]
         body = artifacts.table(header, rows)
         about = [
             f"step {self.step['step']:,} of {self.run.plan_facts['steps']:,}",

@@ -98,9 +98,16 @@ def _loss(model: Model, training: Training, vocabulary: int, tokens: int) -> flo
 
 def device_bytes(training: Training) -> int:
     """Of each worker's device: the GPU's, as its driver says, else its share of the machine's memory."""
+    if found := gpu_bytes(training):
+        return found
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // training.workers
+
+
+def gpu_bytes(training: Training) -> int | None:
+    """Of a GPU of this machine, as its driver says; None where there is none, or none is to be used."""
     if training.device != "cpu" and (command := shutil.which("nvidia-smi")):
         asked = [command, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
         if found and found[0].isdigit():
             return int(found[0]) * 2**20
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // training.workers
+    return None

@@ -37,7 +37,7 @@ def events(records: Iterable[Mapping[str, Any]]) -> bytes:
         step, time = record["step"], record["time"]
         if record["kind"] == "start":
             begins = SessionLog(status=SessionLog.START)
-            found.append(Event(wall_time=time, step=max(step, 0) + 1, session_log=begins))
+            found.append(Event(wall_time=time, step=step + 1, session_log=begins))
         elif values := scalars(record):
             each = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
             found.append(Event(wall_time=time, step=step, summary=Summary(value=each)))

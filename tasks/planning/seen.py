@@ -25,7 +25,7 @@ def with_seen(
     number = {path: index for index, path in enumerate(files)}
     keys = {name: _keys(found.file, found.offset) for name, found in train.items()}
     order = {name: np.argsort(each) for name, each in keys.items()}
-    for folder in plans:
+    for folder in dict.fromkeys(plans):  # one that is named twice was read once
         file, offset, uses = _usage(store, folder, number)
         here = _keys(file, offset)
         for name, own in keys.items():

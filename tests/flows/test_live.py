@@ -76,10 +76,26 @@ def test_steps_that_are_taken_back_leave_the_picture_and_many_are_thinned(
         told(step(number, 5.0))
     told({"kind": "start", "step": 4})
     assert [entry["step"] for entry in told.entries] == [1, 2, 3, 4]
+    assert told.page() == ""  # until the next step: the last is taken again
     for number in range(5, 3 * live.MOST):
         told(step(number, 5.0))
     assert len(told.entries) <= live.MOST + 1
     assert told.entries[-1]["step"] > 3 * live.MOST - 8
+
+
+def test_evaluations_and_sums_of_steps_that_are_taken_back_leave_the_page(pages: list[str]) -> None:
+    told = losses()
+    means = {"": {"en": {"loss": 4.5, "perplexity": 90.0171, "tokens": 20, "bits_per_byte": 1.25}}}
+    for number in (2, 4):
+        told(step(number, 5.0))
+        told({"kind": "held_out", "step": number, "losses": {"en": float(number)}})
+        told({"kind": "losses", "step": number, "window": means, "total": means})
+    assert told.page().splitlines()[-2].endswith("4.000 | 1.250 |")
+    told({"kind": "start", "step": 2})
+    told(step(3, 5.0))
+    row = next(line for line in told.page().splitlines() if line.startswith("| en"))
+    assert [cell.strip() for cell in row.strip("|").split("|")][-1] == "2.000"
+    assert [record["step"] for record in told.evaluations] == [2]
 
 
 def test_a_page_that_cannot_be_written_ends_nothing(pages: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

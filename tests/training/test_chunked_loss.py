@@ -127,3 +127,16 @@ def test_every_model_gives_the_losses_and_gradients_of_its_logits(architecture: 
     for (name, mine), theirs in zip(other.named_parameters(), one.parameters(), strict=True):
         assert (mine.grad is None) == (theirs.grad is None), name
         assert mine.grad is None or torch.allclose(mine.grad, theirs.grad, atol=1e-4), name
+
+
+def test_in_bf16_the_gradient_is_scaled_by_what_the_step_says_and_not_by_that_rounded() -> None:
+    generator = torch.Generator().manual_seed(3)
+    hidden = torch.randn(1, 64, 32, generator=generator).bfloat16().requires_grad_()
+    weight = torch.randn(200, 32, generator=generator).bfloat16()
+    labels = torch.randint(0, 200, (1, 64), generator=generator)
+    grads = []
+    for scale in (1.0, 1.36328125):  # halfway between two numbers of bf16
+        total, _ = chunked_losses(hidden, weight, None, labels)
+        grads.append(torch.autograd.grad(total * scale, hidden)[0].double())
+    one, other = grads
+    assert ((one * other).sum() / one.square().sum()).item() == pytest.approx(1.36328125, rel=1e-3)

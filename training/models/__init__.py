@@ -29,6 +29,7 @@ __all__ = [
     "logits",
     "parameters",
     "plain",
+    "processor_has_bf16",
     "row_flops",
     "set_rope_base",
 ]
@@ -118,6 +119,11 @@ def bf16(training: Training, device: torch.device) -> bool:
         return training.precision == "bf16"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    return processor_has_bf16()
+
+
+def processor_has_bf16() -> bool:
+    """Whether this machine's processor has a bf16 unit."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
     return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -91,7 +91,8 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, total: torch.Tensor, _: torch.Tensor) -> Any:
         hidden, weight, bias = ctx.saved_tensors
-        scaled = hidden * total.to(hidden.dtype), (weight.mul_(total)).to(ctx.dtypes[0])
+        # By a number in float32: rounded to bf16 it would move the gradient of all layers, and not the matrix's.
+        scaled = (hidden.float() * total).to(hidden.dtype), (weight.mul_(total)).to(ctx.dtypes[0])
         return *scaled, None if bias is None else (bias * total).to(ctx.dtypes[1]), None, None, None, None
 
 

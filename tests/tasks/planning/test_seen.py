@@ -43,6 +43,7 @@ def test_earlier_uses_count_towards_the_epochs() -> None:
     corpus = Corpus([[("a", 10, False)] * 100 + [("b", 10, False)] * 100])
     first, _ = made(corpus, "0", tokens=STEP * 40, epochs={"default": 1})
     made(corpus, "1", tokens=STEP * 20, epochs={"default": 1}, seen=[first])
+    made(corpus, "4", tokens=STEP * 20, epochs={"default": 1}, seen=[first, first])  # named twice, read once
     with pytest.raises(MixtureError, match=r"needs .* tokens"):
         made(corpus, "2", tokens=STEP * 40, epochs={"default": 1}, seen=[first])
     with pytest.raises(MixtureError, match=r"mixture\.seen: there is no plan plans/other@0000"):
