@@ -176,6 +176,8 @@ class Model(Settings):
     """Input and output embeddings are one matrix."""
     rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     """Base of a Llama's RoPE."""
+    norm_eps: Annotated[float, Field(gt=0, lt=1, exclude_if=lambda eps: eps == 1e-6)] = 1e-6
+    """What a Llama's norms add to the mean square, against division by 0."""
     qk_norm: Annotated[bool, Field(exclude_if=_off)] = False
     """Normalise a Llama's queries and keys in each head (RMSNorm; Dehghani et al. 2023); it is exported as Qwen3."""
     depth_scaled_init: Annotated[bool, Field(exclude_if=_off)] = False
@@ -187,7 +189,7 @@ class Model(Settings):
     def _divides(self) -> Model:
         if self.architecture != "llama":
             fields = type(self).model_fields
-            llamas = ("kv_heads", "rope_theta", "qk_norm", "depth_scaled_init")
+            llamas = ("kv_heads", "rope_theta", "norm_eps", "qk_norm", "depth_scaled_init")
             if idle := [name for name in llamas if getattr(self, name) != fields[name].default]:
                 raise ValueError(f"{', '.join(idle)} is for a llama; {self.architecture} has none")
             if self.hidden % (2 * self.heads):

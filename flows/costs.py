@@ -20,7 +20,7 @@ from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import CorpusStage, Estimator, Instance
 from tasks.storage.manifest import Entry, Index, Manifest
 from tasks.storage.store import DeniedError, Store
-from training import log
+from training import checkpoint, log
 
 _STEPS = 1000
 """Steps of a training from which the seconds of one are taken, at least, where it has so many: its newest."""
@@ -144,10 +144,9 @@ def run_plan(run: Run) -> tuple[Cost | None, str]:
 
 
 def training_bytes(run: Run, steps: int, parameters: int) -> int:
-    """Bytes of the checkpoints that stay (weights and two moments, 4 bytes each) and of the export (weights)."""
-    every, keep = run.spec.training.checkpoint.every, run.spec.training.checkpoint.keep
-    count = (steps // every if every else 0) + bool(not every or steps % every)
-    return parameters * (12 * min(keep, count) + 4)
+    """Bytes of the checkpoints that stay, and of the export (weights, 4 bytes each)."""
+    training = run.spec.training
+    return parameters * (checkpoint.bytes_of_weight(training) * checkpoint.kept(training, steps) + 4)
 
 
 def training(run: Run, steps: int, parameters: int) -> tuple[float | None, str]:

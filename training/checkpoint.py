@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from data_specs.training import Training
 from tasks.storage.store import Store
 from training.channel_sums import Sums
 from training.rows import Cursor
@@ -40,6 +41,9 @@ class Checkpoint:
     shards: tuple[tuple[str, int, str], ...]
     sums: Sums | None = None
     """Of the losses of all steps, per channel; earlier versions did not keep them."""
+    updates: int | None = None
+    """How often the optimizer has moved the weights, also before the training began with another's state; earlier
+    versions did not write it."""
 
 
 def folder(run: str) -> str:
@@ -55,6 +59,23 @@ def steps(store: Store, run: str) -> list[int]:
     """Steps of the run's checkpoints, newest first; whether they verify is not looked at."""
     names = (re.fullmatch(r"(\d{8})\.json", name) for name in store.list(folder(run)))
     return sorted((int(match[1]) for match in names if match), reverse=True)
+
+
+def bytes_of_weight(training: Training) -> int:
+    """Bytes that a checkpoint has of each weight, at most: itself, two moments, its average; Muon keeps one moment."""
+    return 12 + (4 if training.average else 0)
+
+
+def kept(training: Training, steps: int) -> int:
+    """How many checkpoints there are after so many steps: the newest, and milestones before them."""
+    settings = training.checkpoint
+    saved = {steps, *_multiples(settings.every, steps), *_multiples(settings.milestones, steps)}
+    newest = set(sorted(saved)[-settings.keep :])
+    return len(newest.union(_multiples(settings.milestones, steps)))
+
+
+def _multiples(every: int, steps: int) -> range:
+    return range(every, steps + 1, every) if every else range(0)
 
 
 def write_shard(
@@ -95,12 +116,14 @@ def commit(
     keep: int,
     sums: Sums | None = None,
     milestones: int = 0,
+    updates: int | None = None,
 ) -> str:
     """Once all `world` ranks have written: commit the list and remove all but the newest `keep` and those of each
     `milestones`-th step -> its path."""
     step = cursor.step
     shards = [orjson.loads(store.read(f"{folder(run)}/{step:08d}.{rank:05d}.json")) for rank in range(world)]
-    content = {"cursor": asdict(cursor), "plan": plan, "model": model, "shards": shards, "sums": sums}
+    content: dict[str, Any] = {"cursor": asdict(cursor), "plan": plan, "model": model, "shards": shards, "sums": sums}
+    content |= {} if updates is None else {"updates": updates}
     path = path_of(run, step)
     store.commit(path, orjson.dumps(content | {"sha256": _sha256(content, path)}))
     for old in steps(store, run)[keep:]:
@@ -121,7 +144,8 @@ def load(store: Store, run: str, step: int) -> Checkpoint:
         raise CheckpointError(f"{path}: the list is not what was written there (its sha256 differs)")
     cursor = content["cursor"] | {"skipped": tuple(map(tuple, content["cursor"]["skipped"]))}
     shards = tuple(map(tuple, content["shards"]))
-    return Checkpoint(path, Cursor(**cursor), content["plan"], content["model"], shards, content.get("sums"))
+    more = content.get("sums"), content.get("updates")
+    return Checkpoint(path, Cursor(**cursor), content["plan"], content["model"], shards, *more)
 
 
 def verify(store: Store, run: str, shards: Iterable[tuple[str, int, str]]) -> None:
@@ -157,7 +181,7 @@ class Reader:
     """The arrays of a checkpoint by parameter and place, over all its shards; memory-mapped from a local store."""
 
     def __init__(self, store: Store, run: str, checkpoint: Checkpoint) -> None:
-        self.path = checkpoint.path
+        self.checkpoint, self.path = checkpoint, checkpoint.path
         self.parts: dict[str, list[tuple[int, dict[str, np.ndarray]]]] = {}
         for name, _, _ in checkpoint.shards:
             path = f"{folder(run)}/{name}"

@@ -183,9 +183,9 @@ def _state(engine: Any, copies: bool = False) -> Iterator[tuple[str, int, dict[s
 
 
 def restore(engine: Any, steps: int, read: Callable[[str, int, int], dict[str, np.ndarray]]) -> None:
-    """Put back what `state` gave, after `steps` optimizer steps; `read(name, start, numel)` gives a fragment's arrays,
-    of which before the first step only the weights are needed. To the last bit: at the same world size the run goes on
-    as if it had never stopped. Raises CheckpointError where an array is missing."""
+    """Put back what `state` gave, after `steps` updates by the optimizer; `read(name, start, numel)` gives a fragment's
+    arrays, of which before the first only the weights are needed. To the last bit: at the same world size the run goes
+    on as if it had never stopped. Raises CheckpointError where an array is missing."""
     if engine.whole:
         read = engine.whole.reader(read)
     for part in fragments(engine, copies=True):

@@ -73,7 +73,7 @@ def check(spec: Spec, store: Store, plan: str, run: str, resume: bool) -> None:
     if found and (changed := start.other(store, run)):
         raise checkpoint.CheckpointError(changed)
     needed = models.parameters(spec.model, read.vocabulary, read.longest()) * (
-        12 * (spec.training.checkpoint.keep + 1) + 4
+        checkpoint.bytes_of_weight(spec.training) * (spec.training.checkpoint.keep + 1) + 4
     )
     free = store.free()
     if free is not None and free < needed:

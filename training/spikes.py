@@ -9,8 +9,9 @@ steps comes from the log. So every rank decides alike, and a resumed run as a st
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from data_specs.training import Spikes
 from training.rows import Cursor, Plan
@@ -68,6 +69,12 @@ class Watch:
             f"the {name} is {value:.4g}, and the median of the {len(before)} steps before it {middle:.4g}: more than "
             f"{limit:.3g} away"
         )
+
+
+def known(steps: Iterable[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """Of the records of steps what a watch that saw them has: nothing of those that were left out, as gradients in fp16
+    were too large."""
+    return [(record["loss"], record["grad_norm"]) for record in steps if not record.get("overflow")]
 
 
 def rate(settings: Spikes | None, plan: Plan, cursor: Cursor) -> float:

@@ -9,9 +9,8 @@ What a folder or a checkpoint held is noted in the training's `run.json`, as eit
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,12 +19,11 @@ from data_specs.training import Start
 from tasks.sources.digests import remembered
 from tasks.storage.checksums import checksum
 from tasks.storage.store import DamagedError, DeniedError, Store
-from training import checkpoint, models
-from training.checkpoint import CheckpointError, Reader
+from training import checkpoint, log, weights
+from training.checkpoint import Checkpoint, CheckpointError, Reader
+from training.weights import Arrays
 
 Read = Callable[[str, int, int], dict[str, np.ndarray]]
-Arrays = dict[str, dict[str, np.ndarray]]
-"""Parameter -> its weight and what else a checkpoint has of it."""
 _WEIGHTS = re.compile(r"config\.json|.+\.(safetensors|bin)(\.index\.json)?")
 """The files of a folder that make a model's weights."""
 
@@ -51,6 +49,27 @@ def noted(store: Store, run: str) -> tuple[Start | None, dict[str, str]]:
         return None, {}
     settings = begun["spec"]["training"].get("start")
     return Start.model_validate(settings) if settings else None, begun.get("start", {})
+
+
+def ancestors(store: Store, run: str) -> Iterator[tuple[str, int]]:
+    """Which checkpoint of another training one began with (run, step), which that one began with, and so on: what they
+    were trained on is in its weights, too. Of a folder that a training of this store was exported to, its last step."""
+    before = {run}
+    while (begun := noted(store, run)[0]) and (of := _training_of(store, begun)) and of[0] not in before:
+        yield of
+        run = of[0]
+        before.add(run)
+
+
+def _training_of(store: Store, begun: Start) -> tuple[str, int] | None:
+    if begun.run:
+        return begun.of_run
+    root = store.local("runs")
+    folder = Path(str(begun.folder)).resolve()
+    if root is None or not folder.is_relative_to(root.resolve()) or folder == root.resolve():
+        return None
+    name = folder.relative_to(root.resolve()).parts[0]
+    return name, max((record["step"] for record in log.read(store, name)), default=0)
 
 
 def is_known(store: Store, run: str) -> bool:
@@ -79,14 +98,16 @@ def other(store: Store, run: str) -> str:
 
 def reader(store: Store, spec: Spec, start: Start, shapes: dict[str, tuple[int, ...]]) -> tuple[Read, int]:
     """(parameter, start in it, elements) -> its weight, with `state` what the optimizer keeps of it, float32, as
-    `engine.restore` takes them; and after how many steps. `shapes`: of the model's parameters. Raises CheckpointError
+    `engine.restore` takes them; and after how many updates. `shapes`: of the model's parameters. Raises CheckpointError
     where the weights are another model's."""
     if start.folder:
-        has, steps, what = _of_folder(spec, start.folder), 0, start.folder
+        has, steps, what = weights.of_folder(spec, start.folder), 0, start.folder
     else:
         run, step = start.of_run
-        has = _of_run(checkpoint.verified(store, run, step), start.state)
-        what, steps = f"runs/{run} at step {step}", step if start.state else 0
+        found = checkpoint.verified(store, run, step)
+        weights.same_function(spec, weights.config_of_run(store, run, found.checkpoint), f"runs/{run} at step {step}")
+        has = _of_run(found, start.state)
+        what, steps = f"runs/{run} at step {step}", updates(found.checkpoint) if start.state else 0
     if wrong := sorted(shapes.keys() ^ has.keys()):
         raise CheckpointError(
             f"training.start: {what} is of another architecture than `model`: {wrong[0]} is of one alone"
@@ -105,13 +126,12 @@ def reader(store: Store, spec: Spec, start: Start, shapes: dict[str, tuple[int, 
     return read, steps
 
 
-def _of_folder(spec: Spec, folder: str) -> Arrays:
-    """The weights of a folder as transformers writes it, by name."""
-    try:
-        model: Any = models.plain(spec.model).from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"training.start.folder: {folder} cannot be loaded ({error})") from error
-    return {name: {"weight": parameter.detach().float().numpy()} for name, parameter in model.named_parameters()}
+def updates(found: Checkpoint, start: Start | None = None) -> int:
+    """How often the optimizer had moved the weights of a checkpoint, by which AdamW corrects its means; of one by an
+    earlier version its steps, and those of what its training began with."""
+    if found.updates is not None:
+        return found.updates
+    return found.cursor.step + (start.of_run[1] if start and start.state else 0)
 
 
 def _of_run(found: Reader, state: bool) -> Arrays:

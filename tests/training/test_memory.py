@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu
-from data_specs.training import Batch, Model, Training
+from data_specs.optimization import Average
+from data_specs.training import Batch, Checkpoint, Model, Training
 from tasks.storage.store import Store
 from tests import training_plan
-from training import dry_run, memory, ranks
+from training import checkpoint, dry_run, memory, ranks
 from training.memory import Estimate, estimate
 from training.rows import Plan
 
@@ -52,6 +53,25 @@ def test_a_dry_run_takes_two_steps_and_leaves_nothing(tmp_path: Path) -> None:
     assert set(found) == {"peak_bytes", "seconds", "expected_bytes"}
     assert found["peak_bytes"] > 0 < found["seconds"]
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_of_one_step_has_the_seconds_of_a_step(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    training_plan.write(store, phases=(1,))
+    ranks.join("cpu")
+    found = dry_run.dry_run(training_plan.spec(), store, Plan.read(store, training_plan.PLAN), "cpu")
+    assert found["seconds"] > 1e-3
+
+
+def test_checkpoints_that_stay_are_the_newest_and_the_milestones() -> None:
+    def kept(steps: int, **settings: int) -> int:
+        return checkpoint.kept(Training(checkpoint=Checkpoint(**settings)), steps)
+
+    assert kept(100, every=10, keep=3) == 3
+    assert kept(15, every=10, keep=3) == 2  # and the last step
+    assert kept(7, every=0) == 1
+    assert kept(100, every=10, keep=3, milestones=25) == 3 + 3  # 25, 50, 75; 100 is one of the newest
+    assert [checkpoint.bytes_of_weight(Training(average=each)) for each in (None, Average())] == [12, 16]
 
 
 def test_the_peak_is_that_since_it_was_asked_for() -> None:

@@ -48,6 +48,11 @@ def test_nothing_is_a_spike_during_warm_up_or_before_half_a_window() -> None:
     assert watch([5.0] * 8).of_loss(50.0, 20) is not None
 
 
+def test_a_resumed_watch_knows_the_steps_that_a_straight_one_does() -> None:
+    logged = [{"loss": 2.0, "grad_norm": 1.0}, {"loss": 2.1, "grad_norm": None, "overflow": True}]  # inf is null there
+    assert spikes.known([*logged, {"loss": 1.9, "grad_norm": 0.5}]) == [(2.0, 1.0), (1.9, 0.5)]
+
+
 def test_the_rate_is_lower_behind_what_was_skipped_for_so_many_steps_of_the_plan(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     training_plan.write(store, phases=(20, 10))

@@ -28,6 +28,7 @@ def sizes(settings: Model, vocabulary: int, sequence: int) -> dict[str, Any]:
         "intermediate_size": settings.intermediate,
         "max_position_embeddings": sequence,
         "rope_parameters": {"rope_type": "default", "rope_theta": settings.rope_theta},
+        "rms_norm_eps": settings.norm_eps,
         "tie_word_embeddings": settings.tied,
         "use_cache": False,
         "bos_token_id": None,
