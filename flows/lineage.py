@@ -24,7 +24,7 @@ from tasks.engine.outputs import token_files
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.views import views
 from tasks.planning.trace import rows_of
-from training import checkpoint, log
+from training import checkpoint, gradients, log, start
 from training.blame import blame
 from training.checkpoint import CheckpointError
 from training.rows import Plan
@@ -64,6 +64,12 @@ def of_step(current: Run, step: int, top: int, name: str | None = None, row: int
     }
 
 
+def layer_norms(current: Run, step: int, name: str | None = None, row: int | None = None) -> dict[str, float]:
+    """Layer -> norm of the gradient of a step there, by the same weights. Raises CheckpointError as `of_step`."""
+    of = trainings.training(current, name)
+    return gradients.layer_norms(current.store, of.spec, of.plan, of.name, step, row)
+
+
 def _documents(pipeline: Pipeline, rows: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
     """(token file, position) -> what names the document there: NAMED, the file that it was read from, how it begins."""
     output = pipeline.outputs["tokens"]
@@ -86,19 +92,27 @@ def _documents(pipeline: Pipeline, rows: list[dict[str, Any]]) -> dict[tuple[str
 
 def of_document(current: Run, asked: str) -> dict[str, Any]:
     """What became of one document, by URL or the beginning of its id: its verdict, and of every training whose plan
-    reads it the steps at which it was trained on, with its targets there, and how many are still to come. Raises
-    SpecError where no document, or more than one, has it."""
+    reads it the steps at which it was trained on, with its targets there, and how many are still to come; beside these
+    the trainings that began with a checkpoint of one of them (`began_with`). Raises SpecError where no document, or
+    more than one, has it."""
     found = documents.document(current.pipeline, asked)
     if "shard" not in found:
         return found
     place = current.pipeline.uids().index(found["shard"])
     ids = current.pipeline.outputs["documents"].index.digests["id"][place].tobytes().hex()
     read = {file: [found["position"]] for file in token_files(current.store, {ids})[ids]}
-    used = [use(current, name, read) for name in trainings.names(current.store)]
+    used = {name: use(current, name, read) for name in trainings.names(current.store)}
+    for name, of in used.items():
+        for before, step in start.ancestors(current.store, name):
+            if before in used and any(each["step"] <= step for each in used[before]["steps"]):
+                of["began_with"] = f"{before}@{step}"
+                break
     chosen = ("id", "source", "url", "channel", "kept", "reason", "taken_down")
     return {key: found[key] for key in chosen if key in found} | {
         "verdict": found["verdict"],
-        "runs": [use for use in used if use["steps"] or use["to_come"] or use["held_out"]],
+        "runs": [
+            use for use in used.values() if any(use.get(key) for key in ("steps", "to_come", "held_out", "began_with"))
+        ],
     }
 
 

@@ -43,7 +43,7 @@ from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Manifest
 from tasks.storage.pins import Pins, forget_copy, learned_digest
 from tasks.storage.store import DamagedError, Store, StoreError
-from training import checkpoint
+from training import checkpoint, start
 
 _ID = re.compile("[0-9a-fA-F]{32}")
 _HOST = re.compile(r"[^\s.]+(?:\.[^\s.]+)+")
@@ -171,7 +171,7 @@ def named(run: Run, found: Found) -> dict[str, Any]:
     lineages = {name: Versions(store, name) for name in store.folders("versions")}
     versions = {name: [*each.naming(found.rows.keys())] for name, each in lineages.items()}
     return {
-        "trainings": [facts for name in _trainings(store) if (facts := _training(run, name, read))],
+        "trainings": _with_descendants(store, {name: _training(run, name, read) for name in _trainings(store)}),
         "exports": exported.holding(store, versions, found.rows.keys()),
         "pins": _pins(run, found),
         "versions": {name: numbers for name, numbers in versions.items() if numbers},
@@ -203,6 +203,23 @@ def _training(run: Run, name: str, read: Mapping[str, Sequence[int]]) -> dict[st
         "exported": f"runs/{name}/export" if run.store.list(f"runs/{name}/export") else None,
         "evaluated": used["held_out"],
     }
+
+
+def _with_descendants(store: Store, used: Mapping[str, dict[str, Any] | None]) -> list[dict[str, Any]]:
+    """What trainings have of documents, and those, with all their checkpoints, that began with a checkpoint of one that
+    had read them."""
+    found = []
+    for name, own in used.items():
+        for before, step in start.ancestors(store, name):
+            had = used.get(before)
+            if had and ("unknown" in had or (had["steps"] and had["first_step"] <= step)):
+                own = {"run": name, "steps": 0, "evaluated": False, **(own or {}), "began_with": f"{before}@{step}"}
+                own |= {key: had[key] for key in ("unknown",) if key in had}
+                own["checkpoints"] = [checkpoint.path_of(name, each) for each in sorted(checkpoint.steps(store, name))]
+                own["exported"] = f"runs/{name}/export" if store.list(f"runs/{name}/export") else None
+                break
+        found += [own] if own else []
+    return found
 
 
 def _pins(run: Run, found: Found) -> dict[str, int | None]:

@@ -156,6 +156,11 @@ def blame(found: dict[str, Any]) -> None:
         name = f"{line(where)}\n{row.get('id', row['position'])}"
         grid.add_row(cell(row["loss"]), cell(row["tokens"]), escaped(row["channel"]), name, line(row.get("text")))
     console().print(grid)
+    if layers := found.get("layers"):
+        norms = table("layer", "norm of the gradient", title=f"By {weights}; in the log: {cell(logged['grad_norm'])}")
+        for name, norm in layers.items():
+            norms.add_row(name, cell(norm))
+        console().print(norms)
 
 
 def lineage(found: dict[str, Any]) -> None:
@@ -170,6 +175,7 @@ def lineage(found: dict[str, Any]) -> None:
         said = f"trained on at steps {some}: {use['tokens']:,} targets" if steps else "not trained on so far"
         said += f"; {use['to_come']:,} rows to come" if use["to_come"] else ""
         said = "held out: evaluated on, never trained on" if use["held_out"] else said
+        said += f"; began with {use['began_with']}, which was trained on it" if "began_with" in use else ""
         console().print(escaped(f"{use['run']}: {said}"), soft_wrap=True)
     if not found["runs"]:
         console().print("no training's plan reads it")
@@ -213,10 +219,13 @@ def _trained_on(use: dict[str, Any]) -> str:
     """What a training has of documents that are taken down."""
     if "unknown" in use:
         return f"it cannot be told whether it read them ({line(use['unknown'], None)})"
-    if not use["steps"]:
+    if not use["steps"] and "began_with" not in use:
         return "evaluated on them, never trained"
     kept = ", ".join(each.rpartition("/")[2] for each in use["checkpoints"]) or "none is kept"
     exported = f"; exported as {escaped(use['exported'])}" if use["exported"] else ""
+    if "began_with" in use:
+        own = f", and read them at {use['steps']:,} steps" if use["steps"] else ""
+        return f"began with {escaped(use['began_with'])}, which has them{own}; checkpoints: {kept}{exported}"
     return f"read them at {use['steps']:,} steps, first {use['first_step']:,}; checkpoints since: {kept}{exported}"
 
 

@@ -50,13 +50,8 @@ def blame(store: Store, spec: Spec, plan: Plan, run: str, step: int, row: int | 
     not verify, or where the weights that the training began with have changed, PlanError where documents of its plan
     were taken down."""
     plan.whole()
-    record, others, before = _record(log.surviving(log.records(store, run)), run, step, row)
-    try:
-        at = frozen.step_at(store, run, before)
-    except CheckpointError:
-        at = 0  # the weights that the run began with
+    record, others, at, exact = read_with(store, run, step, row)
     found = frozen.model(store, spec, plan, run, at, phase=record["phase"])
-    exact = at == before == step - 1 and (at > 0 or start.is_known(store, run))
     documents = row_documents(store, plan.path, record["phase"], record["row"], record["rows"])
     losses, targets = _segment_losses(found, Rows(store, plan, record["phase"]), record["row"], documents)
     table = documents.append_column("tokens", pa.array(targets)).append_column("total", pa.array(losses))
@@ -68,6 +63,17 @@ def blame(store: Store, spec: Spec, plan: Plan, run: str, step: int, row: int | 
     result = table.select(["file", "position", "channel"]).take(some[order])
     result = result.append_column("tokens", pa.array(tokens[some][order])).append_column("loss", pa.array(mean[order]))
     return Blame(record, others, at, exact, result)
+
+
+def read_with(store: Store, run: str, step: int, row: int | None) -> tuple[log.Record, list[log.Record], int, bool]:
+    """What the log says of a step, and of others of its number; the step of the newest weights that are kept and that
+    it did not yet shape, and whether those are the very ones that it read its rows with."""
+    record, others, before = _record(log.surviving(log.records(store, run)), run, step, row)
+    try:
+        at = frozen.step_at(store, run, before)
+    except CheckpointError:
+        at = 0  # the weights that the run began with
+    return record, others, at, at == before == step - 1 and (at > 0 or start.is_known(store, run))
 
 
 def _record(

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 Sums = dict[str, dict[str, list[float]]]
-"""Column of `training.loss_by`, or "" for the channels -> value -> sum of losses, targets, bytes of these."""
+"""Column of `training.loss_by`, or "" for the channels -> value -> sum of losses, targets; of those whose bytes are
+known these, and the sum of their losses, which a checkpoint by an earlier version lacks."""
 Means = dict[str, dict[str, dict[str, float]]]
 """Column -> value -> `loss`, `perplexity`, `bits_per_byte` (where the bytes of targets are known), `tokens`."""
 WINDOW = 100
@@ -49,10 +51,15 @@ def means(sums: Sums) -> Means:
     return {column: {name: _mean(*each) for name, each in values.items() if each[1]} for column, values in sums.items()}
 
 
-def _mean(total: float, targets: float, spelled: float) -> dict[str, float]:
+def _mean(total: float, targets: float, spelled: float, nats: float = 0.0) -> dict[str, float]:
     loss = total / targets
     found = {"loss": loss, "perplexity": perplexity(loss), "tokens": targets}
-    return found | ({"bits_per_byte": total / spelled / math.log(2)} if spelled else {})
+    return found | ({"bits_per_byte": bits_per_byte(nats, spelled)} if spelled else {})
+
+
+def bits_per_byte(nats: float, spelled: float) -> float:
+    """Of a sum of losses, and the bytes of their targets."""
+    return nats / spelled / math.log(2)
 
 
 def perplexity(loss: float) -> float:
@@ -62,13 +69,15 @@ def perplexity(loss: float) -> float:
 
 def _of_step(record: Mapping[str, Any]) -> Sums:
     spelled = record.get("bytes", {})
-    return {
-        column: {
-            name: [(loss or 0.0) * tokens, tokens, spelled.get(column, {}).get(name, 0)]
-            for name, (loss, tokens) in values.items()
+    found: Sums = {}
+    for column, values in {"": record["channels"], **record.get("by", {})}.items():
+        known = spelled.get(column, {})
+        nats = {name: (loss or 0.0) * tokens for name, (loss, tokens) in values.items()}
+        found[column] = {
+            name: [nats[name], tokens, known.get(name, 0), nats[name] if name in known else 0.0]
+            for name, (_, tokens) in values.items()
         }
-        for column, values in {"": record["channels"], **record.get("by", {})}.items()
-    }
+    return found
 
 
 def _added(steps: Iterable[Sums]) -> Sums:
@@ -82,4 +91,4 @@ def _add(total: Sums, step: Sums) -> None:
     for column, values in step.items():
         into = total.setdefault(column, {})
         for name, each in values.items():
-            into[name] = [a + b for a, b in zip(into.get(name, (0.0, 0, 0)), each, strict=True)]
+            into[name] = [a + b for a, b in zip_longest(into.get(name, ()), each, fillvalue=0)]

@@ -211,11 +211,7 @@ def summarize(store: Store, run: str) -> dict[str, Any]:
         "tokens": sum(record["tokens"] for record in steps),
         "loss": steps[-1]["loss"] if steps else None,
         "channels": channels,
-        "held_out": {
-            name: {"first": held[0]["losses"][name], "last": loss} for name, loss in held[-1]["losses"].items()
-        }
-        if held
-        else {},
+        "held_out": {name: _held_out(held, name) for name in held[-1]["losses"]} if held else {},
         **({"sets": {name: _first_and_last(held, name) for name in held[-1]["sets"]}} if _has_sets(held) else {}),
         "seconds": seconds,
         "seconds_taken": taken,
@@ -223,6 +219,13 @@ def summarize(store: Store, run: str) -> dict[str, Any]:
         "checkpoint_stall": sum(record["stall"] for record in kept if record["kind"] == "checkpoint"),
         **_last_of(steps, ("mfu", "memory", "tokens_per_second")),
     }
+
+
+def _held_out(held: Sequence[Record], name: str) -> dict[str, Any]:
+    """Of a channel, its first and its last evaluation; the last also in bits per byte, where bytes are known."""
+    bits = held[-1].get("bits_per_byte", {}).get(name)
+    found = {"first": held[0]["losses"][name], "last": held[-1]["losses"][name]}
+    return found | ({} if bits is None else {"bits_per_byte": bits})
 
 
 def _has_sets(held: Sequence[Record]) -> bool:

@@ -18,15 +18,18 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store
+from tasks.tokenization.spelled import token_bytes
+from tasks.tokenization.tokenizer import Loaded
 from training import checkpoint, devices, engine, log, models, parallel, spikes, start, stop, trackers, watchdog
 from training.ahead import opening
-from training.channel_sums import ChannelSums
+from training.channel_sums import ChannelSums, bits_per_byte
 from training.checkpoint import Checkpoint, CheckpointError
 from training.described import described
 from training.evaluate import HeldOut
@@ -38,10 +41,12 @@ from training.resume import newest
 from training.rows import Batch, Cursor, Phase, Plan, PlanError, Rows
 from training.saver import Saver
 from training.schedule import learning_rate
-from training.sets import Sets
+from training.sets import Sets, loaded_tokenizer
 from training.spikes import DivergedError, NonFiniteError, SpikeError
 from training.watchdog import Watchdog
 
+LEFT_TO_RIGHT = ("causal", "prefix")
+"""Objectives under which the losses of a text's tokens add up to that of its bytes."""
 SUMMED = 10
 """Steps between records of the channels' losses over many steps."""
 
@@ -67,12 +72,13 @@ class Trainer:
         place = self.place.replica, self.place.replicas
         self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, *place)
         self.chunked_loss = spec.training.chunks_loss(plan.vocabulary)
-        self.sets = (
-            Sets(store, plan, tokenizer, chosen) if (chosen := spec.training.evaluate.sets) and tokenizer else None
-        )
+        loaded = loaded_tokenizer(store, tokenizer, spec) if tokenizer else None
+        self.token_bytes = self._bytes_of(loaded) if loaded else None
+        self.sets = Sets(plan, loaded, chosen) if (chosen := spec.training.evaluate.sets) and loaded else None
         if self.sets:
             self.set_rows = HeldOut(self.sets.rows, spec.training.batch.micro, *place)
         self.cursor = Cursor()
+        self.updates = 0
         self.rope_base = spec.model.rope_theta
         self.flops = [
             phase.rows_per_step * models.row_flops(spec.model, plan.vocabulary, phase.sequence, phase.targets_of_a_row)
@@ -86,6 +92,15 @@ class Trainer:
         self.watch: spikes.Watch | None = None
         self.log: log.Log | None = None
         self.request: stop.Request | None = None
+
+    def _bytes_of(self, loaded: Loaded) -> torch.Tensor | None:
+        """Of each entry of the vocabulary the bytes that it spells, where every token is predicted from those before
+        it and the bytes are known."""
+        spelled = token_bytes(loaded) if self.plan.objective.kind in LEFT_TO_RIGHT else None
+        if spelled is None:
+            return None
+        behind = np.zeros(self.plan.vocabulary - len(spelled))  # special tokens and reserved entries
+        return torch.from_numpy(np.concatenate([spelled, behind])).to(self.device)
 
     def begin(self, resume: bool) -> None:
         """Start at step 0, or at the newest checkpoint that verifies; rank 0 begins the log and saves what is run. All
@@ -107,8 +122,8 @@ class Trainer:
                 raise CheckpointError(
                     "training.start.folder does not hold the same on all nodes; copy it to each again"
                 )
-            read, taken = start.reader(self.store, self.spec, self.settings.start, self.shapes)
-            engine.restore(self.engine, taken, read)
+            read, self.updates = start.reader(self.store, self.spec, self.settings.start, self.shapes)
+            engine.restore(self.engine, self.updates, read)
         if lost := from_rank_zero(log.lost(self.store, self.run, self.cursor.step)):
             raise CheckpointError(log.lacking(self.run, lost))
         diverged = from_rank_zero([(r["phase"], r["row"], r["rows"]) for r in log.diverged(self.store, self.run)])
@@ -117,7 +132,7 @@ class Trainer:
         before = [record for record in logged if record["step"] <= self.cursor.step]
         self.sums = ChannelSums(sums, before)
         if watched := self.settings.spikes:
-            known = from_rank_zero([(r["loss"], r["grad_norm"]) for r in before[-watched.window :]])
+            known = from_rank_zero(spikes.known(before)[-watched.window :])
             self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, known)
         if self.rank == 0:
             self._begin_log(resume, broken, begun_with)
@@ -127,7 +142,8 @@ class Trainer:
         if (found.plan, found.model) != (self.plan.digest, self.spec.model.model_dump(mode="json")):
             raise CheckpointError(f"{found.path} was trained on another plan or model; start a new run for this spec")
         self.cursor = found.cursor
-        engine.restore(self.engine, self.cursor.step, checkpoint.Reader(self.store, self.run, found).read)
+        self.updates = start.updates(found, self.settings.start)
+        engine.restore(self.engine, self.updates, checkpoint.Reader(self.store, self.run, found).read)
 
     def _begin_log(self, resume: bool, broken: Sequence[str], begun_with: dict[str, str]) -> None:
         """On rank 0: leave nothing of steps that are done again, begin the log, and save what is run."""
@@ -182,7 +198,7 @@ class Trainer:
         rate *= spikes.rate(self.settings.spikes, self.plan, self.cursor)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
-        total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by)
+        total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by, self.token_bytes)
         micro = self.settings.micro(phase.sequence)
         starts = self.place.rows(self.cursor.row, phase.rows_per_step, micro)
         norm = None
@@ -216,7 +232,8 @@ class Trainer:
                 self._stop(SpikeError, why, loss=mean, channels=by_channel, grad_norm=norm)
             self.watch.add(mean, norm)
         if self.settings.average:
-            engine.average(self.engine, self.settings.average.decay, self.cursor.step)
+            engine.average(self.engine, self.settings.average.decay, self.updates)
+        self.updates += not overflow
         row, self.cursor = self.cursor.row, self.cursor.after(self.plan)
         if self.log:
             self._write_step(
@@ -229,6 +246,7 @@ class Trainer:
                 tokens=tokens,
                 channels=by_channel,
                 **({"by": total.grouped} if total.grouped else {}),
+                **({"bytes": total.bytes} if total.bytes else {}),
                 **({"overflow": True} if overflow else {}),
                 **self.meter.facts(tokens, self.flops[self.cursor.phase]),
             )
@@ -260,23 +278,28 @@ class Trainer:
         began = time.perf_counter()
         self.watchdog.at_place(f"the evaluation after step {self.cursor.step}")
         self._enter(self.plan.phases[self.cursor.phase])
-        total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by)
+        total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by, self.token_bytes)
         average = self.settings.average
         with engine.averaged(self.engine) if average and average.evaluate else nullcontext():
             losses = self.held_out.losses(self.engine, self._evaluated, total, self.place.counts)
             sets = self._sets()
         by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
         if self.log:
-            more = {**({"by": by} if by else {}), **({"sets": sets} if sets else {})}
+            bits = {
+                name: bits_per_byte(loss * tokens, total.bytes[""][name])
+                for name, (loss, tokens) in total.channels.items()
+                if total.bytes and loss is not None
+            }
+            more = {name: each for name, each in {"by": by, "sets": sets, "bits_per_byte": bits}.items() if each}
             self.log.write("held_out", self.cursor.step, losses=losses, **more, seconds=time.perf_counter() - began)
 
     def _sets(self) -> dict[str, dict[str, float]]:
         """What the named sets come to."""
         if not self.sets:
             return {}
-        total = ChannelLoss(self.sets.names, self.device)
+        total = ChannelLoss(self.sets.names, self.device, token_bytes=self.token_bytes)
         self.set_rows.losses(self.engine, self._evaluated, total, self.place.counts)
-        return self.sets.measures(total.channels)
+        return self.sets.measures(total.channels, total.bytes.get("", {}))
 
     def _evaluated(self, batch: Batch) -> Targets:
         self.watchdog.at_place(f"a batch of the evaluation after step {self.cursor.step}")
@@ -287,13 +310,12 @@ class Trainer:
         self.watchdog.at_place("saving")
         if self.log:
             self.log.flush()
-        cursor, every = self.cursor, self.settings.checkpoint
+        cursor, every, updates = self.cursor, self.settings.checkpoint, self.updates
         model, sums = self.spec.model.model_dump(mode="json"), self.sums.copy()
 
         def commit(step: int) -> None:
-            checkpoint.commit(
-                self.store, self.run, cursor, self.plan.digest, model, self.world, every.keep, sums, every.milestones
-            )
+            kept = every.keep, sums, every.milestones, updates
+            checkpoint.commit(self.store, self.run, cursor, self.plan.digest, model, self.world, *kept)
 
         self.saver.save(cursor.step, engine.state(self.engine), commit)
         self.saved(wait)

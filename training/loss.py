@@ -4,6 +4,7 @@ N is known from the plan before the forward pass, so a micro-batch contributes i
 and ZeRO stages do not move the result (the mean per micro-batch is off by 5 % where documents are short). Channel loss
 uses the same sums: loss_k = S_k / N_k over the targets in channel k, and sum(S) / sum(N) is the reported loss. It is
 not finite when any token's loss on any rank is not. Of a column of `training.loss_by` the same, by a target's document.
+Beside them stand the bytes that the targets spell, by which losses under different tokenizers can be compared.
 """
 
 from __future__ import annotations
@@ -41,18 +42,27 @@ def minimised(losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, 
 
 
 class ChannelLoss:
-    """Sums of token losses and counts of targets per channel, and per value of each column of `training.loss_by`
-    (float64 [K, 2], end to end), this rank's until `reduce`."""
+    """Sums of token losses, counts of targets and of their bytes per channel, and per value of each column of
+    `training.loss_by` (float64 [K, 3], end to end), this rank's until `reduce`."""
 
     def __init__(
-        self, channels: Sequence[str], device: torch.device, loss_by: Mapping[str, Sequence[str]] | None = None
+        self,
+        channels: Sequence[str],
+        device: torch.device,
+        loss_by: Mapping[str, Sequence[str]] | None = None,
+        token_bytes: torch.Tensor | None = None,
     ) -> None:
+        """`token_bytes`: of each entry of the vocabulary the bytes that it spells, float64 [V], where they are known
+        and say something, as every token is predicted from those before it."""
         self.columns = {"": channels, **(loss_by or {})}
         self.grouped: dict[str, Losses] = {}
         """Column of `training.loss_by` -> the losses of its values, once they are reduced."""
         self.channels: Losses = {}
         """Of the channels, once they are reduced."""
-        self.sums = torch.zeros(sum(map(len, self.columns.values())), 2, dtype=torch.float64, device=device)
+        self.bytes: dict[str, dict[str, int]] = {}
+        """Column, "" for the channels -> value -> bytes of its targets, once they are reduced; {} where not known."""
+        self.token_bytes = token_bytes
+        self.sums = torch.zeros(sum(map(len, self.columns.values())), 3, dtype=torch.float64, device=device)
 
     def add(
         self,
@@ -63,7 +73,9 @@ class ChannelLoss:
     ) -> None:
         """losses float32 [m, L], labels int64 [m, L], channel of each row int64 [m], and of each target its number
         among the values of each column int64 [m, L]."""
-        each = torch.stack([losses.detach().double(), (labels != IGNORED).double()], dim=2)
+        real = (labels != IGNORED).double()
+        spelled = real if self.token_bytes is None else self.token_bytes[labels.clamp(min=0)] * real
+        each = torch.stack([losses.detach().double(), real, spelled], dim=2)
         self.sums.index_add_(0, channels, each.sum(1))
         first = len(self.columns[""])
         for column, numbers in (groups or {}).items():
@@ -82,8 +94,11 @@ class ChannelLoss:
             beside.copy_(both[self.sums.numel() :])
         sums, found = iter(self.sums.tolist()), {}
         for column, names in self.columns.items():
-            found[column] = {name: (s / n if n else None, int(n)) for name, (s, n) in zip(names, sums, strict=False)}
+            of = dict(zip(names, sums, strict=False))
+            found[column] = {name: (s / n if n else None, int(n)) for name, (s, n, _) in of.items()}
+            if self.token_bytes is not None:
+                self.bytes[column] = {name: int(spelled) for name, (_, _, spelled) in of.items()}
         channels = self.channels = found.pop("")
         self.grouped = found
-        total, tokens = self.sums[: len(channels)].sum(0).tolist()
+        total, tokens, _ = self.sums[: len(channels)].sum(0).tolist()
         return total / tokens if tokens else math.nan, int(tokens), channels

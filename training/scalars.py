@@ -47,6 +47,8 @@ def _pairs(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for column, values in {"channel": record["losses"], **record.get("by", {})}.items():
             for value, loss in values.items():
                 yield f"held_out/{column}/{value}", loss
+        for name, bits in record.get("bits_per_byte", {}).items():
+            yield f"held_out/bits_per_byte/{name}", bits
         for name, means in record.get("sets", {}).items():
             for measure in ("loss", "perplexity", "bits_per_byte"):
                 yield f"sets/{measure}/{name}", means.get(measure)

@@ -6,7 +6,6 @@ predicted of them is what the plan's objective predicts of held-out rows, with t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from itertools import islice
 
@@ -14,12 +13,13 @@ import fsspec
 import numpy as np
 import orjson
 
+from data_specs.spec import Spec
 from data_specs.training import EvaluationSet
 from tasks.planning.objectives import Noise, numbers, row_shape, target_counts
 from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import Store
-from tasks.tokenization.tokenizer import load
-from training.channel_sums import perplexity
+from tasks.tokenization.tokenizer import Loaded, load
+from training.channel_sums import bits_per_byte, perplexity
 from training.loss import Losses
 from training.objectives import Batch, Packed, batch
 from training.rows import Plan, PlanError
@@ -80,27 +80,35 @@ class SetRows:
         tokens = np.concatenate(pieces).astype(np.int64)
         packed = Packed(first, self.shape.width, tokens, lengths, segments, targets, channels)
         special = numbers(self.plan.special, self.plan.vocabulary)
-        return batch(self.plan.objective, packed, self.noise, special, self.plan.vocabulary - len(special))
+        ordinary = self.plan.vocabulary - len(special)
+        return batch(self.plan.objective, packed, self.noise, {**special, **self.plan.own}, ordinary)
+
+
+def loaded_tokenizer(store: Store, pin: Pin, spec: Spec) -> Loaded:
+    """The tokenizer of a training, which ends texts as the spec says."""
+    data = fetched(store, pin["path"], pin["sha256"]).read_bytes()
+    return load(data, pin["path"], spec.tokenizer)
 
 
 class Sets:
     """What is evaluated, and what its losses mean."""
 
-    def __init__(self, store: Store, plan: Plan, tokenizer: Pin, chosen: Mapping[str, EvaluationSet]) -> None:
+    def __init__(self, plan: Plan, loaded: Loaded, chosen: Mapping[str, EvaluationSet]) -> None:
         """Raises PlanError where a set cannot be read."""
-        loaded = load(fetched(store, tokenizer["path"], tokenizer["sha256"]).read_bytes(), tokenizer["path"])
         read = {name: texts(name, each) for name, each in chosen.items()}
         self.rows = SetRows(plan, {name: loaded.encode(documents) for name, documents in read.items()})
         self.names = tuple(read)
         self.bytes = {name: sum(len(text.encode()) for text in documents) for name, documents in read.items()}
         self.every_token = plan.objective.kind == "causal"
 
-    def measures(self, losses: Losses) -> dict[str, dict[str, float]]:
-        """Name -> `loss`, `perplexity`, `tokens`; where every token is predicted also `bits_per_byte` of its texts."""
+    def measures(self, losses: Losses, spelled: Mapping[str, int]) -> dict[str, dict[str, float]]:
+        """Name -> `loss`, `perplexity`, `tokens`; where every token is predicted also `bits_per_byte`: of what the
+        targets spell (`spelled`), and where that is not known of the whole texts, first tokens too."""
         found: dict[str, dict[str, float]] = {}
         for name, (loss, tokens) in losses.items():
             if loss is not None:
                 found[name] = {"loss": loss, "perplexity": perplexity(loss), "tokens": tokens}
                 if self.every_token:
-                    found[name]["bits_per_byte"] = loss * tokens / math.log(2) / self.bytes[name]
+                    of = spelled.get(name) or self.bytes[name]
+                    found[name]["bits_per_byte"] = bits_per_byte(loss * tokens, of)
         return found

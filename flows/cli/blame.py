@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 @click.option(
     "--row", type=click.IntRange(min=0), help="Of several steps of that number, as of a spike: its first row."
 )
+@click.option("--layers", is_flag=True, help="Also the norm of the step's gradient in each layer, computed anew.")
 @click.option("--run", "name", metavar="NAME", help="Another training than that of SPEC as it stands.")
-def blame(current: Run, step: int, top: int, row: int | None, name: str | None, as_json: bool) -> None:
+def blame(current: Run, step: int, top: int, row: int | None, layers: bool, name: str | None, as_json: bool) -> None:
     """Show which documents a step of the training read, those with the highest and the lowest loss.
 
     Losses are computed anew from the newest checkpoint that the step did not yet shape.
@@ -28,6 +29,8 @@ def blame(current: Run, step: int, top: int, row: int | None, name: str | None, 
     from flows import lineage, summary, terminal
 
     found = lineage.of_step(current, step, top, name, row)
+    if layers:
+        found["layers"] = lineage.layer_norms(current, step, name, row)
     if as_json:
         shown = [row | {"file": summary.place(current.store, row["file"])} for row in found["shown"]]
         print_json(found | {"shown": shown})

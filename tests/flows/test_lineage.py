@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flows import lineage, trainings
+from flows import lineage, takedown, trainings
 from flows.run import Run
 from tasks.planning.trace import row_documents, rows_of
 from tasks.storage.store import Store
@@ -69,6 +69,10 @@ def test_a_step_shows_the_documents_at_either_end_with_address_and_text(trained:
     printed = ask("blame", *given, "--step", 3, "--top", 2).output
     assert "those that the step read them with" in printed
     assert shown[0]["id"][:8] in printed.replace("\n", "")
+    assert "norm of the gradient" not in printed
+    printed = ask("blame", *given, "--step", 3, "--layers").output
+    assert "norm of the gradient" in printed
+    assert "model.layers.0" in printed
 
 
 def test_a_step_that_was_not_taken_and_a_training_that_is_not_there_are_said(trained: Any) -> None:
@@ -127,6 +131,38 @@ def test_a_training_whose_first_weights_were_replaced_is_not_called_done(trained
     finally:
         run.store.commit(path, whole)
     assert run.trained()
+
+
+def test_trainings_that_began_with_a_checkpoint_are_named_with_what_it_was_trained_on(trained: Any) -> None:
+    given, run = trained
+    begun, store = run.store.json(f"runs/{run.training_name}/run.json"), run.store
+    weights = {"branch": {"run": f"{run.training_name}@2"}, "twig": {"run": "branch@9"}}
+    weights |= {"exported": {"folder": f"{run.spec.store}/runs/{run.training_name}/export"}}
+    for name, start in weights.items():
+        begun["spec"]["training"]["start"] = start
+        store.commit_json(f"runs/{name}/run.json", begun)
+    first: dict[tuple[str, int], int] = {}
+    for record in log.read(store, run.training_name):
+        read = row_documents(store, run.record["plan"], record["phase"], record["row"], record["rows"]).to_pylist()
+        for row in (each for each in read if each["length"] > 1):
+            first.setdefault((row["file"], row["position"]), record["step"])
+    early, late = (next(place for place, step in first.items() if test(step)) for test in ((2).__ge__, (2).__lt__))
+    try:
+        for (file, position), descendants in ((early, {"branch", "twig", "exported"}), (late, {"exported"})):
+            [known] = lineage._documents(run.pipeline, [{"file": file, "position": position}]).values()
+            uses = {use["run"]: use for use in told("lineage", *given, known["id"])["runs"]}
+            assert {name for name, use in uses.items() if "began_with" in use} == descendants
+            assert uses["exported"]["began_with"] == f"{run.training_name}@6"
+            assert (
+                f"began with {run.training_name}@6, which was trained on it"
+                in ask("lineage", *given, known["id"]).output
+            )
+            of = {run.training_name: {"run": run.training_name, "steps": 1, "first_step": first[file, position]}}
+            named = takedown._with_descendants(store, of | dict.fromkeys(weights))
+            assert {each["run"] for each in named if "began_with" in each} == descendants
+    finally:
+        for name in weights:
+            store.remove(f"runs/{name}/run.json")
 
 
 def test_a_documents_steps_are_those_whose_rows_read_it(trained: Any) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
+from tokenizers import Tokenizer
 
 from data_specs.trackers import Trackers
 from tasks.storage.store import Store
@@ -21,7 +23,7 @@ from tests import training_plan
 from tests.training_plan import PLAN, spec
 from training import checkpoint, launch, log, loop, ranks, tensorboard, trackers, utilisation
 from training.channel_sums import WINDOW, ChannelSums
-from training.rows import Plan
+from training.rows import IGNORED, Plan, Rows
 
 
 def events(data: bytes) -> list[Any]:
@@ -128,6 +130,58 @@ def test_a_window_forgets_and_the_sum_of_all_steps_does_not() -> None:
     assert found["total"][""]["en"]["loss"] == pytest.approx((50 * 9 + 100) / 150)
     assert found["window"]["source"]["a"] == {"loss": 1.0, "perplexity": pytest.approx(math.e), "tokens": 500}
     assert "zh" not in found["total"][""]  # nothing of it yet
+
+
+def test_bits_per_byte_are_of_the_steps_whose_bytes_are_known() -> None:
+    """A training that an earlier version began goes on, and its checkpoint has sums without bytes."""
+    sums = ChannelSums({"": {"en": [900.0, 100, 0]}})
+    sums.add({"channels": {"en": (2.0, 10)}, "bytes": {"": {"en": 40}}})
+    found = sums.record()["total"][""]["en"]
+    assert found["tokens"] == 110
+    assert found["loss"] == pytest.approx(920 / 110)
+    assert found["bits_per_byte"] == pytest.approx(20 / 40 / math.log(2))
+
+
+def test_a_step_logs_the_bytes_that_its_targets_spell_and_evaluations_their_bits(store: Store) -> None:
+    made, plan = spec(), Plan.read(store, PLAN)
+    trainer = loop.Trainer(made, store, plan, "r", training_plan.pin(store))
+    trainer.begin(resume=False)
+    trainer.evaluate()
+    for _ in range(10):
+        trainer.step()
+    trainer.log.close()
+    encoder = Tokenizer.from_buffer(store.read(training_plan.pin(store)["path"]))
+    words = [encoder.id_to_token(number) for number in range(plan.vocabulary)]
+    spelled = np.array([0, 0, *map(len, words[2:])])  # the first two are special
+    rows = Rows(store, plan, 0)
+    steps = log.read(store, "r")
+    for record in steps:
+        batch = rows.batch(record["row"], record["rows"])
+        for number, name in enumerate(training_plan.CHANNELS):
+            labels = batch.labels[batch.channels == number]
+            assert record["bytes"][""][name] == spelled[labels[labels != IGNORED]].sum()
+    [sums] = log.read(store, "r", "losses")
+    total = sum(record["channels"]["zh"][0] * record["channels"]["zh"][1] for record in steps)
+    count = sum(record["bytes"][""]["zh"] for record in steps)
+    assert sums["total"][""]["zh"]["bits_per_byte"] == pytest.approx(total / count / math.log(2))
+    [held] = log.read(store, "r", "held_out")
+    batch = Rows(store, plan, None).batch(0, plan.held_out)
+    labels = batch.labels[batch.channels == 0]
+    labels = labels[labels != IGNORED]
+    bits = held["losses"]["zh"] * len(labels) / math.log(2) / spelled[labels].sum()
+    assert held["bits_per_byte"]["zh"] == pytest.approx(bits)
+    assert log.summarize(store, "r")["held_out"]["zh"]["bits_per_byte"] == held["bits_per_byte"]["zh"]
+    tags = {name for name in shown(store, "r") if "bits_per_byte" in name}
+    assert {"all_steps/bits_per_byte/channel/zh", "held_out/bits_per_byte/zh"} <= tags
+
+
+def test_what_a_start_from_nothing_had_shown_is_left_out_of_tensorboard(store: Store) -> None:
+    for _ in range(2):  # the first was killed before a checkpoint
+        log.Log(store, "r", -1).close()
+        again = log.Log(store, "r", -1)
+        again.write("held_out", 0, losses={"zh": 1.0})
+        again.close()
+    assert shown(store, "r")["held_out/channel/zh"] == [(0, 1.0)]
 
 
 def test_a_step_says_what_its_seconds_went_to_and_the_summary_what_share_was_steps(store: Store) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pytest
 import torch
@@ -26,7 +27,7 @@ from tasks.planning.run_plan import build, plan_folder, plan_key
 from tasks.planning.trace import usage
 from tasks.storage.store import Store
 from tests import training_plan
-from training import blame, checkpoint, export, fit, frozen, launch, log, loop, models, ranks
+from training import blame, checkpoint, export, fit, frozen, gradients, launch, log, loop, models, ranks, weights
 from training import start as start_of
 from training.checkpoint import CheckpointError
 from training.rows import IGNORED, Plan, Rows
@@ -190,6 +191,15 @@ def test_the_losses_of_a_steps_documents_add_up_to_the_steps_loss(trained: Train
     assert (loss @ tokens) / tokens.sum() == pytest.approx(found.record["loss"], rel=1e-5)
 
 
+def test_squares_of_gradient_norms_by_layer_add_up_to_that_of_the_step(trained: Trained) -> None:
+    found = gradients.layer_norms(trained.store, trained.spec, trained.plan, trained.run, 41)
+    [record] = [record for record in log.read(trained.store, trained.run) if record["step"] == 41]
+    assert math.hypot(*found.values()) == pytest.approx(record["grad_norm"], rel=1e-4)
+    layers = [name for name in found if name[-1].isdigit()]
+    assert len(layers) == (4 if trained.run == "span_corruption" else 2)  # an encoder's and a decoder's
+    assert min(found[name] for name in layers) > 0
+
+
 def test_it_is_exported_to_its_class_of_transformers_with_equal_logits(trained: Trained, tmp_path: Path) -> None:
     export.write(
         trained.store, trained.spec, trained.plan, trained.run, 60, training_plan.pin(trained.store),
@@ -332,3 +342,60 @@ def test_a_training_starts_from_the_weights_or_the_state_of_another(store: Store
     shapes["model.layers.2.mlp.up_proj.weight"] = (64, 32)
     with pytest.raises(CheckpointError, match=r"base at step 12 is of another architecture"):
         start_of.reader(store, wrong, longer.training.start, shapes)
+
+
+def test_a_branch_with_the_state_of_another_goes_on_to_the_last_bit_after_it_is_resumed(store: Store) -> None:
+    """AdamW's means are corrected by how often it moved the weights, before the branch too."""
+    base = settings("prefix", steps=6, average={"decay": 0.999})
+    plan = planned(store, base)
+    train(store, base, plan, "trunk")
+    more: dict[str, Any] = {"checkpoint": {"every": 1, "keep": 9}, "average": {"decay": 0.999}}
+    branch = settings("prefix", steps=6, start={"run": "trunk@6", "state": True}, **more)
+    train(store, branch, plan, "branch")
+    whole, first = (checkpoint.verified(store, "branch", step) for step in (6, 1))
+    trunk = checkpoint.verified(store, "trunk", 6)
+    checkpoint.remove(store, "branch", 3, 6)
+    train(store, branch, plan, "branch", resume=True)
+    again = checkpoint.verified(store, "branch", 6)
+    assert again.checkpoint.updates == 12
+    shapes = {name: tuple(p.shape) for name, p in frozen.model(store, base, plan, "trunk", 6).named_parameters()}
+    for name, shape in shapes.items():
+        size = math.prod(shape)
+        one, other, begun, before = (found.read(name, 0, size) for found in (whole, again, first, trunk))
+        assert all(np.array_equal(one[kind], other[kind]) for kind in one), name
+        kept = (1 + 6) / (10 + 6)  # after six updates, not after none
+        assert np.allclose(begun["average"], kept * before["average"] + (1 - kept) * begun["weight"], atol=1e-6)
+    twig = settings("prefix", steps=6, start={"run": "branch@6", "state": True})
+    assert start_of.reader(store, twig, twig.training.start, shapes)[1] == 12
+
+
+def test_weights_that_were_trained_as_another_function_are_refused_by_what_differs(
+    store: Store, tmp_path: Path
+) -> None:
+    base = settings("prefix", steps=4)
+    plan = planned(store, base)
+    train(store, base, plan, "of-run")
+    export.write(store, base, plan, "of-run", 4, training_plan.pin(store), (Store(str(tmp_path)), ""))
+    said = orjson.loads((tmp_path / "config.json").read_bytes())
+    differences: list[tuple[dict[str, Any], str]] = [
+        ({"rms_norm_eps": 1e-5}, r"rms_norm_eps 1e-05, `model` has 1e-06: set model\.norm_eps: 1e-05"),
+        ({"hidden_act": "gelu"}, "hidden_act gelu, `model` has silu"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e5}}, "base of RoPE of 100,000, .* has 10,000"),
+        ({"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8}, "num_attention_heads 4, .* model.heads"),
+    ]
+    for changed, message in differences:
+        (tmp_path / "config.json").write_bytes(orjson.dumps(said | changed))
+        with pytest.raises(CheckpointError, match=message):
+            weights.of_folder(base, str(tmp_path))
+    (tmp_path / "config.json").write_bytes(
+        orjson.dumps(said | {"rope_parameters": differences[2][0]["rope_parameters"]})
+    )
+    meant = base.model_copy(update={"model": type(base.model)(**base.model.model_dump() | {"rope_theta": 1e4})})
+    weights.of_folder(meant, str(tmp_path))
+    (tmp_path / "config.json").write_bytes(orjson.dumps(said | {"num_hidden_layers": 1}))
+    with pytest.raises(CheckpointError, match=r"another architecture than `model`, which has no model\.layers\.1\."):
+        weights.of_folder(base, str(tmp_path))
+    other = base.model_copy(update={"model": base.model.model_copy(update={"heads": 4, "kv_heads": 4})})
+    found = checkpoint.load(store, "of-run", 4)
+    with pytest.raises(CheckpointError, match="runs/of-run was trained with num_attention_heads 2"):
+        weights.same_function(other, weights.config_of_run(store, "of-run", found), "runs/of-run")

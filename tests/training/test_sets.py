@@ -64,9 +64,19 @@ def test_a_training_logs_what_its_own_logits_make_of_a_set(store: Store) -> None
     found = record["sets"]["wiki"]
     assert found["loss"] == pytest.approx(total / count, rel=1e-5)
     assert found["perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
-    spelled = sum(len(text.encode()) for text in TEXTS[:2])
+    spelled = sum(len(text.encode()) - 1 for text in TEXTS[:2])  # without first tokens, here letters
     assert found["bits_per_byte"] == pytest.approx(total / math.log(2) / spelled, rel=1e-5)
     assert record["losses"].keys() == set(training_plan.CHANNELS)
+
+
+def test_texts_of_a_set_end_as_those_of_the_training(store: Store) -> None:
+    ranks.join("cpu")
+    chosen = {"wiki": {"path": f"{store.url}/set.jsonl.gz"}}
+    made = spec(evaluate={"every": 0, "sets": chosen})
+    made = made.model_copy(update={"tokenizer": made.tokenizer.model_copy(update={"end": "<|pad|>"})})
+    trainer = loop.Trainer(made, store, Plan.read(store, PLAN), "r", training_plan.pin(store))
+    ended = [row[-1][-1] for _, row in trainer.sets.rows.rows[-1:]]
+    assert ended == [1]  # not <|endoftext|>, which the tokenizer has, too
 
 
 def test_a_set_that_cannot_be_read_is_named(store: Store) -> None:
