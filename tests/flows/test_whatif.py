@@ -265,7 +265,7 @@ def test_a_budget_chooses_the_strictest_thresholds_that_leave_it(made: Path) -> 
 
     found = told("plan", made, "--set", "budget.tokens=3.2B")["budget"]
     assert (found["tokens"], found["threshold"], found["enough"]) == (3_200_000_000, 0.95, False)
-    said = ask("plan", made, "--set", f"budget.tokens={tokens}").output
+    said = " ".join(ask("plan", made, "--set", f"budget.tokens={tokens}").output.split())
     assert "--set 'stages.duplicates.threshold=0.6'" in said
     assert "of those right at 0.9 are missed" in said
     said = ask("plan", made, "--set", "budget={tokens: 1, rule: short}", code=2).output
