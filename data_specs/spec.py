@@ -184,10 +184,15 @@ class Spec(Settings):
     def judged_text(self) -> str:
         """The column of text that stages, rules and channels read: that of the model or, where this one is made of what
         the verdict keeps, the one that it is made from."""
-        name, late = self.text, self.of_kind(RepeatedLines) | self.of_kind(RepeatedSpans)
-        while name in late:
-            name = late[name].text or "text"
-        return name
+        return [self.text, *self._cut_from(self.text)][-1]
+
+    def _cut_from(self, name: str) -> list[str]:
+        """The text that one which is made of what the verdict keeps is cut from, that which this one is, and so on;
+        none for another text."""
+        late, found = self.of_kind(RepeatedLines) | self.of_kind(RepeatedSpans), list[str]()
+        while name in late and (name := late[name].text or "text") not in found:
+            found.append(name)
+        return found
 
     @property
     def preferences(self) -> list[str]:
@@ -228,7 +233,7 @@ class Spec(Settings):
                     if wanted not in self.sources:
                         hint = suggestion(wanted, self.sources, mark="")
                         yield f"stages.{name}.sources.{number}: {wanted} is no source{hint}"
-            if isinstance(stage, RepeatedLines | RepeatedSpans) and chosen == name:
+            if isinstance(stage, RepeatedLines | RepeatedSpans) and name in self._cut_from(name):
                 yield f"stages.{name}.text: a text is not cut from itself"
         if self.text not in self.texts:
             yield f"text is {self.text}, which is no text{suggestion(self.text, self.texts, mark='')}"

@@ -241,7 +241,8 @@ class Semantic(Stage):
     sample: Annotated[Count, Field(ge=1)] = 100_000
     """Documents that the clusters are learned from, at most; they are pinned."""
     keep: Name | None = None
-    """The column of numbers whose highest stays; null: the one farthest from its cluster's centre."""
+    """The column of numbers whose highest stays, such as `quality` or `text_length`; null: the one farthest from its
+    cluster's centre."""
     partitions: Annotated[int, Field(ge=1, le=4096)] = 16
     """Partitions of the clusters: more need less memory each."""
 

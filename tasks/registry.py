@@ -152,7 +152,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
         make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
     check_columns(spec, partial(_mistaken, spec, columns(found, own)))
-    _check_loss_by(spec, columns(found, own))
+    _check_types(spec, columns(found, own))
     models = {column: each.pins for each in found for column in each.writes}
     found += [make.learn(each, "held_out", *models.get(each.column, ())) for each in percentiles(spec)]
     try:
@@ -267,11 +267,12 @@ class _Maker:
         return stage.called(name, {"text": text, **settings.reads})
 
 
-def _reads(spec: Spec) -> frozenset[str]:
-    """The columns that rules, channels and cells of the mixture read."""
+def _reads(spec: Spec) -> set[str]:
+    """The columns that rules, channels, and phases and cells of the mixture read."""
     texts = [text for rule in spec.rules for text in (rule.drop, rule.where) if text]
-    texts += [cell.where for cell in spec.mixture.repeat]
-    return frozenset[str]().union(*(parse(text).columns for text in [*texts, *spec.channels.values()]))
+    texts += [each.where for each in (*spec.mixture.phases, *spec.mixture.repeat) if each.where]
+    ordered_by = {phase.order.by for phase in spec.mixture.phases if phase.order}
+    return ordered_by.union(*(parse(text).columns for text in [*texts, *spec.channels.values()]))
 
 
 def _held_out(spec: Spec, pins: Pins) -> HeldOutColumn:
@@ -318,10 +319,14 @@ def _mistaken(spec: Spec, columns: pa.Schema, texts: tuple[str, ...], source: st
     return {text: why.replace(*said) for text, why in mistaken(texts, known).items()}
 
 
-def _check_loss_by(spec: Spec, columns: pa.Schema) -> None:
-    """Raises SpecError where losses are to be summed by what is no column of text, or a phase is to be ordered by what
-    is no column of numbers."""
+def _check_types(spec: Spec, columns: pa.Schema) -> None:
+    """Raises SpecError where losses are to be summed by what is no column of text, or a phase is to be ordered, or
+    semantic duplicates chosen, by what is no column of numbers."""
     numbers = [f.name for f in columns if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    for name, stage in spec.of_kind(stages.Semantic).items():
+        if stage.keep and stage.keep not in numbers:
+            hint = suggestion(stage.keep, numbers)
+            raise SpecError([f"stages.{name}.keep: {stage.keep} is no column of numbers{hint}"])
     for number, phase in enumerate(spec.mixture.phases):
         if phase.order and phase.order.by not in numbers:
             hint = suggestion(phase.order.by, numbers)

@@ -85,10 +85,12 @@ class BoilerplateLines(CorpusStage):
         texts = batch["text"].to_pylist()
         cut, characters = np.zeros(len(texts), np.int32), np.zeros(len(texts), np.int32)
         positions, repeated = arrays(rows, "position", "line")
-        about = np.unique(positions)
+        starts, ends = runs(positions)
+        about = positions[starts]
         lines = _lines(batch.take(pa.array(about)))
-        for position, own in zip(about.tolist(), lines.of_texts(len(about)), strict=True):
-            flagged = np.isin(lines.hash[own], repeated[positions == position])
+        own_lines = lines.of_texts(len(about))
+        for position, start, end, own in zip(about.tolist(), starts.tolist(), ends.tolist(), own_lines, strict=True):
+            flagged = np.isin(lines.hash[own], repeated[start:end])
             gone = self._gone(flagged, lines.letters[own])
             share = lines.letters[own][gone].sum() / max(lines.letters[own].sum(), 1)
             if not gone.any() or share > self.settings.most:

@@ -22,6 +22,8 @@ ROUNDS = 25
 """Of k-means, at most: it ends where no document moves any more."""
 CHUNK = 4096
 """Documents that are compared with all centroids at once."""
+DECIMALS = 5
+"""Of a cosine: its last digits hang on the processor, and on what else is multiplied with it."""
 
 
 class CentroidsEstimator(Estimator):
@@ -81,6 +83,11 @@ class ByCentroid(CorpusStage):
         """Documents that have an embedding: their positions, embeddings, nearest centroids, and cosines to these."""
         position = np.flatnonzero(batch["embedding"].is_valid().to_numpy())
         vectors = matrix(batch["embedding"].take(pa.array(position)))
+        if len(vectors) and vectors.shape[1] != self.centroids.shape[1]:
+            raise ValueError(
+                f"stages.{self.label}: its clusters were learned of embeddings of {self.centroids.shape[1]} numbers, "
+                f"these have {vectors.shape[1]}; --retrain {self.label} learns them anew"
+            )
         return position, vectors, *nearest(vectors, self.centroids)
 
 
@@ -110,7 +117,7 @@ def nearest(vectors: F32, centroids: F32) -> tuple[NDArray[np.int64], F32]:
         products = vectors[start : start + CHUNK] @ centroids.T
         best = products.argmax(1)
         found[start : start + CHUNK] = best
-        cosine[start : start + CHUNK] = products[np.arange(len(best)), best]
+        cosine[start : start + CHUNK] = np.round(products[np.arange(len(best)), best], DECIMALS)
     return found, cosine
 
 

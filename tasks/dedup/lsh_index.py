@@ -96,9 +96,9 @@ def facts_of(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = orjson.loads((folder / FACTS).read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
         raise SpecError(f"{folder} is no index that `sluice index` made: {FACTS} cannot be read: {error}") from None
-    here = unicodedata.unidata_version
-    if found["unicode"] != here:
-        raise SpecError(f"{folder} was made with Unicode {found['unicode']}, here it is {here}; make it again")
+    made, here = (found.get("unicode") if isinstance(found, dict) else None), unicodedata.unidata_version
+    if made != here:
+        raise SpecError(f"{folder} was made with Unicode {made}, here it is {here}; make it again")
     return found
 
 
@@ -132,6 +132,10 @@ class LshIndex:
             _mapped(folder / f"{name}.bin", kind) for name, kind in ARRAYS.items()
         )
         self.names = pa.ipc.open_file(pa.memory_map(str(folder / "names.arrow"))).read_all()["name"]
+        sizes = {"documents": len(self.keys), "ends": self.facts["indexed"], "shingles": self.facts["shingles"]}
+        for name, size in sizes.items():
+            if len(getattr(self, name)) != size:
+                raise SpecError(f"{folder / name}.bin is not as it was written: copy the folder again, or make it again")
 
     def nearest(self, texts: list[str]) -> Iterator[tuple[int, str, float]]:
         """(number of the text, name of the document that is most alike to it, their similarity) of each text that is

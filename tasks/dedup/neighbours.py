@@ -16,7 +16,7 @@ import pyarrow as pa
 from data_specs import stages
 from tasks.arrays.addresses import arrays
 from tasks.arrays.groups import runs
-from tasks.dedup.centroids import F32, ByCentroid, lists, vectors_of
+from tasks.dedup.centroids import DECIMALS, F32, ByCentroid, lists, vectors_of
 
 LONGEST = 8192
 
@@ -25,7 +25,7 @@ class Neighbours(ByCentroid):
     """`neighbours`: the place of a document on the path, a number to order by; `neighbours_cosine`: its cosine to the
     one before it. Null without an embedding. Documents of a later generation have a path of their own."""
 
-    name, version = "neighbours", 1
+    name, version = "neighbours", 2  # 2: cosines are rounded
     shuffled = pa.schema([("position", pa.uint32()), ("cluster", pa.int64()), ("vector", pa.list_(pa.float32()))])
     reduced = pa.schema([("place", pa.float64()), ("cosine", pa.float32())])
     writes = pa.schema([("neighbours", pa.float64()), ("neighbours_cosine", pa.float32())])
@@ -63,7 +63,7 @@ class Neighbours(ByCentroid):
                 )
             ]
             place[way] = cluster[way] + np.arange(len(way)) / len(way)
-            cosine[way[1:]] = (vectors[way[1:]] * vectors[way[:-1]]).sum(1)
+            cosine[way[1:]] = np.round((vectors[way[1:]] * vectors[way[:-1]]).sum(1), DECIMALS)
         return pa.table({"shard": shard, "position": position, "place": place, "cosine": cosine})
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:

@@ -17,7 +17,7 @@ from data_specs import stages
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, arrays
 from tasks.arrays.groups import runs, scatter_by_position
 from tasks.arrays.hashing import seeded_hash
-from tasks.dedup.centroids import F32, ByCentroid, lists, vectors_of
+from tasks.dedup.centroids import DECIMALS, F32, ByCentroid, lists, vectors_of
 
 
 class Semantic(ByCentroid):
@@ -28,7 +28,7 @@ class Semantic(ByCentroid):
     farthest from the centroid first; those of earlier generations before all others. One that is alike to none that
     stays stays, too. So each that goes is alike to one that stays, at any higher cosine that a rule may ask for."""
 
-    name, version = "semantic", 1
+    name, version = "semantic", 2  # 2: later generations are held against all that stay; cosines are rounded
     shuffled = pa.schema(
         [
             ("position", pa.uint32()),
@@ -77,21 +77,22 @@ class Semantic(ByCentroid):
         return pa.table({"shard": shard[goes], "position": position[goes], "semantic": kept})
 
     def remember(self, rows: pa.Table) -> pa.Table:
-        """Those that stay."""
-        stays = np.ones(rows.num_rows, bool)
-        stays[self._elected(rows)[0]] = False
-        kept = rows.filter(pa.array(stays))
+        """All, in the order in which they were asked: which of them stay hangs on those before, which are not here."""
+        kept = rows.take(pa.array(self._order(rows)))
         place = kept.schema.get_field_index("stands")
         return kept.set_column(place, "stands", pa.array(np.ones(kept.num_rows, bool)))
 
+    @staticmethod
+    def _order(rows: pa.Table) -> np.ndarray:
+        """Rows by cluster, those of a cluster in the order in which they are asked: what `stands`, as it was."""
+        cluster, preference, stands = arrays(rows, "cluster", "preference", "stands")
+        return np.lexsort((np.arange(rows.num_rows), np.where(stands, 0, -preference), ~stands, cluster))
+
     def _elected(self, rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows that go, for each the row that stays in its place, and their cosine."""
-        cluster, preference, stands = arrays(rows, "cluster", "preference", "stands")
-        place = np.arange(rows.num_rows)
-        order = np.lexsort((place, np.where(stands, 0, -preference), ~stands, cluster))
-        vectors = vectors_of(rows)
+        order, vectors = self._order(rows), vectors_of(rows)
         found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-        for start, end in zip(*runs(cluster[order]), strict=True):
+        for start, end in zip(*runs(rows["cluster"].to_numpy()[order]), strict=True):
             group = order[start:end]
             goes, stays, cosine = elected(vectors[group], self.settings.similarity)
             found.append((group[goes], group[stays], cosine))
@@ -113,7 +114,7 @@ def elected(vectors: F32, similarity: float) -> tuple[np.ndarray, np.ndarray, np
     for number in range(len(vectors)):
         if gone[number]:
             continue
-        cosine = vectors[number + 1 :] @ vectors[number]
+        cosine = np.round(vectors[number + 1 :] @ vectors[number], DECIMALS)
         later = number + 1 + np.flatnonzero((cosine >= similarity) & (cosine > best[number + 1 :]))
         best[later], whose[later], gone[later] = cosine[later - number - 1], number, True
     goes = np.flatnonzero(gone)

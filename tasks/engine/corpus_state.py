@@ -11,6 +11,7 @@ Sizes of generations of 100, 1, 1, 1 and 1: runs of 100; of 100 and 1; of 100 an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from tasks.engine.corpus_steps import CorpusSteps
@@ -77,9 +78,10 @@ class CorpusState:
         jobs = []
         for place in self.steps.pipeline.due(index):
             span, partition = wanted[place]
-            key, parts = str(index.keys[place]), self._parts(span, partition, entries)
+            key, groups = str(index.keys[place]), self._parts(span, partition, entries)
+            parts, ends = tuple(chain(*groups)), tuple(accumulate(map(len, groups)))
             path, name = f"{self.folder}/{key}.arrow", f"{self.stage.name} state {partition}"
-            jobs.append(Job("state", key, path, name, self.steps.pipeline.run, slices=parts, cost=len(parts)))
+            jobs.append(Job("state", key, path, name, self.steps.pipeline.run, slices=parts, ends=ends, cost=len(parts)))
         if jobs:
             self.steps.next([self.folder] * len(wanted), index, jobs)
         if not index.done.all():
@@ -110,19 +112,20 @@ class CorpusState:
             return None
         return digest([self.stage.fingerprint, "state", first, self.latest[last][partition]])
 
-    def _parts(self, span: Span, partition: str, entries: Sequence[dict[str, object]]) -> tuple[Slice, ...]:
-        """What a run is made of: runs before its last generation, where they are there, and what was mapped since."""
+    def _parts(self, span: Span, partition: str, entries: Sequence[dict[str, object]]) -> list[list[Slice]]:
+        """What a run is made of, oldest first: the slices of each run before its last generation that is there, and of
+        each generation that is in none."""
         first, last = span
-        parts: list[Slice] = []
+        parts: list[list[Slice]] = []
         for begin, end in [each for each in self._spans(last) if each[0] >= first] if last else []:
             index = Index(entries, [self._key((begin, end), partition)])
             if index.done.all():
                 path = f"{self.folder}/{index.keys[0]}.arrow"
-                parts += [(path, number, found) for number, (_, found) in enumerate(index.sliced(0))]
+                parts.append([(path, number, found) for number, (_, found) in enumerate(index.sliced(0))])
             else:
                 parts += self._mapped(range(begin, end + 1), partition)
-        return (*parts, *self._mapped(range(last, last + 1), partition))
+        return [*parts, *self._mapped(range(last, last + 1), partition)]
 
-    def _mapped(self, generations: range, partition: str) -> list[Slice]:
+    def _mapped(self, generations: range, partition: str) -> list[list[Slice]]:
         groups = [self.groups[each] for each in generations]
-        return [part for group in groups if partition in group for part in group[partition].slices()]
+        return [[*group[partition].slices()] for group in groups if partition in group]

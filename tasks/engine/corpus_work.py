@@ -6,6 +6,9 @@ What goes through a shuffle is a file of slices, each with a digest of its own, 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 
@@ -147,7 +150,11 @@ def _rows(job: Job, store: Store, positions: np.ndarray) -> pa.Table:
 def do_state(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
     """Rows that later generations need, sorted by their key, in blocks by its first bits: of two bits, `2:3` are those
     whose key begins with 11."""
-    rows = stage.remember(_collected(job, store, pa.schema([*stage.shuffled, ("shard", pa.uint64())])))
+    schema = pa.schema([*stage.shuffled, ("shard", pa.uint64())])
+    rows = schema.empty_table()
+    for start, end in pairwise((0, *job.ends)):
+        more = _collected(replace(job, slices=job.slices[start:end]), store, schema)
+        rows = stage.remember(pa.concat_tables([rows, more]))
     key = rows[stage.state_key].to_numpy()
     order = np.argsort(key, kind="stable")
     bits = max(0, (rows.num_rows // BLOCK).bit_length())

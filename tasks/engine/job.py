@@ -34,6 +34,8 @@ class Job:
     inputs: Inputs = ()
     slices: tuple[tuple[str, int, str], ...] = ()
     """(file, number of the record batch, its digest) for what reads slices."""
+    ends: tuple[int, ...] = ()
+    """Of a state: where among `slices` those of each run, or of each generation that is in none yet, end."""
     state: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = ()
     """Of a reduction in a later generation: the runs of what was before, oldest first (file, its blocks' names and
     their digests)."""

@@ -104,6 +104,16 @@ def test_an_index_that_is_missing_or_was_made_anew_or_is_there_already_is_refuse
     assert stage.fingerprint != DuplicatesOf(Settings(index=str(tmp_path / "one"))).fingerprint
 
 
+@pytest.mark.parametrize("name", ["documents", "ends", "shingles"])
+def test_an_index_of_which_a_copy_broke_off_is_refused(tmp_path: Path, name: str) -> None:
+    rng = random.Random(6)
+    lsh_index.build(tmp_path, [(str(n), " ".join(rng.choices(WORDS, k=60))) for n in range(9)], floor=0.7)
+    data = (tmp_path / f"{name}.bin").read_bytes()
+    (tmp_path / f"{name}.bin").write_bytes(data[: len(data) // 16 * 8])
+    with pytest.raises(SpecError, match="copy the folder again"):
+        lsh_index.LshIndex(tmp_path)
+
+
 def test_what_an_older_corpus_or_a_file_has_goes_by_a_rule_and_theirs_stays(tmp_path: Path) -> None:
     rng = random.Random(5)
     rows = [{"text": " ".join(rng.choices(WORDS, k=120)), "url": f"https://example.org/{n}/good/"} for n in range(40)]

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from data_specs.load import SpecError
+from data_specs.load import SpecError, load
 from data_specs.stages import RepeatedLines as Settings
 from flows.run import Run
 from tasks.dedup.repeated_lines import RepeatedLines
@@ -138,6 +138,14 @@ def test_the_model_reads_the_cut_text_and_rules_the_whole_one_and_older_texts_st
     newer = [each for url, each in after.items() if url not in before and each["kept"]]
     assert newer
     assert all(each["once"] == each["text"].replace(f"\n{NOTICE}", "") for each in newer)
+
+
+def test_texts_that_are_cut_from_each_other_are_refused(tmp_path: Path) -> None:
+    path = spec(tmp_path)
+    both = "{kind: repeated_lines, text: spans}, spans: {kind: repeated_spans, text: once}"
+    path.write_text(path.read_text().replace("{kind: repeated_lines}", both))
+    with pytest.raises(SpecError, match=r"once.text: a text is not cut from itself\n.*spans.text: a text"):
+        load(str(path))
 
 
 def test_a_rule_that_reads_the_cut_text_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from scipy.cluster.vq import kmeans2
 from transformers import AutoModel, AutoTokenizer, BertModel
 
 from data_specs import stages
+from data_specs.load import SpecError
+from flows.run import Run
 from tasks.dedup import neighbours
 from tasks.dedup.centroids import CentroidsEstimator, kmeans, nearest, unit
 from tasks.dedup.neighbours import Neighbours, path
 from tasks.dedup.semantic import Semantic, elected
 from tasks.scoring.embedding import Embedding
-from tests import corpus_runner, small, whole
+from tests import corpus_runner, generations, small, whole
 from tests.commands import told
 from tests.tasks.scoring.test_encoder import folder, labelled
 
@@ -141,6 +144,20 @@ def test_pairs_are_found_but_for_those_of_two_clusters_and_a_unique_corpus_loses
     assert removed(made(Semantic, stages.Semantic(), [table(apart)], tmp_path), [table(apart)]) == {}
 
 
+def test_clusters_of_other_embeddings_and_a_preference_that_is_no_number_are_refused(tmp_path: Path) -> None:
+    stage = made(Semantic, stages.Semantic(clusters=2), [table(vectors(20))], tmp_path)
+    stage.setup()
+    with pytest.raises(ValueError, match="of 16 numbers, these have 8; --retrain semantic"):
+        stage.map(table(vectors(20, size=8)))
+    path = generations.spec(tmp_path)
+    model = folder(tmp_path / "model", BertModel)
+    added = f"embedding: {{model: {model}}}, semantic: {{keep: url}}"
+    path.write_text(path.read_text().replace("stages: {", f"stages: {{{added}, "))
+    generations.write(tmp_path, "web-0", [])
+    with pytest.raises(SpecError, match="semantic.keep: url is no column of numbers"):
+        Run.of(str(path), None)
+
+
 def test_documents_of_earlier_generations_stay_before_all_others(tmp_path: Path) -> None:
     data = table(vectors(120))
     stage = made(Semantic, stages.Semantic(similarity=0.95, clusters=4, partitions=1), [data], tmp_path)
@@ -152,12 +169,62 @@ def test_documents_of_earlier_generations_stay_before_all_others(tmp_path: Path)
 
     older = data.slice(0, 80)
     state = stage.remember(mapped(older, 1))
-    gone = stage.reduce(mapped(older, 1))["position"].to_pylist()
-    assert sorted([*state["position"].to_pylist(), *gone]) == [*range(80)]
+    assert sorted(state["position"].to_pylist()) == [*range(80)]
     found = stage.reduce(pa.concat_tables([state, mapped(older, 2)])).to_pylist()
-    assert all(row["shard"] == 2 for row in found)  # nothing is said of the older ones
-    assert sorted(row["position"] for row in found) == [*range(80)]
-    assert all(row["semantic"]["shard"] == 1 for row in found)
+    gone = stage.reduce(mapped(older, 1))["position"].to_pylist()
+    assert sorted(row["position"] for row in found if row["shard"] == 1) == sorted(gone)
+    newer = [row for row in found if row["shard"] == 2]
+    assert sorted(row["position"] for row in newer) == [*range(80)]
+    assert all(row["semantic"]["shard"] == 1 for row in newer)
+
+
+ANGLES = '''
+import pyarrow as pa
+import numpy as np
+from data_specs.base import Settings
+from tasks.engine.stage import Stage
+
+class Angle(Stage):
+    name, version = "angle_vector", 1
+    reads = ("angle",)
+    writes = pa.schema([("angle_vector", pa.list_(pa.float32(), 2))])
+
+    def __call__(self, batch):
+        angles = np.radians(batch["angle"].to_numpy().astype(float))
+        vectors = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+        return pa.table([pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2)], schema=self.writes)
+'''
+
+
+def test_a_newer_document_goes_for_any_older_one_that_stays_and_for_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "angles_of_texts.py").write_text(ANGLES)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = generations.spec(tmp_path, 0.8)
+    vector = "angle_vector: {kind: custom, code: 'angles_of_texts:Angle'}"
+    semantic = (
+        "semantic: {similarity: 0.9397, clusters: 1, keep: score, partitions: 1, reads: {embedding: angle_vector}}"
+    )
+    text = path.read_text().replace("stages: {", f"stages: {{{vector}, {semantic}, ")
+    path.write_text(text.replace("shard: 1}", "shard: 1, columns: {angle: float, score: float}}"))
+    rng = random.Random(11)
+    stays: list[float] = []
+    goes: set[float] = set()
+    for night, count in enumerate([9, 3, 3, 2, 3, 2]):
+        angles = sorted(rng.sample(range(0, 720), count), key=lambda _: rng.random())
+        rows = [
+            {"text": f"document {night} {angle}", "url": f"https://a.org/{night}", "angle": angle / 4, "score": -place}
+            for place, angle in enumerate(angles)
+        ]
+        generations.write(tmp_path, f"web-{night}", rows)
+        generations.night(path)
+        for angle in (angle / 4 for angle in angles):
+            alike = any(np.cos(np.radians(angle - other)) >= 0.9397 for other in stays)
+            (goes.add if alike else stays.append)(angle)
+        found = told("query", path, "select angle from corpus where semantic is not null")["rows"]
+        assert {row[0] for row in found} == goes
+    assert len(goes) > 6
 
 
 def test_the_path_visits_each_document_once_beside_its_like_and_not_beside_its_copy(
