@@ -8,26 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.load import SpecError
+from flows import versions
 from flows.corpus_run import CorpusRun
 from tasks.dedup import lsh_index
 from tasks.engine import job
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.versions import Versions
+from tasks.storage.manifest import MISSING
 from tasks.text.rows import rows_of
 
 
 def of_version(to: str, spec: str, store: str | None, version: int | None, floor: float) -> dict[str, Any]:
     """Index the kept documents of a version, the last accepted one by default, as `duplicates` of that spec reads them;
-    their names are their ids. Raises SpecError where there is no such version."""
+    their names are their ids. Raises SpecError where there is no such version, or it is not whole any more."""
     run = CorpusRun.of(spec, store)
-    versions = Versions(run.store, run.spec.name)
-    facts = versions.accepted if version is None else versions.read(version)
+    lineage = Versions(run.store, run.spec.name)
+    facts = lineage.accepted if version is None else versions.of(lineage, version)
     if facts is None:
         raise SpecError([f"index: {run.spec.name} has no version in {run.store.url} yet; `sluice run` makes one"])
-    corpus = Snapshot(versions, facts)
+    corpus = Snapshot(lineage, facts)
     settings, names = run.spec.duplicates, ("id", run.spec.judged_text, "kept")
     if lacking := [name for name in names if name not in corpus.provider]:
         raise SpecError([f"index: version {facts['version']} has no column {lacking[0]}; the spec says another text"])
+    for stage in dict.fromkeys(corpus.provider[name] for name in names):
+        if stage in corpus.replaced or (corpus.outputs[stage].index.state == MISSING).any():
+            raise SpecError(
+                [
+                    f"index: version {facts['version']} has {stage} no longer as it was: documents were taken down, or "
+                    "`sluice gc` or `--replace` changed it; `sluice run SPEC --until version` makes one that is whole"
+                ]
+            )
 
     def documents() -> Iterator[tuple[str, str]]:
         for place, files in corpus.files(names):
@@ -53,7 +63,7 @@ def of_files(to: str, patterns: Sequence[str], fields: Sequence[str], floor: flo
                 try:
                     text = "\n".join(str(row[field]) for field in fields if row[field] is not None)
                 except (KeyError, TypeError):
-                    known = ", ".join(row) if isinstance(row, dict) else "no fields"
+                    known = ", ".join(map(str, row)) if isinstance(row, dict) else "no fields"
                     raise SpecError(
                         [f"index: row {number} of {path} has not all of {', '.join(fields)}: {known}"]
                     ) from None

@@ -27,6 +27,7 @@ from tasks.engine.corpus import Corpus
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.versions import Versions
+from tasks.planning import repeats
 from tasks.storage.overlay import overlay
 
 EXAMPLES = 10
@@ -87,7 +88,10 @@ def _files(source: SourceSettings) -> dict[str, Any]:
 
 
 def _epochs(spec: Spec, kept: Mapping[str, Counted], channel: str, when: int) -> float | None:
-    """How often a channel's kept tokens are read over all phases; None where it is not read, or has none."""
+    """How often a channel's kept tokens are read over all phases; None where it is not read, or has none, or where
+    documents stand in an epoch otherwise than once each, which only a plan knows."""
+    if repeats.asked(spec):
+        return None
     tokens = {name: row[2 + when] for name, row in kept.items() if name in spec.channels}
     if not tokens.get(channel):
         return None

@@ -8,7 +8,7 @@ from flows.cli.command import JSON, STORE, cli, plain_errors, print_json
 
 
 @cli.command()
-@click.argument("to", metavar="FOLDER", type=click.Path())
+@click.argument("to", metavar="FOLDER", type=click.Path(file_okay=False))
 @click.argument("files", nargs=-1)
 @click.option("--spec", metavar="SPEC", help="Of the kept documents of this spec's corpus.")
 @click.option("--version", type=int, metavar="N", help="With --spec, this version; the last accepted by default.")
@@ -38,6 +38,7 @@ def index(
     """
     from data_specs.load import SpecError
     from flows import index as indexing
+    from flows import terminal
 
     if bool(files) == (spec is not None):
         raise SpecError(["index: FILES or --spec, one of both"])
@@ -47,4 +48,5 @@ def index(
         made = indexing.of_files(to, files, fields or ("text",), floor)
     if as_json:
         return print_json(made)
-    click.echo(f"{to}: {made['indexed']:,} documents of {made['of']}, alike from {made['floor']:g} on")
+    documents = terminal.plural(made["indexed"], "document")
+    click.echo(f"{to}: {documents} of {made['of']}, alike from {made['floor']:g} on")

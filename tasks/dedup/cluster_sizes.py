@@ -12,7 +12,8 @@ from tasks.dedup.base import DuplicatesStage, as_table
 
 class ClusterSizes(DuplicatesStage):
     """`cluster_size`: documents of this one's cluster, kept or not; 1 for one that is alone. Of a later generation's
-    documents older ones are counted, too; these have the sizes that they had, until a rebase."""
+    documents those of an older cluster count, too, but not an older one that was alone until they came; older ones
+    have the sizes that they had, until a rebase."""
 
     name, version = "cluster_size", 1
     unhashed = frozenset(("threshold", "hashes", "words", "characters", "keep", "partitions"))

@@ -135,7 +135,9 @@ class LshIndex:
         sizes = {"documents": len(self.keys), "ends": self.facts["indexed"], "shingles": self.facts["shingles"]}
         for name, size in sizes.items():
             if len(getattr(self, name)) != size:
-                raise SpecError(f"{folder / name}.bin is not as it was written: copy the folder again, or make it again")
+                raise SpecError(
+                    f"{folder / name}.bin is not as it was written: copy the folder again, or make it again"
+                )
 
     def nearest(self, texts: list[str]) -> Iterator[tuple[int, str, float]]:
         """(number of the text, name of the document that is most alike to it, their similarity) of each text that is

@@ -81,7 +81,9 @@ class CorpusState:
             key, groups = str(index.keys[place]), self._parts(span, partition, entries)
             parts, ends = tuple(chain(*groups)), tuple(accumulate(map(len, groups)))
             path, name = f"{self.folder}/{key}.arrow", f"{self.stage.name} state {partition}"
-            jobs.append(Job("state", key, path, name, self.steps.pipeline.run, slices=parts, ends=ends, cost=len(parts)))
+            jobs.append(
+                Job("state", key, path, name, self.steps.pipeline.run, slices=parts, ends=ends, cost=len(parts))
+            )
         if jobs:
             self.steps.next([self.folder] * len(wanted), index, jobs)
         if not index.done.all():

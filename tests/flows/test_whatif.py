@@ -129,6 +129,14 @@ def test_epochs_are_those_of_the_rows_that_a_plan_gives(made: Path, settings: li
         assert (found or 0) * size == pytest.approx(read, abs=128 * len(planned))
 
 
+@pytest.mark.parametrize(
+    "setting", ["repeat=[{where: 'words > 9', times: 2}]", "rehydration=fineweb2", "host_tokens=9K"]
+)
+def test_epochs_are_not_told_where_documents_stand_more_often_or_less(made: Path, setting: str) -> None:
+    spec = load(str(made), ["mixture.phases=[]", f"mixture.{setting}"])
+    assert whatif._epochs(spec, {"en": [9, 9, 900, 900]}, "en", whatif.AFTER) is None
+
+
 def test_what_needs_texts_to_be_read_is_refused_and_so_is_what_the_version_has_not(made: Path) -> None:
     said = ask("whatif", made, "--set", "stages.duplicates.words=3", code=1).output
     assert "candidates would be computed anew from text" in said

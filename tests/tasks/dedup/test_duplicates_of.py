@@ -142,6 +142,14 @@ def test_what_an_older_corpus_or_a_file_has_goes_by_a_rule_and_theirs_stays(tmp_
     assert sorted(found) == sorted([*expected, [rows[30]["url"], None, "exam.jsonl:0", "exam"]])
     assert told("query", path, "select id, url from corpus where kept order by url")["rows"] == before
 
+    assert "has no version 9" in told("index", tmp_path / "second", "--spec", path, "--version", 9, code=2)["error"]
+    told("takedown", path, "--id", before[0][0], "--yes")
+    said = told("index", tmp_path / "second", "--spec", path, code=2)["error"]
+    assert "documents were taken down" in said  # and not an index of the shards that are left
+    assert not (tmp_path / "second").exists()
+    generations.night(path)
+    assert told("index", tmp_path / "second", "--spec", path)["indexed"] == len(before) - 1
+
 
 def _urls(rows: list[dict[str, str]]) -> set[str]:
     return {row["url"] for row in rows}

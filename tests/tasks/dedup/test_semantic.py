@@ -18,7 +18,7 @@ from data_specs import stages
 from data_specs.load import SpecError
 from flows.run import Run
 from tasks.dedup import neighbours
-from tasks.dedup.centroids import CentroidsEstimator, kmeans, nearest, unit
+from tasks.dedup.centroids import DECIMALS, CentroidsEstimator, kmeans, nearest, unit
 from tasks.dedup.neighbours import Neighbours, path
 from tasks.dedup.semantic import Semantic, elected
 from tasks.scoring.embedding import Embedding
@@ -85,7 +85,7 @@ def by_hand(rows: np.ndarray, similarity: float) -> dict[int, set[int]]:
     stays: list[int] = []
     goes = {}
     for number, row in enumerate(rows):
-        alike = {other for other in stays if float(rows[other] @ row) >= similarity}
+        alike = {other for other in stays if round(float(rows[other] @ row), DECIMALS) >= similarity}
         if alike:
             goes[number] = alike
         else:
@@ -101,8 +101,8 @@ def test_who_goes_is_who_a_loop_over_all_pairs_says_and_the_most_alike_is_named(
     assert set(goes.tolist()) == expected.keys()
     for one, other, value in zip(goes.tolist(), stays.tolist(), cosine.tolist(), strict=True):
         assert other in expected[one]
-        assert value == pytest.approx(float(rows[one] @ rows[other]), abs=1e-6)
-        assert value >= max(float(rows[each] @ rows[one]) for each in expected[one]) - 1e-6
+        assert value == pytest.approx(float(rows[one] @ rows[other]), abs=1e-5)
+        assert value >= max(float(rows[each] @ rows[one]) for each in expected[one]) - 1e-5
 
 
 def removed(stage: Semantic, shards: list[pa.Table]) -> dict[bytes, bytes]:
@@ -154,7 +154,7 @@ def test_clusters_of_other_embeddings_and_a_preference_that_is_no_number_are_ref
     added = f"embedding: {{model: {model}}}, semantic: {{keep: url}}"
     path.write_text(path.read_text().replace("stages: {", f"stages: {{{added}, "))
     generations.write(tmp_path, "web-0", [])
-    with pytest.raises(SpecError, match="semantic.keep: url is no column of numbers"):
+    with pytest.raises(SpecError, match=r"semantic\.keep: url is no column of numbers"):
         Run.of(str(path), None)
 
 
@@ -178,7 +178,7 @@ def test_documents_of_earlier_generations_stay_before_all_others(tmp_path: Path)
     assert all(row["semantic"]["shard"] == 1 for row in newer)
 
 
-ANGLES = '''
+ANGLES = """
 import pyarrow as pa
 import numpy as np
 from data_specs.base import Settings
@@ -193,7 +193,7 @@ class Angle(Stage):
         angles = np.radians(batch["angle"].to_numpy().astype(float))
         vectors = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
         return pa.table([pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2)], schema=self.writes)
-'''
+"""
 
 
 def test_a_newer_document_goes_for_any_older_one_that_stays_and_for_no_other(
@@ -243,7 +243,7 @@ def test_the_path_visits_each_document_once_beside_its_like_and_not_beside_its_c
         cosine = found["neighbours_cosine"].to_numpy()[order]
         true = (rows[order][1:] * rows[order][:-1]).sum(1)
         inside = cosine[1:] != 0
-        assert np.allclose(cosine[1:][inside], true[inside], atol=1e-6)
+        assert np.allclose(cosine[1:][inside], true[inside], atol=1e-5)
         assert (~inside).sum() < 6
         return order
 

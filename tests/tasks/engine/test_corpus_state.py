@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from data_specs.stages import SameUrl
+from tasks.dedup.same_url import PagesOfOneUrl
+from tasks.engine import corpus_work
 from tasks.engine.corpus_state import spans
+from tasks.engine.job import Job
+from tasks.storage import columns
+from tasks.storage.store import Store
 
 
 def test_runs_of_similar_size_are_merged() -> None:
@@ -30,3 +41,20 @@ def test_runs_follow_each_other_are_few_and_each_row_is_written_a_few_times() ->
         written += sum(sum(sizes[first : last + 1]) for first, last in set(found) - before)
         before = set(found)
     assert written < 10 * sum(sizes)
+
+
+def test_what_stays_of_generations_that_are_in_no_run_yet_is_what_stays_of_one_after_another(tmp_path: Path) -> None:
+    stage, store = PagesOfOneUrl(SameUrl(keep="latest", partitions=1)), Store(str(tmp_path))
+    slices = []
+    for generation in (1, 2):
+        page: dict[str, list[Any]] = {"url": ["https://a.org/"], "file": [f"{generation}.warc"], "offset": [0]}
+        rows = stage.map(pa.table(page | {"text": ["a page"]}))
+        rows = rows.append_column("shard", pa.array([generation], pa.uint64()))
+        entry: dict[str, Any] = {"key": str(generation)}
+        parts, schema = corpus_work._partitioned(stage, rows, "map", entry)
+        columns.write_slices(store, f"{generation}.arrow", parts, schema, entry)
+        slices.append((f"{generation}.arrow", 0, entry["slices"]["0"]))
+    job = Job("state", "key", "state.arrow", "state", "run", slices=tuple(slices), ends=(1, 2))
+    [state], _ = corpus_work.do_state(stage, job, store, {})
+    assert state["shard"].to_pylist() == [1]  # of which the second generation said that it stays
+    assert np.array_equal(state["stands"].to_numpy(), [True])

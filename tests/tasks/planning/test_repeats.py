@@ -15,6 +15,8 @@ from tasks.dedup.cluster_sizes import ClusterSizes
 from tasks.planning.files import read_rows
 from tasks.planning.inputs import hosts
 from tasks.planning.run_plan import build, plan_folder
+from tasks.registry import nodes
+from tasks.storage.pins import Pins
 from tasks.storage.store import Store
 from tests import corpus_runner, small, whole
 from tests.commands import told
@@ -149,6 +151,13 @@ def test_the_size_of_a_cluster_counts_its_documents_those_of_earlier_generations
     newer = mapped(pa.table({"cluster": pa.array([7, 8], pa.uint64())}), 3)
     later = stage.reduce(pa.concat_tables([state, newer])).to_pylist()
     assert {row["position"]: row["size"] for row in later if row["shard"] == 3} == {0: 3, 1: 1}
+
+
+def test_phases_may_read_the_size_of_clusters_as_cells_may(tmp_path: Path) -> None:
+    phase = {"until": 1.0, "weights": {"all": 1}, "where": "cluster_size > 1", "order": {"by": "cluster_size"}}
+    for mixture in ({"phases": [phase]}, {"repeat": [{"where": "cluster_size > 1", "times": 2}]}):
+        spec = Spec.model_validate(_SMALL | {"mixture": mixture})
+        assert "cluster_size" in [node.name for node in nodes(spec, Pins(Store(str(tmp_path)), "small"))]
 
 
 def test_a_run_takes_cells_sizes_of_clusters_and_hosts_from_its_columns(tmp_path: Path) -> None:
