@@ -270,7 +270,8 @@ class _Maker:
 def _reads(spec: Spec) -> set[str]:
     """The columns that rules, channels, and phases and cells of the mixture read."""
     texts = [text for rule in spec.rules for text in (rule.drop, rule.where) if text]
-    texts += [each.where for each in (*spec.mixture.phases, *spec.mixture.repeat) if each.where]
+    texts += [phase.where for phase in spec.mixture.phases if phase.where]
+    texts += [cell.where for cell in spec.mixture.repeat]
     ordered_by = {phase.order.by for phase in spec.mixture.phases if phase.order}
     return ordered_by.union(*(parse(text).columns for text in [*texts, *spec.channels.values()]))
 
