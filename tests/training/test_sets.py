@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
+from data_specs.objectives import Masked
 from data_specs.training import EvaluationSet
+from tasks.planning.objectives import MASK
 from tasks.storage.store import Store
 from tests import training_plan
 from tests.training_plan import PLAN, spec
@@ -42,6 +45,12 @@ def test_every_token_but_a_documents_first_is_predicted_once(store: Store) -> No
         found[int(made.channels[0])] += made.labels[made.labels != IGNORED].tolist()
     assert found[0] == [token for document in documents[:3] for token in document[1:]]
     assert found[1] == [token for document in documents[3:] for token in document[1:]]
+
+
+def test_a_set_is_masked_with_the_mask_that_the_tokenizer_has(store: Store) -> None:
+    plan = replace(Plan.read(store, PLAN), objective=Masked(), own={MASK[0]: 5})
+    made = SetRows(plan, {"a": [np.arange(100, 116)] * 8}).batch(0, 8)
+    assert 5 in made.inputs
 
 
 def test_a_training_logs_what_its_own_logits_make_of_a_set(store: Store) -> None:
