@@ -2,7 +2,8 @@
 
 Asked of the last accepted version's columns, as `sluice whatif` asks (flows/whatif.py), so no text is read and nothing
 is written. Tokens are `token_estimate`. Duplicates come before quality: of the thresholds that leave enough the lowest
-is chosen, which removes most, and then the highest percentile of the rule that still leaves enough.
+is chosen, which removes most, and then the strictest percentile of the rule that still leaves enough: the highest where
+it drops what is below, the lowest where it drops what is above.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from flows.terminal import cell, console, table
 from tasks.dedup import minhash
 
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
-PERCENTILES = tuple(range(0, 100, 5))
+PERCENTILES = (0.1, *range(5, 100, 5))
+"""Of a rule that drops what is below one; of the other kind what they lack to 100."""
 _PERCENTILE = re.compile(r"(percentile\s*\(\s*[^,()]+,\s*)[0-9.]+(\s*\))", re.IGNORECASE)
 
 Progress = Callable[[int, int], None]
@@ -58,16 +60,18 @@ def choice(as_is: CorpusRun, spec: Spec) -> dict[str, Any]:
     chosen = next((row for row in rows if row["tokens"] >= budget.tokens), rows[-1])
     settings, percentile, tokens = [f"stages.duplicates.threshold={chosen['threshold']!r}"], None, chosen["tokens"]
     if budget.rule is not None:
-        fixed, known = with_threshold(spec, chosen["threshold"]), dict[int, int]()
+        fixed, known = with_threshold(spec, chosen["threshold"]), dict[float, int]()
 
-        def lacks(place: int) -> bool:
-            known[place] = left(as_is, with_percentile(fixed, budget.rule or "", PERCENTILES[place]))["tokens"]
-            return known[place] < budget.tokens
+        def left_by(percentile: float) -> int:
+            if percentile not in known:
+                known[percentile] = left(as_is, with_percentile(fixed, budget.rule or "", percentile))["tokens"]
+            return known[percentile]
 
-        place = max(0, bisect_left(range(len(PERCENTILES)), True, key=lacks) - 1)
-        if place not in known:
-            lacks(place)
-        percentile, tokens = PERCENTILES[place], known[place]
+        drops_low = left_by(PERCENTILES[0]) >= left_by(PERCENTILES[-1])
+        gentle_first = PERCENTILES if drops_low else tuple(100 - each for each in PERCENTILES)
+        enough = bisect_left(gentle_first, True, key=lambda each: left_by(each) < budget.tokens)
+        percentile = gentle_first[max(0, enough - 1)]
+        tokens = left_by(percentile)
         [rule] = [each for each in with_percentile(fixed, budget.rule, percentile).rules if each.name == budget.rule]
         settings.append(f"rules.{budget.rule}={rule.drop}")
     return {
@@ -87,7 +91,7 @@ def with_threshold(spec: Spec, threshold: float) -> Spec:
     return spec.model_copy(update={"stages": spec.stages | {"duplicates": duplicates}})
 
 
-def with_percentile(spec: Spec, name: str, percentile: int) -> Spec:
+def with_percentile(spec: Spec, name: str, percentile: float) -> Spec:
     """The spec with another percentile in one of its rules."""
     rules = [
         each.model_copy(update={"drop": _PERCENTILE.sub(rf"\g<1>{percentile}\2", each.drop)})

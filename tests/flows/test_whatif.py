@@ -271,6 +271,18 @@ def test_a_budget_chooses_the_strictest_thresholds_that_leave_it(made: Path) -> 
     kept = told("whatif", made, *(f"--set={each}" for each in stricter))["kept"]["source"]
     assert sum(row[3] for row in kept.values()) < fewer
 
+    high = "--set=rules.low_quality=text_length > percentile(text_length, 90)"
+    found = told("plan", made, high, "--set", f"budget={{tokens: {fewer}, rule: low_quality}}")["budget"]
+    [threshold, rule] = (f"--set={each}" for each in found["settings"])
+    kept = told("whatif", made, threshold, rule)["kept"]["source"]
+    assert found["left"] == sum(row[3] for row in kept.values()) >= fewer
+    stricter = rule.replace(f", {found['percentile']})", f", {found['percentile'] - 5})")
+    assert stricter != rule
+    kept = told("whatif", made, threshold, stricter)["kept"]["source"]
+    assert sum(row[3] for row in kept.values()) < fewer
+    found = told("plan", made, high, "--set", "budget={tokens: 3.2B, rule: low_quality}")["budget"]
+    assert (found["percentile"], found["enough"]) == (99.9, False)
+
     found = told("plan", made, "--set", "budget.tokens=3.2B")["budget"]
     assert (found["tokens"], found["threshold"], found["enough"]) == (3_200_000_000, 0.95, False)
     said = " ".join(ask("plan", made, "--set", f"budget.tokens={tokens}").output.split())
