@@ -33,11 +33,16 @@ SLOW = frozenset(
         "flows/test_versions.py",
         "flows/test_whatif.py",
         "tasks/engine/test_fanout.py",
+        "tasks/engine/test_garbage_collection.py",
         "tasks/engine/test_rounds.py",
+        "tasks/extraction/test_work.py",
         "tasks/filters/test_signals.py",
         "tasks/sources/test_common_crawl.py",
+        "tasks/sources/test_flipped_bits.py",
+        "tasks/sources/test_hostile_files.py",
         "tasks/sources/test_mutations.py",
         "tasks/storage/test_object_store.py",
+        "tasks/tokenization/test_tokenizer.py",
         "training/test_faults.py",
         "training/test_metrics.py",
         "training/test_objective_runs.py",
@@ -49,8 +54,8 @@ SLOW = frozenset(
         "training/test_torchrun.py",
     }
 )
-"""Files of tests that start Ray, Prefect, servers or ranks of training, or compute whole corpora: `make check` leaves
-them to `make test`."""
+"""Files of tests that start Ray, Prefect, servers or ranks of training, compute whole corpora or try much: `make check`
+leaves them to `make test`."""
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

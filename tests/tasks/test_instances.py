@@ -54,6 +54,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return spec, whole.go(spec)
 
 
+@pytest.mark.slow
 def test_two_scorers_of_one_kind_have_columns_and_pins_of_their_names(scored: Any) -> None:
     _, run = scored
     long, river = column(run, "long"), column(run, "river")

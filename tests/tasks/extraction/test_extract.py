@@ -62,6 +62,7 @@ def test_an_item_that_breaks_a_limit_gives_a_reason_and_the_next_is_served(child
     assert (after["pid"] == first) == (how == "raise")
 
 
+@pytest.mark.slow
 def test_what_took_too_long_once_is_tried_again_in_a_fresh_child(child: Child, tmp_path: Path) -> None:
     first = child.call()["pid"]
     again = child.call(how="spin once", mark=str(tmp_path / "mark"))
@@ -123,6 +124,7 @@ def pages(shared: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_text_is_trafilaturas_and_does_not_depend_on_what_came_before(pages: list[str]) -> None:
     children = [Child(f"benchmarks.extraction:{name}", 60, 2**31, 300) for name in ("ours", "ours", "plain")]

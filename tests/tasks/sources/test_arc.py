@@ -118,6 +118,7 @@ def test_an_arc_inside_a_page_is_no_record_of_the_file() -> None:
     assert found == ["http://example.org/a.arc.gz", "http://example.org/0"]
 
 
+@pytest.mark.slow
 def test_a_crawl_gives_the_same_pages_as_its_warc_and_the_records_that_warcio_finds(shared: Path) -> None:
     old, new = (shared / "warc" / f"aut-example.{kind}.gz" for kind in ("arc", "warc"))
     with open(old, "rb") as file:

@@ -171,6 +171,7 @@ def test_a_damaged_piece_costs_its_own_pages_alone(tmp_path: Path) -> None:
     assert read_all(source(tmp_path / "*", shard=2000))[0] == rows
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_page_however_large_a_page_and_a_file_are(tmp_path: Path) -> None:
     with bz2.open(tmp_path / "a.xml.bz2", "wb", 1) as file:
         file.write(HEADER + PAGES[0] + b"  <page>\n<text>")

@@ -180,6 +180,7 @@ def nested() -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_any_split_gives_the_records_of_the_whole_with_archives_inside_and_a_broken_member(nested: bytes) -> None:
     whole = essence(found(nested))
     assert [item if isinstance(item, str) else "page" for item in whole] == [*["page"] * 4, "unreadable", "page"]

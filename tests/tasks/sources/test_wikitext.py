@@ -94,6 +94,7 @@ PIECES = (
 )
 
 
+@pytest.mark.slow
 def test_no_page_takes_more_than_time_of_its_length() -> None:
     for piece in PIECES:
         begun = time.process_time()

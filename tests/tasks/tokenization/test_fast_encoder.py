@@ -48,6 +48,7 @@ def test_the_faster_encoder_gives_the_same_ids_of_any_texts(texts: list[str]) ->
     assert all(map(np.array_equal, fast(texts), plain(ENCODER, texts)))
 
 
+@pytest.mark.slow
 def test_every_code_point_is_encoded_the_same() -> None:
     fast = faster(LEARNED, "learned")
     assert fast is not None
