@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -294,7 +295,9 @@ def test_a_run_tells_its_record_as_json_on_the_last_line(runs: dict[str, tuple[i
     assert training["channels"].keys() == {"code", "zh", "en"}
     assert all(channel.keys() == {"first", "last", "last_step", "tokens"} for channel in training["channels"].values())
     assert sum(channel["tokens"] for channel in training["channels"].values()) == training["tokens"]
-    assert all(losses.keys() == {"first", "last", "documents", "tokens"} for losses in training["held_out"].values())
+    held_out = training["held_out"].values()
+    assert all(each.keys() == {"first", "last", "documents", "tokens", "bits_per_byte"} for each in held_out)
+    assert all(0 < each["bits_per_byte"] < each["last"] / math.log(2) for each in held_out)  # a token is some bytes
     plan, train = record["stages"][-2:]
     assert (train["shards"], train["rows"]) == (0, plan["rows"])
     losses, evaluated = shown_losses(Path(training["export"]).parents[1] / "records" / record["run"])
