@@ -63,13 +63,10 @@ def training(run: Run) -> None:
             held_out_losses(log.read(run.store, folder, "held_out")),
         )
         header, rows = summary.losses(trained)
-        bits = [trained["held_out"].get(row[0], {}).get("bits_per_byte") for row in rows]
-        known = any(each is not None for each in bits)  # of the last evaluation
-        more = [[each] if known else [] for each in bits]
-        losses = [[*row[:-1], *each] for row, each in zip(rows, more, strict=True)]
-        body = "Losses in nats per token:\n\n"
-        body += table([*header[:-1], *(["held out bits per byte"] if known else [])], losses)
-        body += "\n\n" + table([header[0], header[-1]], [[row[0], row[-1]] for row in rows])  # one is wider than a page
+        body = "Losses in nats per token:\n\n" + table(header[:-1], [row[:-1] for row in rows])
+        bits = [trained["held_out"].get(row[0], {}).get("bits_per_byte") for row in rows]  # of the last evaluation
+        held = [[row[0], each, row[-1]] for row, each in zip(rows, bits, strict=True)]
+        body += "\n\n" + table([header[0], "bits per byte", header[-1]], held)  # one table is wider than a page
         _publish(run, "channel_losses", "Channel losses", pictures.channel_losses(steps, held_out), body)
         _publish(run, "checkpoints", "Checkpoints", None, checkpoints(run, trained["export"], folder))
 
