@@ -99,3 +99,14 @@ Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,99}$")]
 """A name that is a value, not a column's: the same, and hyphens."""
 Expression = Annotated[str, AfterValidator(checked), Field(json_schema_extra={"format": "sql"})]
 """One scalar SQL expression over columns, as written; see `data_specs.expressions`."""
+
+
+def is_unset(value: object) -> bool:
+    """For `exclude_if`: a setting that is null by default is left out of digests, which stay those of versions that did
+    not have it."""
+    return value is None
+
+
+def is_empty(value: object) -> bool:
+    """The same of a setting that is 0, false or empty by default."""
+    return not value

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from data_specs.base import Bytes, Settings
+from data_specs.base import Bytes, Settings, is_empty
 
 Extractor = Literal["trafilatura", "resiliparse"]
 """What takes the main text from a page."""
@@ -19,7 +19,7 @@ class Extract(Settings):
     extractor: Annotated[Extractor, Field(exclude_if=lambda extractor: extractor == "trafilatura")] = "trafilatura"
     """trafilatura (Barbaresi 2021), or resiliparse (Bevendorff et al. 2018), which DCLM used: many times as fast, with
     more of what surrounds a text; title, date, author and site are then read from a page's markup alone."""
-    by_page_type: Annotated[bool, Field(exclude_if=lambda chosen: not chosen)] = False
+    by_page_type: Annotated[bool, Field(exclude_if=is_empty)] = False
     """Whether extraction is fitted to the type of a page (article, forum, product, ...): each of its blocks is judged,
     by what the extractor took among other measures, and formulas, tables, lists and code are written by Sluice."""
     format: Annotated[Literal["text", "markdown"], Field(exclude_if=lambda form: form == "text")] = "text"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from data_specs.base import Count, Expression, Name
+from data_specs.base import Count, Expression, Name, is_empty, is_unset
 from data_specs.stage import Stage
 
 Recognised = Literal["code", "markdown", "latex"]
@@ -27,15 +27,15 @@ class Quality(Scorer):
     kind: Literal["quality"] = "quality"
     reference: Expression | None = None
     """Documents to be like; null: no quality stage."""
-    raw: Annotated[Expression | None, Field(exclude_if=lambda raw: raw is None)] = None
+    raw: Annotated[Expression | None, Field(exclude_if=is_unset)] = None
     """Documents that these are told from; null: all others. With labels of a sample, those of low ones: others have
     none."""
     per: Literal["language", "corpus"] = "language"
     """Percentiles are taken per language or over the corpus."""
-    skip: Annotated[tuple[Recognised, ...], Field(exclude_if=lambda skip: not skip)] = ()
+    skip: Annotated[tuple[Recognised, ...], Field(exclude_if=is_empty)] = ()
     """Kinds of text that are neither learned from nor scored, as the source's `kind` says or as they are recognised by
     their lines: `[code, markdown, latex]`."""
-    lines: Annotated[bool, Field(exclude_if=lambda lines: not lines)] = False
+    lines: Annotated[bool, Field(exclude_if=is_empty)] = False
     """Whether lines are scored by themselves, too, so that a good text in bad company is seen: column
     `quality_line_share`. Costs about what the document does once more."""
     sample: Annotated[Count, Field(ge=2)] = 20_000
@@ -110,7 +110,7 @@ class Ensemble(Ranking):
     """Columns of numbers."""
     take: Literal["max", "mean"] = "mean"
     """Of the ranks of one document, the highest, or the mean of those there are; null where there is none."""
-    lower: Annotated[tuple[Name, ...], Field(exclude_if=lambda lower: not lower)] = ()
+    lower: Annotated[tuple[Name, ...], Field(exclude_if=is_empty)] = ()
     """Of these columns, those of which lower values are better, so that their ranks are counted from the top; those of
     stages of the kind `perplexity` always are."""
 

@@ -9,10 +9,11 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from data_specs.base import Bytes, Count, Expression, Label, Name, Settings
+from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, is_unset
 from data_specs.expressions import parse, suggestion
 from data_specs.extract import Extract
 from data_specs.gates import Gates
+from data_specs.mixture import Mixture
 from data_specs.objectives import ARCHITECTURES, Causal
 from data_specs.scoring import Buckets, Perplexity, Ranking, Scorer
 from data_specs.sources import Source, UrlList
@@ -34,7 +35,7 @@ from data_specs.stages import (
     Stage,
 )
 from data_specs.tokenizer import Tokenizer
-from data_specs.training import Mixture, Model, PhaseShape, Training
+from data_specs.training import Model, PhaseShape, Training
 
 READING = frozenset(
     """status not_page not_html not_text empty too_large too_deep too_costly cpu_limit memory_limit parser_error
@@ -116,7 +117,7 @@ class Spec(Settings):
     """The first that is true is a document's channel; a document without one is dropped."""
     tokenizer: Tokenizer = Tokenizer()
     mixture: Mixture = Mixture()
-    budget: Annotated[Budget | None, Field(exclude_if=lambda budget: budget is None)] = None
+    budget: Annotated[Budget | None, Field(exclude_if=is_unset)] = None
     """A budget of tokens, by which thresholds are chosen; it changes nothing by itself."""
     model: Model = Model()
     training: Training = Training()

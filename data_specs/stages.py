@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from data_specs.base import Count, Expression, Label, Name, Settings, Share
+from data_specs.base import Count, Expression, Label, Name, Settings, Share, is_empty, is_unset
 from data_specs.extract import Extract
 from data_specs.labels import Judge, Labels
 from data_specs.scoring import Buckets, Encoder, Ensemble, Perplexity, Quality
@@ -84,7 +84,7 @@ class Signals(Stage):
     """Word splitter per language. Where none is named: datatrove's tokenizer for ar, de, en, es, fr, it, pt and ru,
     which the rules' counts are of; jieba for zh; else Unicode's word boundaries (`spaces`: half as fast again, but
     `/etc/apt` is four words)."""
-    stop_words: Annotated[dict[str, tuple[str, ...]], Field(exclude_if=lambda lists: not lists)] = {}
+    stop_words: Annotated[dict[str, tuple[str, ...]], Field(exclude_if=is_empty)] = {}
     """Language -> its stop words, beside those of en (Gopher) and zh (FineWeb-2); FineWeb-2's of any language are
     written by `python -m data_specs.fineweb2`."""
 
@@ -153,7 +153,7 @@ class Duplicates(Stage):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """True Jaccard similarity of the shingle sets from which two documents are alike. With 128 hashes, 87 % of the
     pairs right at .8 are found, 97 % of those at .85."""
-    floor: Annotated[float | None, Field(gt=0, lt=1, exclude_if=lambda floor: floor is None)] = None
+    floor: Annotated[float | None, Field(gt=0, lt=1, exclude_if=is_unset)] = None
     """Similarity from which pairs are looked for and kept, in a column `pairs`; by default the threshold. With a
     floor below it another threshold reads no text, and `sluice whatif` knows what it would keep. More pairs are
     compared: at .5, 32 bands of 4 hashes find 87 % of those right there, and 99.9 % of those at .7."""
@@ -164,14 +164,14 @@ class Duplicates(Stage):
     """Words in a shingle of spaced scripts."""
     characters: Annotated[int, Field(ge=1, le=64)] = 5
     """Characters in a shingle of Chinese, Japanese, Thai and other scripts without spaces."""
-    symbols: Annotated[Expression | None, Field(exclude_if=lambda symbols: symbols is None)] = None
+    symbols: Annotated[Expression | None, Field(exclude_if=is_unset)] = None
     """Documents in which symbols count, such as `kind = 'code'`: each is a unit as a word is, and copies are those of
     the same text. Elsewhere `a + b` and `a - b` are the same."""
     keep: tuple[Name, ...] = ("quality", "length")
     """Which member of a cluster survives: the best by these, in order; then the smallest id. `length` is the longest,
     `date` the earliest, `source` the first of `sources`, `url` the plainest address (without parameters, then of fewer
     parts, then shorter), the name of a column of numbers its highest."""
-    sources: Annotated[tuple[Label, ...], Field(exclude_if=lambda sources: not sources)] = ()
+    sources: Annotated[tuple[Label, ...], Field(exclude_if=is_empty)] = ()
     """Sources in the order in which documents of them stay, for `source` in `keep`; those not named come last."""
     partitions: Annotated[int, Field(ge=1, le=4096)] = 16
     """Partitions of the corpus stages: more need less memory each."""

@@ -6,15 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from data_specs.base import Bytes, Settings
+from data_specs.base import Bytes, Settings, is_unset
 
 SPECIAL = 2
 """Special tokens of a learned tokenizer: end of text, padding."""
-
-
-def _unset(value: object) -> bool:
-    """Whether a setting is left out of the digests of what it shapes, which are those of versions without it."""
-    return value is None
 
 
 class Tokenizer(Settings):
@@ -33,12 +28,12 @@ class Tokenizer(Settings):
     """Special tokens kept free for later use."""
     digits: Annotated[Literal["one", "threes"], Field(exclude_if=lambda digits: digits == "one")] = "one"
     """Digits stand one by one, or by threes from the right of a number."""
-    end: Annotated[str | None, Field(min_length=1, exclude_if=_unset)] = None
+    end: Annotated[str | None, Field(min_length=1, exclude_if=is_unset)] = None
     """The token of a loaded tokenizer that ends a document; by default the first there is of `<|endoftext|>`,
     `<|end_of_text|>`, `</s>`, `<eos>` and `<|eos|>`."""
-    pad: Annotated[str | None, Field(min_length=1, exclude_if=_unset)] = None
+    pad: Annotated[str | None, Field(min_length=1, exclude_if=is_unset)] = None
     """The one that pads rows; by default `<|pad|>`, or else the one that ends a document."""
-    mask: Annotated[str | None, Field(min_length=1, exclude_if=_unset)] = None
+    mask: Annotated[str | None, Field(min_length=1, exclude_if=is_unset)] = None
     """The one that a masked objective puts in the place of others; by default one is added, `<mask>`."""
 
     @model_validator(mode="after")

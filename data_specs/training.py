@@ -1,145 +1,20 @@
-"""Settings of tokenizer, mixture, model and training."""
+"""Settings of model and training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from data_specs.base import Count, Expression, Label, Name, Settings, Share, Steps, parse_tokens
+from data_specs.base import Count, Label, Name, Settings, Share, Steps, is_empty, is_unset
+from data_specs.mixture import Curriculum, Packing
 from data_specs.objectives import Causal, Objective
 from data_specs.optimization import Average, Muon
 from data_specs.trackers import Trackers
 
 CHUNKED_FROM = 32_768
 """Entries of a vocabulary from which the loss is chunked by default."""
-
-
-def _zero(value: object) -> bool:
-    """The same of a number that is 0 by default."""
-    return value == 0
-
-
-def _off(value: object) -> bool:
-    """The same of a switch."""
-    return value is False
-
-
-def _unset(value: object) -> bool:
-    """Whether a setting is left out of the digests of what it shapes, which are those of versions without it."""
-    return value is None
-
-
-Packing = Literal["end_to_end", "best_fit"]
-Folder = Annotated[str, Field(pattern=r"^plans/[^/]+@[0-9a-f]+$")]
-
-
-Weight = Annotated[float, Field(ge=0, le=1e15), BeforeValidator(parse_tokens, json_schema_input_type=float | str)]
-
-
-class Curriculum(Settings):
-    """Documents from one end of a column to the other (Bengio et al. 2009), in bins of as many documents of each
-    channel, so that channels stay even; inside a bin they are shuffled."""
-
-    by: Name
-    """Column of numbers, such as perplexity or quality; documents without one are in the last bin."""
-    bins: Annotated[int | None, Field(ge=2, le=1000)] = 10
-    """Bins; null: documents stand exactly in the order of the column."""
-    descending: bool = False
-    """The highest first."""
-    rows: Annotated[Literal["in_order", "shuffled"], Field(exclude_if=lambda rows: rows == "in_order")] = "in_order"
-    """Whether training goes along the order, or only what stands together in a row is by it, and rows are shuffled: for
-    documents beside their neighbours, `{by: neighbours, bins: null, rows: shuffled}`."""
-
-
-class Phase(Settings):
-    """A stretch of training with one mixture; what it does not say of rows, batch and objective, `training` says."""
-
-    until: Share
-    """Share of the token budget at which the phase ends."""
-    weights: dict[Label, Weight]
-    """Weight per channel, of tokens, such as 0.4, or tokens themselves, such as 8G; made to sum to 1."""
-    where: Expression | None = None
-    """Only documents for which this is true."""
-    sequence: Annotated[int | None, Field(ge=8, exclude_if=_unset)] = None
-    """Positions of a row. Micro-batches keep their tokens: of rows twice as long they have half as many."""
-    batch: Annotated[Count | None, Field(ge=1, exclude_if=_unset)] = None
-    """Tokens of a step over all ranks."""
-    objective: Annotated[Objective | None, Field(exclude_if=_unset)] = None
-    """What is predicted; of the same architecture as `training.objective`."""
-    rope_theta: Annotated[float | None, Field(gt=0, exclude_if=_unset)] = None
-    """Base of RoPE from here on, as longer rows need a larger one (Xiong et al. 2023)."""
-    packing: Annotated[Packing | None, Field(exclude_if=_unset)] = None
-    """How documents become rows, where that is not `mixture.packing`."""
-    order: Annotated[Curriculum | None, Field(exclude_if=_unset)] = None
-    """In which order; null: shuffled."""
-
-
-class Cell(Settings):
-    """Documents that stand in an epoch more often than once, or less."""
-
-    where: Expression
-    """Which documents."""
-    times: Annotated[float, Field(ge=0, le=100)]
-    """How often each is in an epoch: 3; or 0.5, half of them, chosen by a hash."""
-
-
-FINEWEB2 = {2: 2.0, 3: 3.0, 5: 5.0, 100: 8.0, 1000: 1.0}
-"""How often FineWeb2's authors repeat a document by the size of its cluster of duplicates: twice of 2 documents, 3
-times of 3 or 4, 5 times of 5 to 99, 8 of 100 to 999, once of more."""
-
-
-class Mixture(Settings):
-    """How much of each channel is trained on."""
-
-    tokens: Count = 1_600_000
-    """Token budget of the run."""
-    epochs: dict[str, Annotated[float, Field(gt=0)]] = {"default": 4.0}
-    """How often a document may be used, per channel, and `default` (4: Muennighoff et al. 2023)."""
-    phases: tuple[Phase, ...] = ()
-    """In order; the last ends at 100%. Empty: one phase, every channel by its size."""
-    temperature: Annotated[float, Field(ge=1, le=1e6, exclude_if=lambda temperature: temperature == 1)] = 1.0
-    """Without phases, a channel's share is as its size to the power of one over this: 1 as the sizes are, higher ones
-    more even (Devlin 2018; Conneau et al. 2020)."""
-    seen: Annotated[tuple[Folder, ...], Field(exclude_if=lambda seen: not seen)] = ()
-    """Plans of earlier trainings in this store, such as plans/demo@0d78403e697f00aa: documents that they read come
-    after those that were read less often, and their uses count towards `epochs`."""
-    repeat: Annotated[tuple[Cell, ...], Field(exclude_if=lambda cells: not cells)] = ()
-    """Cells of the corpus, such as quality by topic, and how often their documents stand in an epoch; the first that a
-    document is in. Those in none stand once. `epochs` are of what stands in one."""
-    rehydration: Annotated[
-        Literal["fineweb2"] | dict[Annotated[int, Field(ge=1)], Annotated[float, Field(ge=0, le=100)]] | None,
-        Field(exclude_if=_unset),
-    ] = None
-    """How often a document stands in an epoch by the size of its cluster of duplicates: {from so many documents:
-    times}, or FineWeb2's table; times what `repeat` says."""
-    host_tokens: Annotated[Count | None, Field(ge=1, exclude_if=_unset)] = None
-    """Tokens of one host (without `www.`) in an epoch of a channel, at most: of its documents the first by a hash."""
-    packing: Annotated[Packing, Field(exclude_if=lambda packing: packing == "end_to_end")] = "end_to_end"
-    """Documents end to end, cut wherever a row is full; or whole where they fit into a row, which fits best (Ding et
-    al. 2024), with some padding."""
-    cut_at: Annotated[Literal["anywhere", "line", "sentence"], Field(exclude_if=lambda at: at == "anywhere")] = (
-        "anywhere"
-    )
-    """Where `best_fit` cuts documents that are longer than a row: where it is full, or before that at the last end of a
-    line, or of a sentence or line, in the row's second half."""
-    shards: Literal["tokens", "rows"] = "tokens"
-    """Train from the token shards, or from rows written in order as Arrow IPC (for object stores)."""
-
-    @model_validator(mode="after")
-    def _even(self) -> Mixture:
-        if self.temperature != 1 and self.phases:
-            raise ValueError("temperature is for channels by their sizes; phases have weights")
-        return self
-
-    @property
-    def cluster_times(self) -> dict[int, float]:
-        """Size of a cluster from which its documents are repeated -> times."""
-        return FINEWEB2 if self.rehydration == "fineweb2" else dict(self.rehydration or {})
-
-    def cap(self, channel: str) -> float:
-        return self.epochs.get(channel, self.epochs.get("default", 4.0))
 
 
 class VocabularyPadding(Settings):
@@ -178,11 +53,11 @@ class Model(Settings):
     """Base of a Llama's RoPE."""
     norm_eps: Annotated[float, Field(gt=0, lt=1, exclude_if=lambda eps: eps == 1e-6)] = 1e-6
     """What a Llama's norms add to the mean square, against division by 0."""
-    qk_norm: Annotated[bool, Field(exclude_if=_off)] = False
+    qk_norm: Annotated[bool, Field(exclude_if=is_empty)] = False
     """Normalise a Llama's queries and keys in each head (RMSNorm; Dehghani et al. 2023); it is exported as Qwen3."""
-    depth_scaled_init: Annotated[bool, Field(exclude_if=_off)] = False
+    depth_scaled_init: Annotated[bool, Field(exclude_if=is_empty)] = False
     """Draw a Llama's matrices that add to the residual stream smaller by sqrt(2 x layers) (Radford et al. 2019)."""
-    vocabulary: Annotated[VocabularyPadding | None, Field(exclude_if=_unset)] = None
+    vocabulary: Annotated[VocabularyPadding | None, Field(exclude_if=is_unset)] = None
     """Reserved entries of its vocabulary; by default it has those of the tokenizer, and what the objectives add."""
 
     @model_validator(mode="after")
@@ -262,7 +137,7 @@ class Evaluate(Settings):
     """Share of documents that is never trained on; frozen at the first run."""
     tokens: Count = 65_536
     """Tokens per channel evaluated, at most."""
-    sets: Annotated[dict[Label, EvaluationSet], Field(exclude_if=lambda sets: not sets)] = {}
+    sets: Annotated[dict[Label, EvaluationSet], Field(exclude_if=is_empty)] = {}
     """Documents of files, evaluated beside the held-out ones; they are not kept out of the training."""
 
 
@@ -272,9 +147,9 @@ class Checkpoint(Settings):
     every: Steps = 50
     keep: Annotated[int, Field(ge=1)] = 3
     """Newest checkpoints kept."""
-    milestones: Annotated[Steps, Field(exclude_if=lambda steps: not steps)] = 0
+    milestones: Annotated[Steps, Field(exclude_if=is_empty)] = 0
     """Every so many steps one is saved that stays; 0: none."""
-    upload: Annotated[str | None, Field(exclude_if=_unset)] = None
+    upload: Annotated[str | None, Field(exclude_if=is_unset)] = None
     """Folder or URL that the exported model is written to as well, below the training's name."""
 
 
@@ -368,35 +243,35 @@ class Training(Settings):
     steps: Annotated[int, Field(ge=1, lt=2**40)] | None = None
     """Optimizer steps of `batch.tokens`, whatever the token budget; null: the budget over the tokens of a step. Phases
     of another batch take as many tokens in more steps, or fewer."""
-    start: Annotated[Start | None, Field(exclude_if=_unset)] = None
+    start: Annotated[Start | None, Field(exclude_if=is_unset)] = None
     """Weights to begin with; by default drawn from the seed."""
     learning_rate: LearningRate = LearningRate()
-    z_loss: Annotated[float, Field(ge=0, exclude_if=_zero)] = 0.0
+    z_loss: Annotated[float, Field(ge=0, exclude_if=is_empty)] = 0.0
     """What the square of the logarithm of each target's sum of exponentials is multiplied by and added to what is
     minimised, not to the losses that are reported; 1e-4 in Chowdhery et al. 2022."""
     chunked_loss: Literal["auto"] | bool = "auto"
     """Compute logits and loss of some tokens at a time, so that the logits of a micro-batch are never held whole; auto:
     where the vocabulary has 32,768 entries or more. Losses differ by rounding."""
     betas: tuple[Beta, Beta] = (0.9, 0.95)
-    muon: Annotated[Muon | None, Field(exclude_if=_unset)] = None
+    muon: Annotated[Muon | None, Field(exclude_if=is_unset)] = None
     """Muon for the matrices of layers; by default all have AdamW."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """On matrices only."""
-    average: Annotated[Average | None, Field(exclude_if=_unset)] = None
+    average: Annotated[Average | None, Field(exclude_if=is_unset)] = None
     """Keep a moving average of the weights; by default none."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of the gradient."""
     evaluate: Evaluate = Evaluate()
     checkpoint: Checkpoint = Checkpoint()
-    loss_by: Annotated[tuple[Name, ...], Field(exclude_if=lambda columns: not columns)] = ()
+    loss_by: Annotated[tuple[Name, ...], Field(exclude_if=is_empty)] = ()
     """Columns of text, such as language and source, by whose values the loss is summed beside the channels."""
-    spikes: Annotated[Spikes | None, Field(exclude_if=_unset)] = None
+    spikes: Annotated[Spikes | None, Field(exclude_if=is_unset)] = None
     """Watch for spikes; by default a training stops at a loss or norm that is not finite, and at nothing else."""
     restarts: Annotated[int, Field(ge=0, exclude_if=lambda restarts: restarts == 3)] = 3
     """How often a run starts the workers again, from the newest checkpoint, after one of them died."""
     watchdog: Annotated[float, Field(ge=0, exclude_if=lambda seconds: seconds == 300)] = 300.0
     """Seconds that a rank may be silent: then it is named with its stack, and the workers end. 0: any number."""
-    trackers: Annotated[Trackers | None, Field(exclude_if=_unset)] = None
+    trackers: Annotated[Trackers | None, Field(exclude_if=is_unset)] = None
     """Weights & Biases or MLflow beside the log and TensorBoard's files."""
     grace: Annotated[float, Field(ge=0, le=86_400)] = 20.0
     """Seconds that a run which a signal ends waits for a checkpoint; beyond, it ends at the last one."""

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_specs.mixture import Curriculum
 from data_specs.spec import Spec
-from data_specs.training import Curriculum, PhaseShape
+from data_specs.training import PhaseShape
 from tasks.arrays.hashing import seeded_hash
 from tasks.planning.objectives import RowShape, row_shape
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_specs.training import Curriculum
+from data_specs.mixture import Curriculum
 from tasks.planning.best_fit import best_fit, pack, pieces
 from tasks.planning.mixture import Stream
 from tasks.planning.objectives import RowShape
