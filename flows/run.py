@@ -22,7 +22,7 @@ from tasks.engine.runner import StageError, StageResult
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.takedowns import Takedowns
 from tasks.engine.versions import ACCEPTED, Facts, Versions
-from tasks.planning import run_plan, trace
+from tasks.planning import collect, run_plan, trace
 from tasks.planning.borders import Borders
 from tasks.planning.files import read_json
 from tasks.planning.inputs import PlanInputs
@@ -153,7 +153,7 @@ class Run(CorpusRun):
         orders = {f"order_{n}": each.order.by for n, each in enumerate(self.spec.mixture.phases) if each.order}
         asked = {"cluster_size": self.spec.mixture.rehydration, "url": self.spec.mixture.host_tokens}
         more = tuple(name for name, setting in asked.items() if setting)
-        cuts = {f"cut_{number}": shape for number, shape in run_plan.cut_phases(self.spec).items()}
+        cuts = {f"cut_{number}": shape for number, shape in collect.cut_phases(self.spec).items()}
         return PlanInputs(self.corpus, conditions, self.spec.training.loss_by, orders, more, cuts, self._borders)
 
     def _borders(self) -> Borders:

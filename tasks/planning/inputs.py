@@ -60,7 +60,7 @@ class PlanInputs:
             yield outputs[provider["tokens"]].path(place), digest([found, self.wheres])
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
-        """(token file, its `run_plan.INPUT` table), per shard."""
+        """(token file, its `collect.INPUT` table), per shard."""
         borders = self.borders() if self.borders and self.cuts else None
         for place, files in self.pipeline.files(self.names):
             table = job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, self.names))

@@ -11,23 +11,23 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_specs.spec import Spec
-from tasks.arrays.hashing import seeded_hash, words
+from tasks.arrays.hashing import seeded_hash
 from tasks.engine.stage import digest
 from tasks.planning import repeats
 from tasks.planning.allocation import allot
 from tasks.planning.best_fit import ORDERED_WINDOW, WINDOW, pack
+from tasks.planning.collect import collect
 from tasks.planning.files import content_digest
-from tasks.planning.middle import ADDED, turned_documents
-from tasks.planning.mixture import MixtureError, PhaseRows, Stream, Usage, schedule
+from tasks.planning.middle import ADDED
+from tasks.planning.mixture import PhaseRows, Stream, Usage, schedule
 from tasks.planning.objectives import Noise, RowShape, added_tokens, row_shape, target_counts
 from tasks.planning.packing import (
     ROWS,
@@ -46,12 +46,6 @@ VERSION = 2  # evaluated are windows of many held-out documents, not whole ones
 """Raised when the same inputs give another plan."""
 FILE_TOKENS = 2**25
 """Tokens that the rows of one row file name: bounds the memory of writing one, and of writing its rows out."""
-INPUT = pa.schema([("id", pa.binary(16)), ("channel", pa.string()), ("length", pa.int32()), ("held_out", pa.bool_())])
-"""One table per shard, all its documents in order: tokens with the end-of-text token, null where not tokenised. A bool
-column `where_<number>` per phase (from 0) that has a `where`; null counts as false. A column of text `by_<column>`
-for each of `training.loss_by`; null is a value of its own. Numbers `order_<number>` per phase that has an order. Where
-the mixture asks for it: a bool column `repeat_<number>` per cell, `cluster_size` (int64), `host` (uint64), and per
-phase of `cut_phases` a list `cut_<number>` of where a document is cut."""
 USAGE = pa.schema(
     [
         ("channel", pa.int16()),
@@ -62,13 +56,11 @@ USAGE = pa.schema(
     ]
 )
 """Columns of usage.arrow (docs/run_plan.md)."""
-NOTHING = "none"
-"""What a document without a value is counted under, of a column of `training.loss_by`."""
 
 
 def plan_key(spec: Spec, vocabulary: int, shards: Iterable[tuple[str, str]]) -> str:
-    """32 hexadecimal digits that name the plan. `shards`: (token file, digest of all that its INPUT table came from),
-    in the order in which `build` will get them."""
+    """32 hexadecimal digits that name the plan. `shards`: (token file, digest of all that its `collect.INPUT` table
+    came from), in the order in which `build` will get them."""
     state = hashlib.blake2b(digest_size=16)
     for path, found in shards:
         state.update(f"{path}\0{found}\n".encode())
@@ -83,141 +75,6 @@ def plan_key(spec: Spec, vocabulary: int, shards: Iterable[tuple[str, str]]) -> 
 
 def plan_folder(spec: Spec, key: str) -> str:
     return f"plans/{spec.name}@{key[:16]}"
-
-
-class _DocumentChunks:
-    """Documents of one channel as they come in, shard by shard."""
-
-    def __init__(
-        self,
-        phases: Iterable[int],
-        groups: Iterable[str],
-        orders: Iterable[int] = (),
-        extra: Iterable[str] = (),
-        cuts: Iterable[int] = (),
-    ) -> None:
-        self.chunks: list[list[np.ndarray]] = [[np.empty(0, kind)] for kind in Documents.TYPES]
-        self.where: dict[int, list[np.ndarray]] = {number: [np.empty(0, bool)] for number in phases}
-        self.groups: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int16)] for name in groups}
-        self.order: dict[int, list[np.ndarray]] = {number: [np.empty(0)] for number in orders}
-        kinds: dict[str, Any] = {"times": np.float64, "host": np.uint64}
-        self.cuts: dict[int, list[pa.Array]] = {number: [pa.array([], pa.list_(pa.int32()))] for number in cuts}
-        self.extra: dict[str, list[np.ndarray]] = {name: [np.empty(0, kinds[name])] for name in extra}
-
-    def add(
-        self,
-        columns: Sequence[np.ndarray],
-        where: dict[int, np.ndarray],
-        groups: dict[str, np.ndarray],
-        order: dict[int, np.ndarray],
-        extra: dict[str, np.ndarray],
-        cuts: dict[int, pa.Array],
-        chosen: np.ndarray,
-    ) -> None:
-        for chunks, column in zip(self.chunks, columns, strict=True):
-            chunks.append(column[chosen].astype(chunks[0].dtype))
-        for number, chunks in self.where.items():
-            chunks.append(where[number][chosen])
-        for name, chunks in self.groups.items():
-            chunks.append(groups[name][chosen])
-        for number, chunks in self.order.items():
-            chunks.append(order[number][chosen])
-        for name, chunks in self.extra.items():
-            chunks.append(extra[name][chosen])
-        for number, lists in self.cuts.items():
-            lists.append(cuts[number].filter(pa.array(chosen)))
-
-    def concatenated(self) -> Documents:
-        file, offset, length, hashes = (np.concatenate(chunks) for chunks in self.chunks)
-        where = {number: np.concatenate(chunks) for number, chunks in self.where.items()}
-        groups = {name: np.concatenate(chunks) for name, chunks in self.groups.items()}
-        order = {number: np.concatenate(chunks) for number, chunks in self.order.items()}
-        extra = {name: np.concatenate(chunks) for name, chunks in self.extra.items()}
-        cuts = {number: pa.concat_arrays(lists) for number, lists in self.cuts.items()}
-        return Documents(file, offset, length, hashes, where, groups, order, extra=extra, cuts=cuts)
-
-
-class Values:
-    """The values of a column of `training.loss_by`, numbered as they come."""
-
-    def __init__(self) -> None:
-        self.number: dict[str, int] = {}
-
-    def numbered(self, column: pa.ChunkedArray) -> np.ndarray:
-        """int16, one for each document. Raises ValueError where there are more values than losses can be kept of."""
-        encoded = pc.fill_null(column.cast(pa.string()), NOTHING).combine_chunks().dictionary_encode()
-        numbers = [self.number.setdefault(value, len(self.number)) for value in encoded.dictionary.to_pylist()]
-        if len(self.number) > np.iinfo(np.int16).max:
-            raise ValueError("a column of training.loss_by has more than 32,767 values; take one with fewer")
-        return np.array(numbers or [0], np.int16)[encoded.indices.to_numpy()]
-
-
-@dataclass(frozen=True)
-class _Collected:
-    """Token files; the documents to train on and those to evaluate on, by channel; the values of `training.loss_by`."""
-
-    files: list[str]
-    train: dict[str, Documents]
-    held_out: dict[str, Documents]
-    values: dict[str, list[str]]
-
-
-def _collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> _Collected:
-    """Documents of one token (no text) have no target and are left out. Raises MixtureError where a document to train
-    on has no channel."""
-    phases = [number for number, phase in enumerate(spec.mixture.phases) if phase.where]
-    loss_by = spec.training.loss_by
-    orders = [number for number, phase in enumerate(spec.mixture.phases) if phase.order]
-    standing = ["times"] * repeats.asked(spec) + ["host"] * bool(spec.mixture.host_tokens)
-    cut = [*cut_phases(spec)]
-    train = {name: _DocumentChunks(phases, loss_by, orders, standing, cut) for name in spec.channels}
-    held_out = {name: _DocumentChunks((), loss_by) for name in spec.channels}
-    values = {name: Values() for name in loss_by}
-    files: list[str] = []
-    for path, table in shards:
-        length = pc.fill_null(table["length"], 0).to_numpy().astype(np.int64)
-        columns = np.full(len(table), len(files)), np.cumsum(length) - length, length, words(table["id"])
-        where = {number: _flags(table[f"where_{number}"]) for number in phases}
-        groups = {name: values[name].numbered(table[f"by_{name}"]) for name in loss_by}
-        order = {number: table[f"order_{number}"].to_numpy().astype(np.float64) for number in orders}
-        extra = _extra(spec, table) if standing else {}
-        cuts = {number: table[f"cut_{number}"].combine_chunks() for number in cut}
-        held, homeless = _flags(table["held_out"]), length > 0
-        for name in spec.channels:
-            inside = _flags(pc.equal(table["channel"], name))
-            homeless &= ~inside
-            train[name].add(columns, where, groups, order, extra, cuts, inside & (length > 1) & ~held)
-            held_out[name].add(columns, where, groups, order, extra, cuts, inside & (length > 1) & held)
-        if (homeless & ~held).any():
-            row = int(np.flatnonzero(homeless & ~held)[0])
-            raise MixtureError(
-                f"channels: {path}: document {row} is to be trained on, but its channel is {table['channel'][row]}; "
-                f"the spec has {', '.join(spec.channels)}: call them as they were called when the corpus was made"
-            )
-        files.append(path)
-    documents = {name: turned_documents(spec, found.concatenated()) for name, found in train.items()}
-    evaluated = {name: found.concatenated() for name, found in held_out.items()}
-    return _Collected(files, documents, evaluated, {name: list(found.number) for name, found in values.items()})
-
-
-def cut_phases(spec: Spec) -> dict[int, RowShape]:
-    """The phases that cut long documents at the ends of lines or sentences, and the shape of their rows."""
-    if spec.mixture.cut_at == "anywhere":
-        return {}
-    packed = {number: shape for number, shape in enumerate(spec.shapes) if shape.packing == "best_fit"}
-    return {number: row_shape(shape.objective, shape.sequence) for number, shape in packed.items()}
-
-
-def _extra(spec: Spec, table: pa.Table) -> dict[str, np.ndarray]:
-    """How often each document of a shard stands in an epoch, and its host."""
-    cells = [_flags(table[f"repeat_{number}"]) for number in range(len(spec.mixture.repeat))]
-    sizes = pc.fill_null(table["cluster_size"], 1).to_numpy() if spec.mixture.rehydration else None
-    found = {"times": repeats.times(spec, cells, sizes, len(table))}
-    return found | ({"host": table["host"].to_numpy()} if spec.mixture.host_tokens else {})
-
-
-def _flags(column: pa.ChunkedArray) -> np.ndarray:
-    return pc.fill_null(column, False).to_numpy().astype(bool)
 
 
 class Folder:
@@ -247,10 +104,10 @@ def build(
 ) -> dict[str, Any]:
     """Write the plan into `plan_folder(spec, key)`, plan.json last, and return what plan.json says.
 
-    `shards`: (token file in the store, INPUT table), in a fixed order; `checksums`, which may be filled while these are
-    taken: of each token file's values; `own`: what the objectives need and the tokenizer has -> its number there.
-    Raises MixtureError, before anything is written, with one line for each thing that cannot be met."""
-    found = _collect(spec, shards)
+    `shards`: (token file in the store, `collect.INPUT` table), in a fixed order; `checksums`, which may be filled while
+    these are taken: of each token file's values; `own`: what the objectives need and the tokenizer has -> its number
+    there. Raises MixtureError, before anything is written, with one line for each thing that cannot be met."""
+    found = collect(spec, shards)
     files = found.files
     documents = with_seen(store, spec.mixture.seen, found.train, files)
     origins: dict[str, np.ndarray] = {}
