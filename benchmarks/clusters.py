@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from data_specs.base import Settings
+from data_specs.dedup import Duplicates
 from data_specs.spec import Spec
-from data_specs.stages import Duplicates
 from tasks import registry
 from tasks.arrays.addresses import SIMILAR_ADDRESS
 from tasks.dedup.clusters import Clusters

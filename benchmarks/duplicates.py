@@ -28,7 +28,7 @@ from datasketch import MinHash
 from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
 from scipy.sparse import csr_array, triu
 
-from data_specs.stages import Duplicates
+from data_specs.dedup import Duplicates
 from tasks.dedup import minhash
 from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
 from tasks.engine.stage import CorpusStage

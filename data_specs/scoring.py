@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from data_specs.base import Count, Expression, Name, is_empty, is_unset
+from data_specs.base import Count, Expression, Label, Name, is_empty, is_unset
 from data_specs.stage import Stage
 
 Recognised = Literal["code", "markdown", "latex"]
@@ -139,3 +139,33 @@ class Buckets(Ranking):
     """How many: 20 are vigintiles."""
     lower: bool = False
     """Whether lower values are better; those of stages of the kind `perplexity` always are."""
+
+
+class Domain(Stage):
+    """A fastText classifier of the kind of text, learned from labelled documents, pinned."""
+
+    kind: Literal["domain"] = "domain"
+    labels: dict[Label, Expression] = {}
+    """Label -> expression over documents' columns; the first that is true. Two or more; empty: no domain."""
+    sample: Annotated[Count, Field(ge=2)] = 20_000
+    """Documents learned from, at most."""
+    dimensions: Annotated[int, Field(ge=2, le=300)] = 32
+    """Size of the embedding."""
+    epochs: Annotated[int, Field(ge=1, le=100)] = 10
+    """Passes over the sample."""
+
+    @field_validator("labels")
+    @classmethod
+    def _several(cls, labels: dict[str, str]) -> dict[str, str]:
+        if len(labels) == 1:
+            raise ValueError("a classifier needs two labels or more")
+        return labels
+
+
+class Classify(Stage):
+    """What a classifier that `sluice learn` made of labelled texts says of documents: harmful posts, topics, formats. A
+    column for each label; rules decide."""
+
+    kind: Literal["classify"] = "classify"
+    model: Annotated[str, Field(pattern=r"\.bin$")]
+    """The model's path, `.json` beside it. Every node reads them."""

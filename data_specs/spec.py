@@ -10,30 +10,16 @@ from typing import Annotated, TypeVar
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, is_unset
+from data_specs.dedup import Boilerplate, Duplicates, RepeatedLines, RepeatedSpans
 from data_specs.expressions import parse, suggestion
 from data_specs.extract import Extract
+from data_specs.filters import Allowed, LineFilter, Listed, Normalise, PersonalData
 from data_specs.gates import Gates
 from data_specs.mixture import Mixture
 from data_specs.objectives import ARCHITECTURES, Causal
 from data_specs.scoring import Buckets, Perplexity, Ranking, Scorer
 from data_specs.sources import Source, UrlList
-from data_specs.stages import (
-    ALWAYS,
-    KINDS,
-    SINGLE,
-    Allowed,
-    Boilerplate,
-    Custom,
-    Duplicates,
-    Kind,
-    LineFilter,
-    Listed,
-    Normalise,
-    PersonalData,
-    RepeatedLines,
-    RepeatedSpans,
-    Stage,
-)
+from data_specs.stages import ALWAYS, KINDS, SINGLE, Custom, Kind, Stage
 from data_specs.tokenizer import Tokenizer
 from data_specs.training import Model, PhaseShape, Training
 

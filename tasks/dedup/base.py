@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data_specs.dedup import Duplicates
 from data_specs.expressions import normalised, parse
-from data_specs.stages import Duplicates
 from tasks.arrays.addresses import true
 from tasks.engine.stage import CorpusStage
 

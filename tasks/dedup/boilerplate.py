@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
-from data_specs.stages import Boilerplate
+from data_specs.dedup import Boilerplate
 from tasks.arrays.addresses import arrays
 from tasks.arrays.groups import I64, changes, runs
 from tasks.dedup.lines import Lines, texts_with

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_specs.stages import Duplicates
+from data_specs.dedup import Duplicates
 from tasks.arrays.addresses import ADDRESS, U64, addresses, arrays, factorize, partners
 from tasks.arrays.groups import I64, scatter_by_position
 from tasks.arrays.hashing import seeded_hash

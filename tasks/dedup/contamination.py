@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_specs import stages
+from data_specs import filters
 from data_specs.document import SpecError
 from tasks.arrays.addresses import I64, U64
 from tasks.dedup import minhash
@@ -51,9 +51,9 @@ class Contamination(Stage):
     reads = ("text",)
     writes = pa.schema([("contamination", pa.float32()), ("contamination_item", pa.string())])
     unhashed = frozenset({"sets", "threshold"})  # what their files hold is in the fingerprint
-    settings: stages.Contamination
+    settings: filters.Contamination
 
-    def __init__(self, settings: stages.Contamination) -> None:
+    def __init__(self, settings: filters.Contamination) -> None:
         """Raises SpecError where a file of a set is missing."""
         self._sets = {name: _paths(name, each) for name, each in settings.sets.items()}
         super().__init__(settings, {path: _digest(path) for paths in self._sets.values() for path in paths})
@@ -95,7 +95,7 @@ class Contamination(Stage):
         return pa.table([share, pa.array(item, pa.string())], schema=self.writes)
 
 
-def _paths(name: str, settings: stages.EvaluationSet) -> list[str]:
+def _paths(name: str, settings: filters.EvaluationSet) -> list[str]:
     found = sorted(glob.glob(str(Path(settings.path).expanduser().resolve()), recursive=True))
     if not found:
         raise SpecError(f"stages.contamination.sets.{name}.path: {settings.path} is no file")

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from data_specs.stages import Duplicates
+from data_specs.dedup import Duplicates
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, U64, addresses, arrays
 from tasks.arrays.groups import (
     I64,

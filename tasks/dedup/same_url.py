@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
-from data_specs.stages import SameUrl
+from data_specs.dedup import SameUrl
 from tasks.arrays.addresses import ADDRESS, addresses, arrays
 from tasks.arrays.groups import changes, scatter_by_position
 from tasks.engine.stage import CorpusStage

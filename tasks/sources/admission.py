@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from data_specs.expressions import normalised, parse
+from data_specs.filters import Language
 from data_specs.sources import SourceSettings, UrlList
-from data_specs.stages import Language
 from tasks.engine.reading import RECORD, Part, Read, SourceError
 from tasks.engine.stage import installed
 from tasks.extraction.raw_text import declared_language, raw_text

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_specs.dedup import Duplicates
 from data_specs.spec import Rule
-from data_specs.stages import Duplicates
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS
 from tasks.decision.verdict import Verdict
 from tasks.dedup.clusters import Clusters

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_specs.stages import Boilerplate
+from data_specs.dedup import Boilerplate
 from tasks.dedup.boilerplate import BoilerplateLines
 from tests import corpus_runner
 from tests.small import english

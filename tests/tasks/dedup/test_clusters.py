@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_specs.stages import Duplicates
+from data_specs.dedup import Duplicates
 from tasks.arrays.hashing import seeded_hash
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import Exact, VerifiedPairs

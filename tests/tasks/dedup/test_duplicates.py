@@ -18,7 +18,7 @@ from datasketch.lsh import _optimal_param
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_specs.stages import Duplicates
+from data_specs.dedup import Duplicates
 from tasks.dedup import minhash
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs

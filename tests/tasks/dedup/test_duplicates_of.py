@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data_specs.dedup import DuplicatesOf as Settings
 from data_specs.load import SpecError
-from data_specs.stages import DuplicatesOf as Settings
 from tasks.dedup import lsh_index, minhash
 from tasks.dedup.duplicates_of import DuplicatesOf
 from tests import generations

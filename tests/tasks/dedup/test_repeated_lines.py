@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from data_specs.dedup import RepeatedLines as Settings
 from data_specs.load import SpecError, load
-from data_specs.stages import RepeatedLines as Settings
 from flows.run import Run
 from tasks.dedup.repeated_lines import RepeatedLines
 from tests import corpus_runner, generations

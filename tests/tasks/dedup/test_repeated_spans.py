@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_specs.stages import RepeatedSpans as Settings
+from data_specs.dedup import RepeatedSpans as Settings
 from tasks.dedup import minhash
 from tasks.dedup.repeated_spans import RepeatedSpans
 from tests import corpus_runner, generations

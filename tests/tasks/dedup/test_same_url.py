@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from data_specs.stages import SameUrl
+from data_specs.dedup import SameUrl
 from tasks.dedup.same_url import PagesOfOneUrl
 from tasks.engine import job
 from tasks.sources.canonical_url import canonical_url

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_specs.stages import SameUrl
+from data_specs.dedup import SameUrl
 from tasks.dedup.same_url import PagesOfOneUrl
 from tasks.engine import corpus_work
 from tasks.engine.corpus_state import spans
