@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -20,6 +21,12 @@ _FACTORS = {
     **{f"{unit}iB": 1024**power for power, unit in enumerate("KMGT", 1)},
     **{f"{unit}B": 1000**power for power, unit in enumerate("KMGT", 1)},
 }
+
+
+_QUANTITY = re.compile(
+    r"\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*)(?:\.[0-9]+)?)\s*([KMGT]?(?:iB|B)?)\s*"
+)
+"""Digits, a comma before each three of them where there are some: elsewhere `1,6M` means 1.6M."""
 
 
 class Settings(BaseModel):
@@ -45,12 +52,13 @@ def _parsed(value: Any, factors: Mapping[str, int]) -> Any:
         return int(value)
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"\s*([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([KMGT]?(?:iB|B)?)\s*", value)
+    match = _QUANTITY.fullmatch(value)
     if not match or match[2] not in factors:
         billions = "B, " if "B" in factors else ""
-        raise ValueError(f"{value!r} is not a number with an optional unit (K, M, G, {billions}T, KiB, MiB, GiB, TiB)")
-    number = float(match[1].replace(",", "").replace("_", "")) * factors[match[2]]
-    if number != int(number):
+        units = f"(K, M, G, {billions}T, KiB, MiB, GiB, TiB), such as 1.6M or 1,600,000"
+        raise ValueError(f"{value!r} is not a number with an optional unit {units}")
+    number = Fraction(re.sub("[,_]", "", match[1])) * factors[match[2]]
+    if number.denominator != 1:
         raise ValueError(f"{value!r} is not a whole number")
     return int(number)
 

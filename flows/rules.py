@@ -3,7 +3,8 @@
 Rules are judged by the verdict's own code, one shard at a time, so memory holds a shard and the counts. Without their
 columns, the first records of each source are read and the stages run in this process, and nothing is written; what is
 learned from a corpus (scores, percentiles) is then null, and a rule over it drops nothing, which is said. A domain is
-what the labels say that it would be learned from, and a `where` over what is not known judges every document.
+what the labels say that it would be learned from, and a `where` over what is not known judges every document. `text` is
+the one that the verdict reads, or the source's where a sample does not have that.
 """
 
 from __future__ import annotations
@@ -103,13 +104,16 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
         raise SpecError([f"rules: {asked} is no rule; there are {', '.join(rule.name for rule in rules)}"])
     texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
     read = sorted(frozenset[str]().union(*(parse(text).columns for text in texts)))
-    wanted = list(dict.fromkeys([*read, "id", "url", "text", "source", "language", "channel"]))
+    judged_text = pipeline.spec.judged_text
+    wanted = list(dict.fromkeys([*read, "id", "url", "text", judged_text, "source", "language", "channel"]))
     domains = {name for name, stage in pipeline.spec.stages.items() if getattr(stage, "labels", None)}
     known = all(
         pipeline.outputs[pipeline.provider[name]].index.done.any() for name in wanted if name in pipeline.provider
     )
     answer = Answer(not known, _unpinned(pipeline), [Judged.of(rule) for rule in rules], [0, len(pipeline.shards)])
     for table in _computed(pipeline, wanted) if known else _sampled(pipeline, wanted, size, answer.missing):
+        if judged_text not in answer.missing:  # else the text of the source stands for it
+            table = table.set_column(table.column_names.index("text"), "text", table[judged_text])
         for judged in answer.rules:
             if _blind(judged.rule.where, {*answer.missing} - domains):
                 judged.rule = judged.rule.model_copy(update={"where": None})

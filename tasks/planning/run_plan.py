@@ -65,7 +65,10 @@ def plan_key(spec: Spec, vocabulary: int, shards: Iterable[tuple[str, str]]) -> 
     for path, found in shards:
         state.update(f"{path}\0{found}\n".encode())
     mixture = spec.mixture.model_dump(mode="json", exclude={"shards", "tokens"})
-    batch = [spec.training.sequence, spec.training.rows, spec.steps, spec.training.evaluate.tokens]
+    steps: Any = spec.steps
+    if any(phase.batch for phase in spec.mixture.phases):  # one sum of steps then comes of several budgets
+        steps = [shape.steps for shape in spec.shapes]
+    batch = [spec.training.sequence, spec.training.rows, steps, spec.training.evaluate.tokens]
     objective = spec.training.model_dump(mode="json", include={"objective", "loss_by"})  # without what is not asked for
     model = spec.model.model_dump(mode="json", include={"vocabulary"})
     named = spec.tokenizer.model_dump(mode="json", include={"mask"})

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from data_specs import schema
+from data_specs.base import parse_count
 from data_specs.load import SpecError, check_columns, load
 from data_specs.spec import Spec
 from tasks import registry
@@ -145,8 +146,9 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
             "1.6M",
             "1.6Q",
             "spec.yaml:15: mixture.tokens: '1.6Q' is not a number with an optional unit "
-            "(K, M, G, B, T, KiB, MiB, GiB, TiB)",
+            "(K, M, G, B, T, KiB, MiB, GiB, TiB), such as 1.6M or 1,600,000",
         ),
+        ("tokens: 1.6M", 'tokens: "1,6M"', "spec.yaml:15: mixture.tokens: '1,6M' is not a number with an optional unit"),
         (
             "5 steps",
             "5 minutes",
@@ -686,3 +688,17 @@ def test_what_is_refused_may_read_lists_and_all_that_is_known_of_a_record(spec: 
     loaded = load(spec)
     assert registry.nodes(loaded, Pins(Store(str(tmp_path)), "small"))
     assert loaded.refusals == {"far"}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1,600,000", 1_600_000), ("1_600_000", 1_600_000), ("1,600.5K", 1_600_500), ("9007199254740993", 2**53 + 1)],
+)
+def test_a_number_with_separators_is_read_to_its_last_digit(text: str, number: int) -> None:
+    assert parse_count(text) == number
+
+
+@pytest.mark.parametrize("text", ["1,6M", "8,5G", "10,00", "1600,000", "1,,000", "1_,000", ",5", "0.1234567K"])
+def test_a_comma_that_is_no_separator_of_thousands_is_not_left_out(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a"):
+        parse_count(text)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests import small
+import pytest
+
+from tests import small, whole
 from tests.commands import ask, files, told
+from tests.generations import write
 
 
 def test_counts_are_those_of_the_verdict(computed: Any) -> None:
@@ -89,3 +92,29 @@ def test_a_sample_is_judged_before_anything_is_computed_and_nothing_is_written(t
 
 def test_a_rule_that_is_none_is_refused(computed: Any) -> None:
     assert "shorter is no rule; there are short, " in ask("rules", computed[0], "--rule", "shorter", code=2).stderr
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A spec whose rules read a text in which addresses are masked, and a page with three of them."""
+    spec = small.corpus(tmp_path_factory.mktemp("masked"), files=1, documents=30)
+    text = f"Write to one@example.com, two@example.com or three@example.com. {'River and valley. ' * 30}"
+    write(spec.parent, "web-70", [{"text": text, "url": "https://example.org/masked"}])
+    written = spec.read_text().replace("stages:\n", "text: safe\nstages:\n  safe: {kind: personal_data}\n")
+    rules = "rules:\n  - marked: \"text like '%<EMAIL>%'\"\n  - address: \"text like '%@example.com%'\"\n"
+    spec.write_text(written.replace("rules:\n", rules))
+    return spec
+
+
+def test_rules_that_read_the_text_are_judged_by_the_text_that_the_verdict_reads(masked: Path) -> None:
+    for sample in (True, False):
+        found = told("rules", masked, "--rule", "marked")
+        assert found["sample"] == sample
+        dropped = {rule["rule"]: rule["dropped"].get("all", 0) for rule in found["rules"]}
+        assert (dropped["marked"], dropped["address"]) == (1, 0)
+        [example] = found["rules"][0]["dropped_examples"]
+        assert example["text"].startswith("Write to <EMAIL>, <EMAIL> or <EMAIL>.")
+        if sample:
+            whole.go(masked, until="verdict")
+    [row] = told("query", masked, "select sum(fails_marked), sum(fails_address) from corpus")["rows"]
+    assert row == [1, 0]

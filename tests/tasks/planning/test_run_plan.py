@@ -422,3 +422,14 @@ def test_a_plans_rows_change_only_with_the_version() -> None:
     names = ("rows-0-00000.arrow", "rows-1-00000.arrow", "held_out.arrow")
     tables = [pa.ipc.open_file(corpus.store.open(f"{folder}/{name}")).read_all() for name in names]
     check_golden("run_plan", run_plan.VERSION, pa.concat_tables(tables))
+
+
+def test_the_key_tells_budgets_apart_whose_phases_of_other_batches_have_as_many_steps_together() -> None:
+    batch = SEQUENCE * ROWS
+    phases = [{"until": 0.5, "weights": WEIGHTS, "batch": 4 * batch}, {"until": 1, "weights": WEIGHTS}]
+    specs = [make_spec(tuple(WEIGHTS), steps * batch, phases=phases) for steps in range(20, 60)]
+    known: dict[str, list[int]] = {}
+    for spec in specs:
+        steps = [shape.steps for shape in spec.shapes]
+        assert known.setdefault(plan_key(spec, VOCABULARY, []), steps) == steps
+    assert len({spec.steps for spec in specs}) < len(known)
