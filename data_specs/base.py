@@ -23,9 +23,7 @@ _FACTORS = {
 }
 
 
-_QUANTITY = re.compile(
-    r"\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*)(?:\.[0-9]+)?)\s*([KMGT]?(?:iB|B)?)\s*"
-)
+_QUANTITY = re.compile(r"\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*)(?:\.[0-9]+)?)\s*([KMGT]?(?:iB|B)?)\s*")
 """Digits, a comma before each three of them where there are some: elsewhere `1,6M` means 1.6M."""
 
 

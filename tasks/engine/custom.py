@@ -34,9 +34,24 @@ def custom(name: str, settings: stages.Custom) -> Stage:
     except ValidationError as error:
         problems = [f"{key}.settings.{_place(each)}: {each['msg']}" for each in error.errors(include_url=False)]
         raise SpecError(problems) from None
-    stage = found(chosen, _source(found))
+    files = _source(found)
+    stage = found(chosen, files)
     stage.where = settings.where
+    stage.code = _imported.setdefault(*next(iter(files.items())))
+    check(stage)
     return stage
+
+
+_imported: dict[str, str] = {}
+"""The files of stages of one's own, and their sha256 when this process first asked for them."""
+
+
+def check(stage: Stage) -> None:
+    """Raises SpecError where the file of a stage of one's own is another than the one that the run began with: what is
+    imported of it would make other values in that one's name."""
+    [(path, found)] = _source(type(stage)).items()
+    if found != stage.code:
+        raise SpecError([f"{path} has changed since this run began, or is another on this node; run again"])
 
 
 def _place(problem: Any) -> str:

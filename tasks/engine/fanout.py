@@ -54,7 +54,9 @@ def _run(stage_key: str, ref: list[Any], job: Job, store: Store) -> Entry:
         if close:
             close()
         _held = None
-        _held = (stage_key, worker.prepare(ray.get(ref[0]), store))
+        stage, recipe = ray.get(ref[0])
+        worker.check(stage, recipe)
+        _held = (stage_key, worker.prepare(stage, store))
     return worker.run(_held[1], job, store)
 
 
@@ -246,7 +248,7 @@ def run(
     try:
         _fit(getattr(stage, "label", "documents"), needs, cluster, ray.nodes)
         remote = ray.remote(num_cpus=needs["CPU"], memory=needs["memory"], num_gpus=needs["GPU"], max_retries=0)(_run)
-        ref = [ray.put(stage)]
+        ref = [ray.put((stage, worker.recipe(stage)))]
         window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1) / max(needs["CPU"], 1)))
         fan = _Fan(jobs, cluster, window, lambda job: remote.remote(stage_key, ref, job, store))
         return fan.run(commit, flush_seconds)

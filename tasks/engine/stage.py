@@ -110,6 +110,8 @@ class Fingerprinted(Instance, ABC):
     """Folder in the store; `columns/<name>` unless the stage says otherwise."""
     format: ClassVar[str] = "parquet"
     """`parquet`, or `arrow` for memory-mapped columns."""
+    code: str = ""
+    """Of a stage of one's own, the sha256 of its class's file."""
 
     def __init__(self, settings: Settings, files: dict[str, str] | None = None) -> None:
         """`files` maps each model file's path to its sha256."""

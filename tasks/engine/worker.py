@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.engine import contract, corpus_work
+from tasks.engine import contract, corpus_work, custom
 from tasks.engine.corpus_work import Slices
 from tasks.engine.counts import Counts
 from tasks.engine.job import Job, inputs
@@ -34,8 +35,15 @@ DOWNSAMPLE_ABOVE = 100_000
 """Sampled rows in memory from which a fit lets go of what it would not use; again whenever they have doubled."""
 
 
+class OtherValuesError(RuntimeError):
+    """A process of a run has other code or libraries than the run."""
+
+
 def prepare(stage: Any, store: Store) -> Any:
-    """Set a stage up in this process: its pinned files are fetched and verified, its models loaded."""
+    """Set a stage up in this process: its pinned files are fetched and verified, its models loaded. Raises SpecError
+    where a stage of one's own is another here."""
+    if getattr(stage, "code", ""):
+        custom.check(stage)
     files = getattr(stage, "files", {})
     if any(not Path(path).is_absolute() for path in files):
         stage = copy.copy(stage)
@@ -46,6 +54,23 @@ def prepare(stage: Any, store: Store) -> Any:
     if hasattr(stage, "setup"):
         stage.setup()
     return stage
+
+
+def recipe(stage: Any) -> dict[str, Any]:
+    """What shapes a stage's values, as this process has it; {} of one that does not say."""
+    return stage.fingerprint_fields() if hasattr(stage, "fingerprint_fields") else {}
+
+
+def check(stage: Any, expected: Mapping[str, Any]) -> None:
+    """Raises OtherValuesError where this process would make other values of a stage than the one whose `recipe` is
+    expected, as a node with other libraries, or another version of Sluice, would: they would go by that one's name."""
+    found = recipe(stage)
+    told = [f"{name} {found.get(name)}, not {wanted}" for name, wanted in expected.items() if found.get(name) != wanted]
+    if told:
+        raise OtherValuesError(
+            f"{socket.gethostname()} would make other values of {stage.name}, as it has {'; '.join(told)}: every node "
+            "needs the same checkout and environment"
+        )
 
 
 def run(stage: Any, job: Job, store: Store) -> Entry:

@@ -148,7 +148,11 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
             "spec.yaml:15: mixture.tokens: '1.6Q' is not a number with an optional unit "
             "(K, M, G, B, T, KiB, MiB, GiB, TiB), such as 1.6M or 1,600,000",
         ),
-        ("tokens: 1.6M", 'tokens: "1,6M"', "spec.yaml:15: mixture.tokens: '1,6M' is not a number with an optional unit"),
+        (
+            "tokens: 1.6M",
+            'tokens: "1,6M"',
+            "spec.yaml:15: mixture.tokens: '1,6M' is not a number with an optional unit",
+        ),
         (
             "5 steps",
             "5 minutes",
