@@ -1,4 +1,4 @@
-"""What changed since outputs were made and pins were learned: settings, files of sources, and texts."""
+"""What changed since outputs were made and pins were learned: settings, files of sources, texts and columns."""
 
 from __future__ import annotations
 
@@ -112,3 +112,13 @@ def texts(pipeline: Pipeline, pin: Pin, learned: Estimator) -> list[str]:
     kinds = {folder.partition("@")[0] for folder in now}
     gone = sorted({folder.partition("@")[0] for folder in before} - kinds)
     return found + [f"{kind.removeprefix('columns/')}: left out since" for kind in gone if kind.startswith("columns/")]
+
+
+def columns(pipeline: Pipeline, pin: Pin, learned: Estimator) -> list[str]:
+    """What else than a text is made otherwise than when a pin was learned from it; nothing of one that does not say."""
+    found = []
+    for name, folder in upstream.changed_columns(pipeline, pin, learned).items():
+        made_by = pipeline.node(pipeline.provider[name])
+        changed = ", ".join(settings(pipeline.store, folder, made_by.stage)) or "made otherwise"
+        found.append(f"{name} of {made_by.name}: {changed}")
+    return found

@@ -34,6 +34,8 @@ from training import checkpoint, memory, models
 from training.schedule import learning_rate
 
 _COST = "expected_core_hours"
+CHANGED = ("settings", "text", "columns", "file")
+"""What may have changed since something was pinned."""
 _DRAWN = 60
 """Steps, evenly spread, of which the learning rate is shown, at most."""
 
@@ -216,6 +218,11 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
         elif name in learned and (changed := changes.texts(pipeline, pin, learned[name])):
             why = f"learned from text that was made otherwise: {'; '.join(changed)}"
             entry["text_since_changed"] = f"{why} (--retrain {name} learns it anew)"
+        elif name in learned and (changed := changes.columns(pipeline, pin, learned[name])):
+            why = f"learned from columns that were made otherwise: {'; '.join(changed)}"
+            entry["columns_since_changed"] = f"{why} (--retrain {name} learns it anew)"
+        elif name in learned and (why := learned[name].since(pin)):
+            entry["file_since_changed"] = f"{why} (--retrain {name} takes it)"
         found.append(entry)
     return found
 
@@ -328,7 +335,7 @@ def show(found: dict[str, Any]) -> None:
     pins = table("pin", "sha256", "age in days", "run", "", title="Pins")
     notes = Notes()
     for pin in found["pins"]:
-        told = (pin.get(key, "") for key in ("settings_since_changed", "text_since_changed", "moved", "without"))
+        told = (pin.get(key, "") for key in (*(f"{what}_since_changed" for what in CHANGED), "moved", "without"))
         changed = notes.cell(pin["name"], "; ".join(filter(None, told)))
         pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], changed)
     if found["pins"]:

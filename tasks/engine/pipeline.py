@@ -308,6 +308,8 @@ class Pipeline(KeyedCorpus):
         facts = {"rows": entry["rows"], **entry["facts"]}
         if texts := upstream.texts(self, batch.stage):
             pin["texts"] = texts
+        if read := upstream.columns(self, batch.stage):
+            pin["columns"] = read
         if batch.without:
             facts["without"] = {"count": len(batch.without), "shards": batch.without[:NAMED]}
         self.pins.set(batch.stage.label, pin | {"facts": facts})

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tasks.engine import fanout, gates
+from tasks.engine import fanout, gates, upstream
 from tasks.engine.counts import Counts
 from tasks.engine.keyed import STAGING
 from tasks.engine.listings import Listings
@@ -138,6 +138,10 @@ class Execution:
             note += f"; {left_out}: --retrain {node.stage.label} learns it of all"
         if not jobs_run and digest(pin["ingredients"]) != digest(node.stage.fingerprint_fields()):
             note += f"; its settings have changed since: --retrain {node.stage.label} learns it anew"
+        elif not jobs_run and (why := node.stage.since(pin)):
+            note += f"; {why}: --retrain {node.stage.label} takes it"
+        elif not jobs_run and (changed := upstream.changed_columns(self.pipeline, pin, node.stage)):
+            note += f"; learned from {', '.join(changed)}, made otherwise since: --retrain {node.stage.label} follows"
         seconds = round(time.perf_counter() - started, 3)
         state = "computed" if jobs_run else "cached"
         result = StageResult(node.name, node.stage.fingerprint, state, 0, rows, seconds, note, jobs_run)

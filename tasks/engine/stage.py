@@ -356,6 +356,11 @@ class Estimator(Instance, ABC):
         """All sampled rows, sorted by id -> the artefact and facts about it (JSON: sizes, scores, sample digest).
         The same rows give the same bytes."""
 
+    def since(self, pin: Mapping[str, Any]) -> str:
+        """What has changed since it was pinned beside its settings and what it reads; "" for most."""
+        del pin
+        return ""
+
     def fit_in(self, store: Any, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """The same with a store, where what was dear to get is kept, for those that ask somebody else."""
         del store

@@ -1,6 +1,9 @@
-"""Which texts a stage comes from: those that extraction made, and those that stages rewrote."""
+"""What a stage comes from: texts, which extraction made and stages rewrote, and columns, which others wrote."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from tasks.engine.keyed import KeyedCorpus
 from tasks.engine.nodes import Node
@@ -28,6 +31,25 @@ def texts(corpus: KeyedCorpus, stage: Estimator | Fingerprinted) -> list[str]:
                 found.add(corpus.folder(node.stage))
             waiting.extend(node.inputs)
     return sorted(found)
+
+
+_OF_THE_CORPUS = frozenset({"held_out", "channel", "kept"})
+"""Columns that say which documents are learned from, and change with every rule."""
+
+
+def columns(corpus: KeyedCorpus, learned: Estimator) -> dict[str, str]:
+    """The columns that something is learned from, and which stages write with settings: of each the folder, which is
+    another where a stage makes other values. Without those whose stages wait for a pin."""
+    names = [name for name in corpus.columns_read(learned, learned.inputs) if name not in _OF_THE_CORPUS]
+    nodes = {name: corpus.node(corpus.provider[name]) for name in names if corpus.provider[name] != "documents"}
+    return {name: corpus.folder(node.stage) for name, node in nodes.items() if node.ready}
+
+
+def changed_columns(corpus: KeyedCorpus, pin: Mapping[str, Any], learned: Estimator) -> dict[str, str]:
+    """Columns that a pin was learned from and that are made otherwise now, with the folder that each was in then;
+    nothing of a pin that does not say."""
+    now = columns(corpus, learned)
+    return {name: folder for name, folder in pin.get("columns", {}).items() if now.get(name, folder) != folder}
 
 
 def rewriting(corpus: KeyedCorpus) -> list[Node]:

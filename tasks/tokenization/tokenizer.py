@@ -7,6 +7,7 @@ will).
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from tokenizers import Tokenizer as Encoder
 from data_specs.document import SpecError
 from data_specs.tokenizer import Tokenizer
 from tasks.arrays.hashing import seeded_hash, words
-from tasks.engine.stage import Estimator
+from tasks.engine.stage import Estimator, digest
 from tasks.tokenization.fast_encoder import Flat, faster, plain
 from tasks.tokenization.kinds import END, PAD, learn, pieces
 
@@ -148,6 +149,22 @@ class TokenizerEstimator(Estimator):
 
     def hashed_settings(self) -> dict[str, Any]:
         return super().hashed_settings() | {"weights": self.weights}
+
+    @property
+    def fingerprint(self) -> str:
+        """With what a file holds, so that another one at its path does not take the place of the pinned one."""
+        of_file = [hashlib.sha256(self.file).hexdigest()] if self.file is not None else []
+        return digest([self.fingerprint_fields(), of_file])[:16] if of_file else super().fingerprint
+
+    def since(self, pin: Mapping[str, Any]) -> str:
+        """Whether its path holds another tokenizer than the one that was pinned."""
+        if self.settings.path is None:
+            return ""
+        try:
+            found = hashlib.sha256(Path(self.settings.path).expanduser().read_bytes()).hexdigest()
+        except OSError:  # what is pinned is in the store
+            return ""
+        return "" if found == pin["sha256"] else f"{self.settings.path} is another tokenizer now than the pinned one"
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """Of each channel the documents first by hash, up to its share of the sample: choosing again from what several

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from data_specs.tokenizer import Tokenizer
 from flows.forecast import forecast
 from flows.run import Run
+from tasks.tokenization.kinds import learn
 from tests import small
 from tests.whole import go
 
@@ -49,6 +51,10 @@ def because(found: dict[str, Any], stage: str) -> str:
 
 def pins(found: dict[str, Any]) -> dict[str, str]:
     return {pin["name"]: pin.get("text_since_changed", "") for pin in found["pins"]}
+
+
+def notes(run: Run) -> dict[str, str]:
+    return {result.name: result.note for result in run.execution.results}
 
 
 @pytest.mark.slow
@@ -102,3 +108,37 @@ def test_a_source_that_came_since_is_no_change_of_text(copied: Path) -> None:
     added = asked(copied, f"sources.other={{kind: jsonl, paths: '{copied.parent}/other/*.gz'}}")
     assert not any(pins(added).values())
     assert "other: never ran" in because(added, "documents")
+
+
+def test_a_pin_says_that_a_column_it_was_learned_from_is_made_otherwise(copied: Path) -> None:
+    rule = "rules.short=words < percentile(words, 5)"
+    go(copied, [rule], until="learn_percentiles_words")
+    assert "since" not in notes(go(copied, [rule], until="learn_percentiles_words"))["learn_percentiles_words"]
+    otherwise = [rule, "stages.signals.words={en: spaces, zh: characters}"]
+    [told] = [pin for pin in asked(copied, *otherwise)["pins"] if pin["name"] == "percentiles_words"]
+    assert "words of signals: settings.words" in told["columns_since_changed"]
+    assert "--retrain percentiles_words" in told["columns_since_changed"]
+    said = notes(go(copied, otherwise, until="learn_percentiles_words"))["learn_percentiles_words"]
+    assert said.endswith("learned from words, made otherwise since: --retrain percentiles_words follows")
+    again = go(copied, otherwise, until="learn_percentiles_words", retrain=["percentiles_words"])
+    assert "since" not in notes(again)["learn_percentiles_words"]
+    assert not any("columns_since_changed" in pin for pin in asked(copied, *otherwise)["pins"])
+
+
+def test_a_tokenizer_by_path_that_holds_another_one_now_is_said_and_does_not_take_the_place_of_the_pinned_one(
+    copied: Path,
+) -> None:
+    file = copied.parent / "tokenizer.json"
+    settings = ["tokenizer={kind: file, path: '" + str(file) + "'}"]
+    first, second = (learn([text] * 3, Tokenizer(vocabulary=300)) for text in ("the river", "a garden in the valley"))
+    file.write_bytes(first)
+    go(copied, settings, until="learn_tokenizer")
+    file.write_bytes(second)
+    [told] = [pin for pin in asked(copied, *settings)["pins"] if pin["name"] == "tokenizer"]
+    assert told["file_since_changed"].startswith(f"{file} is another tokenizer now than the pinned one")
+    said = notes(go(copied, settings, until="learn_tokenizer"))["learn_tokenizer"]
+    assert said.endswith(f"{file} is another tokenizer now than the pinned one: --retrain tokenizer takes it")
+    again = go(copied, settings, until="learn_tokenizer", retrain=["tokenizer"])
+    pinned = again.pipeline.pins.history["tokenizer"]
+    assert [again.store.read(pin["path"]) for pin in pinned] == [first, second]
+    assert "since" not in notes(go(copied, settings, until="learn_tokenizer"))["learn_tokenizer"]
