@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from data_specs import redaction
 from data_specs.load import SpecError
 from flows import resuming, supervisor, versions
 from flows.corpus_run import CorpusRun
@@ -30,13 +31,14 @@ from tasks.planning.objectives import MASK
 from tasks.storage import locks
 from tasks.storage.manifest import MISSING
 from tasks.storage.pins import Pin, fetched
-from tasks.storage.store import DamagedError
+from tasks.storage.store import DamagedError, DeniedError
 from tasks.tokenization.borders import ends
 from tasks.tokenization.tokenizer import load
 from training import checkpoint, identity, launch, log, start
 from training.launch import TrainingError
 
 T = TypeVar("T")
+_NO_UPLOAD = ("upload", None)
 logger = logging.getLogger("sluice")
 
 
@@ -224,9 +226,11 @@ class Run(CorpusRun):
             noted = summary.get("checksums", {})  # an earlier version noted none
             found = self.store.checksums(summary["export"], noted)
             damaged = [name for name, checksum in noted.items() if found.get(name) not in (None, checksum)]
-            if not damaged:
+            other = self._exported_otherwise(summary)
+            if not damaged and not other:
                 return True
-            logger.warning("%s/%s is damaged; the model is exported again", summary["export"], damaged[0])
+            why = f"{damaged[0]} is damaged" if damaged else f"it was exported with other {', '.join(other)}"
+            logger.warning("%s: %s; the model is exported again", summary["export"], why)
         if checkpoint.steps(self.store, run.removeprefix("runs/")):
             return False
         raise TrainingError(
@@ -234,12 +238,30 @@ class Run(CorpusRun):
             "to train it again"
         )
 
+    def _exported_otherwise(self, summary: Mapping[str, Any]) -> list[str]:
+        """Settings of the spec, which a training does not follow, with which its export would be another."""
+        now = identity.export_choices(self.spec.model_dump(mode="json"))
+        made = summary.get("exported_with")
+        if made is None:  # an earlier version noted none
+            with suppress(FileNotFoundError, DeniedError, DamagedError):
+                made = identity.export_choices(self.store.json(f"runs/{self.training_name}/run.json")["spec"])
+        return [name for name, chosen in now.items() if made and made[name] != chosen and (name, chosen) != _NO_UPLOAD]
+
+    def _evaluated_otherwise(self) -> str:
+        """What to say where the training was evaluated on other named sets than the spec has; "" where it was not."""
+        with suppress(FileNotFoundError, DeniedError, DamagedError):
+            begun = self.store.json(f"runs/{self.training_name}/run.json")["spec"]["training"]["evaluate"]
+            now = self.spec.training.evaluate.model_dump(mode="json").get("sets", {})
+            if begun.get("sets", {}) != redaction.values(now):
+                return "it was evaluated on other training.evaluate.sets than these, which no summary has"
+        return ""
+
     def train(self, progress: Callable[[str, int, int], None]) -> StageResult:
         """Train on the plan: continue where checkpoints are, do nothing where it is done; where another run trains on
         it, wait for that one's end."""
         started = time.perf_counter()
         run = self.training_name
-        state, note = "cached", ""
+        state, note = "cached", self._evaluated_otherwise()
         if not self.trained():
             with locks.alone(self.store, f"runs/{run}", f"run {self.name}", wait=True):
                 if not self.trained():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from data_specs.optimization import Average
 from data_specs.spec import Spec
 from data_specs.training import Model
 from flows.run import Run
@@ -23,8 +25,9 @@ class Training:
 
 
 def training(current: Run, name: str | None = None) -> Training:
-    """The training `runs/<name>`; without a name, that of the spec as it stands. Raises CheckpointError where there is
-    none."""
+    """The training `runs/<name>`, as it was begun; without a name, that of the spec as it stands. Raises
+    CheckpointError where there is none."""
+    as_it_stands = name is None
     if name is None:
         folder = current.training_folder()
         if folder is None:
@@ -35,9 +38,15 @@ def training(current: Run, name: str | None = None) -> Training:
     except FileNotFoundError as error:
         known = ", ".join(names(current.store)) or "none"
         raise CheckpointError(f"there is no training runs/{name} in the store; there are: {known}") from error
-    of = {"model": Model.model_validate(begun["spec"]["model"]), "seed": begun["spec"]["seed"]}
-    spec = current.spec.model_copy(update=of)
-    return Training(name, spec, Plan.read(current.store, begun["plan"]))
+    was = begun["spec"]
+    of: dict[str, Any] = {"model": Model.model_validate(was["model"]), "seed": was["seed"]}
+    if not as_it_stands:  # what is exported and sampled from is what that one's spec says
+        average = was["training"].get("average")
+        averages = {"average": Average.model_validate(average) if average else None}
+        special = {token: was["tokenizer"].get(token) for token in ("end", "pad", "mask")}
+        of["training"] = current.spec.training.model_copy(update=averages)
+        of["tokenizer"] = current.spec.tokenizer.model_copy(update=special)
+    return Training(name, current.spec.model_copy(update=of), Plan.read(current.store, begun["plan"]))
 
 
 def tokenizer(current: Run, of: Training) -> Pin:

@@ -7,7 +7,7 @@ from typing import Any
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store
-from training import checkpoint, export, log
+from training import checkpoint, export, identity, log
 from training.loop import Trainer
 from training.ranks import from_rank_zero, join
 from training.rows import Plan
@@ -42,6 +42,7 @@ def fit(
         "checkpoint": f"{checkpoint.folder(run)}/{step:08d}.json",
         "export": export.folder(run),
         "exported": exported,
+        "exported_with": identity.export_choices(spec.model_dump(mode="json")),
         "checksums": store.checksums(export.folder(run), exported),
     }
     store.commit_json(f"runs/{run}/summary.json", summary)

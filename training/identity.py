@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from data_specs.redaction import redacted
 from data_specs.spec import Spec
 from tasks.engine.stage import digest
 
@@ -47,3 +49,12 @@ def identity(spec: Spec, plan: str) -> str:
 def name(spec: Spec, plan: str) -> str:
     """The folder below `runs/` of the training on a plan of that digest."""
     return f"{spec.name}-{identity(spec, plan)[:12]}"
+
+
+def export_choices(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a spec, as JSON, an export follows and a training does not: with others it is another export of the same
+    training."""
+    average = spec["training"].get("average")
+    tokens = {name: spec["tokenizer"].get(name) for name in ("end", "pad", "mask")}
+    upload = spec["training"]["checkpoint"].get("upload")
+    return {"average": average is None or average["export"], **tokens, "upload": redacted(upload) if upload else None}

@@ -12,7 +12,7 @@ it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -128,6 +128,27 @@ def other_precision(store: Store, run: str, bf16: bool) -> str:
     return f"goes on in {now}, and was trained in {before}: `training.precision` keeps it on every machine"
 
 
+def other_evaluation(store: Store, run: str, sets: Mapping[str, str], averaged: bool) -> list[str]:
+    """What to say where evaluations are of something else than the last one so far was: other texts of a set (`sets`:
+    their digests), or the weights and not their average, or this and not those."""
+    held = read(store, run, "held_out")
+    if not held:
+        return []
+    alone = f"than at step {held[-1]['step']} and before, which are no part of what a summary compares"
+    before = held[-1].get("sets_of", {})
+    said = [
+        f"training.evaluate.sets.{name}: it holds other documents {alone}"
+        for name, found in sets.items()
+        if before.get(name, found) != found
+    ]
+    if held[-1].get("averaged", False) != averaged:
+        said.append(
+            f"training.average.evaluate: what is evaluated is {'the average' if averaged else 'no average'}, "
+            f"other weights {alone}"
+        )
+    return said
+
+
 def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Record]:
     """Every record as written, superseded ones too; only from segments not in `seen`, which are added to it. Raises
     DamagedError."""
@@ -222,9 +243,11 @@ def summarize(store: Store, run: str) -> dict[str, Any]:
 
 
 def _held_out(held: Sequence[Record], name: str) -> dict[str, Any]:
-    """Of a channel, its first and its last evaluation; the last also in bits per byte, where bytes are known."""
+    """Of a channel, its last evaluation and the first of the same kind of weights (averaged or not); the last also in
+    bits per byte, where bytes are known."""
     bits = held[-1].get("bits_per_byte", {}).get(name)
-    found = {"first": held[0]["losses"][name], "last": held[-1]["losses"][name]}
+    same = [record for record in held if record.get("averaged") == held[-1].get("averaged")]
+    found = {"first": same[0]["losses"][name], "last": same[-1]["losses"][name]}
     return found | ({} if bits is None else {"bits_per_byte": bits})
 
 
@@ -233,8 +256,16 @@ def _has_sets(held: Sequence[Record]) -> bool:
 
 
 def _first_and_last(held: Sequence[Record], name: str) -> dict[str, Any]:
-    """Of a named set, what its first and its last evaluation measured."""
-    found = [record["sets"][name] for record in held if name in record.get("sets", {})]
+    """Of a named set, what its last evaluation measured and the first of the same texts and kind of weights."""
+    last = held[-1]
+    texts = last.get("sets_of", {}).get(name)
+    found = [
+        record["sets"][name]
+        for record in held
+        if name in record.get("sets", {})
+        and record.get("averaged") == last.get("averaged")
+        and record.get("sets_of", {}).get(name, texts) == texts  # an earlier version noted none
+    ]
     return {"first": found[0], "last": found[-1]}
 
 

@@ -152,13 +152,17 @@ class Trainer:
         about = {"workers": self.world, "zero": self.settings.zero, "bf16": self.bf16, "skipped": self.cursor.skipped}
         about["loading"] = self.meter.since_start()
         self.request = stop.Request(self.store, self.run)
-        changed = log.other_precision(self.store, self.run, self.bf16) if resume else ""
+        changed = [log.other_precision(self.store, self.run, self.bf16)] if resume else []
+        if resume:
+            changed += log.other_evaluation(
+                self.store, self.run, self.sets.digests if self.sets else {}, self._averaged
+            )
         config = {"model": self.spec.model.model_dump(mode="json"), "plan": self.plan.path, **about}
         followers = trackers.begin(self.settings.trackers, self.store, self.run, config)
         self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, followers, **about)
         silent = watchdog.last_word(self.store, self.run)
         watchdog.forget(self.store, self.run)
-        found = [changed, f"before this start, {silent}" if silent else ""]
+        found = [*changed, f"before this start, {silent}" if silent else ""]
         for message in [*(f"checkpoint left out: {problem}" for problem in broken), *filter(None, found)]:
             self.log.write("warning", self.cursor.step, message=message)
         facts = described(self.spec, self.plan, self.bf16)
@@ -279,8 +283,7 @@ class Trainer:
         self.watchdog.at_place(f"the evaluation after step {self.cursor.step}")
         self._enter(self.plan.phases[self.cursor.phase])
         total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by, self.token_bytes)
-        average = self.settings.average
-        with engine.averaged(self.engine) if average and average.evaluate else nullcontext():
+        with engine.averaged(self.engine) if self._averaged else nullcontext():
             losses = self.held_out.losses(self.engine, self._evaluated, total, self.place.counts)
             sets = self._sets()
         by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
@@ -290,8 +293,15 @@ class Trainer:
                 for name, (loss, tokens) in total.channels.items()
                 if total.bytes and loss is not None
             }
-            more = {name: each for name, each in {"by": by, "sets": sets, "bits_per_byte": bits}.items() if each}
+            measured_on = self.sets.digests if self.sets else {}
+            more = {"by": by, "sets": sets, "sets_of": measured_on, "bits_per_byte": bits, "averaged": self._averaged}
+            more = {name: each for name, each in more.items() if each}
             self.log.write("held_out", self.cursor.step, losses=losses, **more, seconds=time.perf_counter() - began)
+
+    @property
+    def _averaged(self) -> bool:
+        """Whether it is the average of the weights that is evaluated."""
+        return bool(self.settings.average and self.settings.average.evaluate)
 
     def _sets(self) -> dict[str, dict[str, float]]:
         """What the named sets come to."""

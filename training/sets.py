@@ -15,6 +15,7 @@ import orjson
 
 from data_specs.spec import Spec
 from data_specs.training import EvaluationSet
+from tasks.engine.stage import digest
 from tasks.planning.objectives import Noise, numbers, row_shape, target_counts
 from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import Store
@@ -99,6 +100,8 @@ class Sets:
         self.rows = SetRows(plan, {name: loaded.encode(documents) for name, documents in read.items()})
         self.names = tuple(read)
         self.bytes = {name: sum(len(text.encode()) for text in documents) for name, documents in read.items()}
+        self.digests = {name: digest(documents) for name, documents in read.items()}
+        """Of the texts of each: what tells a set from another of its name."""
         self.every_token = plan.objective.kind == "causal"
 
     def measures(self, losses: Losses, spelled: Mapping[str, int]) -> dict[str, dict[str, float]]:

@@ -285,3 +285,55 @@ def test_a_tokenizer_that_is_not_what_was_pinned_is_neither_exported_nor_sampled
     finally:
         flips.put(run.store, tokenizer, whole)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_follows_the_spec_of_its_training_and_is_made_again_where_that_says_otherwise(
+    computed: Any, tmp_path: Path
+) -> None:
+    spec = computed[0]
+    subprocess.run(["cp", "-r", f"{spec.parent}/store", tmp_path], check=True)
+    store, averaged = f"{tmp_path}/store", [*SHORT_TRAINING, "training.average={decay: 0.9}"]
+    run = ready(spec, store, averaged)
+    tokenizer = run.pipeline.pins.get("tokenizer")
+    fit.fit(run.spec, run.spec.store, run.record["plan"], run.training_name, tokenizer, resume=False)
+    assert run.trained()
+    other = [*averaged, "training.average.export=false"]
+    weights = {}
+    for name, settings, more in (
+        ("average", averaged, ()),
+        ("plain", other, ()),
+        ("of the training", other, ("--run", run.training_name)),
+        ("of the training, asked by a spec without", [*SHORT_TRAINING], ("--run", run.training_name)),
+    ):
+        given = [spec, f"--store={store}", *(f"--set={each}" for each in settings)]
+        told("export-model", *given, tmp_path / name, *more)
+        weights[name] = (tmp_path / name / "model.safetensors").read_bytes()
+    exported = (tmp_path / "store" / "runs" / run.training_name / "export" / "model.safetensors").read_bytes()
+    assert weights.pop("plain") != exported
+    assert set(weights.values()) == {exported}
+    now = ready(spec, store, other)
+    assert now.training_name == run.training_name
+    assert not now.trained()  # its export is the average, which the spec does not want any more
+    fit.fit(now.spec, now.spec.store, now.record["plan"], now.training_name, tokenizer, resume=True)
+    assert now.trained()
+    assert not run.trained()
+    assert not ready(spec, store, [*other, f"training.checkpoint.upload={tmp_path}/up"]).trained()
+
+
+def ready(spec: Path, store: str, settings: Any) -> Run:
+    """A run whose plan is written."""
+    run = Run.of(str(spec), store, settings)
+    run.resolve()
+    run.plan(lambda *_: None)
+    return run
+
+
+def test_a_training_that_is_done_says_that_it_was_evaluated_on_other_sets(trained: Any, tmp_path: Path) -> None:
+    given, run = trained
+    assert run._evaluated_otherwise() == ""
+    file = tmp_path / "set.jsonl"
+    file.write_text('{"text": "the river"}')
+    asked_for = [*SHORT_TRAINING, "training.evaluate.sets={river: {path: '" + str(file) + "'}}"]
+    other = ready(given[0], run.spec.store, asked_for)
+    assert other.training_name == run.training_name
+    assert "other training.evaluate.sets" in other._evaluated_otherwise()

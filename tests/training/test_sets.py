@@ -93,3 +93,35 @@ def test_a_set_that_cannot_be_read_is_named(store: Store) -> None:
     for name, message in wrong.items():
         with pytest.raises(PlanError, match=rf"training\.evaluate\.sets\.wiki: .*{message}"):
             texts("wiki", EvaluationSet(path=f"{store.url}/{name}", field="body"))
+
+
+def test_a_set_that_holds_other_texts_after_a_resume_is_said_and_compared_with_none_of_those_before(
+    store: Store, tmp_path: Path
+) -> None:
+    ranks.join("cpu")
+    chosen = {name: {"path": f"{store.url}/{name}.jsonl.gz"} for name in ("set", "other")}
+    (tmp_path / "other.jsonl.gz").write_bytes((tmp_path / "set.jsonl.gz").read_bytes())
+    made = spec(evaluate={"every": 1, "tokens": 64, "sets": chosen}, checkpoint={"every": 1})
+    for texts_now, resume in ((TEXTS, False), (TEXTS[:2], True)):
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts_now)
+        (tmp_path / "set.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+        trainer = loop.Trainer(made, store, Plan.read(store, PLAN), "r", training_plan.pin(store))
+        trainer.begin(resume=resume)
+        if resume:
+            trainer.train()
+        else:
+            trainer.evaluate()
+            trainer.step()
+            trainer.evaluate()
+            trainer.save()
+        trainer.log.close()
+    said = [record["message"] for record in log.read(store, "r", "warning")]
+    assert said == [
+        "training.evaluate.sets.set: it holds other documents than at step 1 and before, which are no part of what a "
+        "summary compares"
+    ]
+    before, _, last = log.read(store, "r", "held_out")
+    found = log.summarize(store, "r")["sets"]
+    assert found["other"] == {"first": before["sets"]["other"], "last": last["sets"]["other"]}
+    assert found["set"] == {"first": last["sets"]["set"], "last": last["sets"]["set"]}
+    assert before["sets"]["set"]["tokens"] != last["sets"]["set"]["tokens"]
