@@ -157,8 +157,9 @@ class Spikes(Settings):
     """Steps whose loss or gradient is far from those before them, and what is done about them. A loss or norm that is
     not finite is always one."""
 
-    action: Literal["rollback", "stop"] = "rollback"
-    """Go back to the newest checkpoint and on without the step's rows; or stop, and let the next run do so."""
+    action: Literal["rollback", "skip", "stop"] = "rollback"
+    """Go back to the newest checkpoint and on without the step's rows; leave out the step's update, and go on behind
+    it; or stop, and let the next run go back."""
     window: Annotated[int, Field(ge=8, le=100_000)] = 128
     """Steps before it that a step is held against, once there are half as many and the warm-up is over."""
     threshold: Annotated[float, Field(gt=0)] = 8.0
@@ -167,7 +168,7 @@ class Spikes(Settings):
     norm_threshold: Annotated[float, Field(gt=0)] = 100.0
     """The same for the gradient's norm, above its median alone; norms have long tails, and are clipped anyway."""
     at_most: Annotated[int, Field(ge=0)] = 3
-    """Rollbacks of a training; at the next spike it stops."""
+    """Rollbacks of a training, or updates left out one after the other; at the next spike it stops."""
     rate: Annotated[Share, Field(gt=0)] = 1.0
     """What the learning rate is multiplied by after rows that were skipped."""
     steps: Steps = 100

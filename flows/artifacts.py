@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.redaction import escaped
+from flows import document as documents
 from flows import pictures, shown, summary
 from flows.run import Run
-from flows.terminal import cell
+from flows.terminal import cell, line
 from tasks.storage.store import Store
 from training import checkpoint, log
+
+DIVERGED = {
+    "spike": "its rows are not read again",
+    "non_finite": "its rows are not read again",
+    "left_out": "its update was left out",
+}
+"""Records of the log that say which steps diverged, and what became of them."""
+EVENTS, ENDS = 20, 8
+"""Of such steps the last are shown, and of each so many documents with the highest and the lowest loss."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -69,6 +79,35 @@ def training(run: Run) -> None:
         body += "\n\n" + table([header[0], "bits per byte", header[-1]], held)  # one table is wider than a page
         _publish(run, "channel_losses", "Channel losses", pictures.channel_losses(steps, held_out), body)
         _publish(run, "checkpoints", "Checkpoints", None, checkpoints(run, trained["export"], folder))
+
+
+def spikes(run: Run) -> None:
+    """The steps of its training that diverged, the last ones, and their documents with their own losses."""
+    folder = run.training_folder()
+    if folder is None or not run.store.exists(f"{folder}/run.json"):
+        return
+    logged = log.surviving(log.records(run.store, run.training_name))
+    found = [record for record in logged if record["kind"] in DIVERGED][-EVENTS:]
+    shown_of = {id(r): _ends(r.get("documents", [])) for r in found}  # an earlier version logged none
+    known = documents.at(run.pipeline, [row for rows in shown_of.values() for row in rows])
+    parts = []
+    for record in found:
+        rows = []
+        for row in shown_of[id(record)]:
+            of = known.get((row["file"], row["position"]), {})
+            loss = "not finite" if row["loss"] is None else row["loss"]
+            where = of.get("url") or of.get("read_from") or row["file"]
+            rows.append([loss, row["tokens"], row["channel"], line(where), line(of.get("text"))])
+        title = f"## Step {record['step']:,}: {escaped(record['reason'])}; {DIVERGED[record['kind']]}"
+        parts.append(f"{title}\n\n{table(['loss', 'targets', 'channel', 'document', 'text'], rows)}")
+    if parts:
+        about = f"Losses in nats per token, the {ENDS} highest and the {ENDS} lowest of a step, as it met them."
+        _publish(run, "spikes", "Spikes", None, "\n\n".join([about, *parts]))
+
+
+def _ends(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first and the last of documents by their losses."""
+    return rows if len(rows) <= 2 * ENDS else rows[:ENDS] + rows[-ENDS:]
 
 
 def checkpoints(run: Run, export: str, folder: str) -> str:

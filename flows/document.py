@@ -6,9 +6,11 @@ pinned thresholds that they were compared with.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import compute, dataset
 
@@ -35,6 +37,12 @@ REASONS = {
     "duplicate": "it is alike to a document that is kept",
 }
 """What the reasons mean that are no rules."""
+
+
+NAMED = ("id", "source", "url")
+"""What a document is shown by."""
+OPENING = 120
+"""Characters of its text that stand beside it."""
 
 
 def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
@@ -155,3 +163,24 @@ def by_stage(pipeline: Pipeline, found: dict[str, Any]) -> dict[str, dict[str, A
     said = {"text", pipeline.spec.text, *(f"{FAILS}{rule.name}" for rule in pipeline.spec.rules)}
     shown = {stage: {n: found[n] for n in names if n in found and n not in said} for stage, names in stages.items()}
     return {stage: columns for stage, columns in shown.items() if columns}
+
+
+def at(pipeline: Pipeline, rows: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
+    """(token file, position), which `rows` have -> what names the document there: NAMED, the file that it was read from
+    (`read_from`), how it begins (`text`). Without those whose tokens the spec as it stands lacks."""
+    output = pipeline.outputs["tokens"]
+    places = {output.path(place): place for place in np.flatnonzero(output.index.done).tolist()}
+    wanted: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        wanted[row["file"]].append(row["position"])
+    found = {}
+    corpus = views(pipeline)["corpus"]
+    for file in sorted(wanted.keys() & places.keys()):
+        corpus.places = [places[file]]
+        condition = dataset.field("position").isin(pa.array(wanted[file], pa.uint32()))
+        for _, table in corpus.scan(("position", "file", *NAMED, "text"), condition):
+            for row in table.to_pylist():
+                text = " ".join(row.pop("text")[: 4 * OPENING].split())[:OPENING]
+                position, read_from = row.pop("position"), row.pop("file")
+                found[file, position] = row | {"read_from": read_from, "text": text}
+    return found

@@ -14,25 +14,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import dataset
 
 from flows import document as documents
 from flows import trainings
 from flows.query import plain
 from flows.run import Run
 from tasks.engine.outputs import token_files
-from tasks.engine.pipeline import Pipeline
-from tasks.engine.views import views
 from tasks.planning.trace import rows_of
 from training import checkpoint, gradients, log, start
 from training.blame import blame
 from training.checkpoint import CheckpointError
 from training.rows import Plan
 
-NAMED = ("id", "source", "url")
-"""What a document is shown by."""
-OPENING = 120
-"""Characters of its text that stand beside it."""
+LOGGED = ("loss", "lr", "grad_norm", "tokens", "channels", "reason", "left_out")
+"""What is said of a step as the log has it."""
 
 
 def of_step(current: Run, step: int, top: int, name: str | None = None, row: int | None = None) -> dict[str, Any]:
@@ -46,13 +41,13 @@ def of_step(current: Run, step: int, top: int, name: str | None = None, row: int
     count = table.num_rows
     some = sorted({*range(min(top, count)), *range(max(0, count - top), count)})
     rows = table.take(some).to_pylist()
-    known = _documents(current.pipeline, rows)
+    known = documents.at(current.pipeline, rows)
     return {
         "run": of.name,
         "step": step,
         "row": found.record["row"],
         "others": [{key: other.get(key) for key in ("row", "reason")} for other in found.others],
-        "logged": {key: found.record.get(key) for key in ("loss", "lr", "grad_norm", "tokens", "channels", "reason")},
+        "logged": {key: found.record.get(key) for key in LOGGED},
         "weights_of_step": found.weights,
         "exact": found.exact,
         "documents": count,
@@ -68,26 +63,6 @@ def layer_norms(current: Run, step: int, name: str | None = None, row: int | Non
     """Layer -> norm of the gradient of a step there, by the same weights. Raises CheckpointError as `of_step`."""
     of = trainings.training(current, name)
     return gradients.layer_norms(current.store, of.spec, of.plan, of.name, step, row)
-
-
-def _documents(pipeline: Pipeline, rows: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
-    """(token file, position) -> what names the document there: NAMED, the file that it was read from, how it begins."""
-    output = pipeline.outputs["tokens"]
-    places = {output.path(place): place for place in np.flatnonzero(output.index.done).tolist()}
-    wanted: dict[str, list[int]] = defaultdict(list)
-    for row in rows:
-        wanted[row["file"]].append(row["position"])
-    found = {}
-    corpus = views(pipeline)["corpus"]
-    for file in sorted(wanted.keys() & places.keys()):
-        corpus.places = [places[file]]
-        condition = dataset.field("position").isin(pa.array(wanted[file], pa.uint32()))
-        for _, table in corpus.scan(("position", "file", *NAMED, "text"), condition):
-            for row in table.to_pylist():
-                text = " ".join(row.pop("text")[: 4 * OPENING].split())[:OPENING]
-                position, read_from = row.pop("position"), row.pop("file")
-                found[file, position] = row | {"read_from": read_from, "text": text}
-    return found
 
 
 def of_document(current: Run, asked: str) -> dict[str, Any]:
@@ -124,7 +99,7 @@ def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict
         raise CheckpointError(log.lacking(name, lost))
     rows = rows_of(current.store, of.plan.path, documents)
     logged = log.read(current.store, name)
-    taken = _steps(logged, of.plan, rows)
+    taken = _steps([record for record in logged if log.updated(record)], of.plan, rows)
     trained = rows.filter(pa.array(taken > 0))
     steps: dict[int, int] = defaultdict(int)
     for step, targets in zip(taken[taken > 0].tolist(), trained["targets"].to_pylist(), strict=True):

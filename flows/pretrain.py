@@ -188,6 +188,7 @@ def training(
         failed = _steps(current, names, progress, lambda name: getattr(current, name)(progress))
         current.save(ended=True)
         artifacts.training(current)
+        artifacts.spikes(current)
     return failed or current.json()
 
 

@@ -294,12 +294,15 @@ class Run(CorpusRun):
             if self.watch:
                 self.watch(record)
             if record["kind"] == "step":
-                progress(f"train: loss {record['loss']:.3f}", record["step"], steps)
+                loss = "not finite" if record["loss"] is None else f"{record['loss']:.3f}"
+                progress(f"train: loss {loss}", record["step"], steps)
             elif record["kind"] == "start" and resume:
                 note = resuming.continues(run, record["step"], steps)
                 progress(f"train: {note}", record["step"], steps)
             elif record["kind"] in log.DIVERGED:
                 logger.warning("train: step %s: %s; its rows are not read again", record["step"], record["reason"])
+            elif record["kind"] == "left_out":
+                logger.warning("train: step %s: %s; its update is left out", record["step"], record["reason"])
             elif record["kind"] == "warning":
                 logger.warning("train: %s", record["message"])
 

@@ -137,6 +137,8 @@ def blame(found: dict[str, Any]) -> None:
         said.append(f"loss {logged['loss']:.3f} ({', '.join(f'{n} {loss:.3f}' for n, loss in channels.items())})")
     if logged["reason"]:
         said.append(f"not taken: {logged['reason']}")
+    if logged["left_out"]:
+        said.append(f"its update was left out: {logged['left_out']}")
     console().print(escaped("; ".join(said)), soft_wrap=True)
     for other in found["others"]:
         why = f"left out: {other['reason']}" if other["reason"] else "taken"

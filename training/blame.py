@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 
@@ -24,8 +22,9 @@ from tasks.planning.trace import row_documents
 from tasks.storage.store import Store
 from training import frozen, log, models, start
 from training.checkpoint import CheckpointError
+from training.document_losses import DocumentLosses
 from training.loss import token_losses
-from training.rows import IGNORED, Plan, Rows
+from training.rows import Plan, Rows
 
 MICRO = 8
 """Rows of a forward pass."""
@@ -52,17 +51,14 @@ def blame(store: Store, spec: Spec, plan: Plan, run: str, step: int, row: int | 
     plan.whole()
     record, others, at, exact = read_with(store, run, step, row)
     found = frozen.model(store, spec, plan, run, at, phase=record["phase"])
-    documents = row_documents(store, plan.path, record["phase"], record["row"], record["rows"])
-    losses, targets = _segment_losses(found, Rows(store, plan, record["phase"]), record["row"], documents)
-    table = documents.append_column("tokens", pa.array(targets)).append_column("total", pa.array(losses))
-    table = table.group_by(["file", "position", "channel"]).aggregate([("tokens", "sum"), ("total", "sum")])
-    tokens, total = table["tokens_sum"].to_numpy(), table["total_sum"].to_numpy()
-    some = np.flatnonzero(tokens)
-    mean = total[some] / tokens[some]
-    order = np.argsort(-mean, kind="stable")
-    result = table.select(["file", "position", "channel"]).take(some[order])
-    result = result.append_column("tokens", pa.array(tokens[some][order])).append_column("loss", pa.array(mean[order]))
-    return Blame(record, others, at, exact, result)
+    rows, count = Rows(store, plan, record["phase"]), record["rows"]
+    losses = DocumentLosses(row_documents(store, plan.path, record["phase"], record["row"], count), count)
+    for first in range(0, count, MICRO):
+        batch = rows.batch(record["row"] + first, min(MICRO, count - first))
+        with torch.no_grad():
+            each = token_losses(models.logits(found, batch, torch.device("cpu")), torch.from_numpy(batch.labels))
+        losses.add(first, batch, each.numpy())
+    return Blame(record, others, at, exact, losses.by_document())
 
 
 def read_with(store: Store, run: str, step: int, row: int | None) -> tuple[log.Record, list[log.Record], int, bool]:
@@ -95,22 +91,3 @@ def _record(
     place = record["phase"], record["row"]
     before = sum((each["phase"], each["row"]) < place for each in taken)
     return record, [each for each in found if each is not record], min(before, step - 1)
-
-
-def _segment_losses(model: Any, rows: Rows, first: int, documents: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Of each segment of some rows: the sum of its token losses (float64), and how many targets it has (int64)."""
-    row, length = documents["row"].to_numpy(), documents["length"].to_numpy()
-    count = int(row[-1]) + 1
-    row_starts = np.concatenate([[0], np.cumsum(np.bincount(row, length, count))[:-1]]).astype(np.int64)
-    starts = np.cumsum(length) - length
-    losses, targets = np.zeros(len(row)), np.zeros(len(row), np.int64)
-    for at in range(0, count, MICRO):
-        batch = rows.batch(first + at, min(MICRO, count - at))
-        with torch.no_grad():
-            found = token_losses(models.logits(model, batch, torch.device("cpu")), torch.from_numpy(batch.labels))
-        some = batch.labels != IGNORED
-        token = row_starts[at : at + len(some), None] + batch.origin
-        segment = np.searchsorted(starts, token[some], "right") - 1
-        losses += np.bincount(segment, found.double().numpy()[some], len(row))
-        targets += np.bincount(segment, minlength=len(row))
-    return losses, targets

@@ -72,9 +72,11 @@ def _of_step(record: Mapping[str, Any]) -> Sums:
     found: Sums = {}
     for column, values in {"": record["channels"], **record.get("by", {})}.items():
         known = spelled.get(column, {})
-        nats = {name: (loss or 0.0) * tokens for name, (loss, tokens) in values.items()}
+        nats = {name: loss * tokens for name, (loss, tokens) in values.items() if loss is not None}
         found[column] = {
             name: [nats[name], tokens, known.get(name, 0), nats[name] if name in known else 0.0]
+            if name in nats
+            else [0.0, 0, 0, 0.0]  # no targets, or a loss that is not finite
             for name, (_, tokens) in values.items()
         }
     return found

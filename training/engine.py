@@ -66,6 +66,14 @@ def initialize(model: torch.nn.Module, training: Training, bf16: bool, compiled:
         made.whole = Whole(made, shapes, Place.of(training, dist.get_rank(), dist.get_world_size()))
     if isinstance(optimizer, MuonAndAdamW) and training.zero:
         optimizer.layout = _layout(made, shapes)
+    made.wanted = None
+    update = optimizer.step
+
+    def update_where_wanted() -> Any:
+        """DeepSpeed calls it with the step's gradients in place, and clears them afterwards either way."""
+        return update() if made.wanted is None or made.wanted() else None
+
+    optimizer.step = update_where_wanted  # type: ignore[assignment, method-assign]
     if training.average:
         made.averages = {flat: flat.detach().clone() for flat in flats(made)}
     return made
@@ -82,12 +90,16 @@ def overflowed(engine: Any) -> bool:
     return bool(engine.fp16_enabled() and engine.optimizer.overflow)
 
 
-def step(engine: Any, clip: float) -> float | None:
+def step(engine: Any, clip: float, wanted: Callable[[float], bool] | None = None) -> float | None:
     """After a micro-batch's backward: the optimizer step where it was the last of the step -> norm of the gradient
-    before clipping; None before that. DeepSpeed hides the norm at stage 0, so gradients are clipped here."""
+    before clipping; None before that. `wanted` tells by the norm whether weights and the optimizer's state are updated.
+    DeepSpeed hides the norm at stage 0, so gradients are clipped here."""
     last, plain = engine.is_gradient_accumulation_boundary(), engine.zero_optimization_stage() == 0
     norm = _clip(engine, clip) if last and plain else None
+    if wanted:
+        engine.wanted = lambda: wanted(float(engine.optimizer._global_grad_norm if norm is None else norm))
     engine.step()
+    engine.wanted = None
     if not last:
         return None
     return float(engine.get_global_grad_norm() if norm is None else norm)

@@ -184,6 +184,11 @@ def read(store: Store, run: str, kind: str = "step") -> list[Record]:
     return [record for record in surviving(records(store, run)) if record["kind"] == kind]
 
 
+def updated(step: Mapping[str, Any]) -> bool:
+    """Whether a step moved the weights: not where its update was left out, as it was a spike, or in fp16 too large."""
+    return not (step.get("left_out") or step.get("overflow"))
+
+
 def diverged(store: Store, run: str) -> list[Record]:
     """Records of the steps whose rows are not read again, by step."""
     return [record for record in surviving(records(store, run)) if record["kind"] in DIVERGED]
@@ -208,10 +213,10 @@ def evaluated(store: Store, run: str, step: int) -> bool:
 
 
 def summarize(store: Store, run: str) -> dict[str, Any]:
-    """What a run came to: steps, rows, supervised tokens, last loss, first and last loss per channel, also held out,
-    seconds spent in steps that survive, and what share they are of all that its attempts took (`goodput`). A channel's
-    `first` and `last` are at the first and the last step that had a token of it; `last_step` is that step, and of the
-    run, its own last one."""
+    """What a run came to: steps, of how many the update was left out, rows, supervised tokens, last loss, first and
+    last loss per channel, also held out, seconds spent in steps that survive, and what share they are of all that its
+    attempts took (`goodput`). A channel's `first` and `last` are at the first and the last step that had a token of it;
+    `last_step` is that step, and of the run, its own last one."""
     everything = list(records(store, run))
     kept = surviving(everything)
     steps, held = ([record for record in kept if record["kind"] == kind] for kind in ("step", "held_out"))
@@ -231,6 +236,7 @@ def summarize(store: Store, run: str) -> dict[str, Any]:
         "rows": sum(record["rows"] for record in steps),
         "tokens": sum(record["tokens"] for record in steps),
         "loss": steps[-1]["loss"] if steps else None,
+        **({"left_out": left_out} if (left_out := sum("left_out" in record for record in steps)) else {}),
         "channels": channels,
         "held_out": {name: _held_out(held, name) for name in held[-1]["losses"]} if held else {},
         **({"sets": {name: _first_and_last(held, name) for name in held[-1]["sets"]}} if _has_sets(held) else {}),

@@ -16,7 +16,8 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,13 +28,27 @@ from tasks.storage.pins import Pin
 from tasks.storage.store import Store
 from tasks.tokenization.spelled import token_bytes
 from tasks.tokenization.tokenizer import Loaded
-from training import checkpoint, devices, engine, log, models, parallel, spikes, start, stop, trackers, watchdog
+from training import (
+    checkpoint,
+    devices,
+    document_losses,
+    engine,
+    log,
+    models,
+    parallel,
+    spikes,
+    start,
+    stop,
+    trackers,
+    watchdog,
+)
 from training.ahead import opening
 from training.channel_sums import ChannelSums, bits_per_byte
 from training.checkpoint import Checkpoint, CheckpointError
 from training.described import described
+from training.document_losses import Read
 from training.evaluate import HeldOut
-from training.loss import ChannelLoss, Targets, minimised, token_losses
+from training.loss import ChannelLoss, Targets, finite, minimised, token_losses
 from training.meter import Meter
 from training.parallel import Place
 from training.ranks import from_all_ranks, from_rank_zero, on_gpu
@@ -132,8 +147,8 @@ class Trainer:
         before = [record for record in logged if record["step"] <= self.cursor.step]
         self.sums = ChannelSums(sums, before)
         if watched := self.settings.spikes:
-            known = from_rank_zero(spikes.known(before)[-watched.window :])
-            self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, known)
+            known, left_out = from_rank_zero((spikes.known(before)[-watched.window :], spikes.left_out(before)))
+            self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, known, left_out)
         if self.rank == 0:
             self._begin_log(resume, broken, begun_with)
 
@@ -205,7 +220,8 @@ class Trainer:
         total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by, self.token_bytes)
         micro = self.settings.micro(phase.sequence)
         starts = self.place.rows(self.cursor.row, phase.rows_per_step, micro)
-        norm = None
+        norm, refused = None, ""
+        read: list[Read] = []
         for number, first in enumerate(starts, 1):
             self.watchdog.at_place(f"reading rows {first} to {first + micro} of step {self.cursor.step + 1}")
             with self.meter.loading():
@@ -214,6 +230,7 @@ class Trainer:
             sought, found = self.losses(batch)
             if self.place.counts:
                 total.add(*found)
+                read.append((first, batch, found[0].detach()))
             if number == len(starts):
                 mean, tokens, by_channel = total.reduce(self.meter.own())
                 if tokens != supervised:
@@ -221,23 +238,28 @@ class Trainer:
                         f"{self.plan.path}: step {self.cursor.step + 1} has {tokens} targets, not {supervised}"
                     )
                 if not math.isfinite(mean):
-                    self._stop(NonFiniteError, "the loss is not finite")
-                if self.watch and (why := self.watch.of_loss(mean, place)):
-                    self._stop(SpikeError, why, loss=mean, channels=by_channel)
+                    refused = self._refuse(NonFiniteError, "the loss is not finite", read)
+                elif self.watch and (why := self.watch.of_loss(mean, place)):
+                    refused = self._refuse(SpikeError, why, read, loss=mean, channels=by_channel)
             self.watchdog.at_place(f"a backward pass of step {self.cursor.step + 1}")
             self.engine.set_gradient_accumulation_boundary(number == len(starts))
             self.engine.backward(sought * self.place.averaged / supervised, scale_wrt_gas=False)
-            norm = engine.step(self.engine, self.settings.clip)
+            wanted = partial(self._takes, refused, place) if self._leaves_out else None
+            norm = engine.step(self.engine, self.settings.clip, wanted)
         overflow = engine.overflowed(self.engine)
-        if norm is None or not (math.isfinite(norm) or overflow):
-            self._stop(NonFiniteError, f"the norm of the gradient is {norm}")
-        if self.watch and not overflow:
-            if why := self.watch.of_norm(norm, place):
-                self._stop(SpikeError, why, loss=mean, channels=by_channel, grad_norm=norm)
+        if not (refused or overflow):
+            if norm is None or not math.isfinite(norm):
+                refused = self._refuse(NonFiniteError, f"the norm of the gradient is {norm}", read)
+            elif self.watch and (why := self.watch.of_norm(norm, place)):
+                refused = self._refuse(SpikeError, why, read, loss=mean, channels=by_channel, grad_norm=norm)
+        taken = not (refused or overflow)
+        if self.watch and refused:
+            self.watch.left_out += 1
+        elif self.watch and norm is not None and taken:
             self.watch.add(mean, norm)
-        if self.settings.average:
+        if self.settings.average and taken:
             engine.average(self.engine, self.settings.average.decay, self.updates)
-        self.updates += not overflow
+        self.updates += taken
         row, self.cursor = self.cursor.row, self.cursor.after(self.plan)
         if self.log:
             self._write_step(
@@ -248,10 +270,11 @@ class Trainer:
                 loss=mean,
                 grad_norm=norm,
                 tokens=tokens,
-                channels=by_channel,
-                **({"by": total.grouped} if total.grouped else {}),
+                channels=finite(by_channel),
+                **({"by": {name: finite(each) for name, each in total.grouped.items()}} if total.grouped else {}),
                 **({"bytes": total.bytes} if total.bytes else {}),
                 **({"overflow": True} if overflow else {}),
+                **({"left_out": refused} if refused else {}),
                 **self.meter.facts(tokens, self.flops[self.cursor.phase]),
             )
 
@@ -264,12 +287,28 @@ class Trainer:
             if due(step, SUMMED) or self.cursor.seek(self.plan) is None:
                 self.log.write("losses", step, **self.sums.record())
 
-    def _stop(self, error: type[DivergedError], reason: str, **facts: Any) -> NoReturn:
-        """Raises the error, once the log says which rows the step read."""
+    @property
+    def _leaves_out(self) -> bool:
+        """Whether the update of a step that diverges is left out; that of the very first never is, as no weights are
+        known to be good."""
+        return bool(self.watch and self.watch.leaves_out and self.updates)
+
+    def _takes(self, refused: str, place: int, norm: float) -> bool:
+        """Whether a step's update is taken, by its loss and the norm of its gradient."""
+        return not (refused or not math.isfinite(norm) or (self.watch and self.watch.of_norm(norm, place)))
+
+    def _refuse(self, error: type[DivergedError], reason: str, read: Sequence[Read], **facts: Any) -> str:
+        """The reason, of a step whose update is left out; else raises the error. The log says before which rows the
+        step read, and the losses of their documents. All ranks call it."""
         step, rows = self.cursor.step + 1, self.plan.phases[self.cursor.phase].rows_per_step
-        at = {"phase": self.cursor.phase, "row": self.cursor.row, "rows": rows}
+        facts |= {"phase": self.cursor.phase, "row": self.cursor.row, "rows": rows}
+        facts["documents"] = document_losses.of_step(self.store, self.plan, self.cursor, self.place, read)
+        if self._leaves_out:
+            if self.log:
+                self.log.write("left_out", step, reason=reason, **facts)
+            return reason
         if self.log:
-            self.log.write("spike" if error is SpikeError else "non_finite", step, reason=reason, **at, **facts)
+            self.log.write("spike" if error is SpikeError else "non_finite", step, reason=reason, **facts)
             self.log.flush()
         raise error(
             f"step {step}: {reason}; it read rows {self.cursor.row} to {self.cursor.row + rows} of phase "

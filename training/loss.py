@@ -41,6 +41,13 @@ def minimised(losses: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, 
     return losses.sum() + z_loss * (logits.float().logsumexp(2).square() * (labels != IGNORED)).sum()
 
 
+def finite(losses: Losses) -> Losses:
+    """The same, null where a loss is not finite."""
+    return {
+        name: (loss if loss is None or math.isfinite(loss) else None, tokens) for name, (loss, tokens) in losses.items()
+    }
+
+
 class ChannelLoss:
     """Sums of token losses, counts of targets and of their bytes per channel, and per value of each column of
     `training.loss_by` (float64 [K, 3], end to end), this rank's until `reduce`."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from statistics import median
 from typing import Any
 
 from data_specs.training import Spikes
+from training import log
 from training.rows import Cursor, Plan
 
 ROBUST = 1.4826
@@ -37,13 +39,21 @@ class SpikeError(DivergedError):
 class Watch:
     """What the last steps were like, oldest first: (loss, norm of the gradient) of each."""
 
-    def __init__(self, settings: Spikes, warmup: int, before: Iterable[tuple[float, float]]) -> None:
+    def __init__(self, settings: Spikes, warmup: int, before: Iterable[tuple[float, float]], left_out: int = 0) -> None:
         self.settings, self.warmup = settings, warmup
         self.before: deque[tuple[float, float]] = deque(before, settings.window)
+        self.left_out = left_out
+        """Steps in a row, the last ones, of which the update was left out."""
 
     def add(self, loss: float, norm: float) -> None:
         """A step that was taken."""
         self.before.append((loss, norm))
+        self.left_out = 0
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the update of a step that diverges is left out."""
+        return self.settings.action == "skip" and self.left_out < self.settings.at_most
 
     def of_loss(self, loss: float, step: int) -> str | None:
         """Why the loss of a step of the plan (0-based) is a spike, above or below; None where it is not."""
@@ -72,9 +82,15 @@ class Watch:
 
 
 def known(steps: Iterable[Mapping[str, Any]]) -> list[tuple[float, float]]:
-    """Of the records of steps what a watch that saw them has: nothing of those that were left out, as gradients in fp16
-    were too large."""
-    return [(record["loss"], record["grad_norm"]) for record in steps if not record.get("overflow")]
+    """Of the records of steps what a watch that saw them has: nothing of those whose update was left out, as they were
+    spikes, or as gradients in fp16 were too large."""
+    return [(record["loss"], record["grad_norm"]) for record in steps if log.updated(record)]
+
+
+def left_out(steps: Sequence[Mapping[str, Any]]) -> int:
+    """Of how many of the last steps, one after the other, the update was left out as they were spikes."""
+    judged = [bool(record.get("left_out")) for record in steps if not record.get("overflow")]
+    return len(list(takewhile(bool, reversed(judged))))
 
 
 def rate(settings: Spikes | None, plan: Plan, cursor: Cursor) -> float:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flows import lineage, takedown, trainings
+from flows import artifacts, lineage, takedown, trainings
+from flows import document as documents
 from flows.run import Run
 from tasks.planning.trace import row_documents, rows_of
 from tasks.storage.store import Store
@@ -18,6 +19,7 @@ from tests import flips
 from tests.commands import ask, told
 from tests.whole import SHORT_TRAINING
 from training import fit, log
+from training.blame import blame
 from training.launch import TrainingError
 
 STEPS = 6
@@ -149,7 +151,7 @@ def test_trainings_that_began_with_a_checkpoint_are_named_with_what_it_was_train
     early, late = (next(place for place, step in first.items() if test(step)) for test in ((2).__ge__, (2).__lt__))
     try:
         for (file, position), descendants in ((early, {"branch", "twig", "exported"}), (late, {"exported"})):
-            [known] = lineage._documents(run.pipeline, [{"file": file, "position": position}]).values()
+            [known] = documents.at(run.pipeline, [{"file": file, "position": position}]).values()
             uses = {use["run"]: use for use in told("lineage", *given, known["id"])["runs"]}
             assert {name for name, use in uses.items() if "began_with" in use} == descendants
             assert uses["exported"]["began_with"] == f"{run.training_name}@6"
@@ -177,7 +179,7 @@ def test_a_documents_steps_are_those_whose_rows_read_it(trained: Any) -> None:
     few = min(expected, key=lambda document: sum(expected[document].values()) or STEPS**9)
     for file, position in (several, few):
         row = {"file": file, "position": position}
-        [known] = lineage._documents(run.pipeline, [row]).values()
+        [known] = documents.at(run.pipeline, [row]).values()
         found = told("lineage", *given, known["id"])
         assert found["kept"]
         [use] = found["runs"]
@@ -229,6 +231,33 @@ def test_rows_are_found_in_every_file_of_a_plan_as_they_are_read(trained: Any) -
     ]
     found = rows_of(run.store, run.record["plan"], {some["file"]: [some["position"]]}).to_pylist()
     assert [(row["row"], row["targets"]) for row in found if row["phase"] == 0] == expected
+
+
+def test_the_page_of_spikes_names_documents_with_their_losses(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, run = trained
+    published: list[Any] = []
+    monkeypatch.setattr(artifacts, "_publish", lambda *found: published.append(found))
+    artifacts.spikes(run)
+    assert not published  # there was none
+    shown = told("blame", *given, "--step", 3, "--top", 1)["shown"]
+    of = trainings.training(run)
+    rows = blame(run.store, of.spec, of.plan, of.name, 3).documents.to_pylist()
+    rows[-1] = rows[-1] | {"loss": None}  # as one that is not finite is in the log
+    event = {"kind": "left_out", "step": 3, "reason": "the loss | is 9", "documents": rows}
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "records", lambda *_: [event, event | {"kind": "spike", "step": 5, "documents": rows[:1]}])
+        artifacts.spikes(run)
+    [(_, name, _, _, page)] = published
+    assert name == "spikes"
+    assert "## Step 3: the loss | is 9; its update was left out" in page
+    assert "## Step 5: the loss | is 9; its rows are not read again" in page
+    lines = [each for each in page.splitlines() if each.startswith("| ") and "| targets |" not in each]
+    lines = [each for each in lines if "| --- |" not in each]
+    assert len(lines) == min(len(rows), 2 * artifacts.ENDS) + 1
+    assert lines[0] == lines[-1]
+    assert lines[0].startswith(f"| {shown[0]['loss']:.3f} | {shown[0]['tokens']} | {shown[0]['channel']} | ")
+    assert " ".join(shown[0]["text"].split())[:40] in lines[0]
+    assert lines[-2].startswith("| not finite | ")
 
 
 def test_rows_that_a_training_skips_as_it_diverged_there_are_not_to_come() -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from data_specs.training import Spikes
 from tasks.storage.store import Store
 from tests import training_plan
 from tests.training_plan import PLAN, spec
 from tests.training_ranks import Ranks
-from training import blame, checkpoint, log, spikes
+from training import blame, checkpoint, log, ranks, spikes
 from training.checkpoint import CheckpointError
-from training.rows import Cursor, Plan, PlanError
-from training.spikes import SpikeError
+from training.loop import Trainer
+from training.rows import Batch, Cursor, Plan, PlanError
+from training.spikes import NonFiniteError, SpikeError
 
 GARBAGE = 40 * 8
 """The first row of the step, the 41st, of which all rows are garbage."""
@@ -50,7 +53,10 @@ def test_nothing_is_a_spike_during_warm_up_or_before_half_a_window() -> None:
 
 def test_a_resumed_watch_knows_the_steps_that_a_straight_one_does() -> None:
     logged = [{"loss": 2.0, "grad_norm": 1.0}, {"loss": 2.1, "grad_norm": None, "overflow": True}]  # inf is null there
+    logged.append({"loss": None, "grad_norm": None, "left_out": "the loss is not finite"})
     assert spikes.known([*logged, {"loss": 1.9, "grad_norm": 0.5}]) == [(2.0, 1.0), (1.9, 0.5)]
+    assert spikes.left_out([*logged, {"loss": 1.9, "grad_norm": 0.5}]) == 0
+    assert spikes.left_out([*logged, *logged[1:]]) == 2  # what fp16 left out is not counted, and does not end a row
 
 
 def test_the_rate_is_lower_behind_what_was_skipped_for_so_many_steps_of_the_plan(tmp_path: Path) -> None:
@@ -75,11 +81,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def settings(workers: int, checkpoint: Any = None, **watched: Any) -> Any:
+def settings(workers: int, checkpoint: Any = None, zero: int = 1, **watched: Any) -> Any:
     return spec(
         workers=workers,
         micro=4,
-        zero=1,
+        zero=zero,
         learning_rate={"peak": 3e-2, "warmup": 5, "schedule": "constant"},
         checkpoint=checkpoint or {"every": 10},
         spikes={"window": 16, "norm_threshold": 1e4, "rate": 0.5, "steps": 4} | watched,
@@ -103,6 +109,7 @@ def test_a_step_of_garbage_is_seen_taken_back_and_skipped_and_twice_the_same(sto
     assert [record["step"] for record in steps] == list(range(1, 60))
     assert GARBAGE not in [record["row"] for record in steps]
     assert max(record["loss"] for record in steps[40:]) < spike["loss"] - 1
+    assert {row["file"] for row in spike["documents"]} == {"tokens/tiny@0/garbage.arrow"}
     rates = [record["lr"] for record in steps[40:46]]
     assert np.allclose(rates, np.array([0.5] * 4 + [1.0] * 2) * rates[5])
     kept = ("step", "row", "loss", "lr", "grad_norm")
@@ -159,3 +166,83 @@ def test_a_spike_before_the_first_checkpoint_begins_anew_without_its_rows(tmp_pa
     assert Ranks(tmp_path, 1, [(chosen, PLAN, "early", False)]).wait() == []
     assert [record["step"] for record in log.read(store, "early", "spike")] == [21]
     assert len(log.read(store, "early")) == 29
+
+
+def weights(store: Store, run: str, step: int) -> list[str]:
+    """Digests of the shards of a checkpoint: weights, and the optimizer's state."""
+    return [sha for _, _, sha in checkpoint.load(store, run, step).shards]
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_with_skip_a_step_of_garbage_moves_no_weight_and_the_training_goes_on_behind_it(
+    store: Store, zero: int
+) -> None:
+    run, kept = f"skips-{zero}", {"every": 1, "keep": 99}
+    chosen = settings(2, checkpoint=kept, zero=zero, action="skip")
+    assert Ranks(Path(store.url), 2, [(chosen, PLAN, run, False)]).wait() == []
+    [event] = log.read(store, run, "left_out")
+    steps = log.read(store, run)
+    assert [record["step"] for record in steps] == list(range(1, 61))
+    assert [record["step"] for record in steps if "left_out" in record] == [event["step"]] == [41]
+    assert (event["row"], event["rows"], event["reason"]) == (GARBAGE, 8, steps[40]["left_out"])
+    assert steps[40]["loss"] == event["loss"] > max(record["loss"] for record in steps[41:]) + 1
+    assert weights(store, run, 40) == weights(store, run, 41) != weights(store, run, 42)
+    assert [checkpoint.load(store, run, step).updates for step in (40, 41, 42, 60)] == [40, 40, 41, 59]
+    assert log.summarize(store, run)["left_out"] == 1
+    assert {row["file"] for row in event["documents"]} == {"tokens/tiny@0/garbage.arrow"}
+    mean = np.average(
+        [row["loss"] for row in event["documents"]], weights=[row["tokens"] for row in event["documents"]]
+    )
+    assert mean == pytest.approx(event["loss"], rel=1e-6)
+    checkpoint.remove(store, run, 42, 60)
+    assert Ranks(Path(store.url), 2, [(chosen, PLAN, run, True)]).wait() == []
+    assert [record["loss"] for record in log.read(store, run)] == [record["loss"] for record in steps]
+
+
+@pytest.mark.parametrize("zero", [0, 1])
+def test_with_skip_so_many_gradients_in_a_row_that_are_not_finite_are_left_out_and_the_next_stops(
+    store: Store, zero: int
+) -> None:
+    run, wild = f"wild-{zero}", {"peak": 1e25, "warmup": 0}
+    chosen = spec(
+        micro=4, zero=zero, learning_rate=wild, checkpoint={"every": 1}, spikes={"action": "skip", "at_most": 2}
+    )
+    [error] = Ranks(Path(store.url), 1, [(chosen, PLAN, run, False)]).wait()
+    assert isinstance(error, NonFiniteError)
+    [stop] = log.read(store, run, "non_finite")
+    assert [record["step"] for record in log.read(store, run, "left_out")] == [stop["step"] - 2, stop["step"] - 1]
+    assert len({str(weights(store, run, stop["step"] - before)) for before in (1, 2, 3)}) == 1
+
+
+def test_with_skip_a_loss_that_is_not_finite_is_null_in_the_log_and_in_no_sum(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, found = spec(micro=8, spikes={"action": "skip"}, steps=20), Trainer.losses
+
+    def broken(trainer: Trainer, batch: Batch) -> tuple[torch.Tensor, Any]:
+        total, (losses, *more) = found(trainer, batch)
+        if trainer.cursor.step == 9:
+            losses = losses.masked_fill(torch.arange(8)[:, None] == 3, math.nan)
+            total = total * math.nan
+        return total, (losses, *more)
+
+    ranks.join("cpu")
+    monkeypatch.setattr(Trainer, "losses", broken)
+    trainer = Trainer(chosen, store, Plan.read(store, PLAN), "null")
+    trainer.begin(resume=False)
+    while trainer.cursor.step < 20:
+        trainer.step()
+    assert trainer.log is not None
+    trainer.log.close()
+    steps, [event] = log.read(store, "null"), log.read(store, "null", "left_out")
+    assert event["reason"] == steps[9]["left_out"] == "the loss is not finite"
+    assert steps[9]["loss"] is None
+    assert [loss is None for loss, tokens in steps[9]["channels"].values() if tokens].count(True) == 1
+    assert event["documents"][0]["loss"] is None
+    assert event["documents"][-1]["loss"] > 0
+    assert all(math.isfinite(record["loss"]) for record in steps if record["step"] != 10)
+    sums = log.read(store, "null", "losses")[-1]["total"][""]
+    known = [each for record in steps for each in record["channels"].values() if each[0] is not None]
+    assert sum(each["tokens"] for each in sums.values()) == sum(tokens for _, tokens in known)
+    total = sum(each["loss"] * each["tokens"] for each in sums.values())
+    assert total == pytest.approx(sum(loss * tokens for loss, tokens in known))
