@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 
 import pytest
@@ -36,6 +37,16 @@ def test_the_longest_lines_come_first_and_no_more_than_is_asked_for() -> None:
     assert raw_text("", 100) == raw_text("<script>", 100) == raw_text("<<<>>>", 100).strip("> ") == ""
 
 
+def test_a_run_of_tags_ends_a_line_as_each_of_them_does() -> None:
+    rng = random.Random(2)
+    pieces = ["<", ">", "<p>", "</div>", "<td class='x'", "<q", "/>", " ", "\n", "\x0b", "\u3000", "my word", "é y"]
+    for _ in range(2000):
+        page = "".join(rng.choices(pieces, k=rng.randrange(60)))
+        lines = (line.strip().decode() for line in re.sub(rb"<[^<>]*>?", b"\n", page.encode()).split(b"\n"))
+        written = [" ".join(line.split()) for line in lines]
+        assert raw_text(page, 10**6) == " ".join(sorted(filter(None, written), key=len, reverse=True))
+
+
 @pytest.mark.parametrize(
     "piece",
     [
@@ -49,6 +60,8 @@ def test_the_longest_lines_come_first_and_no_more_than_is_asked_for() -> None:
         "&amp",
         "&#",
         "<p>\n",
+        "<p>",
+        "<p> x",
         " ",
         "<style></style",
         "İ<!--",
