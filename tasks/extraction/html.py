@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from htmldate import find_date
 from lxml.etree import XPath
 from lxml.html import HtmlElement
-from resiliparse.extract.html2text import extract_plain_text
 from trafilatura import bare_extraction
 from trafilatura.metadata import (
     examine_meta,
@@ -32,7 +31,7 @@ from trafilatura.metadata import (
 )
 from trafilatura.utils import HTML_PARSER, load_html
 
-from tasks.extraction import trafilatura_patches
+from tasks.extraction import at_once, trafilatura_patches
 from tasks.extraction.authors import credible
 from tasks.extraction.facts import facts
 from tasks.extraction.main_text import main_text
@@ -53,8 +52,6 @@ _JSON = XPath('.//script[@type="application/ld+json" or @type="application/setti
 _SEARCHED = 10**8
 """Characters that the patterns for an author in broken JSON may look at, at most; about a second."""
 _HOST = re.compile(r"https?://(?:www\.)?([^/?#:@\s]+)", re.IGNORECASE)
-_TAG = 30e-6
-"""Seconds that resiliparse takes for a tag, at most, where few lie in each other: of links in 190 elements 45."""
 _UNKNOWN = datetime(2039, 12, 31)
 """Latest date where a record has none: the end of the years that htmldate knows."""
 
@@ -140,7 +137,7 @@ def extract(
     breaks them.
     """
     if extractor == "resiliparse" and not by_page_type:
-        return _at_once(html, url, latest, costliest)
+        return at_once.extract(html, url, latest, costliest=costliest)
     tree = load_html(html)
     if any(error.type_name == "ERR_RESOURCE_LIMIT" for error in HTML_PARSER.error_log.filter_from_fatals()):
         return {"reason": "too_deep"}
@@ -165,21 +162,8 @@ def extract(
 
 def taken_from(tree: HtmlElement, html: str, extractor: Extractor, fast: bool = True) -> str:
     """The main text that an extractor takes from a page."""
-    return _by_resiliparse(html) if extractor == "resiliparse" else _by_trafilatura(tree, fast)
+    return at_once.main_content(html) if extractor == "resiliparse" else _by_trafilatura(tree, fast)
 
 
 def _by_trafilatura(tree: HtmlElement, fast: bool) -> str:
     return getattr(bare_extraction(tree, fast=fast, include_comments=False), "text", None) or ""
-
-
-def _by_resiliparse(html: str) -> str:
-    return extract_plain_text(html, main_content=True, alt_texts=False)
-
-
-def _at_once(html: str, url: str | None, latest: str | None, costliest: float) -> dict[str, Any]:
-    """Main text by resiliparse, which makes a tree of its own, and metadata by one scan: no tree is made in Python."""
-    tags = html.count("<")
-    if tags * _TAG > costliest:
-        return {"reason": "too_costly", "work": {"elements": tags, "characters": len(html)}}
-    text = _by_resiliparse(html)
-    return {"text": text, **facts(html, url, latest)} if text.strip() else {"reason": "no_text"}

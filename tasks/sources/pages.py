@@ -21,9 +21,9 @@ class Pages:
 
     def __init__(self, settings: Extract) -> None:
         self.settings = settings
-        self._child = Child(
-            "tasks.extraction.html:extract", settings.cpu_seconds, settings.memory, settings.wall_seconds
-        )
+        module = "at_once" if settings.extractor == "resiliparse" and not settings.by_page_type else "html"
+        function = f"tasks.extraction.{module}:extract"
+        self._child = Child(function, settings.cpu_seconds, settings.memory, settings.wall_seconds)
 
     def hashed_settings(self) -> dict[str, Any]:
         """What of the settings shapes values."""

@@ -20,7 +20,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from data_specs.extract import Extract
-from data_specs.sources import WarcSource
+from data_specs.sources import HtmlSource, WarcSource
 from tasks.extraction import http
 from tasks.extraction.child import Child
 from tasks.extraction.html import extract, metadata, names_author
@@ -306,6 +306,25 @@ def test_pages_that_would_cost_minutes_are_refused_by_every_setting(options: Any
     page = ARTICLE.format("", "<div>" * 190 + "<div><a href=x>l</a> t</div>" * 200_000)
     found = extract(page, None, None, fast=True, deepest=200, costliest=10, **options)
     assert found["reason"] == "too_costly"
+
+
+@pytest.mark.parametrize("options", EVERY)
+def test_the_child_of_every_setting_answers_as_extract_does(options: Any, tmp_path: Path) -> None:
+    page = ARTICLE.format('<meta name="author" content="Jane Washer">', "<h2>Río 金</h2>" + TEXT * 3)
+    (tmp_path / "a.html").write_text(page)
+    source = reader("web", HtmlSource(kind="html", paths=str(tmp_path / "*.html")), Extract(**options))
+    (shard,), _ = source.shards(1)
+    try:
+        (row,) = source.read(shard).documents.select(["text", "title", "author"]).to_pylist()
+    finally:
+        source.close()
+    found = extract(page, None, None, fast=True, deepest=200, costliest=10, **options)
+    assert row == {"text": found["text"].strip(), "title": "Gold", "author": "Jane Washer"}
+
+
+def test_the_child_of_resiliparse_alone_starts_without_the_libraries_of_the_other() -> None:
+    told = "import sys, tasks.extraction.at_once; print({'trafilatura', 'lxml', 'pyarrow'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_markdown_keeps_the_structure_of_a_page() -> None:
