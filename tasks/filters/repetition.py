@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.arrays.addresses import U64
-from tasks.arrays.groups import I64, changes
+from tasks.arrays.groups import I64, runs
 from tasks.arrays.hashing import seeded_hash
 from tasks.filters.words import Words
 
@@ -20,6 +20,8 @@ F64 = NDArray[np.float64]
 
 _BASE = 0x9FB21C651E98DF25
 _INVERSE = pow(_BASE, -1, 2**64)
+_LAST = 2**32 - 1
+"""Above the number of every word."""
 
 
 class Grams:
@@ -38,58 +40,64 @@ class Grams:
         self._prefix: U64 = _before(hashes[words.word] * scale[:-1], np.add)
         self._salt: U64 = seeded_hash(words.text.astype(np.uint64), "text")
 
-    def first(self, n: int) -> I64:
-        """First words of the n-grams that lie in one text."""
-        return np.flatnonzero(self.text[: max(0, len(self.text) - n + 1)] == self.text[n - 1 :])
+    def opening(self, n: int) -> I64:
+        """First words of the texts that have an n-gram."""
+        begins, ends = runs(self.text)
+        return begins[begins + n <= ends]
 
     def repeated(self, n: int) -> tuple[I64, I64]:
-        """(first words of the n-grams that occur at least twice in their text, ascending; a number for each that equal
-        ones share)."""
-        first = self.first(n)
-        keys = (self._prefix[first + n] - self._prefix[first]) * self._shrink[first] + self._salt[first]
-        # Counting some bits of the keys first leaves a fraction of them to be sorted.
-        bits = (keys >> np.uint64(64 - (4 * len(keys)).bit_length())).astype(np.int64)
-        shared = np.bincount(bits)[bits] > 1 if len(bits) else np.zeros(0, bool)
-        first, keys = first[shared], keys[shared]
-        order = np.argsort(keys)
-        begins = changes(keys[order])
-        number = np.cumsum(begins) - 1
-        members = np.bincount(number)[number] > 1 if len(number) else begins
-        found = order[members]
-        ascending = np.argsort(found)
-        return first[found[ascending]], number[members][ascending]
+        """(first words of the n-grams that occur at least twice in their text, those of one n-gram together, ascending;
+        how many these are of each n-gram)."""
+        inside = self.text[: max(0, len(self.text) - n + 1)] == self.text[n - 1 :]  # of one text
+        count = len(inside)
+        keys = ((self._prefix[n:] - self._prefix[:-n]) * self._shrink[:count] + self._salt[:count])[inside]
+        # To sort numbers takes a third of what it takes to sort places by them. So places are put into the lowest bits
+        # of keys, and of those few whose other bits are alike the keys are looked at whole.
+        low = np.uint64(len(keys).bit_length())
+        ordered = np.sort(keys >> low << low | np.arange(len(keys), dtype=np.uint64))
+        alike = (ordered[1:] ^ ordered[:-1]) >> low == 0
+        shared = np.zeros(len(keys), bool)
+        shared[1:] |= alike
+        shared[:-1] |= alike
+        place = (ordered[shared] & ((np.uint64(1) << low) - np.uint64(1))).astype(np.int64)
+        place = place[np.argsort(keys[place], kind="stable")]
+        begins, ends = runs(keys[place])
+        counts = ends - begins
+        several = counts > 1
+        return np.flatnonzero(inside)[place[np.repeat(several, counts)]], counts[several]
 
 
 def top_characters(spaced: Grams, n: int, texts: int) -> F64:
     """Characters of each text's most frequent n-gram, its words joined by a space, times its count; of n-grams as
     frequent, the first. NaN for a text of fewer than n words. [texts]"""
     characters = np.full(texts, np.nan)
-    first = spaced.first(n)
-    opening = first[changes(spaced.text[first])]
+    opening = spaced.opening(n)
     characters[spaced.text[opening]] = spaced.start[opening + n] - spaced.start[opening] - 1
-    position, number = spaced.repeated(n)
-    _, begin, counts = np.unique(number, return_index=True, return_counts=True)
-    position = position[begin]
-    best = np.lexsort((position, -counts, spaced.text[position]))
-    best = best[changes(spaced.text[position[best]])]
-    chosen = position[best]
-    characters[spaced.text[chosen]] = counts[best] * (spaced.start[chosen + n] - spaced.start[chosen] - 1)
+    position, counts = spaced.repeated(n)
+    first = position[np.cumsum(counts) - counts]
+    best = np.zeros(texts, np.int64)
+    np.maximum.at(best, spaced.text[first], (counts << 32) + (_LAST - first))
+    text = np.flatnonzero(best)
+    count, first = best[text] >> 32, _LAST - (best[text] & _LAST)
+    characters[text] = count * (spaced.start[first + n] - spaced.start[first] - 1)
     return characters
 
 
 def duplicate_characters(joined: Grams, n: int, texts: int) -> F64:
     """Characters of each text in n-grams met before, when it is read from the left, past each such n-gram at once.
     Read so, an n-gram counts as met only where it was not passed over. [texts]"""
-    position, number = joined.repeated(n)
-    hits, seen, free = [], set(), 0
-    for first, gram in zip(position.tolist(), number.tolist(), strict=True):
+    position, counts = joined.repeated(n)
+    order = np.argsort(position)
+    number = np.repeat(np.arange(len(counts)), counts)[order]
+    hits, seen, free = [], bytearray(len(counts)), 0
+    for first, gram in zip(position[order].tolist(), number.tolist(), strict=True):
         if first < free:
             continue
-        if gram in seen:
+        if seen[gram]:
             hits.append(first)
             free = first + n
         else:
-            seen.add(gram)
+            seen[gram] = 1
     hit = np.array(hits, np.int64)
     lengths = (joined.start[hit + n] - joined.start[hit]).astype(np.float64)
     return np.asarray(np.bincount(joined.text[hit], lengths, texts), np.float64)

@@ -350,6 +350,15 @@ class TestRepetition:
             duplicate = [find_all_duplicate(each, n) for each in documents]
             np.testing.assert_array_equal(duplicate_characters(joined, n, len(documents)), duplicate)
 
+    def test_keys_that_differ_in_their_lowest_bits_alone_are_of_different_grams(self) -> None:
+        words = Words(np.zeros(7, np.int64), np.arange(7), [*"abcdefg"], {})
+        grams = Grams(words, "")
+        keys = np.array([8, 9, 2**60, 8, 9, 9, 10], np.uint64)
+        grams._prefix = np.concatenate([np.zeros(1, np.uint64), np.cumsum(keys)])
+        grams._shrink[:], grams._salt[:] = 1, 0
+        position, counts = grams.repeated(1)
+        assert (position.tolist(), counts.tolist()) == ([0, 3, 1, 4, 5], [2, 3])
+
 
 HOSTILE = [
     *("", "\n", "\n\n\n", " \t\x0b\x85\u2028", "\0", "\x1c\x1d", "...", "…", "#", "{", "•", "- \n- ", "[1]"),
