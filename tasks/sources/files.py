@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import logging
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -26,7 +27,7 @@ from typing import IO
 import fsspec
 from fsspec.utils import glob_translate
 
-from data_specs.redaction import FOREIGN
+from data_specs.redaction import FOREIGN, printable
 from data_specs.sources import SourceSettings, WarcSource, WetSource
 from tasks.engine.reading import SourceError, written
 from tasks.engine.stage import digest
@@ -34,11 +35,18 @@ from tasks.sources import far
 from tasks.sources.digests import Digests, remembered
 from tasks.sources.names import Noted, below, relative
 
+log = logging.getLogger("sluice")
+
 _VALIDATORS = (
     *("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "crc32c", "content_settings", "checksum"),
     *("LastModified", "Last-Modified", "last_modified", "updated", "mtime", "uploadTimestamp"),
 )
 """What file systems of fsspec tell of a file's version."""
+_MORE = (
+    *("CRC", "sha", "blob_id", "oid", "lfs", "hash", "md5", "sha256", "version", "generation"),
+    *("modify", "modificationTime", "modification_time", "last_write_time", "date_time", "created"),
+)
+"""What others tell of it, where there is none of those: members of archives, repositories, HDFS, FTP, memory."""
 _AT_ONCE = 16
 """Files asked for at once: far away, each costs a request."""
 _TASKS = 2000
@@ -88,6 +96,8 @@ class Listing:
         """The digests of the files that `files` found, by key."""
         self.noted: Noted | None = None
         """What the last run noted of the files' names."""
+        self._unversioned: list[str] = []
+        """Files far away that `files` found, and of whose versions nothing is told."""
         self._folder: str | None = None
         """The folder that keys are relative to, once it is known."""
 
@@ -111,7 +121,7 @@ class Listing:
     def files(self) -> list[File]:
         """The files, sorted by key, `match` and then `count` applied, but for those that are `unreadable`. Raises
         SourceError where a pattern matches nothing, nothing is left, or a file far away cannot be read."""
-        self.unreadable = {}
+        self.unreadable, self._unversioned = {}, []
         names = sorted(self._listed(self.index) if self.index else self._found())
         if self.settings.match is not None:
             try:
@@ -131,6 +141,15 @@ class Listing:
         batches = [keys[start : start + step] for start in range(0, len(keys), step)]
         with remembered(self.root) as digests, ThreadPoolExecutor(_AT_ONCE) as pool:
             files = list(chain.from_iterable(pool.map(partial(self._files, digests), batches)))
+        if self._unversioned:
+            first = printable(min(self._unversioned))
+            more = f" and {len(self._unversioned) - 1:,} more" if self._unversioned[1:] else ""
+            log.warning(
+                "source %s: nothing tells the versions of %s%s: a change that keeps a file's size goes unseen",
+                self.source,
+                first,
+                more,
+            )
         self.digests = {file.key: file.digest for file in files}
         return files
 
@@ -218,8 +237,12 @@ class Listing:
             info = fs.info(plain)
             if info["size"] is None:
                 raise OSError("the server does not tell its size")
-            version = [info["size"], {name: str(info[name]) for name in _VALIDATORS if name in info}]
-            return File(key, path, int(info["size"]), digest(version))
+            version = {name: str(info[name]) for name in _VALIDATORS if name in info}
+            if not any(info[name] for name in version):
+                version |= {name: str(info[name]) for name in _MORE if info.get(name)}
+                if not any(info[name] for name in version):
+                    self._unversioned.append(path)
+            return File(key, path, int(info["size"]), digest([info["size"], version]))
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:

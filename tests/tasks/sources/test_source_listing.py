@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from data_specs.extract import Extract
 from data_specs.sources import FolderSource, JsonlSource, WarcSource
-from tasks.sources import Reader, SourceError, digests, reader
+from tasks.sources import Reader, SourceError, digests, files, reader
 from tests import small
 from tests.commands import told
 from tests.tasks.sources.test_sources import archive, read_all, warc, words
@@ -332,3 +333,31 @@ def test_what_is_special_in_the_name_of_the_working_directory_is_no_pattern(
         assert found.listing.chooses(shard.parts[0].key)
     with pytest.raises(SourceError, match=r"\.txt matches no file"):
         reader("notes", FolderSource(kind="text", paths="none/*.txt"), Extract()).shards(None)
+
+
+def _write_memory(path: Path, data: bytes) -> str:
+    fsspec.filesystem("memory").pipe(f"{path}/a.jsonl", data)
+    return f"memory://{path}/*.jsonl"
+
+
+def test_a_file_that_changes_and_keeps_its_size_is_another_also_where_no_server_tells_of_versions(
+    tmp_path: Path,
+) -> None:
+    found = []
+    for data in (b'{"text": "one"}', b'{"text": "two"}', b'{"text": "two"}'):
+        source = reader("web", JsonlSource(kind="jsonl", paths=_write_memory(tmp_path / "files", data)), Extract())
+        shards, _ = source.shards(None)
+        assert [row["text"] for row in source.read(shards[0]).documents.to_pylist()] == [data[10:-2].decode()]
+        found.append(shards[0].digest)
+    assert found[0] != found[1]
+
+
+def test_files_of_whose_versions_nothing_is_known_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(files, "_VALIDATORS", ())
+    monkeypatch.setattr(files, "_MORE", ())
+    source = reader("web", JsonlSource(kind="jsonl", paths=_write_memory(tmp_path / "files", b"{}")), Extract())
+    source.shards(None)
+    assert "source web: nothing tells the versions of memory:///" in caplog.text
+    assert "a change that keeps a file's size goes unseen" in caplog.text
