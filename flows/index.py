@@ -14,7 +14,6 @@ from tasks.dedup import lsh_index
 from tasks.engine import job
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.versions import Versions
-from tasks.storage.manifest import MISSING
 from tasks.text.rows import rows_of
 
 
@@ -30,14 +29,8 @@ def of_version(to: str, spec: str, store: str | None, version: int | None, floor
     settings, names = run.spec.duplicates, ("id", run.spec.judged_text, "kept")
     if lacking := [name for name in names if name not in corpus.provider]:
         raise SpecError([f"index: version {facts['version']} has no column {lacking[0]}; the spec says another text"])
-    for stage in dict.fromkeys(corpus.provider[name] for name in names):
-        if stage in corpus.replaced or (corpus.outputs[stage].index.state == MISSING).any():
-            raise SpecError(
-                [
-                    f"index: version {facts['version']} has {stage} no longer as it was: documents were taken down, or "
-                    "`sluice gc` or `--replace` changed it; `sluice run SPEC --until version` makes one that is whole"
-                ]
-            )
+    if altered := corpus.altered(names):
+        raise SpecError([f"index: {versions.no_longer(facts, altered)}"])
 
     def documents() -> Iterator[tuple[str, str]]:
         for place, files in corpus.files(names):

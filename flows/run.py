@@ -102,17 +102,18 @@ class Run(CorpusRun):
     def _check_version(self, number: int) -> None:
         """Raises StageError where a version is not in the store any more as it was."""
         takedowns = Versions(self.store, self.spec.name).purged(number)
-        for name in self.plan_inputs().names:
+        assert isinstance(self.corpus, Snapshot)  # who asks has chosen a version
+        names = self.plan_inputs().names
+        for name in names:
             if name not in self.corpus.provider:
                 raise StageError(f"plan: version {number} has no column {name}, which mixture.phases asks for")
-            stage = self.corpus.provider[name]
-            if stage in self.corpus.replaced or (self.corpus.outputs[stage].index.state == MISSING).any():
-                why = (
-                    f"takedown {', '.join(map(str, takedowns))} has purged documents of it"
-                    if takedowns
-                    else "`sluice gc` has removed what later ones do not name, or `--replace` taken other values"
-                )
-                raise StageError(f"plan: version {number} has {name} no longer as it was: {why}")
+        if altered := self.corpus.altered(names):
+            why = (
+                f"takedown {', '.join(map(str, takedowns))} has purged documents of it"
+                if takedowns
+                else "`sluice gc` has removed what later ones do not name, or `--replace` taken other values"
+            )
+            raise StageError(f"plan: version {number} has {altered[0]} no longer as it was: {why}")
 
     def _write_plan(self, key: str) -> bool:
         """Write the run plan where it does not exist; whether it did."""

@@ -17,6 +17,7 @@ from flows import pictures
 from flows.artifacts import table
 from flows.corpus_run import CorpusRun
 from flows.shown import key
+from flows.versions import no_longer
 from tasks import registry
 from tasks.engine import job
 from tasks.engine.snapshot import Snapshot
@@ -76,6 +77,11 @@ def _sample(current: CorpusRun) -> pa.Table:
     corpus = Snapshot(versions, versions.accepted)
     learner = TokenizerEstimator(Tokenizer(sample=spec.tokenizer.sample), spec.seed, registry.weights(spec))
     names = tuple(spec.text if name == "text" else name for name in learner.reads)
+    if lacking := [name for name in names if name not in corpus.provider]:
+        number = versions.accepted["version"]
+        raise SpecError([f"tokenizers: version {number} has no column {lacking[0]}; the spec says another text"])
+    if altered := corpus.altered(names):
+        raise SpecError([f"tokenizers: {no_longer(versions.accepted, altered)}"])
     parts: list[pa.Table] = []
     for place, files in corpus.files(names):
         read = job.read(corpus.store, files, None, None, corpus.recorded(place, names)).select(list(names))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +28,14 @@ def of(versions: Versions, number: int) -> Facts:
         return versions.read(number)
     except VersionError as error:
         raise SpecError([str(error)]) from None
+
+
+def no_longer(facts: Facts, altered: Sequence[str]) -> str:
+    """What to say of a version of which stages are not in the store any more as they were."""
+    return (
+        f"version {facts['version']} has {altered[0]} no longer as it was: documents were taken down, or `sluice gc` "
+        "or `--replace` changed it; `sluice run SPEC --until version` makes one that is whole"
+    )
 
 
 def summaries(versions: Versions) -> list[dict[str, Any]]:

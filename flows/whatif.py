@@ -22,9 +22,11 @@ from flows import parameters
 from flows.corpus_run import CorpusRun
 from flows.query import plain
 from flows.terminal import cell, console, line, table
+from flows.versions import no_longer
 from tasks.engine import hypothetical, job
 from tasks.engine.corpus import Corpus
 from tasks.engine.pipeline import Pipeline
+from tasks.engine.runner import StageError
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.versions import Versions
 from tasks.planning import repeats
@@ -36,6 +38,8 @@ TEXT = 300
 """Characters of their texts."""
 GROUPS = ("source", "channel", "language")
 BEFORE, AFTER = 0, 1
+KNOWN = ("id", "language", "channel", "kept", "reason", "token_estimate")
+"""Columns of the version that are compared with what would be."""
 
 Counted = list[int]
 """Documents and tokens, before and after: [documents, documents, tokens, tokens]."""
@@ -57,6 +61,8 @@ def judged(as_is: CorpusRun, spec: Spec, examples: int) -> dict[str, Any]:
     if versions.accepted is None:
         raise SpecError([f"whatif: {as_is.spec.name} has no version in {as_is.store.url} yet; `sluice run` makes one"])
     before = Snapshot(versions, versions.accepted)
+    if altered := before.altered(name for name in KNOWN if name in before.provider):
+        raise StageError(f"whatif: {no_longer(versions.accepted, altered)}")
     with overlay(as_is.store) as store_over:
         other = CorpusRun(spec, as_is.name, store=store_over)
         if spec.name != as_is.spec.name or spec.store != as_is.spec.store:
@@ -115,8 +121,7 @@ def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> di
     for shard_place, new in tables.items():
         shard = after.shards[shard_place]
         place = place_of[shard.source, shard.name, shard.digest]
-        known = ["id", "language", "channel", "kept", "reason", "token_estimate"]
-        old = _read(before, place, [name for name in known if name in before.provider])
+        old = _read(before, place, [name for name in KNOWN if name in before.provider])
         tokens = _tokens(old)
         for when, judged in ((BEFORE, old), (AFTER, new)):
             groups = {

@@ -15,7 +15,7 @@ from tasks.engine.outputs import Output
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.stage import DOCUMENTS, digest
 from tasks.engine.versions import COUNTS, SHARDS, Facts, Versions, shard_of
-from tasks.storage.manifest import QUARANTINED, Index, Manifest
+from tasks.storage.manifest import MISSING, QUARANTINED, Index, Manifest
 
 Name = tuple[str, str, str]
 """What a shard is known by from version to version: source, name, digest of its input."""
@@ -185,6 +185,13 @@ class Snapshot(Corpus):
             if whole and noted is not None and noted != _values(index, names, places):
                 return False
         return True
+
+    def altered(self, names: Iterable[str]) -> list[str]:
+        """The stages of some columns of whose outputs some are gone, or have other values than the version had."""
+        stages = dict.fromkeys(self.provider[name] for name in names)
+        return [
+            stage for stage in stages if stage in self.replaced or (self.outputs[stage].index.state == MISSING).any()
+        ]
 
     def lacks(self, name: str, place: int) -> bool:
         """Whether a column is one that the source of a shard does not have."""

@@ -12,7 +12,10 @@ import pyarrow as pa
 import pytest
 
 from data_specs.load import SpecError
+from flows import tokenizer_sweep
+from flows.corpus_run import CorpusRun
 from flows.run import Run
+from tasks.decision.verdict import Verdict
 from tasks.engine.gates import GateError
 from tasks.engine.runner import StageError
 from tasks.engine.versions import Versions
@@ -424,3 +427,21 @@ def test_a_run_knows_its_version(copied: Path) -> None:
         "new": record["version"]["new"],
     }
     assert Run.of(str(copied), None, (), record["run"]).record["version"] == record["version"]
+
+
+def test_what_is_asked_of_a_version_is_not_answered_by_values_that_took_the_place_of_its_own(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = Verdict.scatter
+
+    def fewer(self: Any, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        found = judged(self, batch, rows)
+        kept = pa.array([False] * len(found), pa.bool_())
+        return found.set_column(found.column_names.index("kept"), "kept", kept)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Verdict, "scatter", fewer)
+        go(copied, start="verdict", replace=True, until="verdict")
+    assert "whatif: version 1 has verdict no longer as it was" in ask("whatif", copied, code=1).stderr
+    with pytest.raises(SpecError, match="tokenizers: version 1 has verdict no longer as it was"):
+        tokenizer_sweep._sample(CorpusRun.of(str(copied)))
