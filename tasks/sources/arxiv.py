@@ -37,7 +37,7 @@ class PaperError(ValueError):
 class ArxivReader(Reader):
     """Reads arXiv's sources."""
 
-    version = 2  # encodings that nothing names are found
+    version = 3  # archives are read to their end: what is behind it, and whether it is there
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     settings: ArxivSource
 
@@ -52,7 +52,7 @@ class ArxivReader(Reader):
             file.seek(0)
             place = 0
             try:
-                for member in tar.members(file):
+                for member in tar.members(file, alone=True):
                     place = member.start
                     if member.start + member.size > part.end:
                         raise tar.TarError("truncated")

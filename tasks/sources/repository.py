@@ -4,7 +4,8 @@ A file that the paths name is an archive of a repository (tar, plain or compress
 folder. A file's licence is the one it names, else that of the licence file in the nearest folder above it. Dropped are
 files that nobody wrote here: `vendored`, `generated`, `minified`, `data_file`; those of no known language
 (`unknown_language`), licences themselves (`license_file`), and `empty`, `too_large` and `not_text` ones. An archive
-that breaks off is quarantined (`truncated`, `unreadable`, `window`, `bomb`).
+that breaks off is quarantined (`truncated`, `unreadable`, `window`, `bomb`), and so are the documents of a compressed
+one that is damaged, as its checksum, at its end, vouches for none. Archives that stand one behind another are all read.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _VERSION_CONTROL = re.compile(r"(?:\A|/)\.(?:git|hg|svn|bzr)/")
 class RepositoryReader(Reader):
     """Reads repositories."""
 
-    version = 1
+    version = 2  # archives are read to their end: what is behind it, whether it is there, and a checksum
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     knows = ("file", "offset", "length", *RAW)
     settings: RepositorySource
@@ -90,6 +91,8 @@ class RepositoryReader(Reader):
                 self._file(entry, part, records, found)
                 seen = entry.place + entry.size
         except tree.TreeError as error:
+            if error.since is not None:
+                records.take_back(str(error), part, error.since)
             records.quarantine(str(error), part, seen, lost=part.end)
 
     def _file(self, entry: tree.Entry, part: Part, records: Records, known: Mapping[str, str | None]) -> None:

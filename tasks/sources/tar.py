@@ -31,13 +31,18 @@ def is_tar(head: bytes) -> bool:
     return len(head) >= BLOCK and _sums(head[:BLOCK])
 
 
-def members(file: IO[bytes]) -> Iterator[Member]:
-    """The plain files of an archive, from where `file` stands on; between two it may be read anywhere. Raises
+def members(file: IO[bytes], alone: bool = False) -> Iterator[Member]:
+    """The plain files of an archive, from where `file` stands on; between two it may be read anywhere. One that stands
+    `alone`, where nothing else tells that it is whole, has to end as archives do, and others may follow it. Raises
     TarError."""
-    place, name = file.tell(), ""
+    place, name, ended = file.tell(), "", not alone
     while header := _read(file, place, BLOCK):
         if not header.strip(b"\0"):
-            return
+            if not alone:
+                return
+            ended, place = True, _past_zeros(file, place)
+            continue
+        ended = not alone
         if len(header) < BLOCK:
             raise TarError("truncated")
         if not _sums(header):
@@ -57,8 +62,18 @@ def members(file: IO[bytes]) -> Iterator[Member]:
             name = ""
         elif kind != b"g":
             name = ""
-    if place > file.seek(0, io.SEEK_END):
+    if not ended or place > file.seek(0, io.SEEK_END):
         raise TarError("truncated")
+
+
+def _past_zeros(file: IO[bytes], place: int) -> int:
+    """The first block from a place on that holds something else, or the end."""
+    while block := _read(file, place, 2**16):
+        zeros = len(block) - len(block.lstrip(b"\0"))
+        place += zeros if zeros == len(block) else zeros // BLOCK * BLOCK
+        if zeros < len(block):
+            break
+    return place
 
 
 def _read(file: IO[bytes], place: int, size: int) -> bytes:

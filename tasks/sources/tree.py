@@ -16,11 +16,13 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple
 
 from tasks.engine.reading import SourceError
+from tasks.sources import tar
 from tasks.sources.compression import DamageError, Packing, Unpacked, compression_of
 from tasks.sources.files import opened
 
 _ZIP = b"PK\x03\x04"
 _BUNDLE = b"# v"
+_AHEAD = 2**16
 _GIT = 600
 """Seconds that git may take for a bundle."""
 _REFS = ("HEAD", "refs/heads/main", "refs/heads/master")
@@ -28,7 +30,12 @@ _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError
 
 
 class TreeError(ValueError):
-    """An archive that goes no further: `truncated`, `unreadable`, `bomb` or `window`."""
+    """An archive that goes no further: `truncated`, `unreadable`, `bomb` or `window`. Of a damaged one `since` is the
+    byte, unpacked, from which on nothing vouches for what was read."""
+
+    def __init__(self, reason: str, since: int | None = None) -> None:
+        super().__init__(reason)
+        self.since = since
 
 
 class Entry(NamedTuple):
@@ -61,16 +68,65 @@ def entries(path: str, window: int, most: int) -> Iterator[Entry]:
             yield from _tar(file, compression_of(head), window, most)
 
 
+class _Blocks:
+    """A tar archive's bytes, of which tarfile asks for no more than it needs."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._ahead = b""
+
+    def read(self, size: int) -> bytes:
+        if not self._ahead:
+            found: bytes = self._stream.read(size)
+            return found
+        found, self._ahead = self._ahead[:size], self._ahead[size:]
+        return found
+
+    def pass_zeros(self) -> int | None:
+        """Go past blocks of zeros; how many bytes that were, None where nothing follows. To the end, so that a
+        compression's checksum there is asked."""
+        passed = 0
+        while block := self.read(_AHEAD):
+            if block.strip(b"\0"):
+                zeros = (len(block) - len(block.lstrip(b"\0"))) // tar.BLOCK * tar.BLOCK
+                self._ahead = block[zeros:] + self._ahead
+                return passed + zeros
+            passed += len(block)
+        return None
+
+
+class _Ended(tarfile.TarInfo):
+    """A file of an archive that has to end as one does: tarfile takes what breaks off between two files for whole."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+            if archive.offset:
+                raise tarfile.ReadError("unexpected end of data") from None
+            raise
+
+
 def _tar(file: IO[bytes], compression: str | None, window: int, most: int) -> Iterator[Entry]:
+    """The files of an archive, and of those that were put behind it."""
     raw: Any = Unpacked(file, Packing(compression, window)) if compression else file
+    blocks, begins = _Blocks(io.BufferedReader(raw) if compression else raw), 0
+    more: int | None = 0
     try:
-        with tarfile.open(fileobj=io.BufferedReader(raw) if compression else raw, mode="r|") as archive:
-            for member in archive:
-                if member.isreg() and (stream := archive.extractfile(member)):
-                    yield Entry(_inside(member.name), member.offset_data, member.size, stream.read(most + 1))
-                archive.members = []  # type: ignore[attr-defined]  # or it would keep all that were read
+        while more is not None:
+            begins += more
+            how: Any = {"fileobj": blocks, "mode": "r|", "bufsize": tar.BLOCK, "tarinfo": _Ended}
+            with tarfile.open(**how) as archive:
+                for member in archive:
+                    if member.isreg() and (stream := archive.extractfile(member)):
+                        place = begins + member.offset_data
+                        yield Entry(_inside(member.name), place, member.size, stream.read(most + 1))
+                    archive.members = []  # type: ignore[attr-defined]  # or it would keep all that were read
+                begins += archive.fileobj.tell()
+            more = blocks.pass_zeros()
     except DamageError as error:
-        raise TreeError(error.reason) from error
+        raise TreeError(error.reason, error.since if error.reason == "unreadable" else None) from error
     except EOFError as error:
         raise TreeError("truncated") from error
     except tarfile.ReadError as error:

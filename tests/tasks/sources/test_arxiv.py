@@ -131,6 +131,22 @@ def test_an_archive_that_breaks_off_keeps_what_is_before(tmp_path: Path) -> None
         assert counts == {"in": kept + 1, "truncated": 1}
 
 
+def test_an_archive_that_breaks_off_between_two_papers_is_told_and_one_behind_another_is_read(tmp_path: Path) -> None:
+    whole = packed(PAPERS)
+    second = whole.index(b"2301/2301.00002.gz")
+    for data, kept, counts in (
+        (whole[:second], 1, {"in": 2, "truncated": 1}),
+        (whole.rstrip(b"\0") + bytes(-len(whole.rstrip(b"\0")) % 512), 3, {"in": 8, "no_source": 2, "truncated": 2}),
+        (whole + packed({"2302/2302.00001.gz": PAPER}), 4, {"in": 8, "no_source": 2, "truncated": 1}),
+        (whole + b"gravel" * 500, 3, {"in": 8, "no_source": 2, "truncated": 1}),
+    ):
+        (tmp_path / "a.tar").write_bytes(data)
+        rows, found = read_all(source(tmp_path / "*"))
+        assert len(rows) == kept
+        assert {name: found[name] for name in counts} == counts
+        assert found.get("unreadable") == (2 if data.endswith(b"gravel") else 1 if kept > 1 else None)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import random
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ import pytest
 import zstandard
 
 from data_specs.extract import Extract
-from data_specs.sources import JsonlSource
+from data_specs.sources import JsonlSource, RepositorySource
 from tasks.sources import Reader, reader
 from tests.tasks.sources import dumps, test_arc, test_mediawiki, test_sources, test_stackexchange, test_wet
 
@@ -61,6 +63,22 @@ def jsonl(path: Path) -> Reader:
     return reader("web", JsonlSource(kind="jsonl", paths=str(path)), Extract())
 
 
+def repository(path: Path) -> Reader:
+    return reader("code", RepositorySource(kind="repository", paths=str(path)), Extract())
+
+
+def code() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for number, text in enumerate(TEXTS[:60]):
+            lines = [f"    {word} = {word} + 1" for word in text.split()]
+            data = "\n".join([f"def wash_{number}(gravel):", *lines, ""]).encode()
+            member = tarfile.TarInfo(f"river/wash_{number}.py")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
 def lines() -> bytes:
     return "".join(f'{{"text": "{text}"}}\n' for text in TEXTS).encode()
 
@@ -85,6 +103,7 @@ CASES: dict[str, Callable[[], Case]] = {
         f"wet {kind}": lambda kind=kind: (f"a.wet.{kind}", PACK[kind](test_wet.wet(TEXTS, False)), test_wet.source)
         for kind in PACK
     },
+    **{f"repository {kind}": lambda kind=kind: (f"a.tar.{kind}", PACK[kind](code()), repository) for kind in PACK},
     "wet, a member a record": lambda: ("a.wet.gz", test_wet.wet(TEXTS), test_wet.source),
     "warc": lambda: ("a.warc.gz", PACK["gz"](test_sources.archive([*TEXTS[:60]], False)), test_sources.warc),
     "arc": lambda: ("a.arc.gz", PACK["gz"](arc()), test_arc.source),

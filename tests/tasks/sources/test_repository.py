@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Callable
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,38 @@ def test_an_archive_that_breaks_off_is_quarantined_and_keeps_what_came_before(tm
     _, [found] = read(f"{tmp_path}/*.gz")
     assert found.ledger["quarantined"] == {"truncated": 1}
     assert found.documents.num_rows + sum(found.ledger["dropped"].values()) + 1 == found.ledger["in"]
+
+
+def test_an_archive_that_breaks_off_between_two_files_or_before_its_end_is_quarantined(tmp_path: Path) -> None:
+    whole = tarred()
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        cuts = [member.offset for member in archive][3:]
+    for cut in (*cuts, len(whole.rstrip(b"\0")) // 512 * 512 + 512):
+        (tmp_path / "a.tar").write_bytes(whole[:cut])
+        _, [found] = read(f"{tmp_path}/a.tar")
+        assert found.ledger["quarantined"] == {"truncated": 1}
+        told = len([each for each in cuts if each < cut]) + 3
+        assert found.documents.num_rows + sum(found.ledger["dropped"].values()) == told
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_archives_that_stand_one_behind_another_are_all_read_and_what_is_none_is_said(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    name = f"a.tar{'' if pack is bytes else '.gz'}"
+    one, other = tarred(), tarred("other/")
+    (tmp_path / name).write_bytes(pack(one + other) + (pack(one) if pack is not bytes else b""))
+    source, [found] = read(f"{tmp_path}/{name}")
+    assert not found.ledger["quarantined"]
+    paths = found.documents["path"].to_pylist()
+    assert set(paths) == {*KEPT, *(f"other/{path}" for path in KEPT)}
+    assert len(set(found.documents["id"].to_pylist())) == len(paths) == (2 + (pack is not bytes)) * len(KEPT)
+    rows = found.documents.to_pylist()
+    assert all(hashlib.sha256(source.reread(row)).hexdigest() == row["payload"] for row in rows)
+    (tmp_path / name).write_bytes(pack(one + b"gravel" * 999))
+    _, [found] = read(f"{tmp_path}/{name}")
+    assert found.ledger["quarantined"] == {"unreadable": 1}
+    assert found.documents.num_rows == len(KEPT)
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.zip", "a.bundle", "a.tar"])
