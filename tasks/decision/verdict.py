@@ -23,7 +23,7 @@ from data_specs.spec import Rule
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, addresses, arrays, factorize, true
 from tasks.arrays.groups import I64, explode, scatter_by_position
 from tasks.engine.sql import evaluate
-from tasks.engine.stage import CorpusStage
+from tasks.engine.stage import AskingStage
 from tasks.engine.takedowns import REASON, TAKEN_DOWN
 
 
@@ -79,7 +79,7 @@ class Judgement(Settings):
     """In the order of preference, where `keep` has `source`."""
 
 
-class Verdict(CorpusStage):
+class Verdict(AskingStage):
     """Rules, then the election inside clusters.
 
     `kept`; `reason`: null for a kept document, else the first of its reasons: `takedown`; `emptied`, where rewriting

@@ -14,10 +14,10 @@ from tasks.arrays.addresses import ADDRESS, U64, addresses, arrays, factorize, p
 from tasks.arrays.groups import I64, scatter_by_position
 from tasks.arrays.hashing import seeded_hash
 from tasks.dedup.base import DuplicatesStage, as_table
-from tasks.engine.stage import RepeatedStage
+from tasks.engine.stage import AskingStage, RepeatedStage
 
 
-class Clusters(DuplicatesStage, RepeatedStage):
+class Clusters(DuplicatesStage, RepeatedStage, AskingStage):
     """Clusters: what copies and alike pairs connect, directly or through others.
 
     `cluster` is a hash of the address of its first document; null for a document that is alone. A document of a later

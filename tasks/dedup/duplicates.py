@@ -38,7 +38,7 @@ from tasks.arrays.groups import (
 from tasks.arrays.hashing import seeded_hash
 from tasks.dedup import minhash
 from tasks.dedup.base import DuplicatesStage, as_table
-from tasks.engine.stage import Stage
+from tasks.engine.stage import RecallingStage, Stage
 
 HUBS = 64
 """Of the texts that meet at one leader, as many (the first by a hash of their content) are compared with all others;
@@ -157,7 +157,7 @@ def _leaders(rows: pa.Table, count: int) -> pa.ListArray:
     return lists_by_position(rows, rows["leader"].combine_chunks(), count)
 
 
-class VerifiedPairs(DuplicatesStage):
+class VerifiedPairs(DuplicatesStage, RecallingStage):
     """Pairs of candidates whose shingle sets have a Jaccard similarity of at least `compared_from`, which without a
     floor is the threshold.
 

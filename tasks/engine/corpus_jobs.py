@@ -27,7 +27,7 @@ from tasks.engine.keyed import KeyedCorpus
 from tasks.engine.outputs import Output
 from tasks.engine.recall import Recall
 from tasks.engine.shuffle import Shuffle, SliceGroup, grouped
-from tasks.engine.stage import CorpusStage, RepeatedStage
+from tasks.engine.stage import AskingStage, CorpusStage, RecallingStage, RepeatedStage
 from tasks.storage.manifest import QUARANTINED, Entry, Index
 
 
@@ -53,18 +53,20 @@ class CorpusJobs(CorpusSteps):
 
     def _generation(self, number: int, places: Sequence[int]) -> bool:
         """Take in what is known of one generation; whether that is all of it."""
-        recalled = Recall(self, number, places).answers() if number and self.stage.recalls else None
-        if recalled is None and number and self.stage.recalls:
-            return False
-        by_shard = recalled if recalled and not self.stage.named_by else None
-        self._map(places, grouped([by_shard], "") if by_shard else {})
+        recalled = None
+        if number and isinstance(self.stage, RecallingStage):
+            recalled = Recall(self, self.stage, number, places).answers()
+            if recalled is None:
+                return False
+        asked = isinstance(self.stage, AskingStage)
+        self._map(places, grouped([recalled], "") if recalled and asked else {})
         left_out = self.unavailable | (self.maps.state == QUARANTINED)
         if self.found.batches or not (self.maps.done | left_out)[places].all():
             return False
         order = [place for place in places if self.maps.done[place] and not left_out[place]]
         order.sort(key=self.uids.__getitem__)
         mapped = [Shuffle(f"{self.folder}/map", self.maps, order, self.uids)]
-        if recalled and self.stage.named_by:
+        if recalled and not asked:
             mapped.append(recalled)
         reduced = self._reduced(number, mapped)
         if reduced is None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from tasks.arrays.addresses import partners
 from tasks.engine import contract
 from tasks.engine.job import Job, inputs
-from tasks.engine.stage import CorpusStage, RepeatedStage
+from tasks.engine.stage import AskingStage, CorpusStage, RecallingStage, RepeatedStage
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Entry
@@ -35,7 +35,7 @@ def do_map(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
     table = inputs(job, store)
     chosen = contract.gated(stage.where, table)
     table = table.select(list(stage.reads))
-    if job.slices:
+    if job.slices and isinstance(stage, AskingStage):
         answers = pa.schema([*stage.answers, ("by_shard", pa.uint64())])
         rows = stage.map_recalled(table, _collected(job, store, answers))
     else:
@@ -98,7 +98,7 @@ def _uids(rows: pa.Table, job: Job) -> pa.Array:
     return pa.array(np.full(rows.num_rows, job.uid, np.uint64))
 
 
-def do_ask(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
+def do_ask(stage: AskingStage, job: Job, store: Store, entry: Entry) -> Slices:
     """What the documents of a shard name, by the shard that it is in."""
     by, others = partners(inputs(job, store).select(list(stage.asks)))
     shard, position, similarity = others.flatten()
@@ -108,9 +108,9 @@ def do_ask(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
     return _slices(rows.select(ASKED.names).cast(ASKED), rows["shard"].to_numpy(), entry), ASKED
 
 
-def do_recall(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slices:
+def do_recall(stage: RecallingStage, job: Job, store: Store, entry: Entry) -> Slices:
     """What follows from the named rows of older shards, by partition or by the shard that asked."""
-    schema = ASKED if stage.asks else None
+    schema = ASKED if isinstance(stage, AskingStage) else None
     found = []
     for older in job.older:
         rows = _collected(older, store, schema).sort_by("position")
@@ -118,7 +118,7 @@ def do_recall(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slice
         batch = _rows(older, store, positions)
         batch = batch.append_column("position", pa.array(positions)).append_column("shard", _uids(batch, older))
         found.append(stage.recall(batch, rows))
-    if stage.named_by:
+    if not isinstance(stage, AskingStage):
         return _partitioned(stage, pa.concat_tables(found), "recall", entry)
     schema = pa.schema([*stage.answers, ("by_shard", pa.uint64())])
     answers = pa.concat_tables(

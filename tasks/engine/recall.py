@@ -15,15 +15,16 @@ import numpy as np
 from tasks.engine.corpus_steps import CorpusSteps
 from tasks.engine.job import Job
 from tasks.engine.shuffle import Shuffle, SliceGroup, grouped
+from tasks.engine.stage import AskingStage, RecallingStage
 from tasks.storage.manifest import Index
 
 
 class Recall:
     """What one generation of a corpus stage asks of those before it."""
 
-    def __init__(self, steps: CorpusSteps, number: int, places: Sequence[int]) -> None:
-        self.steps, self.number, self.places = steps, number, places
-        self.pipeline, self.stage = steps.pipeline, steps.stage
+    def __init__(self, steps: CorpusSteps, stage: RecallingStage, number: int, places: Sequence[int]) -> None:
+        self.steps, self.stage, self.number, self.places = steps, stage, number, places
+        self.pipeline = steps.pipeline
 
     def answers(self) -> Shuffle | None:
         """Slices by partition, or by the shard that asked; None while there are jobs to do."""
@@ -51,11 +52,15 @@ class Recall:
 
     def _named(self) -> Mapping[str, SliceGroup] | None:
         """Slices by the shard that they name documents of; None while there are jobs to do."""
-        if self.stage.named_by:
-            provider = self.pipeline.provider[self.stage.read_from(self.stage.named_by)]
-            reductions = self.pipeline.outputs[provider].reductions
-            return grouped([reductions[self.number]], "") if len(reductions) > self.number else None
-        stage, folder = self.stage, f"{self.steps.folder}/ask"
+        if isinstance(self.stage, AskingStage):
+            return self._asked(self.stage)
+        provider = self.pipeline.provider[self.stage.read_from(self.stage.named_by)]
+        reductions = self.pipeline.outputs[provider].reductions
+        return grouped([reductions[self.number]], "") if len(reductions) > self.number else None
+
+    def _asked(self, stage: AskingStage) -> Mapping[str, SliceGroup] | None:
+        """The same of what the new shards' own columns name."""
+        folder = f"{self.steps.folder}/ask"
         names = self.steps.columns(stage.asks)
         keys = self.pipeline.keys_of(self.places, f"{stage.fingerprint}:ask", names)
         places = sorted(keys, key=self.steps.uids.__getitem__)

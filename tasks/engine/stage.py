@@ -224,15 +224,6 @@ class CorpusStage(Fingerprinted):
     state_key: str = ""
     """Column of `shuffled` (uint64, evenly spread) by which a later generation finds mapped rows of earlier ones; ""
     for a stage that needs none."""
-    asks: tuple[str, ...] = ()
-    """Columns that name documents (an address, or a list of them with similarities): of a later generation's documents,
-    older ones that these name are recalled."""
-    named_by: str = ""
-    """Instead of `asks`: the column whose stage's reductions name the older documents."""
-    recalls: tuple[str, ...] = ()
-    """Columns of older documents that `recall` reads; among them may be what this stage wrote."""
-    answers: pa.Schema
-    """With `asks`: columns that `recall` returns beside `by_shard`; `by_position` (uint32) must be among them."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -259,20 +250,42 @@ class CorpusStage(Fingerprinted):
         together it keeps what it keeps of what it kept of each."""
         return rows
 
-    def recall(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
-        """Older documents of one shard (`recalls`, `shard`, `position`; sorted by position), and rows that name them
-        (`position`; with `asks` also `by_shard`, `by_position` and `similarity`; with `named_by` those of the
-        reductions) -> rows of `answers` plus `by_shard`; with `named_by` mapped rows plus `shard`."""
-        raise NotImplementedError(f"{self.name} recalls nothing")
-
-    def map_recalled(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
-        """The same as `map` in a later generation, with the `answers` about this shard. Rows about other documents than
-        this shard's have a `shard` of their own; then all have."""
-        raise NotImplementedError(f"{self.name} recalls nothing")
-
     @abstractmethod
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         """Columns `scatters` of one whole shard, and the reduced rows about it sorted by position -> `writes`."""
+
+
+class RecallingStage(CorpusStage):
+    """A corpus stage that reads older documents, which those of a later generation name."""
+
+    recalls: tuple[str, ...]
+    """Columns of older documents that `recall` reads; among them may be what this stage wrote."""
+    named_by: str = ""
+    """The column whose stage's reductions name the older documents; "" for one that asks for them itself."""
+
+    @abstractmethod
+    def recall(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """Older documents of one shard (`recalls`, `shard`, `position`; sorted by position), and the reduced rows that
+        name them (`position` among their columns) -> mapped rows plus `shard`, which are reduced with the others."""
+
+
+class AskingStage(RecallingStage):
+    """One whose own columns name older documents, and whose maps are told of these."""
+
+    asks: tuple[str, ...]
+    """Columns that name documents: an address, or a list of them with similarities."""
+    answers: pa.Schema
+    """Columns that `recall` returns beside `by_shard`; `by_position` (uint32) must be among them."""
+
+    @abstractmethod
+    def recall(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """Older documents of one shard (`recalls`, `shard`, `position`; sorted by position), and rows that name them
+        (`position`, `by_shard`, `by_position`, `similarity`) -> rows of `answers` plus `by_shard`."""
+
+    @abstractmethod
+    def map_recalled(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
+        """The same as `map` in a later generation, with the `answers` about this shard. Rows about other documents than
+        this shard's have a `shard` of their own; then all have."""
 
 
 class RepeatedStage(CorpusStage):
