@@ -30,11 +30,13 @@ READING = frozenset(
 """Reasons of reading: such a record never was a document, or is none any more."""
 COPIES = frozenset({"duplicate", "held_out_copy"})
 """Reasons of documents that are alike to another: one that stays, or one that is held out."""
-OWN_REASONS = READING | COPIES | {"kept", "emptied", "no_channel", "held_out", "quarantined"}
+EMPTIED_BY_CUT = "emptied_by_cut"
+"""Reason of a document that the verdict kept, and of whose text a cut behind it left nothing."""
+OWN_REASONS = READING | COPIES | {"kept", "emptied", EMPTIED_BY_CUT, "no_channel", "held_out", "quarantined"}
 """What the funnel counts beside the rules."""
 
 TAKEN = frozenset(
-    """documents corpus refused held_out exact candidates alike clusters channel verdict tokens
+    """documents corpus refused held_out exact candidates alike clusters channel verdict outcome tokens
     token_estimate counts version plan train""".split()
 )
 """Stages and views of Sluice's own, and what else is called like a stage. What learns `x` is called `learn_x`."""
@@ -172,6 +174,20 @@ class Spec(Settings):
         """The column of text that stages, rules and channels read: that of the model or, where this one is made of what
         the verdict keeps, the one that it is made from."""
         return [self.text, *self._cut_from(self.text)][-1]
+
+    @property
+    def cut_texts(self) -> list[str]:
+        """The stages that cut the model's text of what the verdict keeps, the last first; none where it is judged."""
+        return [self.text, *self._cut_from(self.text)][:-1]
+
+    def rewritings(self, name: str) -> list[str]:
+        """The stages that a text went through, the last first; none for the source's."""
+        found = list[str]()
+        while name != "text" and name not in found:
+            found.append(name)
+            stage = self.stages[name]
+            name = (stage.text if isinstance(stage, Stage) else None) or "text"
+        return found
 
     def _cut_from(self, name: str) -> list[str]:
         """The text that one which is made of what the verdict keeps is cut from, that which this one is, and so on;

@@ -21,6 +21,7 @@ OWN = {
     "duplicate": "alike to a document that is kept",
     "no_channel": "in no channel",
     "emptied": "nothing was left of its text by rewriting",
+    "emptied_by_cut": "all of its text stands in others that are kept",
 }
 """What reasons mean that are neither rules nor of reading."""
 

@@ -31,6 +31,8 @@ FAILS = "fails_"
 """What the columns begin with that say of each rule whether it drops a document."""
 REASONS = {
     "takedown": "it was taken down: its text is purged, and this row is left in its place",
+    "emptied": "rewriting left nothing of its text",
+    "emptied_by_cut": "the verdict kept it, and a cut of what repeats left nothing of the text that the model reads",
     "held_out": "it is held out: evaluation is made from it, and training never sees it",
     "held_out_copy": "it is a copy of a held-out document, or in one cluster with it",
     "no_channel": "no channel's expression is true",

@@ -1,6 +1,7 @@
 """`sluice whatif`: what other settings would keep and drop, against the last accepted version, and nothing of it stays.
 
-Documents are judged by a run's own stages (tasks/engine/hypothetical.py). Tokens are `token_estimate`, as the version
+Documents are judged by a run's own stages (tasks/engine/hypothetical.py); of whose text a cut behind the verdict left
+nothing in the version, it leaves nothing here. Tokens are `token_estimate`, as the version
 has it: about how many a document has, kept or not. Epochs are how often the mixture would read a channel's kept tokens.
 """
 
@@ -17,12 +18,13 @@ import pyarrow.compute as pc
 
 from data_specs.load import SpecError, load
 from data_specs.sources import SourceSettings
-from data_specs.spec import Spec
+from data_specs.spec import EMPTIED_BY_CUT, Spec
 from flows import parameters
 from flows.corpus_run import CorpusRun
 from flows.query import plain
 from flows.terminal import cell, console, line, table
 from flows.versions import no_longer
+from tasks.decision.verdict import BEFORE_CUT
 from tasks.engine import hypothetical, job
 from tasks.engine.corpus import Corpus
 from tasks.engine.pipeline import Pipeline
@@ -117,11 +119,13 @@ def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> di
     changed: dict[str, Counter[str]] = {"kept": Counter(), "dropped": Counter()}
     nearest: dict[str, list[tuple[bytes, int, int]]] = {"kept": [], "dropped": []}
     place_of = {(shard.source, shard.name, shard.digest): place for place, shard in enumerate(before.shards)}
-    tables = dict(_columns(after, ["kept", "reason", "channel"]))
+    tables = dict(_judged(after))
     for shard_place, new in tables.items():
         shard = after.shards[shard_place]
         place = place_of[shard.source, shard.name, shard.digest]
         old = _read(before, place, [name for name in KNOWN if name in before.provider])
+        if after.spec.cut_texts:
+            tables[shard_place] = new = _as_cut(old, new)
         tokens = _tokens(old)
         for when, judged in ((BEFORE, old), (AFTER, new)):
             groups = {
@@ -149,6 +153,21 @@ def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> di
             for side, found in nearest.items()
         },
     }
+
+
+def _judged(after: Pipeline) -> Iterator[tuple[int, pa.Table]]:
+    """Of each shard the verdict on its documents, and their channels."""
+    names = ["kept", "reason"]
+    columns = [*(BEFORE_CUT.get(name, name) for name in names)] if after.spec.cut_texts else names
+    for place, found in _columns(after, [*columns, "channel"]):
+        yield place, found.rename_columns([*names, "channel"])
+
+
+def _as_cut(old: pa.Table, new: pa.Table) -> pa.Table:
+    """A verdict on documents of whose text as much is cut as in the version: what would be cut is not asked."""
+    gone = pc.and_(new["kept"], pc.fill_null(pc.equal(old["reason"], EMPTIED_BY_CUT), False))
+    kept, reason = pc.and_not(new["kept"], gone), pc.if_else(gone, EMPTIED_BY_CUT, new["reason"])
+    return pa.table({"kept": kept, "reason": reason, "channel": new["channel"]})
 
 
 def _name(corpus: Corpus, place: int) -> tuple[str, str, str]:

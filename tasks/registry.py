@@ -5,7 +5,7 @@ Adding a stage is one module and one line here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,9 @@ from data_specs.stages import Kind
 from tasks.arrays.addresses import ADDRESS
 from tasks.decision.channel import Channel
 from tasks.decision.held_out import HeldOut, HeldOutColumn
+from tasks.decision.outcome import Outcome
 from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, thresholds
-from tasks.decision.verdict import Verdict
+from tasks.decision.verdict import BEFORE_CUT, Verdict
 from tasks.dedup.boilerplate import BoilerplateLines
 from tasks.dedup.centroids import CentroidsEstimator
 from tasks.dedup.cluster_sizes import ClusterSizes
@@ -141,12 +142,15 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
                 keep,
                 spec.duplicates.partitions,
                 gates(spec),
-                _emptied(spec),
+                _emptied(spec, written.names),
                 taken_down,
                 spec.duplicates.sources,
+                bool(spec.cut_texts),
             ),
             *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
+            bound=make.text | make.verdict,
         ),
+        *([make.node(Outcome([f"{name}_emptied" for name in spec.cut_texts]))] if spec.cut_texts else []),
         make.learn(TokenizerEstimator(spec.tokenizer, spec.seed, weights(spec), file), "held_out", bound=trained),
         make.node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer", bound=trained),
         make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
@@ -179,6 +183,8 @@ class _Maker:
     def __init__(self, spec: Spec, pins: Pins) -> None:
         self.spec, self.pins = spec, pins
         self.text = {"text": spec.judged_text}
+        self.verdict = BEFORE_CUT if spec.cut_texts else {}
+        """What the verdict's columns are called for the verdict itself, and for what is cut of documents it keeps."""
         self.sealed = [
             f"({name} is null or {name} < {settings.threshold})"
             for name, settings in spec.of_kind(stages.Contamination).items()
@@ -264,7 +270,8 @@ class _Maker:
 
     def _called(self, stage: Any, name: str, settings: stages.Stage) -> Any:
         text = settings.text or ("text" if getattr(stage, "rewrites", False) else self.spec.judged_text)
-        return stage.called(name, {"text": text, **settings.reads})
+        verdict = self.verdict if isinstance(stage, RepeatedLines | RepeatedSpans) else {}
+        return stage.called(name, {"text": text, **verdict, **settings.reads})
 
 
 def _reads(spec: Spec) -> set[str]:
@@ -282,9 +289,11 @@ def _held_out(spec: Spec, pins: Pins) -> HeldOutColumn:
     return HeldOutColumn(pins.files("held_out"), joined)
 
 
-def _emptied(spec: Spec) -> str | None:
-    """The column that says of a document whether rewriting left nothing of the text that is judged."""
-    return None if spec.judged_text == "text" else f"{spec.judged_text}_emptied"
+def _emptied(spec: Spec, written: Collection[str]) -> list[str]:
+    """The columns that say of a document whether one of the stages that its judged text went through left nothing of
+    it. A stage of one's own between them may not say it."""
+    columns = [f"{name}_emptied" for name in spec.rewritings(spec.judged_text)]
+    return columns[:1] + [name for name in columns[1:] if name in written]
 
 
 def own_columns(spec: Spec) -> pa.Schema:

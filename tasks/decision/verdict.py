@@ -42,6 +42,9 @@ def preference(name: str) -> tuple[pa.Field, str]:
     return pa.field(name, pa.float32()), "descending"
 
 
+BEFORE_CUT = {"kept": "kept_before_cut", "reason": "reason_before_cut"}
+"""What the verdict's columns are called where a cut behind it may empty a text (tasks/decision/outcome.py)."""
+
 MADE_OF = {"source_rank": "source", "url_shape": "url"}
 """Of preferences that are no column: the one that they are made of."""
 
@@ -114,23 +117,25 @@ class Verdict(AskingStage):
         keep: Sequence[str],
         partitions: int = 16,
         gates: Mapping[str, str] | None = None,
-        emptied: str | None = None,
+        emptied: Sequence[str] = (),
         taken_down: bool = False,
         sources: tuple[str, ...] = (),
+        cut_later: bool = False,
     ) -> None:
         """`rules`: in plain SQL, percentiles bound. `keep`: of those whose columns are written. `gates`: the `where` of
-        each stage that has one, for the ledger's count of kept documents that were skipped. `emptied`: the column that
-        is true of a document of whose text rewriting left nothing. `taken_down`: whether documents were, of which empty
-        rows are left. `sources`: in the order in which duplicates of them stay."""
+        each stage that has one, for the ledger's count of kept documents that were skipped. `emptied`: columns one of
+        which is true of a document of whose text rewriting left nothing. `taken_down`: whether documents were, of which
+        empty rows are left. `sources`: in the order in which duplicates of them stay. `cut_later`: whether texts of
+        what is kept are cut, so that not this, but the outcome is the last word on a document."""
         super().__init__(Judgement(rules=rules, keep=tuple(keep), sources=sources if "source" in keep else ()))
-        self.emptied, self.taken_down = emptied, taken_down
+        self.emptied, self.taken_down, self.cut_later = tuple(emptied), taken_down, cut_later
         self.partitions = partitions
         self.gates = dict(gates or {})
         texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
         judged = frozenset[str]().union(*(parse(text).columns for text in texts))
         chosen = [preference(name)[0] for name in keep]
         self.shuffled = pa.schema([*CANDIDATE, *chosen])
-        judged |= ({emptied} if emptied else set()) | ({"kind"} if taken_down else set())
+        judged |= {*emptied} | ({"kind"} if taken_down else set())
         wanted = (MADE_OF.get(name, name) for name in self.shuffled.names)
         columns = {*judged, "channel", *wanted} - {"position", "passes"}
         self.reads = tuple(sorted(columns))
@@ -144,6 +149,9 @@ class Verdict(AskingStage):
             ("duplicate_of", SIMILAR_ADDRESS),
         ]
         self.writes = pa.schema([*own, *fails])
+
+    def written_as(self, role: str) -> str:
+        return BEFORE_CUT.get(role, role) if self.cut_later else role
 
     def hashed_settings(self) -> dict[str, Any]:
         rules = [
@@ -306,10 +314,7 @@ class Verdict(AskingStage):
     def ledger(self, columns: pa.Table, batch: pa.Table) -> dict[str, dict[str, int]]:
         """Source -> {"kept" or a reason: documents}; "<source>.fails" -> {rule: documents that it would drop};
         "<source>.skipped" -> {stage: kept documents that its gate skipped}."""
-        counts: dict[str, dict[str, int]] = {}
-        outcome = pa.table({"source": batch["source"], "outcome": pc.fill_null(columns["reason"], "kept")})
-        for row in outcome.group_by(["source", "outcome"]).aggregate([([], "count_all")]).to_pylist():
-            counts.setdefault(row["source"], {})[row["outcome"]] = row["count_all"]
+        counts = outcomes(batch["source"], columns["reason"])
         for rule in self.settings.rules:
             failing = batch["source"].filter(columns[f"fails_{rule.name}"])
             for row in failing.value_counts().to_pylist():
@@ -323,7 +328,17 @@ class Verdict(AskingStage):
     def _textless(self, batch: pa.Table) -> dict[str, NDArray[np.bool_]]:
         """Why a document has no text to be trained on."""
         found = {REASON: true(pc.equal(batch["kind"], TAKEN_DOWN))} if self.taken_down else {}
-        return found | ({"emptied": true(batch[self.emptied])} if self.emptied else {})
+        emptied = [true(batch[name]) for name in self.emptied]
+        return found | ({"emptied": np.logical_or.reduce(emptied)} if emptied else {})
+
+
+def outcomes(source: pa.ChunkedArray, reason: pa.ChunkedArray) -> dict[str, dict[str, int]]:
+    """Source -> {"kept" or a reason: documents}."""
+    counts: dict[str, dict[str, int]] = {}
+    found = pa.table({"source": source, "outcome": pc.fill_null(reason, "kept")})
+    for row in found.group_by(["source", "outcome"]).aggregate([([], "count_all")]).to_pylist():
+        counts.setdefault(row["source"], {})[row["outcome"]] = row["count_all"]
+    return counts
 
 
 def failing(rules: Sequence[Rule], batch: pa.Table) -> dict[str, NDArray[np.bool_]]:

@@ -1,8 +1,9 @@
 """The ledger: where every record went, from manifests alone.
 
 in = kept + dropped per reason + quarantined per reason + pending, at every commit. Reading counts records in and out,
-the verdict counts documents kept and dropped; documents of a shard that was quarantined in between, and kept ones that
-could not be tokenised, are quarantined under the stage's name; documents that no verdict has reached yet are pending.
+the verdict, or the outcome where a cut comes after it, counts documents kept and dropped; documents of a shard that was
+quarantined in between, and kept ones of which the model's text, or its tokens, could not be made, are quarantined under
+the stage's name; documents that no verdict has reached yet are pending.
 A shard whose reading failed counts as one record, and so does a file that was listed and cannot be read.
 """
 
@@ -12,6 +13,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from data_specs.spec import COPIES, READING
 from tasks.engine.pipeline import NAMED, Pipeline
@@ -66,8 +69,9 @@ def funnel(pipeline: Pipeline) -> dict[str, Any]:
 
     Raises LedgerError where the sums differ."""
     documents = pipeline.outputs["documents"].index
-    verdict = pipeline.outputs["verdict"].index if "verdict" in pipeline.outputs else None
+    judging = [pipeline.outputs[name].index for name in ("outcome", "verdict") if name in pipeline.outputs]
     stopped = _stopped_at(pipeline)
+    lost = pipeline.unavailable(("tokens",)) if "tokens" in pipeline.outputs else np.zeros(len(pipeline.shards), bool)
     tallies: dict[str, Tally] = {name: Tally() for name in pipeline.spec.sources}
     for name, files in pipeline.unreadable.items():
         tallies[name].total += len(files)
@@ -85,12 +89,12 @@ def funnel(pipeline: Pipeline) -> dict[str, Any]:
         tally.dropped.update(read["dropped"])
         tally.quarantined.update(read["quarantined"])
         tally.name(read.get("files", {}))
-        judged = verdict.ledger(place) if verdict else None
+        judged = next((found for index in judging if (found := index.ledger(place)) is not None), None)
         if judged is not None:
             reasons = Counter(judged.get(shard.source, {}))
             kept = reasons.pop("kept", 0)
-            if stopped.get(place) == "tokens":
-                tally.quarantined["tokens"] += kept
+            if lost[place]:
+                tally.quarantined[stopped.get(place, "tokens")] += kept
             else:
                 tally.kept += kept
             tally.dropped.update(reasons)
@@ -105,10 +109,16 @@ def funnel(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _stopped_at(pipeline: Pipeline) -> dict[int, str]:
-    """Shard -> the first stage that quarantined it."""
+    """Shard -> the first stage that quarantined it, of those that its tokens are made by."""
     found: dict[int, str] = {}
+    needed, asked = set[str](), ["tokens"]
+    while asked:
+        name = asked.pop()
+        if name not in needed and name != "documents":
+            needed.add(name)
+            asked += [pipeline.provider[column] for column in pipeline.node(name).inputs]
     for node in pipeline.nodes:
-        if node.name in pipeline.outputs and node.writes:
+        if node.name in pipeline.outputs and node.name in needed:
             for place in pipeline.outputs[node.name].index.errors:
                 found.setdefault(place, node.name)
     return found

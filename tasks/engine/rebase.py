@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.engine.outputs import Output
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.snapshot import Name, Snapshot
 from tasks.engine.versions import Facts, Versions
@@ -42,7 +43,7 @@ def sides(versions: Versions, before: Facts, after: Facts) -> dict[str, dict[str
     old, new = Snapshot(versions, before), Snapshot(versions, after)
     place_of = {_name(old, place): place for place in range(len(old.shards))}
     found: dict[str, dict[str, list[int]]] = {KEPT: {}, "dropped": {}}
-    for place in np.flatnonzero(new.outputs["verdict"].index.done).tolist():
+    for place in np.flatnonzero(_judging(new).index.done).tolist():
         earlier = place_of.get(_name(new, place))
         if earlier is None or _same(old, earlier, new, place):
             continue
@@ -63,8 +64,13 @@ def _name(snapshot: Snapshot, place: int) -> Name:
     return shard.source, shard.name, shard.digest
 
 
+def _judging(snapshot: Snapshot) -> Output:
+    """The output that has the last word on documents."""
+    return snapshot.outputs[snapshot.provider[KEPT]]
+
+
 def _same(old: Snapshot, earlier: int, new: Snapshot, place: int) -> bool:
-    one, other = old.outputs["verdict"].index, new.outputs["verdict"].index
+    one, other = _judging(old).index, _judging(new).index
     return not one.done[earlier] or all(
         (one.digests[name][earlier] == other.digests[name][place]).all() for name in (KEPT, "reason")
     )
@@ -74,9 +80,8 @@ def _judged(snapshot: Snapshot, place: int) -> pa.Table:
     """`kept`, `reason` and the number of `tokens` of a shard's documents."""
     ids = snapshot.outputs["documents"].index.digests["id"][place].tobytes().hex()
 
-    def read(stage: str, *names: str) -> pa.Table:
-        output = snapshot.outputs[stage]
+    def read(output: Output, *names: str) -> pa.Table:
         return columns.read(snapshot.store, output.path(place), names, output.index.recorded(place, ids, names))
 
-    judged, tokens = read("verdict", KEPT, "reason"), read("tokens", "tokens")
+    judged, tokens = read(_judging(snapshot), KEPT, "reason"), read(snapshot.outputs["tokens"], "tokens")
     return judged.append_column("tokens", pc.cast(pc.list_value_length(tokens["tokens"]), pa.int64()))

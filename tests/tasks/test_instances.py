@@ -111,12 +111,17 @@ def test_renaming_a_stage_computes_nothing(scored: Any) -> None:
     assert run.store.walk("pins") == pins
 
 
-def test_a_text_that_rewriting_empties_is_dropped_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", ["clean", "masked"])
+def test_a_text_that_rewriting_empties_is_dropped_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """Also by the first of two stages, of which the second then has nothing to empty."""
     def emptying(_: Normalise, texts: pa.ChunkedArray) -> pa.Array:
         return pa.array(["" if "river valley" in text else text for text in texts.to_pylist()])
 
     monkeypatch.setattr(Normalise, "rewritten", emptying)
-    run = whole.go(spec_with(tmp_path, STAGES + "text: clean\n"), until="verdict")
+    stages = f"{STAGES}  masked: {{kind: personal_data, text: clean}}\ntext: {text}\n"
+    run = whole.go(spec_with(tmp_path, stages), until="verdict")
     emptied = ["river valley" in text for text in column(run, "text")]
     assert any(emptied)
     assert not all(emptied)
