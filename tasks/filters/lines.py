@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from datatrove.utils.text import TERMINAL_PUNCTUATION
 
-from tasks.filters.words import Split
+from tasks.text.words import Split
 
 ELLIPSES = ("...", "…")
 SHORT = 30

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tasks.arrays.addresses import U64
 from tasks.arrays.groups import I64, runs
 from tasks.arrays.hashing import seeded_hash
-from tasks.filters.words import Words
+from tasks.text.words import Words
 
 F64 = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ from tasks.arrays.addresses import I64
 from tasks.engine.stage import Stage
 from tasks.filters.lines import ELLIPSES, C4Lines, fineweb, marked, repeated
 from tasks.filters.repetition import F64, Grams, duplicate_characters, top_characters
-from tasks.filters.words import Kind, Split, Words, splitter, tokenise
+from tasks.text.words import Kind, Split, Words, splitter, tokenise
 
 BLOCK = 1 << 20
 """Characters measured at once."""

@@ -20,8 +20,8 @@ from data_specs import stages
 from data_specs.document import SpecError
 from tasks.arrays.sampling import smallest
 from tasks.engine.stage import Estimator, Stage
-from tasks.scoring.endpoint import Asked, Endpoint
 from tasks.storage.columns import value_digest
+from tasks.text.endpoint import Asked, Endpoint
 from tasks.text.rows import rows_of
 
 

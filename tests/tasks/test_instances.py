@@ -116,6 +116,7 @@ def test_a_text_that_rewriting_empties_is_dropped_for_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     """Also by the first of two stages, of which the second then has nothing to empty."""
+
     def emptying(_: Normalise, texts: pa.ChunkedArray) -> pa.Array:
         return pa.array(["" if "river valley" in text else text for text in texts.to_pylist()])
 

@@ -39,7 +39,7 @@ from data_specs.load import load
 from tasks.engine.sql import evaluate
 from tasks.filters.repetition import Grams, duplicate_characters, top_characters
 from tasks.filters.signals import STOP_WORDS, Signals
-from tasks.filters.words import Words, spaces, splitter, tokenise
+from tasks.text.words import Words, spaces, splitter, tokenise
 from tests.golden import check_golden
 
 FOLDER = Path(__file__).parents[3] / "data_specs" / "rules"
@@ -310,7 +310,7 @@ class TestWords:
         assert splitter("jieba", None)(runs) == [jieba.lcut(run) for run in runs]
 
     def test_english_words_need_no_torch_and_no_command_line(self) -> None:
-        program = "import sys; from tasks.filters import words; words.splitter('datatrove', 'en'); print(*sys.modules)"
+        program = "import sys; from tasks.text import words; words.splitter('datatrove', 'en'); print(*sys.modules)"
         found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         modules = found.stdout.split()
         assert "spacy" in modules
@@ -429,7 +429,7 @@ class TestSignals:
 def test_words_do_not_come_from_a_dictionary_that_lies_in_the_temporary_folder(tmp_path: Path, kind: str) -> None:
     text = "我们在河流的石头上学习语言模型C++"
     (tmp_path / "jieba.cache").write_bytes(marshal.dumps(({text[:each]: 1 for each in range(1, 16)}, 16)))
-    program = f"from tasks.filters.words import splitter; print(*splitter({kind!r}, 'zh')([{text!r}])[0], sep='|')"
+    program = f"from tasks.text.words import splitter; print(*splitter({kind!r}, 'zh')([{text!r}])[0], sep='|')"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "我们|在|河流|的|石头|上|学习|语言|模型|C++"

@@ -16,11 +16,11 @@ import pytest
 from data_specs import stages
 from data_specs.document import SpecError
 from tasks.engine import job
-from tasks.scoring import endpoint
-from tasks.scoring.endpoint import EndpointError
 from tasks.scoring.labels import Judge, JudgeEstimator, Labels
 from tasks.scoring.quality import QualityEstimator
 from tasks.storage.store import Store
+from tasks.text import endpoint
+from tasks.text.endpoint import EndpointError
 from tests import whole
 from tests.tasks.scoring.test_domain_quality import documents, fit, ready
 

@@ -21,7 +21,7 @@ import numpy as np
 import regex
 
 from tasks.arrays.addresses import I64
-from tasks.filters.spacy_words import SpacyWords
+from tasks.text.spacy_words import SpacyWords
 
 Kind = Literal["jieba", "characters", "spaces", "datatrove"]
 

@@ -13,7 +13,7 @@ from datatrove.utils.word_tokenizers import load_word_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.filters.spacy_words import SpacyWords
+from tasks.text.spacy_words import SpacyWords
 
 CODES = {"en": "eng_Latn"}
 """Languages whose words are found so."""
