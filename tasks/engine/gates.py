@@ -184,8 +184,8 @@ def readings(pipeline: Pipeline) -> dict[str, Reading]:
 
 
 def unfilled(pipeline: Pipeline) -> list[str]:
-    """What to say of columns that no document of their source has a value in, as where their key is misspelt: by the
-    digests of their values, without reading any."""
+    """What to say of columns that no document of their source has a value in, and of what a template prints and no
+    record has, as where a key is misspelt: by the digests of their values, and ledgers, without reading any."""
     index, found = pipeline.outputs["documents"].index, []
     for source, reader in pipeline.readers.items():
         places = [n for n, shard in enumerate(pipeline.shards) if shard.source == source and index.rows[n]]
@@ -194,6 +194,9 @@ def unfilled(pipeline: Pipeline) -> list[str]:
             if all(made == _nulls(rows, kind) for made, rows in digests):
                 why = f"see whether its records call it so, and whether it is {kind}"
                 found.append(f"no document of source {source} has {name}: {why}")
+        ledgers = [index.ledger(place) or {} for place in places]
+        for name in sorted(set.intersection(*({*each.get("lacking", ())} for each in ledgers)) if ledgers else ()):
+            found.append(f"no record of source {source} has the {name} that its template prints: see how they call it")
     return found
 
 

@@ -6,6 +6,7 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -171,10 +172,16 @@ class Reader(Fingerprinted):
         """Read a shard. Of records that are `earlier` documents, which another admission chose (columns `id` and
         EXTRACTED), these columns are taken. Raises OSError where a file can no longer be read: that is not the record's
         fault."""
+        self.lacking()  # of a shard that failed
         records = self.records(earlier)
         for part in shard.parts:
             self.read_part(part, records)
-        return records.read()
+        found = records.read()
+        return replace(found, ledger=found.ledger | {"lacking": lacking}) if (lacking := self.lacking()) else found
+
+    def lacking(self) -> list[str]:
+        """What the settings ask of records and none had that was read since this was last asked."""
+        return []
 
     @abstractmethod
     def read_part(self, part: Part, records: Records) -> None:

@@ -123,6 +123,9 @@ class JsonlReader(Reader):
     def _template(self) -> Template | None:
         return Template(self.settings.template) if self.settings.template else None
 
+    def lacking(self) -> list[str]:
+        return self._template.lacking() if self._template else []
+
     def _text(self, row: Mapping[str, Any]) -> Any:
         """The text of a line. Raises TooLongError."""
         return self._template.filled(row, self.settings.longest) if self._template else value(row, self.settings.text)

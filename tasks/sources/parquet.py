@@ -36,6 +36,9 @@ class RowReader(Reader):
     def template(self) -> Template | None:
         return Template(self.settings.template) if self.settings.template else None
 
+    def lacking(self) -> list[str]:
+        return self.template.lacking() if self.template else []
+
     @property
     def paths(self) -> dict[str, pa.DataType]:
         """Where values stand that are read, and what they are to be."""

@@ -5,10 +5,11 @@ The template is the spec's, in Jinja2's language, as those of chat models are; w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import TemplateError, meta
+from jinja2 import TemplateError, Undefined, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 ROW = "row"
@@ -23,9 +24,11 @@ class Template:
     """A template, ready to be filled."""
 
     def __init__(self, source: str) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, finalize=lambda found: "" if found is None else found
-        )
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, finalize=self._printed)
+        self._texts = 0
+        self._lacking: Counter[str] = Counter()
+        """Names that are printed -> records with a text that have nothing of that name."""
+        self._now: set[str] = set()
         self._template = environment.from_string(source)
         named = meta.find_undeclared_variables(environment.parse(source))
         self.fields = None if ROW in named else sorted(named)
@@ -35,6 +38,7 @@ class Template:
         """The text of a record; None where it does not fit the template. Raises TooLongError beyond `longest`
         characters."""
         found, size = [], 0
+        self._now = set()
         try:
             for piece in self._template.generate({**row, ROW: row}):
                 found.append(piece)
@@ -43,4 +47,17 @@ class Template:
                     raise TooLongError
         except (TemplateError, TypeError, ArithmeticError, LookupError, AttributeError):
             return None  # whatever a field of another kind than expected makes of it
+        self._texts += 1
+        self._lacking.update(self._now)
         return "".join(found).encode(errors="ignore").decode()
+
+    def _printed(self, value: Any) -> Any:
+        if isinstance(value, Undefined):
+            self._now.add(str(value._undefined_name))
+        return "" if value is None else value
+
+    def lacking(self) -> list[str]:
+        """What the template prints and no record with a text had, since this was last asked: a name is misspelt."""
+        found = sorted(name for name, records in self._lacking.items() if records == self._texts)
+        self._texts, self._lacking = 0, Counter()
+        return found

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from data_specs.extract import Extract
 from data_specs.sources import JsonlSource, ParquetSource
 from tasks.sources import reader
+from tests.whole import go
 
 CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 HOSTILE = "{{ 7 * 7 }}{% for x in range(10**9) %}"
@@ -64,3 +65,31 @@ def test_a_template_reaches_nothing_but_its_record_and_a_wrong_one_is_named(tmp_
         JsonlSource(kind="jsonl", paths="x", template="{% for %}")
     plain = reader("x", JsonlSource(kind="jsonl", paths="x"), Extract())
     assert "template" not in plain.hashed_settings()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_name_that_no_record_has_is_said_by_the_run(tmp_path: Path, kind: str) -> None:
+    messages = [{"role": "user", "content": "Where does the river go, and who washes gold there?"}]
+    rows = [{"messages": messages, "title": "One"}, {"messages": messages * 2, "title": None}] * 40
+    for number in range(2):
+        if kind == "jsonl":
+            (tmp_path / f"{number}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{number}.parquet")
+    template = (
+        "{{ title }}{{ subject }}{% for m in messages %}{{ m.role }}: {{ m.contnet }}{{ m.content }}\\n{% endfor %}"
+    )
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        f"name: chats\nstore: {tmp_path}/store\nchannels: {{all: 'true'}}\n"
+        f"sources: {{chats: {{kind: {kind}, paths: '{tmp_path}/*.{kind}', template: \"{template}\"}}}}\n"
+    )
+    [result] = go(spec, until="documents").execution.results
+    assert result.note == "; ".join(
+        f"no record of source chats has the {name} that its template prints: see how they call it"
+        for name in ("contnet", "subject")
+    )
+    assert go(spec, until="documents").execution.results[0].note == result.note
+    right = template.replace("contnet", "role").replace("subject", "title")
+    spec.write_text(spec.read_text().replace(template, right))
+    assert go(spec, until="documents").execution.results[0].note == ""
