@@ -7,6 +7,8 @@ has, the same weights are another function, which trains and is worse.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,8 @@ SETTINGS = {
 }
 """What a configuration says of the function and sizes do not show -> the setting of `model` for it, where there is
 one."""
+SAME = {"llama": ("mistral",)}
+"""Type of a model -> others of transformers' that are the same function, where SETTINGS are the same."""
 IDLE = ("pooler", "seq_relationship")
 """Parts of the names of weights of published BERTs that no token is predicted by."""
 
@@ -48,6 +52,7 @@ def of_folder(spec: Spec, folder: str) -> Arrays:
 
     logging.set_verbosity_error()  # what is missing is raised
     kind = models.plain(spec.model)
+    _same_type(kind.config_class.model_type, folder)
     try:
         model, found = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError) as error:
@@ -62,6 +67,20 @@ def of_folder(spec: Spec, folder: str) -> Arrays:
         )
     same_function(spec, model.config.to_dict(), folder)
     return {name: {"weight": parameter.detach().float().numpy()} for name, parameter in model.named_parameters()}
+
+
+def _same_type(wanted: str, folder: str) -> None:
+    """Raises CheckpointError where a folder is of another class of transformers than `model`. Several have a Llama's
+    names and sizes and are another function: Granite multiplies what a layer adds, Gemma adds one to a norm's weight,
+    SmolLM3 has layers without RoPE."""
+    try:
+        said = json.loads((Path(folder) / "config.json").read_bytes()).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"training.start.folder: {folder} cannot be loaded ({error})") from error
+    if said not in (wanted, *SAME.get(wanted, ())):
+        raise CheckpointError(
+            f"training.start: {folder} is a {said}, `model` a {wanted}: its weights are another function"
+        )
 
 
 def config_of_run(store: Store, run: str, found: Checkpoint) -> dict[str, Any]:

@@ -392,6 +392,12 @@ def test_weights_that_were_trained_as_another_function_are_refused_by_what_diffe
     )
     meant = base.model_copy(update={"model": type(base.model)(**base.model.model_dump() | {"rope_theta": 1e4})})
     weights.of_folder(meant, str(tmp_path))
+    for kind in ("granite", "gemma", "smollm3"):  # with the names and sizes of a Llama's weights
+        (tmp_path / "config.json").write_bytes(orjson.dumps(said | {"model_type": kind}))
+        with pytest.raises(CheckpointError, match=f"{tmp_path} is a {kind}, `model` a llama"):
+            weights.of_folder(base, str(tmp_path))
+    (tmp_path / "config.json").write_bytes(orjson.dumps(said | {"model_type": "mistral", "sliding_window": None}))
+    weights.of_folder(base, str(tmp_path))
     (tmp_path / "config.json").write_bytes(orjson.dumps(said | {"num_hidden_layers": 1}))
     with pytest.raises(CheckpointError, match=r"another architecture than `model`, which has no model\.layers\.1\."):
         weights.of_folder(base, str(tmp_path))
