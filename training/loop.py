@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 
 from data_specs.spec import Spec
+from data_specs.training import Start
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store
 from tasks.tokenization.spelled import token_bytes
@@ -87,7 +88,7 @@ class Trainer:
         place = self.place.replica, self.place.replicas
         self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, *place)
         self.chunked_loss = spec.training.chunks_loss(plan.vocabulary)
-        loaded = loaded_tokenizer(store, tokenizer, spec) if tokenizer else None
+        loaded = self.tokenizer = loaded_tokenizer(store, tokenizer, spec) if tokenizer else None
         self.token_bytes = self._bytes_of(loaded) if loaded else None
         self.sets = Sets(plan, loaded, chosen) if (chosen := spec.training.evaluate.sets) and loaded else None
         if self.sets:
@@ -137,6 +138,7 @@ class Trainer:
                 raise CheckpointError(
                     "training.start.folder does not hold the same on all nodes; copy it to each again"
                 )
+            self._check_tokens(self.settings.start)
             read, self.updates = start.reader(self.store, self.spec, self.settings.start, self.shapes)
             engine.restore(self.engine, self.updates, read)
         if lost := from_rank_zero(log.lost(self.store, self.run, self.cursor.step)):
@@ -151,6 +153,12 @@ class Trainer:
             self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, known, left_out)
         if self.rank == 0:
             self._begin_log(resume, broken, begun_with)
+
+    def _check_tokens(self, begins: Start) -> None:
+        """Raises CheckpointError where the weights to begin with are of other tokens."""
+        said = start.other_tokens(self.store, begins, self.tokenizer, self.plan) if self.tokenizer else ""
+        if said:
+            raise CheckpointError(said)
 
     def _restore(self, found: Checkpoint) -> None:
         """Go on from a checkpoint. Raises CheckpointError for one of another plan or model."""

@@ -13,14 +13,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Tokenizer as Encoder
 
 from data_specs.spec import Spec
 from data_specs.training import Start
+from tasks.planning.files import read_plan
+from tasks.planning.objectives import numbers
 from tasks.sources.digests import remembered
 from tasks.storage.checksums import checksum
+from tasks.storage.pins import Pins, fetched
 from tasks.storage.store import DamagedError, DeniedError, Store
+from tasks.tokenization.tokenizer import Loaded
 from training import checkpoint, log, weights
 from training.checkpoint import Checkpoint, CheckpointError, Reader
+from training.rows import Plan
 from training.weights import Arrays
 
 Read = Callable[[str, int, int], dict[str, np.ndarray]]
@@ -70,6 +76,51 @@ def _training_of(store: Store, begun: Start) -> tuple[str, int] | None:
         return None
     name = folder.relative_to(root.resolve()).parts[0]
     return name, max((record["step"] for record in log.read(store, name)), default=0)
+
+
+def other_tokens(store: Store, start: Start, loaded: Loaded, plan: Plan) -> str:
+    """What to say where the weights' tokens have other numbers in this training, whose rows of embeddings would then
+    stand for other tokens; "" where none has, or they are not known."""
+    theirs = _tokens_of_folder(start.folder) if start.folder else _tokens_of_run(store, start.of_run[0])
+    now = loaded.encoder.get_vocab(with_added_tokens=True) | numbers(plan.special, plan.vocabulary)
+    moved = [
+        (number, token)
+        for token, number in theirs.items()
+        if number < plan.vocabulary and now.get(token, number if number >= loaded.size else None) != number
+    ]
+    if not moved:
+        return ""
+    what, own = f"runs/{start.of_run[0]}", "its tokenizer"
+    if start.folder:
+        what, own = start.folder, f"tokenizer: {{kind: file, path: {start.folder}/tokenizer.json}}"
+    number, token = min(moved)
+    return (
+        f"training.start: {what} was trained with other tokens: {len(moved):,} have other numbers here, the first is "
+        f"{number}, {token!r}; train with {own}, or one that adds entries behind those"
+    )
+
+
+def _tokens_of_folder(folder: str) -> dict[str, int]:
+    """Token -> number, of a folder's tokenizer; {} of one that has none."""
+    path = Path(folder) / "tokenizer.json"
+    return Encoder.from_file(str(path)).get_vocab(with_added_tokens=True) if path.is_file() else {}
+
+
+def _tokens_of_run(store: Store, run: str) -> dict[str, int]:
+    """The same of what another training's token files were made with, and what its objectives added; {} where that is
+    not pinned any more."""
+    try:
+        begun = store.json(f"runs/{run}/run.json")
+        plan = read_plan(store, begun["plan"])
+        named = {path.split("/")[1].partition("@")[0] for path in plan["files"]}
+        for pin in reversed(Pins(store, begun["spec"]["name"]).history.get("tokenizer", ())):
+            if named == {pin["sha256"][:8]}:
+                file = fetched(store, pin["path"], pin["sha256"])
+                own = numbers(plan.get("special", ()), plan["vocabulary"])
+                return Encoder.from_file(str(file)).get_vocab(with_added_tokens=True) | own
+    except (FileNotFoundError, DeniedError, DamagedError):
+        pass
+    return {}
 
 
 def is_known(store: Store, run: str) -> bool:

@@ -5,10 +5,11 @@ counts tokens does not."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,16 @@ from transformers import AutoTokenizer
 
 from data_specs.objectives import ARCHITECTURES
 from data_specs.spec import Spec
+from data_specs.tokenizer import Tokenizer
+from data_specs.training import Start
 from flows import summary
 from tasks.planning.run_plan import build, plan_folder, plan_key
 from tasks.planning.trace import usage
+from tasks.storage.pins import Pins
 from tasks.storage.store import Store
+from tasks.tokenization.extend import extended
+from tasks.tokenization.kinds import learn
+from tasks.tokenization.tokenizer import Loaded, load
 from tests import training_plan
 from training import blame, checkpoint, export, fit, frozen, gradients, launch, log, loop, models, ranks, weights
 from training import start as start_of
@@ -367,6 +374,35 @@ def test_a_branch_with_the_state_of_another_goes_on_to_the_last_bit_after_it_is_
         assert np.allclose(begun["average"], kept * before["average"] + (1 - kept) * begun["weight"], atol=1e-6)
     twig = settings("prefix", steps=6, start={"run": "branch@6", "state": True})
     assert start_of.reader(store, twig, twig.training.start, shapes)[1] == 12
+
+
+def test_weights_of_other_tokens_are_refused_and_those_that_were_extended_are_not(store: Store, tmp_path: Path) -> None:
+    def learned(*texts: str, more: int = 0) -> Loaded:
+        return load(learn(list(texts), Tokenizer(vocabulary=300 + more, reserved=4)), "tokenizer.json")
+
+    old, other = learned("the river and the valley " * 9), learned("a garden of stone bridges " * 9)
+    longer = load(extended(old.data, 8, ["gold miner " * 9]), "tokenizer.json")
+    (tmp_path / "tokenizer.json").write_bytes(old.data)
+    folder = Start(folder=str(tmp_path))
+    base = settings("prefix", steps=4)
+    plan = planned(store, base)
+    for now, said in ((old, ""), (longer, ""), (other, f"{tmp_path} was trained with other tokens")):
+        assert start_of.other_tokens(store, folder, now, plan).startswith(f"training.start: {said}" if said else "")
+        assert bool(start_of.other_tokens(store, folder, now, plan)) == bool(said)
+    sha256 = hashlib.sha256(old.data).hexdigest()
+    store.commit("models/tokenizer/old.json", old.data)
+    Pins(store, "prefix").set("tokenizer", {"path": "models/tokenizer/old.json", "sha256": sha256})
+    masked = {"files": [f"tokens/{sha256[:8]}@0/a.arrow"], "vocabulary": old.size + 1, "special": ["<mask>"]}
+    store.commit_json("plans/old/plan.json", masked | {"content": {}})
+    store.commit_json("runs/old/run.json", {"plan": "plans/old", "spec": {"name": "prefix"}})
+    run = Start(run="old@4")
+    assert "runs/old was trained with other tokens" in start_of.other_tokens(store, run, other, plan)
+    same = replace(plan, vocabulary=old.size + 1, special=("<mask>",))
+    assert start_of.other_tokens(store, run, old, same) == ""
+    grown = replace(plan, vocabulary=longer.size + 1, special=("<mask>",))  # whose row is another entry's now
+    assert f"1 have other numbers here, the first is {old.size}, '<mask>'" in start_of.other_tokens(
+        store, run, longer, grown
+    )
 
 
 def test_weights_that_were_trained_as_another_function_are_refused_by_what_differs(
