@@ -92,6 +92,9 @@ class Mixture(Settings):
     times}, or FineWeb2's table; times what `repeat` says."""
     host_tokens: Annotated[Count | None, Field(ge=1, exclude_if=is_unset)] = None
     """Tokens of one host (without `www.`) in an epoch of a channel, at most: of its documents the first by a hash."""
+    repetitions: Annotated[int | None, Field(ge=2, exclude_if=is_unset)] = None
+    """Documents in which the same 1 to 13 tokens stand so often in a row, or more, are left out of the plan (32 in OLMo
+    2's trainings, whose losses they made spike)."""
     packing: Annotated[Packing, Field(exclude_if=lambda packing: packing == "end_to_end")] = "end_to_end"
     """Documents end to end, cut wherever a row is full; or whole where they fit into a row, which fits best (Ding et
     al. 2024), with some padding."""

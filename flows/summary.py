@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.redaction import escaped, redacted
-from flows.terminal import Notes, cell, console, pairs, table
+from flows.terminal import Notes, cell, console, pairs, plural, table
 from tasks.storage.store import Store
 
 Rows = list[list[Any]]
@@ -144,7 +144,11 @@ def mixture(plan: dict[str, Any]) -> tuple[list[str], Rows]:
         used = f"{usage['documents'] - usage['counts'].get('0', 0):,} of {usage['documents']:,}"
         both = f"{share['target']:.1%}", f"{share['realised']:.1%}"
         rows.append([name, *both, plan["channel_tokens"][name], used, f"{usage['epochs']:.2f}"])
-    return ["channel", "target", "realised", "tokens", "documents used", "epochs"], rows
+    header = ["channel", "target", "realised", "tokens", "documents used", "epochs"]
+    if left_out := plan.get("repetitive"):
+        header.append("left out: repetitive")
+        rows = [[*row, plural(left_out[row[0]]["documents"], "document")] for row in rows]
+    return header, rows
 
 
 def losses(training: dict[str, Any]) -> tuple[list[str], Rows]:

@@ -98,7 +98,7 @@ def _files(source: SourceSettings) -> dict[str, Any]:
 def _epochs(spec: Spec, kept: Mapping[str, Counted], channel: str, when: int) -> float | None:
     """How often a channel's kept tokens are read over all phases; None where it is not read, or has none, or where
     documents stand in an epoch otherwise than once each, which only a plan knows."""
-    if repeats.asked(spec):
+    if repeats.asked(spec) or spec.mixture.repetitions:
         return None
     tokens = {name: row[2 + when] for name, row in kept.items() if name in spec.channels}
     if not tokens.get(channel):

@@ -67,6 +67,7 @@ from tasks.sources import Reader, reader, record_columns
 from tasks.sources.base import TYPES
 from tasks.sources.taken_down import TakenDown
 from tasks.storage.pins import Pins, fetched, joins, learned_digest
+from tasks.tokenization.repetition import RepeatedTokens
 from tasks.tokenization.tokenizer import TokenizerEstimator, provided
 from tasks.tokenization.tokens import TokenEstimate, Tokens
 
@@ -155,6 +156,8 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
         make.node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer", bound=trained),
         make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
+    if spec.mixture.repetitions or "repeated_tokens" in _reads(spec):
+        found.append(make.node(RepeatedTokens(), "tokenizer"))
     check_columns(spec, partial(_mistaken, spec, columns(found, own)))
     _check_types(spec, columns(found, own))
     models = {column: each.pins for each in found for column in each.writes}
@@ -390,10 +393,12 @@ def unpinned(texts: Iterable[str], pins: Pins) -> list[str]:
 
 
 def phase_conditions(spec: Spec, pins: Pins) -> dict[str, str]:
-    """`where_<number>` -> the `where` of that phase of the mixture in plain SQL, of the phases that have one; and
-    `repeat_<number>` of the cells of `mixture.repeat`."""
+    """`where_<number>` -> the `where` of that phase of the mixture in plain SQL, of the phases that have one;
+    `repeat_<number>` of the cells of `mixture.repeat`; and `repetitive`, of `mixture.repetitions`."""
     phases = {f"where_{number}": phase.where for number, phase in enumerate(spec.mixture.phases) if phase.where}
     phases |= {f"repeat_{number}": cell.where for number, cell in enumerate(spec.mixture.repeat)}
+    if most := spec.mixture.repetitions:
+        phases["repetitive"] = f"repeated_tokens >= {most}"
     return {name: bound(renamed(where, {"text": spec.text}), pins) for name, where in phases.items()}
 
 

@@ -97,14 +97,14 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     stages = ", ".join(f"{name}: {settings}" for name, settings in optional.items())
     (tmp_path / "more.yaml").write_text(
         f"{SPEC}lists: {{some: {{domains: {tmp_path}/list.txt}}}}\nstages: {{{stages}}}\n"
-        "mixture: {rehydration: fineweb2}\ntext: repeated_lines\n"
+        "mixture: {rehydration: fineweb2, repetitions: 32}\ntext: repeated_lines\n"
     )
     more = written(nodes(registry, tmp_path / "more.yaml", tmp_path))
     more["listed"] = [(name.replace("_some", "_<list>"), kind) for name, kind in more["listed"]]
     more["classify"] = [
         (name.replace("_some", "_<label>"), kind) for name, kind in more["classify"] if "other" not in name
     ]
-    assert found == full | {name: more[name] for name in (*optional, "cluster_size", "outcome")}
+    assert found == full | {name: more[name] for name in (*optional, "cluster_size", "outcome", "repeated_tokens")}
     assert demo.items() <= full.items()
 
 

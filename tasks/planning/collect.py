@@ -22,8 +22,8 @@ INPUT = pa.schema([("id", pa.binary(16)), ("channel", pa.string()), ("length", p
 """One table per shard, all its documents in order: tokens with the end-of-text token, null where not tokenised. A bool
 column `where_<number>` per phase (from 0) that has a `where`; null counts as false. A column of text `by_<column>`
 for each of `training.loss_by`; null is a value of its own. Numbers `order_<number>` per phase that has an order. Where
-the mixture asks for it: a bool column `repeat_<number>` per cell, `cluster_size` (int64), `host` (uint64), and per
-phase of `cut_phases` a list `cut_<number>` of where a document is cut."""
+the mixture asks for it: bool columns `repeat_<number>` per cell and `repetitive`, `cluster_size` (int64), `host`
+(uint64), and per phase of `cut_phases` a list `cut_<number>` of where a document is cut."""
 NOTHING = "none"
 """What a document without a value is counted under, of a column of `training.loss_by`."""
 
@@ -102,6 +102,8 @@ class Collected:
     files: list[str]
     train: dict[str, Documents]
     held_out: dict[str, Documents]
+    repetitive: dict[str, dict[str, int]]
+    """Channel -> `documents` and their `tokens` that `mixture.repetitions` leaves out; {} where it asks for nothing."""
     values: dict[str, list[str]]
 
 
@@ -116,6 +118,7 @@ def collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> Collected:
     train = {name: _DocumentChunks(phases, loss_by, orders, standing, cut) for name in spec.channels}
     held_out = {name: _DocumentChunks((), loss_by) for name in spec.channels}
     values = {name: Values() for name in loss_by}
+    repetitive = {name: {"documents": 0, "tokens": 0} for name in spec.channels} if spec.mixture.repetitions else {}
     files: list[str] = []
     for path, table in shards:
         length = pc.fill_null(table["length"], 0).to_numpy().astype(np.int64)
@@ -126,10 +129,15 @@ def collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> Collected:
         extra = _extra(spec, table) if standing else {}
         cuts = {number: table[f"cut_{number}"].combine_chunks() for number in cut}
         held, homeless = _flags(table["held_out"]), length > 0
+        left_out = _flags(table["repetitive"]) if repetitive else np.zeros(len(table), bool)
         for name in spec.channels:
             inside = _flags(pc.equal(table["channel"], name))
             homeless &= ~inside
-            train[name].add(columns, where, groups, order, extra, cuts, inside & (length > 1) & ~held)
+            wanted = inside & (length > 1) & ~held
+            train[name].add(columns, where, groups, order, extra, cuts, wanted & ~left_out)
+            if repetitive:
+                repetitive[name]["documents"] += int((wanted & left_out).sum())
+                repetitive[name]["tokens"] += int(length[wanted & left_out].sum())
             held_out[name].add(columns, where, groups, order, extra, cuts, inside & (length > 1) & held)
         if (homeless & ~held).any():
             row = int(np.flatnonzero(homeless & ~held)[0])
@@ -140,7 +148,8 @@ def collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> Collected:
         files.append(path)
     documents = {name: turned_documents(spec, found.concatenated()) for name, found in train.items()}
     evaluated = {name: found.concatenated() for name, found in held_out.items()}
-    return Collected(files, documents, evaluated, {name: list(found.number) for name, found in values.items()})
+    numbered = {name: list(found.number) for name, found in values.items()}
+    return Collected(files, documents, evaluated, repetitive, numbered)
 
 
 def cut_phases(spec: Spec) -> dict[int, RowShape]:

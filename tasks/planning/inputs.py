@@ -27,7 +27,7 @@ class PlanInputs:
     pipeline: Corpus
     wheres: dict[str, str]
     """Column `where_<number>` -> the condition of that phase, percentiles bound, of the phases that have one; column
-    `repeat_<number>` -> the condition of that cell."""
+    `repeat_<number>` -> the condition of that cell; `repetitive` -> which documents are left out as such."""
     loss_by: tuple[str, ...] = ()
     """Columns of `training.loss_by`."""
     orders: Mapping[str, str] = field(default_factory=dict)

@@ -147,6 +147,7 @@ def build(
         "supervised": sum(sum(counts.supervised.values()) for counts in counted),
         "channel_tokens": {name: sum(counts.supervised.get(name, 0) for counts in counted) for name in spec.channels},
         "usage": {name: _usage_json(usage, uses[name], discarded[name]) for name, usage in usages.items()},
+        **({"repetitive": found.repetitive} if found.repetitive else {}),
         "held_out": evaluated,
         "files": files,
         "checksums": [(checksums or {}).get(path, "") for path in files],
