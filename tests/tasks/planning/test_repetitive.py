@@ -15,7 +15,10 @@ DASHES = "https://example.org/dashes"
 
 def test_repetitive_documents_are_left_out_of_the_plan_and_counted(tmp_path: Path) -> None:
     spec = small.corpus(tmp_path)
-    row = {"text": "The river valley and the village of the miner. " * 8 + "-=+ " * 400 + "Gold and water.", "url": DASHES}
+    row = {
+        "text": "The river valley and the village of the miner. " * 8 + "-=+ " * 400 + "Gold and water.",
+        "url": DASHES,
+    }
     with gzip.open(tmp_path / "web" / "web-dashes.jsonl.gz", "wt") as file:
         file.write(json.dumps(row) + "\n")
     chosen = ["rules.low_quality=quality < 0", "mixture.phases=[]", "training.evaluate.held_out=0"]
