@@ -58,6 +58,7 @@ BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 SPACES = 2**20
 """Characters of a run of white space that are given to the library at once: it steps back through a run, and panics
 after ten million steps."""
+_SPACE = re.compile(r"\s+")
 DECIMALS = 3
 """Of a unigram model's scores, which the library sums in an order of its own, so that further ones are chance."""
 UNIGRAM_PIECE = 16
@@ -95,12 +96,15 @@ def split(settings: Tokenizer) -> list[Any]:
 
 
 def pieces(text: str) -> list[str]:
-    """The text, but for runs of white space above SPACES characters, which are cut."""
-    if len(text) <= SPACES:
-        return [text]
-    runs = (run.span() for run in re.finditer(r"\s+", text))
-    cuts = [0, *(cut for first, end in runs for cut in range(first + SPACES, end, SPACES)), len(text)]
-    return [text[first:end] for first, end in pairwise(cuts)]
+    """The text, but for runs of white space above SPACES characters, which are cut. Such a run has a place in it that
+    is a multiple of SPACES, so a look there is enough."""
+    cuts, end = [0], 0
+    for place in range(SPACES, len(text), SPACES):
+        if place >= end and text[place].isspace():
+            before = place - SPACES
+            first, end = before + len(text[before:place].rstrip()), next(_SPACE.finditer(text, place)).end()
+            cuts += range(first + SPACES, end, SPACES)
+    return [text[first:end] for first, end in pairwise([*cuts, len(text)])]
 
 
 def _byte_letters() -> Any:

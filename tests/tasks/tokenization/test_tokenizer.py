@@ -8,10 +8,12 @@ import itertools
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from transformers import PreTrainedTokenizerFast
 from data_specs.document import SpecError
 from data_specs.tokenizer import Tokenizer
 from tasks.arrays.hashing import seeded_hash, words
+from tasks.tokenization import kinds
 from tasks.tokenization.kinds import CUT, END, SPACES, SPLIT, learn, pieces
 from tasks.tokenization.tokenizer import REPEATS, TokenizerError, TokenizerEstimator, load, provided
 from tasks.tokenization.tokens import TokenEstimate, Tokens
@@ -200,6 +203,18 @@ def test_white_space_beyond_what_the_library_steps_back_through_is_encoded(learn
     before, found, after = loaded.encode(["the river", text, " runs past"])
     assert (found[: len(before) - 1] == before[:-1]).all()
     assert (found[-len(after) :] == after).all()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(st.sampled_from(["x", " ", "\n", "\u3000", "\x1c", "\u200b"]), st.integers(0, 9))))
+def test_runs_of_white_space_are_cut_every_so_often_and_nothing_else_is(runs: list[tuple[str, int]]) -> None:
+    text = "".join(letter * count for letter, count in runs)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(kinds, "SPACES", 4)
+        found = pieces(text)
+    whole = [run.span() for run in re.finditer(r"\s+", text)]
+    cuts = [0, *(cut for first, end in whole for cut in range(first + 4, end, 4)), len(text)]
+    assert found == [text[first:end] for first, end in pairwise(cuts)]
 
 
 def test_a_tokenizer_learned_without_such_runs_is_what_it_is_without_a_cut(monkeypatch: pytest.MonkeyPatch) -> None:
