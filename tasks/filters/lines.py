@@ -22,8 +22,10 @@ LONGEST_WORD = 1000
 """Characters of any word, by white space, of a line that C4 keeps, at most."""
 
 _BULLETS = ("•", "-")
-_PARAGRAPH_END, _LINE_END, _PIECE = re.compile(r"\n{2,}"), re.compile(r"\n+"), re.compile(r"\s+|\S+")
-_UNMARKED = re.compile(r"[A-Za-z0-9]+[,;:()'\"-]*")
+_PIECE = re.compile(r"\s+|\S+")
+_TERMINALS = re.escape("".join(sorted(TERMINAL_PUNCTUATION)))
+_UNMARKED = re.compile(rf"[^A-Za-z0-9{_TERMINALS}]*+[A-Za-z0-9][^{_TERMINALS}]*+")
+"""A letter or digit, and no terminal mark: however it is split, there is a word, and none that ends a sentence."""
 _C4_ENDS = frozenset(".?!\"'")
 _C4_CITATION = re.compile(r"\[(?:\d*|edit|citation needed)\]")
 _C4_POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
@@ -62,7 +64,9 @@ def repeated(text: str) -> Repeated:
     """Paragraphs and lines that repeat an earlier one, and the share of the text's characters in these."""
     if not text:
         return Repeated(nan, nan, nan, nan)
-    paragraphs, lines = _PARAGRAPH_END.split(text.strip()), _LINE_END.split(text)
+    # What lies between two line ends or more, and between line ends: patterns take four times as long.
+    paragraphs = [part for each in text.strip().split("\n\n") if (part := each.lstrip("\n"))] or [""]
+    lines = [*filter(None, text.split("\n")), *[""] * (text.startswith("\n") + text.endswith("\n"))]
     return Repeated(
         1 - len(set(paragraphs)) / len(paragraphs),
         _duplicate_characters(paragraphs) / len(text),
@@ -123,6 +127,8 @@ class C4Lines:
         policy = cited or any(phrase in whole for phrase in _C4_POLICY)
         kept: list[str] = []
         for line in map(str.strip, text.splitlines()):
+            if "[" not in line and (line[-1:] not in _C4_ENDS or line.endswith("...")):
+                continue  # as most lines, for what is cheapest to see
             if len(line) > LONGEST_WORD and max(map(len, line.split())) > LONGEST_WORD:
                 continue
             if len(line.split(None, FEWEST_WORDS - 1)) < FEWEST_WORDS:
@@ -154,7 +160,7 @@ class _Marks(dict[str, str]):
         self["\n"] = "|"  # between two lines: no sentence goes on
 
     def __missing__(self, part: str) -> str:
-        self[part] = marks = "w" if _UNMARKED.fullmatch(part) else self._of(part)
+        self[part] = marks = "w" if part.isalpha() or _UNMARKED.fullmatch(part) else self._of(part)
         return marks
 
     def _of(self, part: str) -> str:

@@ -37,6 +37,7 @@ from data_specs import stages
 from data_specs.expressions import parse
 from data_specs.load import load
 from tasks.engine.sql import evaluate
+from tasks.filters.lines import repeated
 from tasks.filters.repetition import Grams, duplicate_characters, top_characters
 from tasks.filters.signals import STOP_WORDS, Signals
 from tasks.text.words import Words, spaces, splitter, tokenise
@@ -358,6 +359,17 @@ class TestRepetition:
         grams._shrink[:], grams._salt[:] = 1, 0
         position, counts = grams.repeated(1)
         assert (position.tolist(), counts.tolist()) == ([0, 3, 1, 4, 5], [2, 3])
+
+
+@settings(deadline=None)
+@given(st.text("ab \t\n", max_size=30))
+def test_paragraphs_and_lines_are_what_lies_between_line_ends(text: str) -> None:
+    def shares(parts: list[str]) -> list[float]:
+        distinct = set(parts)
+        return [1 - len(distinct) / len(parts), (sum(map(len, parts)) - sum(map(len, distinct))) / len(text)]
+
+    if text:
+        assert [*repeated(text)] == shares(re.split(r"\n{2,}", text.strip())) + shares(re.split(r"\n+", text))
 
 
 HOSTILE = [
