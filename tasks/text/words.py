@@ -32,8 +32,9 @@ LONGEST = 1000
 """Characters that spaCy or jieba get at once without a natural break. Both are quadratic in what they cannot split:
 measured on one core, 100,000 times the same ideograph took jieba 31 s, 4,000 opening brackets took spaCy 1.6 s."""
 
-KNOWN = 1 << 16
-"""Runs whose words by datatrove's tokenizer are kept from one batch to the next, some 15 MB a language."""
+KNOWN = 1 << 17
+"""Runs whose words by datatrove's tokenizer are kept from one batch to the next, some 30 MB a language. Of 1.23M runs
+of 4,600 English web pages, 455,000 of them distinct, 551,000 are not known; of half as many 682,000."""
 
 _WORD = regex.compile(r"(?w)([^\w\s])\1*|\S.*?\b")
 _BLOCK = regex.compile(rf"[\u4E00-\u9FD5a-zA-Z0-9+#&._%\-]{{1,{LONGEST}}}|[^\u4E00-\u9FD5a-zA-Z0-9+#&._%\-]+")
