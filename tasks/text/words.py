@@ -7,6 +7,7 @@ to datatrove's tokenizers; white space is none.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import regex
 
 from tasks.arrays.addresses import I64
@@ -36,6 +39,8 @@ KNOWN = 1 << 17
 """Runs whose words by datatrove's tokenizer are kept from one batch to the next, some 30 MB a language. Of 1.23M runs
 of 4,600 English web pages, 455,000 of them distinct, 551,000 are not known; of half as many 682,000."""
 
+_WIDE_SPACE = re.compile("[\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
+"""White space to `str.split`, beyond that of ASCII."""
 _WORD = regex.compile(r"(?w)([^\w\s])\1*|\S.*?\b")
 _BLOCK = regex.compile(rf"[\u4E00-\u9FD5a-zA-Z0-9+#&._%\-]{{1,{LONGEST}}}|[^\u4E00-\u9FD5a-zA-Z0-9+#&._%\-]+")
 _BLOCK_CHARACTER = regex.compile(r"[\u4E00-\u9FD5a-zA-Z0-9+#&._%\-]")
@@ -60,16 +65,26 @@ class Words:
 
 def tokenise(texts: Sequence[str], split: Split) -> Words:
     """The words of texts, each distinct run split once."""
-    parts = [text.split() for text in texts]
-    runs, run = _numbered(parts)
+    runs, run, parts = _runs(texts)
     pieces = split(runs)
     vocabulary, word = _numbered(pieces)
     sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
     counts = sizes[run]
     shift = (np.cumsum(sizes) - sizes)[run] - (np.cumsum(counts) - counts)
     place = np.arange(counts.sum()) + np.repeat(shift, counts)
-    text = np.repeat(np.arange(len(texts)), list(map(len, parts)))
+    text = np.repeat(np.arange(len(texts)), parts)
     return Words(np.repeat(text, counts), word[place], vocabulary, dict(zip(runs, pieces, strict=True)))
+
+
+def _runs(texts: Sequence[str]) -> tuple[list[str], I64, I64]:
+    """Distinct runs of text between white space, in order of first use; all runs in order, as indices into these; and
+    how many each text has. As `str.split` would give them, by Arrow in a third of the time."""
+    spaced = pc.ascii_trim_whitespace(pa.array([_WIDE_SPACE.sub(" ", text) for text in texts], pa.string()))
+    lists = pc.ascii_split_whitespace(spaced)
+    blank = pc.equal(spaced, "")
+    parts = pc.if_else(blank, 0, pc.list_value_length(lists)).to_numpy(zero_copy_only=False).astype(np.int64)
+    runs = lists.filter(pc.invert(blank)).flatten().dictionary_encode()
+    return runs.dictionary.to_pylist(), runs.indices.to_numpy().astype(np.int64), parts
 
 
 def _numbered(lists: Sequence[list[str]]) -> tuple[list[str], I64]:

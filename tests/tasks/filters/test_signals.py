@@ -58,6 +58,8 @@ GUARDED = {name: f"({rule['where']}) and ({rule[name]})" for rule in RULES for n
 LANGUAGES = {"en": "eng_Latn", "zh": "cmn_Hani"}
 """Ours -> datatrove's: `zh` alone leads it to a tokenizer that does not know Chinese."""
 
+SPACES = [character for character in map(chr, range(sys.maxunicode + 1)) if character.isspace()]
+
 REASONS: dict[type[BaseFilter], dict[str, tuple[str, str]]] = {
     GopherQualityFilter: {
         "gopher_short_doc": ("gopher_short", "min_doc_words"),
