@@ -17,14 +17,16 @@ from tasks.extraction.authors import credible
 
 _LOOKED_AT = 2**20
 """Characters of a page that are looked at, at most."""
+_NEAR = re.compile(r"<[mst](?:eta|cript|ime)\b", re.IGNORECASE)
+"""Where the next three may be: one scan instead of one for each."""
 _META = re.compile(r"<meta\b([^<>]{0,2000})>", re.IGNORECASE)
-_ATTRIBUTE = re.compile(r"([\w:.-]++)\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'>]++))")
-_TITLE = re.compile(r"<title\b[^<>]*+>([^<]*+)", re.IGNORECASE)
-_HEADING = re.compile(r"<h1\b[^<>]*+>([^<]*+)", re.IGNORECASE)
 _TIME = re.compile(r"<time\b[^<>]{0,500}?\bdatetime\s*+=\s*+[\"']([^\"']*+)", re.IGNORECASE)
 _LINKED = re.compile(
     r"<script\b[^<>]{0,200}?application/ld\+json[^<>]*+>([^<]*+(?:<(?!/script)[^<]*+)*+)", re.IGNORECASE
 )
+_ATTRIBUTE = re.compile(r"([\w:.-]++)\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'>]++))")
+_TITLE = re.compile(r"<title\b[^<>]*+>([^<]*+)", re.IGNORECASE)
+_HEADING = re.compile(r"<h1\b[^<>]*+>([^<]*+)", re.IGNORECASE)
 _DAY = re.compile(r"((?:19|20)\d\d)[-/.年]?(0?[1-9]|1[0-2])[-/.月]?(0?[1-9]|[12]\d|3[01])(?!\d)")
 _IN_ADDRESS = re.compile(r"/((?:19|20)\d\d)[-/]?(0[1-9]|1[0-2])[-/]?(0[1-9]|[12]\d|3[01])(?=[-/._])")
 _HOST = re.compile(r"https?://(?:www\.)?([^/?#:@\s]+)", re.IGNORECASE)
@@ -44,14 +46,15 @@ _FACT = {name: (fact, rank) for fact, names in _NAMES.items() for rank, name in 
 def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | None]:
     """As `tasks.extraction.html.metadata` has them; `latest` is the day after which no page was published."""
     html = html[:_LOOKED_AT]
-    said = _said(html)
-    linked = list(_linked(html))
+    near = [found.start() for found in _NEAR.finditer(html)]
+    said = _said(html, near)
+    linked = list(_linked(html, near))
     title = said.get("title") or _first(_TITLE, html) or _first(_HEADING, html)
     dates = (
         said.get("date"),
         *_values(linked, "datePublished"),
         *_values(linked, "dateCreated"),
-        *_TIME.findall(html)[:1],
+        next((found[1] for place in near if (found := _TIME.match(html, place))), None),
     )
     days = [day for day in map(_day, filter(None, dates)) if day and (latest is None or day <= latest)]
     in_address = _IN_ADDRESS.search(url or "")
@@ -71,11 +74,11 @@ def _first(pattern: re.Pattern[str], html: str) -> str | None:
     return " ".join(found[1].split()) if found else None
 
 
-def _said(html: str) -> dict[str, str]:
-    """What meta elements say, of several that say the same thing the one of the best name."""
+def _said(html: str, near: list[int]) -> dict[str, str]:
+    """What meta elements at some places say, of several that say the same thing the one of the best name."""
     found: dict[str, tuple[int, str]] = {}
-    for attributes in _META.findall(html):
-        values = {name.lower(): a or b or c for name, a, b, c in _ATTRIBUTE.findall(attributes)}
+    for meta in filter(None, (_META.match(html, place) for place in near)):
+        values = {name.lower(): a or b or c for name, a, b, c in _ATTRIBUTE.findall(meta[1])}
         name = values.get("property") or values.get("name") or values.get("itemprop") or values.get("http-equiv") or ""
         fact, rank = _FACT.get(name.lower(), ("", 0))
         content = unescape(values.get("content", "")).strip()
@@ -84,11 +87,16 @@ def _said(html: str) -> dict[str, str]:
     return {fact: content for fact, (_, content) in found.items()}
 
 
-def _linked(html: str) -> Iterator[dict[str, Any]]:
-    """Objects of JSON-LD, the outermost and those of their `@graph`."""
-    for text in _LINKED.findall(html):
+def _linked(html: str, near: list[int]) -> Iterator[dict[str, Any]]:
+    """Objects of JSON-LD at some places, the outermost and those of their `@graph`."""
+    end = 0
+    for place in near:
+        script = _LINKED.match(html, place) if place >= end else None
+        if script is None:
+            continue
+        end = script.end()
         try:
-            found = json.loads(text, strict=False)
+            found = json.loads(script[1], strict=False)
         except (ValueError, RecursionError):
             continue
         for each in found if isinstance(found, list) else [found]:

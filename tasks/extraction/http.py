@@ -259,16 +259,16 @@ def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
     labels = [said[1]] if said else []
     if written:
         labels.append((written[1] or written[2]).decode("ascii"))
-    beyond = len(body.translate(None, _ASCII))
     known = [codec for codec in map(_codec, labels) if codec]
     if "iso2022_jp" not in known and not (known and known[0].startswith("utf-16") and b"\0" in body):
         try:
             found = body.decode("utf-8")
-            return found if beyond else _shifted(body) or found
+            return (_shifted(body) or found) if body.isascii() else found
         except UnicodeDecodeError:
             found = body.decode("utf-8", "replace")
-            if found.count("\ufffd") * 100 <= beyond:
+            if found.count("\ufffd") * 100 <= len(body.translate(None, _ASCII)):
                 return found
+    beyond = len(body.translate(None, _ASCII))
     for candidate in [*known, "utf-8", _detected(body)]:
         found = _characters(body, candidate)
         if found.count("\ufffd") * 10 <= beyond:

@@ -174,13 +174,14 @@ class Scan:
 
     def _read_ahead(self, size: int, keep: int) -> tuple[bytes, int]:
         """The first `keep` of the next `size` bytes, and how many there are, fewer only at the end of the stream."""
-        kept, left = bytearray(), size
+        kept, left = list[bytes](), size
         while left and (self._ready or self._more()):
             part, self._ready = self._ready[:left], self._ready[left:]
-            kept += part[: keep - len(kept)]
+            kept.append(part[:keep])
+            keep -= len(kept[-1])
             left -= len(part)
         self.end += size - left
-        return bytes(kept), size - left
+        return b"".join(kept), size - left
 
 
 def records(
