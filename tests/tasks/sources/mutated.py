@@ -12,6 +12,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import pickle
 import random
 import re
 import resource
@@ -83,7 +84,7 @@ class Stripped(Child):
     """In the place of the extraction, which has a process of its own: what is left of a page without its tags."""
 
     def _attempt(self, message: bytes) -> dict[str, Any] | None:
-        html = orjson.loads(message)["html"]
+        html = pickle.loads(message)["html"]
         answer: dict[str, Any] = orjson.loads(orjson.dumps({"text": _TAG.sub("", html), "title": html[:9000]}))
         return answer
 
@@ -93,7 +94,7 @@ class Here(Child):
 
     def _attempt(self, message: bytes) -> dict[str, Any] | None:
         try:
-            answer: dict[str, Any] = orjson.loads(orjson.dumps(pdf.extract(**orjson.loads(message))))
+            answer: dict[str, Any] = orjson.loads(orjson.dumps(pdf.extract(**pickle.loads(message))))
         except Exception:  # as the child answers
             return {"reason": "parser_error"}
         return answer
