@@ -105,6 +105,8 @@ Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,99}$")]
 """A name that is a value, not a column's: the same, and hyphens."""
 Expression = Annotated[str, AfterValidator(checked), Field(json_schema_extra={"format": "sql"})]
 """One scalar SQL expression over columns, as written; see `data_specs.expressions`."""
+Code = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+"""A language as the stage `language` writes it: ISO 639-1, else 639-3."""
 
 
 def is_unset(value: object) -> bool:

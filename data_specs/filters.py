@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from data_specs.base import Label, Name, Settings, Share, is_empty
+from data_specs.base import Code, Label, Name, Settings, Share, is_empty
 from data_specs.stage import Stage
 
 
@@ -62,10 +62,6 @@ class Script(Stage):
     kind: Literal["script"] = "script"
     characters: Annotated[int, Field(ge=50)] = 1000
     """Leading characters of the text that are judged."""
-
-
-Code = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-"""A language as the stage `language` writes it: ISO 639-1, else 639-3."""
 
 
 class Signals(Stage):

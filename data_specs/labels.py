@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from data_specs.base import Count, Settings, Share
+from data_specs.base import Count
+from data_specs.endpoint import Asking
 from data_specs.stage import Stage
 
 
@@ -22,53 +23,23 @@ class Labels(Stage):
     """The field with the number; lines without one are left out."""
 
 
-class Price(Settings):
-    """What an endpoint charges, in any currency, for a million tokens."""
-
-    prompt: Annotated[float, Field(ge=0)] = 0
-    """For those that are sent."""
-    answer: Annotated[float, Field(ge=0)] = 0
-    """For those that come back."""
-
-
-class Judge(Stage):
+class Judge(Asking):
     """Numbers that a language model behind an OpenAI-compatible endpoint gives a sample of the documents, by a rubric
     (FineWeb-Edu; Penedo et al. 2024). Learned once and pinned; no answer is asked for twice."""
 
     kind: Literal["judge"] = "judge"
-    endpoint: Annotated[str, Field(pattern=r"^https?://\S+$")]
-    """Where the interface begins: `/chat/completions` is added."""
-    model: str
-    """The model that is asked."""
     rubric: Annotated[str, Field(min_length=1)]
     """What the model is told before the document: what the number means, and how to come to it."""
     lowest: float = 0
     """The lowest number that is one."""
     highest: float = 5
     """The highest."""
-    key_from: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] = "OPENAI_API_KEY"
-    """The variable of the environment, on every node, that holds the key; none is sent where it is not set."""
     sample: Annotated[Count, Field(ge=1)] = 1000
     """Documents of each language that are asked about, at most."""
     votes: Annotated[int, Field(ge=1, le=9)] = 1
     """How often each is asked about; the number is the mean, and how far answers differ is counted."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0
     """How much chance there is in an answer; with several `votes` more than none."""
-    characters: Annotated[int, Field(ge=100)] = 4000
-    """Leading characters of a document that are sent."""
-    failures: Share = 0.1
-    """Largest share of the questions that may fail; with more nothing is pinned, and the run stops."""
-    at_once: Annotated[int, Field(ge=1, le=256)] = 8
-    """Questions that wait for an answer at a time."""
-    attempts: Annotated[int, Field(ge=1, le=20)] = 5
-    """Times that a question is asked whose answer does not come, each after twice the wait."""
-    timeout: Annotated[float, Field(gt=0)] = 120
-    """Seconds that an answer may take."""
-    price: Price = Price()
-    """What tokens cost."""
-
-    ASKING: ClassVar[frozenset[str]] = frozenset({"key_from", "failures", "at_once", "attempts", "timeout", "price"})
-    """How it is asked, which shapes no answer."""
 
     @model_validator(mode="after")
     def _scale(self) -> Self:

@@ -31,6 +31,8 @@ log = logging.getLogger("sluice")
 Rows = Mapping[str, Sequence[int]]
 """The digest of a shard's ids, or the path of its documents -> rows that go."""
 
+ANSWERS = "answers"
+"""Folder of what language models answered (tasks/text/endpoint.py)."""
 _AT_ONCE = 4
 """Files that are written at a time."""
 _STAYS = frozenset({"id", "source", "file", "offset", "length"})
@@ -85,6 +87,14 @@ def _zeroed(table: pa.Table, rows: np.ndarray) -> pa.Table:
         values[offsets[row] : offsets[row + 1]] = 0
     made = pa.ListArray.from_arrays(column.offsets, pa.array(values), mask=column.is_null())
     return pa.table([made.cast(column.type)], table.schema)
+
+
+def answers(store: Store, ids: Collection[bytes]) -> None:
+    """Forget the texts that a language model made of documents."""
+    names = {each.hex() for each in ids}
+    for folder in _below(store, ANSWERS):
+        gone = [key for key, entry in _live(store, folder).items() if entry.get("id") in names]
+        Manifest(store, folder).append([{"key": key, "removed": True} for key in gone], whole=True)
 
 
 def derived(store: Store, shards: Collection[str]) -> None:

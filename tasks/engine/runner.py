@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -134,6 +134,8 @@ class Execution:
         note = "; ".join([*self.repaired(), f"pinned {pin['sha256'][:8]} by {pin['run']}"])
         if jobs_run and moved:
             note += f"; learned anew, as {', '.join(moved)} moved"
+        if jobs_run and "asked" in pin["facts"]:
+            note += f"; {_asked(pin['facts'])}"
         if left_out := without(pin):
             note += f"; {left_out}: --retrain {node.stage.label} learns it of all"
         if not jobs_run and digest(pin["ingredients"]) != digest(node.stage.fingerprint_fields()):
@@ -268,3 +270,12 @@ class Execution:
         same = [(after.digests[column] == before.digests[column]).all(axis=1) for column in after.digests]
         places = np.flatnonzero(~np.logical_and.reduce(same))
         return [self.pipeline.shards[place].name for place in places.tolist()]
+
+
+def _asked(facts: Mapping[str, Any]) -> str:
+    """How much a language model was asked for what was learned, and what that cost."""
+    failed = sum(facts["failures"].values())
+    return (
+        f"{facts['asked']:,} questions asked, {facts['answered_before']:,} answered before, {facts['retries']:,} times "
+        f"again, {failed:,} without an answer; cost {facts['cost']:g}"
+    )

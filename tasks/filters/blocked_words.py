@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import re
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import pyarrow as pa
 from data_specs import stages
 from data_specs.document import SpecError
 from tasks.engine.stage import Stage
+from tasks.text.lists import digest_of, lines_of, unchanged
 
 LIBRARY = "ahocorasick_rs"
 """Aho and Corasick's automaton (1975): time linear in the text and in what is found, whatever the list."""
@@ -77,7 +75,7 @@ class BlockedWords(Stage):
         """Raises SpecError where a list cannot be read."""
         paths = {code: str(Path(path).expanduser().resolve()) for code, path in settings.words.items()}
         self._paths = dict(sorted(paths.items()))
-        super().__init__(settings, {path: _digest(code, path) for code, path in self._paths.items()})
+        super().__init__(settings, {path: digest_of(path, _setting(code)) for code, path in self._paths.items()})
         self.where = settings.where
 
     def hashed_settings(self) -> dict[str, Any]:
@@ -87,10 +85,7 @@ class BlockedWords(Stage):
     def setup(self) -> None:
         """Raises SpecError where a list is not what the run began with, or is no text."""
         for code, path in self._paths.items():
-            if _digest(code, path) != self.files[path]:
-                raise SpecError(
-                    f"stages.blocked_words.words.{code}: {path} has changed since this run began; run again"
-                )
+            unchanged(path, self.files[path], _setting(code))
         self.lists = {code: Words(_read(code, path)) for code, path in self._paths.items()}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -117,28 +112,13 @@ def _is_spaced(character: str) -> bool:
     return _SPACED.match(character) is not None
 
 
-def _wrong(code: str, what: str) -> SpecError:
-    return SpecError(f"stages.blocked_words.words.{code}: {what}")
-
-
-def _digest(code: str, path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise _wrong(code, f"{path} cannot be read: {error.strerror}; correct the path, or the rights") from None
+def _setting(code: str) -> str:
+    return f"stages.blocked_words.words.{code}"
 
 
 def _read(code: str, path: str) -> list[str]:
     """The words of a list, one a line, each once."""
-    data = Path(path).read_bytes()
-    try:
-        text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise SpecError(
-            f"stages.blocked_words.words.{code}: {path} is no text in UTF-8, plain or .gz: {error}"
-        ) from None
-    lines = [folded(unicodedata.normalize("NFC", line)) for line in text.splitlines() if not line.startswith("#")]
+    lines = [folded(line) for _, line in lines_of(path, _setting(code))]
     if wrong := next((line for line in lines if len(line) > _LONGEST), None):
-        raise _wrong(code, f"{path} has a line that is no word: {wrong[:80]}...")
+        raise SpecError(f"{_setting(code)}: {path} has a line that is no word: {wrong[:80]}...")
     return list(dict.fromkeys(line for line in lines if line))

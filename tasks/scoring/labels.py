@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ from data_specs.document import SpecError
 from tasks.arrays.sampling import smallest
 from tasks.engine.stage import Estimator, Stage
 from tasks.storage.columns import value_digest
-from tasks.text.endpoint import Asked, Endpoint
+from tasks.text.endpoint import Asked, Endpoint, Question, Said
 from tasks.text.rows import rows_of
+
+FORM = 'End with one line of the form "score: N", where N is a number from {lowest:g} to {highest:g}.'
+_SCORE = re.compile(r"score\W{0,4}(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+_ALONE = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*\.?\s*")
 
 
 def _columns(name: str) -> pa.Schema:
@@ -148,9 +153,8 @@ class JudgeEstimator(Estimator):
         where too many questions fail."""
         rows = self.downsample(rows).sort_by("id")
         ids, texts = [name.hex() for name in rows["id"].to_pylist()], rows["text"].to_pylist()
-        endpoint = Endpoint(self.settings, self.label, store)
-        asked = endpoint.ask(texts)
-        given = {name: found for name, found in zip(ids, asked.numbers, strict=True) if found}
+        asked, numbers = self._asked(texts, store)
+        given = {name: found for name, found in zip(ids, numbers, strict=True) if found}
         several = [max(each) - min(each) for each in given.values() if len(each) > 1]
         facts = {
             "documents": len(ids),
@@ -159,15 +163,26 @@ class JudgeEstimator(Estimator):
             "spread": round(sum(several) / len(several), 4) if several else None,
             "sample": value_digest(rows["id"]),
         }
-        return orjson.dumps(given, option=orjson.OPT_SORT_KEYS), _facts(asked) | facts
+        return orjson.dumps(given, option=orjson.OPT_SORT_KEYS), asked.facts() | facts
 
+    def _asked(self, texts: Sequence[str], store: Any) -> tuple[Asked, list[list[float]]]:
+        """What came of asking about texts, and the numbers that each was given. Answers are kept by a digest of model,
+        rubric and text: texts that are the same are asked about once."""
+        settings = self.settings
+        system = f"{settings.rubric.strip()}\n\n{FORM.format(lowest=settings.lowest, highest=settings.highest)}"
+        about = {"model": settings.model, "system": system, "temperature": settings.temperature}
+        questions: dict[str, Question] = {}
+        names = []
+        for text in texts:
+            key = hashlib.sha256(text.encode()).hexdigest()[:32]
+            names.append([f"{key}-{vote}" for vote in range(settings.votes)])
+            messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
+            questions |= dict.fromkeys(names[-1], Question(messages))
+        asked = Endpoint(settings, self.label, store, about, "number", self._number).ask(questions)
+        return asked, [[asked.answers[name] for name in votes if name in asked.answers] for votes in names]
 
-def _facts(asked: Asked) -> dict[str, Any]:
-    return {
-        "asked": asked.asked,
-        "answered_before": asked.before,
-        "failures": dict(sorted(asked.failures.items())),
-        "retries": asked.retries,
-        "tokens": {"prompt": asked.tokens[0], "answer": asked.tokens[1]},
-        "cost": round(asked.cost, 6),
-    }
+    def _number(self, said: Said) -> float | None:
+        """The number in an answer, where it is one of the scale."""
+        scores = _SCORE.findall(said.text) or ([alone[1]] if (alone := _ALONE.fullmatch(said.text)) else [])
+        number = float(scores[-1]) if scores else None
+        return number if number is not None and self.settings.lowest <= number <= self.settings.highest else None

@@ -1,12 +1,11 @@
 """Questions to an OpenAI-compatible endpoint: many at a time, asked again where no answer came, each answer kept.
 
-Kept is the number, never what was asked or said: by a digest of model, rubric and text. The key comes from the
+Kept is what was read off an answer, by the name of its question; never what was asked. The key comes from the
 environment and goes into a header alone; what a server says of it is not repeated.
 """
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -15,26 +14,26 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_specs import stages
+from data_specs.endpoint import Asking
 from data_specs.redaction import redacted
+from tasks.engine.purge import ANSWERS
 from tasks.engine.stage import digest
 from tasks.storage.manifest import Manifest
 from tasks.storage.store import Store
 
-FORM = 'End with one line of the form "score: N", where N is a number from {lowest:g} to {highest:g}.'
-_SCORE = re.compile(r"score\W{0,4}(-?\d+(?:\.\d+)?)", re.IGNORECASE)
-_ALONE = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*\.?\s*")
 KEEP = 50
 """Answers after which they are kept."""
 FIRST_WAIT = 1.0
 """Seconds before a question is asked again; then twice as many, and so on up to a minute."""
 _LATER = frozenset({408, 409, 425, 429})
 """Statuses, beside those of a server's own faults, after which a question is worth asking again."""
+_LONGEST = 2**22
+"""Bytes of an answer that are read."""
 
 
 class EndpointError(RuntimeError):
@@ -45,12 +44,28 @@ class _NoAnswerError(Exception):
     """A question without an answer, and of which kind that is."""
 
 
+@dataclass(frozen=True)
+class Question:
+    """What is asked, in the form of the interface, and what is kept beside the answer."""
+
+    messages: Sequence[Mapping[str, str]]
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer: what was said, and whether that is all of it."""
+
+    text: str
+    whole: bool
+
+
 @dataclass
 class Asked:
     """What came of some questions."""
 
-    numbers: list[list[float]]
-    """Of each text, the numbers it was given."""
+    answers: dict[str, Any] = field(default_factory=dict)
+    """By the names of questions, of those whose answers could be read."""
     asked: int = 0
     before: int = 0
     """Questions that an earlier run had answered."""
@@ -59,33 +74,55 @@ class Asked:
     tokens: list[int] = field(default_factory=lambda: [0, 0])
     cost: float = 0.0
 
+    def facts(self) -> dict[str, Any]:
+        """How many questions, failures by kind, retries and tokens, and what these cost. JSON."""
+        return {
+            "asked": self.asked,
+            "answered_before": self.before,
+            "failures": dict(sorted(self.failures.items())),
+            "retries": self.retries,
+            "tokens": {"prompt": self.tokens[0], "answer": self.tokens[1]},
+            "cost": round(self.cost, 6),
+        }
+
 
 class Endpoint:
-    """What a spec's `judge` asks."""
+    """What a stage of a spec asks."""
 
-    def __init__(self, settings: stages.Judge, label: str, store: Store | None) -> None:
-        self.settings, self.label = settings, label
-        self.system = f"{settings.rubric.strip()}\n\n{FORM.format(lowest=settings.lowest, highest=settings.highest)}"
-        about = {"model": settings.model, "system": self.system, "temperature": settings.temperature}
-        self.kept = Manifest(store, f"answers/{digest(about)[:16]}") if store else None
+    def __init__(
+        self,
+        settings: Asking,
+        label: str,
+        store: Store | None,
+        about: Mapping[str, Any],
+        kept_as: str,
+        read: Callable[[Said], Any],
+        **more: Any,
+    ) -> None:
+        """`about`: what shapes answers beside the question: those to others are kept apart. `read`: an answer -> what
+        is kept of it, as `kept_as`; None where it cannot be read. `more`: parameters of every request."""
+        self.settings, self.label, self.kept_as, self.read, self.more = settings, label, kept_as, read, more
+        self.kept = Manifest(store, f"{ANSWERS}/{digest(about)[:16]}") if store else None
         self._key = os.environ.get(settings.key_from, "")
 
-    def ask(self, texts: Sequence[str]) -> Asked:
-        """Ask about each text, as often as the spec says. Raises EndpointError."""
-        found = Asked([[] for _ in texts])
-        known = {entry["key"]: entry["number"] for entry in self.kept.entries()} if self.kept else {}
-        questions: dict[str, list[int]] = {}
-        for place, text in enumerate(texts):
-            for vote in range(self.settings.votes):
-                questions.setdefault(self._name(text, vote), []).append(place)
-        due = []
-        for name, places in questions.items():
+    def ask(self, questions: Mapping[str, Question]) -> Asked:
+        """Ask what was not answered before; questions by the names under which answers are kept. Raises
+        EndpointError."""
+        found = Asked()
+        known: dict[str, Any] = {}
+        for entry in self.kept.entries() if self.kept else ():
+            if entry.get("removed"):
+                known.pop(entry["key"], None)
+            else:
+                known[entry["key"]] = entry[self.kept_as]
+        due = {}
+        for name, question in questions.items():
             if name in known:
                 found.before += 1
-                self._take(found, places, known[name])
+                self._take(found, name, known[name])
             else:
-                due.append((name, places))
-        for entries in self._answers(texts, due, found):
+                due[name] = question
+        for entries in self._answers(due, found):
             if self.kept:
                 self.kept.append(entries)
         failed = sum(found.failures.values())
@@ -100,36 +137,29 @@ class Endpoint:
         return found
 
     @staticmethod
-    def _name(text: str, vote: int) -> str:
-        return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}-{vote}"
-
-    @staticmethod
-    def _take(found: Asked, places: Sequence[int], number: float | None) -> None:
-        if number is None:
+    def _take(found: Asked, name: str, value: Any) -> None:
+        if value is None:
             found.failures["unreadable"] += 1
-            return
-        for place in places:
-            found.numbers[place].append(number)
+        else:
+            found.answers[name] = value
 
-    def _answers(
-        self, texts: Sequence[str], due: Sequence[tuple[str, list[int]]], found: Asked
-    ) -> Iterator[list[dict[str, Any]]]:
+    def _answers(self, due: Mapping[str, Question], found: Asked) -> Iterator[list[dict[str, Any]]]:
         """Answers, some at a time, to be kept; those so far where the endpoint refuses."""
         entries: list[dict[str, Any]] = []
         pool = ThreadPoolExecutor(self.settings.at_once)
         try:
-            waiting = {pool.submit(self._one, texts[places[0]], found): (name, places) for name, places in due}
+            waiting = {pool.submit(self._one, question, found): name for name, question in due.items()}
             for done in as_completed(waiting):
-                name, places = waiting[done]
+                name = waiting[done]
                 found.asked += 1
                 try:
-                    number, tokens = done.result()
+                    value, tokens = done.result()
                 except _NoAnswerError as error:
                     found.failures[str(error)] += 1
                     continue
                 found.tokens = [a + b for a, b in zip(found.tokens, tokens, strict=True)]
-                self._take(found, places, number)
-                entries.append({"key": name, "number": number})
+                self._take(found, name, value)
+                entries.append({"key": name, self.kept_as: value, **due[name].about})
                 if len(entries) == KEEP:
                     yield entries
                     entries = []
@@ -138,13 +168,13 @@ class Endpoint:
             if entries and self.kept:
                 self.kept.append(entries)
 
-    def _one(self, text: str, found: Asked) -> tuple[float | None, tuple[int, int]]:
-        """The number that a text is given, None where the answer has none, and the tokens of question and answer.
-        Raises _NoAnswerError, or EndpointError where no question would be answered."""
+    def _one(self, question: Question, found: Asked) -> tuple[Any, tuple[int, int]]:
+        """What is read off the answer, and the tokens of question and answer. Raises _NoAnswerError, or EndpointError
+        where no question would be answered."""
         wait = FIRST_WAIT
         for attempt in range(1, self.settings.attempts + 1):
             try:
-                return self._answer(self._sent(text))
+                return self._answer(self._sent(question))
             except urllib.error.HTTPError as error:
                 with error:
                     said = self._said(error.read(2000).decode("utf-8", "replace"))
@@ -173,30 +203,27 @@ class Endpoint:
         text = body.replace(self._key, "***") if self._key else body
         return redacted(" ".join(text.split())[:200])
 
-    def _sent(self, text: str) -> dict[str, Any]:
+    def _sent(self, question: Question) -> dict[str, Any]:
         """Ask, and read the answer. Raises OSError, HTTPException or ValueError where there is none."""
-        messages = [{"role": "system", "content": self.system}, {"role": "user", "content": text}]
-        asked = {"model": self.settings.model, "messages": messages, "temperature": self.settings.temperature}
+        asked = {"model": self.settings.model, "messages": question.messages, "temperature": self.settings.temperature}
         headers = {"Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         url = f"{self.settings.endpoint.rstrip('/')}/chat/completions"
-        request = urllib.request.Request(url, json.dumps(asked).encode(), headers)
+        request = urllib.request.Request(url, json.dumps(asked | self.more).encode(), headers)
         with _OPENER.open(request, timeout=self.settings.timeout) as answer:
-            return json.loads(answer.read(2**20))
+            return json.loads(answer.read(_LONGEST))
 
-    def _answer(self, answer: dict[str, Any]) -> tuple[float | None, tuple[int, int]]:
-        """The number in an answer, where it is one of the scale, and the tokens. Raises ValueError for what is none."""
+    def _answer(self, answer: dict[str, Any]) -> tuple[Any, tuple[int, int]]:
+        """What is read off an answer, and the tokens. Raises ValueError for what is none."""
         try:
-            said = answer["choices"][0]["message"]["content"] or ""
+            choice = answer["choices"][0]
+            said = Said(choice["message"]["content"] or "", choice.get("finish_reason") != "length")
             used = answer.get("usage") or {}
             tokens = int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError("no answer of this interface") from error
-        scores = _SCORE.findall(said) or ([alone[1]] if (alone := _ALONE.fullmatch(said)) else [])
-        number = float(scores[-1]) if scores else None
-        fits = number is not None and self.settings.lowest <= number <= self.settings.highest
-        return number if fits else None, tokens
+        return self.read(said), tokens
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,56 +20,18 @@ from tasks.storage.store import Store
 from tasks.text import endpoint
 from tasks.text.endpoint import EndpointError
 from tests import whole
+from tests.endpoints import KEY, KEY_FROM, Server
 from tests.tasks.scoring.test_domain_quality import documents, fit, ready
-
-KEY = "sk-very-secret-7f3a"
-
-
-class Server:
-    """An OpenAI-compatible endpoint that gives a text the number of its words, up to 5; `behaviours` go first."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self.keys: list[str | None] = []
-        self.behaviours: list[Any] = []
-        """Statuses with bodies, or answers, of the next questions."""
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.asked.append(asked)
-                outer.keys.append(self.headers.get("Authorization"))
-                text = asked["messages"][1]["content"]
-                does = outer.behaviours.pop(0) if outer.behaviours else f"Fine.\nscore: {min(len(text.split()), 5)}"
-                status, body = does if isinstance(does, tuple) else (200, answer(does))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.send_header("Location", "http://127.0.0.1:9/elsewhere")
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-
-def answer(text: str) -> bytes:
-    usage = {"prompt_tokens": 100, "completion_tokens": 10}
-    return json.dumps({"choices": [{"message": {"content": text}}], "usage": usage}).encode()
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """It gives a text the number of its words, up to 5."""
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
-    monkeypatch.setenv("JUDGE_KEY", KEY)
-    made = Server()
+    monkeypatch.setenv(KEY_FROM, KEY)
+    made = Server(lambda text: f"Fine.\nscore: {min(len(text.split()), 5)}")
     yield made
-    made.http.shutdown()
-    made.http.server_close()
+    made.close()
 
 
 def settings(server: Server, **more: Any) -> stages.Judge:
@@ -79,7 +39,7 @@ def settings(server: Server, **more: Any) -> stages.Judge:
         "endpoint": server.url,
         "model": "small",
         "rubric": "How long is it?",
-        "key_from": "JUDGE_KEY",
+        "key_from": KEY_FROM,
         "at_once": 1,
     }
     return stages.Judge(**given | more)
@@ -170,7 +130,7 @@ def test_a_run_asks_once_and_keeps_no_key(server: Server, tmp_path: Path) -> Non
     texts = [f"The river carries {number} boats to the town and back." for number in range(8)]
     (tmp_path / "web.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     spec = tmp_path / "spec.yaml"
-    asked = f"{{endpoint: '{server.url}', model: small, rubric: How long is it?, key_from: JUDGE_KEY}}"
+    asked = f"{{endpoint: '{server.url}', model: small, rubric: How long is it?, key_from: {KEY_FROM}}}"
     spec.write_text(
         f"name: asked\nstore: {tmp_path}/store\nsources: {{web: {{kind: jsonl, paths: {tmp_path}/web.jsonl}}}}\n"
         f"channels: {{all: 'true'}}\nstages: {{judge: {asked}}}\ntraining: {{evaluate: {{held_out: 0}}}}\n"
