@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from data_specs.augmentation import Augmentation
 from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, is_unset
 from data_specs.dedup import Boilerplate, Duplicates, RepeatedLines, RepeatedSpans
 from data_specs.expressions import parse, suggestion
@@ -198,6 +199,16 @@ class Spec(Settings):
         return found
 
     @property
+    def augmentations(self) -> list[str]:
+        """The stages that make other texts of kept documents."""
+        return [*self.of_kind(Augmentation)]
+
+    @property
+    def mixed(self) -> list[str]:
+        """What the mixture is of: the channels, and the texts of each stage that makes some."""
+        return [*self.channels, *self.augmentations]
+
+    @property
     def preferences(self) -> list[str]:
         """What may say which of several duplicates stays."""
         scorers = [name for name, each in self.of_kind(Scorer).items() if not isinstance(each, Perplexity | Buckets)]
@@ -238,6 +249,11 @@ class Spec(Settings):
                         yield f"stages.{name}.sources.{number}: {wanted} is no source{hint}"
             if isinstance(stage, RepeatedLines | RepeatedSpans) and name in self._cut_from(name):
                 yield f"stages.{name}.text: a text is not cut from itself"
+        for name in self.augmentations:
+            if name in self.channels or name == "default":
+                yield f"stages.{name}: the mixture has a {name}, which its texts would be called; name it otherwise"
+            if f"{name}_tokens" in self.stages:
+                yield f"stages.{name}_tokens: the tokens of {name} are called so; name the stage otherwise"
         if self.text not in self.texts:
             yield f"text is {self.text}, which is no text{suggestion(self.text, self.texts, mark='')}"
 
@@ -290,8 +306,8 @@ class Spec(Settings):
         for number, phase in enumerate(self.mixture.phases):
             key = f"mixture.phases.{number}"
             for channel in phase.weights:
-                if channel not in self.channels:
-                    yield f"{key}.weights.{channel} is no channel{suggestion(channel, self.channels, mark='')}"
+                if channel not in self.mixed:
+                    yield f"{key}.weights.{channel} is no channel{suggestion(channel, self.mixed, mark='')}"
             if not sum(phase.weights.values()):
                 yield f"{key}.weights: no channel has a weight above 0"
             if phase.until <= max(ends[:number], default=0):
@@ -365,7 +381,7 @@ class Spec(Settings):
                     yield f"training.{name} is {count}, which does not divide {what}, {value}"
 
     def _epochs(self) -> Iterator[str]:
-        known = {*self.channels, "default"}
+        known = {*self.mixed, "default"}
         for channel in self.mixture.epochs:
             if channel not in known:
                 yield f"mixture.epochs.{channel} is no channel{suggestion(channel, known, mark='')}"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, JsonValue
 
+from data_specs.augmentation import Rephrase, ShuffleSentences, Synonyms
 from data_specs.dedup import (
     Boilerplate,
     Duplicates,
@@ -91,6 +92,9 @@ Kind = Annotated[
     | Listed
     | BlockedWords
     | Buckets
+    | ShuffleSentences
+    | Synonyms
+    | Rephrase
     | Custom,
     Field(discriminator="kind"),
 ]

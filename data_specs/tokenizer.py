@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from data_specs.base import Bytes, Settings, is_unset
+from data_specs.base import Bytes, Settings, is_empty, is_unset
 
 SPECIAL = 2
 """Special tokens of a learned tokenizer: end of text, padding."""
@@ -26,6 +26,8 @@ class Tokenizer(Settings):
     """Bytes of text learned from, at most; one process holds them."""
     reserved: Annotated[int, Field(ge=0, le=1024)] = 16
     """Special tokens kept free for later use."""
+    augmented: Annotated[bool, Field(exclude_if=is_empty)] = False
+    """Whether texts that stages make of documents are learned from, too, each stage's by its weight in the mixture."""
     digits: Annotated[Literal["one", "threes"], Field(exclude_if=lambda digits: digits == "one")] = "one"
     """Digits stand one by one, or by threes from the right of a number."""
     end: Annotated[str | None, Field(min_length=1, exclude_if=is_unset)] = None
@@ -40,7 +42,7 @@ class Tokenizer(Settings):
     def _consistent(self) -> Tokenizer:
         if (self.kind == "file") != (self.path is not None):
             raise ValueError("path is for kind `file`, and kind `file` needs a path")
-        learned = {"vocabulary", "sample", "reserved", "digits"}
+        learned = {"vocabulary", "sample", "reserved", "digits", "augmented"}
         if self.kind == "file" and (idle := self.model_fields_set & learned):
             raise ValueError(f"{', '.join(sorted(idle))} is for a tokenizer that is learned; a file has its own")
         if self.kind != "file" and (idle := self.model_fields_set & {"end", "pad", "mask"}):

@@ -103,7 +103,9 @@ class CorpusRun:
 
     def certain_stops(self) -> list[str]:
         """Why this run is bound to stop at a gate, as the spec alone shows."""
-        channels = [name for name, weight in registry.weights(self.spec).items() if weight] or [*self.spec.channels]
+        channels = [
+            name for name, weight in registry.weights(self.spec).items() if weight and name in self.spec.channels
+        ] or [*self.spec.channels]
         columns = registry.columns(self.pipeline.nodes, registry.own_columns(self.spec))
         return gates.certain(self.spec, channels, registry.gates(self.spec), columns)
 
@@ -243,6 +245,7 @@ def made_with(pipeline: Pipeline) -> dict[str, Any]:
         "text": spec.text,
         "sources": {name: {"kind": each.kind, "license": each.license} for name, each in spec.sources.items()},
         "rules": {rule.name: rule.model_dump(mode="json", exclude={"name"}) for rule in spec.rules},
+        **({"augmented": spec.augmentations} if spec.augmentations else {}),
         "duplicates": {"threshold": spec.duplicates.threshold, "keep": list(spec.duplicates.keep)},
         "fingerprints": documents | {node.name: node.stage.fingerprint for node in pipeline.nodes if node.writes},
         "pins": {name: {"sha256": pin["sha256"], "without": without(pin)} for name, pin in pins.items()},

@@ -67,6 +67,8 @@ def _asked(about: Mapping[str, Any]) -> Iterator[str]:
     if about["where"]:
         asked = f"`{about['where']}`"
         yield f"Of the kept documents, those for which {_cell(asked)}."
+    if stages := about.get("augmented"):
+        yield f"Among them are texts that were made of documents ({', '.join(stages)}): `origin` is the document's id."
 
 
 def _section(title: str, header: list[str], rows: list[list[Any]]) -> Iterator[str]:

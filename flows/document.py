@@ -7,7 +7,7 @@ pinned thresholds that they were compared with.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,11 +50,12 @@ OPENING = 120
 def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
     """Every column of one document, those of `corpus` first, and its `verdict`; where it is trained on a text that was
     rewritten, as `rewriting` the columns of the text `from` which and `to` which; of one that was taken down by which
-    takedown, as `taken_down`; by its URL or by the beginning of its id. Of a URL that no document has, but records that
-    reading refused: these, as `refused`, and `taken_down`, where that names it. Raises SpecError where no document, or
-    more than one, has it, StageError where nothing is computed."""
+    takedown, as `taken_down`; where stages made other texts of it the ids of these, by stage, as `augmented`; by its
+    URL, or by the beginning of its id or of that of a text that was made of it. Of a URL that no document has, but
+    records that reading refused: these, as `refused`, and `taken_down`, where that names it. Raises SpecError where no
+    document, or more than one, has it, StageError where nothing is computed."""
     corpus = views(pipeline)["corpus"]
-    row = _row(corpus, asked)
+    row = _row(corpus, asked, [f"{name}_id" for name in pipeline.spec.augmentations])
     if row is None:
         found: dict[str, Any] = {"refused": refused.records(pipeline, asked)} if by_url(asked) else {}
         naming = [each for each in Takedowns(pipeline.store).all if by_url(asked) and _names(each, asked)]
@@ -70,6 +71,8 @@ def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
         columns["taken_down"] = _said(went)
     if (text := pipeline.spec.text) != "text" and columns.get(text) is not None:
         columns["rewriting"] = {"from": "text", "to": text}
+    made = [name for name in pipeline.spec.augmentations if columns.get(f"{name}_id")]
+    columns |= {"augmented": {name: columns[f"{name}_id"] for name in made}} if made else {}
     return columns | {"verdict": verdict(pipeline, corpus, row)}
 
 
@@ -92,8 +95,14 @@ def _what(asked: str) -> str:
     return f"the url {line(asked)}" if by_url(asked) else f"an id that begins with {asked.lower()}"
 
 
-def _row(corpus: View, asked: str) -> pa.Table | None:
-    """The row of the document that is asked for; None where there is none."""
+def _meeting(corpus: View, condition: Any) -> list[tuple[int, str]]:
+    """The shards and ids of documents that meet a condition."""
+    return [(place, name) for place, table in corpus.scan(("id",), condition) for name in table["id"].to_pylist()]
+
+
+def _row(corpus: View, asked: str, made: Sequence[str]) -> pa.Table | None:
+    """The row of the document that is asked for; None where there is none. `made`: columns of ids of texts that were
+    made of documents."""
     if by_url(asked):
         condition = dataset.field("url") == asked
     else:
@@ -101,7 +110,10 @@ def _row(corpus: View, asked: str) -> pa.Table | None:
         if not beginning or set(beginning) - set("0123456789abcdef") or len(beginning) > 32:
             raise SpecError([f"{asked!r} is not a document's id (up to 32 hexadecimal digits), nor a URL"])
         condition = compute.starts_with(dataset.field("id"), beginning)
-    found = [(place, name) for place, table in corpus.scan(("id",), condition) for name in table["id"].to_pylist()]
+    found = _meeting(corpus, condition)
+    if not found and not by_url(asked):
+        for name in (name for name in made if name in corpus.schema.names):
+            found += _meeting(corpus, compute.starts_with(dataset.field(name), beginning))
     if not found:
         return None
     if len(found) > 1:
@@ -162,27 +174,33 @@ def by_stage(pipeline: Pipeline, found: dict[str, Any]) -> dict[str, dict[str, A
     """Stage -> the columns it wrote of a document, without those that the verdict says."""
     stages = {"documents": [*pipeline.documents_schema.names, *ADDRESS.names]}
     stages |= {node.name: list(node.writes) for node in pipeline.nodes if node.writes}
-    said = {"text", pipeline.spec.text, *(f"{FAILS}{rule.name}" for rule in pipeline.spec.rules)}
+    spec = pipeline.spec
+    said = {"text", spec.text, *spec.augmentations, *(f"{FAILS}{rule.name}" for rule in spec.rules)}
     shown = {stage: {n: found[n] for n in names if n in found and n not in said} for stage, names in stages.items()}
     return {stage: columns for stage, columns in shown.items() if columns}
 
 
 def at(pipeline: Pipeline, rows: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
     """(token file, position), which `rows` have -> what names the document there: NAMED, the file that it was read from
-    (`read_from`), how it begins (`text`). Without those whose tokens the spec as it stands lacks."""
-    output = pipeline.outputs["tokens"]
-    places = {output.path(place): place for place in np.flatnonzero(output.index.done).tolist()}
+    (`read_from`), how it begins (`text`); of a text that was made of a document, the document, how the text begins, and
+    the stage (`augmented`). Without those whose tokens the spec as it stands lacks."""
+    places: dict[str, tuple[int, str]] = {}
+    for stage in ("", *pipeline.spec.augmentations):
+        output = pipeline.outputs[f"{stage}_tokens" if stage else "tokens"]
+        places |= {output.path(place): (place, stage) for place in np.flatnonzero(output.index.done).tolist()}
     wanted: dict[str, list[int]] = defaultdict(list)
     for row in rows:
         wanted[row["file"]].append(row["position"])
     found = {}
     corpus = views(pipeline)["corpus"]
     for file in sorted(wanted.keys() & places.keys()):
-        corpus.places = [places[file]]
+        place, stage = places[file]
+        corpus.places, column = [place], stage or "text"
         condition = dataset.field("position").isin(pa.array(wanted[file], pa.uint32()))
-        for _, table in corpus.scan(("position", "file", *NAMED, "text"), condition):
+        for _, table in corpus.scan(("position", "file", *NAMED, column), condition):
             for row in table.to_pylist():
-                text = " ".join(row.pop("text")[: 4 * OPENING].split())[:OPENING]
+                text = " ".join(row.pop(column)[: 4 * OPENING].split())[:OPENING]
                 position, read_from = row.pop("position"), row.pop("file")
                 found[file, position] = row | {"read_from": read_from, "text": text}
+                found[file, position] |= {"augmented": stage} if stage else {}
     return found

@@ -37,19 +37,24 @@ def export(
     size: str | None = None,
     version: int | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
+    augmented: bool = False,
 ) -> dict[str, Any]:
     """Export the kept documents of a version, by default of the last that was accepted, and where there is none, of the
-    corpus as it stands; what came of it. Raises SpecError for what cannot be exported, or not there, StageError where
-    the corpus is not complete."""
+    corpus as it stands, with `augmented` also the texts that stages made of them; what came of it. Raises SpecError for
+    what cannot be exported, or not there, StageError where the corpus is not complete."""
     corpus, made, counts, number = _corpus(run, version)
     digests = {name: pin["sha256"] for name, pin in made["pins"].items()}
     pins = run.pipeline.pins if number is None else run.pipeline.pins.of(digests)
+    stages = tuple(made.get("augmented", ()))
+    if augmented and not stages:
+        raise SpecError(["--augmented: no stage makes other texts of these documents"])
     question = Question(
         form,
         _columns(corpus, columns),
         made["text"],
         None if where is None else _condition(pins, corpus, made["text"], where),
         SIZE if size is None else _size(size),
+        stages if augmented else (),
     )
     target = Store(to)
     work = Export(corpus, question, target)
@@ -63,6 +68,7 @@ def export(
         "format": form,
         "columns": list(found.schema.names),
         "where": where,
+        **({"augmented": list(stages)} if augmented else {}),
     }
     work.end(found, card(made, found, counts, about), about)
     exported.note(run.store, target, found.identity, about, corpus.pipeline.outputs["documents"])

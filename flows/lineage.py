@@ -82,7 +82,7 @@ def of_document(current: Run, asked: str) -> dict[str, Any]:
             if before in used and any(each["step"] <= step for each in used[before]["steps"]):
                 of["began_with"] = f"{before}@{step}"
                 break
-    chosen = ("id", "source", "url", "channel", "kept", "reason", "taken_down")
+    chosen = ("id", "source", "url", "channel", "kept", "reason", "taken_down", "augmented")
     return {key: found[key] for key in chosen if key in found} | {
         "verdict": found["verdict"],
         "runs": [
@@ -102,12 +102,18 @@ def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict
     taken = _steps([record for record in logged if log.updated(record)], of.plan, rows)
     trained = rows.filter(pa.array(taken > 0))
     steps: dict[int, int] = defaultdict(int)
-    for step, targets in zip(taken[taken > 0].tolist(), trained["targets"].to_pylist(), strict=True):
+    channels = of.plan.channels
+    as_augmented: dict[str, int] = dict.fromkeys(of.plan.augmented, 0)
+    columns = (trained[name].to_pylist() for name in ("channel", "targets"))
+    for step, channel, targets in zip(taken[taken > 0].tolist(), *columns, strict=True):
         steps[step] += targets
+        if channels[channel] in as_augmented:
+            as_augmented[channels[channel]] += targets
     return {
         "run": name,
         "steps": [{"step": step, "tokens": targets} for step, targets in sorted(steps.items())],
         "tokens": int(sum(steps.values())),
+        "augmented": {name: targets for name, targets in as_augmented.items() if targets},
         "to_come": int(to_come(logged, log.diverged(current.store, name), rows).sum()),
         "held_out": bool(pc.any(pc.equal(rows["phase"], -1)).as_py()),
     }

@@ -106,7 +106,7 @@ class Run(CorpusRun):
         names = self.plan_inputs().names
         for name in names:
             if name not in self.corpus.provider:
-                raise StageError(f"plan: version {number} has no column {name}, which mixture.phases asks for")
+                raise StageError(f"plan: version {number} has no column {name}, which the mixture asks for")
         if altered := self.corpus.altered(names):
             why = (
                 f"takedown {', '.join(map(str, takedowns))} has purged documents of it"
@@ -157,7 +157,10 @@ class Run(CorpusRun):
         asked = {"cluster_size": self.spec.mixture.rehydration, "url": self.spec.mixture.host_tokens}
         more = tuple(name for name, setting in asked.items() if setting)
         cuts = {f"cut_{number}": shape for number, shape in collect.cut_phases(self.spec).items()}
-        return PlanInputs(self.corpus, conditions, self.spec.training.loss_by, orders, more, cuts, self._borders)
+        augmented = tuple(self.spec.augmentations)
+        return PlanInputs(
+            self.corpus, conditions, self.spec.training.loss_by, orders, more, cuts, self._borders, augmented
+        )
 
     def _borders(self) -> Borders:
         """What ends lines, or sentences, in the pinned tokenizer's vocabulary."""

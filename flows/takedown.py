@@ -23,7 +23,6 @@ from data_specs.expressions import ExpressionError, parse
 from data_specs.load import SpecError
 from flows import exported, lineage, query
 from flows.run import Run
-from tasks.decision.held_out import without_texts
 from tasks.engine import purge, worker
 from tasks.engine.job import inputs
 from tasks.engine.near_copies import in_clusters, unsought
@@ -41,6 +40,7 @@ from tasks.sources.url_lists import address, split
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Manifest
+from tasks.storage.pinned_texts import SUFFIX, without_texts
 from tasks.storage.pins import Pins, forget_copy, learned_digest
 from tasks.storage.store import DamagedError, Store, StoreError
 from training import checkpoint, start
@@ -279,7 +279,8 @@ def finish(store: Store, takedown: Takedown) -> None:
     for name in store.folders("plans"):
         if store.exists(f"plans/{name}/plan.json"):
             purge_plan(store, f"plans/{name}", number, files)
-    _held_out(store, ids_of(takedown), number)
+    _pinned_texts(store, ids_of(takedown), number)
+    purge.answers(store, ids_of(takedown))
     purge.derived(store, shards)
     for name, versions in takedown["named"]["versions"].items():
         for version in versions:
@@ -288,29 +289,32 @@ def finish(store: Store, takedown: Takedown) -> None:
     Takedowns(store).end(takedown)
 
 
-def _held_out(store: Store, ids: Collection[bytes], takedown: int) -> None:
-    """Take texts out of the tables of held-out documents: the newest of each lineage is pinned again without them, and
-    nothing that was learned before moves; older ones go, with the copies that this machine has of those of an object
-    store."""
+def _pinned_texts(store: Store, ids: Collection[bytes], takedown: int) -> None:
+    """Take texts out of what is pinned of them: held-out documents, and texts that were made of documents. The newest
+    of each lineage is pinned again without them, and nothing that was learned before moves; older ones go, with the
+    copies that this machine has of those of an object store."""
     current = set()
     for lineage_name in Pins.lineages(store):
         pins = Pins(store, lineage_name)
-        pin = pins.get("held_out")
-        if pin is None:
-            continue
-        data = without_texts(store.read(pin["path"]), ids)
-        if data is not None:
-            digest = hashlib.sha256(data).hexdigest()
-            pin = pin | {"path": f"models/held_out/{digest[:32]}.arrow", "sha256": digest, "was": learned_digest(pin)}
-            store.commit(pin["path"], data)
-            pins.set("held_out", pin | {"run": f"takedown {takedown}"})
-        current.add(pin["path"])
-        for old in pins.history["held_out"]:
-            if old["sha256"] != pin["sha256"]:
-                forget_copy(old["path"], old["sha256"])
-    for path in (f"models/held_out/{name}" for name in store.list("models/held_out") if name.endswith(".arrow")):
-        if path not in current and without_texts(store.read(path), ids) is not None:
-            store.remove(path)
+        for name, history in pins.history.items():
+            pin = history[-1]
+            if not pin.get("path", "").endswith(SUFFIX):
+                continue
+            data = without_texts(store.read(pin["path"]), ids)
+            if data is not None:
+                digest = hashlib.sha256(data).hexdigest()
+                path = f"{pin['path'].rpartition('/')[0]}/{digest[:32]}{SUFFIX}"
+                pin = pin | {"path": path, "sha256": digest, "was": learned_digest(pin)}
+                store.commit(path, data)
+                pins.set(name, pin | {"run": f"takedown {takedown}"})
+            current.add(pin["path"])
+            for old in history:
+                if old["sha256"] != pin["sha256"]:
+                    forget_copy(old["path"], old["sha256"])
+    for folder in (f"models/{name}" for name in store.folders("models")):
+        for path in (f"{folder}/{name}" for name in store.list(folder) if name.endswith(SUFFIX)):
+            if path not in current and without_texts(store.read(path), ids) is not None:
+                store.remove(path)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

@@ -124,6 +124,9 @@ def document(found: dict[str, Any], stages: dict[str, dict[str, Any]]) -> None:
     for text in _verdict(found["verdict"]):
         console().print(escaped(text), soft_wrap=True)
     _texts(found, found.get("rewriting"))
+    for name, made in found.get("augmented", {}).items():
+        console().print(f"text `{name}`, which was made of it and has the id {made}:")
+        console().print("\n" + escaped(found[name]) + "\n", soft_wrap=True)
     for stage, columns in stages.items():
         pairs(columns.items(), stage)
 
@@ -155,7 +158,8 @@ def blame(found: dict[str, Any]) -> None:
         if number and len(shown) < found["documents"] and number == len(shown) // 2:
             grid.add_section()
         where = row.get("url") or row.get("read_from") or row["file"]
-        name = f"{line(where)}\n{row.get('id', row['position'])}"
+        made = f"\nits text as {row['augmented']}" if "augmented" in row else ""
+        name = f"{line(where)}\n{row.get('id', row['position'])}{made}"
         grid.add_row(cell(row["loss"]), cell(row["tokens"]), escaped(row["channel"]), name, line(row.get("text")))
     console().print(grid)
     if layers := found.get("layers"):
@@ -175,6 +179,7 @@ def lineage(found: dict[str, Any]) -> None:
         steps = [f"{each['step']:,}" for each in use["steps"]]
         some = ", ".join(steps[:_STEPS]) + (f", ... ({len(steps):,} steps)" if len(steps) > _STEPS else "")
         said = f"trained on at steps {some}: {use['tokens']:,} targets" if steps else "not trained on so far"
+        said += "".join(f", {count:,} of them as {name}" for name, count in use["augmented"].items())
         said += f"; {use['to_come']:,} rows to come" if use["to_come"] else ""
         said = "held out: evaluated on, never trained on" if use["held_out"] else said
         said += f"; began with {use['began_with']}, which was trained on it" if "began_with" in use else ""

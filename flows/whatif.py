@@ -97,8 +97,10 @@ def _files(source: SourceSettings) -> dict[str, Any]:
 
 def _epochs(spec: Spec, kept: Mapping[str, Counted], channel: str, when: int) -> float | None:
     """How often a channel's kept tokens are read over all phases; None where it is not read, or has none, or where
-    documents stand in an epoch otherwise than once each, which only a plan knows."""
-    if repeats.asked(spec) or spec.mixture.repetitions:
+    documents stand in an epoch otherwise than once each, or texts made of documents have shares by their sizes, which
+    only a plan knows."""
+    by_size = spec.augmentations and not spec.mixture.phases
+    if repeats.asked(spec) or spec.mixture.repetitions or by_size:
         return None
     tokens = {name: row[2 + when] for name, row in kept.items() if name in spec.channels}
     if not tokens.get(channel):

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_specs import stages
+from data_specs.augmentation import Augmentation
 from data_specs.base import Settings
 from data_specs.expressions import bind, parse, renamed, suggestion
 from data_specs.load import SpecError, check_columns
@@ -19,6 +20,9 @@ from data_specs.scoring import Scorer
 from data_specs.spec import Rule, Spec
 from data_specs.stages import Kind
 from tasks.arrays.addresses import ADDRESS
+from tasks.augmentation.rephrase import Rephrase, RephraseEstimator
+from tasks.augmentation.shuffle_sentences import ShuffleSentences
+from tasks.augmentation.synonyms import Synonyms
 from tasks.decision.channel import Channel
 from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.outcome import Outcome
@@ -69,7 +73,7 @@ from tasks.sources.taken_down import TakenDown
 from tasks.storage.pins import Pins, fetched, joins, learned_digest
 from tasks.tokenization.repetition import RepeatedTokens
 from tasks.tokenization.tokenizer import TokenizerEstimator, provided
-from tasks.tokenization.tokens import TokenEstimate, Tokens
+from tasks.tokenization.tokens import AugmentedTokens, TokenEstimate, Tokens
 
 _OF_SETTINGS: dict[type[Settings], Callable[[Any], Stage | CorpusStage]] = {
     stages.Normalise: Normalise,
@@ -152,8 +156,16 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
             bound=make.text | make.verdict,
         ),
         *([make.node(Outcome([f"{name}_emptied" for name in spec.cut_texts]))] if spec.cut_texts else []),
-        make.learn(TokenizerEstimator(spec.tokenizer, spec.seed, weights(spec), file), "held_out", bound=trained),
+        make.learn(
+            TokenizerEstimator(spec.tokenizer, spec.seed, weights(spec), file, _learned_too(spec)),
+            "held_out",
+            bound=trained,
+        ),
         make.node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer", bound=trained),
+        *(
+            make.node(AugmentedTokens(name, spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer")
+            for name in spec.augmentations
+        ),
         make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
     ]
     if spec.mixture.repetitions or "repeated_tokens" in _reads(spec):
@@ -247,6 +259,13 @@ class _Maker:
             case stages.Buckets(of=of):
                 cut = settings.model_copy(update={"lower": settings.lower or self._lower(of)})
                 return self._of_columns(BucketsEstimator(settings, seed), Buckets(cut, files), name, settings)
+            case stages.ShuffleSentences():
+                return [self.node(self._called(ShuffleSentences(settings, seed), name, settings))]
+            case stages.Synonyms():
+                return [self.node(self._called(Synonyms(settings, seed), name, settings))]
+            case stages.Rephrase():
+                rephrase = Rephrase(settings, seed, files)
+                return self._scored(RephraseEstimator(settings, seed), rephrase, name, settings)
             case stages.Duplicates():
                 pairs = (VerifiedPairs,) if settings.floor is None else (Pairs, AlikePairs)
                 found = [stage(settings) for stage in (Exact, CandidateGroups, *pairs, Clusters)]
@@ -272,7 +291,8 @@ class _Maker:
         return isinstance(self.spec.stages.get(column), stages.Perplexity)
 
     def _called(self, stage: Any, name: str, settings: stages.Stage) -> Any:
-        text = settings.text or ("text" if getattr(stage, "rewrites", False) else self.spec.judged_text)
+        own = self.spec.text if isinstance(settings, Augmentation) else self.spec.judged_text
+        text = settings.text or ("text" if getattr(stage, "rewrites", False) else own)
         verdict = self.verdict if isinstance(stage, RepeatedLines | RepeatedSpans) else {}
         return stage.called(name, {"text": text, **verdict, **settings.reads})
 
@@ -411,17 +431,23 @@ def rules(spec: Spec, pins: Pins) -> tuple[Rule, ...]:
 
 
 def gates(spec: Spec) -> dict[str, str]:
-    """The `where` of each stage that has one."""
+    """The `where` of each stage that has one, but for those that come after the verdict."""
     found = {}
     for name, stage in spec.stages.items():
-        if isinstance(stage, stages.Stage) and stage.where:
+        if isinstance(stage, stages.Stage) and stage.where and not isinstance(stage, Augmentation):
             text = stage.text or spec.judged_text
             found[name] = renamed(stage.where, {"text": text, **stage.reads})
     return found
 
 
+def _learned_too(spec: Spec) -> tuple[str, ...]:
+    """Stages whose texts the tokenizer is learned from, too."""
+    return tuple(spec.augmentations) if spec.tokenizer.augmented else ()
+
+
 def weights(spec: Spec) -> dict[str, float]:
-    """Weight of each channel over the whole run: its phases' weights by their length; empty without phases."""
+    """Weight of each channel over the whole run, of what the tokenizer is learned from: its phases' weights by their
+    length; empty without phases."""
     result: dict[str, float] = {}
     begin = 0.0
     for phase in spec.mixture.phases:
@@ -429,4 +455,5 @@ def weights(spec: Spec) -> dict[str, float]:
         for name, weight in phase.weights.items():
             result[name] = result.get(name, 0.0) + weight / total * (phase.until - begin)
         begin = phase.until
-    return result
+    known = {*spec.channels, *_learned_too(spec)}
+    return {name: weight for name, weight in result.items() if name in known}

@@ -19,6 +19,7 @@ the cores a training of eight steps takes three times as many seconds of them.""
 TESTS = Path(__file__).parent
 SLOW = frozenset(
     {
+        "flows/test_augmentation.py",
         "flows/test_cli.py",
         "flows/test_deployment.py",
         "flows/test_ending.py",

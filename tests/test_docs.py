@@ -93,6 +93,9 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     optional["duplicates_of"] = f"{{index: {tmp_path}/index}}"
     (tmp_path / "config.json").write_text('{"hidden_size": 384}')
     optional |= {"embedding": f"{{model: {tmp_path}}}", "semantic": "{}", "neighbours": "{}"}
+    (tmp_path / "synonyms.txt").write_text("river stream\n")
+    optional["synonyms"] = f"{{tables: {{en: {tmp_path}/synonyms.txt}}}}"
+    optional["rephrase"] = "{endpoint: 'http://127.0.0.1', model: none, template: '{text}'}"
     optional["contamination"] = f"{{sets: {{exam: {{path: {tmp_path}/exam.jsonl}}}}}}"
     stages = ", ".join(f"{name}: {settings}" for name, settings in optional.items())
     (tmp_path / "more.yaml").write_text(

@@ -80,6 +80,8 @@ class Plan:
     loss_by: Mapping[str, tuple[str, ...]]
     """Column -> its values, by whose numbers segments name them."""
     channels: tuple[str, ...]
+    augmented: tuple[str, ...]
+    """Of the channels those of texts that stages made of documents."""
     files: tuple[str, ...]
     checksums: tuple[str, ...]
     content: Mapping[str, str]
@@ -113,6 +115,7 @@ class Plan:
             own=raw.get("own", {}),
             loss_by={name: tuple(values) for name, values in raw.get("loss_by", {}).items()},
             channels=tuple(raw["channels"]),
+            augmented=tuple(raw.get("augmented", ())),
             files=tuple(raw["files"]),
             checksums=tuple(raw.get("checksums", ())),
             content=raw.get("content", {}) | _written(store, path, written),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 @click.option("--columns", metavar="NAMES", default="", help="Columns beside id and text, by commas; `sluice query`"
               " tells them.")  # fmt: skip
 @click.option("--where", metavar="SQL", help="Of the kept documents, those for which this is true.")
+@click.option(
+    "--augmented", is_flag=True, help="Also the texts that stages made of these documents, marked in columns."
+)
 @click.option("--version", type=int, metavar="N", help="Of this version of the corpus; the last accepted by default.")
 @click.option("--size", metavar="BYTES", help="Of a file, about; 256MiB by default.")
 def export(
@@ -27,6 +30,7 @@ def export(
     form: Any,
     columns: str,
     where: str | None,
+    augmented: bool,
     version: int | None,
     size: str | None,
     as_json: bool,
@@ -48,7 +52,7 @@ def export(
 
     names = tuple(name.strip() for name in columns.split(",") if name.strip())
     with terminal.progress("files") as progress:
-        found = exports.export(current, to, form, names, where, size, version, progress)
+        found = exports.export(current, to, form, names, where, size, version, progress, augmented)
     found["to"] = place(Store(to), "").rstrip("/")
     if as_json:
         print_json(found)

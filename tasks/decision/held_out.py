@@ -9,18 +9,17 @@ later than the table, the same hash chooses of it from its first document on, so
 from __future__ import annotations
 
 import copy
-import io
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_specs.base import Settings
 from data_specs.training import Evaluate
 from tasks.arrays.hashing import below, seeded_hash, words
 from tasks.engine.stage import Estimator, Stage
+from tasks.storage.pinned_texts import SUFFIX, written
 
 TABLE = pa.schema([("id", pa.binary(16)), ("source", pa.string()), ("text", pa.string())])
 
@@ -32,7 +31,7 @@ class HeldOut(Estimator):
 
     name = "held_out"
     reads = ("id", "source", "text")
-    suffix = ".arrow"
+    suffix = SUFFIX
     settings: Evaluate
 
     def hashed_settings(self) -> dict[str, Any]:
@@ -47,24 +46,7 @@ class HeldOut(Estimator):
         table = rows.select(TABLE.names).cast(TABLE).combine_chunks()
         counts = {entry["values"]: entry["counts"] for entry in table["source"].value_counts().to_pylist()}
         facts = {"rows": table.num_rows, "sources": dict(sorted(counts.items()))}
-        return _written(table), facts
-
-
-def _written(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    with pa.ipc.new_file(buffer, TABLE, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(table)
-    return buffer.getvalue()
-
-
-def without_texts(data: bytes, ids: Collection[bytes]) -> bytes | None:
-    """The table without the texts of some documents, which stay held out; None where it holds none of them."""
-    table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
-    gone = pc.and_(pc.is_in(table["id"], pa.array(sorted(ids), pa.binary(16))), pc.not_equal(table["text"], ""))
-    if not pc.any(gone).as_py():
-        return None
-    text = pc.if_else(gone, "", table["text"])
-    return _written(table.set_column(TABLE.get_field_index("text"), "text", text).cast(TABLE).combine_chunks())
+        return written(table), facts
 
 
 class HeldOutColumn(Stage):

@@ -51,6 +51,8 @@ ENDS = {"parquet": ".parquet", "jsonl": ".jsonl.zst"}
 
 _UNIQUE = ("id", "text", "url")
 """Columns of values that do not come again: a dictionary of them would be made for nothing."""
+_MARKS = ("origin", "augmented")
+"""Columns that say of which document a text was made, and by which stage; null of a document."""
 _PROGRESS = "progress"
 """Folder of the manifest of files that are written, until the export ends."""
 _OWN = frozenset({"README.md", "export.json"})
@@ -76,6 +78,9 @@ class Question:
     where: str | None = None
     """Of the kept documents, those for which this expression is true."""
     size: int = SIZE
+    augmented: tuple[str, ...] = ()
+    """Stages whose texts of these documents are exported, too: as rows of their own, with an id of their own, the
+    document's in `origin`, the stage in `augmented`, and what else is exported as the document has it."""
 
 
 @dataclass
@@ -111,16 +116,19 @@ class Export:
     def __init__(self, corpus: View, asked: Question, target: Store) -> None:
         self.corpus, self.asked, self.target = corpus, asked, target
         kinds = corpus.schema
+        own = ("id", "text", *(_MARKS if asked.augmented else ()))
         self.schema = pa.schema(
             [
                 ("id", pa.string()),
                 ("text", pa.string()),
-                *(kinds.field(name) for name in asked.columns if name not in ("id", "text")),
+                *(kinds.field(name) for name in asked.columns if name not in own),
+                *((name, pa.string()) for name in _MARKS if asked.augmented),
             ]
         )
         judged = sorted(parse(asked.where).columns) if asked.where else []
         groups = [name for name in GROUPS if name in kinds.names]
-        exported = [name for name in self.schema.names if name != "text"]
+        exported = [name for name in self.schema.names if name not in ("text", *_MARKS)]
+        exported += [column for name in asked.augmented for column in (name, f"{name}_id")]
         self.read = tuple(dict.fromkeys((asked.text, *exported, *groups, *judged)))
         self.groups = groups
         self._stop = threading.Event()
@@ -264,7 +272,7 @@ class Export:
     def _identity(self, places: Sequence[int]) -> str:
         outputs, provider, role = (getattr(self.corpus.pipeline, each) for each in ("outputs", "provider", "role"))
         read = sorted({*self.read, "kept", "id"})
-        asked = dict(vars(self.asked))
+        asked = {name: value for name, value in vars(self.asked).items() if value or name != "augmented"}
         columns = [outputs[provider[name]].index.digests[role[name]] for name in read]
         values = np.hstack([column[places] for column in columns]).tobytes() if places else b""
         kinds = {field.name: str(field.type) for field in self.schema}
@@ -338,14 +346,28 @@ class Export:
                 table = table.filter(pc.fill_null(judged, False))
             if not table.num_rows:
                 continue
-            _count(table, self.asked.text, counts)
-            wanted = [table[self.asked.text if name == "text" else name] for name in self.schema.names]
-            held.append(pa.Table.from_arrays(wanted, schema=self.schema))
+            for rows in self._rows(table):
+                _count(rows, counts)
+                held.append(rows.select(self.schema.names))
             if sum(each.num_rows for each in held) >= ROW_GROUP:
                 yield pa.concat_tables(held)
                 held = []
         if held:
             yield pa.concat_tables(held)
+
+    def _rows(self, table: pa.Table) -> Iterator[pa.Table]:
+        """The documents of a table as they are exported, with what they are counted by; then the texts that each stage
+        made of them."""
+        others = [name for name in dict.fromkeys([*self.schema.names, *self.groups]) if name not in ("id", "text")]
+        for stage in ("", *self.asked.augmented):
+            made = table.filter(pc.is_valid(table[f"{stage}_id"])) if stage else table
+            own = {"id": made[f"{stage}_id"], "text": made[stage]} if stage else {"text": made[self.asked.text]}
+            if self.asked.augmented:
+                nothing = pa.nulls(len(made), pa.string())
+                own |= {"origin": made["id"] if stage else nothing}
+                own |= {"augmented": pa.array([stage] * len(made), pa.string()) if stage else nothing}
+            columns = {name: own[name] if name in own else made[name] for name in ("id", "text", *others)}
+            yield pa.table(columns)
 
 
 class _StoppedError(RuntimeError):
@@ -358,9 +380,9 @@ def _add(found: dict[str, list[int]], value: str, counted: Sequence[int]) -> Non
     found[value] = [before[0] + counted[0], before[1] + counted[1]]
 
 
-def _count(table: pa.Table, text: str, counts: dict[str, dict[str, list[int]]]) -> None:
+def _count(table: pa.Table, counts: dict[str, dict[str, list[int]]]) -> None:
     """Count documents and bytes of text by some columns."""
-    size = pc.fill_null(pc.binary_length(table[text]), 0).to_numpy()
+    size = pc.fill_null(pc.binary_length(table["text"]), 0).to_numpy()
     for group, found in counts.items():
         values = pc.fill_null(table[group], "").combine_chunks().dictionary_encode()
         number, names = values.indices.to_numpy(), values.dictionary.to_pylist()

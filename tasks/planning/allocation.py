@@ -137,11 +137,11 @@ class Demand:
         for number, phase in enumerate(self.phases):
             masks = {name: self.passing(name, number) for name in phase.rows}
             fits = {name: phase.row.rows(usages[name].available(mask)) for name, mask in masks.items()}
-            weights = lowered(phase.written, fits, sum(phase.rows.values()), list(self.spec.channels))
+            weights = lowered(phase.written, fits, sum(phase.rows.values()), list(self.spec.mixed))
             if weights is None:
                 return None
             changes.append({name: weight for name, weight in weights.items() if weight != phase.written[name]})
-            rows = largest_remainder(shares(weights, self.spec.channels), sum(phase.rows.values()))
+            rows = largest_remainder(shares(weights, self.spec.mixed), sum(phase.rows.values()))
             for name, count in rows.items():
                 if count:
                     usages[name].skip(masks[name], phase.row.tokens(count))

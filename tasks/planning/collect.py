@@ -115,10 +115,10 @@ def collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> Collected:
     orders = [number for number, phase in enumerate(spec.mixture.phases) if phase.order]
     standing = ["times"] * repeats.asked(spec) + ["host"] * bool(spec.mixture.host_tokens)
     cut = [*cut_phases(spec)]
-    train = {name: _DocumentChunks(phases, loss_by, orders, standing, cut) for name in spec.channels}
-    held_out = {name: _DocumentChunks((), loss_by) for name in spec.channels}
+    train = {name: _DocumentChunks(phases, loss_by, orders, standing, cut) for name in spec.mixed}
+    held_out = {name: _DocumentChunks((), loss_by) for name in spec.mixed}
     values = {name: Values() for name in loss_by}
-    repetitive = {name: {"documents": 0, "tokens": 0} for name in spec.channels} if spec.mixture.repetitions else {}
+    repetitive = {name: {"documents": 0, "tokens": 0} for name in spec.mixed} if spec.mixture.repetitions else {}
     files: list[str] = []
     for path, table in shards:
         length = pc.fill_null(table["length"], 0).to_numpy().astype(np.int64)
@@ -130,7 +130,7 @@ def collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> Collected:
         cuts = {number: table[f"cut_{number}"].combine_chunks() for number in cut}
         held, homeless = _flags(table["held_out"]), length > 0
         left_out = _flags(table["repetitive"]) if repetitive else np.zeros(len(table), bool)
-        for name in spec.channels:
+        for name in spec.mixed:
             inside = _flags(pc.equal(table["channel"], name))
             homeless &= ~inside
             wanted = inside & (length > 1) & ~held

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -38,43 +39,58 @@ class PlanInputs:
     """Column `cut_<number>` -> the rows for which that phase cuts documents at the ends of lines or sentences."""
     borders: Callable[[], Borders] | None = None
     """What ends those; where there are `cuts`."""
+    augmented: tuple[str, ...] = ()
+    """Stages that made texts of documents. These come after the documents: with ids and tokens of their own, the
+    stage as their channel, and all else as their document has it, in whose row they stand."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the token files whose tables were taken, by path."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Columns that are read."""
+        return tuple(dict.fromkeys(name for of in ("", *self.augmented) for name in self._names(of)))
+
+    def _names(self, of: str = "") -> tuple[str, ...]:
+        """Columns that are read of documents, or of what a stage made `of` them."""
+        own = (f"{of}_id", f"{of}_tokens") if of else ("id", "channel", "held_out", "tokens")
         asked = sorted(frozenset[str]().union(*(parse(text).columns for text in self.wheres.values())))
-        return tuple(
-            dict.fromkeys(
-                ("id", "channel", "held_out", "tokens", *asked, *self.loss_by, *self.orders.values(), *self.more)
-            )
-        )
+        return tuple(dict.fromkeys((*own, *asked, *self.loss_by, *self.orders.values(), *self.more)))
 
     def digests(self) -> Iterator[tuple[str, str]]:
         """(token file, digest of the values read), per shard, from manifests."""
-        outputs, provider = self.pipeline.outputs, self.pipeline.provider
-        for place, _ in self.pipeline.files(self.names):
-            role = self.pipeline.role
-            found = [outputs[provider[name]].index.digests[role[name]][place].tobytes().hex() for name in self.names]
-            yield outputs[provider["tokens"]].path(place), digest([found, self.wheres])
+        outputs, provider, role = self.pipeline.outputs, self.pipeline.provider, self.pipeline.role
+        for of in ("", *self.augmented):
+            names = self._names(of)
+            for place, _ in self.pipeline.files(names):
+                found = [outputs[provider[name]].index.digests[role[name]][place].tobytes().hex() for name in names]
+                yield self._file(of, place), digest([found, self.wheres])
+
+    def _file(self, of: str, place: int) -> str:
+        """The token file of a shard."""
+        column = f"{of}_tokens" if of else "tokens"
+        return self.pipeline.outputs[self.pipeline.provider[column]].path(place)
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """(token file, its `collect.INPUT` table), per shard."""
         borders = self.borders() if self.borders and self.cuts else None
-        for place, files in self.pipeline.files(self.names):
-            table = job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, self.names))
-            tokens = self.pipeline.outputs[self.pipeline.provider["tokens"]].path(place)
-            self.checksums[tokens] = token_checksum(table["tokens"])
-            length = pc.list_value_length(table["tokens"]).cast(pa.int32())
-            result = table.select(["id", "channel", "held_out"]).append_column("length", length)
+        for of in ("", *self.augmented):
+            yield from self._tables(of, borders)
+
+    def _tables(self, of: str, borders: Borders | None) -> Iterator[tuple[str, pa.Table]]:
+        names = self._names(of)
+        for place, files in self.pipeline.files(names):
+            table = job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, names))
+            own, path = _texts(table, of) if of else table, self._file(of, place)
+            self.checksums[path] = token_checksum(own["tokens"])
+            length = pc.list_value_length(own["tokens"]).cast(pa.int32())
+            result = own.select(["id", "channel", "held_out"]).append_column("length", length)
             for name in self.loss_by:
                 result = result.append_column(f"by_{name}", table[name])
             for name, by in self.orders.items():
                 result = result.append_column(name, table[by].cast(pa.float64()))
             if borders:
                 for name, shape in self.cuts.items():
-                    result = result.append_column(name, borders.cuts(table["tokens"], shape))
+                    result = result.append_column(name, borders.cuts(own["tokens"], shape))
             if "cluster_size" in self.more:
                 result = result.append_column("cluster_size", table["cluster_size"].cast(pa.int64()))
             if "url" in self.more:
@@ -86,13 +102,28 @@ class PlanInputs:
                     raise ExpressionError(f"mixture: {error}") from None
                 for name in self.wheres:
                     result = result.append_column(name, judged[name])
-            yield tokens, result
+            yield path, result
 
     def verify(self) -> None:
         """Hold the token files against their manifests, for a plan that does not know their checksums. Raises
         DamagedError."""
-        for place, files in self.pipeline.files(("tokens",)):
-            job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, ("tokens",)))
+        for of in ("", *self.augmented):
+            column = f"{of}_tokens" if of else "tokens"
+            for place, files in self.pipeline.files((column,)):
+                job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, (column,)))
+
+
+def _texts(table: pa.Table, of: str) -> pa.Table:
+    """What documents have of their own, of the texts that a stage made. A row without one has no tokens, and any id."""
+    ids = [bytes.fromhex(each) if each else bytes(16) for each in table[f"{of}_id"].to_pylist()]
+    return pa.table(
+        {
+            "id": pa.array(ids, pa.binary(16)),
+            "channel": pa.array([of] * len(table), pa.string()),
+            "held_out": pa.array(np.zeros(len(table), bool)),
+            "tokens": table[f"{of}_tokens"],
+        }
+    )
 
 
 def hosts(urls: pa.ChunkedArray) -> pa.Array:

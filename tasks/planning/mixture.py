@@ -62,7 +62,7 @@ def schedule(spec: Spec, sizes: Mapping[str, int]) -> tuple[PhaseRows, ...]:
         if shape.steps < 1:
             raise MixtureError(f"mixture: phase {number + 1} has none of the {spec.steps:,} steps")
         power = 1 / spec.mixture.temperature
-        weights = shares(written or {name: size**power for name, size in sizes.items()}, spec.channels)
+        weights = shares(written or {name: size**power for name, size in sizes.items()}, spec.mixed)
         if not weights:
             raise MixtureError(f"mixture: no channel has any weight in phase {number + 1}, or no document was kept")
         rows = largest_remainder(weights, shape.steps * shape.rows)

@@ -73,7 +73,7 @@ def plan_key(spec: Spec, vocabulary: int, shards: Iterable[tuple[str, str]]) -> 
     model = spec.model.model_dump(mode="json", include={"vocabulary"})
     named = spec.tokenizer.model_dump(mode="json", include={"mask"})
     asked = [each for each in (objective, model, named) if each]
-    return digest([VERSION, spec.seed, vocabulary, list(spec.channels), mixture, batch, *asked, state.hexdigest()])
+    return digest([VERSION, spec.seed, vocabulary, list(spec.mixed), mixture, batch, *asked, state.hexdigest()])
 
 
 def plan_folder(spec: Spec, key: str) -> str:
@@ -124,7 +124,7 @@ def build(
     usages, streams = allot(spec, phases, train)
     folder = Folder(store, plan_folder(spec, key))
     counted = [_write_phase(folder, spec, n, phase, train, streams[n]) for n, phase in enumerate(phases)]
-    discarded = {name: sum(counts.discarded.get(name, 0) for counts in counted) for name in spec.channels}
+    discarded = {name: sum(counts.discarded.get(name, 0) for counts in counted) for name in spec.mixed}
     evaluated = _write_held_out(folder, spec, found.held_out)
     uses = {name: _uses(usage, origins.get(name), len(documents[name].length)) for name, usage in usages.items()}
     folder.write("usage.arrow", _usage_table(documents, uses))
@@ -139,13 +139,14 @@ def build(
         "sequence": spec.training.sequence,
         "objective": spec.training.objective.model_dump(mode="json"),
         "loss_by": found.values,
-        "channels": list(spec.channels),
+        "channels": list(spec.mixed),
+        **({"augmented": spec.augmentations} if spec.augmentations else {}),
         "steps": sum(phase.steps for phase in phases),
         "rows_per_step": spec.training.rows,
         "rows_per_file": rows_per_file(spec.training.sequence),
         "phases": [_phase_json(n, phase, counted[n]) for n, phase in enumerate(phases)],
         "supervised": sum(sum(counts.supervised.values()) for counts in counted),
-        "channel_tokens": {name: sum(counts.supervised.get(name, 0) for counts in counted) for name in spec.channels},
+        "channel_tokens": {name: sum(counts.supervised.get(name, 0) for counts in counted) for name in spec.mixed},
         "usage": {name: _usage_json(usage, uses[name], discarded[name]) for name, usage in usages.items()},
         **({"repetitive": found.repetitive} if found.repetitive else {}),
         "held_out": evaluated,
@@ -175,7 +176,7 @@ def _write_phase(
     folder: Folder, spec: Spec, number: int, phase: PhaseRows, train: dict[str, Documents], streams: dict[str, Stream]
 ) -> _Counts:
     """The row files of a phase."""
-    channels = list(spec.channels)
+    channels = list(spec.mixed)
     channel, row = training_order(phase, channels, number, spec.seed)
     size, noise = rows_per_file(phase.shape.sequence), Noise(spec.seed, number)
     supervised = dict.fromkeys(phase.rows, 0)

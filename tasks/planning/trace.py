@@ -56,11 +56,12 @@ def row_documents(store: Store, folder: str, phase: int, first: int, count: int)
 
 def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -> pa.Table:
     """Where a plan reads documents, which are rows of token files: `phase` (int16, -1: held out), `row` (int64, of the
-    phase), `targets` (int64, their tokens there that are targets); in order. Empty where it does not.
+    phase), `channel` (int16, in the order of the plan's), `targets` (int64, their tokens there that are targets); in
+    order. Empty where it does not.
 
     Every row file is scanned, 12 bytes a segment."""
     plan = read_plan(store, folder)
-    found = [(np.empty(0, np.int16), np.empty(0, np.int64), np.empty(0, np.int64))]
+    found = [(np.empty(0, np.int16), np.empty(0, np.int64), np.empty(0, np.int16), np.empty(0, np.int64))]
     wanted = {plan["files"].index(file): positions for file, positions in documents.items() if file in plan["files"]}
     ends = {index: _tokens(store, plan, index).offsets.to_numpy() for index in wanted}
     for name in (name for name in plan["content"] if wanted and name.startswith(("rows-", "held_out"))):
@@ -75,10 +76,11 @@ def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -
         last = np.cumsum(pc.list_value_length(rows["length"]).to_numpy())
         number, first = _place(name, plan)
         targets = pc.list_flatten(rows["length"]).to_numpy()[segment].astype(np.int64) - _overlap(plan, number)
-        row = first + np.searchsorted(last, segment, "right")
-        found.append((np.full(len(segment), number, np.int16), row, targets))
+        row = np.searchsorted(last, segment, "right")
+        channel = rows["channel"].to_numpy()[row].astype(np.int16)
+        found.append((np.full(len(segment), number, np.int16), first + row, channel, targets))
     columns = (np.concatenate(part) for part in zip(*found, strict=True))
-    table = pa.table(dict(zip(("phase", "row", "targets"), columns, strict=True)))
+    table = pa.table(dict(zip(("phase", "row", "channel", "targets"), columns, strict=True)))
     return table.filter(pc.greater(table["targets"], 0)).sort_by([("phase", "ascending"), ("row", "ascending")])
 
 

@@ -135,15 +135,24 @@ class TokenizerEstimator(Estimator):
     name = "tokenizer"
     version = 2  # what is learned from follows the weights where the corpus is smaller than the sample
     libraries = ("tokenizers",)
-    reads = ("id", "text", "channel", "kept")
+    reads: tuple[str, ...] = ("id", "text", "channel", "kept")
     suffix = ".json"
     settings: Tokenizer
 
-    def __init__(self, settings: Tokenizer, seed: int, weights: Mapping[str, float], file: bytes | None = None) -> None:
+    def __init__(
+        self,
+        settings: Tokenizer,
+        seed: int,
+        weights: Mapping[str, float],
+        file: bytes | None = None,
+        augmented: Sequence[str] = (),
+    ) -> None:
         """`weights`: mixture weights averaged over the phases; empty: every channel by its size. `file`: the
-        tokenizer.json to take instead of learning one."""
+        tokenizer.json to take instead of learning one. `augmented`: stages whose texts are learned from, too, each as a
+        channel of its name."""
         super().__init__(settings, seed)
-        self.file = file
+        self.file, self.augmented = file, tuple(augmented)
+        self.reads = (*self.reads, *(column for name in augmented for column in (name, f"{name}_id")))
         total = sum(weights.values())
         self.weights = {name: weight / total for name, weight in weights.items() if weight}
 
@@ -171,6 +180,11 @@ class TokenizerEstimator(Estimator):
         shards chose gives what choosing from all of them at once would have. A channel's first document is always
         chosen; its `cut` counts the bytes of the channel's documents that were not."""
         rows = batch.filter(batch["kept"]).select(["id", "text", "channel"])
+        for name in self.augmented:
+            made = batch.filter(pc.is_valid(batch[f"{name}_id"]))
+            ids = pa.array(map(bytes.fromhex, made[f"{name}_id"].to_pylist()), pa.binary(16))
+            texts = pa.table({"id": ids, "text": made[name], "channel": pa.array([name] * len(made), pa.string())})
+            rows = pa.concat_tables([rows, texts])
         if self.weights:
             rows = rows.filter(pc.is_in(rows["channel"], pa.array(list(self.weights), pa.string())))
         return self.downsample(rows.append_column("cut", pa.array(np.zeros(rows.num_rows, np.int64))))

@@ -375,7 +375,7 @@ def test_a_training_goes_on_from_an_accepted_version_while_a_refused_one_stands(
                 "stages:": "stages:\n  langs: {kind: languages}",
                 "until: 100%": 'until: 100%, where: "langs_share > 0.5"',
             },
-            "version 1 has no column langs_share, which mixture.phases asks for",
+            "version 1 has no column langs_share, which the mixture asks for",
         ),
     ],
 )

@@ -1,0 +1,30 @@
+"""Tables of texts that are pinned: Arrow IPC files of `id` (16 bytes), `text` and what else is said of each."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+SUFFIX = ".arrow"
+"""How the names of such files end; what is pinned otherwise holds no texts."""
+
+
+def written(table: pa.Table) -> bytes:
+    """A table as it is pinned: the same rows give the same bytes."""
+    buffer = io.BytesIO()
+    with pa.ipc.new_file(buffer, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table.combine_chunks())
+    return buffer.getvalue()
+
+
+def without_texts(data: bytes, ids: Collection[bytes]) -> bytes | None:
+    """A table without the texts of some documents, whose rows stay; None where it holds none of them."""
+    table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+    gone = pc.and_(pc.is_in(table["id"], pa.array(sorted(ids), pa.binary(16))), pc.not_equal(table["text"], ""))
+    if not pc.any(gone).as_py():
+        return None
+    text = pc.if_else(gone, "", table["text"])
+    return written(table.set_column(table.schema.get_field_index("text"), table.schema.field("text"), text))
