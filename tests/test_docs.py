@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[1]
 COLUMNS = (ROOT / "docs" / "columns.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 FILTER, _, SETTING = (ROOT / "docs" / "adding_a_filter.md").read_text().partition("## A setting")
+SETTING, _, OUTSIDE = SETTING.partition("## Outside the checkout")
 SPEC = "name: docs\nsources: {web: {kind: jsonl, paths: none.jsonl}}\nchannels: {all: 'true'}\n"
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
 Columns = list[tuple[str, str]]
@@ -268,7 +269,7 @@ def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_
     )
     kinds = house / "data_specs/stages.py"
     edited(kinds, ("Kind = Annotated[", settings + "\n\n"))
-    kinds.write_text(kinds.read_text().replace("    Extract\n", "    Capitals\n    | Extract\n"))
+    kinds.write_text(kinds.read_text().replace("Kind = Annotated[", "Kind = Annotated[Capitals | "))
 
     environment = os.environ | {"PYTHONPATH": str(house)}
     passes_alone(command, house, environment)
@@ -282,6 +283,20 @@ def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_
     (characters, fingerprint), (others, other) = map(str.split, built.splitlines())
     assert (characters, others) == ("1000", "999")
     assert fingerprint != other
+
+
+def test_a_filter_outside_the_checkout_is_asked_for_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = next(text for language, text in blocks(FILTER) if language == "python")
+    [own] = [text for language, text in blocks(OUTSIDE) if language == "yaml"]
+    [table] = [text for language, text in blocks(FILTER) if language == "markdown"]
+    (tmp_path / "capitals.py").write_text(stage)
+    (tmp_path / "own.yaml").write_text(SPEC + own)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    imported("capitals", tmp_path / "capitals.py", monkeypatch)
+    found = nodes(registry, tmp_path / "own.yaml", tmp_path)
+    assert written(found)["capitals"] == described(table)["capitals"]
 
 
 def test_a_kind_of_source_is_added_to_the_letter_of_its_page(tmp_path: Path) -> None:
