@@ -14,6 +14,8 @@ from data_specs.document import Document, Mistake, Place, SpecError, kind, read
 from data_specs.expressions import ExpressionError, normalised, suggestion
 
 _FILE = ("origin", "rules", "where")
+_OWN = Path(__file__).parent / "rules"
+"""The files of rules that come with Sluice."""
 _ITEM = "`- name: expression` or `- include: file`, with a `where` if need be"
 
 
@@ -58,10 +60,12 @@ class Ruleset:
         if not isinstance(name, str):
             self.wrong(document, place, f"include is {kind(name)}, but should be the path of a file of rules")
             return
+        path, own = Path(document.file).parent / name, _OWN / f"{Path(name).stem}.yaml"
         try:
-            included = read(Path(document.file).parent / name)
+            included = read(path)
         except SpecError as error:
-            self.wrong(document, place, f"include: {error}")
+            hint = f"; the one that comes with Sluice is {own}" if own.is_file() and not path.exists() else ""
+            self.wrong(document, place, f"include: {error}{hint}")
             return
         values = included.value
         if not isinstance(values, dict) or not {"origin", "rules"} <= values.keys():

@@ -398,8 +398,19 @@ def test_a_mistake_in_an_included_file_is_named_there(including: Path, old: str,
 
 
 def test_a_missing_include_is_named_where_it_is_asked_for(including: Path) -> None:
-    Path("rules/gopher.yaml").unlink()
-    assert mistakes(including) == ["spec.yaml:8: include: rules/gopher.yaml: there is no such file"]
+    shutil.move("rules/gopher.yaml", "rules/mine.yaml")
+    including.write_text(including.read_text().replace("rules/gopher.yaml", "rules/min.yaml"))
+    assert mistakes(including) == ["spec.yaml:8: include: rules/min.yaml: there is no such file"]
+
+
+@pytest.mark.parametrize("name", ["gopher", "gopher.yaml", "rules/gopher.yaml"])
+def test_a_missing_include_that_is_called_as_a_file_of_sluice_is_told_where_that_one_is(spec: Path, name: str) -> None:
+    spec.write_text(SMALL.replace("rules:\n", f"rules:\n  - include: {name}\n"))
+    own = SPECS / "rules" / "gopher.yaml"
+    expected = f"spec.yaml:8: include: {name}: there is no such file; the one that comes with Sluice is {own}"
+    assert mistakes(spec) == [expected]
+    spec.write_text(spec.read_text().replace(f"include: {name}", f"include: {own}"))
+    assert str(own) in load(spec).rules[0].origin
 
 
 # -- overrides ---------------------------------------------------------------------------------------------------------
