@@ -9,11 +9,9 @@ the store is purged. One that was stopped goes on by the same command; it ends a
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +20,7 @@ import pyarrow.compute as pc
 from data_specs.expressions import ExpressionError, parse
 from data_specs.load import SpecError
 from flows import exported, lineage, query
+from flows.asked import Asked
 from flows.run import Run
 from tasks.engine import purge, worker
 from tasks.engine.job import inputs
@@ -36,7 +35,6 @@ from tasks.engine.versions import Versions
 from tasks.planning.files import purge_plan
 from tasks.sources import SourceError
 from tasks.sources.taken_down import TakenDown
-from tasks.sources.url_lists import address, split
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Manifest
@@ -45,34 +43,8 @@ from tasks.storage.pins import Pins, forget_copy, learned_digest
 from tasks.storage.store import DamagedError, Store, StoreError
 from training import checkpoint, start
 
-_ID = re.compile("[0-9a-fA-F]{32}")
-_HOST = re.compile(r"[^\s.]+(?:\.[^\s.]+)+")
 Progress = Callable[[int, int], None]
 """Called with files done and files in all."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be taken down."""
-
-    urls: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    ids: tuple[str, ...] = ()
-    """Whole ids, hexadecimal."""
-    only: bool = False
-    """Whether near-copies stay."""
-
-    def json(self) -> dict[str, Any]:
-        return {"urls": [*self.urls], "domains": [*self.domains], "ids": [*self.ids], "only": self.only}
-
-    def known(self, before: Takedowns) -> bool:
-        """Whether all of it stands in takedowns already."""
-        ids = {found for each in before.all for found in (*each["asked"]["ids"], *each["ids"])}
-        return (
-            {*self.urls} <= {*before.named("urls")}
-            and {*self.domains} <= {*before.named("domains")}
-            and {*self.ids} <= ids
-        )
 
 
 @dataclass
@@ -80,7 +52,7 @@ class Found:
     """What goes."""
 
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By id: "source", "url", "why" (asked or near-copy)."""
+    """By id: "source", "file", "url", "why" (asked or near-copy)."""
     rows: dict[str, list[int]] = field(default_factory=dict)
     """By the path of the documents."""
     texts: set[str] = field(default_factory=set)
@@ -123,7 +95,7 @@ def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progr
     """Add documents that are named to what was found, of every folder of documents."""
     files = [*_documents(store)]
     for number, (path, recorded) in enumerate(files, 1):
-        table = columns.read(store, path, ["id", "source", "url", "kind"], recorded)
+        table = columns.read(store, path, ["id", "source", "file", "url", "kind"], recorded)
         ids, urls = table["id"].to_pylist(), table["url"].to_pylist()
         left = pc.not_equal(table["kind"], TAKEN_DOWN).to_pylist()
         rows = [
@@ -136,10 +108,8 @@ def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progr
             found.rows[path] = found.shards[str(recorded.ids)] = sorted(known | {*rows})
             texts = columns.read(store, path, ["text"], recorded)["text"].take(pa.array(rows)).to_pylist()
             found.texts |= {text_digest(text.encode()) for text in texts}
-            sources = table["source"].take(pa.array(rows)).to_pylist()
-            for row, source in zip(rows, sources, strict=True):
-                facts = {"source": source, "url": urls[row], "why": why}
-                found.documents.setdefault(ids[row].hex(), facts)
+            for row, facts in zip(rows, table.select(["source", "file", "url"]).take(rows).to_pylist(), strict=True):
+                found.documents.setdefault(ids[row].hex(), facts | {"why": why})
         progress(number, len(files))
 
 
@@ -320,35 +290,6 @@ def _pinned_texts(store: Store, ids: Collection[bytes], takedown: int) -> None:
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def asked(
-    urls: Sequence[str], domains: Sequence[str], ids: Sequence[str], lists: Sequence[str], only: bool
-) -> Asked | None:
-    """What a command names; None where it names nothing. Raises SpecError for what is no id, URL or domain."""
-    found: dict[str, list[str]] = {"urls": [*urls], "domains": [*domains], "ids": [each.lower() for each in ids]}
-    for name in lists:
-        try:
-            lines = Path(name).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpecError([f"--list: {name} cannot be read: {error}"]) from None
-        for line in (line.strip() for line in lines):
-            if line and not line.startswith("#"):
-                kind = "ids" if _ID.fullmatch(line) else "urls" if "/" in line else "domains"
-                found[kind].append(line.lower() if kind == "ids" else line)
-    if wrong := [each for each in found["ids"] if not _ID.fullmatch(each)]:
-        raise SpecError([f"--id: {wrong[0]!r} is no whole id: 32 hexadecimal digits, as `sluice inspect` shows them"])
-    parts = [split(each.removeprefix("*.").removeprefix(".")) for each in found["domains"]]
-    each_part = zip(found["domains"], parts, strict=True)
-    if wrong := [each for each, (host, rest) in each_part if not _HOST.fullmatch(host) or rest or "@" in each]:
-        raise SpecError([f"--domain: {wrong[0]!r} is no domain, such as example.org; an address is taken by --url"])
-    found["domains"] = [host for host, _ in parts]
-    if wrong := [each for each in found["urls"] if "." not in (to := address(each)) or to != to.rstrip()]:
-        raise SpecError([f"--url: {wrong[0]!r} is no address"])
-    if not any(found.values()):
-        return None
-    given, hosts, names = (tuple(sorted({*found[kind]})) for kind in ("urls", "domains", "ids"))
-    return Asked(given, hosts, names, only)
-
-
 def matching(run: Run, where: str) -> tuple[str, ...]:
     """The ids of documents for which an expression over columns is true. Raises SpecError where it is none, or names no
     column that is computed."""
@@ -380,16 +321,18 @@ def take_down(run: Run, wanted: Asked | None, yes: bool, progress: Progress = la
     found = find(run, wanted, progress)
     if not found.documents and wanted.known(run.takedowns):
         return _answer(_facts(run, wanted, found) | {"takedown": None, "time": None}, "known")
+    unmet = wanted.unmet(run.takedowns, found.documents)
     if not yes:
-        return _answer(_facts(run, wanted, found) | {"takedown": None, "time": None}, "found", found)
+        return _answer(_facts(run, wanted, found) | {"takedown": None, "time": None}, "found", found, unmet)
     begun = Takedowns(run.store).begin(_facts(run, wanted, found))
     finish(run.store, begun)
-    return _answer(begun, "ended", found)
+    return _answer(begun, "ended", found, unmet)
 
 
-def _answer(facts: Takedown, state: str, found: Found | None = None) -> dict[str, Any]:
-    """What is said: "state" is found (nothing was changed), ended, or known (all of it was taken down before)."""
+def _answer(facts: Takedown, state: str, found: Found | None = None, unmet: Sequence[str] = ()) -> dict[str, Any]:
+    """What is said: "state" is found (nothing was changed), ended, or known (all of it was taken down before); "unmet"
+    is what was asked for and names no document, of those taken down before neither."""
     named = ("takedown", "time", "asked", "named")
-    answer = {"state": state, **{name: facts[name] for name in named}, "count": len(facts["ids"])}
+    answer = {"state": state, **{name: facts[name] for name in named}, "count": len(facts["ids"]), "unmet": [*unmet]}
     documents = found.documents if found else {each: {} for each in facts["ids"]}
     return answer | {"documents": [{"id": name, **about} for name, about in sorted(documents.items())]}

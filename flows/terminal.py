@@ -193,13 +193,16 @@ def takedown(found: dict[str, Any]) -> None:
     done, asked, named = found["state"] == "ended", found["asked"], found["named"]
     if found["state"] == "known":
         return console().print("all of it was taken down before; nothing of it is in the store")
-    wanted = [*asked["urls"], *asked["domains"], *asked["ids"]]
-    few = ", ".join(map(line, wanted[:_STEPS])) + (f", ... ({len(wanted):,})" if wanted[_STEPS:] else "")
+    few = _few([*asked["urls"], *asked["domains"], *asked["ids"]])
     said = f"takedown {found['takedown']}: {found['count']:,} documents purged" if done else ""
     said = said or f"{found['count']:,} documents would be purged"
     console().print(f"{said}: {few}" if few else said, soft_wrap=True)
     for row in found["documents"][: _LONGEST if "why" in (found["documents"] or [{}])[0] else 0]:
-        console().print(f"  {row['id']}  {row['why']}  {escaped(row['source'])}  {line(row['url'])}", soft_wrap=True)
+        where = line(row["url"] or row["file"])
+        console().print(f"  {row['id']}  {row['why']}  {escaped(row['source'])}  {where}", soft_wrap=True)
+    if unmet := found["unmet"]:
+        later = "what comes of it is refused" if done else "with `--yes` what comes of it is refused"
+        console().print(f"names no document: {_few(unmet)}; {later}", soft_wrap=True)
     for each in named["trainings"]:
         console().print(f"training runs/{escaped(each['run'])}: {_trained_on(each)}", soft_wrap=True)
     for each in named["exports"]:
@@ -218,8 +221,15 @@ def takedown(found: dict[str, Any]) -> None:
         said = f"near-copies {'were' if done else 'are'} not sought in {len(shards):,} shards ({some})"
         remedy = "" if done else ": `sluice run SPEC` tries them again, which is better done first"
         console().print(f"{said}, whose duplicates are quarantined{remedy}", soft_wrap=True)
-    after = "`sluice run SPEC` makes a version without them" if done else "nothing is changed; `--yes` does it"
-    console().print(after)
+    if not done:
+        console().print("nothing is changed; `--yes` does it")
+    elif found["count"]:
+        console().print("`sluice run SPEC` makes a version without them")
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first of many names, and how many there are."""
+    return ", ".join(map(line, names[:_STEPS])) + (f", ... ({len(names):,})" if names[_STEPS:] else "")
 
 
 def _trained_on(use: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.option("--url", "urls", multiple=True, metavar="URL", help="The document at this address.")
 @click.option("--domain", "domains", multiple=True, metavar="DOMAIN", help="All of this domain, and of those below it.")
 @click.option("--id", "ids", multiple=True, metavar="ID", help="The document of this id: 32 hexadecimal digits.")
-@click.option("--list", "lists", multiple=True, metavar="FILE", help="A file of URLs, domains and ids, one a line.")
+@click.option("--list", "lists", multiple=True, metavar="FILE", help="A file of these, one a line; # makes a comment.")
 @click.option("--where", metavar="SQL", help="All for which an expression over columns is true.")
 @click.option("--only", is_flag=True, help="Leave near-copies where they are.")
 @click.option("--yes", is_flag=True, help="Do it.")
@@ -46,6 +46,7 @@ def takedown(
     sluice takedown SPEC --domain example.org --list requests.txt --yes
     sluice takedown SPEC --where "not allowed" --yes
     """
+    from flows import asked as request
     from flows import takedown as takedowns
     from flows import terminal
     from tasks.engine import garbage_collection
@@ -53,11 +54,11 @@ def takedown(
     with garbage_collection.alone(current.store) if yes else nullcontext():
         if where is not None:
             ids += takedowns.matching(current, where)
-        asked = takedowns.asked(urls, domains, ids, lists, only)
-        if asked is None and where is not None:  # of no document it is true
-            asked = takedowns.Asked(only=only)
+        wanted = request.asked(urls, domains, ids, lists, only)
+        if wanted is None and where is not None:  # of no document it is true
+            wanted = request.Asked(only=only)
         with terminal.progress("files of documents looked through") as progress:
-            found = takedowns.take_down(current.reloaded(), asked, yes, progress)
+            found = takedowns.take_down(current.reloaded(), wanted, yes, progress)
     if as_json:
         print_json(found)
     else:

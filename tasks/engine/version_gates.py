@@ -89,7 +89,7 @@ def _of_source(
 ) -> Iterator[tuple[str, str, float, float, bool]]:
     """(gate, what it is about, value, limit, whether it is passed)."""
     share = now.quarantined / now.records
-    yield "quarantined", "records", share, quarantined, share <= quarantined
+    yield "quarantined", "share that is quarantined", share, quarantined, share <= quarantined
     documents = max(1, now.outcomes.total())
     copies = (now.copies - of_older) / documents
     yield "removed", "copies of each other or of held-out documents", copies, limits.removed, copies <= limits.removed
@@ -98,9 +98,9 @@ def _of_source(
     if now.records - now.copies >= limits.least:
         low, high = before.kept_share * (1 - limits.band), before.kept_share * (1 + limits.band)
         if now.kept_share < before.kept_share:
-            yield "band", "share kept, below", now.kept_share, low, now.kept_share >= low
+            yield "band", "share kept", now.kept_share, low, now.kept_share >= low
         else:
-            yield "band", "share kept, above", now.kept_share, high, now.kept_share <= high
+            yield "band", "share kept", now.kept_share, high, now.kept_share <= high
     kept, channels = sum(now.kept("channel").values()), before.kept("channel")
     for channel, count in channels.items():
         expected = kept * count / sum(channels.values())
@@ -119,7 +119,8 @@ def why(row: Mapping[str, Any]) -> str:
     """What a gate that is not passed says."""
     name = {"quarantined": "gates.quarantined"}.get(row["gate"], f"gates.new.{row['gate']}")
     value, limit = (f"{row[key]:.4g}" for key in ("value", "limit"))
-    return f"new shards of source {row['source']}: {row['about']} {value}, limit {limit} ({name})"
+    bound = "at least" if row["value"] < row["limit"] else "at most"
+    return f"new shards of source {row['source']}: {row['about']} {value}, {bound} {limit} asked for ({name})"
 
 
 def duplicates_of(tables: Iterable[tuple[str, Any]], older: Iterable[int]) -> Counter[str]:

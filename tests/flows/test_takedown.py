@@ -240,6 +240,34 @@ def test_a_mistake_is_said(made: Path, given: list[str], message: str) -> None:
     assert message in ask("takedown", made, *given, code=2).output
 
 
+def test_a_mistake_in_a_list_is_said_with_its_line(made: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "requests.txt"
+    listed.write_text("# of May\nhttps://house.example.org/\n\n3fa9\n")
+    assert f"--list {listed}:4: '3fa9' is no domain" in ask("takedown", made, "--list", listed, code=2).output
+
+
+def test_what_was_asked_for_and_names_no_document_is_said(here: Path) -> None:
+    alone, typo = "https://alone.example.com/a", "https://alone.exampel.com/a"
+    given = ("--url", alone, "--url", typo, "--domain", "nowhere.example", "--domain", "house.example.org")
+    found = told("takedown", here, *given, "--id", "0" * 32)
+    assert found["unmet"] == [typo, "nowhere.example", "0" * 32]
+    said = ask("takedown", here, *given).output
+    assert f"names no document: {typo}, nowhere.example; with `--yes` what comes of it is refused" in said
+    done = ask("takedown", here, *given, "--yes").output
+    assert f"names no document: {typo}, nowhere.example; what comes of it is refused" in done
+    again = ask("takedown", here, "--url", typo + "/b", "--url", "http://ALONE.example.com/a/", "--yes").output
+    assert "takedown 2: 0 documents purged" in again
+    assert f"names no document: {typo}/b; " in again
+    assert "makes a version without" not in again
+
+
+def test_a_document_without_an_address_is_shown_by_its_file(here: Path) -> None:
+    packed(here.parent / "web" / "web-60.jsonl.gz", [{"text": secret("nameless", 7)}])
+    whole.go(here, until="documents")
+    [[name]] = told("query", here, "select id from corpus where text like '%nameless%'")["rows"]
+    assert f"{name}  asked  web  web-60.jsonl.gz" in ask("takedown", here, "--id", name, "--only").output
+
+
 def test_what_opted_out_later_leaves_earlier_versions_by_an_expression(here: Path) -> None:
     assert told("takedown", here, "--where", "url like 'https://nowhere.example/%'", "--yes")["count"] == 0
     (here.parent / "out.txt").write_text("house.example.org\n")

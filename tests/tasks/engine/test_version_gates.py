@@ -71,4 +71,7 @@ def test_damage_is_not_diluted_and_a_refusal_says_what_where_and_which_limit() -
         for row in judged(NewShards(), 0.01, {"web": damaged}, {"web": EARLIER}, {"web": 0}, [])
         if not row["passed"]
     ]
-    assert why(row) == "new shards of source web: records 0.05, limit 0.01 (gates.quarantined)"
+    assert (
+        why(row)
+        == "new shards of source web: share that is quarantined 0.05, at most 0.01 asked for (gates.quarantined)"
+    )
