@@ -71,7 +71,10 @@ def export(
         **({"augmented": list(stages)} if augmented else {}),
     }
     work.end(found, card(made, found, counts, about), about)
-    exported.note(run.store, target, found.identity, about, corpus.pipeline.outputs["documents"])
+    of: dict[str, Any] = {"spec": run.spec.name, "version": number}
+    if number is None:
+        of["documents"] = exported.documents_of(corpus.pipeline.outputs["documents"])
+    exported.note(run.store, target, found.identity, of)
     return {
         **about,
         "to": to,

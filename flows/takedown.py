@@ -140,9 +140,10 @@ def named(run: Run, found: Found) -> dict[str, Any]:
     read = {path: found.shards[ids] for ids, paths in files.items() for path in paths}
     lineages = {name: Versions(store, name) for name in store.folders("versions")}
     versions = {name: [*each.naming(found.rows.keys())] for name, each in lineages.items()}
+    trainings = _with_descendants(store, {name: _training(run, name, read) for name in _trainings(store)})
     return {
-        "trainings": _with_descendants(store, {name: _training(run, name, read) for name in _trainings(store)}),
-        "exports": exported.holding(store, versions, found.rows.keys()),
+        "trainings": trainings,
+        "exports": exported.holding(store, versions, found.rows.keys(), read.keys(), trainings),
         "pins": _pins(run, found),
         "versions": {name: numbers for name, numbers in versions.items() if numbers},
         "unsought": found.unsought,

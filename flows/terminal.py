@@ -206,10 +206,7 @@ def takedown(found: dict[str, Any]) -> None:
     for each in named["trainings"]:
         console().print(f"training runs/{escaped(each['run'])}: {_trained_on(each)}", soft_wrap=True)
     for each in named["exports"]:
-        of = f"of version {each['version']}" if each["version"] else "of the corpus"
-        todo = "may hold them; export again, and remove it"
-        todo = "in the store, goes with them" if each["inside"] else todo
-        console().print(f"export {line(each['to'])}, {of}: {todo}", soft_wrap=True)
+        console().print(f"export {line(each['to'])}, {_exported(each)}", soft_wrap=True)
     for name, count in named["pins"].items():
         how = "may have been learned from them" if count is None else f"learned from {count:,} of them"
         console().print(f"pin {escaped(name)}: {how}; `sluice run SPEC --retrain {escaped(name)}` learns it anew")
@@ -230,6 +227,16 @@ def takedown(found: dict[str, Any]) -> None:
 def _few(names: Sequence[str]) -> str:
     """The first of many names, and how many there are."""
     return ", ".join(map(line, names[:_STEPS])) + (f", ... ({len(names):,})" if names[_STEPS:] else "")
+
+
+def _exported(export: dict[str, Any]) -> str:
+    """Of what an export is that may hold what is taken down, and what to do."""
+    if run := export.get("run"):
+        return f"of runs/{escaped(run)} at step {export['step']:,}: trained on them; remove it, or keep it"
+    of = f"of version {export['version']}" if export["version"] else f"of {escaped(export.get('plan') or 'the corpus')}"
+    return f"{of}: " + (
+        "in the store, goes with them" if export["inside"] else "may hold them; export again, and remove it"
+    )
 
 
 def _trained_on(use: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ def export_model(current: Run, to: str, name: str | None, step: int | None, as_j
     `AutoModelForCausalLM` and `AutoTokenizer` load it. TO must hold no files.
     """
     from data_specs.load import SpecError
-    from flows import trainings
+    from flows import exported, trainings
     from tasks.storage.store import Store
     from training import export, frozen
 
@@ -34,6 +34,7 @@ def export_model(current: Run, to: str, name: str | None, step: int | None, as_j
     at = frozen.step_at(current.store, of.name, step)
     tokenizer = trainings.tokenizer(current, of)
     sizes = export.write(current.store, of.spec, of.plan, of.name, at, tokenizer, (into, ""))
+    exported.note(current.store, into, f"{of.name}@{at}", {"spec": current.spec.name, "run": of.name, "step": at})
     if as_json:
         print_json({"run": of.name, "step": at, "to": to, "files": sizes})
     else:

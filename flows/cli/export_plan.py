@@ -23,7 +23,7 @@ def export_plan(current: Run, to: str, form: str, as_json: bool) -> None:
     that are read, each as often as it is, as an indexed dataset for each channel, and a blend file for each phase.
     """
     from data_specs.load import SpecError
-    from flows import summary
+    from flows import exported, summary
     from tasks.planning import plan_export
     from tasks.storage.store import Store
 
@@ -37,6 +37,7 @@ def export_plan(current: Run, to: str, form: str, as_json: bool) -> None:
         written = (plan_export.rows if form == "rows" else plan_export.megatron)(current.store, folder, into)
     except plan_export.PlanExportError as error:
         raise SpecError([f"export-plan: {error}"]) from None
+    exported.note(current.store, into, folder, {"spec": current.spec.name, "plan": folder})
     what = "rows" if form == "rows" else "documents"
     if as_json:
         print_json({"plan": summary.place(current.store, folder), "format": form, "to": to, what: written})

@@ -246,6 +246,28 @@ def test_a_mistake_in_a_list_is_said_with_its_line(made: Path, tmp_path: Path) -
     assert f"--list {listed}:4: '3fa9' is no domain" in ask("takedown", made, "--list", listed, code=2).output
 
 
+def test_plans_and_models_that_were_written_elsewhere_are_named(here: Path, tmp_path: Path) -> None:
+    before = told("takedown", here, "--url", SECRET)["named"]
+    [training] = before["trainings"]
+    first = int(Path(training["checkpoints"][0]).stem)
+    given = [here, *(f"--set={each}" for each in SHORT_TRAINING)]
+    told("export-plan", *given, tmp_path / "plan")
+    told("export-model", *given, tmp_path / "model", "--step", first)
+    told("export-model", *given, here.parent / "store" / "kept", "--step", first)
+    found = told("takedown", *given, "--url", SECRET)["named"]["exports"]
+    fresh = {Path(each["to"]).name: each for each in found if each not in before["exports"]}
+    assert fresh.keys() == {"plan", "model", "kept"}
+    plan = Store(str(here.parent / "store")).json(f"runs/{training['run']}/run.json")["plan"]
+    assert (fresh["plan"]["plan"], fresh["plan"]["version"]) == (plan, None)
+    assert (fresh["model"]["run"], fresh["model"]["step"]) == (training["run"], first)
+    said = ask("takedown", *given, "--url", SECRET, "--yes").output
+    assert f"export {tmp_path / 'model'}, of runs/{training['run']} at step {first}: trained on them" in said
+    assert f"export {tmp_path / 'plan'}, of {plan}: may hold them" in said
+    assert any((here.parent / "store" / "kept").iterdir())  # a model is its owner's to decide about
+    later = told("takedown", here, "--url", "https://nowhere.example/x")["named"]["exports"]
+    assert later == []
+
+
 def test_what_was_asked_for_and_names_no_document_is_said(here: Path) -> None:
     alone, typo = "https://alone.example.com/a", "https://alone.exampel.com/a"
     given = ("--url", alone, "--url", typo, "--domain", "nowhere.example", "--domain", "house.example.org")
