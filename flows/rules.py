@@ -1,10 +1,10 @@
 """What each rule of a spec drops: over the columns that a store has, or over a sample of the sources where it has none.
 
 Rules are judged by the verdict's own code, one shard at a time, so memory holds a shard and the counts. Without their
-columns, the first records of each source are read and the stages run in this process, and nothing is written; what is
-learned from a corpus (scores, percentiles) is then null, and a rule over it drops nothing, which is said. A domain is
-what the labels say that it would be learned from, and a `where` over what is not known judges every document. `text` is
-the one that the verdict reads, or the source's where a sample does not have that.
+columns, documents of each source are sampled (`flows.rules_sample`); what is not learned yet (scores, percentiles) is
+then null, and a rule over it drops nothing, which is said. A domain is what the labels say that it would be learned
+from, and a `where` over what is not known judges every document. `text` is the one that the verdict reads, or the
+source's where a sample does not have that. What was taken down is no document.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import heapq
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,20 +24,17 @@ from numpy.typing import NDArray
 from data_specs.expressions import normalised, parse
 from data_specs.load import SpecError
 from data_specs.spec import Rule
+from flows import rules_sample
 from flows.query import plain
 from tasks import registry
 from tasks.decision.verdict import failing
-from tasks.engine import job, worker
+from tasks.engine import job
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import StageError
-from tasks.engine.sql import first_true
-from tasks.engine.stage import Stage
-from tasks.sources.warc import WarcReader
+from tasks.engine.takedowns import TAKEN_DOWN
 
 ALL = "all"
 GROUPS = ("source", "channel", "language")
-SAMPLE_BYTES = 4 * 2**20
-"""Bytes of each source, as they lie, that a sample is read from."""
 BYTES_A_TOKEN = 4
 """Of UTF-8, where no tokenizer of the spec says how long a document is in tokens."""
 TEXT = 200
@@ -105,13 +102,15 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
     texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
     read = sorted(frozenset[str]().union(*(parse(text).columns for text in texts)))
     judged_text = pipeline.spec.judged_text
-    wanted = list(dict.fromkeys([*read, "id", "url", "text", judged_text, "source", "language", "channel"]))
+    wanted = list(dict.fromkeys([*read, "id", "url", "kind", "text", judged_text, "source", "language", "channel"]))
     domains = {name for name, stage in pipeline.spec.stages.items() if getattr(stage, "labels", None)}
     known = all(
         pipeline.outputs[pipeline.provider[name]].index.done.any() for name in wanted if name in pipeline.provider
     )
     answer = Answer(not known, _unpinned(pipeline), [Judged.of(rule) for rule in rules], [0, len(pipeline.shards)])
-    for table in _computed(pipeline, wanted) if known else _sampled(pipeline, wanted, size, answer.missing):
+    sampled = rules_sample.sampled(pipeline, wanted, size, answer.missing)
+    for found in _computed(pipeline, wanted) if known else sampled:
+        table = found.filter(pc.not_equal(found["kind"], TAKEN_DOWN))
         if judged_text not in answer.missing:  # else the text of the source stands for it
             table = table.set_column(table.column_names.index("text"), "text", table[judged_text])
         for judged in answer.rules:
@@ -143,52 +142,6 @@ def _computed(pipeline: Pipeline, wanted: list[str]) -> Iterator[pa.Table]:
         recorded = pipeline.recorded(place, [*wanted, *size])
         ids = pipeline.outputs["documents"].index.digests["id"][place].tobytes().hex()
         yield job.read(pipeline.store, files, ids, rows, recorded)
-
-
-def _sampled(pipeline: Pipeline, wanted: list[str], size: int, missing: list[str]) -> Iterator[pa.Table]:
-    """The first documents of each source, with the columns of the stages that need nothing learned."""
-    needed, stages = set(wanted), list[Any]()
-    for node in reversed(pipeline.nodes):
-        if needed & set(node.writes):
-            if isinstance(node.stage, Stage) and node.ready:
-                stages.insert(0, (node, worker.prepare(node.stage, pipeline.store)))
-                needed |= {node.stage.read_from(role) for role in node.stage.inputs}
-            else:
-                missing += sorted(needed & set(node.writes))
-    types = {field.name: field.type for node in pipeline.nodes if node.writes for field in node.schema}
-    for source, reader in pipeline.readers.items():
-        shards = [shard for shard in pipeline.shards if shard.source == source and shard.parts]
-        if not shards:
-            continue
-        prepared = worker.prepare(reader, pipeline.store)
-        table = prepared.read(_beginning(shards[0], isinstance(reader, WarcReader))).documents.slice(0, size)
-        if hasattr(prepared, "close"):
-            prepared.close()
-        for field_ in pipeline.documents_schema:
-            if field_.name not in table.column_names:
-                table = table.append_column(field_, pa.nulls(table.num_rows, field_.type))
-        for name in types.keys() & missing:
-            labels = getattr(pipeline.spec.stages.get(name), "labels", {})
-            known = first_true(labels, table) if labels else pa.nulls(table.num_rows, types[name])
-            table = table.append_column(name, known)
-        for node, stage in stages:
-            inputs = {role: table[stage.read_from(role)] for role in stage.inputs}
-            result = worker.computed(stage, pa.table(inputs))
-            for name, column in zip(node.writes, result.columns, strict=True):
-                table = table.append_column(name, column)
-        yield table
-
-
-def _beginning(shard: Any, by_range: bool) -> Any:
-    """The first SAMPLE_BYTES of a shard, in whole files where a part of one cannot be read alone."""
-    parts, size = [], 0
-    for part in shard.parts:
-        if size >= SAMPLE_BYTES:
-            break
-        end = min(part.end, part.start + SAMPLE_BYTES) if by_range else part.end
-        parts.append(replace(part, end=end))
-        size += max(0, end - part.start)
-    return replace(shard, parts=tuple(parts))
 
 
 def _take(answer: Answer, table: pa.Table, read: list[str], number: int, asked: str | None) -> None:

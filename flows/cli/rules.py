@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: bool) -> None:
     """Say what each rule of SPEC drops: documents and tokens, alone and first, by source, channel and language.
 
-    Over the columns that the store has, or, before a run is paid for, over the first documents of each source, of which
-    nothing is stored. With --set rules.NAME="..." another threshold is tried.
+    Over the columns that the store has, or, before a run is paid for, over documents that are spread over each source
+    and its files, of which nothing is stored. With --set rules.NAME="..." another threshold is tried.
     """
     from flows import rules as judging
 
@@ -49,8 +49,8 @@ def _show(answer: Answer) -> None:
     from flows import terminal
     from flows.rules import ALL
 
-    what = "a sample" if answer.sample else "the store"
     documents, tokens = answer.documents, answer.tokens
+    what = f"a sample of {documents[ALL]:,} documents" if answer.sample else "the store"
     terminal.console().print(f"Rules, over {what}")
     grid = terminal.table("rule", "documents", "share", "tokens", "alone", "first")
     for judged in answer.rules:
@@ -75,11 +75,12 @@ def _show_examples(name: str, drop: str, dropped: list[dict[str, object]], other
 
     terminal.console().print(f"{name}: {terminal.line(drop)}", soft_wrap=True)
     for side, documents in ((f"{name} drops", dropped), (f"{name} does not drop", others)):
-        grid = terminal.table("values", "text", title=f"{side} (nearest to the threshold first)")
+        grid = terminal.table("values", "document", "text", title=f"{side} (nearest to the threshold first)")
         for document in documents:
             values = document["values"]
             assert isinstance(values, dict)
             plain = {key: str(value) if isinstance(value, bool) else value for key, value in values.items()}
             shown = ", ".join(f"{key} {terminal.cell(value)}" for key, value in plain.items())
-            grid.add_row(shown, terminal.line(document["text"]))
+            name = f"{terminal.line(document['url'])}\n{document['id']}" if document["url"] else str(document["id"])
+            grid.add_row(shown, name, terminal.line(document["text"]))
         terminal.console().print(grid if grid.row_count else f"{side}: no document")

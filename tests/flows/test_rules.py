@@ -90,6 +90,46 @@ def test_a_sample_is_judged_before_anything_is_computed_and_nothing_is_written(t
     assert "a sample" in ask("rules", spec).stdout
 
 
+def short(spec: Path, *more: object) -> dict[str, Any]:
+    """What `rules` says where the first rule drops every document, all of them being examples."""
+    return told("rules", spec, "--set", "rules.short=words < 100000", "--rule", "short", "--examples", 999, *more)
+
+
+def files_of(found: dict[str, Any]) -> set[str]:
+    """Of which files of the source `web` documents were judged."""
+    return {each["url"].split("/")[3] for each in found["rules"][0]["dropped_examples"] if each["url"]}
+
+
+def test_a_sample_is_of_all_files_of_a_source(tmp_path: Path) -> None:
+    found = short(small.corpus(tmp_path, files=3, documents=30), "--sample", 20)
+    assert (found["sample"], found["documents"]["source web"]) == (True, 20)
+    assert files_of(found) == {"0", "1", "2"}
+
+
+def test_a_sample_is_of_the_store_where_that_has_documents_but_not_what_was_taken_down(copied: Path) -> None:
+    before = told("rules", copied)["documents"]
+    taken = "https://example.org/1/1"
+    told("takedown", copied, "--url", taken, "--only", "--yes")
+    (copied.parent / "web" / "web-00.jsonl.gz").unlink()
+    copied.write_text(
+        copied.read_text()
+        .replace("stages:", "stages:\n  script: {}")
+        .replace("rules:", "rules:\n  - traditional: script = 'Hant'")
+    )
+    found = told("rules", copied, "--sample", 9999, "--rule", "traditional", "--examples", 999)
+    assert (found["sample"], found["documents"]["source web"]) == (True, before["source web"] - 1)
+    urls = {each["url"] for each in found["rules"][0]["other_examples"]}
+    assert "https://example.org/0/1" in urls  # its file has left
+    assert taken not in urls
+
+
+def test_a_person_is_told_which_documents_examples_are(computed: Any) -> None:
+    [example] = told("rules", computed[0], "--rule", "short", "--examples", 1)["rules"][0]["dropped_examples"]
+    shown = "".join(ask("rules", computed[0], "--rule", "short", "--examples", 1).stdout.split())
+    assert example["id"] in shown
+    assert example["url"] in shown
+
+
 def test_a_rule_that_is_none_is_refused(computed: Any) -> None:
     assert "shorter is no rule; there are short, " in ask("rules", computed[0], "--rule", "shorter", code=2).stderr
 
