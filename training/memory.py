@@ -70,7 +70,8 @@ def _state(
         return whole * (6 if bf16 else 4), 4 * whole, state, 8 * largest
     low = 2 if bf16 else 4
     weights = low * (part if stage == 3 else whole) + 4 * part
-    gradients = low * (part if stage == 3 else whole) + 4 * part
+    kept = {1: whole, 2: 0, 3: part}[stage]  # stage 2 gives them up as they are reduced
+    gradients = low * kept + (4 * part if bf16 or stage > 1 else 0)  # else those of the update
     if stage == 3:  # weights of two layers and of the embeddings come and go
         weights += low * max(vocabulary * model.hidden, 2 * layer(model))
     if training.offload != "none":
@@ -81,7 +82,7 @@ def _state(
 def _layer_bytes(model: Model, training: Training, sequence: int, bf16: bool) -> tuple[float, float]:
     """Per token: what a layer keeps for the way back, and what one needs beside it while it is computed."""
     each, width, inner = (2 if bf16 else 4), model.hidden, model.intermediate
-    norms = 2 * width * (8 if bf16 else 12)  # what goes in in float32, scaled, and what comes out
+    norms = 2 * width * 8  # what goes in and, scaled, what comes out, in float32
     attention = 5 * width * each  # queries, keys and values for each head, what comes out, and that for the next matrix
     mask = 0 if training.attention == "flash_attention_2" else sequence * training.sequence_parallel * each
     between = 4 * inner * each  # gate, its activation, the other half, their product
