@@ -20,7 +20,7 @@ class Labels(Stage):
     by: Literal["url", "id", "text"] = "url"
     """The field of a line that says which document it labels: the same column of the document; `id` in hexadecimal."""
     value: str = "label"
-    """The field with the number; lines without one are left out."""
+    """The field with the number; lines without one are left out, but not all lines of a file."""
 
 
 class Judge(Asking):

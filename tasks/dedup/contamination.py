@@ -29,7 +29,7 @@ from data_specs.document import SpecError
 from tasks.arrays.addresses import I64, U64
 from tasks.dedup import minhash
 from tasks.engine.stage import Stage
-from tasks.text.rows import rows_of
+from tasks.text.rows import is_csv, rows_of
 
 LONG = 13
 """Units of an n-gram."""
@@ -64,7 +64,8 @@ class Contamination(Stage):
             name: [self.settings.sets[name].fields, [self.files[path] for path in paths]]
             for name, paths in self._sets.items()
         }
-        return super().hashed_settings() | {"sets": sets}
+        by_the_book = {"csv": 2} if any(is_csv(path) for path in self.files) else {}
+        return super().hashed_settings() | {"sets": sets} | by_the_book
 
     def setup(self) -> None:
         """Raises SpecError where a set cannot be read, or is not what the run began with."""

@@ -42,7 +42,7 @@ def quarantined(pipeline: Pipeline, name: str) -> None:
     if count / max(1, len(index.keys)) > limit:
         raise GateError(
             f"{name}: {count} of {len(index.keys)} shards are quarantined, more than gates.quarantined "
-            f"= {limit:.0%}: {_errors(index)}"
+            f"= {_share(limit)}: {_errors(index)}"
         )
     rows = pipeline.outputs["documents"].index.rows
     sources = np.array([shard.source for shard in pipeline.shards])
@@ -52,7 +52,7 @@ def quarantined(pipeline: Pipeline, name: str) -> None:
         if gone > limit * documents:
             raise GateError(
                 f"{name}: {gone:,} of the {documents:,} documents of source {source} are quarantined, more than "
-                f"gates.quarantined = {limit:.0%}: {_errors(index)}"
+                f"gates.quarantined = {_share(limit)}: {_errors(index)}"
             )
 
 
@@ -62,8 +62,13 @@ def sampled(pipeline: Pipeline, name: str) -> None:
     if limit * len(index.keys) < len(index.errors) < len(index.keys):
         raise GateError(
             f"{name}: {len(index.errors)} of {len(index.keys)} shards could not be sampled, more than "
-            f"gates.quarantined = {limit:.0%}, so nothing was learned: {_errors(index)}"
+            f"gates.quarantined = {_share(limit)}, so nothing was learned: {_errors(index)}"
         )
+
+
+def _share(share: float) -> str:
+    """In per cent, with as many digits as tell it from a limit that was set."""
+    return f"{100 * share:.5g}%"
 
 
 def _errors(index: Index) -> str:
@@ -92,8 +97,8 @@ def listed(pipeline: Pipeline, listings: Listings) -> list[str]:
             limit = pipeline.spec.gates.gone
             if len(gone) > limit * len(expected):
                 raise GateError(
-                    f"documents: {told}: more than gates.gone = {limit:.0%}; bring them back, or raise the gate for "
-                    f"one run (`--set gates.gone=100%`){other}"
+                    f"documents: {told}: more than gates.gone = {_share(limit)}; bring them back, or raise the gate "
+                    f"for one run (`--set gates.gone=100%`){other}"
                 )
             if lost:
                 told += f"; with a changed file of their shard went the documents of {_named(sorted(lost))}"
@@ -200,6 +205,17 @@ def unfilled(pipeline: Pipeline) -> list[str]:
     return found
 
 
+def unlabelled(pipeline: Pipeline, name: str) -> list[str]:
+    """What to say of a stage of labels that found one for no document, as where the lines name them otherwise."""
+    index, stage = pipeline.outputs[name].index, pipeline.node(name).stage
+    if stage.name != "labels" or not (places := np.flatnonzero(index.done & (index.rows > 0)).tolist()):
+        return []
+    digests, kind = index.digests["labels"], stage.writes.field("labels").type
+    if any(digests[place].tobytes().hex() != _nulls(int(index.rows[place]), kind) for place in places):
+        return []
+    return [f"no document has a label: see whether the files name documents by {stage.settings.by} as the corpus does"]
+
+
 @lru_cache
 def _nulls(rows: int, kind: pa.DataType) -> str:
     """The digest of so many rows without a value."""
@@ -226,8 +242,8 @@ def _within(pipeline: Pipeline, source: str, lost: int, total: int, what: str, f
     if lost > limit * total:
         named = f": {_named(files)}" if files else ""
         raise GateError(
-            f"documents: {lost:,} of {total:,} {what} of source {source} cannot be read, {lost / total:.1%}, more than "
-            f"gates.quarantined = {limit:.0%}{named}; mend or remove them, or raise the gate"
+            f"documents: {lost:,} of {total:,} {what} of source {source} cannot be read, {_share(lost / total)}, more "
+            f"than gates.quarantined = {_share(limit)}{named}; mend or remove them, or raise the gate"
         )
 
 
@@ -244,8 +260,8 @@ def removed(pipeline: Pipeline) -> None:
     for source, share in removed_share(funnel(pipeline), pipeline.spec.refusals).items():
         if share > limit:
             raise GateError(
-                f"verdict: duplicates and copies of held-out documents take {share:.1%} of source {source}, more "
-                f"than gates.removed_per_source = {limit:.0%}; look at them with `sluice query`, or raise the gate"
+                f"verdict: duplicates and copies of held-out documents take {_share(share)} of source {source}, more "
+                f"than gates.removed_per_source = {_share(limit)}; look at them with `sluice query`, or raise the gate"
             )
 
 

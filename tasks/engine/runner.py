@@ -108,6 +108,7 @@ class Execution:
             return self._learn(node, started)
         jobs_run = self._compute(name)
         result = self._result(name, node.stage.fingerprint, jobs_run, started)
+        result.note = "; ".join([*filter(None, [result.note]), *gates.unlabelled(self.pipeline, name)])
         if name == "verdict":
             gates.removed(self.pipeline)
             gates.skipped(self.pipeline)

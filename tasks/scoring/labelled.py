@@ -7,21 +7,16 @@ of the texts that it never saw.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import fasttext
 import numpy as np
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from data_specs.document import SpecError
@@ -29,6 +24,7 @@ from tasks.scoring import linear
 from tasks.scoring.linear import address
 from tasks.text.fasttext_model import PREFIX, features
 from tasks.text.fasttext_model import load as load_fasttext
+from tasks.text.rows import rows_of
 
 Rows = list[tuple[str, str, str]]
 """Text, address (empty where none is read) and label."""
@@ -71,29 +67,13 @@ def read(path: str, text: str, label: str, url: str | None = None) -> Rows:
     """The labelled texts of a JSONL, CSV or Parquet file, the first two plain or in gzip. Raises SpecError, naming file
     and row."""
     rows: Rows = []
-    try:
-        for number, row in enumerate(_rows(path)):
-            if row.get(text) is None or row.get(label) is None:
-                missing = text if row.get(text) is None else label
-                raise SpecError(f"{path}: row {number:,} has no `{missing}`; its fields are {', '.join(map(str, row))}")
-            rows.append((str(row[text]), str(row.get(url) or "") if url else "", str(row[label])))
-    except (OSError, EOFError, UnicodeDecodeError, orjson.JSONDecodeError, csv.Error, pa.ArrowInvalid) as error:
-        raise SpecError(f"{path}: cannot be read: {error}") from None
+    for number, row in enumerate(rows_of(path, numbered=False)):
+        row = row if isinstance(row, dict) else {}
+        if row.get(text) is None or row.get(label) is None:
+            missing = text if row.get(text) is None else label
+            raise SpecError(f"{path}: row {number:,} has no `{missing}`; its fields are {', '.join(map(str, row))}")
+        rows.append((str(row[text]), str(row.get(url) or "") if url else "", str(row[label])))
     return rows
-
-
-def _rows(path: str) -> Iterator[Mapping[str, Any]]:
-    if path.endswith(".parquet"):
-        yield from pq.read_table(path).to_pylist()
-        return
-    with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as file:
-        if path.removesuffix(".gz").endswith(".csv"):
-            yield from csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
-            return
-        for line in file:
-            if not line.isspace():
-                found = orjson.loads(line)
-                yield found if isinstance(found, dict) else {}
 
 
 def split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:

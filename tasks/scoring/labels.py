@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def _table(found: Iterable[list[float]], writes: pa.Schema) -> pa.Table:
 class Labels(Stage):
     """`labels`: the mean of the numbers that files give a document."""
 
-    name, version = "labels", 1
+    name, version = "labels", 2  # CSV is read by the book; bytes in Parquet name a document, too
     writes = _columns("labels")
     settings: stages.Labels
 
@@ -52,7 +53,7 @@ class Labels(Stage):
         """Raises SpecError where there is no file."""
         paths = sorted(glob.glob(str(Path(settings.path).expanduser().resolve()), recursive=True))
         if not paths:
-            raise SpecError(f"stages.labels.path: {settings.path} is no file")
+            raise SpecError(f"stages.{self.label}.path: {settings.path} is no file")
         super().__init__(settings, {path: _digest(path) for path in paths})
         self.where = settings.where
         self.reads = (settings.by,)
@@ -70,16 +71,26 @@ class Labels(Stage):
                 self.known.setdefault(name, []).append(value)
 
     def _lines(self, path: str) -> Iterator[tuple[str, float]]:
+        wanted, first, found = (self.settings.by, self.settings.value), None, False
         for number, row in enumerate(rows_of(path, numbered=False)):
-            name, value = row.get(self.settings.by), row.get(self.settings.value)
-            if value is None or value == "":
+            row = row if isinstance(row, dict) else {}
+            first = first or f"{', '.join(map(str, row)) or 'nothing'}"
+            name, value = map(row.get, wanted)
+            if name is None or value is None or value == "":
                 continue
-            try:
-                yield str(name), float(value)
-            except (TypeError, ValueError):
-                raise SpecError(
-                    f"stages.labels.value: row {number} of {path} has {value!r}, which is no number"
-                ) from None
+            found = True
+            yield name.hex() if isinstance(name, bytes) else str(name), self._number(path, number, value)
+        if first and not found:
+            raise SpecError(f"stages.{self.label}: no row of {path} has both {' and '.join(wanted)}: {first}")
+
+    def _number(self, path: str, row: int, value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+        raise SpecError(f"stages.{self.label}.value: row {row} of {path} has {value!r}, which is no number")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         names = batch[self.settings.by].to_pylist()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,15 @@ import pyarrow.parquet as pq
 from data_specs.document import SpecError
 
 
+def is_csv(path: str) -> bool:
+    """Whether a file is read as CSV."""
+    return ".csv" in Path(path).name.lower()
+
+
 def rows_of(path: str, numbered: bool) -> Iterator[Any]:
     """The rows of a Parquet, CSV or JSONL file, the last two plain or in gzip; of a CSV file without a line of names
-    where fields are `numbered`."""
+    where fields are `numbered`. Raises SpecError where it cannot be read, or a row of CSV has more or fewer fields than
+    the first: a comma or a quotation mark of a text then stands where one of the table's would."""
     if path.lower().endswith(".parquet"):
         try:
             with pq.ParquetFile(path) as file:
@@ -27,14 +36,27 @@ def rows_of(path: str, numbered: bool) -> Iterator[Any]:
         except (pa.ArrowException, OSError) as error:
             raise SpecError(f"{path} cannot be read as Parquet: {error}") from None
         return
-    is_csv = ".csv" in Path(path).name.lower()
     try:
         body = Path(path).read_bytes()
         text = (gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body).decode("utf-8-sig")
-        if is_csv:
-            lines = io.StringIO(text, newline="")
-            yield from csv.reader(lines) if numbered else csv.DictReader(lines)
+        if is_csv(path):
+            yield from _csv(path, text, numbered)
         else:
             yield from map(orjson.loads, filter(str.strip, text.split("\n")))
-    except (UnicodeDecodeError, orjson.JSONDecodeError, csv.Error, OSError, EOFError) as error:
-        raise SpecError(f"{path} cannot be read as {'CSV' if is_csv else 'a JSON object a line'}: {error}") from None
+    except (UnicodeDecodeError, orjson.JSONDecodeError, csv.Error, zlib.error, OSError, EOFError) as error:
+        raise SpecError(
+            f"{path} cannot be read as {'CSV' if is_csv(path) else 'a JSON object a line'}: {error}"
+        ) from None
+
+
+def _csv(path: str, text: str, numbered: bool) -> Iterator[Any]:
+    rows = filter(None, csv.reader(io.StringIO(text, newline=""), strict=True))
+    first = next(rows, [])
+    if twice := [name for name, count in Counter(first).items() if count > 1 and not numbered]:
+        raise SpecError(f"{path} has two columns of the name {twice[0]}")
+    for number, row in enumerate(chain([first] if numbered and first else [], rows)):
+        if len(row) != len(first):
+            raise SpecError(
+                f"{path}: row {number:,} has {len(row)} fields, the first line {len(first)}: {', '.join(row)[:80]}"
+            )
+        yield row if numbered else dict(zip(first, row, strict=True))

@@ -101,7 +101,7 @@ def test_bytes_count_where_one_damaged_file_is_one_record_of_many(spec: Path) ->
     for number in range(FILES, 6 * FILES):
         write(spec.parent / "web" / f"{number}.jsonl.gz", number)
     damage(spec.parent / "web" / "3.jsonl.gz", "garbage")
-    with pytest.raises(GateError, match=r"bytes of source web cannot be read, 1\.\d%, more than gates"):
+    with pytest.raises(GateError, match=r"bytes of source web cannot be read, 1\.\d+%, more than gates"):
         read(spec)
 
 
@@ -146,3 +146,11 @@ def test_a_question_counts_a_file_that_cannot_be_read_as_one_record(spec: Path) 
     counts = funnel(run.pipeline)
     assert counts["quarantined"]["unreadable"] == 1
     assert counts["sources"]["web"]["files"] == {"3.jsonl.gz": {"unreadable": 1}}
+
+
+def test_limits_are_told_with_their_digits(spec: Path) -> None:
+    read(spec)
+    for number in range(2):
+        (spec.parent / "web" / f"{number}.jsonl.gz").unlink()
+    with pytest.raises(GateError, match=r"gates\.gone = 0\.5%"):
+        read(spec, "gates.gone=0.5%")

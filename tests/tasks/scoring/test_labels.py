@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_specs import stages
@@ -168,6 +169,42 @@ def test_labels_of_files_are_joined_by_address_id_or_text(tmp_path: Path) -> Non
         Labels(stages.Labels(path=str(tmp_path / "ids.jsonl"), by="id", value="points")).setup()
     with pytest.raises(SpecError, match="is no file"):
         Labels(stages.Labels(path=str(tmp_path / "none")))
+
+
+def test_labels_that_are_no_numbers_or_of_other_fields_are_refused_by_name(tmp_path: Path) -> None:
+    table = documents([{"text": "x", "url": "http://x"}])
+    path = tmp_path / "labels.jsonl"
+    for line, said in (
+        ('{"url": "http://x", "score": 3}', r"no row of .*labels\.jsonl has both url and points: url, score"),
+        ('{"address": "http://x", "points": 3}', "has both url and points: address, points"),
+        ("[3]", "has both url and points: nothing"),
+        ('{"url": "http://x", "points": "nan"}', "row 0 of .* has 'nan', which is no number"),
+        ('{"url": "http://x", "points": "-Infinity"}', "has '-Infinity', which is no number"),
+    ):
+        path.write_text(line)
+        with pytest.raises(SpecError, match=said):
+            Labels(stages.Labels(path=str(path), value="points")).setup()
+    pq.write_table(pa.table({"id": table["id"], "points": [4]}), tmp_path / "ids.parquet")  # as they lie in the store
+    stage = Labels(stages.Labels(path=str(tmp_path / "ids.parquet"), by="id", value="points"))
+    stage.setup()
+    assert stage(table.select(["id"]))["labels"].to_pylist() == [4]
+
+
+def test_a_run_says_where_no_document_has_a_label(tmp_path: Path) -> None:
+    texts = [f"The river carries {number} boats to the town and back." for number in range(8)]
+    lines = [{"text": text, "url": f"https://river.example/{number}/"} for number, text in enumerate(texts)]
+    (tmp_path / "web.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "points.csv").write_text("url,label\nhttps://river.example/3,5\n")  # without the slash
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        f"name: labelled\nstore: {tmp_path}/store\nsources: {{web: {{kind: jsonl, paths: {tmp_path}/web.jsonl}}}}\n"
+        f"channels: {{all: 'true'}}\nstages: {{points: {{kind: labels, path: {tmp_path}/points.csv}}}}\n"
+        "training: {evaluate: {held_out: 0}}\n"
+    )
+    run = whole.go(spec, until="points")
+    assert "no document has a label: see whether the files name documents by url" in run.execution.results[-1].note
+    (tmp_path / "points.csv").write_text("url,label\nhttps://river.example/3/,5\n")
+    assert whole.go(spec, until="points").execution.results[-1].note == ""
 
 
 def test_a_quality_reference_is_made_of_labels_and_what_has_none_is_left_out() -> None:
