@@ -170,6 +170,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     ]
     if spec.mixture.repetitions or "repeated_tokens" in _reads(spec):
         found.append(make.node(RepeatedTokens(), "tokenizer"))
+    _check_own(spec, found)
     check_columns(spec, partial(_mistaken, spec, columns(found, own)))
     _check_types(spec, columns(found, own))
     models = {column: each.pins for each in found for column in each.writes}
@@ -331,6 +332,20 @@ def own_columns(spec: Spec) -> pa.Schema:
             if before != kind:
                 raise SpecError([f"sources.{source}.columns.{name} is {kind}, but {before} in sources.{first}"])
     return pa.schema([(name, TYPES[kind]) for name, (_, kind) in found.items()])
+
+
+def _check_own(spec: Spec, found: Iterable[Node]) -> None:
+    """Raises SpecError where a source has a column of its own that is called as one of a stage."""
+    written = {column: node.name for node in found for column in node.writes}
+    for source, settings in spec.sources.items():
+        for name, kind in getattr(settings, "columns", {}).items():
+            if name in written:
+                remedy, other = "call the stage otherwise", f"{source.replace('-', '_')}_{name}"
+                if isinstance(keys := getattr(settings, "keys", None), Mapping):
+                    key = keys.get(name, name)
+                    remedy = f"call it otherwise, `columns: {{{other}: {kind}}}, keys: {{{other}: {key}}}`"
+                told = f"stage {written[name]} writes a column of this name; {remedy}"
+                raise SpecError([f"sources.{source}.columns.{name}: {told}"])
 
 
 def columns(found: Iterable[Node], own: pa.Schema | None = None) -> pa.Schema:

@@ -158,6 +158,7 @@ def test_every_source_on_the_page_of_sources_is_read_by_a_reader_of_its_kind(tmp
         spec.write_text(f"name: docs\nsources:\n{textwrap.indent(text, '  ')}channels: {{all: 'true'}}\n")
         found = load(spec)
         registry.readers(found)
+        nodes(registry, spec, tmp_path)
         kinds |= {getattr(each, "kind", "") for each in found.sources.values()}
     known = get_args(get_args(Source)[0])
     assert kinds == {kind for each in known for kind in get_args(each.model_fields["kind"].annotation)}

@@ -221,7 +221,11 @@ def test_a_column_that_no_document_has_a_value_in_is_said(tmp_path: Path) -> Non
         ("{position: int}", "sources.a.columns.position: every document has a column of this name"),
         ("{host: string}", "sources.a.columns.host: every record has a column of this name"),
         ("{score: int}", "sources.b.columns.score is float, but int in sources.a"),
-        ("{words: int}", "words is written by documents and by signals"),
+        (
+            "{words: int}",
+            "sources.a.columns.words: stage signals writes a column of this name; call it otherwise, "
+            "`columns: {a_words: int}, keys: {a_words: words}`",
+        ),
     ],
 )
 def test_a_wrong_column_is_named(tmp_path: Path, columns: str, mistake: str) -> None:
