@@ -246,7 +246,7 @@ def made_with(pipeline: Pipeline) -> dict[str, Any]:
         "sources": {name: {"kind": each.kind, "license": each.license} for name, each in spec.sources.items()},
         "rules": {rule.name: rule.model_dump(mode="json", exclude={"name"}) for rule in spec.rules},
         **({"augmented": spec.augmentations} if spec.augmentations else {}),
-        "duplicates": {"threshold": spec.duplicates.threshold, "keep": list(spec.duplicates.keep)},
+        "duplicates": {"threshold": spec.duplicates.threshold, "keep": [*pipeline.node("verdict").stage.settings.keep]},
         "fingerprints": documents | {node.name: node.stage.fingerprint for node in pipeline.nodes if node.writes},
         "pins": {name: {"sha256": pin["sha256"], "without": without(pin)} for name, pin in pins.items()},
     }

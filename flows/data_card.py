@@ -108,7 +108,7 @@ def _funnel(made: Mapping[str, Any], counts: Mapping[str, Any]) -> list[list[Any
     rows: list[list[Any]] = [["records", counts["in"], "", ""]]
     for reason, number in counts["dropped"].items():
         rule = made["rules"].get(reason)
-        why = OWN.get(reason, "no text could be made of it")
+        why = OWN.get(reason, "left out in reading")
         if rule:
             why = f"`{rule['drop']}`" + (f" where `{rule['where']}`" if rule["where"] else "")
         rows.append([f"dropped: {reason}", number, why, _public(rule["origin"]) if rule else ""])

@@ -67,7 +67,7 @@ def select(pipeline: Pipeline, sql: str) -> Iterator[Answer]:
             said = line(str(error).splitlines()[0])
             if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
                 raise StageError(f"query: too large for this machine: {said}; ask for fewer rows or columns") from None
-            raise SpecError([f"query: {said}{_hint(pipeline, nodes, known)}"]) from None
+            raise SpecError([f"query: {said.rstrip('!')}{_hint(pipeline, nodes, known)}"]) from None
         except RuntimeError as error:
             if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
                 raise KeyboardInterrupt from None

@@ -258,9 +258,9 @@ def _taken_down(found: dict[str, Any]) -> None:
         console().print(f"taken down {went['time'].partition('T')[0]}: takedown {went['takedown']} of this store")
 
 
-def samples(run: str, step: int, prompt: str, texts: Sequence[str]) -> None:
+def samples(checkpoint: str, prompt: str, texts: Sequence[str]) -> None:
     """Print what a checkpoint goes on with, each behind the prompt."""
-    console().print(escaped(f"{run}, step {step:,}"))
+    console().print(escaped(checkpoint))
     for text in texts:
         console().print("\n" + escaped(prompt + text), soft_wrap=True)
 

@@ -59,6 +59,11 @@ def tokenizer(current: Run, of: Training) -> Pin:
     raise CheckpointError(f"the tokenizer of runs/{of.name}, whose digest begins with {digest}, is pinned no longer")
 
 
+def told(name: str, at: int, asked: int | None) -> str:
+    """Which checkpoint of a training is taken, and, where another step was asked for, why."""
+    return f"{name}, step {at:,}" + (f", the newest up to {asked:,}" if asked not in (None, at) else "")
+
+
 def names(store: Store) -> list[str]:
     """Every training that a store holds."""
     return sorted(name for name in store.folders("runs") if store.exists(f"runs/{name}/run.json"))

@@ -239,6 +239,19 @@ def test_the_card_says_what_is_in_the_files_and_how_it_came_to_be(computed: Any,
     assert HOSTILE not in card
 
 
+def test_a_card_names_what_chooses_among_duplicates_only_where_the_corpus_has_it(tmp_path: Path) -> None:
+    from flows.corpus_run import made_with
+    from flows.run import Run
+    from tests import small
+
+    spec = small.corpus(tmp_path, files=1, documents=20)
+    chosen = [made_with(Run.of(str(spec)).pipeline)["duplicates"]["keep"]]
+    lines = [line for line in spec.read_text().split("\n") if "quality" not in line]
+    spec.write_text("\n".join(lines))
+    chosen.append(made_with(Run.of(str(spec)).pipeline)["duplicates"]["keep"])
+    assert chosen == [["quality", "length"], ["length"]]
+
+
 def test_readers_of_data_sets_read_it_by_its_card(
     computed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -278,6 +278,8 @@ def test_a_checkpoint_goes_on_with_a_prompt_the_same_for_the_same_seed(trained: 
     assert told(*asked) == found
     assert told(*asked, "--seed", 1)["texts"] != found["texts"]
     assert told(*asked, "--step", 5)["step"] == 4
+    assert "step 4, the newest up to 5\n" in ask(*asked, "--step", 5).output
+    assert "step 4\n" in ask(*asked, "--step", 4).output
     assert "The river" in ask(*asked, "--temperature", 0).output
 
 

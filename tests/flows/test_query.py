@@ -233,7 +233,7 @@ def test_what_is_not_computed_is_null_or_told(computed: Any, copied: Path) -> No
     store = copied.parent / "other"
     go(copied, [f"store={store}"], until="language")
     told_kept = ask("query", copied, "--store", store, "select kept from corpus", code=2).stderr
-    assert "kept is written by verdict, which `sluice run` has still to compute" in told_kept
+    assert "in FROM clause; kept is written by verdict, which `sluice run` has still to compute" in told_kept
     assert (
         "verdict is not computed yet" in ask("query", copied, "--store", store, "select * from verdict", code=2).stderr
     )
