@@ -88,6 +88,17 @@ class Answer:
     documents: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, Counter[str]] = field(default_factory=dict)
+    """Of a sample that was read from sources: source -> reason -> records of which reading made no document."""
+
+    def nothing_of(self) -> list[str]:
+        """What is said of sources that were read, and of which nothing is judged."""
+        none = {name: found for name, found in self.left_out.items() if not self.documents[f"source {name}"]}
+        return [
+            f"source {name}: {found.total():,} records were read, and no document was made of them: "
+            + ", ".join(f"{reason} {count:,}" for reason, count in found.most_common())
+            for name, found in sorted(none.items())
+        ]
 
 
 def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answer:
@@ -108,7 +119,7 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
         pipeline.outputs[pipeline.provider[name]].index.done.any() for name in wanted if name in pipeline.provider
     )
     answer = Answer(not known, _unpinned(pipeline), [Judged.of(rule) for rule in rules], [0, len(pipeline.shards)])
-    sampled = rules_sample.sampled(pipeline, wanted, size, answer.missing)
+    sampled = rules_sample.sampled(pipeline, wanted, size, answer.missing, answer.left_out)
     for found in _computed(pipeline, wanted) if known else sampled:
         table = found.filter(pc.not_equal(found["kind"], TAKEN_DOWN))
         if judged_text not in answer.missing:  # else the text of the source stands for it
@@ -119,7 +130,8 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
         _take(answer, table, read, number, asked)
         answer.shards[0] += 1
     if not answer.documents[ALL]:
-        raise StageError("rules: there is no document to judge; `sluice run` reads the sources")
+        why = "; ".join(answer.nothing_of()) or "`sluice run` reads the sources"
+        raise StageError(f"rules: there is no document to judge; {why}")
     return answer
 
 
@@ -207,6 +219,7 @@ def told(answer: Answer) -> dict[str, Any]:
         "sample": answer.sample,
         "shards": answer.shards,
         "unknown_columns": answer.missing,
+        "left_out": {name: dict(found) for name, found in answer.left_out.items()},
         "documents": dict(answer.documents),
         "tokens": dict(answer.tokens),
         "dropped": dict(answer.dropped),

@@ -6,6 +6,7 @@ of the source, of which some is then read in this process. The stages run in thi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,9 +26,11 @@ BYTES = 4 * 2**20
 """Bytes of each source, as they lie, that are read of it; a file that cannot be read in part is read whole."""
 
 
-def sampled(pipeline: Pipeline, wanted: Sequence[str], size: int, missing: list[str]) -> Iterator[pa.Table]:
+def sampled(
+    pipeline: Pipeline, wanted: Sequence[str], size: int, missing: list[str], left_out: dict[str, Counter[str]]
+) -> Iterator[pa.Table]:
     """`size` documents of each source, with the columns `wanted`; those that are not known are null, and added to
-    `missing`."""
+    `missing`, and records that reading left out are counted in `left_out`, by source and reason."""
     needed, stages = set(wanted), list[Any]()
     for node in reversed(pipeline.nodes):
         if needed & set(node.writes):
@@ -38,7 +41,7 @@ def sampled(pipeline: Pipeline, wanted: Sequence[str], size: int, missing: list[
                 missing += sorted(needed & set(node.writes))
     types = {field.name: field.type for node in pipeline.nodes if node.writes for field in node.schema}
     for source in pipeline.readers:
-        table = _documents(pipeline, source, size)
+        table = _documents(pipeline, source, size, left_out)
         if not table.num_rows:
             continue
         for name in types.keys() & missing:
@@ -53,15 +56,15 @@ def sampled(pipeline: Pipeline, wanted: Sequence[str], size: int, missing: list[
         yield table
 
 
-def _documents(pipeline: Pipeline, source: str, size: int) -> pa.Table:
+def _documents(pipeline: Pipeline, source: str, size: int, left_out: dict[str, Counter[str]]) -> pa.Table:
     """Documents of shards of a source."""
     places = [place for place, shard in enumerate(pipeline.shards) if shard.source == source]
     stored = [place for place in places if pipeline.outputs["documents"].index.done[place]]
     shards = [pipeline.shards[place] for place in places if pipeline.shards[place].parts]
-    found = _stored(pipeline, _spread(stored)) if stored else _read(pipeline, source, _spread(shards))
+    found = _stored(pipeline, _spread(stored)) if stored else _read(pipeline, source, _spread(shards), left_out)
     tables, left = list[pa.Table](), size
     for more, table in found:
-        tables.append(table.take(_spread(range(table.num_rows), -(-left // more))))
+        tables.append(table.take(pa.array(_spread(range(table.num_rows), -(-left // more)), pa.int64())))
         left -= tables[-1].num_rows
     return pa.concat_tables([pipeline.documents_schema.empty_table(), *tables])
 
@@ -77,7 +80,9 @@ def _stored(pipeline: Pipeline, places: list[int]) -> Iterator[tuple[int, pa.Tab
         yield len(places) - number, table.select(names)
 
 
-def _read(pipeline: Pipeline, source: str, shards: list[Any]) -> Iterator[tuple[int, pa.Table]]:
+def _read(
+    pipeline: Pipeline, source: str, shards: list[Any], left_out: dict[str, Counter[str]]
+) -> Iterator[tuple[int, pa.Table]]:
     """The same, as the source has them: of files that are read in ranges the beginning of each, of others as many as
     make up `BYTES`."""
     reader = pipeline.readers[source]
@@ -88,7 +93,11 @@ def _read(pipeline: Pipeline, source: str, shards: list[Any]) -> Iterator[tuple[
         begun = [shard for shard, bytes_before in zip(begun, before, strict=False) if bytes_before < BYTES]
     prepared = worker.prepare(reader, pipeline.store)
     for number, shard in enumerate(begun):
-        table = prepared.read(shard).documents
+        read = prepared.read(shard)
+        for reasons in (read.ledger["dropped"], read.ledger["quarantined"]):
+            if reasons:
+                left_out.setdefault(source, Counter()).update(reasons)
+        table = read.documents
         for field in pipeline.documents_schema:
             if field.name not in table.column_names:
                 table = table.append_column(field, pa.nulls(table.num_rows, field.type))

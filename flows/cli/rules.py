@@ -32,6 +32,8 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
     if as_json:
         print_json(judging.told(answer))
         return
+    for said in answer.nothing_of():
+        print_warning(f"rules: {said}")
     if answer.missing:
         print_warning(f"rules: not known without a run: {', '.join(answer.missing)}")
     if not answer.sample and answer.shards[0] < answer.shards[1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,17 @@ def test_a_sample_is_of_all_files_of_a_source(tmp_path: Path) -> None:
     found = short(small.corpus(tmp_path, files=3, documents=30), "--sample", 20)
     assert (found["sample"], found["documents"]["source web"]) == (True, 20)
     assert files_of(found) == {"0", "1", "2"}
+
+
+def test_where_reading_makes_no_document_the_reasons_are_told(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=2, documents=30)
+    spec.write_text(spec.read_text().replace('web/*.jsonl.gz"', 'web/*.jsonl.gz", text: content'))
+    found = told("rules", spec)
+    assert found["left_out"] == {"web": {"no_text": 60}}
+    assert "source web: 60 records were read, and no document was made of them: no_text 60" in ask("rules", spec).stderr
+    spec.write_text(re.sub("  code: {kind: .*\n", "", spec.read_text()))
+    said = ask("rules", spec, code=1).stderr
+    assert "source web: 60 records were read, and no document was made of them: no_text 60" in said
 
 
 def test_a_sample_is_of_the_store_where_that_has_documents_but_not_what_was_taken_down(copied: Path) -> None:
