@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from data_specs import stages
 from data_specs.document import SpecError
 from tasks.engine.stage import Stage
-from tasks.scoring.encoder import LIBRARIES, Scorer, check_files, folder_files
+from tasks.scoring.encoder import LIBRARIES, Scorer, check_files, folder_files, given
 
 DECIMALS = 3
 """A value hangs on its neighbours in the last digits of a float; a cosine moves by less than .001 by this."""
@@ -45,13 +45,9 @@ class Embedding(Stage):
     def setup(self) -> None:
         """Raises SpecError where the folder is not what the run began with."""
         check_files(folder_files(self.settings), self.files)
-        import torch
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel
 
-        folder = str(Path(self.settings.model).expanduser().resolve())
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-        self.scorer = Scorer(self.settings, tokenizer, model, None)
+        self.scorer = Scorer(self.settings, *given(self.settings, AutoModel), None)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = np.flatnonzero(pc.not_equal(pc.utf8_trim_whitespace(batch["text"]), "").to_numpy())

@@ -183,14 +183,14 @@ class Scorer:
         if learned is None:
             from transformers import AutoModelForSequenceClassification
 
-            return cls(settings, *_given(settings, AutoModelForSequenceClassification), None)
+            return cls(settings, *given(settings, AutoModelForSequenceClassification), None)
         from safetensors.torch import load
         from transformers import AutoModel
 
         tensors = load(learned)
         head = tensors.pop("head.weight").numpy(), float(tensors.pop("head.bias"))
         if settings.model:
-            return cls(settings, *_given(settings, AutoModel), head)
+            return cls(settings, *given(settings, AutoModel), head)
         tokenizer = bytes(tensors.pop("tokenizer").numpy()).decode()
         model = _small(settings, len(tensors["embeddings.word_embeddings.weight"]))
         model.load_state_dict(tensors)
@@ -257,15 +257,17 @@ def pooled(hidden: torch.Tensor, given: dict[str, torch.Tensor]) -> torch.Tensor
     return (hidden * mask).sum(1) / mask.sum(1)
 
 
-def _given(settings: stages.Encoder, kind: Any) -> tuple[Any, Any]:
+def given(settings: stages.Encoder | stages.Embedding, kind: Any) -> tuple[Any, Any]:
     """Tokenizer and model of the spec's folder; nothing of it is run, nothing fetched."""
     import torch
     from transformers import AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     folder = str(Path(str(settings.model)).expanduser().resolve())
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-    if settings.target is None and model.config.num_labels != 1:
+    if isinstance(settings, stages.Encoder) and settings.target is None and model.config.num_labels != 1:
         raise SpecError(
             f"stages.{settings.kind}.model: {folder} gives {model.config.num_labels} numbers, not one; name a "
             "`target`, a column from which a head is learned"
@@ -280,7 +282,7 @@ def _headed(
     del seed
     from transformers import AutoModel
 
-    tokenizer, model = _given(settings, AutoModel)
+    tokenizer, model = given(settings, AutoModel)
     means = Scorer(settings, tokenizer, model, None).means(texts).astype(np.float64)
     middle, spread = means.mean(0), means.std(0) + 1e-6
     x = (means - middle) / spread
