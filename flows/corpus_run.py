@@ -109,10 +109,10 @@ class CorpusRun:
         columns = registry.columns(self.pipeline.nodes, registry.own_columns(self.spec))
         return gates.certain(self.spec, channels, registry.gates(self.spec), columns)
 
-    def reads(self) -> bool:
-        """Whether documents have to be read. Raises SourceError for sources that cannot be listed."""
+    def reads(self) -> int:
+        """How many shards of documents have to be read. Raises SourceError for sources that cannot be listed."""
         self.pipeline.list_sources(pin=False)
-        return bool(self.pipeline.documents().batches)
+        return sum(len(batch.jobs) for batch in self.pipeline.documents().batches)
 
     def stage(self, name: str, progress: Callable[[str, int, int], None], again: bool, replace: bool) -> StageResult:
         """Run one corpus stage, or compute it `again` and compare."""

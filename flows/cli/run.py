@@ -51,10 +51,11 @@ def run(
         begun.train_on(version)
     if replace and start is None:
         raise SpecError(["--replace: says what to do with the other values of --from STAGE, which is missing"])
-    reads = version is None and begun.reads()
+    reads = begun.reads() if version is None else 0
     with embedded.server():
         if reads:
             fanout.start(begun.spec.cluster)
+            fanout.warm(begun.spec.cluster, reads, "tasks.sources")
         from flows import prefect_patches
         from flows.pretrain import pretrain
 

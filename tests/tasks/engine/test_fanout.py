@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +123,15 @@ def test_an_error_and_a_death_are_tried_again_as_often_as_the_spec_says_and_the_
     assert all("error" not in entry and entry["rows"] == 1 for entry in done)
     with pytest.raises(fanout.ClusterError, match=r"needs 1 cores, 1,073,741,824 MiB and no GPU, but the"):
         fan(tmp_path / "more", Cluster(shard_memory=2**50), ["good"])
+
+
+def test_workers_have_imported_what_they_were_warmed_with_before_their_first_job(local: Cluster) -> None:
+    def has() -> bool:
+        time.sleep(0.5)  # so that each takes a worker of its own
+        return "sndhdr" in sys.modules
+
+    fanout.warm(local, 5, "sndhdr")
+    assert ray.get([ray.remote(num_cpus=1)(has).remote() for _ in range(2)]) == [True, True]
 
 
 def test_a_stage_reserves_what_its_settings_say() -> None:
