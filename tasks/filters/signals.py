@@ -167,9 +167,11 @@ def _of_words(
 ) -> dict[str, F64]:
     """Gopher quality, of words; one of punctuation alone is no word for their number and length (as in datatrove)."""
     vocabulary, count = words.vocabulary, len(tokens)
-    proper = np.array([word.strip(_PUNCTUATION) != "" for word in vocabulary], bool)[words.word]
+    # A word with a letter is more than punctuation.
+    has_letter = [word.isalpha() or any(map(str.isalpha, word)) for word in vocabulary]
+    is_proper = [letter or word.strip(_PUNCTUATION) != "" for word, letter in zip(vocabulary, has_letter, strict=True)]
+    alphabetic, proper = np.array(has_letter, bool)[words.word], np.array(is_proper, bool)[words.word]
     lengths = np.fromiter(map(len, vocabulary), np.float64, len(vocabulary))[words.word]
-    alphabetic = np.array([word.isalpha() or any(map(str.isalpha, word)) for word in vocabulary], bool)[words.word]
     number = np.bincount(words.text[proper], minlength=count).astype(np.float64)
     return {
         "words": number,
