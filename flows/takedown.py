@@ -171,8 +171,18 @@ def _training(run: Run, name: str, read: Mapping[str, Sequence[int]]) -> dict[st
         "first_step": steps[0],
         "tokens": used["tokens"],
         "checkpoints": [checkpoint.path_of(name, step) for step in seen],
-        "exported": f"runs/{name}/export" if run.store.list(f"runs/{name}/export") else None,
+        **_given_out(run.store, name),
         "evaluated": used["held_out"],
+    }
+
+
+def _given_out(store: Store, name: str) -> dict[str, str | None]:
+    """Where the model of a training lies, beside its checkpoints: in the store, and where its spec had it uploaded."""
+    summary = f"runs/{name}/summary.json"
+    made = store.json(summary).get("exported_with", {}) if store.exists(summary) else {}
+    return {
+        "exported": f"runs/{name}/export" if store.list(f"runs/{name}/export") else None,
+        "uploaded": f"{made['upload'].rstrip('/')}/{name}" if made.get("upload") else None,
     }
 
 
@@ -187,7 +197,7 @@ def _with_descendants(store: Store, used: Mapping[str, dict[str, Any] | None]) -
                 own = {"run": name, "steps": 0, "evaluated": False, **(own or {}), "began_with": f"{before}@{step}"}
                 own |= {key: had[key] for key in ("unknown",) if key in had}
                 own["checkpoints"] = [checkpoint.path_of(name, each) for each in sorted(checkpoint.steps(store, name))]
-                own["exported"] = f"runs/{name}/export" if store.list(f"runs/{name}/export") else None
+                own |= _given_out(store, name)
                 break
         found += [own] if own else []
     return found

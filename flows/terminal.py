@@ -246,7 +246,8 @@ def _trained_on(use: dict[str, Any]) -> str:
     if not use["steps"] and "began_with" not in use:
         return "evaluated on them, never trained"
     kept = ", ".join(each.rpartition("/")[2] for each in use["checkpoints"]) or "none is kept"
-    exported = f"; exported as {escaped(use['exported'])}" if use["exported"] else ""
+    places = [line(use[name]) for name in ("exported", "uploaded") if use.get(name)]
+    exported = f"; exported as {' and '.join(places)}" if places else ""
     if "began_with" in use:
         own = f", and read them at {use['steps']:,} steps" if use["steps"] else ""
         return f"began with {escaped(use['began_with'])}, which has them{own}; checkpoints: {kept}{exported}"

@@ -268,6 +268,19 @@ def test_plans_and_models_that_were_written_elsewhere_are_named(here: Path, tmp_
     assert later == []
 
 
+def test_a_model_that_was_uploaded_is_named(here: Path, tmp_path: Path) -> None:
+    [training] = told("takedown", here, "--url", SECRET)["named"]["trainings"]
+    assert training["uploaded"] is None
+    run = Run.of(str(here), None, [*SHORT_TRAINING, f"training.checkpoint.upload={tmp_path / 'hub'}"])
+    plan = run.store.json(f"runs/{training['run']}/run.json")["plan"]
+    tokenizer = run.pipeline.pins.get("tokenizer")
+    fit.fit(run.spec, run.spec.store, plan, training["run"], tokenizer, resume=True)
+    [training] = told("takedown", here, "--url", SECRET)["named"]["trainings"]
+    assert any(Path(training["uploaded"]).glob("*.safetensors"))
+    said = ask("takedown", here, "--url", SECRET).output
+    assert f"exported as {training['exported']} and {training['uploaded']}" in said
+
+
 def test_what_was_asked_for_and_names_no_document_is_said(here: Path) -> None:
     alone, typo = "https://alone.example.com/a", "https://alone.exampel.com/a"
     given = ("--url", alone, "--url", typo, "--domain", "nowhere.example", "--domain", "house.example.org")
