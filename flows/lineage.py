@@ -82,7 +82,7 @@ def of_document(current: Run, asked: str) -> dict[str, Any]:
             if before in used and any(each["step"] <= step for each in used[before]["steps"]):
                 of["began_with"] = f"{before}@{step}"
                 break
-    chosen = ("id", "source", "url", "channel", "kept", "reason", "taken_down", "augmented")
+    chosen = ("id", "source", "file", "url", "channel", "kept", "reason", "taken_down", "augmented")
     return {key: found[key] for key in chosen if key in found} | {
         "verdict": found["verdict"],
         "runs": [

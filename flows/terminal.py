@@ -171,7 +171,7 @@ def blame(found: dict[str, Any]) -> None:
 
 def lineage(found: dict[str, Any]) -> None:
     """Print what became of a document."""
-    console().print(escaped(f"{found['id']}  {found['source']}  {found['url'] or ''}"), soft_wrap=True)
+    console().print(escaped(f"{found['id']}  {found['source']}  {found['url'] or found['file']}"), soft_wrap=True)
     _taken_down(found)
     for text in _verdict(found["verdict"]):
         console().print(escaped(text), soft_wrap=True)

@@ -269,6 +269,12 @@ def test_rows_that_a_training_skips_as_it_diverged_there_are_not_to_come() -> No
     assert lineage.to_come(steps, [], rows).tolist() == [False, False, False, False, True, True]
 
 
+def test_a_document_without_an_address_is_told_by_its_file(computed: Any) -> None:
+    sql = "select id, file from corpus where source = 'code' order by id limit 1"
+    [[name, file]] = told("query", computed[0], sql)["rows"]
+    assert f"{name}  code  {file}\n" in ask("lineage", computed[0], name).output
+
+
 def test_a_checkpoint_goes_on_with_a_prompt_the_same_for_the_same_seed(trained: Any) -> None:
     given, _ = trained
     asked = ("sample", *given, "The river", "--tokens", 8, "--count", 3)
