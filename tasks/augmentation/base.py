@@ -34,7 +34,8 @@ class Augmenting(Stage):
         self.writes = pa.schema([(self.name, pa.string()), (f"{self.name}_id", pa.string())])
 
     def hashed_settings(self) -> dict[str, Any]:
-        return super().hashed_settings() | {"seed": self.seed}
+        named = {"called": self.instance} if self.instance else {}  # which chance goes by
+        return super().hashed_settings() | {"seed": self.seed} | named
 
     def filled(self, columns: pa.Table, batch: pa.Table) -> pa.Table:
         """Skipped rows have no other text."""
@@ -49,7 +50,8 @@ class Augmenting(Stage):
 
 
 def chosen(batch: pa.Table, share: float, seed: int, name: str) -> np.ndarray:
-    """Which rows are kept documents of the share of which another text is made; bool [n]."""
+    """Which rows are kept documents of the share of which another text is made, by the id and the stage's `name`, so
+    that two stages of a kind choose others; bool [n]."""
     return true(batch["kept"]) & below(seeded_hash(words(batch["id"]), seed, name), share)
 
 

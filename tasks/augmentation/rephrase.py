@@ -7,7 +7,6 @@ answered before cost nothing. Table and answers hold texts, of which those of do
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import pyarrow as pa
@@ -19,17 +18,17 @@ from tasks.engine.stage import Estimator
 from tasks.sources.text import normalise
 from tasks.storage.columns import value_digest
 from tasks.storage.pinned_texts import SUFFIX, written
-from tasks.text.endpoint import Endpoint, Question, Said
+from tasks.text.endpoint import Endpoint, Question, Said, is_of, sent_of
 
-TABLE = pa.schema([("id", pa.binary(16)), ("text", pa.string())])
-"""What is pinned, sorted by id; the text of one that was taken down is empty."""
+TABLE = pa.schema([("id", pa.binary(16)), ("text", pa.string()), ("of", pa.string())])
+"""What is pinned, sorted by id, with what was sent `of` each; the text of one that was taken down is empty."""
 
 
 class Rephrase(Augmenting):
-    """`rephrase`: the text that the pinned table has of a kept document."""
+    """`rephrase`: the text that the pinned table has of a kept document; none where the text that it was made of is
+    another one since, as after a change of the file, or once personal data are replaced in it."""
 
-    name, version = "rephrase", 1
-    reads = ("id", "kept")
+    name, version = "rephrase", 2  # another text in a document's place has no text that was made of the earlier one
 
     def hashed_settings(self) -> dict[str, Any]:
         """Nothing: the values are in the file."""
@@ -39,18 +38,22 @@ class Rephrase(Augmenting):
         [path] = self.files
         with pa.memory_map(path) as file:
             table = pa.ipc.open_file(file).read_all()
-        self.known = dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
+        self.known = {row.pop("id"): row for row in table.to_pylist()}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        pairs = zip(batch["id"].to_pylist(), batch["kept"].to_pylist(), strict=True)
-        return self.table(batch, [self.known.get(name, "") if kept else "" for name, kept in pairs])
+        made = [""] * len(batch)
+        for place, (name, kept) in enumerate(zip(batch["id"].to_pylist(), batch["kept"].to_pylist(), strict=True)):
+            found = self.known.get(name) if kept else None
+            if found and is_of(found["of"], batch["text"][place].as_py()):
+                made[place] = found["text"]
+        return self.table(batch, made)
 
 
 class RephraseEstimator(Estimator):
     """Asks for the texts. Facts: documents that were asked about and those that have a text; questions, failures by
     kind (`unreadable`: an answer that is empty or breaks off), retries, tokens and what they cost."""
 
-    name, version = "rephrase", 1
+    name, version = "rephrase", 2  # what was sent is pinned, too
     suffix = SUFFIX
     reads = ("id", "text", "kept")
     settings: stages.Rephrase
@@ -84,12 +87,13 @@ class RephraseEstimator(Estimator):
         questions, names = {}, []
         for document, text in zip(rows["id"].to_pylist(), rows["text"].to_pylist(), strict=True):
             # By document and text: an answer goes with the document that it was made of, and with no other.
-            names.append(f"{document.hex()}-{hashlib.sha256(text.encode()).hexdigest()[:32]}")
+            names.append(f"{document.hex()}-{sent_of(text, settings.characters).rpartition('-')[2]}")
             asked = settings.template.replace("{text}", text)
             questions[names[-1]] = Question([{"role": "user", "content": asked}], {"id": document.hex()})
         found = endpoint.ask(questions)
         given = [found.answers.get(name) for name in names]
-        table = pa.table([rows["id"], pa.array(given, pa.string())], schema=TABLE).drop_null()
+        sent = pa.array([sent_of(text, settings.characters) for text in rows["text"].to_pylist()], pa.string())
+        table = pa.table([rows["id"], pa.array(given, pa.string()), sent], schema=TABLE).drop_null()
         facts = {"documents": len(names), "rephrased": len(table), "sample": value_digest(rows["id"])}
         return written(table), found.facts() | facts
 

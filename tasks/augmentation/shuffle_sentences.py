@@ -28,17 +28,17 @@ class ShuffleSentences(Augmenting):
     def __call__(self, batch: pa.Table) -> pa.Table:
         ids = words(batch["id"])
         made, moved = [""] * len(batch), np.zeros(len(batch), np.int32)
-        for row in np.flatnonzero(chosen(batch, self.settings.share, self.seed, self.name)).tolist():
+        for row in np.flatnonzero(chosen(batch, self.settings.share, self.seed, self.label)).tolist():
             text = batch["text"][row].as_py()
-            other, count = shuffled(text, ids[row], self.seed, self.settings.within == "document")
+            other, count = shuffled(text, ids[row], self.seed, self.label, self.settings.within == "document")
             if other != text:
                 made[row], moved[row] = other, count
         return self.table(batch, made, pa.array(moved, mask=moved == 0))
 
 
-def shuffled(text: str, key: np.uint64, seed: int, whole: bool) -> tuple[str, int]:
-    """A text whose sentences change places, inside their lines or in the `whole` text, by a hash of the key; and how
-    many do. What is between sentences stays where it is."""
+def shuffled(text: str, key: np.uint64, seed: int, name: str, whole: bool) -> tuple[str, int]:
+    """A text whose sentences change places, inside their lines or in the `whole` text, by a hash of the key and the
+    stage's name; and how many do. What is between sentences stays where it is."""
     places, lines, begin = [], [], 0
     for number, line in enumerate(text.split("\n")):
         for start, end in sentences(line):
@@ -49,7 +49,8 @@ def shuffled(text: str, key: np.uint64, seed: int, whole: bool) -> tuple[str, in
     order: list[int] = []
     for _, group in groupby(range(len(lines)), lines.__getitem__):
         members = list(group)
-        mixed = np.argsort(seeded_hash(np.array(members, np.uint64) + key, seed, "sentences"), kind="stable").tolist()
+        chance = seeded_hash(np.array(members, np.uint64) + key, seed, f"sentences {name}")
+        mixed = np.argsort(chance, kind="stable").tolist()
         if len(mixed) > 1 and mixed == sorted(mixed):  # by chance the order that it has
             mixed = [*mixed[1:], mixed[0]]
         order += [members[place] for place in mixed]

@@ -53,7 +53,7 @@ class Synonyms(Augmenting):
     def __call__(self, batch: pa.Table) -> pa.Table:
         ids, languages = words(batch["id"]), batch["language"].to_pylist()
         made, replaced = [""] * len(batch), np.zeros(len(batch), np.int32)
-        for row in np.flatnonzero(chosen(batch, self.settings.share, self.seed, self.name)).tolist():
+        for row in np.flatnonzero(chosen(batch, self.settings.share, self.seed, self.label)).tolist():
             if (code := languages[row]) in self.tables:
                 found = self._replaced(batch["text"][row].as_py(), code, ids[row])
                 made[row], replaced[row] = found if found[1] else ("", 0)
@@ -74,8 +74,8 @@ class Synonyms(Augmenting):
             here = run.end()
         pieces.append(text[here:])
         number = np.arange(len(known), dtype=np.uint64) + key
-        wanted = below(seeded_hash(number, self.seed, "word"), self.settings.words)
-        which = seeded_hash(number, self.seed, "synonym")
+        wanted = below(seeded_hash(number, self.seed, f"word {self.label}"), self.settings.words)
+        which = seeded_hash(number, self.seed, f"synonym {self.label}")
         for place in np.flatnonzero(wanted).tolist():
             word = pieces[known[place]]
             others = table[word.lower()]

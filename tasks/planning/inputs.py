@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from data_specs.expressions import ExpressionError, parse
+from tasks.arrays.repetitions import repeated
 from tasks.engine import job
 from tasks.engine.corpus import Corpus
 from tasks.engine.counts import HOST
@@ -19,6 +20,9 @@ from tasks.engine.stage import digest
 from tasks.planning.borders import Borders
 from tasks.planning.files import token_checksum
 from tasks.planning.objectives import RowShape
+
+REPEATED = "repeated_tokens"
+"""The column of which texts that were made of documents have values of their own."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class PlanInputs:
     """What ends those; where there are `cuts`."""
     augmented: tuple[str, ...] = ()
     """Stages that made texts of documents. These come after the documents: with ids and tokens of their own, the
-    stage as their channel, and all else as their document has it, in whose row they stand."""
+    stage as their channel, repetitions counted in their tokens, and all else as their document has it, in whose row
+    they stand."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the token files whose tables were taken, by path."""
 
@@ -96,6 +101,8 @@ class PlanInputs:
             if "url" in self.more:
                 result = result.append_column("host", hosts(table["url"]))
             if self.wheres:
+                if of and REPEATED in names:
+                    table = table.set_column(table.column_names.index(REPEATED), REPEATED, repeated(own["tokens"]))
                 try:
                     judged = evaluate(self.wheres, table)
                 except ExpressionError as error:

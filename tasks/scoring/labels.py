@@ -23,7 +23,7 @@ from data_specs.document import SpecError
 from tasks.arrays.sampling import smallest
 from tasks.engine.stage import Estimator, Stage
 from tasks.storage.columns import value_digest
-from tasks.text.endpoint import Asked, Endpoint, Question, Said
+from tasks.text.endpoint import Asked, Endpoint, Question, Said, is_of, sent_of
 from tasks.text.rows import rows_of
 
 FORM = 'End with one line of the form "score: N", where N is a number from {lowest:g} to {highest:g}.'
@@ -106,10 +106,10 @@ def _digest(path: str) -> str:
 
 class Judge(Stage):
     """`judge`: the mean of the numbers that a language model gave a document; null of those that it was not asked
-    about, or gave none."""
+    about, or gave none, and where the text is another one since."""
 
-    name, version = "judge", 1
-    reads = ("id",)
+    name, version = "judge", 2  # another text in a document's place has no number of the earlier one
+    reads = ("id", "text")
     writes = _columns("judge")
 
     def __init__(self, settings: stages.Judge, files: dict[str, str] | None = None) -> None:
@@ -125,13 +125,17 @@ class Judge(Stage):
         self.known = orjson.loads(Path(path).read_bytes())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return _table([self.known.get(name.hex(), []) for name in batch["id"].to_pylist()], self.writes)
+        rows = [self.known.get(name.hex(), []) for name in batch["id"].to_pylist()]
+        for place, found in enumerate(rows):
+            if isinstance(found, dict):  # a list, where an earlier version pinned it and the text is not known
+                rows[place] = found["numbers"] if is_of(found["of"], batch["text"][place].as_py() or "") else []
+        return _table(rows, self.writes)
 
 
 class JudgeEstimator(Estimator):
-    """Asks about a sample of the documents. The artefact is JSON: a document's id -> the numbers it was given. Answers
-    are kept in the store as they come, by what was asked: a run that was stopped goes on, and what is learned anew asks
-    about new documents alone."""
+    """Asks about a sample of the documents. The artefact is JSON: a document's id -> the `numbers` it was given, and
+    what was sent `of` it. Answers are kept in the store as they come, by what was asked: a run that was stopped goes
+    on, and what is learned anew asks about new documents alone."""
 
     name, version = "judge", 1
     suffix = ".json"
@@ -165,8 +169,12 @@ class JudgeEstimator(Estimator):
         rows = self.downsample(rows).sort_by("id")
         ids, texts = [name.hex() for name in rows["id"].to_pylist()], rows["text"].to_pylist()
         asked, numbers = self._asked(texts, store)
-        given = {name: found for name, found in zip(ids, numbers, strict=True) if found}
-        several = [max(each) - min(each) for each in given.values() if len(each) > 1]
+        given = {
+            name: {"of": sent_of(text, self.settings.characters), "numbers": found}
+            for name, text, found in zip(ids, texts, numbers, strict=True)
+            if found
+        }
+        several = [max(each) - min(each) for each in numbers if len(each) > 1]
         facts = {
             "documents": len(ids),
             "labelled": len(given),

@@ -6,6 +6,7 @@ environment and goes into a header alone; what a server says of it is not repeat
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -42,6 +43,17 @@ class EndpointError(RuntimeError):
 
 class _NoAnswerError(Exception):
     """A question without an answer, and of which kind that is."""
+
+
+def sent_of(text: str, characters: int) -> str:
+    """What names the leading characters of a text that are sent: how many there are at most, and their digest."""
+    return f"{characters}-{hashlib.sha256(text[:characters].encode()).hexdigest()[:32]}"
+
+
+def is_of(sent: str, text: str) -> bool:
+    """Whether what was sent is of this text. A document's id says where it stands, as in a file, where another text may
+    stand later: what was said of the one is not of the other."""
+    return sent_of(text, int(sent.partition("-")[0])) == sent
 
 
 @dataclass(frozen=True)

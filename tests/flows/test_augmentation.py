@@ -148,6 +148,17 @@ def test_conditions_of_a_phase_go_by_the_documents_columns(made: Any) -> None:
         assert sorted(ids) == sorted(row[f"{name}_id"] for row in corpus(spec) if row[name])
 
 
+def test_repetitions_are_counted_in_the_tokens_of_the_text_itself(tmp_path: Path) -> None:
+    """As a language model may say the same again and again of a document that does not."""
+    looping = Server(lambda asked: "again and again " * 200)
+    spec = spec_of(tmp_path, looping)
+    run = whole.go(spec, ["mixture.repetitions=32", "mixture.phases=[]", "mixture.epochs.default=40"])
+    looping.close()
+    repeated = {of: found["documents"] for of, found in run.plan_facts["repetitive"].items()}
+    assert repeated == dict.fromkeys(run.plan_facts["channels"], 0) | {"told_again": 12}
+    assert run.plan_facts["channel_tokens"]["told_again"] == 0
+
+
 def test_none_is_in_the_rows_that_are_evaluated_on(made: Any) -> None:
     _, run = made
     plan = run.plan_facts

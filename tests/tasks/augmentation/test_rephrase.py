@@ -81,6 +81,20 @@ def test_a_document_that_is_no_longer_kept_loses_its_text(server: Server, tmp_pa
     assert column(settings(server), data, table(TEXTS, kept=False), tmp_path)["rephrase"] == [""] * 3
 
 
+def test_another_text_in_a_documents_place_has_no_text_that_was_made_of_the_earlier_one(
+    server: Server, tmp_path: Path
+) -> None:
+    data, _ = rephrased(settings(server), table(TEXTS))
+    batch = table(TEXTS)
+    changed = batch.set_column(
+        batch.column_names.index("text"), "text", pa.array(["the first", "the second and more", "<NAME>"])
+    )
+    for characters in (100, 4000):
+        found = column(settings(server, characters=characters), data, changed, tmp_path)
+        assert found["rephrase"] == ["THE FIRST", "", ""]
+        assert [each is None for each in found["rephrase_id"]] == [False, True, True]
+
+
 def test_failures_are_counted_and_what_breaks_off_or_is_empty_is_no_text(server: Server, tmp_path: Path) -> None:
     server.behaviours = [(429, b"slow down"), (200, answer("half of", "length")), " \n", (400, b"too long")]
     asked = settings(server, failures=1)

@@ -94,3 +94,14 @@ def test_a_text_has_an_id_of_its_own_that_follows_from_its_origin_and_itself() -
     assert len({*ids, *(each.hex() for each in batch["id"].to_pylist())}) == 4
     text = found["shuffle_sentences"][0]
     assert ids[0] == augmented_id(batch["id"][0].as_py(), "shuffle_sentences", text)
+
+
+def test_two_stages_of_the_kind_choose_other_documents_and_orders() -> None:
+    batch = table(["One. Two. Three. Four. Five. Six. Seven."] * 60)
+    settings = stages.ShuffleSentences(share=0.5)
+    one, other = (ShuffleSentences(settings, 7).called(name, {}) for name in ("first", "second"))
+    assert one.fingerprint != other.fingerprint
+    made = [each(batch.select(list(each.reads)))["shuffle_sentences"].to_pylist() for each in (one, other)]
+    both = [pair for pair in zip(*made, strict=True) if all(pair)]
+    assert 5 < len(both) < 25
+    assert sum(a != b for a, b in both) > 0.9 * len(both)

@@ -20,7 +20,7 @@ CHINESE = "河流 江河 溪流\n冬天\t冬季\n"
 
 def stage(folder: Path, seed: int = 7, **settings: Any) -> Synonyms:
     (folder / "en.txt").write_text(ENGLISH)
-    (folder / "zh.txt.gz").write_bytes(gzip.compress(CHINESE.encode()))
+    (folder / "zh.txt.gz").write_bytes(gzip.compress(CHINESE.encode(), mtime=0))
     tables = {"en": str(folder / "en.txt"), "zh": str(folder / "zh.txt.gz")}
     made = Synonyms(stages.Synonyms(**{"tables": tables, "share": 1, "words": 1, **settings}), seed)
     made.setup()
@@ -102,3 +102,13 @@ def test_a_table_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
     made = Synonyms(stages.Synonyms(tables={"en": str(tmp_path / "words.txt")}), 7)
     with pytest.raises(SpecError, match=r"line 3 of .*words\.txt has no synonym of large"):
         made.setup()
+
+
+def test_two_stages_of_the_kind_choose_other_documents_and_words(tmp_path: Path) -> None:
+    rows = [("river large big " * 3, "en")] * 60
+    one, other = (stage(tmp_path, share=0.5, words=0.5).called(name, {}) for name in ("first", "second"))
+    assert one.fingerprint != other.fingerprint
+    made = [replaced(each, rows)["synonyms"] for each in (one, other)]
+    both = [pair for pair in zip(*made, strict=True) if all(pair)]
+    assert 5 < len(both) < 25
+    assert sum(a != b for a, b in both) > 0.9 * len(both)

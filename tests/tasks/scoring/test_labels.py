@@ -51,7 +51,7 @@ def judged(asked: stages.Judge, table: pa.Table, store: Store | None = None) -> 
     estimator = JudgeEstimator(asked, 7)
     data, facts = estimator.fit_in(store, estimator.sample(table.select(list(estimator.reads))))
     texts = dict(zip([name.hex() for name in table["id"].to_pylist()], table["text"].to_pylist(), strict=True))
-    return {texts[name]: found for name, found in orjson.loads(data).items()}, facts
+    return {texts[name]: found["numbers"] for name, found in orjson.loads(data).items()}, facts
 
 
 TABLE = documents({"text": text} for text in ("a", "a b", "a b c", "a b c d", " "))
@@ -67,11 +67,19 @@ def test_documents_are_asked_about_by_the_rubric_and_the_cost_is_counted(server:
     assert set(server.keys) == {f"Bearer {KEY}"}
     data, _ = fit(JudgeEstimator(asked, 7), [TABLE])
     stage = ready(lambda files: Judge(asked, files), data, tmp_path)
-    assert stage(TABLE.select(["id"])).to_pydict() == {
+    assert stage(TABLE.select(["id", "text"])).to_pydict() == {
         "judge": [1, 2, 3, 4, None],
         "judge_count": [1, 1, 1, 1, 0],
         "judge_spread": [0, 0, 0, 0, None],
     }
+    other = pa.array(["a", "a b", "another text", "a b c d", ""], pa.string())
+    changed = TABLE.select(["id"]).append_column("text", other)
+    for characters in (100, 4000):
+        later = ready(lambda files, n=characters: Judge(settings(server, characters=n), files), data, tmp_path)
+        assert later(changed)["judge"].to_pylist() == [1, 2, None, 4, None]
+    pinned = orjson.dumps({name: found["numbers"] for name, found in orjson.loads(data).items()})
+    before = ready(lambda files: Judge(asked, files), pinned, tmp_path)  # by a version that did not know the texts
+    assert before(changed)["judge"].to_pylist() == [1, 2, 3, 4, None]
 
 
 def test_nothing_is_asked_twice_also_where_a_run_was_refused_in_between(server: Server, tmp_path: Path) -> None:
@@ -144,6 +152,29 @@ def test_a_run_asks_once_and_keeps_no_key(server: Server, tmp_path: Path) -> Non
     assert again.pipeline.pins.get("judge")["facts"]["answered_before"] == 8
     assert len(server.asked) == 8
     assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_file_that_changes_in_its_place_has_no_number_of_the_text_before(server: Server, tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"m{number}.py").write_text(f"def river_{number}(boats):\n    return boats + {number}\n" * 9)
+    spec = tmp_path / "spec.yaml"
+    asked = f"{{endpoint: '{server.url}', model: small, rubric: How long is it?, key_from: JUDGE_KEY}}"
+    spec.write_text(
+        f"name: asked\nstore: {tmp_path}/store\nsources: {{code: {{kind: code, paths: '{tmp_path}/*.py'}}}}\n"
+        f"channels: {{all: 'true'}}\nstages: {{judge: {asked}}}\ntraining: {{evaluate: {{held_out: 0}}}}\n"
+    )
+
+    def numbers(*again: str) -> list[float | None]:
+        run = whole.go(spec, until="judge", retrain=again)
+        tables = [job.read(run.store, files, None) for _, files in run.pipeline.files(["judge"])]
+        return [number for table in tables for number in table["judge"].to_pylist()]
+
+    assert numbers() == [5.0] * 4
+    (tmp_path / "m2.py").write_text("town = 'of the gold miners'\n" * 9)
+    assert sorted(numbers(), key=str) == [5.0, 5.0, 5.0, None]
+    assert len(server.asked) == 4
+    assert numbers("judge") == [5.0] * 4
+    assert len(server.asked) == 5
 
 
 def test_labels_of_files_are_joined_by_address_id_or_text(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.tokenization.repetition import LONGEST, RepeatedTokens, repetitions
+from tasks.arrays.repetitions import LONGEST, repetitions
+from tasks.tokenization.repetition import RepeatedTokens
 
 
 def counted(tokens: list[int]) -> int:
