@@ -48,9 +48,10 @@ def line(value: Any, longest: int | None = 200) -> str:
 
 
 def cell(value: Any) -> str:
-    """A value in a table: thousands' separators or three decimals; empty for None."""
+    """A value in a table: thousands' separators or three decimals, of a number that these would show as none its first
+    two digits; empty for None."""
     if isinstance(value, float):
-        return f"{value:.3f}"
+        return f"{value:.3f}" if abs(value) >= 0.0005 or not value else f"{value:.2g}"
     return "" if value is None else f"{value:,}" if isinstance(value, int) else escaped(str(value))
 
 
