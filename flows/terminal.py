@@ -195,8 +195,8 @@ def takedown(found: dict[str, Any]) -> None:
     if found["state"] == "known":
         return console().print("all of it was taken down before; nothing of it is in the store")
     few = _few([*asked["urls"], *asked["domains"], *asked["ids"]])
-    said = f"takedown {found['takedown']}: {found['count']:,} documents purged" if done else ""
-    said = said or f"{found['count']:,} documents would be purged"
+    count = plural(found["count"], "document")
+    said = f"takedown {found['takedown']}: {count} purged" if done else f"{count} would be purged"
     console().print(f"{said}: {few}" if few else said, soft_wrap=True)
     for row in found["documents"][: _LONGEST if "why" in (found["documents"] or [{}])[0] else 0]:
         where = line(row["url"] or row["file"])
