@@ -145,7 +145,8 @@ def _override(document: Document, override: str) -> Iterator[Mistake]:
     if place[0] == "rules":
         names = [rule["name"] for rule in document.value.get("rules") or ()]
         if place[1] not in names or place[2:] not in ((), ("where",)):
-            yield line, f"{key} is unknown{suggestion(str(place[1]), names, mark='')}"
+            near = suggestion(str(place[1]), names, mark="")
+            yield line, f"{key} is unknown{near or '; a new rule is written in the spec'}"
             return
         place = ("rules", names.index(place[1]), *(place[2:] or ("drop",)))
     if refused := _put(document.value, place, value):

@@ -443,6 +443,7 @@ def test_a_value_is_changed_by_its_key(spec: Path) -> None:
     [
         ("training.stepz=20", "--set training.stepz: training.stepz is unknown; did you mean steps?"),
         ("trainng.steps=20", "--set trainng.steps: trainng is unknown; did you mean training?"),
+        ("rules.shouting=true", "--set rules.shouting: rules.shouting is unknown; a new rule is written in the spec"),
         ("rules.low_qualty=true", "--set rules.low_qualty: rules.low_qualty is unknown; did you mean low_quality?"),
         ("rules.foreign.were=true", "--set rules.foreign.were: rules.foreign.were is unknown; did you mean foreign?"),
         ("rules=[]", "--set rules: rules are changed one by one, by name, such as rules.foreign"),

@@ -141,6 +141,9 @@ def test_what_needs_texts_to_be_read_is_refused_and_so_is_what_the_version_has_n
     said = ask("whatif", made, "--set", "stages.duplicates.words=3", code=1).output
     assert "candidates would be computed anew from text" in said
     assert "sluice run --until candidates" in said
+    assert "floor" not in said
+    given = ("--set", "stages.duplicates.floor=null", "--set", "stages.duplicates.threshold=0.6")
+    assert "stages.duplicates.floor: 0.5" in ask("whatif", made, *given, code=1).output
     said = ask("whatif", made, "--set", "sources.more={kind: jsonl, paths: none.jsonl}", code=1).output
     assert "no document of more is in the last version" in said
     for setting in ("columns={note: string}", "refuse={odd: \"url like '%7%'\"}", "refuse_same_payload=true"):
