@@ -448,8 +448,9 @@ def rules(spec: Spec, pins: Pins) -> tuple[Rule, ...]:
 def gates(spec: Spec) -> dict[str, str]:
     """The `where` of each stage that has one, but for those that come after the verdict."""
     found = {}
+    behind = Augmentation | stages.RepeatedLines | stages.RepeatedSpans
     for name, stage in spec.stages.items():
-        if isinstance(stage, stages.Stage) and stage.where and not isinstance(stage, Augmentation):
+        if isinstance(stage, stages.Stage) and stage.where and not isinstance(stage, behind):
             text = stage.text or spec.judged_text
             found[name] = renamed(stage.where, {"text": text, **stage.reads})
     return found

@@ -154,3 +154,14 @@ def test_a_rule_that_reads_the_cut_text_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('bad: "url', 'short: "length(once) < 9"}, {bad: "url'))
     with pytest.raises(SpecError, match="stages need each other"):
         Run.of(str(path), None)
+
+
+def test_what_a_cut_leaves_out_stops_no_run(tmp_path: Path) -> None:
+    """It comes after the verdict, so no rule could drop what its `where` skips, and the gate asks for none."""
+    generations.write(tmp_path, "web-0", [page(seed, NOTICE) for seed in range(20)])
+    path = spec(tmp_path)
+    path.write_text(
+        path.read_text().replace("{kind: repeated_lines}", "{kind: repeated_lines, where: 'kept and false'}")
+    )
+    generations.night(path)
+    assert all(each["text"] == each["once"] for each in columns(path).values())
