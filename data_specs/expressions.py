@@ -148,10 +148,8 @@ def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] |
             return {key: bound(child) for key, child in value.items()}
         return [bound(child) for child in value] if isinstance(value, list) else value
 
-    tree = _tree(text)
-    for node in _walk(tree):
-        _check(node)
-    return _written(bound(tree))
+    parsed = _parse(text)
+    return _written(bound(_tree(text))) if parsed.percentiles else parsed.text
 
 
 def compares_with_constants(text: str) -> bool:

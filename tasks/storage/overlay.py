@@ -16,6 +16,8 @@ from tasks.storage.store import Store
 class Overlay(Store):
     """The files of `folder`, and those of `base` that are not there. Nothing of `base` is written or removed."""
 
+    durable = False
+
     def __init__(self, folder: str, base: Store) -> None:
         super().__init__(folder)
         self.base = base

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import fsspec
 
@@ -61,6 +61,9 @@ class Temporary(io.BufferedWriter):
 
 class Store:
     """Files under one root. Paths are relative to it, with `/`. Safe to pickle and to use from many processes."""
+
+    durable: ClassVar[bool] = True
+    """Whether what is written is to outlive a loss of power."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -237,7 +240,8 @@ class Store:
                 with Temporary(opened) as file:
                     yield file
                     file.flush()
-                    os.fsync(file.fileno())
+                    if self.durable:
+                        os.fsync(file.fileno())
                 if once:
                     try:
                         os.link(temporary, target)
@@ -247,7 +251,8 @@ class Store:
                     os.replace(temporary, target)
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+            if self.durable:
+                _sync_folder(target.parent)
 
     def commit(self, path: str, data: bytes, private: bool = False) -> None:
         """Write a whole file atomically; `private`: for its owner alone."""
