@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs.augmentation import Augmentation
-from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, is_unset
+from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, is_empty, is_unset
 from data_specs.dedup import Boilerplate, Duplicates, RepeatedLines, RepeatedSpans
 from data_specs.expressions import parse, suggestion
 from data_specs.extract import Extract
@@ -38,7 +38,7 @@ OWN_REASONS = READING | COPIES | {"kept", "emptied", EMPTIED_BY_CUT, "no_channel
 
 TAKEN = frozenset(
     """documents corpus refused held_out exact candidates alike clusters channel verdict outcome tokens
-    token_estimate counts version plan train""".split()
+    token_estimate counts version budget plan train""".split()
 )
 """Stages and views of Sluice's own, and what else is called like a stage. What learns `x` is called `learn_x`."""
 
@@ -64,6 +64,9 @@ class Budget(Settings):
     rule: Name | None = None
     """A rule such as `low_quality: "quality < percentile(quality, 10)"`, whose percentile is chosen after the threshold
     of duplicates; null: that alone."""
+    apply: Annotated[bool, Field(exclude_if=is_empty)] = False
+    """Whether runs take the thresholds that are chosen: the first makes a version by those of the spec, chooses by it,
+    pins the choice, and makes the next version by that. `--retrain budget` chooses anew, `--set` holds before it."""
 
 
 class Cluster(Settings):
@@ -107,7 +110,7 @@ class Spec(Settings):
     tokenizer: Tokenizer = Tokenizer()
     mixture: Mixture = Mixture()
     budget: Annotated[Budget | None, Field(exclude_if=is_unset)] = None
-    """A budget of tokens, by which thresholds are chosen; it changes nothing by itself."""
+    """A budget of tokens, by which thresholds are chosen; it changes nothing unless it says `apply`."""
     model: Model = Model()
     training: Training = Training()
     cluster: Cluster = Cluster()

@@ -1,23 +1,27 @@
 """A budget of tokens in the place of thresholds: what each threshold of duplicates would leave, and which to choose.
 
 Asked of the last accepted version's columns, as `sluice whatif` asks (flows/whatif.py), so no text is read and nothing
-is written. Tokens are `token_estimate`. Duplicates come before quality: of the thresholds that leave enough the lowest
-is chosen, which removes most, and then the strictest percentile of the rule that still leaves enough: the highest where
-it drops what is below, the lowest where it drops what is above.
+is written, but the pin of a budget that says `apply`. Tokens are `token_estimate`. Duplicates come before quality: of
+the thresholds that leave enough the lowest is chosen, which removes most, and then the strictest percentile of the
+rule that still leaves enough: the highest where it drops what is below, the lowest where it drops what is above.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any
 
 from data_specs.spec import Spec
-from flows import whatif
+from flows import budgeted, whatif
 from flows.corpus_run import CorpusRun
 from flows.terminal import cell, console, table
 from tasks.dedup import minhash
+from tasks.engine.runner import StageResult
+from tasks.engine.stage import digest
+from tasks.engine.versions import Versions
 
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 PERCENTILES = (0.1, *range(5, 100, 5))
@@ -85,6 +89,23 @@ def choice(as_is: CorpusRun, spec: Spec) -> dict[str, Any]:
     }
 
 
+def choose(run: CorpusRun) -> StageResult:
+    """Choose thresholds by a run's budget, of the last accepted version, and pin them. Raises SpecError, and StageError
+    where what they would leave is not known."""
+    started = time.perf_counter()
+    found = choice(run, run.spec)
+    facts = Versions(run.store, run.spec.name).accepted
+    about = {name: found[name] for name in ("tokens", "left", "enough")}
+    pin = {"value": found["settings"], **about, "version": facts["version"] if facts else None, "run": run.name}
+    run.pipeline.pins.set(budgeted.PIN, pin)
+    only = "" if found["enough"] else "only "
+    note = f"{only}{found['left']:,} tokens are left by {', '.join(found['settings'])}"
+    seconds = round(time.perf_counter() - started, 3)
+    result = StageResult("budget", digest(found["settings"])[:16], "computed", 0, 0, seconds, note)
+    run.execution.results.append(result)
+    return result
+
+
 def with_threshold(spec: Spec, threshold: float) -> Spec:
     """The spec with another threshold of duplicates."""
     duplicates = spec.duplicates.model_copy(update={"threshold": threshold})
@@ -126,3 +147,8 @@ def show(found: dict[str, Any], threshold: float) -> None:
     console().print(f"Budget of {found['tokens']:,} tokens: {leaves} by", soft_wrap=True)
     for each in found["settings"]:
         console().print(f"  --set {each!r}", soft_wrap=True, markup=False)
+    if pin := found["pinned"]:
+        what = f"{', '.join(pin['value'])}, for {pin['tokens']:,} tokens, of version {pin['version']}"
+        console().print(f"pinned: {what}; --retrain budget chooses anew", soft_wrap=True, markup=False)
+    elif found["apply"]:
+        console().print("the next run that makes a version chooses and pins them", soft_wrap=True)

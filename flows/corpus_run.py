@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, Self
 
 from data_specs.expressions import suggestion
-from data_specs.load import SpecError, load
+from data_specs.load import SpecError
 from data_specs.spec import Spec
-from flows import parameters
+from flows import budgeted
 from flows.record import Record, new_name
 from tasks import registry
 from tasks.engine import garbage_collection, gates, next_version, rebase
@@ -36,6 +36,9 @@ _listed: dict[str, Listed] = {}
 
 class CorpusRun:
     """One run over one spec, up to the version of the corpus."""
+
+    _given: tuple[str, Sequence[str]] | None = None
+    """The path of the spec, and settings, where it was loaded."""
 
     def __init__(self, spec: Spec, name: str, retrain: Sequence[str] = (), store: Store | None = None) -> None:
         self.spec, self.name = spec, name
@@ -62,9 +65,10 @@ class CorpusRun:
     ) -> Self:
         """Load a spec and make its run. Raises SpecError."""
         given = (*settings, *([f"store={store}"] if store is not None else []))
-        loaded = load(spec, [parameters.whole(each) for each in given])
-        run = cls(loaded, name or new_name(), retrain)
+        run = cls(budgeted.loaded(spec, given, retrain), name or new_name(), retrain)
+        run._given = spec, given
         known = {node.stage.label for node in run.pipeline.nodes if node.name.startswith("learn_")}
+        known |= {budgeted.PIN} if budgeted.applies(run.spec) else set()
         if unknown := sorted(set(retrain) - known):
             raise SpecError(
                 f"--retrain: {', '.join(unknown)} is not learned by this spec; {', '.join(sorted(known))} are"
@@ -73,7 +77,9 @@ class CorpusRun:
 
     def reloaded(self) -> Self:
         """The same run, of what the store holds now."""
-        return type(self)(self.spec, self.name)
+        run = type(self)(budgeted.loaded(*self._given) if self._given else self.spec, self.name)
+        run._given = self._given
+        return run
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
@@ -162,6 +168,13 @@ class CorpusRun:
         if made.new and facts["left"]:
             note += f", without {facts['left']:,} shards of version {facts['parent']}"
         return StageResult("version", facts["digest"][:16], state, shards, rows, seconds, note)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether thresholds are to be chosen by the budget, once there is a version."""
+        if not budgeted.applies(self.spec) or budgeted.pinned(self.pipeline.pins) or self.pipeline.rebasing:
+            return False
+        return Versions(self.store, self.spec.name).accepted is not None
 
     def resolve(self, anew: bool = True) -> None:
         """Find what exists, without computing anything. Sources are listed `anew`, or as this run listed them in this

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from data_specs.load import SpecError, load
-from flows import budget, parameters, word_diff
+from data_specs.load import SpecError
+from flows import budget, budgeted, word_diff
 from flows.corpus_run import CorpusRun
 from flows.document import by_url
 from flows.query import select
@@ -128,7 +128,7 @@ def thresholds(spec: str, store: str | None, settings: Sequence[str]) -> dict[st
     tokens]}}]}: what each threshold from the floor on would leave, and which share of the pairs right at it is found.
     Raises SpecError, also where the spec has no floor, and StageError."""
     given = [*settings, *([f"store={store}"] if store is not None else [])]
-    asked = load(spec, [parameters.whole(each) for each in given])
+    asked = budgeted.loaded(spec, given)
     duplicates = asked.duplicates
     if duplicates.floor is None:
         raise SpecError(

@@ -18,7 +18,7 @@ import numpy as np
 from data_specs import redaction
 from data_specs.load import SpecError
 from data_specs.spec import Spec
-from flows import changes, costs, summary
+from flows import budgeted, changes, costs, summary
 from flows.costs import Cost
 from flows.differences import differences
 from flows.run import Run
@@ -76,7 +76,9 @@ def _budget(run: Run) -> dict[str, Any]:
     from flows import budget  # which takes the views, and half a second of them
 
     try:
-        return budget.choice(run, run.spec)
+        pin = budgeted.pinned(run.pipeline.pins) if budgeted.applies(run.spec) else None
+        pinned = {key: pin[key] for key in ("value", "tokens", "left", "version", "run")} if pin else None
+        return budget.choice(run, run.spec) | {"apply": budgeted.applies(run.spec), "pinned": pinned}
     except (SpecError, StageError) as error:
         return {"unknown": str(error)}
 

@@ -204,10 +204,22 @@ def _make_corpus(
         current.begin()
         failed = _steps(current, names, progress, lambda name: current.stage(name, progress, name == start, replace))
         failed = failed or _steps(current, last, progress, lambda _: current.version(progress))
+        chosen = bool(last) and not failed and current.chooses
+        if chosen:
+            failed = _steps(current, ["budget"], progress, lambda _: _chosen(current))
         shown.name_by_version(current)
-        current.save(ended)
+        current.save(ended and not chosen)
         artifacts.corpus(current)
+    if chosen and not failed:
+        return _make_corpus(current.reloaded(), until, ended)
     return failed or current.json()
+
+
+def _chosen(current: Run) -> StageResult:
+    """Choose thresholds by the budget."""
+    from flows import budget  # which few runs need
+
+    return budget.choose(current)
 
 
 def _makes_version(until: str | None) -> bool:

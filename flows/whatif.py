@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import dataset
 
-from data_specs.load import SpecError, load
+from data_specs.load import SpecError
 from data_specs.sources import SourceSettings
 from data_specs.spec import EMPTIED_BY_CUT, Spec
-from flows import parameters
+from flows import budgeted
 from flows.corpus_run import CorpusRun
 from flows.query import plain
 from flows.terminal import cell, console, line, table
@@ -31,6 +32,7 @@ from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import StageError
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.versions import Versions
+from tasks.engine.views import View, views
 from tasks.planning import repeats
 from tasks.storage.overlay import overlay
 
@@ -53,8 +55,8 @@ def ask(spec: str, store: str | None, settings: Sequence[str], examples: int = E
     "epochs": {channel: [before, after]}, "examples": {"kept" or "dropped": documents}}, where counted is [documents
     before, after, tokens before, after]. Raises SpecError, and StageError where no version is there or the answer would
     need texts to be read."""
-    given = [parameters.whole(each) for each in (*settings, *([f"store={store}"] if store is not None else []))]
-    return judged(CorpusRun.of(spec, store), load(spec, given), examples) | {"settings": list(settings)}
+    given = [*settings, *([f"store={store}"] if store is not None else [])]
+    return judged(CorpusRun.of(spec, store), budgeted.loaded(spec, given), examples) | {"settings": list(settings)}
 
 
 def judged(as_is: CorpusRun, spec: Spec, examples: int) -> dict[str, Any]:
@@ -146,12 +148,13 @@ def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> di
             mine = [(each, place, row) for each, row in zip(ids, rows.tolist(), strict=True)]
             nearest[side] = heapq.nsmallest(examples, [*nearest[side], *mine])
     judged_by = {place_of[_name(after, place)]: new for place, new in tables.items()}
+    corpus = views(before)["corpus"]
     return {
         "kept": {group: dict(sorted(found.items())) for group, found in counts.items()},
         "reasons": dict(sorted(reasons.items())),
         "changed": {side: dict(found.most_common()) for side, found in changed.items()},
         "examples": {
-            side: [_example(before, judged_by[place], place, row, text) for _, place, row in found]
+            side: [_example(corpus, judged_by[place], place, row, text) for _, place, row in found]
             for side, found in nearest.items()
         },
     }
@@ -205,10 +208,12 @@ def _count(found: dict[str, Counted], values: Any, tokens: pa.Array, when: int, 
         counted[2 + when] += row["tokens_sum"]
 
 
-def _example(before: Snapshot, judged: pa.Table, place: int, row: int, text: str) -> dict[str, Any]:
+def _example(corpus: View, judged: pa.Table, place: int, row: int, text: str) -> dict[str, Any]:
     """One document, with what it was and would be."""
-    names = [name for name in ("id", "source", "url", "channel", "reason", text) if name in before.provider]
-    values = _read(before, place, names).slice(row, 1).to_pylist()[0]
+    names = [name for name in ("id", "source", "url", "channel", "reason", text) if name in corpus.schema.names]
+    corpus.places = [place]
+    [(_, table_)] = corpus.scan(names, dataset.field("position") == row)
+    [values] = table_.to_pylist()
     found = {name: plain(values.get(name)) for name in ("id", "source", "url")}
     now = judged.slice(row, 1).to_pylist()[0]
     return found | {

@@ -6,12 +6,16 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from data_specs.load import load
 from flows import whatif
+from flows.run import Run
+from tasks.engine import fanout
+from tasks.engine.runner import Execution
 from tasks.planning.mixture import schedule
 from tests import small, whole
 from tests.commands import ask, files, told
@@ -297,3 +301,68 @@ def test_a_budget_chooses_the_strictest_thresholds_that_leave_it(made: Path) -> 
         "stages.duplicates.floor"
         in ask("plan", made, "--set", "budget.tokens=1", "--set", "stages.duplicates.floor=null", code=2).output
     )
+
+
+def test_a_budget_that_applies_is_pinned_and_later_runs_keep_what_it_said(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(made.parent, tmp_path, dirs_exist_ok=True)
+    spec = tmp_path / made.name
+    text = spec.read_text().replace(f"{made.parent}/store", f"{tmp_path}/store")
+    rows = {row["threshold"]: row for row in told("duplicates", made, "--thresholds")["rows"]}
+    fewer = int(rows[0.5]["tokens"] * 0.9)
+    spec.write_text(f"{text}\nbudget: {{tokens: {fewer}, rule: low_quality, apply: true}}\n")
+    shown = told("plan", spec)["budget"]
+    assert (shown["apply"], shown["pinned"], shown["threshold"]) == (True, None, 0.5)
+    assert "the next run that makes a version chooses and pins them" in ask("plan", spec).output
+
+    again = corpus_by_flow(spec, monkeypatch)
+    pin = again.pipeline.pins.get("budget")
+    assert pin["value"] == shown["settings"]
+    assert (pin["left"], pin["version"]) == (shown["left"], 2)
+    assert again.spec.duplicates.threshold == 0.5
+    assert [rule.drop for rule in again.spec.rules if rule.name == "low_quality"] == [
+        f"quality < percentile(quality, {shown['percentile']})"
+    ]
+    [[tokens]] = told("query", spec, "select sum(token_estimate) from corpus where kept")["rows"]
+    assert tokens == shown["left"] >= fewer
+    assert [each["version"] for each in told("versions", spec)["versions"]] == [1, 2, 3]
+    assert again.record["status"] == "completed"
+
+    assert set(whole.states(whole.go(spec, until="tokens")).values()) == {"cached"}
+    assert told("whatif", spec)["changed"] == {"kept": {}, "dropped": {}}
+    assert not Run.of(str(spec)).chooses
+    given = Run.of(str(spec), None, ["stages.duplicates.threshold=0.9"])
+    assert given.spec.duplicates.threshold == 0.9
+    anew = Run.of(str(spec), None, (), None, ["budget"])
+    assert (anew.chooses, anew.spec.duplicates.threshold) == (True, 0.9)  # as it is written
+    assert told("plan", spec)["budget"]["pinned"]["value"] == shown["settings"]
+    assert "--retrain budget chooses anew" in ask("plan", spec).output
+    as_written = Run.of(str(spec), None, ["budget.apply=false"])
+    assert (as_written.chooses, as_written.spec.duplicates.threshold) == (False, 0.9)
+
+
+def corpus_by_flow(spec: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The data half as the flow runs it, without Prefect and Ray; the run, as the next one finds it."""
+    from flows import pretrain
+
+    run = Run.of(str(spec))
+    with monkeypatch.context() as patched:
+        patched.setattr(fanout, "run", whole.direct)
+        patched.setattr(pretrain, "run_stage", lambda _, work, return_state: pretrain._ended(work()))
+        patched.setattr(pretrain.shown, "progress", lambda *_: nullcontext(Progress()))
+        patched.setattr(pretrain.shown, "name_by_version", lambda _: None)
+        patched.setattr(pretrain.artifacts, "corpus", lambda _: None)
+        patched.setattr(Execution.__init__, "__defaults__", (None, whole.direct))
+        pretrain._make_corpus(run)
+    return Run.of(str(spec), None, (), run.name)
+
+
+class Progress:
+    """What a flow says its progress to."""
+
+    def begin(self) -> None:
+        pass
+
+    def __call__(self, *_: object) -> None:
+        pass
