@@ -144,8 +144,9 @@ def warm(cluster: Cluster, jobs: int, *modules: str) -> None:
     import ray
 
     remote = ray.remote(num_cpus=1, max_retries=0)(_import)
-    for _ in range(min(jobs, int(ray.cluster_resources().get("CPU", 1)))):
-        remote.remote(modules)
+    with suppress(ray.exceptions.RayError):  # of which the first stage tells
+        for _ in range(min(jobs, int(ray.cluster_resources().get("CPU", 1)))):
+            remote.remote(modules)
 
 
 def _import(modules: Sequence[str]) -> None:
