@@ -89,8 +89,8 @@ def known(steps: Iterable[Mapping[str, Any]]) -> list[tuple[float, float]]:
 
 def left_out(steps: Sequence[Mapping[str, Any]]) -> int:
     """Of how many of the last steps, one after the other, the update was left out as they were spikes."""
-    judged = [bool(record.get("left_out")) for record in steps if not record.get("overflow")]
-    return len(list(takewhile(bool, reversed(judged))))
+    judged = (record for record in reversed(steps) if log.updated(record) or record.get("left_out"))
+    return sum(1 for _ in takewhile(lambda record: record.get("left_out"), judged))
 
 
 def rate(settings: Spikes | None, plan: Plan, cursor: Cursor) -> float:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 SUFFIX = ".arrow"
-"""How the names of such files end; what is pinned otherwise holds no texts."""
+"""How the names of such files end, among others' (tasks/scoring/perplexity.py); no other name is of texts."""
 
 
 def written(table: pa.Table) -> bytes:
@@ -21,8 +21,11 @@ def written(table: pa.Table) -> bytes:
 
 
 def without_texts(data: bytes, ids: Collection[bytes]) -> bytes | None:
-    """A table without the texts of some documents, whose rows stay; None where it holds none of them."""
+    """A table without the texts of some documents, whose rows stay; None where it holds none of them, or is of
+    something else."""
     table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+    if not {"id", "text"} <= {*table.column_names}:
+        return None
     gone = pc.and_(pc.is_in(table["id"], pa.array(sorted(ids), pa.binary(16))), pc.not_equal(table["text"], ""))
     if not pc.any(gone).as_py():
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import unicodedata
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def lines_of(path: str, setting: str) -> Iterator[tuple[int, str]]:
     data = Path(path).read_bytes()
     try:
         text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise SpecError(f"{setting}: {path} is no text in UTF-8, plain or .gz: {error}") from None
     for number, line in enumerate(text.splitlines(), 1):
         if not line.startswith("#"):

@@ -57,6 +57,8 @@ def test_a_resumed_watch_knows_the_steps_that_a_straight_one_does() -> None:
     assert spikes.known([*logged, {"loss": 1.9, "grad_norm": 0.5}]) == [(2.0, 1.0), (1.9, 0.5)]
     assert spikes.left_out([*logged, {"loss": 1.9, "grad_norm": 0.5}]) == 0
     assert spikes.left_out([*logged, *logged[1:]]) == 2  # what fp16 left out is not counted, and does not end a row
+    of_both = {"loss": None, "grad_norm": None, "left_out": "the loss is not finite", "overflow": True}
+    assert spikes.left_out([logged[0], of_both, of_both]) == 2  # as a straight run counts them: fp16 overflows by NaN
 
 
 def test_the_rate_is_lower_behind_what_was_skipped_for_so_many_steps_of_the_plan(tmp_path: Path) -> None:
