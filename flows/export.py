@@ -15,7 +15,7 @@ from flows.corpus_run import made_with
 from flows.data_card import card
 from flows.run import Run
 from tasks import registry
-from tasks.engine.export import SIZE, Export, Form, Question, TargetError
+from tasks.engine.export import MARKS, SIZE, Export, Form, Question, TargetError
 from tasks.engine.ledger import funnel
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.sql import mistaken
@@ -50,7 +50,7 @@ def export(
         raise SpecError(["--augmented: no stage makes other texts of these documents"])
     question = Question(
         form,
-        _columns(corpus, columns),
+        _columns(corpus, columns, MARKS if augmented else ()),
         made["text"],
         None if where is None else _condition(pins, corpus, made["text"], where),
         SIZE if size is None else _size(size),
@@ -111,12 +111,15 @@ def _purged(lineage: Versions, number: int, takedowns: Sequence[int]) -> str:
     )
 
 
-def _columns(corpus: View, asked: Sequence[str]) -> tuple[str, ...]:
-    """Columns to export, each once. Raises SpecError for a name that is none."""
+def _columns(corpus: View, asked: Sequence[str], marks: Sequence[str]) -> tuple[str, ...]:
+    """Columns to export, each once. Raises SpecError for a name that is none, or is called as a mark of rows."""
     known = [name for name in corpus.schema.names if name not in ADDRESS.names]
     if unknown := [name for name in asked if name not in known]:
         [first, *_] = unknown
         raise SpecError([f"--columns: there is no column {first}{suggestion(first, known, mark='')}"])
+    if taken := [name for name in asked if name in marks]:
+        why = "with --augmented a column of this name says what a text was made of"
+        raise SpecError([f"--columns: {taken[0]}: {why}; export it without, or call it otherwise"])
     return tuple(dict.fromkeys(asked or [name for name in DEFAULT if name in known]))
 
 

@@ -51,7 +51,7 @@ ENDS = {"parquet": ".parquet", "jsonl": ".jsonl.zst"}
 
 _UNIQUE = ("id", "text", "url")
 """Columns of values that do not come again: a dictionary of them would be made for nothing."""
-_MARKS = ("origin", "augmented")
+MARKS = ("origin", "augmented")
 """Columns that say of which document a text was made, and by which stage; null of a document."""
 _PROGRESS = "progress"
 """Folder of the manifest of files that are written, until the export ends."""
@@ -116,18 +116,18 @@ class Export:
     def __init__(self, corpus: View, asked: Question, target: Store) -> None:
         self.corpus, self.asked, self.target = corpus, asked, target
         kinds = corpus.schema
-        own = ("id", "text", *(_MARKS if asked.augmented else ()))
+        own = ("id", "text", *(MARKS if asked.augmented else ()))
         self.schema = pa.schema(
             [
                 ("id", pa.string()),
                 ("text", pa.string()),
                 *(kinds.field(name) for name in asked.columns if name not in own),
-                *((name, pa.string()) for name in _MARKS if asked.augmented),
+                *((name, pa.string()) for name in MARKS if asked.augmented),
             ]
         )
         judged = sorted(parse(asked.where).columns) if asked.where else []
         groups = [name for name in GROUPS if name in kinds.names]
-        exported = [name for name in self.schema.names if name not in ("text", *_MARKS)]
+        exported = [name for name in self.schema.names if name not in ("text", *MARKS)]
         exported += [column for name in asked.augmented for column in (name, f"{name}_id")]
         self.read = tuple(dict.fromkeys((asked.text, *exported, *groups, *judged)))
         self.groups = groups

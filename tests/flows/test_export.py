@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytest
 import zstandard
 from ruamel.yaml import YAML
 
+from data_specs.load import SpecError
 from flows import export as exports
 from flows.run import Run
 from tasks.engine import export as engine
@@ -297,3 +299,10 @@ def test_an_export_goes_to_a_url(computed: Any) -> None:
     assert files.exists("/exported/README.md")
     assert len(files.ls("/exported/data")) == found["files"]
     assert told("export", spec, "memory://exported")["state"] == "cached"
+
+
+def test_a_column_of_ones_own_is_not_replaced_by_what_marks_texts_that_were_made() -> None:
+    corpus: Any = SimpleNamespace(schema=pa.schema([("url", pa.string()), ("origin", pa.string())]))
+    assert exports._columns(corpus, ["url", "origin"], ()) == ("url", "origin")
+    with pytest.raises(SpecError, match="--columns: origin: with --augmented a column of this name says"):
+        exports._columns(corpus, ["url", "origin"], engine.MARKS)
