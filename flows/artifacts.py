@@ -9,6 +9,7 @@ from typing import Any
 from data_specs.redaction import escaped
 from flows import document as documents
 from flows import pictures, shown, summary
+from flows.record import SPIKES
 from flows.run import Run
 from flows.terminal import cell, line
 from tasks.storage.store import Store
@@ -102,7 +103,7 @@ def spikes(run: Run) -> None:
         parts.append(f"{title}\n\n{table(['loss', 'targets', 'channel', 'document', 'text'], rows)}")
     if parts:
         about = f"Losses in nats per token, the {ENDS} highest and the {ENDS} lowest of a step, as it met them."
-        _publish(run, "spikes", "Spikes", None, "\n\n".join([about, *parts]))
+        _publish(run, SPIKES, "Spikes", None, "\n\n".join([about, *parts]))
 
 
 def _ends(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -25,12 +25,23 @@ def new_name() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
+RECORDS = "runs/records"
+"""Folder of the records, a folder each."""
+SPIKES = "spikes"
+"""The page beside a record on which documents stand, with their addresses and how they begin."""
+
+
+def forget_documents(store: Store) -> None:
+    """Remove the pages that show documents, of every run."""
+    store.remove(*(f"{RECORDS}/{name}/{SPIKES}.md" for name in store.folders(RECORDS)))
+
+
 class Record:
     """The record of one run."""
 
     def __init__(self, store: Store, name: str, spec: str) -> None:
         self.store, self.name = store, name
-        self.folder = f"runs/records/{name}"
+        self.folder = f"{RECORDS}/{name}"
         self._path = f"{self.folder}/run.json"
         self.facts: dict[str, Any] = {"run": name, "spec": spec, "status": "running", "stages": []}
         """{"run", "spec", "status", "stages", "version", "funnel", "plan", "training", "error", ...}."""

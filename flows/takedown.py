@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from data_specs.expressions import ExpressionError, parse
 from data_specs.load import SpecError
-from flows import exported, lineage, query
+from flows import exported, lineage, query, record
 from flows.asked import Asked
 from flows.run import Run
 from tasks.engine import purge, worker
@@ -267,6 +267,7 @@ def finish(store: Store, takedown: Takedown) -> None:
         for version in versions:
             Versions(store, name).purge(version, number)
     exported.remove_inside(store, takedown["named"]["exports"])
+    record.forget_documents(store)
     Takedowns(store).end(takedown)
 
 

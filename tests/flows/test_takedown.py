@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from flows import takedown
+from flows import artifacts, shown, takedown
 from flows.run import Run
 from tasks.dedup import minhash
 from tasks.engine.takedowns import PendingError, Takedowns
@@ -322,7 +322,26 @@ def test_what_opted_out_later_leaves_earlier_versions_by_an_expression(here: Pat
 # -- what is gone ------------------------------------------------------------------------------------------------------
 
 
-def test_text_tokens_and_address_leave_every_file_of_the_store(here: Path) -> None:
+def spike_page(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a run show pages of the house as documents of a step that diverged."""
+    run = Run.of(str(spec), None, SHORT_TRAINING)
+    run.resolve(anew=False)
+    run.plan(lambda *_: None)
+    shown_rows = told_rows(run, "select position from corpus where url like 'https://www.house%' and kept")
+    files = map(run.pipeline.outputs["tokens"].path, range(len(run.pipeline.shards)))  # in one of which they stand
+    found = [
+        {"file": file, "position": position, "channel": "en", "tokens": 9, "loss": 9.0}
+        for file in files
+        for [position] in shown_rows
+    ]
+    event = {"kind": "left_out", "step": 6, "reason": "the loss is 9", "documents": found}
+    with monkeypatch.context() as patched:
+        patched.setattr(shown, "artifact", lambda *_: None)  # Prefect's
+        patched.setattr(log, "records", lambda *_: [event])
+        artifacts.spikes(run)
+
+
+def test_text_tokens_and_address_leave_every_file_of_the_store(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run.of(str(here), None, SHORT_TRAINING)
     run.resolve()
     house = secret(WORDS[1], 2)
@@ -330,7 +349,9 @@ def test_text_tokens_and_address_leave_every_file_of_the_store(here: Path) -> No
     [(hashes, offsets)] = minhash.shingles(iter([house]), run.spec.duplicates.words, run.spec.duplicates.characters)
     shingles = np.unique(hashes[offsets[0] : offsets[1]])
     needles = [WORDS[1], WORDS[2], "house.example.org"]
+    spike_page(here, monkeypatch)
     before = holding(here, needles[:2])
+    assert {name.rpartition("/")[2] for name in before if name.startswith("runs/")} == {"spikes.md"}
     assert {name.split("/")[0] for name in before} >= {"documents", "columns", "inside", "models"}
     assert any("/samples@" in name for name in before)
     assert {name.split("/")[0] for name in holding_numbers(here, tokens)} == {"tokens"}
