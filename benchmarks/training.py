@@ -1,9 +1,10 @@
-"""Our training loop against a bare DeepSpeed loop: `python -m benchmarks.training [--rounds 8] [--steps 4]`.
+"""Our training loop against a bare DeepSpeed loop: `python -m benchmarks.training [--rounds 8] [--compile]`.
 
 Both train the demo's model on the same rows with the same document mask and the same engine settings, with two workers
 of one thread. The bare loop has its batches in memory and does nothing but forward, backward and step; ours reads the
 run plan, sets the rate, checks the loss on all ranks, sums channel loss and writes the log. Rounds of both alternate
 within one run; the figure is the median of the rounds' ratios, in time and, for a machine that others use, in CPU time.
+With `--compile` a third one takes part: ours with its layers compiled, for which there has to be a C++ compiler.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,8 @@ def bare_step(trainer: Any, engine: Any, batches: list[tuple[Any, ...]]) -> None
         engine.step()
 
 
-def rank(number: int, folder: str, zero: int, rounds: int, steps: int) -> None:
-    """One worker: both loops in turn; rank 0 prints."""
+def rank(number: int, folder: str, zero: int, rounds: int, steps: int, compiled: bool) -> None:
+    """One worker: the loops in turn; rank 0 prints."""
     os.environ |= {"LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": str(WORKERS), "DS_ACCELERATOR": "cpu"}
     import torch
     import torch.distributed as dist
@@ -58,6 +60,11 @@ def rank(number: int, folder: str, zero: int, rounds: int, steps: int) -> None:
     ranks.join("cpu")
     torch.set_num_threads(1)
     spec, store = demo(zero), Store(folder)
+    others = []
+    if compiled:  # first, as what is built later would switch the compiler off
+        chosen = spec.model_copy(update={"training": spec.training.model_copy(update={"compile": True})})
+        others.append(loop.Trainer(chosen, store, Plan.read(store, PLAN), "compiled"))
+        others[0].begin(resume=False)
     trainer = loop.Trainer(spec, store, Plan.read(store, PLAN), "ours")
     trainer.begin(resume=False)
     built = models.build(spec.model, trainer.plan.vocabulary, trainer.plan.longest(), spec.seed)
@@ -65,11 +72,18 @@ def rank(number: int, folder: str, zero: int, rounds: int, steps: int) -> None:
     for group in bare.optimizer.param_groups:
         group["lr"] = 1e-3
 
-    def ours() -> None:
-        place = trainer.cursor.seek(trainer.plan)
-        assert place, "the plan has too few steps"
-        trainer.cursor = place
-        trainer.step()
+    def taking(of: loop.Trainer) -> Callable[[], None]:
+        """A step of one of our loops."""
+
+        def step() -> None:
+            place = of.cursor.seek(of.plan)
+            assert place, "the plan has too few steps"
+            of.cursor = place
+            of.step()
+
+        return step
+
+    ours, compiled_ones = taking(trainer), [taking(other) for other in others]
 
     seen = [0]
     micro, rows = spec.training.batch.micro, spec.training.rows
@@ -96,18 +110,21 @@ def rank(number: int, folder: str, zero: int, rounds: int, steps: int) -> None:
         tokens = count * spec.training.batch.tokens
         return tokens / (time.perf_counter() - began), tokens / busy
 
-    timed(ours, 2), timed(plain, 2)
-    ratios: list[tuple[float, float]] = []
+    loops = {"ours": ours, "bare": plain} | ({"compiled": compiled_ones[0]} if compiled_ones else {})
+    for step in loops.values():
+        timed(step, 2)
+    rates: list[dict[str, tuple[float, float]]] = []
     for index in range(rounds):
-        order = [ours, plain] if index % 2 else [plain, ours]
-        speed = {step: timed(step, steps) for step in order}
-        ratios.append((speed[ours][0] / speed[plain][0], speed[ours][1] / speed[plain][1]))
+        names = list(loops) if index % 2 else list(reversed(loops))
+        rates.append({name: timed(loops[name], steps) for name in names})
         if number == 0:
-            print(f"round {index + 1}: ours {speed[ours][0]:,.0f}, bare {speed[plain][0]:,.0f} tokens/s", flush=True)
+            said = ", ".join(f"{name} {rates[-1][name][0]:,.0f}" for name in loops)
+            print(f"round {index + 1}: {said} tokens/s", flush=True)
     if number == 0:
-        wall, busy = (statistics.median(column) for column in zip(*ratios, strict=True))
         what = f"ZeRO {zero}, {'bf16' if trainer.bf16 else 'fp32'}, {WORKERS} workers"
-        print(f"{what}: {wall:.3f} of the bare loop, {busy:.3f} by CPU time (medians)")
+        for one, other in [("ours", "bare"), ("compiled", "ours")][: len(loops) - 1]:
+            wall, busy = (statistics.median(r[one][of] / r[other][of] for r in rates) for of in (0, 1))
+            print(f"{what}: {one} {wall:.3f} of {other}, {busy:.3f} by CPU time (medians)")
     dist.destroy_process_group()
 
 
@@ -116,6 +133,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--zero", type=int, default=1)
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     from torch.multiprocessing import spawn
 
@@ -125,7 +143,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         count = options.rounds * options.steps + 2
         training_plan.write(Store(folder), (count,), rows=32, sequence=256, vocabulary=8192, longest=2000)
-        spawn(rank, (str(Path(folder)), options.zero, options.rounds, options.steps), nprocs=WORKERS)
+        given = str(Path(folder)), options.zero, options.rounds, options.steps, options.compile
+        spawn(rank, given, nprocs=WORKERS)
 
 
 if __name__ == "__main__":
