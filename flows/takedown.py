@@ -160,7 +160,7 @@ def _training(run: Run, name: str, read: Mapping[str, Sequence[int]]) -> dict[st
     try:
         used = lineage.use(run, name, read)
     except (StoreError, ValueError, RuntimeError) as error:
-        return {"run": name, "unknown": str(error), "checkpoints": checkpoint.steps(run.store, name)}
+        return {"run": name, "unknown": str(error), "checkpoints": _checkpoints(run.store, name)}
     steps = [each["step"] for each in used["steps"]]
     if not steps:
         return {"run": name, "steps": 0, "checkpoints": [], "evaluated": True} if used["held_out"] else None
@@ -174,6 +174,11 @@ def _training(run: Run, name: str, read: Mapping[str, Sequence[int]]) -> dict[st
         **_given_out(run.store, name),
         "evaluated": used["held_out"],
     }
+
+
+def _checkpoints(store: Store, name: str) -> list[str]:
+    """All of a training's, by their paths."""
+    return [checkpoint.path_of(name, step) for step in sorted(checkpoint.steps(store, name))]
 
 
 def _given_out(store: Store, name: str) -> dict[str, str | None]:
@@ -196,7 +201,7 @@ def _with_descendants(store: Store, used: Mapping[str, dict[str, Any] | None]) -
             if had and ("unknown" in had or (had["steps"] and had["first_step"] <= step)):
                 own = {"run": name, "steps": 0, "evaluated": False, **(own or {}), "began_with": f"{before}@{step}"}
                 own |= {key: had[key] for key in ("unknown",) if key in had}
-                own["checkpoints"] = [checkpoint.path_of(name, each) for each in sorted(checkpoint.steps(store, name))]
+                own["checkpoints"] = _checkpoints(store, name)
                 own |= _given_out(store, name)
                 break
         found += [own] if own else []

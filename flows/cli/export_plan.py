@@ -37,7 +37,7 @@ def export_plan(current: Run, to: str, form: str, as_json: bool) -> None:
         written = (plan_export.rows if form == "rows" else plan_export.megatron)(current.store, folder, into)
     except plan_export.PlanExportError as error:
         raise SpecError([f"export-plan: {error}"]) from None
-    exported.note(current.store, into, folder, {"spec": current.spec.name, "plan": folder})
+    exported.note(current.store, into, folder.rpartition("@")[2], {"spec": current.spec.name, "plan": folder})
     what = "rows" if form == "rows" else "documents"
     if as_json:
         print_json({"plan": summary.place(current.store, folder), "format": form, "to": to, what: written})

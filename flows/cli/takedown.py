@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from flows.cli.command import cli, of_spec, print_json
 
 if TYPE_CHECKING:
     from flows.run import Run
+    from tasks.storage.store import Store
 
 
 @cli.command()
@@ -60,6 +61,20 @@ def takedown(
         with terminal.progress("files of documents looked through") as progress:
             found = takedowns.take_down(current.reloaded(), wanted, yes, progress)
     if as_json:
-        print_json(found)
+        print_json(found | {"named": _as_they_open(found["named"], current.store)})
     else:
         terminal.takedown(found)
+
+
+def _as_they_open(named: dict[str, Any], store: Store) -> dict[str, Any]:
+    """What was made with documents, with what lies in the store named as it opens from here."""
+    from flows import summary
+
+    def placed(facts: dict[str, Any], *keys: str) -> dict[str, Any]:
+        return facts | {key: summary.place(store, facts[key]) for key in keys if facts.get(key)}
+
+    trainings = []
+    for each in named["trainings"]:
+        kept = [path for path in each["checkpoints"] if isinstance(path, str)]  # an earlier version wrote numbers
+        trainings.append(placed(each, "exported") | {"checkpoints": [summary.place(store, path) for path in kept]})
+    return named | {"trainings": trainings, "exports": [placed(each, "plan", "inside") for each in named["exports"]]}
