@@ -60,8 +60,9 @@ def takedown(
             wanted = request.Asked(only=only)
         with terminal.progress("files of documents looked through") as progress:
             found = takedowns.take_down(current.reloaded(), wanted, yes, progress)
+    found["named"] = _as_they_open(found["named"], current.store)
     if as_json:
-        print_json(found | {"named": _as_they_open(found["named"], current.store)})
+        print_json(found)
     else:
         terminal.takedown(found)
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from flows import artifacts, shown, takedown
+from flows import artifacts, shown, summary, takedown
 from flows.run import Run
 from tasks.dedup import minhash
 from tasks.engine.takedowns import PendingError, Takedowns
@@ -198,7 +198,8 @@ def test_without_yes_what_would_go_is_said_and_nothing_is_changed(here: Path) ->
     ]
     assert training["steps"] == len(steps) > 0
     saved = [step for step in (2, 4, 6) if step >= steps[0]]
-    assert training["checkpoints"] == [checkpoint.path_of(training["run"], step) for step in saved]
+    paths = [checkpoint.path_of(training["run"], step) for step in saved]
+    assert training["checkpoints"] == [summary.place(run.store, path) for path in paths]
     after = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file() and path.name != ".lock"}
     assert after == before
     said = " ".join(ask("takedown", here, "--domain", "house.example.org", "--only").output.split())
@@ -257,7 +258,8 @@ def test_plans_and_models_that_were_written_elsewhere_are_named(here: Path, tmp_
     found = told("takedown", *given, "--url", SECRET)["named"]["exports"]
     fresh = {Path(each["to"]).name: each for each in found if each not in before["exports"]}
     assert fresh.keys() == {"plan", "model", "kept"}
-    plan = Store(str(here.parent / "store")).json(f"runs/{training['run']}/run.json")["plan"]
+    store = Store(str(here.parent / "store"))
+    plan = summary.place(store, store.json(f"runs/{training['run']}/run.json")["plan"])
     assert (fresh["plan"]["plan"], fresh["plan"]["version"]) == (plan, None)
     assert (fresh["model"]["run"], fresh["model"]["step"]) == (training["run"], first)
     said = ask("takedown", *given, "--url", SECRET, "--yes").output
