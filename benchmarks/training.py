@@ -45,6 +45,51 @@ def bare_step(trainer: Any, engine: Any, batches: list[tuple[Any, ...]]) -> None
         engine.step()
 
 
+def our_step(trainer: Any) -> Callable[[], None]:
+    """Takes the next step of one of our loops."""
+
+    def step() -> None:
+        place = trainer.cursor.seek(trainer.plan)
+        assert place, "the plan has too few steps"
+        trainer.cursor = place
+        trainer.step()
+
+    return step
+
+
+def bare_loop(trainer: Any, number: int) -> Callable[[], None]:
+    """Takes the next step of a bare loop over the rows that `trainer` reads on this rank, made into tensors before."""
+    import torch
+
+    from training import engine, models
+
+    spec = trainer.spec
+    built = models.build(spec.model, trainer.plan.vocabulary, trainer.plan.longest(), spec.seed)
+    bare = engine.initialize(built, spec.training, trainer.bf16)
+    for group in bare.optimizer.param_groups:
+        group["lr"] = 1e-3
+    micro, rows = spec.training.batch.micro, spec.training.rows
+    firsts = [range(s * rows + number * micro, (s + 1) * rows, micro * WORKERS) for s in range(trainer.plan.steps)]
+    table = [[trainer.phases[0].batch(first, micro) for first in of_step] for of_step in firsts]
+    steps = iter(
+        [[tuple(map(torch.from_numpy, (b.inputs, b.positions, b.labels))) for b in of_step] for of_step in table]
+    )
+    return lambda: bare_step(trainer, bare, next(steps))
+
+
+def timed(step: Callable[[], None], count: int, tokens: int) -> tuple[float, float]:
+    """Of so many steps of so many tokens: tokens per second of all workers, and per second of this one's CPU time."""
+    import torch.distributed as dist
+
+    dist.barrier()
+    began, busy = time.perf_counter(), time.process_time()
+    for _ in range(count):
+        step()
+    busy = time.process_time() - busy
+    dist.barrier()
+    return count * tokens / (time.perf_counter() - began), count * tokens / busy
+
+
 def rank(number: int, folder: str, zero: int, rounds: int, steps: int, compiled: bool) -> None:
     """One worker: the loops in turn; rank 0 prints."""
     os.environ |= {"LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": str(WORKERS), "DS_ACCELERATOR": "cpu"}
@@ -53,79 +98,43 @@ def rank(number: int, folder: str, zero: int, rounds: int, steps: int, compiled:
 
     from tasks.storage.store import Store
     from tests.training_plan import PLAN
-    from training import engine, loop, models, ranks
+    from training import loop, ranks
     from training.rows import Plan
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=WORKERS)
     ranks.join("cpu")
     torch.set_num_threads(1)
     spec, store = demo(zero), Store(folder)
-    others = []
-    if compiled:  # first, as what is built later would switch the compiler off
-        chosen = spec.model_copy(update={"training": spec.training.model_copy(update={"compile": True})})
-        others.append(loop.Trainer(chosen, store, Plan.read(store, PLAN), "compiled"))
-        others[0].begin(resume=False)
-    trainer = loop.Trainer(spec, store, Plan.read(store, PLAN), "ours")
-    trainer.begin(resume=False)
-    built = models.build(spec.model, trainer.plan.vocabulary, trainer.plan.longest(), spec.seed)
-    bare = engine.initialize(built, spec.training, trainer.bf16)
-    for group in bare.optimizer.param_groups:
-        group["lr"] = 1e-3
-
-    def taking(of: loop.Trainer) -> Callable[[], None]:
-        """A step of one of our loops."""
-
-        def step() -> None:
-            place = of.cursor.seek(of.plan)
-            assert place, "the plan has too few steps"
-            of.cursor = place
-            of.step()
-
-        return step
-
-    ours, compiled_ones = taking(trainer), [taking(other) for other in others]
-
-    seen = [0]
-    micro, rows = spec.training.batch.micro, spec.training.rows
-    table = [
-        [trainer.phases[0].batch(first, micro) for first in range(s * rows + number * micro, (s + 1) * rows, 16)]
-        for s in range(trainer.plan.steps)
-    ]
-    arrays = [
-        [tuple(map(torch.from_numpy, (batch.inputs, batch.positions, batch.labels))) for batch in row] for row in table
-    ]
-
-    def plain() -> None:
-        bare_step(trainer, bare, arrays[seen[0]])
-        seen[0] += 1
-
-    def timed(step: Any, count: int) -> tuple[float, float]:
-        """Tokens per second of all workers, and per second of this worker's CPU time."""
-        dist.barrier()
-        began, busy = time.perf_counter(), time.process_time()
-        for _ in range(count):
-            step()
-        busy = time.process_time() - busy
-        dist.barrier()
-        tokens = count * spec.training.batch.tokens
-        return tokens / (time.perf_counter() - began), tokens / busy
-
-    loops = {"ours": ours, "bare": plain} | ({"compiled": compiled_ones[0]} if compiled_ones else {})
+    trainers = {}
+    for name in (["compiled"] if compiled else []) + ["ours"]:  # what is built without would switch the compiler off
+        training = spec.training.model_copy(update={"compile": name == "compiled"})
+        chosen = spec.model_copy(update={"training": training})
+        trainers[name] = loop.Trainer(chosen, store, Plan.read(store, PLAN), name)
+        trainers[name].begin(resume=False)
+    loops = {name: our_step(trainer) for name, trainer in trainers.items()}
+    loops["bare"] = bare_loop(trainers["ours"], number)
+    tokens = spec.training.batch.tokens
     for step in loops.values():
-        timed(step, 2)
+        timed(step, 2, tokens)
     rates: list[dict[str, tuple[float, float]]] = []
     for index in range(rounds):
         names = list(loops) if index % 2 else list(reversed(loops))
-        rates.append({name: timed(loops[name], steps) for name in names})
+        rates.append({name: timed(loops[name], steps, tokens) for name in names})
         if number == 0:
             said = ", ".join(f"{name} {rates[-1][name][0]:,.0f}" for name in loops)
             print(f"round {index + 1}: {said} tokens/s", flush=True)
     if number == 0:
-        what = f"ZeRO {zero}, {'bf16' if trainer.bf16 else 'fp32'}, {WORKERS} workers"
-        for one, other in [("ours", "bare"), ("compiled", "ours")][: len(loops) - 1]:
+        what = f"ZeRO {zero}, {'bf16' if trainers['ours'].bf16 else 'fp32'}, {WORKERS} workers"
+        report(what, rates)
+    dist.destroy_process_group()
+
+
+def report(what: str, rates: list[dict[str, tuple[float, float]]]) -> None:
+    """Print the medians of the rounds' ratios."""
+    for one, other in (("ours", "bare"), ("compiled", "ours")):
+        if one in rates[0]:
             wall, busy = (statistics.median(r[one][of] / r[other][of] for r in rates) for of in (0, 1))
             print(f"{what}: {one} {wall:.3f} of {other}, {busy:.3f} by CPU time (medians)")
-    dist.destroy_process_group()
 
 
 def main() -> None:
