@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_specs.base import Settings
-from data_specs.spec import Cluster
+from data_specs.cluster import Cluster
 from flows import embedded
 from flows.run import Run
 from tasks.engine import fanout, worker

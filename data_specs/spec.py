@@ -10,7 +10,8 @@ from typing import Annotated, TypeVar
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs.augmentation import Augmentation
-from data_specs.base import Bytes, Count, Expression, Label, Name, Settings, is_empty, is_unset
+from data_specs.base import Count, Expression, Label, Name, Settings, is_empty, is_unset
+from data_specs.cluster import Cluster
 from data_specs.dedup import Boilerplate, Duplicates, RepeatedLines, RepeatedSpans
 from data_specs.expressions import parse, suggestion
 from data_specs.extract import Extract
@@ -18,23 +19,12 @@ from data_specs.filters import Allowed, LineFilter, Listed, Normalise, PersonalD
 from data_specs.gates import Gates
 from data_specs.mixture import Mixture
 from data_specs.objectives import ARCHITECTURES, Causal
+from data_specs.reasons import OWN_REASONS
 from data_specs.scoring import Buckets, Perplexity, Ranking, Scorer
 from data_specs.sources import Source, UrlList
 from data_specs.stages import ALWAYS, KINDS, SINGLE, Custom, Kind, Stage
 from data_specs.tokenizer import Tokenizer
 from data_specs.training import Model, PhaseShape, Training
-
-READING = frozenset(
-    """status not_page not_html not_text empty too_large too_deep too_costly cpu_limit memory_limit parser_error
-    no_text same_payload takedown""".split()
-)
-"""Reasons of reading: such a record never was a document, or is none any more."""
-COPIES = frozenset({"duplicate", "held_out_copy"})
-"""Reasons of documents that are alike to another: one that stays, or one that is held out."""
-EMPTIED_BY_CUT = "emptied_by_cut"
-"""Reason of a document that the verdict kept, and of whose text a cut behind it left nothing."""
-OWN_REASONS = READING | COPIES | {"kept", "emptied", EMPTIED_BY_CUT, "no_channel", "held_out", "quarantined"}
-"""What the funnel counts beside the rules."""
 
 TAKEN = frozenset(
     """documents corpus refused held_out exact candidates alike clusters channel verdict outcome tokens
@@ -67,21 +57,6 @@ class Budget(Settings):
     apply: Annotated[bool, Field(exclude_if=is_empty)] = False
     """Whether runs take the thresholds that are chosen: the first makes a version by those of the spec, chooses by it,
     pins the choice, and makes the next version by that. `--retrain budget` chooses anew, `--set` holds before it."""
-
-
-class Cluster(Settings):
-    """Where the work runs."""
-
-    address: str | None = None
-    """Ray's address; null: a local Ray of its own."""
-    cpus: Annotated[int, Field(ge=1)] | None = None
-    """Cores of a local Ray; null: all."""
-    shard_memory: Bytes = 2**30
-    """Bytes reserved for one shard's task."""
-    attempts: Annotated[int, Field(ge=1)] = 3
-    """Attempts of a shard that fails by its own error, before it is quarantined."""
-    crashes: Annotated[int, Field(ge=1)] = 10
-    """Attempts of a shard whose worker dies, before it is quarantined."""
 
 
 class Spec(Settings):

@@ -16,6 +16,7 @@ from data_specs.spec import Spec
 from flows import budgeted
 from flows.record import Record, new_name
 from tasks import registry
+from tasks.decision import conditions
 from tasks.engine import garbage_collection, gates, next_version, rebase
 from tasks.engine.gates import GateError
 from tasks.engine.ledger import funnel
@@ -23,6 +24,7 @@ from tasks.engine.pipeline import Listed, Pipeline
 from tasks.engine.runner import Execution, StageResult
 from tasks.engine.takedowns import Takedowns
 from tasks.engine.versions import Versions
+from tasks.sources import own_columns
 from tasks.storage import locks
 from tasks.storage.manifest import MISSING
 from tasks.storage.pins import without
@@ -112,8 +114,8 @@ class CorpusRun:
         channels = [
             name for name, weight in registry.weights(self.spec).items() if weight and name in self.spec.channels
         ] or [*self.spec.channels]
-        columns = registry.columns(self.pipeline.nodes, registry.own_columns(self.spec))
-        return gates.certain(self.spec, channels, registry.gates(self.spec), columns)
+        columns = registry.columns(self.pipeline.nodes, own_columns(self.spec))
+        return gates.certain(self.spec, channels, conditions.gates(self.spec), columns)
 
     def reads(self) -> int:
         """How many shards of documents have to be read. Raises SourceError for sources that cannot be listed."""

@@ -20,7 +20,7 @@ from data_specs.spec import Rule
 from flows import refused
 from flows.query import plain
 from flows.terminal import line
-from tasks import registry
+from tasks.decision import conditions
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.sql import evaluate
 from tasks.engine.takedowns import TAKEN_DOWN, Takedown, Takedowns
@@ -148,8 +148,8 @@ def verdict(pipeline: Pipeline, corpus: View, row: pa.Table) -> dict[str, Any]:
 def _rule(pipeline: Pipeline, rule: Rule, row: pa.Table) -> dict[str, Any]:
     """A rule as the spec has it, the values of the columns it reads, and the thresholds for this document."""
     texts = [text for text in (rule.drop, rule.where) if text]
-    asked = {f"percentile({column}, {p})": (column, p) for column, p in registry.asked_of(texts)}
-    bound = {text: registry.bound(text, pipeline.pins) for text in asked}
+    asked = {f"percentile({column}, {p})": (column, p) for column, p in conditions.asked_of(texts)}
+    bound = {text: conditions.bound(text, pipeline.pins) for text in asked}
     numbers = evaluate(bound, row, dict.fromkeys(bound, pa.float64())).to_pylist()[0] if bound else {}
     said = {"rule": rule.name, "drop": rule.drop, "where": rule.where, "origin": rule.origin}
     return said | {"values": _values(row, texts), "thresholds": {text: plain(n) for text, n in numbers.items()}}

@@ -14,7 +14,7 @@ from flows import exported, versions
 from flows.corpus_run import made_with
 from flows.data_card import card
 from flows.run import Run
-from tasks import registry
+from tasks.decision import conditions
 from tasks.engine.export import MARKS, SIZE, Export, Form, Question, TargetError
 from tasks.engine.ledger import funnel
 from tasks.engine.snapshot import Snapshot
@@ -127,8 +127,8 @@ def _condition(pins: Pins, corpus: View, text: str, where: str) -> str:
     """An expression over columns with thresholds in the place of its percentiles, those that were pinned when the
     corpus was made. Raises SpecError."""
     try:
-        plain = registry.bound(renamed(where, {"text": text}), pins)
-        unknown = registry.unpinned([where], pins)
+        plain = conditions.bound(renamed(where, {"text": text}), pins)
+        unknown = conditions.unpinned([where], pins)
     except ExpressionError as error:
         raise SpecError([f"--where: {error}"]) from None
     if unknown:

@@ -26,7 +26,7 @@ from data_specs.load import SpecError
 from data_specs.spec import Rule
 from flows import rules_sample
 from flows.query import plain
-from tasks import registry
+from tasks.decision import conditions
 from tasks.decision.verdict import failing
 from tasks.engine import job
 from tasks.engine.pipeline import Pipeline
@@ -105,7 +105,7 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
     """Judge by every rule; of the rule `asked`, or of all, `number` examples on each side. A sample is of `size`
     documents a source. Raises SpecError for a spec without rules or of none such, StageError where nothing can be
     read."""
-    rules = registry.rules(pipeline.spec, pipeline.pins)
+    rules = conditions.rules(pipeline.spec, pipeline.pins)
     if not rules:
         raise SpecError(["rules: the spec has no rules"])
     if asked is not None and asked not in {rule.name for rule in rules}:
@@ -138,7 +138,7 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
 def _unpinned(pipeline: Pipeline) -> list[str]:
     """Percentiles that rules ask for and that are not known yet."""
     texts = [text for rule in pipeline.spec.rules for text in (rule.drop, rule.where) if text]
-    return registry.unpinned(texts, pipeline.pins)
+    return conditions.unpinned(texts, pipeline.pins)
 
 
 def _blind(where: str | None, missing: set[str]) -> bool:

@@ -17,7 +17,7 @@ from data_specs import redaction
 from data_specs.load import SpecError
 from flows import resuming, supervisor, versions
 from flows.corpus_run import CorpusRun
-from tasks import registry
+from tasks.decision.conditions import phase_conditions
 from tasks.engine.corpus import Corpus
 from tasks.engine.runner import StageError, StageResult
 from tasks.engine.snapshot import Snapshot
@@ -152,7 +152,7 @@ class Run(CorpusRun):
         self.execution.repair.notes += [f"{path} was damaged and is made again" for path in damage.paths]
 
     def plan_inputs(self) -> PlanInputs:
-        conditions = registry.phase_conditions(self.spec, self.pins)
+        conditions = phase_conditions(self.spec, self.pins)
         orders = {f"order_{n}": each.order.by for n, each in enumerate(self.spec.mixture.phases) if each.order}
         asked = {"cluster_size": self.spec.mixture.rehydration, "url": self.spec.mixture.host_tokens}
         more = tuple(name for name, setting in asked.items() if setting)

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from pyarrow import dataset
 
 from data_specs.load import SpecError
+from data_specs.reasons import EMPTIED_BY_CUT
 from data_specs.sources import SourceSettings
-from data_specs.spec import EMPTIED_BY_CUT, Spec
+from data_specs.spec import Spec
 from flows import budgeted
 from flows.corpus_run import CorpusRun
 from flows.query import plain

@@ -14,19 +14,18 @@ import pyarrow as pa
 from data_specs import stages
 from data_specs.augmentation import Augmentation
 from data_specs.base import Settings
-from data_specs.expressions import bind, parse, renamed, suggestion
+from data_specs.expressions import parse, suggestion
 from data_specs.load import SpecError, check_columns
 from data_specs.scoring import Scorer
-from data_specs.spec import Rule, Spec
+from data_specs.spec import Spec
 from data_specs.stages import Kind
-from tasks.arrays.addresses import ADDRESS
 from tasks.augmentation.rephrase import Rephrase, RephraseEstimator
 from tasks.augmentation.shuffle_sentences import ShuffleSentences
 from tasks.augmentation.synonyms import Synonyms
 from tasks.decision.channel import Channel
+from tasks.decision.conditions import bound, gates, percentiles, rules, thresholds_of
 from tasks.decision.held_out import HeldOut, HeldOutColumn
 from tasks.decision.outcome import Outcome
-from tasks.decision.percentiles import PercentilesEstimator, Threshold, pin_of, thresholds
 from tasks.decision.verdict import BEFORE_CUT, Verdict
 from tasks.dedup.boilerplate import BoilerplateLines
 from tasks.dedup.centroids import CentroidsEstimator
@@ -67,10 +66,9 @@ from tasks.scoring.ensemble import Buckets, BucketsEstimator, Ensemble, Ensemble
 from tasks.scoring.labels import Judge, JudgeEstimator, Labels
 from tasks.scoring.perplexity import Perplexity, PerplexityEstimator
 from tasks.scoring.quality import Quality, QualityEstimator
-from tasks.sources import Reader, reader, record_columns
-from tasks.sources.base import TYPES
+from tasks.sources import Reader, own_columns, reader, record_columns
 from tasks.sources.taken_down import TakenDown
-from tasks.storage.pins import Pins, fetched, joins, learned_digest
+from tasks.storage.pins import Pins, joins, learned_digest
 from tasks.tokenization.repetition import RepeatedTokens
 from tasks.tokenization.tokenizer import TokenizerEstimator, provided
 from tasks.tokenization.tokens import AugmentedTokens, TokenEstimate, Tokens
@@ -320,20 +318,6 @@ def _emptied(spec: Spec, written: Collection[str]) -> list[str]:
     return columns[:1] + [name for name in columns[1:] if name in written]
 
 
-def own_columns(spec: Spec) -> pa.Schema:
-    """The columns that sources of a spec have of their own. Raises SpecError for one of two types, or of the name of
-    one that every document has."""
-    found: dict[str, tuple[str, str]] = {}
-    for source, settings in spec.sources.items():
-        for name, kind in getattr(settings, "columns", {}).items():
-            first, before = found.setdefault(name, (source, kind))
-            if name in (*DOCUMENTS.names, *(field.name for field in ADDRESS)):
-                raise SpecError([f"sources.{source}.columns.{name}: every document has a column of this name"])
-            if before != kind:
-                raise SpecError([f"sources.{source}.columns.{name} is {kind}, but {before} in sources.{first}"])
-    return pa.schema([(name, TYPES[kind]) for name, (_, kind) in found.items()])
-
-
 def _check_own(spec: Spec, found: Iterable[Node]) -> None:
     """Raises SpecError where a source has a column of its own that is called as one of a stage."""
     written = {column: node.name for node in found for column in node.writes}
@@ -384,76 +368,6 @@ def _check_types(spec: Spec, columns: pa.Schema) -> None:
     if wrong:
         said = (f"training.loss_by.{n}: {name} is no column of text{suggestion(name, text)}" for n, name in wrong)
         raise SpecError(list(said))
-
-
-def percentiles(spec: Spec) -> list[PercentilesEstimator]:
-    """What is to be known of every column that rules, channels or phases ask a percentile of."""
-    texts = [text for rule in spec.rules for text in (rule.drop, rule.where)]
-    texts += [*spec.channels.values(), *(phase.where for phase in spec.mixture.phases)]
-    texts += [cell.where for cell in spec.mixture.repeat]
-    asked: dict[str, set[float]] = {}
-    for column, p in asked_of(texts):
-        asked.setdefault(column, set()).add(p)
-    known = spec.of_kind(Scorer)
-    default = known.get("quality", stages.Quality())
-    return [
-        PercentilesEstimator(known.get(column, default), spec.seed, column, ps) for column, ps in sorted(asked.items())
-    ]
-
-
-def asked_of(texts: Iterable[str | None]) -> set[Threshold]:
-    """(column, percentile) of every `percentile(...)` in some expressions."""
-    return {threshold for text in texts if text for threshold in parse(text).percentiles}
-
-
-def thresholds_of(texts: Iterable[str | None]) -> list[str]:
-    """Names of the pins that some expressions need."""
-    return sorted({pin_of(column) for column, _ in asked_of(texts)})
-
-
-def bound(text: str, pins: Pins) -> str:
-    """An expression with the pinned thresholds in the place of its percentiles; NULL where there is no pin yet."""
-    asked = asked_of([text])
-    known: dict[Threshold, float | dict[str, float]] = {threshold: {} for threshold in asked}
-    for column in sorted({column for column, _ in asked}):
-        if pin := pins.get(pin_of(column)):
-            known |= thresholds(column, fetched(pins.store, pin["path"], pin["sha256"]).read_bytes())
-    return bind(text, known) if asked else text
-
-
-def unpinned(texts: Iterable[str], pins: Pins) -> list[str]:
-    """The percentiles that expressions ask for and that are learned by nobody yet."""
-    asked = sorted(asked_of(texts))
-    return [f"percentile({column}, {p:g})" for column, p in asked if pins.get(pin_of(column)) is None]
-
-
-def phase_conditions(spec: Spec, pins: Pins) -> dict[str, str]:
-    """`where_<number>` -> the `where` of that phase of the mixture in plain SQL, of the phases that have one;
-    `repeat_<number>` of the cells of `mixture.repeat`; and `repetitive`, of `mixture.repetitions`."""
-    phases = {f"where_{number}": phase.where for number, phase in enumerate(spec.mixture.phases) if phase.where}
-    phases |= {f"repeat_{number}": cell.where for number, cell in enumerate(spec.mixture.repeat)}
-    if most := spec.mixture.repetitions:
-        phases["repetitive"] = f"repeated_tokens >= {most}"
-    return {name: bound(renamed(where, {"text": spec.text}), pins) for name, where in phases.items()}
-
-
-def rules(spec: Spec, pins: Pins) -> tuple[Rule, ...]:
-    """The spec's rules in plain SQL."""
-    return tuple(
-        rule.model_copy(update={"drop": bound(rule.drop, pins), "where": rule.where and bound(rule.where, pins)})
-        for rule in spec.rules
-    )
-
-
-def gates(spec: Spec) -> dict[str, str]:
-    """The `where` of each stage that has one, but for those that come after the verdict."""
-    found = {}
-    behind = Augmentation | stages.RepeatedLines | stages.RepeatedSpans
-    for name, stage in spec.stages.items():
-        if isinstance(stage, stages.Stage) and stage.where and not isinstance(stage, behind):
-            text = stage.text or spec.judged_text
-            found[name] = renamed(stage.where, {"text": text, **stage.reads})
-    return found
 
 
 def _learned_too(spec: Spec) -> tuple[str, ...]:

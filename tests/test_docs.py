@@ -20,8 +20,8 @@ import pytest
 import yaml
 
 from data_specs.load import SpecError, load
+from data_specs.reasons import OWN_REASONS
 from data_specs.sources import Source
-from data_specs.spec import OWN_REASONS
 from data_specs.stages import KINDS
 from tasks import registry
 from tasks.dedup import lsh_index

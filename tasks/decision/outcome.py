@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.base import Settings
-from data_specs.spec import EMPTIED_BY_CUT
+from data_specs.reasons import EMPTIED_BY_CUT
 from tasks.arrays.addresses import true
 from tasks.decision.verdict import BEFORE_CUT, outcomes
 from tasks.engine.stage import Stage

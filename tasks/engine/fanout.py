@@ -27,8 +27,8 @@ from typing import Any
 import psutil
 
 from data_specs import stages
+from data_specs.cluster import Cluster
 from data_specs.redaction import printable
-from data_specs.spec import Cluster
 from tasks.engine import ray_patches, worker
 from tasks.engine.job import Job
 from tasks.storage.manifest import Entry

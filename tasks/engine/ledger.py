@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from data_specs.spec import COPIES, READING
+from data_specs.reasons import COPIES, READING
 from tasks.engine.pipeline import NAMED, Pipeline
 from tasks.engine.reading import LedgerError
 from tasks.storage.manifest import QUARANTINED

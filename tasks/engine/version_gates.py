@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_specs.gates import NewShards
-from data_specs.spec import COPIES
+from data_specs.reasons import COPIES
 from tasks.engine import drift
 from tasks.engine.counts import Totals
 from tasks.engine.pipeline import Pipeline

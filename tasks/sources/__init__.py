@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from data_specs.extract import Extract
+from data_specs.load import SpecError
 from data_specs.sources import (
     ArcSource,
     ArrowSource,
@@ -31,7 +32,10 @@ from data_specs.sources import (
     WarcSource,
     WetSource,
 )
+from data_specs.spec import Spec
+from tasks.arrays.addresses import ADDRESS
 from tasks.engine.reading import RECORD, InputShard, LedgerError, Part, Read, SourceError
+from tasks.engine.stage import DOCUMENTS
 from tasks.sources.admission import PLACE
 from tasks.sources.arrow import ArrowReader
 from tasks.sources.arxiv import ArxivReader
@@ -49,7 +53,17 @@ from tasks.sources.stackexchange import StackExchangeReader
 from tasks.sources.warc import ArcReader, WarcReader
 from tasks.sources.wet import WetReader
 
-__all__ = ["InputShard", "LedgerError", "Part", "Read", "Reader", "SourceError", "reader", "record_columns"]
+__all__ = [
+    "InputShard",
+    "LedgerError",
+    "Part",
+    "Read",
+    "Reader",
+    "SourceError",
+    "own_columns",
+    "reader",
+    "record_columns",
+]
 
 
 _READERS: dict[type[SourceSettings], type[Reader]] = {
@@ -85,3 +99,17 @@ def record_columns(settings: SourceSettings, lists: Mapping[str, UrlList]) -> pa
     known = [field for field in (*PLACE, *RECORD) if field.name in _READERS[type(settings)].knows]
     own = [(name, TYPES[kind]) for name, kind in getattr(settings, "columns", {}).items()]
     return pa.schema([*known, *own, *((name, pa.bool_()) for name in lists)])
+
+
+def own_columns(spec: Spec) -> pa.Schema:
+    """The columns that sources of a spec have of their own. Raises SpecError for one of two types, or of the name of
+    one that every document has."""
+    found: dict[str, tuple[str, str]] = {}
+    for source, settings in spec.sources.items():
+        for name, kind in getattr(settings, "columns", {}).items():
+            first, before = found.setdefault(name, (source, kind))
+            if name in (*DOCUMENTS.names, *(field.name for field in ADDRESS)):
+                raise SpecError([f"sources.{source}.columns.{name}: every document has a column of this name"])
+            if before != kind:
+                raise SpecError([f"sources.{source}.columns.{name} is {kind}, but {before} in sources.{first}"])
+    return pa.schema([(name, TYPES[kind]) for name, (_, kind) in found.items()])

@@ -19,7 +19,8 @@ from ray.exceptions import RayActorError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from data_specs.spec import Cluster, Spec
+from data_specs.cluster import Cluster
+from data_specs.spec import Spec
 from tasks.storage.store import Store
 from tests import training_plan
 from tests.training_plan import PLAN, SHORT, spec

@@ -21,7 +21,7 @@ from ray.cluster_utils import Cluster as Nodes
 
 from data_specs import stages
 from data_specs.base import Settings
-from data_specs.spec import Cluster
+from data_specs.cluster import Cluster
 from tasks.engine import fanout
 from tasks.engine.job import Job
 from tasks.engine.stage import Stage
