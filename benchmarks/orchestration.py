@@ -23,7 +23,7 @@ from data_specs.base import Settings
 from data_specs.cluster import Cluster
 from flows import embedded
 from flows.run import Run
-from tasks.engine import fanout, worker
+from tasks.engine import fanout, ray_session, worker
 from tasks.engine.job import Job
 from tasks.engine.stage import Stage
 from tasks.storage import columns
@@ -94,7 +94,7 @@ def trivial_shards() -> float:
         keys = [f"{number:032x}" for number in range(SHARDS)]
         jobs = [Job("shard", k, f"columns/trivial/{k}.parquet", k, "b", ids, 2, inputs) for k in keys]
         manifest, stage = Manifest(store, "columns/trivial"), Trivial(Settings())
-        with fanout.running(Cluster()):
+        with ray_session.running(Cluster()):
             started = time.perf_counter()
             failed = fanout.run(stage, "trivial", jobs, store, Cluster(), manifest.append)
             seconds = time.perf_counter() - started

@@ -5,7 +5,7 @@ from __future__ import annotations
 from data_specs.expressions import ExpressionError
 from data_specs.load import SpecError
 from flows.embedded import ServerError
-from tasks.engine import fanout
+from tasks.engine import ray_session
 from tasks.engine.gates import GateError
 from tasks.engine.rebase import RebaseError
 from tasks.engine.runner import StageError
@@ -26,7 +26,7 @@ USER_ERRORS = (
     GateError,
     RebaseError,
     MixtureError,
-    fanout.ClusterError,
+    ray_session.ClusterError,
     ServerError,
     TrainingError,
     CheckpointError,

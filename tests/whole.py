@@ -11,7 +11,7 @@ import orjson
 
 from flows import embedded
 from flows.run import Run
-from tasks.engine import fanout, worker
+from tasks.engine import fanout, ray_session, worker
 from tasks.engine.job import Job
 from tasks.storage.manifest import Entry
 from tasks.storage.store import DamagedError, Store, StoreError
@@ -105,7 +105,7 @@ def content(run: Run) -> dict[str, Any]:
 def main() -> None:
     embedded.prepare()
     run = go(Path(sys.argv[1]), sys.argv[2:], fan=fanout.run, train=True)
-    fanout.stop()
+    ray_session.stop()
     sys.stdout.buffer.write(orjson.dumps(content(run)) + b"\n")
 
 

@@ -1,14 +1,20 @@
-"""Held-out loss per channel: the plan's held-out rows, the same ones at every evaluation and world size."""
+"""Evaluation: held-out loss per channel, and that on named sets; the same rows each time, at every world size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
+from data_specs.training import Training
+from tasks.storage.store import Store
+from tasks.tokenization.tokenizer import Loaded
+from training.channel_sums import bits_per_byte
 from training.loss import ChannelLoss, Targets
-from training.rows import IGNORED, Batch
+from training.parallel import Place
+from training.rows import IGNORED, Batch, Plan, Rows
+from training.sets import Sets
 
 
 class Evaluated(Protocol):
@@ -49,3 +55,48 @@ class HeldOut:
                     total.add(*found)
         model.train()
         return {name: loss for name, (loss, _) in total.reduce()[2].items()}
+
+
+class Evaluation:
+    """What a run is evaluated on: the held-out rows of its plan, and its named sets."""
+
+    def __init__(self, store: Store, settings: Training, plan: Plan, loaded: Loaded | None, place: Place) -> None:
+        """`loaded` is the run's tokenizer, which sets are encoded with. Raises PlanError where a set cannot be read."""
+        self.plan, self.place = plan, place
+        self.averaged = bool(settings.average and settings.average.evaluate)
+        """Whether it is the average of the weights that is evaluated."""
+        share = settings.batch.micro, place.replica, place.replicas
+        self.held_out = HeldOut(Rows(store, plan, None), *share)
+        chosen = settings.evaluate.sets
+        self.sets = Sets(plan, loaded, chosen) if chosen and loaded else None
+        self.set_rows = HeldOut(self.sets.rows, *share) if self.sets else None
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of the texts of each set."""
+        return self.sets.digests if self.sets else {}
+
+    def losses(
+        self,
+        model: torch.nn.Module,
+        losses: Callable[[Batch], Targets],
+        token_bytes: torch.Tensor | None,
+        device: torch.device,
+    ) -> dict[str, Any]:
+        """What the log's record of an evaluation says, the same on all ranks: `losses` per channel in nats per token,
+        `by` other groupings, `bits_per_byte` where bytes are known, and what the `sets` come to."""
+        total = ChannelLoss(self.plan.channels, device, self.plan.loss_by, token_bytes)
+        found = self.held_out.losses(model, losses, total, self.place.counts)
+        sets: dict[str, dict[str, float]] = {}
+        if self.sets and self.set_rows:
+            of_sets = ChannelLoss(self.sets.names, device, token_bytes=token_bytes)
+            self.set_rows.losses(model, losses, of_sets, self.place.counts)
+            sets = self.sets.measures(of_sets.channels, of_sets.bytes.get("", {}))
+        bits = {
+            name: bits_per_byte(loss * tokens, total.bytes[""][name])
+            for name, (loss, tokens) in total.channels.items()
+            if total.bytes and loss is not None
+        }
+        by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
+        more = {"by": by, "sets": sets, "sets_of": self.digests, "bits_per_byte": bits, "averaged": self.averaged}
+        return {"losses": found} | {name: each for name, each in more.items() if each}

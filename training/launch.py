@@ -90,10 +90,10 @@ def _fit(spec: Spec, store: Store, work: dict[str, Any]) -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon an end is seen; else 2
     import ray
 
-    from tasks.engine import fanout
+    from tasks.engine import ray_session
 
     started = not ray.is_initialized()
-    fanout.start(spec.cluster)
+    ray_session.start(spec.cluster)
     have, workers = ray.cluster_resources(), spec.training.workers
     use_gpu = _on_gpus(spec, have.get("GPU", 0))
     work["device"] = "cuda" if use_gpu else "cpu"
@@ -109,7 +109,7 @@ def _fit(spec: Spec, store: Store, work: dict[str, Any]) -> None:
         work["resume"] = bool(checkpoint.steps(store, work["run"]))
         logging.getLogger("sluice").warning("train: %s; the workers start again (%d more times at most)", why, left - 1)
     if started:
-        fanout.stop()
+        ray_session.stop()
     if failure:
         for cause in _causes(by_worker or [failure]):
             if isinstance(cause, DamagedError):
@@ -119,7 +119,7 @@ def _fit(spec: Spec, store: Store, work: dict[str, Any]) -> None:
 
 def _placed(spec: Spec, store: Store, work: dict[str, Any], cpus: float, use_gpu: bool) -> BaseException | None:
     """Run the workers once -> why they failed, if they did; a signal has the training save before it goes on up."""
-    from tasks.engine import fanout
+    from tasks.engine import ray_session
 
     workers = spec.training.workers
     began, ended = log.attempts(store, work["run"]), threading.Event()
@@ -137,8 +137,8 @@ def _placed(spec: Spec, store: Store, work: dict[str, Any], cpus: float, use_gpu
     threading.Thread(target=place, daemon=True).start()
     try:
         while not ended.wait(POLL_SECONDS):
-            fanout.check(spec.cluster)
-    except fanout.ClusterError:
+            ray_session.check(spec.cluster)
+    except ray_session.ClusterError:
         raise
     except BaseException:  # a signal
         if log.attempts(store, work["run"]) > began:  # else there is nothing to save yet

@@ -19,7 +19,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -27,8 +26,6 @@ from data_specs.spec import Spec
 from data_specs.training import Start
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store
-from tasks.tokenization.spelled import token_bytes
-from tasks.tokenization.tokenizer import Loaded
 from training import (
     checkpoint,
     devices,
@@ -44,11 +41,11 @@ from training import (
     watchdog,
 )
 from training.ahead import opening
-from training.channel_sums import ChannelSums, bits_per_byte
+from training.channel_sums import ChannelSums
 from training.checkpoint import Checkpoint, CheckpointError
 from training.described import described
 from training.document_losses import Read
-from training.evaluate import HeldOut
+from training.evaluate import Evaluation
 from training.loss import ChannelLoss, Targets, finite, minimised, token_losses
 from training.meter import Meter
 from training.parallel import Place
@@ -57,12 +54,10 @@ from training.resume import newest
 from training.rows import Batch, Cursor, Phase, Plan, PlanError, Rows
 from training.saver import Saver
 from training.schedule import learning_rate
-from training.sets import Sets, loaded_tokenizer
 from training.spikes import DivergedError, NonFiniteError, SpikeError
+from training.vocabulary import bytes_of_tokens, loaded_tokenizer
 from training.watchdog import Watchdog
 
-LEFT_TO_RIGHT = ("causal", "prefix")
-"""Objectives under which the losses of a text's tokens add up to that of its bytes."""
 SUMMED = 10
 """Steps between records of the channels' losses over many steps."""
 
@@ -85,14 +80,10 @@ class Trainer:
             parallel.share_positions(model, self.place)
         self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16, compiled)
         self.phases = [Rows(store, plan, number) for number in range(len(plan.phases))]
-        place = self.place.replica, self.place.replicas
-        self.held_out = HeldOut(Rows(store, plan, None), spec.training.batch.micro, *place)
         self.chunked_loss = spec.training.chunks_loss(plan.vocabulary)
         loaded = self.tokenizer = loaded_tokenizer(store, tokenizer, spec) if tokenizer else None
-        self.token_bytes = self._bytes_of(loaded) if loaded else None
-        self.sets = Sets(plan, loaded, chosen) if (chosen := spec.training.evaluate.sets) and loaded else None
-        if self.sets:
-            self.set_rows = HeldOut(self.sets.rows, spec.training.batch.micro, *place)
+        self.token_bytes = bytes_of_tokens(plan, loaded, self.device) if loaded else None
+        self.evaluation = Evaluation(store, spec.training, plan, loaded, self.place)
         self.cursor = Cursor()
         self.updates = 0
         self.rope_base = spec.model.rope_theta
@@ -108,15 +99,6 @@ class Trainer:
         self.watch: spikes.Watch | None = None
         self.log: log.Log | None = None
         self.request: stop.Request | None = None
-
-    def _bytes_of(self, loaded: Loaded) -> torch.Tensor | None:
-        """Of each entry of the vocabulary the bytes that it spells, where every token is predicted from those before
-        it and the bytes are known."""
-        spelled = token_bytes(loaded) if self.plan.objective.kind in LEFT_TO_RIGHT else None
-        if spelled is None:
-            return None
-        behind = np.zeros(self.plan.vocabulary - len(spelled))  # special tokens and reserved entries
-        return torch.from_numpy(np.concatenate([spelled, behind])).to(self.device)
 
     def begin(self, resume: bool) -> None:
         """Start at step 0, or at the newest checkpoint that verifies; rank 0 begins the log and saves what is run. All
@@ -177,9 +159,7 @@ class Trainer:
         self.request = stop.Request(self.store, self.run)
         changed = [log.other_precision(self.store, self.run, self.bf16)] if resume else []
         if resume:
-            changed += log.other_evaluation(
-                self.store, self.run, self.sets.digests if self.sets else {}, self._averaged
-            )
+            changed += log.other_evaluation(self.store, self.run, self.evaluation.digests, self.evaluation.averaged)
         config = {"model": self.spec.model.model_dump(mode="json"), "plan": self.plan.path, **about}
         followers = trackers.begin(self.settings.trackers, self.store, self.run, config)
         self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, followers, **about)
@@ -329,34 +309,10 @@ class Trainer:
         began = time.perf_counter()
         self.watchdog.at_place(f"the evaluation after step {self.cursor.step}")
         self._enter(self.plan.phases[self.cursor.phase])
-        total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by, self.token_bytes)
-        with engine.averaged(self.engine) if self._averaged else nullcontext():
-            losses = self.held_out.losses(self.engine, self._evaluated, total, self.place.counts)
-            sets = self._sets()
-        by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
+        with engine.averaged(self.engine) if self.evaluation.averaged else nullcontext():
+            found = self.evaluation.losses(self.engine, self._evaluated, self.token_bytes, self.device)
         if self.log:
-            bits = {
-                name: bits_per_byte(loss * tokens, total.bytes[""][name])
-                for name, (loss, tokens) in total.channels.items()
-                if total.bytes and loss is not None
-            }
-            measured_on = self.sets.digests if self.sets else {}
-            more = {"by": by, "sets": sets, "sets_of": measured_on, "bits_per_byte": bits, "averaged": self._averaged}
-            more = {name: each for name, each in more.items() if each}
-            self.log.write("held_out", self.cursor.step, losses=losses, **more, seconds=time.perf_counter() - began)
-
-    @property
-    def _averaged(self) -> bool:
-        """Whether it is the average of the weights that is evaluated."""
-        return bool(self.settings.average and self.settings.average.evaluate)
-
-    def _sets(self) -> dict[str, dict[str, float]]:
-        """What the named sets come to."""
-        if not self.sets:
-            return {}
-        total = ChannelLoss(self.sets.names, self.device, token_bytes=self.token_bytes)
-        self.set_rows.losses(self.engine, self._evaluated, total, self.place.counts)
-        return self.sets.measures(total.channels, total.bytes.get("", {}))
+            self.log.write("held_out", self.cursor.step, **found, seconds=time.perf_counter() - began)
 
     def _evaluated(self, batch: Batch) -> Targets:
         self.watchdog.at_place(f"a batch of the evaluation after step {self.cursor.step}")

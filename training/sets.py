@@ -13,13 +13,10 @@ import fsspec
 import numpy as np
 import orjson
 
-from data_specs.spec import Spec
 from data_specs.training import EvaluationSet
 from tasks.engine.stage import digest
 from tasks.planning.objectives import Noise, numbers, row_shape, target_counts
-from tasks.storage.pins import Pin, fetched
-from tasks.storage.store import Store
-from tasks.tokenization.tokenizer import Loaded, load
+from tasks.tokenization.tokenizer import Loaded
 from training.channel_sums import bits_per_byte, perplexity
 from training.loss import Losses
 from training.objectives import Batch, Packed, batch
@@ -83,12 +80,6 @@ class SetRows:
         special = numbers(self.plan.special, self.plan.vocabulary)
         ordinary = self.plan.vocabulary - len(special)
         return batch(self.plan.objective, packed, self.noise, {**special, **self.plan.own}, ordinary)
-
-
-def loaded_tokenizer(store: Store, pin: Pin, spec: Spec) -> Loaded:
-    """The tokenizer of a training, which ends texts as the spec says."""
-    data = fetched(store, pin["path"], pin["sha256"]).read_bytes()
-    return load(data, pin["path"], spec.tokenizer)
 
 
 class Sets:

@@ -19,7 +19,7 @@ def rebase(spec: str, store: str | None, settings: tuple[str, ...], as_json: boo
     Until then a night leaves older documents as they are. What is learned stays pinned."""
     from flows import parameters, summary
     from flows.run import Run
-    from tasks.engine import fanout
+    from tasks.engine import ray_session
 
     name = Run.of(spec, store, settings).name
     with embedded.server():
@@ -32,7 +32,7 @@ def rebase(spec: str, store: str | None, settings: tuple[str, ...], as_json: boo
     given = [parameters.masked(setting) for setting in settings]
     with embedded.answering():
         state = rebased(spec, where, given, name, return_state=True)
-    fanout.stop()
+    ray_session.stop()
     if command.stopped:
         raise KeyboardInterrupt
     current = Run.of(spec, store, settings, name)

@@ -40,7 +40,7 @@ def run(
     from data_specs.load import SpecError
     from flows import parameters, summary
     from flows.run import Run
-    from tasks.engine import fanout
+    from tasks.engine import ray_session
 
     begun = Run.of(spec, store, settings, None, retrain)
     if version is None:
@@ -54,8 +54,8 @@ def run(
     reads = begun.reads() if version is None else 0
     with embedded.server():
         if reads:
-            fanout.start(begun.spec.cluster)
-            fanout.warm(begun.spec.cluster, reads, "tasks.sources")
+            ray_session.start(begun.spec.cluster)
+            ray_session.warm(begun.spec.cluster, reads, "tasks.sources")
         from flows import prefect_patches
         from flows.pretrain import pretrain
 
@@ -66,7 +66,7 @@ def run(
     given = [parameters.masked(setting) for setting in settings]
     with embedded.answering():
         state = pretrain(spec, where, start, until, replace, given, list(retrain), name, version, return_state=True)
-    fanout.stop()
+    ray_session.stop()
     if command.stopped:
         raise KeyboardInterrupt
     record = Run.of(spec, store, settings, name).record

@@ -14,20 +14,17 @@ import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import zstandard
 
 from data_specs.expressions import parse
 from data_specs.redaction import redacted
+from tasks.engine.export_formats import ENDS, WRITERS, Form
 from tasks.engine.runner import StageError
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
@@ -45,12 +42,6 @@ SIZE = 256 * 2**20
 """Bytes of a file, about: of its documents as the store has them."""
 GROUPS = ("source", "channel", "language")
 """Columns by which documents are counted."""
-Form = Literal["parquet", "jsonl"]
-ENDS = {"parquet": ".parquet", "jsonl": ".jsonl.zst"}
-"""How the names of files end, by format."""
-
-_UNIQUE = ("id", "text", "url")
-"""Columns of values that do not come again: a dictionary of them would be made for nothing."""
 MARKS = ("origin", "augmented")
 """Columns that say of which document a text was made, and by which stage; null of a document."""
 _PROGRESS = "progress"
@@ -327,7 +318,7 @@ class Export:
             return {"rows": 0, "bytes": 0, "checksum": "", "counts": counts}
         with self.target.writer(name) as file:
             summed = Summed(file)
-            with _WRITERS[self.asked.form](summed, self.schema) as write:
+            with WRITERS[self.asked.form](summed, self.schema) as write:
                 for table in chain([first], batches):
                     rows += table.num_rows
                     write(table)
@@ -389,25 +380,3 @@ def _count(table: pa.Table, counts: dict[str, dict[str, list[int]]]) -> None:
         rows, weights = np.bincount(number, minlength=len(names)), np.bincount(number, size, len(names))
         for name, documents, weight in zip(names, rows.tolist(), weights.tolist(), strict=True):
             _add(found, name, [documents, int(weight)])
-
-
-@contextmanager
-def _parquet(file: Any, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
-    repeated = [name for name in schema.names if name not in _UNIQUE]
-    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeated) as writer:
-        yield lambda table: writer.write_table(table, row_group_size=max(1, table.num_rows))
-
-
-@contextmanager
-def _lines(file: Any, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
-    with zstandard.ZstdCompressor().stream_writer(file, closefd=False) as writer:
-
-        def write(table: pa.Table) -> None:
-            for part in range(0, table.num_rows, 1024):
-                rows = table.slice(part, 1024).to_pylist()
-                writer.write(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))
-
-        yield write
-
-
-_WRITERS: dict[str, Callable[[Any, pa.Schema], Any]] = {"parquet": _parquet, "jsonl": _lines}

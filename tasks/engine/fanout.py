@@ -10,34 +10,22 @@ attempts is returned as an error entry, never raised.
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
-import secrets
-import socket
-import tempfile
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import psutil
 
 from data_specs import stages
 from data_specs.cluster import Cluster
-from data_specs.redaction import printable
-from tasks.engine import ray_patches, worker
+from tasks.engine import worker
 from tasks.engine.job import Job
+from tasks.engine.ray_session import AGAIN, ClusterError, check, first_line, start
 from tasks.storage.manifest import Entry
 from tasks.storage.store import DamagedError, DeniedError, Store, StoreError
 
 log = logging.getLogger("sluice")
 
-OBJECT_STORE = 200 * 2**20
-"""Bytes of a local Ray's object store: only stages and entries pass through it."""
 _GROWS = 300
 """Seconds in which a cluster may get a node that is large enough for a stage's jobs."""
 WAITS = (1.0, 2.0, 4.0, 8.0)
@@ -59,148 +47,6 @@ def _run(stage_key: str, ref: list[Any], job: Job, store: Store) -> Entry:
         worker.check(stage, recipe)
         _held = (stage_key, worker.prepare(stage, store))
     return worker.run(_held[1], job, store)
-
-
-_AGAIN = ", as when memory runs out; run again to go on from here"
-
-
-class ClusterError(RuntimeError):
-    """Ray cannot be had as the spec asks for it; the message says why."""
-
-
-def start(cluster: Cluster) -> None:
-    """Connect to Ray, or start a local one; nothing where it runs already. Raises ClusterError where none answers."""
-    local = not cluster.address
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    if ray.is_initialized():
-        return
-    ray_patches.apply(ray)
-    try:
-        if local:
-            _start_local(cluster)
-        else:
-            _answers(cluster.address)
-            ray.init(address=cluster.address, logging_level=logging.WARNING)
-    except (OSError, ValueError) as error:
-        if local:
-            raise
-        raise ClusterError(
-            f"cluster.address: no Ray answers at {cluster.address}; `ray start --head` starts one, and null is a local "
-            f"one ({_first_line(error)})"
-        ) from None
-    finally:
-        ray_patches.take_back_sigterm()
-
-
-def _start_local(cluster: Cluster) -> None:
-    """Start a Ray of this process alone, on loopback. Its processes have sessions of their own: what ends a terminal's
-    or a container's processes reaches Ray through this one, which ends it in order; they do not outlive it. A thread
-    starts it, and stays, as they end with it: Ray waits for half a minute for a process that died, deaf to signals."""
-    import ray
-
-    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")  # a local one that is gone stays so
-    _keep_token()
-    _earlier.update(child.pid for child in psutil.Process().children())
-    ended = threading.Event()
-    errors: list[Exception] = []
-
-    def init() -> None:
-        try:
-            with ray_patches.local(ray):
-                ray.init(
-                    address="local",  # also beside a Ray that runs here already
-                    num_cpus=cluster.cpus,
-                    object_store_memory=OBJECT_STORE,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.WARNING,
-                )
-        except Exception as error:  # Ray raises bare ones where a process of it does not start
-            errors.append(error)
-        ended.set()
-        threading.Event().wait()
-
-    threading.Thread(target=init, daemon=True).start()
-    while not ended.wait(0.5):
-        for pid, name in _dead():
-            errors.append(RuntimeError(f"its {name} ended ({pid})"))
-            ended.set()
-    if errors:
-        raise ClusterError(
-            f"a local Ray does not start: {_first_line(errors[0])}. Free memory, disk and processes, and run again; "
-            f"its logs are in {tempfile.gettempdir()}/ray/session_latest/logs"
-        )
-
-
-def warm(cluster: Cluster, jobs: int, *modules: str) -> None:
-    """Have the workers of a local Ray that so many jobs will take import modules, beside what the caller does
-    meanwhile: the first job of each does not have to, some .7 s of a core."""
-    if cluster.address:
-        return
-    import ray
-
-    remote = ray.remote(num_cpus=1, max_retries=0)(_import)
-    with suppress(ray.exceptions.RayError):  # of which the first stage tells
-        for _ in range(min(jobs, int(ray.cluster_resources().get("CPU", 1)))):
-            remote.remote(modules)
-
-
-def _import(modules: Sequence[str]) -> None:
-    for module in modules:
-        importlib.import_module(module)
-
-
-def check(cluster: Cluster) -> None:
-    """Raise ClusterError where a process of a local Ray has died; Ray itself waits, or ends this process unsaid."""
-    if not cluster.address:
-        for _, name in _dead():
-            raise ClusterError(f"Ray failed: its {name} ended{_AGAIN}")
-
-
-_earlier: set[int] = set()
-"""Children that were there when the local Ray was started, such as the processes of one before."""
-
-
-def _dead() -> list[tuple[int, str]]:
-    """Processes of a local Ray that ended before their time."""
-    found = []
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if child.pid not in _earlier and child.status() == psutil.STATUS_ZOMBIE:
-                found.append((child.pid, child.name()))
-    return [(pid, name) for pid, name in found if name in ("raylet", "gcs_server")]
-
-
-def _keep_token() -> None:
-    """Make Ray's token where there is none, readable by its owner alone: who has it may run code in the cluster."""
-    path = Path.home() / ".ray" / "auth_token"
-    if os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
-        return
-    with suppress(FileExistsError):
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
-
-
-def _answers(address: str | None) -> None:
-    """Raise OSError where nothing listens at an address with a port; Ray itself would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-
-
-def stop() -> None:
-    """Leave Ray, and end a local one."""
-    import sys
-
-    if "ray" in sys.modules:
-        sys.modules["ray"].shutdown()
 
 
 def reserved(stage: Any, cluster: Cluster) -> dict[str, float]:
@@ -237,16 +83,6 @@ def _amounts(resources: Mapping[str, float]) -> str:
     return f"{cores:g} cores, {memory / 2**20:,.0f} MiB" + (f" and {gpus:g} GPUs" if gpus else " and no GPU")
 
 
-@contextmanager
-def running(cluster: Cluster) -> Iterator[None]:
-    """Ray for the length of a block."""
-    start(cluster)
-    try:
-        yield
-    finally:
-        stop()
-
-
 def run(
     stage: Any,
     stage_key: str,
@@ -272,7 +108,7 @@ def run(
         fan = _Fan(jobs, cluster, window, lambda job: remote.remote(stage_key, ref, job, store))
         return fan.run(commit, flush_seconds)
     except ray.exceptions.RayError as error:
-        raise ClusterError(f"Ray failed: {_first_line(error)}{_AGAIN}") from None
+        raise ClusterError(f"Ray failed: {first_line(error)}{AGAIN}") from None
 
 
 class _Fan:
@@ -356,7 +192,7 @@ class _Fan:
             elif isinstance(cause, StoreError):
                 self._hold(job, cause)
             else:
-                self._spend(job, cause, _first_line(cause), self.errors, self.cluster.attempts, self.waiting)
+                self._spend(job, cause, first_line(cause), self.errors, self.cluster.attempts, self.waiting)
 
     def _spend(
         self,
@@ -383,7 +219,7 @@ class _Fan:
         if self.stalls[job.key] > len(WAITS):
             raise error from None
         wait = WAITS[self.stalls[job.key] - 1]
-        log.warning("%s: %s; tried again in %.0f s", job.shard, _first_line(error), wait)
+        log.warning("%s: %s; tried again in %.0f s", job.shard, first_line(error), wait)
         self.waiting.appendleft(job)
         self.resume = time.monotonic() + wait
 
@@ -396,16 +232,12 @@ def stop_at(damages: Sequence[DamagedError]) -> None:
         raise DamagedError(f"{damages[0]}{more}", *paths) from damages[0]
 
 
-def _first_line(error: BaseException) -> str:
-    return printable(f"{type(error).__name__}: {error}".splitlines()[0][:300])
-
-
 def error_entry(job: Job, error: BaseException, attempts: int) -> Entry:
     return {
         "key": job.key,
         "shard": job.shard,
         "ids": job.ids,
         "run": job.run,
-        "error": _first_line(error),
+        "error": first_line(error),
         "attempts": attempts,
     }

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from flows.run import Run
-from tasks.engine import fanout
+from tasks.engine import ray_session
 from tests import small, whole
 from training import checkpoint, log
 
@@ -265,7 +265,7 @@ MOMENTS = {
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the small corpus and its training come to where nothing ends them."""
     run = whole.go(small.corpus(tmp_path_factory.mktemp("trained"), files=2), train=True)
-    fanout.stop()
+    ray_session.stop()
     return whole.content(run)
 
 
@@ -294,7 +294,7 @@ def test_a_run_that_any_signal_ends_at_any_moment_goes_on_to_the_same_values(
                 run.was_interrupted()
             print(f"{moment}: {signal.Signals(number).name}: ended within {time.monotonic() - asked:.1f} s")
     found = whole.go(spec, train="training" in moment)
-    fanout.stop()
+    ray_session.stop()
     content = whole.content(found)
     assert orjson.dumps(content, option=orjson.OPT_SORT_KEYS) == orjson.dumps(
         {name: trained[name] for name in trained if name in content}, option=orjson.OPT_SORT_KEYS

@@ -61,7 +61,7 @@ def test_a_training_logs_what_its_own_logits_make_of_a_set(store: Store) -> None
     trainer.begin(resume=False)
     trainer.evaluate()
     trainer.log.close()
-    batches = [trainer.sets.rows.batch(row, 1) for row in range(len(trainer.sets.rows))]
+    batches = [trainer.evaluation.sets.rows.batch(row, 1) for row in range(len(trainer.evaluation.sets.rows))]
     total = count = 0.0
     for batch in batches:
         inputs, positions, labels = map(torch.from_numpy, (batch.inputs, batch.positions, batch.labels))
@@ -84,7 +84,7 @@ def test_texts_of_a_set_end_as_those_of_the_training(store: Store) -> None:
     made = spec(evaluate={"every": 0, "sets": chosen})
     made = made.model_copy(update={"tokenizer": made.tokenizer.model_copy(update={"end": "<|pad|>"})})
     trainer = loop.Trainer(made, store, Plan.read(store, PLAN), "r", training_plan.pin(store))
-    ended = [row[-1][-1] for _, row in trainer.sets.rows.rows[-1:]]
+    ended = [row[-1][-1] for _, row in trainer.evaluation.sets.rows.rows[-1:]]
     assert ended == [1]  # not <|endoftext|>, which the tokenizer has, too
 
 

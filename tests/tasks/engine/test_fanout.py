@@ -22,7 +22,7 @@ from ray.cluster_utils import Cluster as Nodes
 from data_specs import stages
 from data_specs.base import Settings
 from data_specs.cluster import Cluster
-from tasks.engine import fanout
+from tasks.engine import fanout, ray_session
 from tasks.engine.job import Job
 from tasks.engine.stage import Stage
 from tasks.filters.language import Language
@@ -103,7 +103,7 @@ def attempts(folder: Path, text: str) -> int:
 @pytest.fixture
 def local() -> Iterator[Cluster]:
     cluster = Cluster(cpus=2, shard_memory=2**26, attempts=3, crashes=2)
-    with fanout.running(cluster):
+    with ray_session.running(cluster):
         yield cluster
 
 
@@ -121,7 +121,7 @@ def test_an_error_and_a_death_are_tried_again_as_often_as_the_spec_says_and_the_
     assert "died" in taken["dies always"]["error"]
     done = [entry for shard, entry in taken.items() if shard not in ("error always", "dies always")]
     assert all("error" not in entry and entry["rows"] == 1 for entry in done)
-    with pytest.raises(fanout.ClusterError, match=r"needs 1 cores, 1,073,741,824 MiB and no GPU, but the"):
+    with pytest.raises(ray_session.ClusterError, match=r"needs 1 cores, 1,073,741,824 MiB and no GPU, but the"):
         fan(tmp_path / "more", Cluster(shard_memory=2**50), ["good"])
 
 
@@ -130,7 +130,7 @@ def test_workers_import_what_they_are_warmed_with(local: Cluster) -> None:
         time.sleep(0.5)  # so that no worker takes all
         return "sndhdr" in sys.modules
 
-    fanout.warm(local, 5, "sndhdr")
+    ray_session.warm(local, 5, "sndhdr")
     assert any(ray.get([ray.remote(num_cpus=1)(has).remote() for _ in range(2)]))  # one may take what was for both
 
 
@@ -158,7 +158,7 @@ def test_a_stage_that_asks_for_what_no_node_has_stops_with_that_said(
     alive = [{"Alive": True, "Resources": node} for node in nodes]
     for cluster in (Cluster(), Cluster(address="auto")):
         needs = {"CPU": 2, "memory": 2**32, "GPU": 0.5}
-        with pytest.raises(fanout.ClusterError, match=told) if told else nullcontext():
+        with pytest.raises(ray_session.ClusterError, match=told) if told else nullcontext():
             fanout._fit("edu", needs, cluster, lambda: alive)
 
 
@@ -187,7 +187,9 @@ def test_the_death_of_ray_itself_is_one_plain_error(
         raise ray.exceptions.LocalRayletDiedError
 
     monkeypatch.setattr(ray, "get", get)  # the raylet's real death may end this process, too
-    with pytest.raises(fanout.ClusterError, match=r"Ray failed: LocalRayletDiedError.*; run again to go on from here"):
+    with pytest.raises(
+        ray_session.ClusterError, match=r"Ray failed: LocalRayletDiedError.*; run again to go on from here"
+    ):
         fan(tmp_path, local, ["good"])
 
 
@@ -197,7 +199,7 @@ def test_a_dead_node_costs_a_job_no_attempt(tmp_path: Path, monkeypatch: pytest.
     doomed = nodes.add_node(num_cpus=1)
     cluster = Cluster(address=nodes.address, shard_memory=2**26, attempts=1, crashes=1)
     try:
-        with fanout.running(cluster), ThreadPoolExecutor() as pool:
+        with ray_session.running(cluster), ThreadPoolExecutor() as pool:
             done = pool.submit(fan, tmp_path, cluster, ["waits"])
             while not attempts(tmp_path, "waits"):
                 assert not done.done()
@@ -214,6 +216,6 @@ def test_a_ray_that_does_not_answer_is_told_with_the_key_and_what_starts_one() -
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     with pytest.raises(
-        fanout.ClusterError, match=rf"cluster\.address: no Ray answers at {address}; `ray start --head`"
+        ray_session.ClusterError, match=rf"cluster\.address: no Ray answers at {address}; `ray start --head`"
     ):
-        fanout.start(Cluster(address=address))
+        ray_session.start(Cluster(address=address))
