@@ -52,7 +52,7 @@ def export(
         form,
         _columns(corpus, columns, MARKS if augmented else ()),
         made["text"],
-        None if where is None else _condition(pins, corpus, made["text"], where),
+        None if where is None else condition(pins, corpus, made["text"], where),
         SIZE if size is None else _size(size),
         stages if augmented else (),
     )
@@ -123,7 +123,7 @@ def _columns(corpus: View, asked: Sequence[str], marks: Sequence[str]) -> tuple[
     return tuple(dict.fromkeys(asked or [name for name in DEFAULT if name in known]))
 
 
-def _condition(pins: Pins, corpus: View, text: str, where: str) -> str:
+def condition(pins: Pins, corpus: View, text: str, where: str) -> str:
     """An expression over columns with thresholds in the place of its percentiles, those that were pinned when the
     corpus was made. Raises SpecError."""
     try:

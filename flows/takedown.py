@@ -14,13 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.expressions import ExpressionError, parse
 from data_specs.load import SpecError
-from flows import exported, lineage, query, record
+from flows import exported, lineage, record
 from flows.asked import Asked
+from flows.export import condition
 from flows.run import Run
 from tasks.engine import purge, worker
 from tasks.engine.job import inputs
@@ -28,10 +30,13 @@ from tasks.engine.near_copies import in_clusters, unsought
 from tasks.engine.outputs import token_files
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import refused_path
+from tasks.engine.runner import StageError
 from tasks.engine.snapshot import Snapshot
+from tasks.engine.sql import evaluate
 from tasks.engine.stage import Estimator
 from tasks.engine.takedowns import TAKEN_DOWN, Takedown, Takedowns, ids_of, text_digest
 from tasks.engine.versions import Versions
+from tasks.engine.views import views
 from tasks.planning.files import purge_plan
 from tasks.sources import SourceError
 from tasks.sources.taken_down import TakenDown
@@ -308,17 +313,42 @@ def _pinned_texts(store: Store, ids: Collection[bytes], takedown: int) -> None:
 
 
 def matching(run: Run, where: str) -> tuple[str, ...]:
-    """The ids of documents for which an expression over columns is true. Raises SpecError where it is none, or names no
-    column that is computed."""
-    try:
-        parse(where)
-    except ExpressionError as error:
-        raise SpecError([f"--where: {error}"]) from None
+    """The ids of documents for which an expression over columns is true, evaluated as a rule is. Raises SpecError where
+    it is none, StageError where one of its columns is not computed for all documents: of the others it would say
+    nothing."""
     if "documents" not in run.pipeline.outputs:
         run.resolve()
-    stands = f"kind is distinct from '{TAKEN_DOWN}'"
-    with query.select(run.pipeline, f"SELECT id FROM corpus WHERE {stands} AND ({where})") as answer:
-        return tuple(name for (name,) in answer.rows)
+    pipeline, corpus = run.pipeline, views(run.pipeline)["corpus"]
+    _all_there(pipeline, where)
+    plain, found = condition(pipeline.pins, corpus, "text", where), list[str]()
+    for _, table in corpus.scan(sorted({"id", "kind", *parse(plain).columns})):
+        try:
+            judged = evaluate({"--where": plain}, table)["--where"]
+        except ExpressionError as error:
+            raise SpecError([str(error)]) from None
+        stands = pc.fill_null(pc.not_equal(table["kind"], TAKEN_DOWN), True)
+        found += table["id"].filter(pc.and_(stands, pc.fill_null(judged, False))).to_pylist()
+    return tuple(found)
+
+
+def _all_there(pipeline: Pipeline, where: str) -> None:
+    """Raises SpecError for what is no expression, StageError where a column that it reads is not computed for all
+    documents."""
+    try:
+        columns = parse(where).columns
+    except ExpressionError as error:
+        raise SpecError([f"--where: {error}"]) from None
+    documents = pipeline.outputs["documents"].index.done
+    for name in sorted(columns & pipeline.provider.keys()):
+        stage = pipeline.provider[name]
+        lacking = np.flatnonzero(documents & ~pipeline.outputs[stage].index.done).tolist()
+        if lacking:
+            shards = ", ".join(pipeline.shards[place].name for place in lacking[:3]) + (", ..." if lacking[3:] else "")
+            raise StageError(
+                f"takedown: --where: {name} is not computed for {len(lacking):,} of {int(documents.sum()):,} shards "
+                f"({shards}), so of their documents nothing would be taken down; `sluice run SPEC --until {stage}` "
+                "computes it"
+            )
 
 
 def take_down(run: Run, wanted: Asked | None, yes: bool, progress: Progress = lambda *_: None) -> dict[str, Any]:

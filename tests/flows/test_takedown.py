@@ -318,7 +318,26 @@ def test_what_opted_out_later_leaves_earlier_versions_by_an_expression(here: Pat
     assert {row["url"] for row in found["documents"]} == {HOUSE + "one", HOUSE + "two?x=1"}
     pins = ("models/domain/", "models/quality/", "models/tokenizer/")  # which are named, and yours to decide about
     assert not holding(here, [*WORDS[1:3]], skip=pins)
+    assert "allowed is not computed for 1 of " in ask("takedown", here, "--where", "not allowed", code=1).output
+    whole.go(here, until="verdict")
     assert told("takedown", here, "--where", "not allowed", "--yes")["count"] == 0
+
+
+def test_an_expression_takes_down_what_it_would_drop_as_a_rule(made: Path) -> None:
+    """Divided by 0 a number is null in rules, and infinite in DuckDB."""
+    [[some]] = told("query", made, "select count(*) from corpus where words > 5")["rows"]
+    assert some == told("takedown", made, "--only", "--where", "words > 5")["count"]
+    assert told("takedown", made, "--where", "words / (lines - lines) > 5")["count"] == 0
+    assert told("takedown", made, "--only", "--where", "words - 1e9 < 0 and words > 5")["count"] == some
+
+
+def test_what_an_expression_cannot_say_of_new_documents_yet_is_no_reason_to_leave_them(here: Path) -> None:
+    packed(here.parent / "web" / "web-60.jsonl.gz", [{"text": secret("nameless", 7)}])
+    whole.go(here, until="documents")
+    told_of = ask("takedown", here, "--where", "words > 5", "--yes", code=1).output
+    assert "words is not computed for 1 of " in told_of
+    assert "`sluice run SPEC --until signals` computes it" in told_of
+    assert told("takedown", here, "--where", "text like '%nameless%'", "--only")["count"] == 1
 
 
 # -- what is gone ------------------------------------------------------------------------------------------------------
