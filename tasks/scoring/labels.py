@@ -27,8 +27,14 @@ from tasks.text.endpoint import Asked, Endpoint, Question, Said, is_of, sent_of
 from tasks.text.rows import rows_of
 
 FORM = 'End with one line of the form "score: N", where N is a number from {lowest:g} to {highest:g}.'
-_SCORE = re.compile(r"score\W{0,4}(-?\d+(?:\.\d+)?)", re.IGNORECASE)
-_ALONE = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*\.?\s*")
+_NUMBER = r"[-\u2212\u2013+]?(?:\d+(?:\.\d+)?|\.\d+)(?![.,]?\d|[A-Za-z%]|\s*(?:[-\u2013\u2014~]|to\b)\s*\d)"
+"""A number that is whole: not 3 of `3,5`, of `3-4` or of `3e2`; a sign stands right before it."""
+_SCORE = re.compile(
+    r"score(?:\s*\([^()\n]{0,30}\))?(?:[^\w.,+\-\u2212\u2013]|[-\u2013](?=\s)){0,8}"
+    r"(?=([-\u2212\u2013+.,]?\d[^\n]{0,40}))",
+    re.IGNORECASE,
+)
+"""What stands behind the word, where that begins as a number; a scale may stand between, `Score (0-5): 4`."""
 
 
 def _columns(name: str) -> pa.Schema:
@@ -137,7 +143,7 @@ class JudgeEstimator(Estimator):
     what was sent `of` it. Answers are kept in the store as they come, by what was asked: a run that was stopped goes
     on, and what is learned anew asks about new documents alone."""
 
-    name, version = "judge", 1
+    name, version = "judge", 2  # numbers below 0 are read, and what is no whole number is none
     suffix = ".json"
     reads = ("id", "language", "text")
     settings: stages.Judge
@@ -190,6 +196,7 @@ class JudgeEstimator(Estimator):
         settings = self.settings
         system = f"{settings.rubric.strip()}\n\n{FORM.format(lowest=settings.lowest, highest=settings.highest)}"
         about = {"model": settings.model, "system": system, "temperature": settings.temperature}
+        about |= {"read": self.version} if settings.lowest < 0 else {}  # which version 1 read without their sign
         questions: dict[str, Question] = {}
         names = []
         for text in texts:
@@ -202,6 +209,9 @@ class JudgeEstimator(Estimator):
 
     def _number(self, said: Said) -> float | None:
         """The number in an answer, where it is one of the scale."""
-        scores = _SCORE.findall(said.text) or ([alone[1]] if (alone := _ALONE.fullmatch(said.text)) else [])
-        number = float(scores[-1]) if scores else None
-        return number if number is not None and self.settings.lowest <= number <= self.settings.highest else None
+        scores = _SCORE.findall(said.text)
+        found = re.match(_NUMBER, scores[-1]) if scores else re.fullmatch(rf"\s*({_NUMBER})\s*\.?\s*", said.text)
+        if found is None:
+            return None
+        number = float(re.sub("[\u2212\u2013]", "-", found[0].strip().rstrip(".")))
+        return number if self.settings.lowest <= number <= self.settings.highest else None

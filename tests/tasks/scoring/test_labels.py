@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,11 @@ import pytest
 from data_specs import stages
 from data_specs.document import SpecError
 from tasks.engine import job
-from tasks.scoring.labels import Judge, JudgeEstimator, Labels
+from tasks.engine.purge import ANSWERS
+from tasks.engine.stage import digest
+from tasks.scoring.labels import FORM, Judge, JudgeEstimator, Labels
 from tasks.scoring.quality import QualityEstimator
+from tasks.storage.manifest import Manifest
 from tasks.storage.store import Store
 from tasks.text import endpoint
 from tasks.text.endpoint import EndpointError
@@ -117,6 +121,49 @@ def test_what_is_busy_or_broken_is_asked_again_and_failures_are_counted_by_kind(
     assert len(found) == facts["labelled"] == 1
     with pytest.raises(EndpointError, match=r"stages\.judge: 5 of 5 questions failed \(5 unreachable\)"):
         judged(settings(server, endpoint="http://127.0.0.1:9", attempts=1, failures=0.5), five)
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("score: -3", -3.0),
+        ("**Score**: **\u22122.5**", -2.5),
+        ("Score - 3", 3.0),
+        ("score: .5", 0.5),
+        ("Score (0-5): 4", 4.0),
+        ("Score (4/5)", 4.0),
+        ("score = 4/5.", 4.0),
+        ("score: 4\u5206", 4.0),
+        ("First score: 2, final score: 3.", 3.0),
+        ("-1.5 .", -1.5),
+        ("score: 3,5", None),
+        ("score: 3-4", None),
+        ("score: 3 to 4", None),
+        ("First score: 2. Final score: 3,5", None),
+        ("score: 1e1", None),
+        ("score: 80%", None),
+        ("score: -6", None),
+        ("3,5", None),
+    ],
+)
+def test_a_number_is_read_as_it_is_written_or_not_at_all(server: Server, said: str, number: float | None) -> None:
+    server.behaviours = [said]
+    found, facts = judged(settings(server, lowest=-5, failures=1), documents([{"text": "x"}]))
+    assert found == ({} if number is None else {"x": [number]})
+    assert facts["failures"] == ({"unreadable": 1} if number is None else {})
+
+
+@pytest.mark.parametrize(("lowest", "again"), [(0, 0), (-5, 1)])
+def test_answers_that_were_read_without_their_sign_are_asked_for_again(
+    server: Server, tmp_path: Path, lowest: int, again: int
+) -> None:
+    store, asked = Store(str(tmp_path)), settings(server, lowest=lowest)
+    system = f"How long is it?\n\n{FORM.format(lowest=lowest, highest=5)}"
+    folder = digest({"model": "small", "system": system, "temperature": 0.0})[:16]  # as an earlier version named it
+    key = hashlib.sha256(b"a b").hexdigest()[:32]
+    Manifest(store, f"{ANSWERS}/{folder}").append([{"key": f"{key}-0", "number": 3.0}])
+    found, facts = judged(asked, documents([{"text": "a b"}]), store)
+    assert (found, facts["asked"], facts["answered_before"]) == ({"a b": [2.0 if again else 3.0]}, again, 1 - again)
 
 
 def test_of_several_votes_the_share_that_differs_is_told(server: Server) -> None:
