@@ -56,7 +56,8 @@ class Budget(Settings):
     of duplicates; null: that alone."""
     apply: Annotated[bool, Field(exclude_if=is_empty)] = False
     """Whether runs take the thresholds that are chosen: the first makes a version by those of the spec, chooses by it,
-    pins the choice, and makes the next version by that. `--retrain budget` chooses anew, `--set` holds before it."""
+    pins the choice, and makes the next version by that. Another number of tokens, or a percentile of another column, is
+    chosen for anew, as by `--retrain budget`; `--set` holds before it."""
 
 
 class Spec(Settings):

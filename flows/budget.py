@@ -8,7 +8,6 @@ rule that still leaves enough: the highest where it drops what is below, the low
 
 from __future__ import annotations
 
-import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable
@@ -26,7 +25,6 @@ from tasks.engine.versions import Versions
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 PERCENTILES = (0.1, *range(5, 100, 5))
 """Of a rule that drops what is below one; of the other kind what they lack to 100."""
-_PERCENTILE = re.compile(r"(percentile\s*\(\s*[^,()]+,\s*)[0-9.]+(\s*\))", re.IGNORECASE)
 
 Progress = Callable[[int, int], None]
 
@@ -115,9 +113,7 @@ def with_threshold(spec: Spec, threshold: float) -> Spec:
 def with_percentile(spec: Spec, name: str, percentile: float) -> Spec:
     """The spec with another percentile in one of its rules."""
     rules = [
-        each.model_copy(update={"drop": _PERCENTILE.sub(rf"\g<1>{percentile}\2", each.drop)})
-        if each.name == name
-        else each
+        each.model_copy(update={"drop": budgeted.with_percentile(each.drop, percentile)}) if each.name == name else each
         for each in spec.rules
     ]
     return spec.model_copy(update={"rules": tuple(rules)})

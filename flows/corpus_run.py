@@ -174,7 +174,7 @@ class CorpusRun:
     @property
     def chooses(self) -> bool:
         """Whether thresholds are to be chosen by the budget, once there is a version."""
-        if not budgeted.applies(self.spec) or budgeted.pinned(self.pipeline.pins) or self.pipeline.rebasing:
+        if not budgeted.applies(self.spec) or budgeted.pinned(self.pipeline.pins, self.spec) or self.pipeline.rebasing:
             return False
         return Versions(self.store, self.spec.name).accepted is not None
 

@@ -76,7 +76,7 @@ def _budget(run: Run) -> dict[str, Any]:
     from flows import budget  # which takes the views, and half a second of them
 
     try:
-        pin = budgeted.pinned(run.pipeline.pins) if budgeted.applies(run.spec) else None
+        pin = budgeted.pinned(run.pipeline.pins, run.spec) if budgeted.applies(run.spec) else None
         pinned = {key: pin[key] for key in ("value", "tokens", "left", "version", "run")} if pin else None
         return budget.choice(run, run.spec) | {"apply": budgeted.applies(run.spec), "pinned": pinned}
     except (SpecError, StageError) as error:

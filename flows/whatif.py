@@ -57,7 +57,12 @@ def ask(spec: str, store: str | None, settings: Sequence[str], examples: int = E
     before, after, tokens before, after]. Raises SpecError, and StageError where no version is there or the answer would
     need texts to be read."""
     given = [*settings, *([f"store={store}"] if store is not None else [])]
-    return judged(CorpusRun.of(spec, store), budgeted.loaded(spec, given), examples) | {"settings": list(settings)}
+    as_is, other = CorpusRun.of(spec, store), budgeted.loaded(spec, given)
+    pins = as_is.pipeline.pins
+    if budgeted.applies(other) and pins.get(budgeted.PIN) and not budgeted.pinned(pins, other):
+        told = "`sluice plan` shows which it would choose by that of now"
+        raise StageError(f"whatif: a run chooses thresholds anew, as they were pinned for another budget; {told}")
+    return judged(as_is, other, examples) | {"settings": list(settings)}
 
 
 def judged(as_is: CorpusRun, spec: Spec, examples: int) -> dict[str, Any]:

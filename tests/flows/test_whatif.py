@@ -342,6 +342,37 @@ def test_a_budget_that_applies_is_pinned_and_later_runs_keep_what_it_said(
     assert (as_written.chooses, as_written.spec.duplicates.threshold) == (False, 0.9)
 
 
+def test_of_a_rule_a_pinned_budget_sets_the_percentile_and_another_budget_is_chosen_anew(
+    made: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made.parent, tmp_path, dirs_exist_ok=True)
+    spec = tmp_path / made.name
+    text = spec.read_text().replace(f"{made.parent}/store", f"{tmp_path}/store")
+    text += "\nbudget: {tokens: 1000, rule: low_quality, apply: true}\n"
+    spec.write_text(text)
+    value = ["stages.duplicates.threshold=0.6", "rules.low_quality=quality < percentile(quality, 35)"]
+    Run.of(str(spec)).pipeline.pins.set("budget", {"value": value, "tokens": 1000, "left": 1, "version": 2, "run": "x"})
+
+    def now(*given: str) -> tuple[float, str, bool]:
+        run = Run.of(str(spec), None, given)
+        [drop] = [rule.drop for rule in run.spec.rules if rule.name == "low_quality"]
+        return run.spec.duplicates.threshold, drop, run.chooses
+
+    assert now() == (0.6, "quality < percentile(quality, 35)", False)
+    assert now("rules.low_quality=quality < percentile(quality, 4)")[1] == "quality < percentile(quality, 4)"
+    more = "quality < percentile(quality, 2) or url = 'https://example.org/0/3'"
+    spec.write_text(text.replace("quality < percentile(quality, 2)", more))
+    assert now() == (0.6, more.replace("2)", "35)"), False)
+    other = "words < percentile(words, 1e1)"
+    spec.write_text(text.replace("quality < percentile(quality, 2)", other))
+    assert now() == (0.9, other, True)
+    assert "chooses thresholds anew" in ask("whatif", spec, code=1).output
+    spec.write_text(text.replace("tokens: 1000,", "tokens: 2000,"))
+    assert now() == (0.9, "quality < percentile(quality, 2)", True)
+    assert told("plan", spec)["budget"]["pinned"] is None
+    assert now("budget.tokens=1000") == (0.6, "quality < percentile(quality, 35)", False)
+
+
 def corpus_by_flow(spec: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The data half as the flow runs it, without Prefect and Ray; the run, as the next one finds it."""
     from flows import pretrain
