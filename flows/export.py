@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_specs.base import Bytes
 from data_specs.expressions import ExpressionError, renamed, suggestion
 from data_specs.load import SpecError
+from data_specs.spec import Spec
 from flows import exported, versions
 from flows.corpus_run import made_with
 from flows.data_card import card
@@ -43,6 +44,7 @@ def export(
     corpus as it stands, with `augmented` also the texts that stages made of them; what came of it. Raises SpecError for
     what cannot be exported, or not there, StageError where the corpus is not complete."""
     corpus, made, counts, number = _corpus(run, version)
+    made = made | {"sources": _licensed(run.spec, made["sources"])}
     digests = {name: pin["sha256"] for name, pin in made["pins"].items()}
     pins = run.pipeline.pins if number is None else run.pipeline.pins.of(digests)
     stages = tuple(made.get("augmented", ()))
@@ -69,6 +71,7 @@ def export(
         "columns": list(found.schema.names),
         "where": where,
         **({"augmented": list(stages)} if augmented else {}),
+        "licenses": {name: each["license"] for name, each in made["sources"].items()},
     }
     work.end(found, card(made, found, counts, about), about)
     of: dict[str, Any] = {"spec": run.spec.name, "version": number}
@@ -97,6 +100,13 @@ def _corpus(run: Run, version: int | None) -> tuple[View, dict[str, Any], dict[s
         run.resolve()
         return views(run.pipeline)["corpus"], made_with(run.pipeline), funnel(run.pipeline), None
     return views(Snapshot(lineage, facts))["corpus"], facts["about"], facts["funnel"], facts["version"]
+
+
+def _licensed(spec: Spec, sources: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The sources of a version with the licenses that the spec says now: they shape no version, and may be corrected
+    after one was made."""
+    now = {name: {"license": each.license} for name, each in spec.sources.items()}
+    return {name: each | now.get(name, {}) for name, each in sources.items()}
 
 
 def _purged(lineage: Versions, number: int, takedowns: Sequence[int]) -> str:

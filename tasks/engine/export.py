@@ -151,9 +151,12 @@ class Export:
         return found
 
     def end(self, found: Exported, card: str, about: Mapping[str, Any]) -> None:
-        """Write the card and, last, `export.json`, which ends the export; `about` says what it is of."""
+        """Write the card and, last, `export.json`, which ends the export; `about` says what it is of. Of one that had
+        ended before the card alone is written, where it is gone or licenses are others now."""
         if found.ended and self.target.exists("README.md"):
-            return
+            before = self.target.json("export.json").get("licenses")
+            if before is None or before == about.get("licenses"):  # an earlier version noted none
+                return
         self.target.commit("README.md", card.encode())
         facts = {name: getattr(found, name) for name in ("identity", "documents", "bytes", "files", "counts")}
         self.target.commit_json("export.json", {**about, **facts, "left_out": found.left_out})

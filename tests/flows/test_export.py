@@ -254,6 +254,28 @@ def test_a_card_names_what_chooses_among_duplicates_only_where_the_corpus_has_it
     assert chosen == [["quality", "length"], ["length"]]
 
 
+def test_a_license_that_is_corrected_is_in_the_card_of_versions_and_exports_that_were_made_before(
+    computed: Any, tmp_path: Path
+) -> None:
+    spec, _ = computed
+    told("export", spec, tmp_path / "out")
+    assert front(tmp_path / "out")["license"] == "unknown"
+    before = content(tmp_path / "out")
+    given = [f"--set=sources.{name}.license=CC-BY-4.0" for name in ("web", "code")]
+    for folder, state in (("out", "cached"), ("later", "computed")):
+        assert told("export", spec, tmp_path / folder, *given)["state"] == state
+        assert front(tmp_path / folder)["license"] == "cc-by-4.0"
+        assert "| web | jsonl | CC-BY-4.0 |" in (tmp_path / folder / "README.md").read_text()
+    assert content(tmp_path / "out") == content(tmp_path / "later")
+    assert {name for name, data in content(tmp_path / "out").items() if data != before[name]} == {
+        "README.md",
+        "export.json",
+    }
+    (tmp_path / "out" / "README.md").write_text("by hand")
+    assert told("export", spec, tmp_path / "out", *given)["state"] == "cached"
+    assert (tmp_path / "out" / "README.md").read_text() == "by hand"
+
+
 def test_readers_of_data_sets_read_it_by_its_card(
     computed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
