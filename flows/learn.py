@@ -50,16 +50,21 @@ def learned(
     seed: int,
 ) -> dict[str, Any]:
     """Write `to`, which ends in .bin, and beside it its facts as .json and as a page, .md. Where no files are given to
-    choose by and to test with, parts of `train` are held back. Raises SpecError for files that are none such."""
+    choose by and to test with, parts of `train` are held back; of files that are given, nothing is learned from a text
+    that stands in them (`left_out`). Raises SpecError for files that are none such."""
     path = Path(to)
     if path.suffix != ".bin":
         raise SpecError(f"{to}: a model's name ends in .bin")
-    lessons, test_rows = _part(train, test, TEST, text, label, url, rename, seed)
+    given, test_rows = _part(train, test, TEST, text, label, url, rename, seed)
+    lessons = labelled.without(given, test_rows)
     if dev:
-        dev_rows = _renamed(labelled.read(dev, text, label, url), rename)
-    else:
+        dev_rows = labelled.without(_renamed(labelled.read(dev, text, label, url), rename), test_rows)
+        lessons = labelled.without(lessons, dev_rows)
+    left_out = len(given) - len(lessons)
+    if not dev:
         lessons, dev_rows = labelled.split(lessons, DEV, seed + 1)
     data, facts = labelled.learn(lessons, dev_rows, test_rows, seed)
+    facts |= {"left_out": left_out} if left_out else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     path.with_suffix(".json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
@@ -98,6 +103,8 @@ def told(name: str, facts: Mapping[str, Any]) -> str:
         truly, curve = sum(test["confusion"][place]), test["auc"][label]
         each.append([label, truly, _share(right, truly), _share(right, given), "" if curve is None else f"{curve:.3f}"])
     counts = ", ".join(f"{count:,} to {part}" for part, count in facts["documents"].items())
+    if left_out := facts.get("left_out"):
+        counts += f"; {left_out:,} to train with are left out, as they are among the others"
     return "\n\n".join(
         [
             f"# Classifier {name}",

@@ -77,10 +77,27 @@ def read(path: str, text: str, label: str, url: str | None = None) -> Rows:
 
 
 def split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
-    """The rows that stay, and a share of them, drawn by a seed."""
-    order = np.random.default_rng(seed).permutation(len(rows))
-    count = round(share * len(rows))
-    return [rows[place] for place in order[count:]], [rows[place] for place in order[:count]]
+    """The rows that stay, and those of a share of the texts, drawn by a seed. A text that stands in several rows is on
+    one side: what was learned from it would be tested with it otherwise."""
+    of: dict[str, Rows] = {}
+    for row in rows:
+        of.setdefault(_plain(row[0]), []).append(row)
+    texts = [*of.values()]
+    order = np.random.default_rng(seed).permutation(len(texts))
+    count = round(share * len(texts))
+    stays, goes = ([row for place in part for row in texts[place]] for part in (order[count:], order[:count]))
+    return stays, goes
+
+
+def without(rows: Rows, *others: Rows) -> Rows:
+    """The rows whose text none of others has."""
+    known = {_plain(text) for each in others for text, _, _ in each}
+    return [row for row in rows if _plain(row[0]) not in known]
+
+
+def _plain(text: str) -> str:
+    """A text as it is told from others: case and white space aside."""
+    return " ".join(text.split()).casefold()
 
 
 def lines(texts: Sequence[str], urls: Sequence[str]) -> list[str]:

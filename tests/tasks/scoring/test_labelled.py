@@ -72,6 +72,27 @@ def test_a_learned_classifier_gives_each_document_a_label_and_probabilities(tmp_
     assert "| **Shop / ads** |" in page
 
 
+def noise(count: int, seed: int) -> list[dict[str, str]]:
+    """Texts that say nothing of their labels."""
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        text = " ".join(f"w{rng.randrange(10**6)}" for _ in range(8))
+        rows.append({"text": text, "label": rng.choice("ab"), "url": ""})
+    return rows
+
+
+def test_a_text_that_stands_in_several_rows_is_not_tested_with_what_was_learned_from_it(tmp_path: Path) -> None:
+    once = noise(150, 3)
+    again = [row | {"text": f" {row['text'].upper()}\n"} for row in once]
+    assert 0.25 < made(tmp_path, [*once, *again])["test"]["accuracy"] < 0.75
+    train, test = written(tmp_path / "train.gz", [*once, *noise(100, 4)]), written(tmp_path / "test.gz", again)
+    facts = learned(str(tmp_path / "m.bin"), train, None, test, "text", "label", None, {}, 5)
+    assert (facts["documents"]["test"], facts["left_out"]) == (150, 150)
+    assert facts["test"]["accuracy"] < 0.75
+    assert "150 to train with are left out, as they are among the others" in (tmp_path / "m.md").read_text()
+
+
 def test_the_same_file_makes_the_same_model_and_another_one_another_fingerprint(tmp_path: Path) -> None:
     made(tmp_path, posts())
     first, before = (tmp_path / "model.bin").read_bytes(), stage(tmp_path).fingerprint
