@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,10 @@ def of_version(to: str, spec: str, store: str | None, version: int | None, floor
 
 def of_files(to: str, patterns: Sequence[str], fields: Sequence[str], floor: float) -> dict[str, Any]:
     """Index the rows of files, JSONL, CSV or Parquet; the fields of a row make its text. Their names are `file:row`,
-    counted from 0. Raises SpecError where there is no such file or field."""
-    paths = [path for pattern in patterns for path in sorted(glob.glob(pattern, recursive=True))]
+    counted from 0; where two files of several folders are called the same, `folder/file:row`. Raises SpecError where
+    there is no such file or field."""
+    paths = [*dict.fromkeys(path for pattern in patterns for path in sorted(glob.glob(pattern, recursive=True)))]
+    named = _told_apart(paths)
     if not paths:
         raise SpecError([f"index: {', '.join(patterns)} is no file"])
 
@@ -60,6 +63,15 @@ def of_files(to: str, patterns: Sequence[str], fields: Sequence[str], floor: flo
                     raise SpecError(
                         [f"index: row {number} of {path} has not all of {', '.join(fields)}: {known}"]
                     ) from None
-                yield f"{Path(path).name}:{number}", text
+                yield f"{named[path]}:{number}", text
 
     return lsh_index.build(Path(to), documents(), floor) | {"of": ", ".join(patterns)}
+
+
+def _told_apart(paths: Sequence[str]) -> dict[str, str]:
+    """What files are called; with the folders below the one that they share where two have one name."""
+    names = {path: Path(path).name for path in paths}
+    if len({*names.values()}) == len(names):
+        return names
+    shared = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    return {path: os.path.relpath(path, shared) for path in paths}

@@ -24,9 +24,11 @@ from data_specs.document import SpecError
 from tasks.arrays.addresses import U64
 from tasks.arrays.groups import changes, numbers_within, runs
 from tasks.dedup import minhash
+from tasks.sources.digests import remembered
 
 FACTS = "index.json"
-"""Written last: what the index is of, and the sha256 of each file beside it."""
+"""Written last: what the index is of, and of each file beside it the sha256, which names it, and the `content`
+(BLAKE2b), which it is held against before it is used."""
 ARRAYS = {"keys": np.uint64, "documents": np.uint32, "ends": np.int64, "shingles": np.uint64}
 """Keys of bands, ascending; the number of each one's document; where documents' shingles end; those, ascending."""
 MOST = 64
@@ -84,6 +86,7 @@ def build(
     }
     facts |= {"unicode": unicodedata.unidata_version, "indexed": len(names), "shingles": end}
     facts["files"] = {name: _sha256(folder / name) for name in _files()}
+    facts["content"] = _content(folder, _files())
     part = folder / f"{FACTS}.part"
     part.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
     os.replace(part, folder / FACTS)
@@ -104,6 +107,12 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
 def _files() -> list[str]:
     return [*(f"{name}.bin" for name in ARRAYS), "names.arrow"]
+
+
+def _content(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """The digests of some files, each read once as long as it stays as it is."""
+    with remembered(f"{folder.resolve()}/") as digests:
+        return {name: digests.of(name, str(folder / name))[1] for name in names}
 
 
 def _sha256(path: Path) -> str:
@@ -128,6 +137,13 @@ class LshIndex:
     def __init__(self, folder: Path) -> None:
         """Raises SpecError where a folder is none."""
         self.facts = facts_of(folder)
+        recorded = self.facts.get("content", {})  # an earlier version recorded none
+        try:
+            found = _content(folder, recorded)
+        except OSError as error:
+            raise SpecError(f"{error.filename} cannot be read: {error.strerror}; copy the folder again") from None
+        if other := [name for name, content in recorded.items() if found[name] != content]:
+            raise SpecError(f"{folder / other[0]} is not as it was written: copy the folder again, or make it again")
         self.keys, self.documents, self.ends, self.shingles = (
             _mapped(folder / f"{name}.bin", kind) for name, kind in ARRAYS.items()
         )

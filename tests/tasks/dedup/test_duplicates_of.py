@@ -114,6 +114,31 @@ def test_an_index_of_which_a_copy_broke_off_is_refused(tmp_path: Path, name: str
         lsh_index.LshIndex(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["keys.bin", "documents.bin", "ends.bin", "shingles.bin", "names.arrow"])
+def test_an_index_of_which_a_bit_is_flipped_is_refused(tmp_path: Path, name: str) -> None:
+    rng = random.Random(6)
+    lsh_index.build(tmp_path, [(str(n), " ".join(rng.choices(WORDS, k=60))) for n in range(9)], floor=0.7)
+    lsh_index.LshIndex(tmp_path)
+    data = bytearray((tmp_path / name).read_bytes())
+    data[len(data) // 2] ^= 4
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SpecError, match=f"{name} is not as it was written: copy the folder again"):
+        lsh_index.LshIndex(tmp_path)
+
+
+def test_rows_of_files_of_one_name_are_told_apart_and_a_file_that_two_patterns_match_is_read_once(
+    tmp_path: Path,
+) -> None:
+    for name in ("en", "zh"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test.jsonl").write_text(json.dumps({"text": f"some words of {name}"}) + "\n")
+    files = [tmp_path / "en" / "test.jsonl", tmp_path / "*" / "test.jsonl"]
+    assert told("index", tmp_path / "both", *files)["indexed"] == 2
+    assert lsh_index.LshIndex(tmp_path / "both").names.to_pylist() == ["en/test.jsonl:0", "zh/test.jsonl:0"]
+    told("index", tmp_path / "one", files[0])
+    assert lsh_index.LshIndex(tmp_path / "one").names.to_pylist() == ["test.jsonl:0"]
+
+
 def test_what_an_older_corpus_or_a_file_has_goes_by_a_rule_and_theirs_stays(tmp_path: Path) -> None:
     rng = random.Random(5)
     rows = [{"text": " ".join(rng.choices(WORDS, k=120)), "url": f"https://example.org/{n}/good/"} for n in range(40)]
