@@ -107,6 +107,13 @@ class Run(CorpusRun):
         for name in names:
             if name not in self.corpus.provider:
                 raise StageError(f"plan: version {number} has no column {name}, which the mixture asks for")
+        mixture = self.spec.mixture
+        asked = [*(phase.where for phase in mixture.phases if phase.where), *(cell.where for cell in mixture.repeat)]
+        if unknown := registry.unpinned(asked, self.pins):
+            raise StageError(
+                f"plan: version {number} has no threshold of {unknown[0]}, which the mixture asks for; a run of the "
+                "corpus as it stands, without --version, learns it"
+            )
         if altered := self.corpus.altered(names):
             why = (
                 f"takedown {', '.join(map(str, takedowns))} has purged documents of it"

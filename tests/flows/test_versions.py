@@ -377,6 +377,14 @@ def test_a_training_goes_on_from_an_accepted_version_while_a_refused_one_stands(
             },
             "version 1 has no column langs_share, which the mixture asks for",
         ),
+        (
+            {"epochs: {default: 4}": 'repeat: [{where: "words > percentile(words, 50)", times: 3}]'},
+            r"version 1 has no threshold of percentile\(words, 50\), which the mixture asks for",
+        ),
+        (
+            {"until: 100%": 'until: 100%, where: "quality > 0 or words > percentile(words, 50)"'},
+            r"version 1 has no threshold of percentile\(words, 50\), which the mixture asks for",
+        ),
     ],
 )
 def test_a_spec_that_does_not_fit_a_version_any_more_says_so(
