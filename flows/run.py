@@ -17,7 +17,7 @@ from data_specs import redaction
 from data_specs.load import SpecError
 from flows import resuming, supervisor, versions
 from flows.corpus_run import CorpusRun
-from tasks.decision.conditions import phase_conditions
+from tasks.decision.conditions import phase_conditions, unpinned
 from tasks.engine.corpus import Corpus
 from tasks.engine.runner import StageError, StageResult
 from tasks.engine.snapshot import Snapshot
@@ -109,7 +109,7 @@ class Run(CorpusRun):
                 raise StageError(f"plan: version {number} has no column {name}, which the mixture asks for")
         mixture = self.spec.mixture
         asked = [*(phase.where for phase in mixture.phases if phase.where), *(cell.where for cell in mixture.repeat)]
-        if unknown := registry.unpinned(asked, self.pins):
+        if unknown := unpinned(asked, self.pins):
             raise StageError(
                 f"plan: version {number} has no threshold of {unknown[0]}, which the mixture asks for; a run of the "
                 "corpus as it stands, without --version, learns it"
