@@ -27,11 +27,19 @@ def folder(run: str) -> str:
 
 
 def write(
-    store: Store, spec: Spec, plan: Plan, run: str, step: int, tokenizer: Pin, into: tuple[Store, str] | None = None
+    store: Store,
+    spec: Spec,
+    plan: Plan,
+    run: str,
+    step: int,
+    tokenizer: Pin,
+    into: tuple[Store, str] | None = None,
+    new: bool = False,
 ) -> dict[str, int]:
-    """Write the model of a checkpoint and its tokenizer to a folder of a store, by default `runs/<run>/export` -> size
-    in bytes of each file, by name. The same checkpoint, the same bytes. Raises CheckpointError where the checkpoint
-    does not verify, DamagedError where the tokenizer is not what was pinned, BusyError where `into` has a model."""
+    """Write the model of a checkpoint and its tokenizer to a folder of a store, by default `runs/<run>/export`, in the
+    place of what is there -> size in bytes of each file, by name. The same checkpoint, the same bytes. Raises
+    CheckpointError where the checkpoint does not verify, DamagedError where the tokenizer is not what was pinned, and
+    where the folder is to be `new` BusyError for one that has a model."""
     import torch
     from transformers import GenerationConfig, PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
@@ -79,7 +87,7 @@ def write(
         (Path(temporary) / "vocabulary.json").unlink()
         for path in sorted(Path(temporary).iterdir()):
             to = f"{where}/{path.name}".removeprefix("/")
-            if not into or sizes:
+            if sizes or not new:
                 target.commit(to, path.read_bytes())
             elif not target.create(to, path.read_bytes()):  # of two exports at once one writes the first file
                 raise BusyError(f"another model is being written to {target.url}; name a new folder")

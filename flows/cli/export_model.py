@@ -33,7 +33,7 @@ def export_model(current: Run, to: str, name: str | None, step: int | None, as_j
     of = trainings.training(current, name)
     at = frozen.step_at(current.store, of.name, step)
     tokenizer = trainings.tokenizer(current, of)
-    sizes = export.write(current.store, of.spec, of.plan, of.name, at, tokenizer, (into, ""))
+    sizes = export.write(current.store, of.spec, of.plan, of.name, at, tokenizer, (into, ""), new=True)
     exported.note(current.store, into, f"{of.name}@{at}", {"spec": current.spec.name, "run": of.name, "step": at})
     if as_json:
         print_json({"run": of.name, "step": at, "to": to, "files": sizes})
