@@ -60,9 +60,11 @@ def write(
     path: str = PLAN,
     longest: int = 40,
     garbage: range = range(0),
+    repeated: range = range(0),
 ) -> None:
     """A plan of `phases` steps of `rows` rows, its token files, a tokenizer, and its rows written out. Rows `garbage`
-    of the first phase are of a file of their own, whose tokens are no language."""
+    and `repeated` of the first phase are each of a file of their own, whose tokens are no language, or one token over
+    and over."""
     rng = np.random.default_rng(3)
     files = []
     for number, channel in enumerate(CHANNELS):
@@ -71,16 +73,20 @@ def write(
         column = pa.array([None, *documents], type=pa.list_(pa.uint16()))
         files.append(f"tokens/tiny@0/{channel}.arrow")
         _arrow(store, files[-1], pa.table({"tokens": column}))
-    if garbage:
-        files.append("tokens/tiny@0/garbage.arrow")
-        noise = rng.integers(vocabulary // 2, vocabulary, size=sequence + 1)
-        _arrow(store, files[-1], pa.table({"tokens": pa.array([noise], type=pa.list_(pa.uint16()))}))
+    noise = rng.integers(vocabulary // 2, vocabulary, size=sequence + 1)
+    odd: dict[int, dict[str, Any]] = {}
+    for name, chosen, tokens in (("garbage", garbage, noise), ("repeated", repeated, np.full(sequence + 1, 3))):
+        if chosen:
+            row = {"file": [len(files)], "offset": [0], "length": [sequence + 1], "supervised": sequence}
+            odd |= dict.fromkeys(chosen, row)
+            files.append(f"tokens/tiny@0/{name}.arrow")
+            _arrow(store, files[-1], pa.table({"tokens": pa.array([tokens], type=pa.list_(pa.uint16()))}))
     streams = [_Stream(store, files, k, sequence) for k in range(len(CHANNELS))]
     totals, first = [], 0
     for phase, steps in enumerate(phases):
         records = [streams[row % len(CHANNELS)].row() for row in range(steps * rows + 1)]
-        for row in garbage if first == 0 else ():
-            records[row] |= {"file": [len(CHANNELS)], "offset": [0], "length": [sequence + 1], "supervised": sequence}
+        for row, of in odd.items() if first == 0 else ():
+            records[row] |= of
         per_file = 37
         for start in range(0, len(records), per_file):
             _write_rows(store, path, records[start : start + per_file], phase, start // per_file, streams)

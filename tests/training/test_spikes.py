@@ -119,6 +119,25 @@ def test_a_step_of_garbage_is_seen_taken_back_and_skipped_and_twice_the_same(sto
     assert [[r[key] for key in kept] for r in again] == [[r[key] for key in kept] for r in steps]
 
 
+def test_steps_far_above_and_far_below_the_others_are_both_taken_back_and_twice_the_same(tmp_path: Path) -> None:
+    store, low = Store(str(tmp_path)), GARBAGE + 80
+    training_plan.write(store, phases=(60,), garbage=range(GARBAGE, GARBAGE + 8), repeated=range(low, low + 8))
+    for run in ("once", "again"):
+        assert trained(store, run) == []
+    events, steps = log.read(store, "once", "spike"), log.read(store, "once")
+    assert [event["row"] for event in events] == [GARBAGE, low]
+    typical = np.median([record["loss"] for record in steps[20:]])
+    assert events[1]["loss"] < typical - 1 < typical + 1 < events[0]["loss"]
+    assert [{row["file"] for row in event["documents"]} for event in events] == [
+        {f"tokens/tiny@0/{name}.arrow"} for name in ("garbage", "repeated")
+    ]
+    assert len(steps) == 58
+    assert not {GARBAGE, low} & {record["row"] for record in steps}
+    assert steps[-1]["loss"] < steps[0]["loss"] - 0.5  # it recovers
+    again = log.read(store, "again")
+    assert [(record["row"], record["loss"]) for record in again] == [(each["row"], each["loss"]) for each in steps]
+
+
 def test_of_a_spike_and_the_step_that_was_taken_under_its_number_each_is_blamed_for_its_own_rows(store: Store) -> None:
     chosen, plan = settings(1, checkpoint={"every": 10, "keep": 9}), Plan.read(store, PLAN)
     assert Ranks(Path(store.url), 1, [(chosen, PLAN, "blamed", False)]).wait() == []
