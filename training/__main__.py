@@ -22,7 +22,6 @@ import orjson
 
 from data_specs.load import SpecError, load
 from data_specs.spec import Spec
-from tasks.storage.pins import Pin, Pins
 from tasks.storage.store import DamagedError, Store
 from training import checkpoint, identity, launch, stop
 from training.checkpoint import CheckpointError
@@ -73,9 +72,10 @@ def train(spec: Spec, run: str | None, plan: str | None, dry: bool = False) -> i
     _stop_on_signals(store, run)
     from training.fit import fit
     from training.ranks import from_rank_zero
+    from training.vocabulary import pinned_tokenizer
 
     work: dict[str, Any] = {"spec": spec, "store_url": spec.store, "plan": plan, "run": run}
-    done = fit(**work, tokenizer=tokenizer(store, spec, read), resume=resume, rendezvous=rendezvous)
+    done = fit(**work, tokenizer=pinned_tokenizer(store, spec, read), resume=resume, rendezvous=rendezvous)
     return 0 if from_rank_zero(done is not None) else INTERRUPTED  # a rank that ends with an error ends the others
 
 
@@ -88,15 +88,6 @@ def _plan(store: Store, spec: Spec, run: str | None) -> str:
         known = f"there are {', '.join(found)}" if found else "`sluice run --until plan` writes one"
         raise PlanError(f"{spec.store} has {len(found)} plans of {spec.name}: name one with --plan plans/...; {known}")
     return f"plans/{found[0]}"
-
-
-def tokenizer(store: Store, spec: Spec, plan: Plan) -> Pin:
-    """The pin of the tokenizer whose digest the plan's token files are named by. Raises PlanError."""
-    named = {path.split("/")[1].partition("@")[0] for path in plan.files}
-    for pin in reversed(Pins(store, spec.name).history.get("tokenizer", ())):
-        if all(pin["sha256"].startswith(digest) for digest in named):
-            return pin
-    raise PlanError(f"the tokenizer of {plan.path}, whose digest begins with {', '.join(named)}, is not pinned")
 
 
 def _stop_on_signals(store: Store, run: str) -> None:

@@ -15,7 +15,8 @@ from data_specs.training import Start
 from tasks.storage.store import Store
 from training import checkpoint, models, start
 from training.checkpoint import CheckpointError
-from training.rows import Plan
+from training.rows import Plan, PlanError
+from training.vocabulary import loaded_tokenizer, pinned_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -57,7 +58,7 @@ def model(
     reads batches, those of a `phase` with its base of RoPE. Raises CheckpointError."""
     made = models.build(spec.model, plan.vocabulary, plan.longest(), spec.seed)
     shapes = {name: tuple(parameter.shape) for name, parameter in made.named_parameters()}
-    read = checkpoint.verified(store, run, step).read if step else _begun_with(store, spec, run, shapes)
+    read = checkpoint.verified(store, run, step).read if step else _begun_with(store, spec, plan, run, shapes)
     if read:
         with torch.no_grad():
             for name, parameter in made.named_parameters():
@@ -71,10 +72,18 @@ def model(
     return made.eval()
 
 
-def _begun_with(store: Store, spec: Spec, run: str, shapes: dict[str, tuple[int, ...]]) -> start.Read | None:
+def _begun_with(
+    store: Store, spec: Spec, plan: Plan, run: str, shapes: dict[str, tuple[int, ...]]
+) -> start.Read | None:
     """The weights that a run began with, where they were not drawn from its seed. Raises CheckpointError where there
     are others in their place."""
     if said := start.other(store, run):
         raise CheckpointError(said)
     begun = store.json(f"runs/{run}/run.json")["spec"]["training"].get("start")
-    return start.reader(store, spec, Start.model_validate(begun), shapes)[0] if begun else None
+    if not begun:
+        return None
+    try:
+        loaded = loaded_tokenizer(store, pinned_tokenizer(store, spec, plan), spec)
+    except PlanError:  # it is not pinned any more
+        loaded = None
+    return start.reader(store, spec, Start.model_validate(begun), shapes, loaded)[0]

@@ -1,8 +1,8 @@
 """What a training begins with in the place of weights drawn from the seed (`training.start`): those of a folder as
 transformers writes it, or of a checkpoint of another run, whose optimizer's state may come along.
 
-A vocabulary may have grown: rows of embeddings that the weights lack are the mean of those they have, so that a new
-token is at first as likely as any (Hewitt 2021).
+A vocabulary may have grown. A row of embeddings that the weights lack is the mean of the rows of the tokens that their
+own tokenizer makes of the new one; of a token that it makes nothing of, as a mask, the mean of all (Hewitt 2021).
 
 What a folder or a checkpoint held is noted in the training's `run.json`, as either may hold something else later."""
 
@@ -81,7 +81,8 @@ def _training_of(store: Store, begun: Start) -> tuple[str, int] | None:
 def other_tokens(store: Store, start: Start, loaded: Loaded, plan: Plan) -> str:
     """What to say where the weights' tokens have other numbers in this training, whose rows of embeddings would then
     stand for other tokens; "" where none has, or they are not known."""
-    theirs = _tokens_of_folder(start.folder) if start.folder else _tokens_of_run(store, start.of_run[0])
+    encoder, own_of_theirs = _theirs(store, start)
+    theirs = encoder.get_vocab(with_added_tokens=True) | own_of_theirs if encoder else {}
     now = loaded.encoder.get_vocab(with_added_tokens=True) | numbers(plan.special, plan.vocabulary)
     moved = [
         (number, token)
@@ -100,27 +101,35 @@ def other_tokens(store: Store, start: Start, loaded: Loaded, plan: Plan) -> str:
     )
 
 
-def _tokens_of_folder(folder: str) -> dict[str, int]:
-    """Token -> number, of a folder's tokenizer; {} of one that has none."""
-    path = Path(folder) / "tokenizer.json"
-    return Encoder.from_file(str(path)).get_vocab(with_added_tokens=True) if path.is_file() else {}
-
-
-def _tokens_of_run(store: Store, run: str) -> dict[str, int]:
-    """The same of what another training's token files were made with, and what its objectives added; {} where that is
-    not pinned any more."""
+def _theirs(store: Store, start: Start) -> tuple[Encoder | None, dict[str, int]]:
+    """The tokenizer that the weights were trained with, and what their objectives added to it; None where a folder has
+    none, or that of a run is not pinned any more."""
+    if start.folder:
+        path = Path(start.folder) / "tokenizer.json"
+        return (Encoder.from_file(str(path)) if path.is_file() else None), {}
     try:
-        begun = store.json(f"runs/{run}/run.json")
+        begun = store.json(f"runs/{start.of_run[0]}/run.json")
         plan = read_plan(store, begun["plan"])
         named = {path.split("/")[1].partition("@")[0] for path in plan["files"]}
         for pin in reversed(Pins(store, begun["spec"]["name"]).history.get("tokenizer", ())):
             if named == {pin["sha256"][:8]}:
                 file = fetched(store, pin["path"], pin["sha256"])
-                own = numbers(plan.get("special", ()), plan["vocabulary"])
-                return Encoder.from_file(str(file)).get_vocab(with_added_tokens=True) | own
+                return Encoder.from_file(str(file)), numbers(plan.get("special", ()), plan["vocabulary"])
     except (FileNotFoundError, DeniedError, DamagedError):
         pass
-    return {}
+    return None, {}
+
+
+def pieces(store: Store, start: Start, loaded: Loaded) -> dict[int, list[int]]:
+    """Entry of a tokenizer that the weights' own lacks -> the entries that this one makes of it. Not of special
+    tokens."""
+    theirs, _ = _theirs(store, start)
+    if theirs is None:
+        return {}
+    known, special = theirs.get_vocab(with_added_tokens=True), loaded.encoder.get_added_tokens_decoder()
+    added = {token: number for token, number in loaded.encoder.get_vocab().items() if token not in known}
+    found = {n: [piece.id for piece in theirs.model.tokenize(t)] for t, n in added.items() if n not in special}
+    return {number: made_of for number, made_of in found.items() if made_of}
 
 
 def is_known(store: Store, run: str) -> bool:
@@ -147,10 +156,13 @@ def other(store: Store, run: str) -> str:
     )
 
 
-def reader(store: Store, spec: Spec, start: Start, shapes: dict[str, tuple[int, ...]]) -> tuple[Read, int]:
+def reader(
+    store: Store, spec: Spec, start: Start, shapes: dict[str, tuple[int, ...]], loaded: Loaded | None = None
+) -> tuple[Read, int]:
     """(parameter, start in it, elements) -> its weight, with `state` what the optimizer keeps of it, float32, as
-    `engine.restore` takes them; and after how many updates. `shapes`: of the model's parameters. Raises CheckpointError
-    where the weights are another model's."""
+    `engine.restore` takes them; and after how many updates. `shapes`: of the model's parameters; `loaded`: the
+    training's tokenizer, by which rows that the weights lack are known. Raises CheckpointError where the weights are
+    another model's."""
     if start.folder:
         has, steps, what = weights.of_folder(spec, start.folder), 0, start.folder
     else:
@@ -171,8 +183,11 @@ def reader(store: Store, spec: Spec, start: Start, shapes: dict[str, tuple[int, 
                 f"training.start: {what} has {size:,} elements of {name}, `model` {shape}: give its sizes"
             )
 
+    made_of = pieces(store, start, loaded) if loaded else {}
+
     def read(name: str, first: int, count: int) -> dict[str, np.ndarray]:
-        return {kind: _grown(each, shapes[name]).ravel()[first : first + count] for kind, each in has[name].items()}
+        whole = {kind: _grown(each, shapes[name], made_of) for kind, each in has[name].items()}
+        return {kind: each.ravel()[first : first + count] for kind, each in whole.items()}
 
     return read, steps
 
@@ -200,10 +215,11 @@ def _of_vocabulary(name: str) -> bool:
     return any(part in name for part in ("embed", "shared", "lm_head", "lm_loss", "decoder.weight", "predictions.bias"))
 
 
-def _grown(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The array in a shape, with the mean of its rows where it lacks some."""
+def _grown(array: np.ndarray, shape: tuple[int, ...], pieces: dict[int, list[int]]) -> np.ndarray:
+    """The array in a shape, where it lacks rows with the mean of those of their pieces, or of all."""
     rows = array.reshape(-1, *shape[1:])
     if len(rows) == shape[0]:
         return rows
-    mean = np.broadcast_to(rows.mean(0, keepdims=True), (shape[0] - len(rows), *shape[1:]))
-    return np.concatenate([rows, mean])
+    mean, made_of = rows.mean(0), (pieces.get(number, []) for number in range(len(rows), shape[0]))
+    more = [rows[each].mean(0) if each and max(each) < len(rows) else mean for each in made_of]
+    return np.concatenate([rows, more])

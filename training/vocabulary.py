@@ -6,14 +6,23 @@ import numpy as np
 import torch
 
 from data_specs.spec import Spec
-from tasks.storage.pins import Pin, fetched
+from tasks.storage.pins import Pin, Pins, fetched
 from tasks.storage.store import Store
 from tasks.tokenization.spelled import token_bytes
 from tasks.tokenization.tokenizer import Loaded, load
-from training.rows import Plan
+from training.rows import Plan, PlanError
 
 LEFT_TO_RIGHT = ("causal", "prefix")
 """Objectives under which the losses of a text's tokens add up to that of its bytes."""
+
+
+def pinned_tokenizer(store: Store, spec: Spec, plan: Plan) -> Pin:
+    """The pin of the tokenizer whose digest the plan's token files are named by. Raises PlanError."""
+    named = {path.split("/")[1].partition("@")[0] for path in plan.files}
+    for pin in reversed(Pins(store, spec.name).history.get("tokenizer", ())):
+        if all(pin["sha256"].startswith(digest) for digest in named):
+            return pin
+    raise PlanError(f"the tokenizer of {plan.path}, whose digest begins with {', '.join(named)}, is not pinned")
 
 
 def loaded_tokenizer(store: Store, pin: Pin, spec: Spec) -> Loaded:

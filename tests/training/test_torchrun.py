@@ -20,6 +20,7 @@ from tests.training_plan import PLAN, spec
 from training import __main__ as entry
 from training import checkpoint, fit, log, loop, ranks
 from training.rows import Plan, PlanError
+from training.vocabulary import pinned_tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,6 +118,6 @@ def test_what_torchrun_cannot_train_is_said(tmp_path: Path) -> None:
     made, store = spec(), planned(tmp_path, 4)
     with pytest.raises(PlanError, match=r"0 plans of other: name one with --plan"):
         entry.train(made.model_copy(update={"name": "other", "store": store.url}), None, None)
-    assert entry.tokenizer(store, made, Plan.read(store, PLAN))["path"] == training_plan.pin(store)["path"]
+    assert pinned_tokenizer(store, made, Plan.read(store, PLAN))["path"] == training_plan.pin(store)["path"]
     with pytest.raises(PlanError, match="is not pinned"):
-        entry.tokenizer(store, made.model_copy(update={"name": "other"}), Plan.read(store, PLAN))
+        pinned_tokenizer(store, made.model_copy(update={"name": "other"}), Plan.read(store, PLAN))
