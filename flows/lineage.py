@@ -95,10 +95,13 @@ def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict
     """How one training uses documents, which are rows of token files. Raises CheckpointError where its log lacks some
     of its steps."""
     of = trainings.training(current, name)
-    if lost := log.lost(current.store, name, max(checkpoint.steps(current.store, name), default=0)):
+    kept = log.surviving(log.records(current.store, name))
+    logged = [record for record in kept if record["kind"] == "step"]
+    last = max(checkpoint.steps(current.store, name), default=0)
+    if lost := log.missing((record["step"] for record in logged), last):
         raise CheckpointError(log.lacking(name, lost))
     rows = rows_of(current.store, of.plan.path, documents)
-    logged = log.read(current.store, name)
+    diverged = [record for record in kept if record["kind"] in log.DIVERGED]
     taken = _steps([record for record in logged if log.updated(record)], of.plan, rows)
     trained = rows.filter(pa.array(taken > 0))
     steps: dict[int, int] = defaultdict(int)
@@ -114,7 +117,7 @@ def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict
         "steps": [{"step": step, "tokens": targets} for step, targets in sorted(steps.items())],
         "tokens": int(sum(steps.values())),
         "augmented": {name: targets for name, targets in as_augmented.items() if targets},
-        "to_come": int(to_come(logged, log.diverged(current.store, name), rows).sum()),
+        "to_come": int(to_come(logged, diverged, rows).sum()),
         "held_out": bool(pc.any(pc.equal(rows["phase"], -1)).as_py()),
     }
 

@@ -8,6 +8,7 @@ from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store
 from training import checkpoint, export, identity, log
+from training.history import History
 from training.loop import Trainer
 from training.ranks import from_rank_zero, join
 from training.rows import Plan
@@ -76,4 +77,4 @@ def run_to_end(
 def _rolls_back(spec: Spec, store: Store, run: str) -> bool:
     """Whether a run that has just diverged goes on by itself."""
     watched = spec.training.spikes
-    return bool(watched and watched.action == "rollback" and len(log.diverged(store, run)) <= watched.at_most)
+    return bool(watched and watched.action == "rollback" and len(History(store, run).diverged()) <= watched.at_most)

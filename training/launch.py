@@ -275,10 +275,8 @@ def _following(store: Store, run: str, progress: Progress | None) -> Iterator[No
     if progress is None:
         yield
         return
-    seen: set[str] = set()
+    seen = {path.rpartition("/")[2] for path in log.segments(store, run)}
     done = threading.Event()
-    for _ in log.records(store, run, seen):
-        pass
 
     def follow() -> None:
         while not done.wait(POLL_SECONDS):

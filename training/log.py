@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import orjson
@@ -118,37 +119,6 @@ def attempts(store: Store, run: str) -> int:
     return max((int(name.split("-")[0]) for name in store.list(_folder(run))), default=0)
 
 
-def other_precision(store: Store, run: str, bf16: bool) -> str:
-    """What to say where the run was trained in another precision when it last began; "" where it was not, or never
-    did."""
-    started = [record.get("bf16", bf16) for record in records(store, run) if record["kind"] == "start"]
-    if not started or started[-1] == bf16:
-        return ""
-    before, now = ("bf16" if each else "fp32" for each in (started[-1], bf16))
-    return f"goes on in {now}, and was trained in {before}: `training.precision` keeps it on every machine"
-
-
-def other_evaluation(store: Store, run: str, sets: Mapping[str, str], averaged: bool) -> list[str]:
-    """What to say where evaluations are of something else than the last one so far was: other texts of a set (`sets`:
-    their digests), or the weights and not their average, or this and not those."""
-    held = read(store, run, "held_out")
-    if not held:
-        return []
-    alone = f"than at step {held[-1]['step']} and before, which are no part of what a summary compares"
-    before = held[-1].get("sets_of", {})
-    said = [
-        f"training.evaluate.sets.{name}: it holds other documents {alone}"
-        for name, found in sets.items()
-        if before.get(name, found) != found
-    ]
-    if held[-1].get("averaged", False) != averaged:
-        said.append(
-            f"training.average.evaluate: what is evaluated is {'the average' if averaged else 'no average'}, "
-            f"other weights {alone}"
-        )
-    return said
-
-
 def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Record]:
     """Every record as written, superseded ones too; only from segments not in `seen`, which are added to it. Raises
     DamagedError."""
@@ -159,10 +129,28 @@ def records(store: Store, run: str, seen: set[str] | None = None) -> Iterator[Re
                 seen.add(name)
 
 
+def segments(store: Store, run: str) -> list[str]:
+    """Paths of the segments of a run's log, in the order they were written."""
+    return [f"{_folder(run)}/{name}" for name in store.list(_folder(run))]
+
+
 def segment(store: Store, path: str) -> list[Record]:
     """The records of one segment. Raises DamagedError."""
+    with _damage_named(path):
+        return [orjson.loads(line) for line in lines(store.read(path), path)]
+
+
+def lines(data: bytes, path: str) -> list[bytes]:
+    """The records of a segment's bytes, each as it was written. Raises DamagedError."""
+    with _damage_named(path):
+        return unsealed_lines(data, path)[0].readlines()
+
+
+@contextmanager
+def _damage_named(path: str) -> Iterator[None]:
+    """What of a segment cannot be read is DamagedError."""
     try:
-        return [orjson.loads(line) for line in unsealed_lines(store.read(path), path)[0]]
+        yield
     except ValueError as error:
         folder = path.rpartition("/log/")[0]
         why = f"bring it back, or remove {folder} to train from the start"
@@ -189,14 +177,9 @@ def updated(step: Mapping[str, Any]) -> bool:
     return not (step.get("left_out") or step.get("overflow"))
 
 
-def diverged(store: Store, run: str) -> list[Record]:
-    """Records of the steps whose rows are not read again, by step."""
-    return [record for record in surviving(records(store, run)) if record["kind"] in DIVERGED]
-
-
-def lost(store: Store, run: str, step: int) -> list[int]:
-    """Steps up to `step` that have no record, though a run that went so far committed one of each."""
-    return sorted(set(range(1, step + 1)) - {record["step"] for record in read(store, run)})
+def missing(steps: Iterable[int], until: int) -> list[int]:
+    """Of the steps up to one those that are not among `steps`."""
+    return sorted(set(range(1, until + 1)).difference(steps))
 
 
 def lacking(run: str, steps: list[int]) -> str:
@@ -205,11 +188,6 @@ def lacking(run: str, steps: list[int]) -> str:
         f"the log of runs/{run} has no record of step {steps[0]} ({len(steps)} steps lack theirs): bring its segments "
         f"back, or remove runs/{run} to train from the start"
     )
-
-
-def evaluated(store: Store, run: str, step: int) -> bool:
-    """Whether the run was evaluated after a step."""
-    return any(record["step"] == step for record in read(store, run, "held_out"))
 
 
 def summarize(store: Store, run: str) -> dict[str, Any]:

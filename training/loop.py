@@ -41,11 +41,12 @@ from training import (
     watchdog,
 )
 from training.ahead import opening
-from training.channel_sums import ChannelSums
+from training.channel_sums import WINDOW, ChannelSums
 from training.checkpoint import Checkpoint, CheckpointError
 from training.described import described
 from training.document_losses import Read
 from training.evaluate import Evaluation
+from training.history import History
 from training.loss import ChannelLoss, Targets, finite, minimised, token_losses
 from training.meter import Meter
 from training.parallel import Place
@@ -98,6 +99,8 @@ class Trainer:
         self.watchdog = Watchdog(store, run, self.rank, self.world, 0)
         self.watch: spikes.Watch | None = None
         self.log: log.Log | None = None
+        self.evaluated_at: set[int] = set()
+        """On rank 0, steps after which the log that goes on has an evaluation."""
         self.request: stop.Request | None = None
 
     def begin(self, resume: bool) -> None:
@@ -121,20 +124,22 @@ class Trainer:
                     "training.start.folder does not hold the same on all nodes; copy it to each again"
                 )
             self._check_tokens(self.settings.start)
-            read, self.updates = start.reader(self.store, self.spec, self.settings.start, self.shapes)
+            read, self.updates = start.reader(self.store, self.spec, self.settings.start, self.shapes, self.tokenizer)
             engine.restore(self.engine, self.updates, read)
-        if lost := from_rank_zero(log.lost(self.store, self.run, self.cursor.step)):
+        history = History(self.store, self.run) if self.rank == 0 else None
+        lost, diverged = from_rank_zero(history and (history.lost(self.cursor.step), history.diverged()))
+        if lost:
             raise CheckpointError(log.lacking(self.run, lost))
-        diverged = from_rank_zero([(r["phase"], r["row"], r["rows"]) for r in log.diverged(self.store, self.run)])
         self.cursor = replace(self.cursor, skipped=tuple(sorted({*self.cursor.skipped, *diverged})))
-        logged = log.read(self.store, self.run) if self.rank == 0 else []
-        before = [record for record in logged if record["step"] <= self.cursor.step]
+        watched = self.settings.spikes
+        needed = None if sums is None else max(WINDOW, watched.window if watched else 0)
+        before = history.last_steps(self.cursor.step, needed) if history else []
         self.sums = ChannelSums(sums, before)
-        if watched := self.settings.spikes:
+        if watched:
             known, left_out = from_rank_zero((spikes.known(before)[-watched.window :], spikes.left_out(before)))
             self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, known, left_out)
-        if self.rank == 0:
-            self._begin_log(resume, broken, begun_with)
+        if history:
+            self._begin_log(resume, history, broken, begun_with)
 
     def _check_tokens(self, begins: Start) -> None:
         """Raises CheckpointError where the weights to begin with are of other tokens."""
@@ -150,16 +155,18 @@ class Trainer:
         self.updates = start.updates(found, self.settings.start)
         engine.restore(self.engine, self.updates, checkpoint.Reader(self.store, self.run, found).read)
 
-    def _begin_log(self, resume: bool, broken: Sequence[str], begun_with: dict[str, str]) -> None:
+    def _begin_log(self, resume: bool, history: History, broken: Sequence[str], begun_with: dict[str, str]) -> None:
         """On rank 0: leave nothing of steps that are done again, begin the log, and save what is run."""
         checkpoint.remove(self.store, self.run, self.cursor.step + 1, self.plan.steps)
         self.store.sweep(checkpoint.folder(self.run))
         about = {"workers": self.world, "zero": self.settings.zero, "bf16": self.bf16, "skipped": self.cursor.skipped}
         about["loading"] = self.meter.since_start()
         self.request = stop.Request(self.store, self.run)
-        changed = [log.other_precision(self.store, self.run, self.bf16)] if resume else []
+        changed = []
         if resume:
-            changed += log.other_evaluation(self.store, self.run, self.evaluation.digests, self.evaluation.averaged)
+            changed = history.other_evaluation(self.evaluation.digests, self.evaluation.averaged)
+            changed.insert(0, history.other_precision(self.bf16))
+            self.evaluated_at = {record["step"] for record in history.of("held_out")}
         config = {"model": self.spec.model.model_dump(mode="json"), "plan": self.plan.path, **about}
         followers = trackers.begin(self.settings.trackers, self.store, self.run, config)
         self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, followers, **about)
@@ -356,7 +363,7 @@ class Trainer:
     def _train(self) -> bool:
         step, last = self.cursor.step, self.cursor.seek(self.plan) is None
         evaluations = [0, step] if last or due(step, self.settings.evaluate.every) else [0]
-        if step in evaluations and not from_rank_zero(log.evaluated(self.store, self.run, step)):
+        if step in evaluations and from_rank_zero(step not in self.evaluated_at):
             self.evaluate()
         if self.request:
             self.request.saves = True

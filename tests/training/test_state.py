@@ -12,6 +12,7 @@ from flows import summary
 from tasks.storage.store import DamagedError, Store
 from training import checkpoint, log
 from training.checkpoint import CheckpointError
+from training.history import History
 from training.rows import Cursor
 
 
@@ -33,6 +34,32 @@ def test_the_log_has_each_step_once_after_kills_and_resumes(tmp_path: Path) -> N
     assert found == expected
     attempt(-1, 2, 2, "anew")
     assert [record["value"] for record in log.read(store, "r")] == ["anew", "anew"]
+
+
+def test_a_run_that_goes_on_knows_of_its_log_what_reading_all_of_it_says(tmp_path: Path) -> None:
+    store, rng = Store(str(tmp_path)), np.random.default_rng(2)
+    for attempt, (first, last) in enumerate([(-1, 40), (30, 55), (20, 70)]):
+        writer = log.Log(store, "r", first, bf16=attempt < 2)
+        for step in range(max(first, 0) + 1, last + 1):
+            more = {"left_out": "the loss is 9"} if step in (60, 64, 70) else {}
+            writer.write("step", step, loss=float(rng.normal()), grad_norm=1.0, attempt=attempt, **more)
+            if step % 10 == 0:
+                writer.write("losses", step, total={}, window={})
+                writer.write("held_out", step, losses={"en": 1.0}, attempt=attempt)
+            if step % 7 == 0:
+                writer.flush()
+        writer.write("spike", last, phase=0, row=8 * last, rows=8)
+        writer.flush()
+    found, steps = History(store, "r"), log.read(store, "r")
+    assert found.last_steps(70, None) == steps
+    assert found.last_steps(62, 5) == steps[56:62]  # step 60 moved no weight
+    assert found.last_steps(70, 500) == steps
+    assert found.lost(70) == []
+    assert found.lost(72) == [71, 72]
+    assert found.of("held_out") == log.read(store, "r", "held_out")
+    assert found.diverged() == [(0, 320, 8), (0, 440, 8), (0, 560, 8)]
+    assert found.other_precision(True).startswith("goes on in bf16, and was trained in fp32")
+    assert History(store, "none").last_steps(0, 5) == []
 
 
 def test_followers_see_each_record_once_and_stops_are_never_superseded(tmp_path: Path) -> None:
@@ -110,12 +137,12 @@ def test_a_list_in_the_place_of_another_is_no_checkpoint(saved: tuple[Store, dic
 
 def test_a_training_that_goes_on_in_another_precision_is_told(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    assert log.other_precision(store, "r", False) == ""
+    assert History(store, "r").other_precision(False) == ""
     log.Log(store, "r", -1, bf16=True)
-    assert log.other_precision(store, "r", True) == ""
-    assert log.other_precision(store, "r", False).startswith("goes on in fp32, and was trained in bf16")
+    assert History(store, "r").other_precision(True) == ""
+    assert History(store, "r").other_precision(False).startswith("goes on in fp32, and was trained in bf16")
     log.Log(store, "r", 4, bf16=False)
-    assert log.other_precision(store, "r", False) == ""
+    assert History(store, "r").other_precision(False) == ""
 
 
 def test_a_segment_of_the_log_in_the_place_of_another_or_empty_is_damaged(tmp_path: Path) -> None:
