@@ -18,7 +18,6 @@ import glob
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from data_specs.document import SpecError
 from tasks.arrays.addresses import I64, U64
 from tasks.dedup import minhash
 from tasks.engine.stage import Stage
+from tasks.sources.files import escaping
 from tasks.text.rows import is_csv, rows_of
 
 LONG = 13
@@ -97,7 +97,7 @@ class Contamination(Stage):
 
 
 def _paths(name: str, settings: filters.EvaluationSet) -> list[str]:
-    found = sorted(glob.glob(str(Path(settings.path).expanduser().resolve()), recursive=True))
+    found = sorted(glob.glob(escaping(settings.path), recursive=True))
     if not found:
         raise SpecError(f"stages.contamination.sets.{name}.path: {settings.path} is no file")
     return found

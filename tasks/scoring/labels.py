@@ -22,6 +22,7 @@ from data_specs import stages
 from data_specs.document import SpecError
 from tasks.arrays.sampling import smallest
 from tasks.engine.stage import Estimator, Stage
+from tasks.sources.files import escaping
 from tasks.storage.columns import value_digest
 from tasks.text.endpoint import Asked, Endpoint, Question, Said, is_of, sent_of
 from tasks.text.rows import rows_of
@@ -57,7 +58,7 @@ class Labels(Stage):
 
     def __init__(self, settings: stages.Labels) -> None:
         """Raises SpecError where there is no file."""
-        paths = sorted(glob.glob(str(Path(settings.path).expanduser().resolve()), recursive=True))
+        paths = sorted(glob.glob(escaping(settings.path), recursive=True))
         if not paths:
             raise SpecError(f"stages.{self.label}.path: {settings.path} is no file")
         super().__init__(settings, {path: _digest(path) for path in paths})

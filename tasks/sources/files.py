@@ -182,7 +182,7 @@ class Listing:
         if self.settings.match is not None and not re.search(self.settings.match, path.removeprefix(self.root)):
             return False
         return self.index is not None or any(
-            re.fullmatch(glob_translate(_escaping(pattern)), path) for pattern in self.settings.patterns
+            re.fullmatch(glob_translate(escaping(pattern)), path) for pattern in self.settings.patterns
         )
 
     @property
@@ -193,7 +193,7 @@ class Listing:
         names: set[str] = set()
         for pattern in self.settings.patterns:
             with self._explained(pattern):
-                fs, plain = fsspec.core.url_to_fs(_escaping(pattern), **far.options(pattern))
+                fs, plain = fsspec.core.url_to_fs(escaping(pattern), **far.options(pattern))
                 fs.invalidate_cache()
                 found = fs.glob(plain, detail=True)
             files = [
@@ -286,7 +286,7 @@ def _parts(pattern: str) -> tuple[str, str]:
     return absolute(pattern[:at] or ".").rstrip("/") + "/", pattern[at:]
 
 
-def _escaping(pattern: str) -> str:
+def escaping(pattern: str) -> str:
     """A pattern as an absolute one, in which the names of folders above stand for themselves: the working directory may
     be called `[1]`."""
     folder, rest = _parts(pattern)

@@ -15,6 +15,8 @@ import pytest
 
 from data_specs import stages
 from data_specs.document import SpecError
+from data_specs.filters import EvaluationSet
+from tasks.dedup.contamination import Contamination
 from tasks.engine import job
 from tasks.engine.purge import ANSWERS
 from tasks.engine.stage import digest
@@ -222,6 +224,22 @@ def test_a_file_that_changes_in_its_place_has_no_number_of_the_text_before(serve
     assert len(server.asked) == 4
     assert numbers("judge") == [5.0] * 4
     assert len(server.asked) == 5
+
+
+def test_a_working_directory_that_is_called_as_a_pattern_stands_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, points in (("[ab]", 1), ("a", 2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "labels-0.jsonl").write_text(json.dumps({"url": "http://x", "label": points}))
+        (tmp_path / folder / "items.jsonl").write_text(json.dumps({"question": f"{points} " * 20}))
+    monkeypatch.chdir(tmp_path / "[ab]")
+    for path in ("labels-0.jsonl", "labels-*.jsonl"):
+        stage = Labels(stages.Labels(path=path))
+        stage.setup()
+        assert stage.known == {"http://x": [1.0]}
+    sealed = Contamination(stages.Contamination(sets={"exam": EvaluationSet(path="items.jsonl")}))
+    assert [Path(path).parent.name for path in sealed.files] == ["[ab]"]
 
 
 def test_labels_of_files_are_joined_by_address_id_or_text(tmp_path: Path) -> None:
