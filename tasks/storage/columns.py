@@ -261,7 +261,7 @@ Part = Callable[[Sequence[str], int, int], pa.Table]
 def opened(store: Store, path: str, recorded: Recorded) -> Iterator[Part]:
     """A column file to read parts of, by row groups. Raises DamagedError where it is not what was recorded: known of
     a file of a folder or a small one before it is used, of a large one of an object store by its pages' checksums, and
-    of one that an earlier version wrote by whole columns."""
+    of one that has none, or that an earlier version wrote, by whole columns."""
     with ExitStack() as files:
         with _readable(path):
             source = files.enter_context(_source(store, path))
@@ -274,7 +274,8 @@ def opened(store: Store, path: str, recorded: Recorded) -> Iterator[Part]:
             _check(path, schema, recorded)
             groups = range(file.metadata.num_row_groups) if file else range(0)
             starts = np.cumsum([0, *(file.metadata.row_group(number).num_rows for number in groups)])
-        unread = {} if recorded.checksum else dict(recorded.digests)
+        held = known or (recorded.checksum and file is not None)  # by pages, which Arrow's files have none of
+        unread = {} if held else dict(recorded.digests)
 
         def part(columns: Sequence[str], begin: int, end: int) -> pa.Table:
             first, last = starts.searchsorted(begin, "right") - 1, starts.searchsorted(end)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -129,3 +131,23 @@ def test_a_file_that_is_none_or_has_other_values_makes_room(tmp_path: Path, harm
         path.write_bytes(path.read_bytes()[:200] + b"\0" * 9 + path.read_bytes()[209:])
     facts = columns.write(store, "x.parquet", table, {"ids": "ab", "rows": 2, "columns": columns.digests(table)})
     assert columns.read(store, "x.parquet", (), columns.Recorded("ab", facts["checksum"])).equals(table)
+
+
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+def test_a_flipped_bit_of_a_large_file_of_an_object_store_is_told_whichever_way_it_is_read(
+    tmp_path: Path, suffix: str
+) -> None:
+    store, path = Store(f"memory://{tmp_path.name}"), f"tokens/k.{suffix}"
+    values = pa.array(np.random.default_rng(1).integers(0, 2**16, 3 * 2**20).astype(np.uint16))
+    table = pa.table({"tokens": pa.ListArray.from_arrays(np.arange(0, len(values) + 1, 1024, np.int32), values)})
+    entry: dict[str, Any] = {"key": "k", "ids": "x", "rows": len(table), "columns": columns.digests(table)}
+    entry |= columns.write(store, path, table, entry)
+    data = bytearray(store.read(path))
+    assert len(data) > columns._WHOLE
+    data[len(data) // 2] ^= 1
+    store.commit(path, bytes(data))
+    recorded = columns.Recorded("x", entry["checksum"], entry["columns"])
+    with pytest.raises(DamagedError):
+        columns.read(store, path, ["tokens"], recorded)
+    with pytest.raises(DamagedError), columns.opened(store, path, recorded) as part:
+        part(["tokens"], 0, len(table))
