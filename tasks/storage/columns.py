@@ -274,6 +274,8 @@ def opened(store: Store, path: str, recorded: Recorded) -> Iterator[Part]:
             _check(path, schema, recorded)
             groups = range(file.metadata.num_row_groups) if file else range(0)
             starts = np.cumsum([0, *(file.metadata.row_group(number).num_rows for number in groups)])
+            if file and starts[-1] != file.metadata.num_rows:
+                raise ValueError(f"its row groups have {starts[-1]} rows, it has {file.metadata.num_rows}")
         held = known or (recorded.checksum and file is not None)  # by pages, which Arrow's files have none of
         unread = {} if held else dict(recorded.digests)
 
@@ -284,7 +286,8 @@ def opened(store: Store, path: str, recorded: Recorded) -> Iterator[Part]:
                     _hold(path, whole.select([name]) if file is None else file.read([name]), {name: unread.pop(name)})
                 if file is None:
                     return whole.select(list(columns)).slice(begin, end - begin)
-                wanted = file.read_row_groups(list(groups[first:last]), columns=list(columns))
+                read = file.read_row_groups(list(groups[first:last]), columns=list(columns))
+                wanted = read.select(list(columns))
             return wanted.slice(begin - starts[first], end - begin)
 
         yield part
