@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from data_specs.load import SpecError
-from flows import budget, budgeted, word_diff
+from flows import budget, budgeted, query, word_diff
 from flows.corpus_run import CorpusRun
 from flows.document import by_url
 from flows.query import select
@@ -38,6 +38,12 @@ _CLUSTERED = """with named as (  -- who was alone in its generation is named by 
         using (shard, position)
     ) """
 """The documents with the cluster that each is in, also where a later generation made it one."""
+
+
+def partial(pipeline: Pipeline) -> str:
+    """What to say where duplicates, or the verdict, are not known of all documents; "" where they are."""
+    stages = dict.fromkeys(pipeline.provider[name] for name in ("copy_of", "alike", "cluster", "kept"))
+    return query.partial(pipeline, stages)
 
 
 def summary(pipeline: Pipeline) -> dict[str, Any]:

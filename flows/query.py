@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
+import numpy as np
 
 from data_specs.expressions import locked, suggestion
 from data_specs.load import SpecError
@@ -41,6 +42,8 @@ class Answer:
 
     columns: list[str]
     rows: Iterator[list[Any]]
+    partial: str
+    """What to say of stages that are asked and not computed for all documents; "" where all are."""
 
 
 @contextmanager
@@ -59,7 +62,8 @@ def select(pipeline: Pipeline, sql: str) -> Iterator[Answer]:
             connection.register(name, view)
         try:
             result = connection.execute(sql)
-            yield Answer([column[0] for column in result.description], _rows(result))
+            said = partial(pipeline, _stages(pipeline, nodes, known))
+            yield Answer([column[0] for column in result.description], _rows(result), said)
         except duckdb.Error as error:
             for view in known.values():
                 if view.error:
@@ -72,6 +76,30 @@ def select(pipeline: Pipeline, sql: str) -> Iterator[Answer]:
             if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
                 raise KeyboardInterrupt from None
             raise
+
+
+def partial(pipeline: Pipeline, stages: Iterable[str]) -> str:
+    """What to say where stages are not computed for all documents, as new ones have come, some were taken down, or
+    shards are quarantined: what is counted by them is then of the others alone."""
+    documents, said = pipeline.outputs["documents"].index.done, []
+    for stage in stages:
+        lacking = np.flatnonzero(documents & ~pipeline.outputs[stage].index.done).tolist()
+        if lacking:
+            names = ", ".join(pipeline.shards[place].name for place in lacking[:3]) + (", ..." if lacking[3:] else "")
+            said.append(f"{stage} for {len(lacking):,} of {int(documents.sum()):,} shards ({names})")
+    return f"not computed: {'; '.join(said)}; the answer knows nothing of their documents there" if said else ""
+
+
+def _stages(pipeline: Pipeline, nodes: list[Tree], known: Mapping[str, View]) -> list[str]:
+    """The stages whose views a statement names, or whose columns it names of `corpus`."""
+    asked = {node["table_name"].lower() for node in nodes if node.get("type") == "BASE_TABLE"} & known.keys()
+    found = asked - {"corpus", "refused", "documents"}
+    if "corpus" in asked:
+        named = {part.lower() for node in nodes if node.get("class") == "COLUMN_REF" for part in node["column_names"]}
+        every = any(node.get("class") == "STAR" for node in nodes)
+        columns = (name for name in known["corpus"].schema.names if every or name.lower() in named)
+        found |= {pipeline.provider[name] for name in columns if name in pipeline.provider} - {"documents"}
+    return [node.name for node in pipeline.nodes if node.name in found]
 
 
 def _rows(result: duckdb.DuckDBPyConnection) -> Iterator[list[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from flows.cli.command import JSON, SET, SPEC, STORE, cli, plain_errors, print_json
+from flows.cli.command import JSON, SET, SPEC, STORE, cli, plain_errors, print_json, print_warning
 
 
 @cli.command()
@@ -44,6 +44,7 @@ def duplicates(
         return print_json(found) if as_json else asked.show_thresholds(found)
     current = CorpusRun.of(spec, store, settings)
     current.resolve()
+    print_warning(asked.partial(current.pipeline))
     if document is not None:
         cluster = asked.of(current.pipeline, document)
         return print_json(cluster) if as_json else asked.show_cluster(cluster)

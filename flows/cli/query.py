@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli.command import cli, print_json_rows, reading
+from flows.cli.command import cli, print_json_rows, print_warning, reading
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -19,7 +19,8 @@ def query(current: Run, sql: str, as_json: bool) -> None:
     """Ask the columns of SPEC with one SELECT, in DuckDB's SQL.
 
     There is a view per stage by its name, with `id`, `corpus`: every column of every stage, and `refused`: the records
-    that reading made no document of. `describe corpus` tells their names and types. Such as:
+    that reading made no document of. `describe corpus` tells their names and types. Where a stage is not computed for
+    all documents, a warning says so: its columns are null for the others, which its own view lacks. Such as:
 
     \b
     sluice query SPEC "select reason, count(*) from corpus group by 1 order by 2 desc"
@@ -30,6 +31,7 @@ def query(current: Run, sql: str, as_json: bool) -> None:
     from flows import terminal
 
     with queries.select(current.pipeline, sql) as answer:
+        print_warning(answer.partial)
         if as_json:
             print_json_rows(answer.columns, answer.rows)
         else:

@@ -12,6 +12,7 @@ from tasks.engine import job
 from tasks.storage import columns
 from tests import small
 from tests.commands import HOSTILE, ask, told
+from tests.generations import night
 from tests.whole import go
 
 # -- inspect ---------------------------------------------------------------------------------------------------
@@ -246,6 +247,25 @@ def test_what_is_not_computed_is_null_or_told(computed: Any, copied: Path) -> No
     assert measured == 145  # a new file makes a shard of its own
     assert told("query", copied, "select count(*) from signals")["rows"] == [[measured]]
     assert told("funnel", copied)["pending"] == 60  # verdicts of older documents stand
+
+
+def test_an_answer_of_a_part_of_the_documents_says_so(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=20)
+    night(spec)
+    count = "select count(*) from corpus where kept"
+    assert ask("query", spec, count).stderr == ""
+    assert ask("duplicates", spec).stderr == ""
+    small.web(tmp_path / "web", 5, 20, 9)
+    go(spec, until="language")
+    for sql in (count, "select * from corpus limit 1", "select count(*) from verdict"):
+        said = ask("query", spec, sql).stderr
+        assert "not computed: " in said
+        assert "verdict for 1 of " in said
+    assert "verdict for 1 of " in ask("query", spec, count, "--json").stderr
+    assert ask("query", spec, "select count(language) from corpus where language = 'en'").stderr == ""
+    assert "exact for 1 of " in ask("duplicates", spec).stderr
+    night(spec)
+    assert ask("query", spec, count).stderr == ""
 
 
 def test_a_narrow_terminal_folds_and_cuts_nothing(computed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
