@@ -1,9 +1,9 @@
-"""A linear classifier of texts: how often words, pairs of words and shapes of lines are there, weighed by how rare they
-are, into a logistic regression.
+"""A linear classifier of texts: how often words, pairs of words, shapes of lines and pieces of the address are there,
+weighed by how rare they are, into a logistic regression.
 
 Where texts are long and labels many it beats fastText's average of words, whose few dimensions forget most of a page;
-where they are short fastText is as good, and faster. Each of the blocks (words, pairs, page) has length 1, so that none
-drowns the others. Lines have a shape (how long, how ended, whether it is an item or has a digit), which tells a listing
+where they are short fastText is as good, and faster. Each of the blocks (words, pairs, page, address) has length 1, so
+that none drowns the others. Lines have a shape (how long, how ended, whether it is an item or has a digit), which tells a listing
 from an article.
 """
 
@@ -41,8 +41,10 @@ STEPS = 60
 """Steps of L-BFGS."""
 RAREST = 3
 """Documents that a feature must be in, at least."""
-PAGE, WORD, PAIR = range(3)
-"""Blocks of features."""
+BLOCKS = ("l", "w", "p", "a")
+"""Blocks of features by the letter that their names begin with: page, words, pairs of words, address."""
+PIECES = (3, 4, 5)
+"""Letters of the pieces that the words of an address are cut into."""
 
 _DIGIT = re.compile(
     r"[\d\xb2\xb3\xb9\u1369-\u1371\u19da\u2070\u2074-\u2079\u2080-\u2089\u2460-\u2468\u2474-\u247c\u2488-\u2490\u24ea"
@@ -103,7 +105,7 @@ class Linear:
     def _weighed(self, rows: I64, places: I64, counts: I64) -> F64:
         """Values of features, each block of each text of length 1."""
         values = (1 + np.log(counts)) * self.rarity[places]
-        block = 3 * rows + self.block[places]
+        block = len(BLOCKS) * rows + self.block[places]
         return values / np.sqrt(np.bincount(block, values**2))[block]
 
     def data(self) -> bytes:
@@ -156,7 +158,7 @@ def opened(data: bytes) -> Linear:
 
 
 def counted(texts: Sequence[str], urls: Sequence[str]) -> Iterator[Counter[str]]:
-    """How often each feature is in each text. A feature is named after its block: `w_`, `p_` or `l_`."""
+    """How often each feature is in each text. A feature is named after its block (`BLOCKS`)."""
     for text, url, line in zip(texts, urls, _plain(texts).to_pylist(), strict=True):
         words = line.split()
         found = Counter([f"w_{word}" for word in words])
@@ -172,7 +174,11 @@ def _plain(texts: Sequence[str]) -> pa.Array:
 
 def _others(text: str, url: str) -> list[str]:
     """Features that are no words of the text."""
-    return [*shapes(text[:CHARACTERS]), *(f"l_{part}" for part in address(url))]
+    return [
+        *shapes(text[:CHARACTERS]),
+        *(f"l_{part}" for part in address(url)),
+        *(f"a_{piece}" for piece in pieces(url)),
+    ]
 
 
 def address(url: str) -> list[str]:
@@ -182,6 +188,13 @@ def address(url: str) -> list[str]:
     host, _, path = url[:2000].lower().partition("://")[2].partition("/")
     parts = [f"host_{part}" for part in host.split(".") if part]
     return [*parts, *(f"path_{part}" for part in re.findall(r"[^\W\d_]+", path)), f"depth_{path.count('/')}"]
+
+
+def pieces(url: str) -> list[str]:
+    """Pieces of the words of an address, which are often written together: `cookingforfun`. A word has a space at both
+    ends, and is one piece where it is shorter."""
+    words = [f" {word} " for word in re.findall(r"[^\W\d_]+", url[:2000].lower())]
+    return [word[at : at + size] for word in words for size in PIECES for at in range(max(1, len(word) - size + 1))]
 
 
 def shapes(text: str) -> list[str]:
@@ -221,11 +234,11 @@ def learned(
     count: int,
     strength: float,
     steps: int = STEPS,
-    lengths: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    lengths: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
 ) -> Linear:
     """Learn from texts with a label each, 0 to `count` - 1: multinomial logistic regression, its weights held small
     (`strength` is scikit-learn's C), by L-BFGS from 0, so that the same texts give the same model. `lengths` are those
-    of the blocks (page, words, pairs) while it learns: a shorter one is trusted less."""
+    of the blocks (page, words, pairs, address) while it learns: a shorter one is trusted less."""
     import torch
 
     torch.set_num_threads(1)  # sums in one order
@@ -233,7 +246,7 @@ def learned(
     documents = Counter(name for counts in found for name in counts)
     names = sorted(name for name, number in documents.items() if number >= RAREST) or sorted(documents)
     vocabulary = {name: place for place, name in enumerate(names)}
-    block = np.array([("l", "w", "p").index(name[0]) for name in names], np.int8)
+    block = np.array([BLOCKS.index(name[0]) for name in names], np.int8)
     often = np.array([documents[name] for name in names])
     rarity = (np.log((1 + len(found)) / (1 + often)) + 1).astype(np.float32)
     empty = Linear(vocabulary, block, rarity, np.zeros((len(names), count), np.float32), np.zeros(count, np.float32))

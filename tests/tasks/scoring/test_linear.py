@@ -34,7 +34,7 @@ def weighed(counts: Counter[str], documents: Counter[str], total: int) -> dict[s
         for name, count in counts.items()
         if documents[name] >= 3
     }
-    lengths = {block: sqrt(sum(v * v for name, v in values.items() if name[0] == block)) for block in "wpl"}
+    lengths = {block: sqrt(sum(v * v for name, v in values.items() if name[0] == block)) for block in linear.BLOCKS}
     return {name: value / lengths[name[0]] for name, value in values.items()}
 
 
@@ -70,7 +70,7 @@ def test_texts_scored_at_once_have_the_probabilities_of_their_features_one_by_on
     for row, counts in enumerate(linear.counted(texts, urls[: len(texts)])):
         known = sorted((model.vocabulary[name], count) for name, count in counts.items() if name in model.vocabulary)
         scores = model.bias.astype(float)
-        for block in range(3):
+        for block in range(len(linear.BLOCKS)):
             part = {place: 1 + log(count) for place, count in known if model.block[place] == block}
             length = sqrt(sum((value * model.rarity[place]) ** 2 for place, value in part.items()))
             for place, value in part.items():
@@ -92,8 +92,10 @@ def test_a_text_of_nothing_known_has_no_probabilities_and_an_address_alone_has()
 
 def test_features_say_words_pairs_shapes_and_address() -> None:
     [found] = linear.counted(["To be.\n\n- or 7 nots\n"], ["https://a.example/Hamlet/3"])
-    assert {name for name in found if name[0] != "l"} == {
+    assert {name for name in found if name[0] in "wp"} == {
         *("w_to", "w_be", "w_.", "w_-", "w_or", "w_7", "w_nots"),
         *("p_to be", "p_be .", "p_. -", "p_- or", "p_or 7", "p_7 nots"),
     }
     assert {"l_end0", "l_openbulletdigit0", "l_first0_0", "l_last0_1", "l_host_a", "l_path_hamlet"} <= found.keys()
+    assert {"a_ a ", "a_ ham", "a_hamle", "a_let "} <= found.keys()
+    assert not {"a_ hamle", "a_3", "a_a.e"} & found.keys()
