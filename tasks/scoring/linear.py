@@ -3,8 +3,8 @@ weighed by how rare they are, into a logistic regression.
 
 Where texts are long and labels many it beats fastText's average of words, whose few dimensions forget most of a page;
 where they are short fastText is as good, and faster. Each of the blocks (words, pairs, page, address) has length 1, so
-that none drowns the others. Lines have a shape (how long, how ended, whether it is an item or has a digit), which tells a listing
-from an article.
+that none drowns the others. Lines have a shape (how long, how ended, whether it is an item or has a digit), which tells
+a listing from an article.
 """
 
 from __future__ import annotations
