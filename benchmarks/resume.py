@@ -80,7 +80,7 @@ def taken_up(store: Any, plan: Any, run: str) -> tuple[float, float]:
     began = time.perf_counter()
     trainer = loop.Trainer(spec(), store, plan, run)
     loading[0] = time.perf_counter() - began
-    loop.Trainer._restore = timed  # type: ignore[method-assign]
+    loop.Trainer._restore = timed  # type: ignore[assignment, method-assign]
     try:
         trainer.begin(resume=True)
     finally:
