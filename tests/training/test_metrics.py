@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
@@ -23,6 +24,7 @@ from tests import training_plan
 from tests.training_plan import PLAN, spec
 from training import checkpoint, launch, log, loop, ranks, tensorboard, trackers, utilisation
 from training.channel_sums import WINDOW, ChannelSums
+from training.meter import Meter
 from training.rows import IGNORED, Plan, Rows
 
 
@@ -196,6 +198,20 @@ def test_a_step_says_what_its_seconds_went_to_and_the_summary_what_share_was_ste
     assert 0 < found["goodput"] < 1
     assert found["seconds_taken"] > found["seconds"]
     assert found["checkpoint_stall"] == saved["stall"]
+
+
+def test_the_slowest_rank_is_named_and_operations_are_held_against_the_devices_peak(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(utilisation, "peak", lambda *_: 1e12)
+    meter = Meter(torch.device("cpu"), True, rank=2, world=3)
+    meter.begin()
+    assert meter.own().tolist()[:2] == [0, 0]  # what the others have their own seconds in
+    meter.ranks = torch.tensor([1.0, 1.0, 2.5], dtype=torch.float64)
+    found = meter.facts(1000, flops=6 * 10**12)
+    assert (found["slowest_rank"], found["straggling"]) == (2, 2.5)
+    assert found["mfu"] == pytest.approx(6 / found["seconds"] / 3)
+    assert found["tokens_per_second"] == pytest.approx(1000 / found["seconds"])
 
 
 def test_the_peak_of_a_device_is_known_by_its_name() -> None:

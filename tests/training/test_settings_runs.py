@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tasks.storage.store import Store
 from tests import training_plan
 from tests.training_plan import PLAN, spec
 from tests.training_ranks import Job, Ranks
-from training import checkpoint, export, frozen, log, models, optimizers
+from training import checkpoint, export, fit, frozen, log, models, optimizers, ranks
 from training.loss import token_losses
 from training.rows import IGNORED, Plan, Rows
 from training.schedule import learning_rate
@@ -96,6 +97,17 @@ def test_layers_that_are_computed_again_change_no_loss(store: Store) -> None:
 
 def test_attention_step_by_step_is_the_fused_one_to_rounding(store: Store) -> None:
     assert np.abs(losses(store, "eager-1") - losses(store, "plain-1")).max() < 1e-5
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiling for a processor needs a C++ compiler")
+def test_compiled_layers_give_the_losses_of_others_to_rounding(store: Store) -> None:
+    from torch._dynamo.utils import counters
+
+    ranks.join("cpu")
+    counters.clear()
+    fit.run_to_end(spec(micro=4, workers=1, compile=True), store, Plan.read(store, PLAN), "compiled-1", False)
+    assert counters["stats"]["unique_graphs"] > 0
+    assert np.abs(losses(store, "compiled-1") - losses(store, "plain-1")).max() < 1e-5
 
 
 def test_a_model_with_qk_norm_is_exported_as_qwen3_with_equal_logits(store: Store, tmp_path: Path) -> None:
