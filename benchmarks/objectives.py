@@ -3,7 +3,7 @@
 Models of one width and depth, on the same documents, on one thread. Each round has every objective take some steps; of
 each, its analytic operations (`training.models.row_flops`: two streams, encoder and decoder counted) per second of CPU
 time are held against the causal one's of that round. Beside it stands what share of the CPU time of a step went to
-reading rows, and to the log with channel losses over many steps. Figures are medians of the rounds.
+reading rows, to channel loss, and to the log with channel losses over many steps. Figures are medians of the rounds.
 """
 
 from __future__ import annotations
@@ -69,8 +69,26 @@ def shards(store: Any) -> list[tuple[str, pa.Table]]:
     return [(path, pa.table(table))]
 
 
+SPENT: dict[str, float] = defaultdict(float)
+"""CPU seconds of parts of steps."""
+
+
+def timed(owner: Any, name: str, part: str) -> None:
+    """Have a method add its CPU time to a part."""
+    method: Callable[..., Any] = getattr(owner, name)
+
+    def spending(*given: Any, **named: Any) -> Any:
+        began = time.thread_time()
+        try:
+            return method(*given, **named)
+        finally:
+            SPENT[part] += time.thread_time() - began
+
+    setattr(owner, name, spending)
+
+
 class Measured:
-    """A training of one objective, and the CPU seconds of parts of its steps."""
+    """A training of one objective, of which parts are timed."""
 
     def __init__(self, store: Any, kind: str, steps: int) -> None:
         from tasks.planning.run_plan import build, plan_folder, plan_key
@@ -82,31 +100,17 @@ class Measured:
         build(made, VOCABULARY, key, inputs, store)
         self.trainer = loop.Trainer(made, store, Plan.read(store, plan_folder(made, key)), kind)
         self.trainer.begin(resume=False)
-        self.parts: dict[str, float] = defaultdict(float)
-        self._timed(self.trainer.phases[0], "batch", "rows")
-        self._timed(self.trainer, "_write_step", "log")
-
-    def _timed(self, owner: Any, name: str, part: str) -> None:
-        """Have a method add its CPU time to a part."""
-        method: Callable[..., Any] = getattr(owner, name)
-
-        def timed(*given: Any, **named: Any) -> Any:
-            began = time.thread_time()
-            try:
-                return method(*given, **named)
-            finally:
-                self.parts[part] += time.thread_time() - began
-
-        setattr(owner, name, timed)
+        timed(self.trainer.phases[0], "batch", "rows")
+        timed(self.trainer, "_write_step", "log")
 
     def steps(self, count: int) -> tuple[float, dict[str, float]]:
         """Take so many -> operations per CPU second, and the share of each part."""
-        self.parts.clear()
+        SPENT.clear()
         began = time.process_time()
         for _ in range(count):
             self.trainer.step()
         seconds = time.process_time() - began
-        return count * self.trainer.flops[0] / seconds, {name: part / seconds for name, part in self.parts.items()}
+        return count * self.trainer.flops[0] / seconds, {name: part / seconds for name, part in SPENT.items()}
 
 
 def main() -> None:
@@ -120,7 +124,10 @@ def main() -> None:
 
     from tasks.storage.store import Store
     from training import ranks
+    from training.loss import ChannelLoss
 
+    timed(ChannelLoss, "add", "channel loss")
+    timed(ChannelLoss, "reduce", "channel loss")
     ranks.join("cpu")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -139,10 +146,10 @@ def main() -> None:
                     shares[kind][name].append(share)
         for kind in kinds:
             ratio = statistics.median(a / b for a, b in zip(rates[kind], rates["causal"], strict=True))
-            rows, logged = (statistics.median(shares[kind][name]) for name in ("rows", "log"))
+            parts = {name: statistics.median(each) for name, each in shares[kind].items()}
             print(
                 f"{kind}: {statistics.median(rates[kind]) / 1e9:.2f} GFLOP per CPU second, {ratio:.3f} of causal; "
-                f"rows {rows:.2%}, log {logged:.2%} of a step"
+                f"{', '.join(f'{name} {share:.2%}' for name, share in parts.items())} of a step"
             )
 
 

@@ -1,24 +1,36 @@
-"""Our training loop against a bare DeepSpeed loop: `python -m benchmarks.training [--rounds 8] [--compile]`.
+"""Our training loop against a bare DeepSpeed loop and the Hugging Face Trainer: `python -m benchmarks.training
+[--rounds 8] [--compile]`.
 
-Both train the demo's model on the same rows with the same document mask and the same engine settings, with two workers
-of one thread. The bare loop has its batches in memory and does nothing but forward, backward and step; ours reads the
-run plan, sets the rate, checks the loss on all ranks, sums channel loss and writes the log. Rounds of both alternate
-within one run; the figure is the median of the rounds' ratios, in time and, for a machine that others use, in CPU time.
-With `--compile` a third one takes part: ours with its layers compiled, for which there has to be a C++ compiler.
+All train the demo's model on the same rows with the same document mask, optimizer and engine settings, each with two
+workers of one thread. The bare loop has its batches in memory and does nothing but forward, backward and step; ours
+reads the run plan, sets the rate, checks the loss on all ranks, sums channel loss and writes the log; the Trainer
+(`benchmarks/training_peer.py`) has its rows in memory, with the DeepSpeed configuration of ours, and without DeepSpeed.
+Rounds of all alternate within one run; a figure is the median of the rounds' ratios, in time and, for a machine that
+others use, in CPU time of rank 0. With `--compile` ours with its layers compiled takes part, for which there has to be
+a C++ compiler. The Trainer needs accelerate, which is in the extra `bench` alone: `pip install -e .[bench]`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection
 from typing import Any
 
 WORKERS = 2
+RATE = 1e-3
+"""Of learning, where no schedule sets it."""
+WARM = 2
+"""Steps that each takes before it is measured."""
+PEERS = {"deepspeed": "the Trainer with the same DeepSpeed", "plain": "a plain Trainer"}
+Rates = tuple[float, float]
+"""Tokens per second of all workers, and per second of rank 0's CPU time."""
 
 
 def demo(zero: int) -> Any:
@@ -31,7 +43,44 @@ def demo(zero: int) -> Any:
     return made.model_copy(update={"model": model})
 
 
-def bare_step(trainer: Any, engine: Any, batches: list[tuple[Any, ...]]) -> None:
+def joined(number: int, folder: str, zero: int, group: str) -> tuple[Any, Any, Any]:
+    """Have this process be a rank of one thread in a process group -> spec, store and plan."""
+    os.environ |= {"RANK": str(number), "WORLD_SIZE": str(WORKERS), "OMP_NUM_THREADS": "1"}
+    os.environ |= {"LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": str(WORKERS), "DS_ACCELERATOR": "cpu"}
+    import torch
+    import torch.distributed as dist
+
+    from tasks.storage.store import Store
+    from tests.training_plan import PLAN
+    from training import ranks
+    from training.rows import Plan
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/{group}", rank=number, world_size=WORKERS)
+    ranks.join("cpu")
+    torch.set_num_threads(1)
+    store = Store(folder)
+    return demo(zero), store, Plan.read(store, PLAN)
+
+
+class Clock:
+    """Of some steps, which all ranks begin and end together."""
+
+    def __init__(self) -> None:
+        import torch.distributed as dist
+
+        dist.barrier()
+        self.began, self.busy = time.perf_counter(), time.process_time()
+
+    def rates(self, tokens: int) -> Rates:
+        """How fast so many tokens were trained on since."""
+        import torch.distributed as dist
+
+        busy = time.process_time() - self.busy
+        dist.barrier()
+        return tokens / (time.perf_counter() - self.began), tokens / busy
+
+
+def bare_step(engine: Any, batches: list[tuple[Any, ...]]) -> None:
     """One optimizer step of a plain DeepSpeed loop over micro-batches in memory."""
     import torch
 
@@ -67,74 +116,88 @@ def bare_loop(trainer: Any, number: int) -> Callable[[], None]:
     built = models.build(spec.model, trainer.plan.vocabulary, trainer.plan.longest(), spec.seed)
     bare = engine.initialize(built, spec.training, trainer.bf16)
     for group in bare.optimizer.param_groups:
-        group["lr"] = 1e-3
+        group["lr"] = RATE
     micro, rows = spec.training.batch.micro, spec.training.rows
     firsts = [range(s * rows + number * micro, (s + 1) * rows, micro * WORKERS) for s in range(trainer.plan.steps)]
     table = [[trainer.phases[0].batch(first, micro) for first in of_step] for of_step in firsts]
     steps = iter(
         [[tuple(map(torch.from_numpy, (b.inputs, b.positions, b.labels))) for b in of_step] for of_step in table]
     )
-    return lambda: bare_step(trainer, bare, next(steps))
+    return lambda: bare_step(bare, next(steps))
 
 
-def timed(step: Callable[[], None], count: int, tokens: int) -> tuple[float, float]:
-    """Of so many steps of so many tokens: tokens per second of all workers, and per second of this one's CPU time."""
-    import torch.distributed as dist
+def rank(number: int, pipes: list[Connection], folder: str, zero: int, compiled: bool) -> None:
+    """One worker of ours and the bare loop: steps of one of them when it is told; at the end what the log says."""
+    spec, store, plan = joined(number, folder, zero, "ours")
+    from training import log, loop
 
-    dist.barrier()
-    began, busy = time.perf_counter(), time.process_time()
-    for _ in range(count):
-        step()
-    busy = time.process_time() - busy
-    dist.barrier()
-    return count * tokens / (time.perf_counter() - began), count * tokens / busy
-
-
-def rank(number: int, folder: str, zero: int, rounds: int, steps: int, compiled: bool) -> None:
-    """One worker: the loops in turn; rank 0 prints."""
-    os.environ |= {"LOCAL_RANK": str(number), "LOCAL_WORLD_SIZE": str(WORKERS), "DS_ACCELERATOR": "cpu"}
-    import torch
-    import torch.distributed as dist
-
-    from tasks.storage.store import Store
-    from tests.training_plan import PLAN
-    from training import loop, ranks
-    from training.rows import Plan
-
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=WORKERS)
-    ranks.join("cpu")
-    torch.set_num_threads(1)
-    spec, store = demo(zero), Store(folder)
     trainers = {}
     for name in (["compiled"] if compiled else []) + ["ours"]:  # what is built without would switch the compiler off
         training = spec.training.model_copy(update={"compile": name == "compiled"})
-        chosen = spec.model_copy(update={"training": training})
-        trainers[name] = loop.Trainer(chosen, store, Plan.read(store, PLAN), name)
+        trainers[name] = loop.Trainer(spec.model_copy(update={"training": training}), store, plan, name)
         trainers[name].begin(resume=False)
     loops = {name: our_step(trainer) for name, trainer in trainers.items()}
     loops["bare"] = bare_loop(trainers["ours"], number)
-    tokens = spec.training.batch.tokens
-    for step in loops.values():
-        timed(step, 2, tokens)
-    rates: list[dict[str, tuple[float, float]]] = []
-    for index in range(rounds):
-        names = list(loops) if index % 2 else list(reversed(loops))
-        rates.append({name: timed(loops[name], steps, tokens) for name in names})
-        if number == 0:
-            said = ", ".join(f"{name} {rates[-1][name][0]:,.0f}" for name in loops)
-            print(f"round {index + 1}: {said} tokens/s", flush=True)
-    if number == 0:
-        what = f"ZeRO {zero}, {'bf16' if trainers['ours'].bf16 else 'fp32'}, {WORKERS} workers"
-        report(what, rates)
-    dist.destroy_process_group()
+    while order := pipes[number].recv():
+        name, count = order
+        clock = Clock()
+        for _ in range(count):
+            loops[name]()
+        pipes[number].send(clock.rates(count * spec.training.batch.tokens))
+    if ours := trainers["ours"].log:
+        ours.flush()
+    steps = log.read(store, "ours") if number == 0 else []
+    waited = statistics.median(step["loader"] / step["seconds"] for step in steps[WARM:]) if steps else 0.0
+    pipes[number].send({"loss": steps[0]["loss"] if steps else None, "loader": waited, "bf16": trainers["ours"].bf16})
 
 
-def report(what: str, rates: list[dict[str, tuple[float, float]]]) -> None:
+class Group:
+    """Ranks in processes of their own, which take steps of a loop when they are told."""
+
+    def __init__(self, rank: Callable[..., None], *given: Any) -> None:
+        from torch.multiprocessing import get_context, spawn
+
+        pairs = [get_context("spawn").Pipe() for _ in range(WORKERS)]
+        self.pipes = [here for here, _ in pairs]
+        self.processes = spawn(rank, ([there for _, there in pairs], *given), nprocs=WORKERS, join=False)
+        for _, there in pairs:
+            there.close()
+
+    def tell(self, order: tuple[str, int] | None) -> Any:
+        """What rank 0 answers to an order, once all ranks have. Raises what a rank raises."""
+        for pipe in self.pipes:
+            pipe.send(order)
+        return [self._answer(pipe) for pipe in self.pipes][0]  # noqa: RUF015  # all are waited for
+
+    def _answer(self, pipe: Connection) -> Any:
+        while not pipe.poll(1):
+            self.processes.join(0)
+        return pipe.recv()
+
+    def end(self) -> Any:
+        """Have them end -> what rank 0 says of it all."""
+        said = self.tell(None)
+        while not self.processes.join():
+            pass
+        return said
+
+
+def report(rates: list[dict[str, Rates]], names: Iterable[str]) -> None:
     """Print the medians of the rounds' ratios."""
-    for one, other in (("ours", "bare"), ("compiled", "ours")):
+    for one, other in (
+        ("compiled", "ours"),
+        *(("ours", other) for other in names if other not in ("ours", "compiled")),
+    ):
         if one in rates[0]:
             wall, busy = (statistics.median(r[one][of] / r[other][of] for r in rates) for of in (0, 1))
-            print(f"{what}: {one} {wall:.3f} of {other}, {busy:.3f} by CPU time (medians)")
+            print(f"{one} {wall:.3f} of {PEERS.get(other, other)}, {busy:.3f} by CPU time")
+
+
+def same_start(losses: dict[str, float]) -> None:
+    """Exits where the losses of the first step differ by more than bf16 makes them."""
+    print(", ".join(f"{name} {loss:.3f}" for name, loss in losses.items()), "is the loss of the first step")
+    if max(losses.values()) > 1.002 * min(losses.values()):
+        sys.exit("they do not train the same: other weights, rows, masks or targets")
 
 
 def main() -> None:
@@ -144,16 +207,33 @@ def main() -> None:
     parser.add_argument("--zero", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
-    from torch.multiprocessing import spawn
-
+    from benchmarks import training_peer
     from tasks.storage.store import Store
     from tests import training_plan
 
     with tempfile.TemporaryDirectory() as folder:
-        count = options.rounds * options.steps + 2
+        count = options.rounds * options.steps + WARM
         training_plan.write(Store(folder), (count,), rows=32, sequence=256, vocabulary=8192, longest=2000)
-        given = str(Path(folder)), options.zero, options.rounds, options.steps, options.compile
-        spawn(rank, given, nprocs=WORKERS)
+        ours = Group(rank, folder, options.zero, options.compile)
+        loops = dict.fromkeys(["compiled", "ours", "bare"] if options.compile else ["ours", "bare"], ours)
+        if importlib.util.find_spec("accelerate"):
+            loops |= {kind: Group(training_peer.rank, folder, options.zero, kind) for kind in PEERS}
+        else:
+            print("without the Trainer, as accelerate is not installed: pip install -e .[bench]")
+        for name, group in loops.items():
+            group.tell((name, WARM))
+        rates: list[dict[str, Rates]] = []
+        for index in range(options.rounds):
+            names = list(loops) if index % 2 else list(reversed(loops))
+            rates.append({name: loops[name].tell((name, options.steps)) for name in names})
+            said = ", ".join(f"{name} {rates[-1][name][0]:,.0f}" for name in loops)
+            print(f"round {index + 1}: {said} tokens/s", flush=True)
+        ends = {group: group.end() for group in dict.fromkeys(loops.values())}
+    same_start({name: ends[group]["loss"] for name, group in loops.items()})
+    said = ends[ours]
+    print(f"ZeRO {options.zero}, {'bf16' if said['bf16'] else 'fp32'}, {WORKERS} workers; medians:")
+    report(rates, loops)
+    print(f"of a step's seconds ours waited {said['loader']:.2%} for rows")
 
 
 if __name__ == "__main__":

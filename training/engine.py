@@ -45,20 +45,7 @@ def initialize(model: torch.nn.Module, training: Training, bf16: bool, compiled:
     __compatible_ops__["deepspeed_shm_comm"] = False  # else DeepSpeed builds it with g++; gloo does the work anyway
     optimizer, kinds = optimizers.of(model, training), optimizers.kinds(model, training)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    options = {
-        "train_micro_batch_size_per_gpu": training.batch.micro,
-        "zero_optimization": {"stage": training.zero, **_offloaded(training)},
-        "zero_force_ds_cpu_optimizer": False,
-        "zero_allow_untested_optimizer": True,
-        "gradient_clipping": training.clip if training.zero else 0.0,
-        "steps_per_print": None,
-    }
-    if bf16 and training.zero:
-        options |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
-    if training.precision == "fp16":
-        options |= {"fp16": {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}}
-    if training.tensor_parallel > 1:
-        options |= {"tensor_parallel": {"autotp_size": training.tensor_parallel, "partition_config": PARTITION}}
+    options = configuration(training, bf16)
     with redirect_stdout(io.StringIO()):  # the bf16 optimizer prints memory
         made = deepspeed.initialize(model=model, optimizer=optimizer, config=options, dist_init_required=False)[0]
     made.state_kinds, made.averages, made.whole = kinds, None, None
@@ -77,6 +64,25 @@ def initialize(model: torch.nn.Module, training: Training, bf16: bool, compiled:
     if training.average:
         made.averages = {flat: flat.detach().clone() for flat in flats(made)}
     return made
+
+
+def configuration(training: Training, bf16: bool) -> dict[str, Any]:
+    """What DeepSpeed is told; `bf16`: whether to train in that."""
+    options = {
+        "train_micro_batch_size_per_gpu": training.batch.micro,
+        "zero_optimization": {"stage": training.zero, **_offloaded(training)},
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+        "gradient_clipping": training.clip if training.zero else 0.0,
+        "steps_per_print": None,
+    }
+    if bf16 and training.zero:
+        options |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+    if training.precision == "fp16":
+        options |= {"fp16": {"enabled": True, "loss_scale": 0, "initial_scale_power": 16}}
+    if training.tensor_parallel > 1:
+        options |= {"tensor_parallel": {"autotp_size": training.tensor_parallel, "partition_config": PARTITION}}
+    return options
 
 
 def _offloaded(training: Training) -> dict[str, Any]:
