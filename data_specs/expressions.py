@@ -228,29 +228,32 @@ def _connection() -> duckdb.DuckDBPyConnection:
 atexit.register(_connection.cache_clear)
 
 
-def _asked(sql: str, argument: str) -> str:
+def _asked(sql: str, *arguments: str) -> tuple[str, ...]:
+    """The one row of a query."""
     with _connection().cursor() as cursor:
-        return cursor.execute(sql, [argument]).fetchall()[0][0]
+        return cursor.execute(sql, arguments).fetchall()[0]
 
 
-def _statement(sql: str) -> Tree:
-    """DuckDB's syntax tree of SELECT statements, without places, or `{"error": true, "error_message": ...}`."""
+def _statements(*texts: str) -> list[Tree]:
+    """DuckDB's syntax tree of each text of SELECT statements, without places, or `{"error": true, "error_message":
+    ...}`. One query for all, as a query takes longer than to parse an expression."""
     places = {"query_location", "query_location_length"}
-    text = _asked("SELECT json_serialize_sql(?::VARCHAR)", sql)
-    return json.loads(text, object_hook=lambda node: {k: v for k, v in node.items() if k not in places})
+    found = _asked(f"SELECT {', '.join(['json_serialize_sql(?::VARCHAR)'] * len(texts))}", *texts)
+    return [
+        json.loads(text, object_hook=lambda node: {k: v for k, v in node.items() if k not in places}) for text in found
+    ]
 
 
 @cache
 def _bare() -> Tree:
     """The statement `SELECT 1` without its expression."""
-    statement = _statement("SELECT 1")
+    [statement] = _statements("SELECT 1")
     statement["statements"][0]["node"]["select_list"] = []
     return statement
 
 
-def _selected(sql: str) -> Tree | None:
+def _selected(statement: Tree) -> Tree | None:
     """The one expression of a bare `SELECT expression`; null when the statement is anything else."""
-    statement = _statement(sql)
     if statement["error"]:
         parser = statement["error_type"] == "parser"
         raise ExpressionError(statement["error_message"] if parser else "it is several statements")
@@ -263,8 +266,9 @@ _CONNECTING = frozenset("and as between by case else end false from in is like n
 """Words of SQL in expressions, at which a parser stops for other reasons than a name."""
 
 
+@lru_cache(maxsize=1024)
 def _tree(text: str) -> Tree:
-    """Syntax tree of a text that is exactly one expression.
+    """Syntax tree of a text that is exactly one expression; nobody changes it, as it is kept.
 
     The text is parsed in parentheses, and again in brackets that close on the next line, and both must be a bare SELECT
     of the same one expression: what closes its bracket, lists several things, starts a clause or comments the end away
@@ -278,7 +282,7 @@ def _tree(text: str) -> Tree:
     if any(not (character.isprintable() or character in "\n\t") for character in text):
         raise ExpressionError(f"{text[:80]!r} has a character that cannot be printed")
     try:
-        tree, listed = _selected(f"SELECT ({text})"), _selected(f"SELECT [{text}\n]")
+        tree, listed = map(_selected, _statements(f"SELECT ({text})", f"SELECT [{text}\n]"))
     except ExpressionError as error:
         why = str(error).splitlines()[0]
         raise ExpressionError(f"{quoted} is not one expression: {why}{_quoting(why)}") from None
@@ -300,7 +304,8 @@ def _written(tree: Tree) -> str:
     """SQL of a checked tree; reading it again gives the same tree."""
     [bare] = _bare()["statements"]
     statement = {"error": False, "statements": [bare | {"node": bare["node"] | {"select_list": [tree]}}]}
-    text = _asked("SELECT json_deserialize_sql(?::JSON)", json.dumps(statement)).removeprefix("SELECT ")
+    [text] = _asked("SELECT json_deserialize_sql(?::JSON)", json.dumps(statement))
+    text = text.removeprefix("SELECT ")
     if _plain(_tree(text)) != _plain(tree):
         raise ExpressionError(f"`{text}` does not read back as it was written; please write it another way")
     return text
