@@ -7,17 +7,22 @@ first line, `# yaml-language-server: $schema=schema.json`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pydantic.fields import FieldInfo
+
+from data_specs.base import Expression, Settings
 from data_specs.document import Place
 from data_specs.spec import Spec
 
 FILE = Path(__file__).with_name("schema.json")
 
 Node = dict[str, Any]
+
+_SQL = {"format": "sql"}
 
 RULES = {
     "description": "In order; the first that is true is the reason. An item is `name: expression`, or a file of rules.",
@@ -71,16 +76,27 @@ def names(place: Place, values: Any) -> list[str]:
 
 def expressions(spec: Spec) -> Iterator[tuple[Place, str]]:
     """Every SQL expression of a spec and its place."""
-    yield from _expressions(_settings(), spec.model_dump(mode="json"), ())
+    yield from _expressions(spec, (), False)
 
 
-def _expressions(node: Node, values: Any, place: Place) -> Iterator[tuple[Place, str]]:
-    node = _resolved(node, values)
-    if node.get("format") == "sql" and isinstance(values, str):
-        yield place, values
-    elif isinstance(values, dict | list):
-        for part, value in values.items() if isinstance(values, dict) else enumerate(values):
-            yield from _expressions(_child(node, part), value, (*place, part))
+def _expressions(value: Any, place: Place, sql: bool) -> Iterator[tuple[Place, str]]:
+    """Those of a setting; `sql`: whether its texts are some."""
+    if isinstance(value, Settings):
+        for name, field in type(value).model_fields.items():
+            yield from _expressions(getattr(value, name), (*place, name), _of_sql(field))
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _expressions(each, (*place, name), sql)
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            yield from _expressions(each, (*place, number), sql)
+    elif sql and isinstance(value, str):
+        yield place, value
+
+
+def _of_sql(field: FieldInfo) -> bool:
+    """Whether a setting is an expression, or has some: `Expression`, `Expression | None`, `dict[Name, Expression]`."""
+    return field.json_schema_extra == _SQL or Expression in get_args(field.annotation)
 
 
 @cache

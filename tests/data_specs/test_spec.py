@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from data_specs import schema
-from data_specs.base import parse_count
+from data_specs.base import Settings, parse_count
 from data_specs.load import SpecError, check_columns, load
 from data_specs.spec import Spec
 from tasks import registry
@@ -564,6 +564,22 @@ def test_every_place_for_an_expression_is_checked() -> None:
         inner[place[-1]] = "nowhere = 1"
         found = [at for at, text in schema.expressions(Spec.model_validate(changed)) if text == "nowhere = 1"]
         assert found == [place]
+
+
+def test_every_setting_that_the_schema_says_is_sql_is_found_in_a_spec() -> None:
+    nodes = {"Spec": Spec.model_json_schema(), **Spec.model_json_schema()["$defs"]}
+    said = {
+        (model, name)
+        for model, node in nodes.items()
+        for name, setting in node.get("properties", {}).items()
+        if '"format": "sql"' in json.dumps(setting)
+    }
+    known, classes = set(), [Settings]
+    while classes:
+        model = classes.pop()
+        classes += model.__subclasses__()
+        known |= {(model.__name__, name) for name, field in model.model_fields.items() if schema._of_sql(field)}
+    assert said and said <= known
 
 
 # -- the specs that come with it ---------------------------------------------------------------------------------------
