@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from jinja2 import TemplateSyntaxError
-from jinja2.sandbox import SandboxedEnvironment
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Name, Settings
 
 
 def _well_formed(template: str | None) -> str | None:
+    if template is None:
+        return None
+    from jinja2 import TemplateSyntaxError  # here, as most specs have no template
+    from jinja2.sandbox import SandboxedEnvironment
+
     try:
-        SandboxedEnvironment().parse(template or "")
+        SandboxedEnvironment().parse(template)
     except TemplateSyntaxError as error:
         raise ValueError(f"line {error.lineno} of the template: {error.message}") from None
     return template

@@ -10,7 +10,7 @@ float32 column in float32: a stored 0.3 is not above 0.3.
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 import duckdb
@@ -61,9 +61,22 @@ def first_true(expressions: Mapping[str, str], table: pa.Table) -> pa.Array:
     return result
 
 
-@cache
-def mistaken(texts: tuple[str, ...], columns: pa.Schema) -> dict[str, str]:
+def mistaken(texts: Iterable[str], columns: pa.Schema) -> dict[str, str]:
     """Which of some expressions cannot be evaluated on such columns, or are neither true nor false -> why."""
+    known = _tried(columns)
+    new = [text for text in dict.fromkeys(texts) if text not in known]
+    known |= dict.fromkeys(new, "") | _mistaken(new, columns)
+    return {text: why for text in texts if (why := known[text])}
+
+
+@cache
+def _tried(columns: pa.Schema) -> dict[str, str]:
+    """Expressions that were tried on such columns, and why they cannot be evaluated; empty where they can."""
+    del columns
+    return {}
+
+
+def _mistaken(texts: Sequence[str], columns: pa.Schema) -> dict[str, str]:
     row = pa.Table.from_pylist([{}], columns)
 
     def tried(*some: str) -> str:

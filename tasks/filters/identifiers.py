@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 
-import phonenumbers
-
 Span = tuple[int, int]
 """Where something stands in a text: its beginning, and its end, which is not in it."""
 
@@ -126,6 +124,8 @@ def _chinese(match: re.Match[str]) -> Span | None:
 
 
 def _in_a_plan(number: str, region: str | None) -> bool:
+    import phonenumbers  # here, as that takes 20 ms
+
     try:
         return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
     except phonenumbers.NumberParseException:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-import ftfy
 import opencc
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,14 +21,6 @@ from tasks.engine.stage import Rewriting
 
 _PLAIN = {0xFF01 + n: chr(0x21 + n) for n in range(94) if chr(0x21 + n).isalnum()} | {0x3000: " "}
 """Full-width letters, digits and space -> plain ones."""
-_REPAIR = ftfy.TextFixerConfig(
-    unescape_html=False,  # a text about HTML may show its entities
-    fix_character_width=False,
-    uncurl_quotes=False,
-    fix_latin_ligatures=False,
-    normalization="NFC",
-    explain=False,
-)
 _SCRIPTS = {"simplified": "t2s", "traditional": "s2t"}
 
 
@@ -56,7 +47,7 @@ class Normalise(Rewriting):
     def _steps(self) -> list[Callable[[str], str] | None]:
         settings = self.settings
         return [
-            partial(ftfy.fix_text, config=_REPAIR) if settings.repair else None,
+            _repair() if settings.repair else None,
             _plain if settings.width else None,
             _converter(settings.chinese).convert if settings.chinese else None,
         ]
@@ -64,6 +55,21 @@ class Normalise(Rewriting):
 
 def _plain(text: str) -> str:
     return text.translate(_PLAIN)
+
+
+@cache
+def _repair() -> Callable[[str], str]:
+    import ftfy  # here, as that takes 30 ms
+
+    config = ftfy.TextFixerConfig(
+        unescape_html=False,  # a text about HTML may show its entities
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_latin_ligatures=False,
+        normalization="NFC",
+        explain=False,
+    )
+    return partial(ftfy.fix_text, config=config)
 
 
 @cache

@@ -9,9 +9,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import TemplateError, Undefined, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 ROW = "row"
 """What a record as a whole is called, for fields whose names are no names of variables."""
 
@@ -24,6 +21,10 @@ class Template:
     """A template, ready to be filled."""
 
     def __init__(self, source: str) -> None:
+        from jinja2 import Undefined, meta  # here, as most specs have no template
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        self._undefined = Undefined
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, finalize=self._printed)
         self._texts = 0
         self._lacking: Counter[str] = Counter()
@@ -37,6 +38,8 @@ class Template:
     def filled(self, row: Mapping[str, Any], longest: int) -> str | None:
         """The text of a record; None where it does not fit the template. Raises TooLongError beyond `longest`
         characters."""
+        from jinja2 import TemplateError
+
         found, size = [], 0
         self._now = set()
         try:
@@ -52,7 +55,7 @@ class Template:
         return "".join(found).encode(errors="ignore").decode()
 
     def _printed(self, value: Any) -> Any:
-        if isinstance(value, Undefined):
+        if isinstance(value, self._undefined):
             self._now.add(str(value._undefined_name))
         return "" if value is None else value
 

@@ -579,7 +579,8 @@ def test_every_setting_that_the_schema_says_is_sql_is_found_in_a_spec() -> None:
         model = classes.pop()
         classes += model.__subclasses__()
         known |= {(model.__name__, name) for name, field in model.model_fields.items() if schema._of_sql(field)}
-    assert said and said <= known
+    assert said
+    assert said <= known
 
 
 # -- the specs that come with it ---------------------------------------------------------------------------------------

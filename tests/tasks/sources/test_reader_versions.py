@@ -24,17 +24,19 @@ TEXTS = {
     "cp949": "강물은 자갈 위로 흐르고 겨울 아침이면 온 마을에서 그 소리를 들을 수 있습니다. " * 9,
 }
 """Encoding -> what is written in it where nothing names it."""
+KINDS = {sources._kind(settings): settings for settings in sources._READERS}
+"""Readers, and the kind of source that each is of."""
 
 
 def made(kind: type[Reader]) -> Reader:
     """A reader of a kind, of settings that say no more than they have to."""
-    [settings] = [each for each, known in sources._READERS.items() if known is kind][:1]
+    settings = KINDS[kind]
     fields: dict[str, Any] = {"paths": "files/*", "kind": settings.model_fields["kind"].annotation.__args__[0]}
     required = [name for name, field in settings.model_fields.items() if field.is_required() and name not in fields]
     return reader("web", settings.model_validate(fields | dict.fromkeys(required, "files/index")), Extract())
 
 
-@pytest.mark.parametrize("kind", sorted(set(sources._READERS.values()), key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind.__name__))
 def test_a_raised_version_of_a_reader_or_of_what_all_share_is_another_fingerprint(
     kind: type[Reader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
