@@ -1,7 +1,7 @@
 """The base of every settings class, and the quantities people write: `1GiB`, `1.6M`, `20%`.
 
 Settings are frozen pydantic models that refuse unknown keys, so a spec that loads is a spec whose every line had an
-effect. A field's docstring is its documentation, in the exported JSON schema too.
+effect. A field's docstring is its documentation, in the exported JSON schema too (`data_specs.schema`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ _QUANTITY = re.compile(r"\s*((?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+(?:_[0-9]+)*)(?:\
 class Settings(BaseModel):
     """Frozen settings; unknown keys are an error."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 def parse_count(value: Any) -> Any:
