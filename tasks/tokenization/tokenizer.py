@@ -71,17 +71,18 @@ class Loaded:
             if size >= BATCH or stop == len(texts):
                 parts = list(map(pieces, texts[start:stop]))
                 ids, ends = self._encode([*chain(*parts)])
-                length = np.diff(np.concatenate([[0], ends])[np.cumsum([0, *map(len, parts)])]) + 1
-                ended = np.empty(len(ids) + len(parts), dtype)
-                last = np.cumsum(length) - 1
-                ended[last] = self.end
-                inside = np.ones(len(ended), bool)
-                inside[last] = False
-                ended[inside] = ids
-                found.append(ended)
-                lengths.append(length)
+                bounds = np.concatenate([[0], ends])[np.cumsum([0, *map(len, parts)])]
+                found.append(self._ended(ids, bounds, dtype))
+                lengths.append(np.diff(bounds) + 1)
                 start, size = stop, 0
         return np.concatenate(found), np.cumsum(np.concatenate(lengths))
+
+    def _ended(self, ids: np.ndarray, bounds: np.ndarray, dtype: type[np.unsignedinteger]) -> np.ndarray:
+        """Ids with the end-of-text token behind those of each text; `bounds`: where texts begin and end in them."""
+        ended = np.full(len(ids) + len(bounds) - 1, self.end, dtype)
+        for number, (first, end) in enumerate(pairwise(bounds.tolist())):
+            ended[first + number : end + number] = ids[first:end]
+        return ended
 
     def _encode(self, texts: Sequence[str]) -> Flat:
         """Ids of texts, by the faster encoder where there is one and it takes them."""
