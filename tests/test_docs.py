@@ -320,7 +320,7 @@ def test_a_kind_of_source_is_added_to_the_letter_of_its_page(tmp_path: Path) -> 
     edited(
         house / "tasks/sources/__init__.py",
         ("from data_specs.sources", imports),
-        ("    JsonlSource: JsonlReader,", case),
+        ('    JsonlSource: ("jsonl", "JsonlReader"),', case),
     )
 
     environment = os.environ | {"PYTHONPATH": str(house)}
