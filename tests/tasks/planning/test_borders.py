@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from tokenizers import Tokenizer as Encoder
+from tokenizers import decoders, models, pre_tokenizers
 
 from data_specs.tokenizer import Tokenizer
 from tasks.planning.best_fit import pack
@@ -84,13 +86,24 @@ def test_sentences_and_lines_end_where_they_do_in_every_kind_of_tokenizer(kind: 
     tails = {each.rstrip()[-3:].replace(" ", "") for each in found}
     assert {"ng.", "it."} <= tails
     assert any(each.endswith("流。") for each in tails)
-    if kind != "wordpiece":
-        assert not any(each.endswith("3.") for each in tails)
-        always, weak, _ = ends(loaded, "line")
-        assert not weak.any()
-        [ids] = loaded.encode(["The river\nand the garden\nand a miner"])
-        lines = [loaded.encoder.decode(ids[:place].tolist()) for place in Borders(always, weak, spaced).within(ids)]
-        assert [each.count("\n") for each in lines] == [1, 2]
+    assert not any(each.endswith("3.") for each in tails)
+    always, weak, _ = ends(loaded, "line")
+    assert not weak.any()
+    [ids] = loaded.encode(["The river\nand the garden\nand a miner"])
+    lines = [loaded.encoder.decode(ids[:place].tolist()) for place in Borders(always, weak, spaced).within(ids)]
+    assert [each.count("\n") for each in lines] == [1, 2]
+
+
+def test_a_tokenizer_that_keeps_no_spaces_ends_no_sentence_inside_a_number() -> None:
+    words = ["[PAD]", "[UNK]", "[SEP]", "pi", "is", "3", "##4", ".", "1", "14", "next", "one"]
+    bert = Encoder(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
+    bert.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    bert.decoder = decoders.WordPiece()
+    bert.add_special_tokens(["[PAD]", "[UNK]", "[SEP]"])
+    loaded = load(bert.to_str().encode(), "bert", Tokenizer(kind="file", path="bert.json", end="[SEP]", pad="[PAD]"))
+    [ids] = loaded.encode(["pi is 3.14. next one."])
+    found = Borders(*ends(loaded, "sentence")).within(ids)
+    assert [loaded.encoder.decode(ids[:place].tolist()) for place in found] == ["pi is 3. 14."]
 
 
 def test_rows_of_a_run_begin_where_sentences_do(tmp_path: Path) -> None:
