@@ -12,12 +12,13 @@ from prefect.artifacts import MarkdownArtifact
 
 from data_specs.document import SpecError
 from flows.artifacts import table
-from flows.shown import key
+from flows.shown import key, without_traceback
 from tasks.scoring import labelled
 from tasks.scoring.labelled import DEV, TEST, Rows
 
 
 @flow(name="learn", flow_run_name="learn {to}", persist_result=False)
+@without_traceback
 def learn(
     to: str,
     train: str,

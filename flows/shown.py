@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -20,12 +21,32 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
+from prefect.states import Failed
 
 from data_specs.document import SpecError, read
+from data_specs.redaction import printable
+from flows.errors import USER_ERRORS
 from flows.run import Run
 
 EVERY = 10.0
 """Seconds between two updates of a bar and lines of a log within one stage, at least."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def without_traceback(work: Callable[P, T]) -> Callable[P, T]:
+    """The work of a flow that answers a command: what the user can mend ends it in a failed state with its message, and
+    is raised where it is called, without a traceback in the log."""
+
+    @wraps(work)
+    def ended(*args: P.args, **given: P.kwargs) -> Any:
+        try:
+            return work(*args, **given)
+        except USER_ERRORS as error:
+            return Failed(message=printable(error), data=error.with_traceback(None))
+
+    return ended
 
 
 def record_name() -> str:
