@@ -16,53 +16,82 @@ import pyarrow as pa
 from data_specs import stages
 from tasks.arrays.addresses import arrays
 from tasks.arrays.groups import runs
+from tasks.arrays.hashing import seeded_hash
 from tasks.dedup.centroids import DECIMALS, F32, ByCentroid, lists, vectors_of
 
 LONGEST = 8192
+CLUSTERS = 1024
+"""Clusters on one path; more are cut, as every process walks through them when it begins: 100,000 take some 15 s."""
 
 
 class Neighbours(ByCentroid):
     """`neighbours`: the place of a document on the path, a number to order by; `neighbours_cosine`: its cosine to the
-    one before it. Null without an embedding. Documents of a later generation have a path of their own."""
+    one before it. Null without an embedding.
 
-    name, version = "neighbours", 2  # 2: cosines are rounded
-    shuffled = pa.schema([("position", pa.uint32()), ("cluster", pa.int64()), ("vector", pa.list_(pa.float32()))])
+    Documents of a later generation have a path of their own, which follows in each cluster on those of earlier ones:
+    the path of generation g lies between g / (g + 1) and (g + 1) / (g + 2) of the cluster's interval."""
+
+    name, version = "neighbours", 3  # 3: paths of later generations follow on those of earlier ones
+    shuffled = pa.schema(
+        [
+            ("position", pa.uint32()),
+            ("key", pa.uint64()),
+            ("cluster", pa.int64()),
+            ("generations", pa.int64()),
+            ("vector", pa.list_(pa.float32())),
+        ]
+    )
+    state_key = "key"
     reduced = pa.schema([("place", pa.float64()), ("cosine", pa.float32())])
     writes = pa.schema([("neighbours", pa.float64()), ("neighbours_cosine", pa.float32())])
     scatters = ("embedding",)
     settings: stages.Neighbours
 
     def hashed_settings(self) -> dict[str, Any]:
-        return super().hashed_settings() | {"longest": LONGEST}
+        return super().hashed_settings() | {"longest": LONGEST, "path": CLUSTERS}
 
     def setup(self) -> None:
         super().setup()
         self.rank = np.empty(len(self.centroids), np.int64)
-        self.rank[path(self.centroids, 2.0)] = np.arange(len(self.centroids))
+        self.rank[walk(self.centroids, 2.0, CLUSTERS)] = np.arange(len(self.centroids))
 
     def map(self, batch: pa.Table) -> pa.Table:
         position, vectors, cluster, _ = self.placed(batch)
+        rank = self.rank[cluster]
         found = {
             "position": position.astype(np.uint32),
-            "cluster": self.rank[cluster],
+            "key": seeded_hash(rank.astype(np.uint64), "neighbours"),
+            "cluster": rank,
+            "generations": np.zeros(len(rank), np.int64),
             "vector": lists(vectors),
-            "partition": (self.rank[cluster] % self.partitions).astype(np.int32),
+            "partition": (rank % self.partitions).astype(np.int32),
         }
         return pa.table(found)
 
+    def remember(self, rows: pa.Table) -> pa.Table:
+        """A row for each cluster, with how many generations have a path in it."""
+        cluster, generations = arrays(rows, "cluster", "generations")
+        _, first, which = np.unique(cluster, return_index=True, return_inverse=True)
+        total = np.bincount(which, generations).astype(np.int64) + (np.bincount(which, generations == 0) > 0)
+        kept = rows.take(pa.array(first))
+        nothing = pa.array([[]] * len(kept), rows.schema.field("vector").type)
+        known = {"generations": pa.array(total), "vector": nothing}
+        return pa.table({name: known.get(name, kept[name]) for name in kept.column_names})
+
     def reduce(self, rows: pa.Table) -> pa.Table:
+        is_state = rows["generations"].to_numpy() > 0
+        state, rows = rows.filter(is_state), rows.filter(~is_state)
+        before = np.bincount(state["cluster"].to_numpy(), state["generations"].to_numpy(), len(self.centroids))
         cluster, shard, position = arrays(rows, "cluster", "shard", "position")
         order = np.argsort(cluster, kind="stable")
         vectors = vectors_of(rows)
         place, cosine = np.empty(len(order)), np.zeros(len(order), np.float32)
         for start, end in zip(*runs(cluster[order]), strict=True):
             group = order[start:end]
-            way = group[
-                np.concatenate(
-                    [part[path(vectors[group[part]], self.settings.apart)] for part in _parts(vectors[group])]
-                )
-            ]
-            place[way] = cluster[way] + np.arange(len(way)) / len(way)
+            way = group[walk(vectors[group], self.settings.apart, LONGEST)]
+            here = before[cluster[way[0]]]
+            begin, stop = here / (here + 1), (here + 1) / (here + 2)
+            place[way] = cluster[way] + begin + (stop - begin) * np.arange(len(way)) / len(way)
             cosine[way[1:]] = np.round((vectors[way[1:]] * vectors[way[:-1]]).sum(1), DECIMALS)
         return pa.table({"shard": shard, "position": position, "place": place, "cosine": cosine})
 
@@ -75,14 +104,19 @@ class Neighbours(ByCentroid):
         return pa.table(columns, schema=self.writes)
 
 
-def _parts(vectors: F32) -> list[np.ndarray]:
-    """The documents of a cluster in parts of at most `LONGEST`, along the direction in which they differ most."""
-    if len(vectors) <= LONGEST:
+def walk(vectors: F32, apart: float, longest: int) -> np.ndarray:
+    """The order of a path through vectors, of which more than `longest` are cut into parts, each with its own."""
+    return np.concatenate([part[path(vectors[part], apart)] for part in _parts(vectors, longest)])
+
+
+def _parts(vectors: F32, longest: int) -> list[np.ndarray]:
+    """Vectors in parts of at most `longest`, along the direction in which they differ most."""
+    if len(vectors) <= longest:
         return [np.arange(len(vectors))]
     middle = vectors - vectors.mean(0)
     direction = np.linalg.eigh(middle.T @ middle)[1][:, -1]
     along = np.argsort(middle @ direction, kind="stable")
-    return np.array_split(along, -(-len(vectors) // LONGEST))
+    return np.array_split(along, -(-len(vectors) // longest))
 
 
 def path(vectors: F32, apart: float) -> np.ndarray:
