@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_specs import stages
+from data_specs.dedup import EACH
 from tasks.arrays.sampling import smallest
 from tasks.engine.stage import CorpusStage, Estimator
 from tasks.storage.columns import value_digest
@@ -55,7 +56,7 @@ class CentroidsEstimator(Estimator):
         if not rows.num_rows:
             raise ValueError(f"stages.{self.label}: no document has an embedding to learn from")
         vectors = matrix(rows["embedding"])
-        found = kmeans(vectors, self.settings.clusters, self.seed)
+        found = kmeans(vectors, min(self.settings.clusters, -(-len(vectors) // EACH)), self.seed)
         buffer = io.BytesIO()
         np.save(buffer, found)
         _, cosine = nearest(vectors, found)

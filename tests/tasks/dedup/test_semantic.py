@@ -17,7 +17,7 @@ from transformers import AutoModel, AutoTokenizer, BertModel
 from data_specs import stages
 from data_specs.load import SpecError
 from flows.run import Run
-from tasks.dedup import neighbours
+from tasks.dedup import centroids, neighbours
 from tasks.dedup.centroids import DECIMALS, CentroidsEstimator, kmeans, nearest, unit
 from tasks.dedup.neighbours import Neighbours, path
 from tasks.dedup.semantic import Semantic, elected
@@ -144,6 +144,14 @@ def test_pairs_are_found_but_for_those_of_two_clusters_and_a_unique_corpus_loses
     assert removed(made(Semantic, stages.Semantic(), [table(apart)], tmp_path), [table(apart)]) == {}
 
 
+def test_of_few_documents_few_clusters_are_learned_so_that_pairs_meet(tmp_path: Path) -> None:
+    rows = vectors(300)
+    stage = made(Semantic, stages.Semantic(similarity=0.95), [table(rows)], tmp_path)
+    stage.setup()
+    assert len(stage.centroids) == 3
+    assert len(removed(stage, [table(rows)])) == pytest.approx(len(by_hand(rows, 0.95)), rel=0.1)
+
+
 def test_clusters_of_other_embeddings_and_a_preference_that_is_no_number_are_refused(tmp_path: Path) -> None:
     stage = made(Semantic, stages.Semantic(clusters=2), [table(vectors(20))], tmp_path)
     stage.setup()
@@ -260,6 +268,49 @@ def test_the_path_visits_each_document_once_beside_its_like_and_not_beside_its_c
     assert (alike(order) >= 0.98).sum() < 0.1 * (free >= 0.98).sum()
     monkeypatch.setattr(neighbours, "LONGEST", 40)
     assert alike(way(data)).mean() > shuffled + 0.3
+
+
+def test_nights_go_on_behind_the_path_of_their_cluster_and_leave_it_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "angles_of_texts.py").write_text(ANGLES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(centroids, "EACH", 10)
+    path = generations.spec(tmp_path, 0.8)
+    added = "angle_vector: {kind: custom, code: 'angles_of_texts:Angle'}, "
+    added += "neighbours: {clusters: 2, partitions: 1, reads: {embedding: angle_vector}}, "
+    text = path.read_text().replace("stages: {", f"stages: {{{added}")
+    path.write_text(text.replace("shard: 1}", "shard: 1, columns: {angle: float, night: float}}"))
+    rng = random.Random(12)
+    before: dict[str, float] = {}
+    for night, count in enumerate([20, 3, 5, 2, 4, 6]):
+        angles = [rng.choice((10, 200)) + 20 * rng.random() for _ in range(count)]
+        rows = [
+            {"text": f"document {night} {angle}", "url": f"https://a.org/{night}", "angle": angle, "night": night}
+            for angle in angles
+        ]
+        generations.write(tmp_path, f"web-{night}", rows)
+        generations.night(path)
+        found = told("query", path, "select id, neighbours, night, angle from corpus order by neighbours")["rows"]
+        places = {name: place for name, place, *_ in found}
+        assert before.items() <= places.items()
+        assert len({*places.values()}) == len(places)
+        before = places
+        for part in (0, 1):
+            nights = [when for _, place, when, _ in found if int(place) == part]
+            assert nights == sorted(nights)
+            assert len({angle > 100 for _, place, _, angle in found if int(place) == part}) == 1
+
+
+def test_as_many_clusters_as_documents_are_walked_in_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = vectors(400)
+    monkeypatch.setattr(centroids, "EACH", 1)
+    stage = made(Neighbours, stages.Neighbours(clusters=400), [table(rows)], tmp_path)
+    monkeypatch.setattr(neighbours, "CLUSTERS", 30)
+    stage.setup()
+    assert sorted(stage.rank.tolist()) == [*range(len(stage.centroids))]
+    in_order = stage.centroids[np.argsort(stage.rank)]
+    assert (in_order[1:] * in_order[:-1]).sum(1).mean() > (rows[1:] * rows[:-1]).sum(1).mean() + 0.2
 
 
 def test_a_run_drops_what_was_said_before_and_fills_rows_with_neighbours(tmp_path: Path) -> None:
