@@ -31,6 +31,9 @@ class Duplicates(Stage):
     symbols: Annotated[Expression | None, Field(exclude_if=is_unset)] = None
     """Documents in which symbols count, such as `kind = 'code'`: each is a unit as a word is, and copies are those of
     the same text. Elsewhere `a + b` and `a - b` are the same."""
+    per: Annotated[tuple[Name, ...], Field(exclude_if=is_empty)] = ()
+    """Columns, such as `source`, `language` or a crawl's name, by whose values documents are apart: copies and near
+    duplicates are looked for among those that agree in all of them. Empty: in the whole corpus."""
     keep: tuple[Name, ...] = ("quality", "length")
     """Which member of a cluster survives: the best by these, in order; then the smallest id. `length` is the longest,
     `date` the earliest, `source` the first of `sources`, `url` the plainest address (without parameters, then of fewer
@@ -93,6 +96,19 @@ class Embedding(Stage):
     """What is put before each text, such as `passage: ` for E5."""
 
 
+EACH = 100
+"""Documents that a cluster of k-means is learned from, at least: with one for each document no two would meet."""
+
+
+def _enough(settings: Semantic | Neighbours) -> Semantic | Neighbours:
+    if settings.sample < EACH * settings.clusters and "clusters" in settings.model_fields_set:
+        raise ValueError(
+            f"sample: {settings.sample:,} documents are too few for {settings.clusters:,} clusters; {EACH} for each are "
+            f"{EACH * settings.clusters:,}"
+        )
+    return settings
+
+
 class Semantic(Stage):
     """Which documents say the same in other words (SemDeDup; Abbas et al. 2023), by the cosine of their embeddings, and
     which of them stays: a column for a rule to drop the others by."""
@@ -101,14 +117,17 @@ class Semantic(Stage):
     similarity: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Cosine from which two documents are alike; a rule may ask for more."""
     clusters: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """Clusters of k-means, inside which all are compared with all: as many as leave some 1,000 documents to each."""
+    """Clusters of k-means, inside which all are compared with all: as many as leave some 1,000 documents to each. Of
+    fewer than 100 documents for each, as many fewer are learned."""
     sample: Annotated[Count, Field(ge=1)] = 100_000
-    """Documents that the clusters are learned from, at most; they are pinned."""
+    """Documents that the clusters are learned from, at most, 100 for each; they are pinned."""
     keep: Name | None = None
     """The column of numbers whose highest stays, such as `quality` or `text_length`; null: the one farthest from its
     cluster's centre."""
     partitions: Annotated[int, Field(ge=1, le=4096)] = 16
     """Partitions of the clusters: more need less memory each."""
+
+    _sample_is_enough = model_validator(mode="after")(_enough)
 
 
 class Neighbours(Stage):
@@ -119,11 +138,14 @@ class Neighbours(Stage):
     apart: Annotated[float, Field(gt=0, le=1)] = 0.95
     """Cosine from which two documents do not follow each other, as long as there are others."""
     clusters: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """Clusters of k-means; the order goes through one after the other."""
+    """Clusters of k-means; the order goes through one after the other. Of fewer than 100 documents for each, as many
+    fewer are learned."""
     sample: Annotated[Count, Field(ge=1)] = 100_000
-    """Documents that the clusters are learned from, at most; they are pinned."""
+    """Documents that the clusters are learned from, at most, 100 for each; they are pinned."""
     partitions: Annotated[int, Field(ge=1, le=4096)] = 16
     """Partitions of the clusters: more need less memory each."""
+
+    _sample_is_enough = model_validator(mode="after")(_enough)
 
 
 class Boilerplate(Stage):

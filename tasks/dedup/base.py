@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from data_specs.dedup import Duplicates
 from data_specs.expressions import normalised, parse
 from tasks.arrays.addresses import true
+from tasks.arrays.hashing import seeded_hash
 from tasks.engine.stage import CorpusStage
 
 
@@ -21,6 +23,8 @@ class DuplicatesStage(CorpusStage):
     settings: Duplicates
     of_symbols: tuple[str, ...] = ()
     """Columns that say in which texts symbols count."""
+    meets: ClassVar[bool] = False
+    """Whether it decides which documents meet, and so keeps those apart that `per` does."""
 
     def __init__(self, settings: Duplicates) -> None:
         super().__init__(settings)
@@ -29,12 +33,16 @@ class DuplicatesStage(CorpusStage):
         if settings.symbols and "text" in self.reads:
             self.of_symbols = tuple(sorted(parse(settings.symbols).columns - set(self.reads)))
             self.reads = (*self.reads, *self.of_symbols)
+        if self.meets:
+            self.reads = (*self.reads, *(name for name in settings.per if name not in self.reads))
 
     def hashed_settings(self) -> dict[str, Any]:
         """What pairs are looked for from is what shapes the values: a floor, or else the threshold."""
         found = super().hashed_settings()
         found.pop("floor", None)
         found.pop("sources", None)  # which the verdict reads
+        if not self.meets:
+            found.pop("per", None)
         if symbols := found.pop("symbols", None):
             found |= {"symbols": normalised(symbols)} if "text" in self.reads else {}
         lowest = {"threshold": self.settings.compared_from} if "threshold" in found else {}
@@ -48,6 +56,17 @@ class DuplicatesStage(CorpusStage):
         from tasks.engine.sql import evaluate  # DuckDB, which this alone needs
 
         return true(evaluate({"symbols": self.settings.symbols}, batch)["symbols"])
+
+    def scope(self, batch: pa.Table) -> NDArray[np.uint64]:
+        """A hash of what documents must agree in to meet, uint64 [n]; 0 where all may."""
+        found = np.zeros(batch.num_rows, np.uint64)
+        for name in self.settings.per:
+            values = batch[name].combine_chunks().dictionary_encode(null_encoding="encode")
+            names = [repr(value).encode() for value in values.dictionary.to_pylist()]
+            digests = [int.from_bytes(hashlib.blake2b(each, digest_size=8).digest(), "little") for each in names]
+            known = np.array(digests, np.uint64)
+            found = seeded_hash(found ^ known[values.indices.to_numpy()], "scope", name)
+        return found
 
 
 def as_table(**columns: NDArray[Any] | pa.Array) -> pa.Table:

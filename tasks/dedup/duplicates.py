@@ -56,6 +56,7 @@ class Exact(DuplicatesStage):
     """
 
     name = "exact"
+    meets = True
     unhashed = frozenset({"threshold", "hashes", "words", "characters", "keep", "partitions"})
     reads = ("text",)
     scatters = ("text",)
@@ -76,6 +77,7 @@ class Exact(DuplicatesStage):
             digests[number] = hashlib.blake2b(text, digest_size=16, person=b"text").digest()
         position = np.flatnonzero(np.concatenate([[], *lengths]))
         low, high = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)[position].T
+        low = low ^ self.scope(batch)[position]
         return as_table(position=position, low=low, high=high, partition=low % self.partitions)
 
     def reduce(self, rows: pa.Table) -> pa.Table:
@@ -105,6 +107,7 @@ class CandidateGroups(DuplicatesStage):
     """
 
     name = "candidates"
+    meets = True
     version = 2  # more bands of fewer rows: a missed pair weighs more than one compared in vain
     unhashed = frozenset({"keep", "partitions"})
     reads = ("text", "copy_of")
@@ -122,6 +125,8 @@ class CandidateGroups(DuplicatesStage):
         found, content, keys = minhash.sketches(
             _texts(batch), settings.words, settings.characters, bands, rows, self.symbols(batch)
         )
+        scope = self.scope(batch)[found]
+        content, keys = content ^ scope, keys ^ scope[:, None]
         return as_table(
             position=first[found].repeat(bands),
             key=keys.ravel(),
