@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from data_specs.spec import Spec
 from flows import budgeted, whatif
 from flows.corpus_run import CorpusRun
-from flows.terminal import cell, console, table
+from flows.terminal import cell, console, line, table
+from tasks import registry
 from tasks.dedup import minhash
 from tasks.engine.runner import StageResult
 from tasks.engine.stage import digest
@@ -53,16 +54,33 @@ def left(as_is: CorpusRun, spec: Spec) -> dict[str, Any]:
     return {"documents": documents, "tokens": tokens, "channels": channels}
 
 
+def of_channels(as_is: CorpusRun, spec: Spec) -> dict[str, dict[str, Any]]:
+    """Channel -> {"tokens": [of the version, left], "epochs": how often the mixture would read what another spec leaves
+    (null where that is not known), "cap": how often it may, "short": whether that is more often than it may, or
+    nothing is left to read}: a budget is of all channels together, and one of them may starve."""
+    answer = whatif.judged(as_is, spec, 0)
+    weights = registry.weights(spec)
+    found = {}
+    for name, (_, epochs) in answer["epochs"].items():
+        tokens = answer["kept"]["channel"].get(name, [0, 0, 0, 0])[2:]
+        read = not spec.mixture.phases or weights.get(name)
+        cap = answer["cap"][name]
+        short = bool(epochs is not None and epochs > cap) or bool(read and tokens[0] and not tokens[1])
+        found[name] = {"tokens": tokens, "epochs": epochs, "cap": cap, "short": short}
+    return found
+
+
 def choice(as_is: CorpusRun, spec: Spec) -> dict[str, Any]:
     """{"tokens": the budget, "rows": the table, "threshold", "percentile": null without a rule, "left": tokens,
-    "enough", "settings": what to set} of a spec with a budget."""
+    "enough", "settings": what to set, "channels": what that leaves of each} of a spec with a budget."""
     budget = spec.budget
     assert budget is not None  # who asks has looked
     rows = table_of(as_is, spec)
     chosen = next((row for row in rows if row["tokens"] >= budget.tokens), rows[-1])
     settings, percentile, tokens = [f"stages.duplicates.threshold={chosen['threshold']!r}"], None, chosen["tokens"]
+    fixed = with_threshold(spec, chosen["threshold"])
     if budget.rule is not None:
-        fixed, known = with_threshold(spec, chosen["threshold"]), dict[float, int]()
+        known = dict[float, int]()
 
         def left_by(percentile: float) -> int:
             if percentile not in known:
@@ -74,7 +92,8 @@ def choice(as_is: CorpusRun, spec: Spec) -> dict[str, Any]:
         enough = bisect_left(gentle_first, True, key=lambda each: left_by(each) < budget.tokens)
         percentile = gentle_first[max(0, enough - 1)]
         tokens = left_by(percentile)
-        [rule] = [each for each in with_percentile(fixed, budget.rule, percentile).rules if each.name == budget.rule]
+        fixed = with_percentile(fixed, budget.rule, percentile)
+        [rule] = [each for each in fixed.rules if each.name == budget.rule]
         settings.append(f"rules.{budget.rule}={rule.drop}")
     return {
         "tokens": budget.tokens,
@@ -84,6 +103,7 @@ def choice(as_is: CorpusRun, spec: Spec) -> dict[str, Any]:
         "left": tokens,
         "enough": tokens >= budget.tokens,
         "settings": settings,
+        "channels": of_channels(as_is, fixed),
     }
 
 
@@ -98,10 +118,23 @@ def choose(run: CorpusRun) -> StageResult:
     run.pipeline.pins.set(budgeted.PIN, pin)
     only = "" if found["enough"] else "only "
     note = f"{only}{found['left']:,} tokens are left by {', '.join(found['settings'])}"
+    note = "; ".join([note, *short(found["channels"])])
     seconds = round(time.perf_counter() - started, 3)
     result = StageResult("budget", digest(found["settings"])[:16], "computed", 0, 0, seconds, note)
     run.execution.results.append(result)
     return result
+
+
+def short(channels: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What to know of channels of which too little is left."""
+    found = []
+    for name, each in channels.items():
+        if each["short"] and each["epochs"] is None:
+            found.append(f"{name} starves: nothing is left of its {each['tokens'][0]:,} tokens")
+        elif each["short"]:
+            read = f"the mixture reads {each['epochs']:.3g} times, of at most {each['cap']:g}"
+            found.append(f"{name} starves: {each['tokens'][1]:,} tokens are left, which {read}")
+    return found
 
 
 def with_threshold(spec: Spec, threshold: float) -> Spec:
@@ -143,6 +176,12 @@ def show(found: dict[str, Any], threshold: float) -> None:
     console().print(f"Budget of {found['tokens']:,} tokens: {leaves} by", soft_wrap=True)
     for each in found["settings"]:
         console().print(f"  --set {each!r}", soft_wrap=True, markup=False)
+    grid = table("channel", "tokens", "left", "epochs", "of at most", title="What that leaves of channels")
+    for name, each in found["channels"].items():
+        grid.add_row(line(name), *map(cell, each["tokens"]), cell(each["epochs"]), cell(each["cap"]))
+    console().print(grid)
+    for each in short(found["channels"]):
+        console().print(each, soft_wrap=True, markup=False)
     if pin := found["pinned"]:
         what = f"{', '.join(pin['value'])}, for {pin['tokens']:,} tokens, of version {pin['version']}"
         console().print(f"pinned: {what}; --retrain budget chooses anew", soft_wrap=True, markup=False)

@@ -290,6 +290,20 @@ def test_a_budget_chooses_the_strictest_thresholds_that_leave_it(made: Path) -> 
     found = told("plan", made, high, "--set", "budget={tokens: 3.2B, rule: low_quality}")["budget"]
     assert (found["percentile"], found["enough"]) == (99.9, False)
 
+    few = f"--set=mixture.tokens={fewer * 20}"
+    found = told("plan", made, few, "--set", f"budget={{tokens: {fewer}, rule: low_quality}}")["budget"]
+    as_set = told("whatif", made, few, *(f"--set={each}" for each in found["settings"]))
+    assert {name: each["epochs"] for name, each in found["channels"].items()} == {
+        name: epochs for name, (_, epochs) in as_set["epochs"].items()
+    }
+    assert {name: each["tokens"] for name, each in found["channels"].items()} == {
+        name: row[2:] for name, row in as_set["kept"]["channel"].items() if name
+    }
+    for each in found["channels"].values():
+        assert each["short"] == ((each["epochs"] or 99) > each["cap"] == 4)
+    said = " ".join(ask("plan", made, few, "--set", f"budget={{tokens: {fewer}, rule: low_quality}}").output.split())
+    assert "en starves: " in said
+    assert "times, of at most 4" in said
     found = told("plan", made, "--set", "budget.tokens=3.2B")["budget"]
     assert (found["tokens"], found["threshold"], found["enough"]) == (3_200_000_000, 0.95, False)
     said = " ".join(ask("plan", made, "--set", f"budget.tokens={tokens}").output.split())
