@@ -172,13 +172,19 @@ def _difference(one: str, other: str) -> list[word_diff.Piece]:
     return list(word_diff.shortened(word_diff.pieces(one, other)))
 
 
+def size_named(size: int) -> str:
+    """The sizes that are counted with the smallest of them."""
+    after = next((each for each in SIZES if each > size), None)
+    if after == size + 1:
+        return f"{size}"
+    return f"{size:,} to {after - 1:,}" if after else f"{size:,} and more"
+
+
 def show_summary(found: dict[str, Any]) -> None:
     """Print how large clusters are, and how similar what was removed is to what stayed."""
     grid = table("members", "clusters", "documents", "kept", title="Clusters of duplicates")
     for size, *counts in found["clusters"]:
-        after = next((each for each in SIZES if each > size), None)
-        some = f"{size:,} to {after - 1:,}" if after else f"{size:,} and more"
-        grid.add_row(f"{size}" if after == size + 1 else some, *map(cell, counts))
+        grid.add_row(size_named(size), *map(cell, counts))
     console().print(grid if grid.row_count else "no cluster of duplicates")
     grid = table("similarity", "removed documents", title="Removed for a document that stays")
     for similarity, count in found["removed"]:

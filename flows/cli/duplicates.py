@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from flows import embedded
 from flows.cli.command import JSON, SET, SPEC, STORE, cli, plain_errors, print_json, print_warning
 
 
@@ -16,6 +17,7 @@ from flows.cli.command import JSON, SET, SPEC, STORE, cli, plain_errors, print_j
 @click.option("--largest", type=click.IntRange(1), metavar="N", help="The N largest clusters, with their members.")
 @click.option("--near", type=click.FloatRange(0, 1), metavar="SIMILARITY", help="The pairs nearest to a similarity.")
 @click.option("--pairs", default=5, show_default=True, help="With --near, pairs on each side of it.")
+@click.option("--page", metavar="FILE.md", help="Write a page with pairs side by side, which Prefect shows, too.")
 @click.option("--thresholds", is_flag=True, help="Documents and tokens that each threshold would leave, by channel.")
 @plain_errors
 def duplicates(
@@ -27,17 +29,19 @@ def duplicates(
     largest: int | None,
     near: float | None,
     pairs: int,
+    page: str | None,
     thresholds: bool,
 ) -> None:
     """Show the duplicates of SPEC: how large clusters are and how similar what was removed is. Or the cluster of
     DOCUMENT (its URL, or the beginning of its id), the largest clusters, or pairs near a similarity, with the words in
-    which their texts differ; or what each threshold would leave.
+    which their texts differ; or what each threshold would leave; or a page of all that.
     """
     from data_specs.load import SpecError
     from flows import duplicates as asked
     from flows.corpus_run import CorpusRun
 
-    if sum(each is not None and each is not False for each in (document, largest, near, thresholds)) > 1:
+    given = (document, None if page else largest, None if page else near, thresholds)
+    if sum(each is not None and each is not False for each in given) > 1 or (page and thresholds):
         raise SpecError(["duplicates: one of DOCUMENT, --largest, --near and --thresholds at a time"])
     if thresholds:
         found = asked.thresholds(spec, store, settings)
@@ -45,6 +49,24 @@ def duplicates(
     current = CorpusRun.of(spec, store, settings)
     current.resolve()
     print_warning(asked.partial(current.pipeline))
+    if page is not None:
+        if document is not None:
+            raise SpecError(["duplicates: a page is of the corpus, not of one DOCUMENT"])
+        similarity = near or current.spec.duplicates.threshold
+        found = {
+            **asked.summary(current.pipeline),
+            "largest": asked.largest(current.pipeline, largest or 5),
+            "pairs": asked.near(current.pipeline, similarity, pairs),
+        }
+        with embedded.server():
+            from flows import duplicates_page as made
+        with embedded.answering():
+            made.publish(
+                current.spec.name,
+                made.page(current.spec.name, found, found["largest"], found["pairs"], similarity),
+                page,
+            )
+        return print_json(found | {"page": page}) if as_json else click.echo(page)
     if document is not None:
         cluster = asked.of(current.pipeline, document)
         return print_json(cluster) if as_json else asked.show_cluster(cluster)
