@@ -16,17 +16,18 @@ from data_specs.tokenizer import Tokenizer
 from flows import pictures
 from flows.artifacts import table
 from flows.corpus_run import CorpusRun
-from flows.shown import key
+from flows.shown import key, without_traceback
 from flows.versions import no_longer
 from tasks import registry
 from tasks.engine import job
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.versions import Versions
-from tasks.tokenization.sweep import sweep
+from tasks.tokenization.sweep import Extension, sweep
 from tasks.tokenization.tokenizer import TokenizerEstimator
 
 
 @flow(name="tokenizers", flow_run_name="tokenizers {to}", persist_result=False)
+@without_traceback
 def tokenizers(
     spec: str,
     to: str,
@@ -36,6 +37,9 @@ def tokenizers(
     set: list[str] | None = None,  # noqa: A002 (as the option is called)
     dirty: str | None = None,
     digits: str = "one",
+    extend: str | None = None,
+    more: int = 1000,
+    words: str | None = None,
 ) -> list[dict[str, Any]]:
     """Learn a tokenizer of each kind and size, and show how each spells what it never saw."""
     current = CorpusRun.of(spec, store, set or ())
@@ -45,12 +49,13 @@ def tokenizers(
             Tokenizer.model_validate({"kind": kind, "vocabulary": size, **given})
             for kind, size in product(kinds, vocabularies)
         ]
-        phrases = Path(dirty).read_text(encoding="utf-8").splitlines() if dirty else []
+        phrases = _lines(dirty)
+        extension = _extension(current.spec.tokenizer, extend, more, _lines(words))
     except (ValueError, OSError) as error:
         raise SpecError([f"tokenizers: {error}"]) from None
     sample = _sample(current)
     try:
-        made = sweep(sample, tried, current.spec.seed, phrases)
+        made = sweep(sample, tried, current.spec.seed, phrases, extension)
     except ValueError as error:  # too few documents, or too small a vocabulary
         raise SpecError([f"tokenizers: {error}"]) from None
     found = [each for each, _ in made]
@@ -67,6 +72,19 @@ def tokenizers(
     )
     artifact.create(_sync=True)  # type: ignore[call-arg]
     return found
+
+
+def _lines(path: str | None) -> list[str]:
+    """The lines of a file that are not empty."""
+    return [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()] if path else []
+
+
+def _extension(settings: Tokenizer, path: str | None, more: int, words: list[str]) -> Extension | None:
+    """What is to be extended: a file, whose special tokens are those that the spec names where that has a file, too."""
+    if path is None:
+        return None
+    named = settings.model_dump(include={"end", "pad", "mask"}, exclude_none=True)
+    return Extension(Path(path).read_bytes(), Tokenizer(kind="file", path=path, **named), more, words)
 
 
 def _sample(current: CorpusRun) -> pa.Table:

@@ -19,6 +19,9 @@ from flows.cli.command import JSON, SET, SPEC, STORE, cli, plain_errors, print_j
 )
 @click.option("--digits", type=click.Choice(["one", "threes"]), default="one", show_default=True)
 @click.option("--dirty", metavar="FILE", help="Phrases that no entry should hold, one a line.")
+@click.option("--extend", metavar="FILE.json", help="A tokenizer.json (BPE) that gets more entries.")
+@click.option("--more", type=click.IntRange(1), default=1000, show_default=True, help="With --extend, how many.")
+@click.option("--words", metavar="FILE", help="With --extend, what is to be one entry each, one a line.")
 @JSON
 @plain_errors
 def tokenizers(
@@ -30,20 +33,28 @@ def tokenizers(
     vocabularies: tuple[int, ...],
     digits: str,
     dirty: str | None,
+    extend: str | None,
+    more: int,
+    words: str | None,
     as_json: bool,
 ) -> None:
     """Learn tokenizers from the documents that SPEC keeps, and measure how each spells documents it never saw.
 
     The folder TO gets each as KIND-SIZE.json, which `tokenizer: {kind: file, path: ...}` takes, and tokenizers.md and
-    tokenizers.svg, the page that Prefect shows. Such as:
+    tokenizers.svg, the page that Prefect shows. With --dirty a BPE is written without such entries, too, and with
+    --extend one that is there is measured as it is and with more entries, which leave those that it had as they were.
+    Such as:
 
     \b
     sluice tokenizers spec.yaml tried --kind byte-bpe --kind unigram --vocabulary 8192 --vocabulary 32768
+    sluice tokenizers spec.yaml tried --vocabulary 32768 --extend qwen/tokenizer.json --more 5000
     """
     with embedded.server():
         from flows import tokenizer_sweep as trying
     with embedded.answering():
-        found = trying.tokenizers(spec, to, list(kinds), list(vocabularies), store, list(settings), dirty, digits)
+        found = trying.tokenizers(
+            spec, to, list(kinds), list(vocabularies), store, list(settings), dirty, digits, extend, more, words
+        )
     if as_json:
         print_json({"tokenizers": found})
     else:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,30 +20,59 @@ from tokenizers import Tokenizer as Encoder
 
 from data_specs.tokenizer import Tokenizer
 from tasks.arrays.hashing import below, seeded_hash, words
+from tasks.tokenization.extend import extended
 from tasks.tokenization.kinds import learn
 from tasks.tokenization.tokenizer import Loaded, TokenizerError, load
 
 MEASURED = 0.1
 """Share of the sample's documents that is measured on and not learned from."""
+CLEAN = "-clean"
+"""What is added to the name of one without its dirty entries."""
 HANZI = regex.compile(r"\p{Han}")
 WORD = regex.compile(r"(?V1)[\p{L}\p{M}--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]+")
 
 
+class Extension(NamedTuple):
+    """A tokenizer that is to have more entries."""
+
+    data: bytes
+    settings: Tokenizer
+    """Its path, and which of its tokens end and pad."""
+    count: int
+    words: Sequence[str] = ()
+    """What is to be one entry each, before others are learned."""
+
+
 def sweep(
-    rows: pa.Table, tried: Iterable[Tokenizer], seed: int, dirty: Sequence[str] = ()
+    rows: pa.Table,
+    tried: Iterable[Tokenizer],
+    seed: int,
+    dirty: Sequence[str] = (),
+    extension: Extension | None = None,
 ) -> list[tuple[dict[str, Any], bytes]]:
-    """What each of some settings gives, and its `tokenizer.json`. `rows`: `id`, `text`, `channel`. Raises
-    TokenizerError where there are too few."""
+    """What each of some settings gives, and its `tokenizer.json`; of a BPE with dirty entries the same without these,
+    too, and of an `extension` the tokenizer as it is and with more entries. `rows`: `id`, `text`, `channel`. Raises
+    TokenizerError where there are too few, or where the tokenizer cannot be extended."""
     measured = pa.array(below(seeded_hash(words(rows["id"]), seed, "sweep"), MEASURED))
     lessons, test = rows.filter(pc.invert(measured)), rows.filter(measured)
     if not (len(lessons) and len(test)):
         raise TokenizerError(f"the sample has {len(rows)} documents, too few to learn from some and measure on others")
     texts = lessons["text"].to_pylist()
     found = []
+
+    def add(kind: str, data: bytes, settings: Tokenizer | None = None) -> None:
+        loaded = load(data, kind, settings)
+        found.append(({"kind": kind, **measure(loaded, test, texts, dirty)}, data))
+        entries = dirty_entries(loaded, dirty)
+        if entries and not kind.endswith(CLEAN) and json.loads(data)["model"]["type"] == "BPE":
+            add(f"{kind}{CLEAN}", without(data, entries), settings)
+
     for settings in tried:
-        data = learn(texts, settings)
-        loaded = load(data, f"{settings.kind} of {settings.vocabulary:,}")
-        found.append(({"kind": settings.kind, **measure(loaded, test, texts, dirty)}, data))
+        add(settings.kind, learn(texts, settings))
+    if extension is not None:
+        add("as-it-is", extension.data, extension.settings)
+        more = extended(extension.data, extension.count, texts, extension.words)
+        add("extended", more, extension.settings)
     return found
 
 

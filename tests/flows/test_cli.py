@@ -366,3 +366,24 @@ def test_what_stops_a_run_is_told_with_its_exit_code(
     assert message in record["error"]
     assert f"sluice: {record['error']}" in stderr
     assert "Traceback" not in stdout + stderr
+
+
+def test_tokenizers_are_tried_and_a_mistake_is_told_without_a_traceback(computed: Any, tmp_path: Path) -> None:
+    def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "flows.cli", "tokenizers", *map(str, arguments)]
+        return subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=ROOT)
+
+    wrong = command(computed[0], tmp_path / "tried", "--store", tmp_path / "empty", "--json")
+    assert wrong.returncode == 2, wrong.stderr
+    assert "has no version in" in json.loads(wrong.stdout.splitlines()[-1])["error"]
+    assert "Traceback" not in wrong.stderr
+    assert not (tmp_path / "tried").exists()
+    (tmp_path / "dirty.txt").write_text("gold\n河流\n")
+    given = ("--vocabulary", 600, "--dirty", tmp_path / "dirty.txt", "--json")
+    done = command(computed[0], tmp_path / "tried", *given)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])["tokenizers"]
+    assert [each["kind"] for each in found] == ["byte-bpe", "byte-bpe-clean"]
+    assert found[0]["dirty"] > found[1]["dirty"] == 0
+    names = {f"{each['kind']}-{each['size']}.json" for each in found}
+    assert names | {"tokenizers.md", "tokenizers.svg"} == {path.name for path in (tmp_path / "tried").iterdir()}

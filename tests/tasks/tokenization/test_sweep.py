@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Encoder
 
 from data_specs.tokenizer import Tokenizer
 from tasks.tokenization.kinds import learn
-from tasks.tokenization.sweep import dirty_entries, measure, sweep, without
+from tasks.tokenization.sweep import Extension, dirty_entries, measure, sweep, without
 from tasks.tokenization.tokenizer import TokenizerError, load
 from tests.tasks.tokenization.test_tokenizer import texts
 
@@ -79,6 +79,25 @@ def test_dirty_entries_are_found_and_removed_and_ids_stay_dense() -> None:
     plain = "the river 中文"
     assert again.encoder.encode(plain).tokens == loaded.encoder.encode(plain).tokens
     assert (again.end, again.pad) == (0, 1)
+
+
+def test_a_sweep_also_gives_what_is_clean_and_a_tokenizer_with_more_entries() -> None:
+    documents = [*texts(count=200), *SPAM]
+    table = rows(documents, ["a"] * len(documents))
+    settings = Tokenizer(vocabulary=800, reserved=4)
+    base = learn(texts(seed=3), SETTINGS)
+    more = Extension(base, Tokenizer(kind="file", path="base.json"), 40, ["casino"])
+    found = sweep(table, [settings], 1, ["casino"], more)
+    sizes = {each["kind"]: each["size"] for each, _ in found}
+    assert [*sizes] == ["byte-bpe", "byte-bpe-clean", "as-it-is", "extended", "extended-clean"]
+    assert [each["dirty"] > 0 for each, _ in found] == [True, False, False, True, False]
+    assert sizes["extended"] == sizes["as-it-is"] + 40 == 640
+    plain, extended = (
+        next(each["channels"]["a"]["characters"] for each, _ in found if each["kind"] == kind)
+        for kind in ("as-it-is", "extended")
+    )
+    assert extended > plain
+    assert load(found[3][1], "extended").encoder.encode("casino").tokens == ["casino"]
 
 
 def test_entries_are_removed_from_a_bpe_alone() -> None:
