@@ -121,6 +121,7 @@ class Watched:
     def __call__(self, stage: Any, stage_key: str, jobs: Sequence[Job], store: Store, cluster: Any, commit: Any) -> int:
         del stage_key, cluster
         self.kinds_run.append(jobs[0].kind)
+        stage = worker.prepare(stage, store)
         nothing = alone(lambda: None)[1]
         entries = []
         for job in jobs:

@@ -1,8 +1,9 @@
-"""Near duplicates: documents per second of one core beside datasketch and datatrove, and recall and precision against
-brute force.
+"""Near duplicates: documents per second of one core beside datasketch, rensa and datatrove, and recall and precision
+against brute force.
 
 `python -m benchmarks.duplicates FILE.jsonl.gz ...`: lines with `text`. Rates are medians of interleaved rounds, so that
-a busy machine slows all alike; the ratio is to be compared, not the rate. For recall, each document gets an edited twin
+a busy machine slows all alike; the ratio is to be compared, not the rate. From texts to clusters ours verifies each
+pair, which none of the others does. For recall, each document gets an edited twin
 (0.2 to 5 % of its words replaced); true similarities come from shingles made by a loop in Python, all pairs compared.
 """
 
@@ -12,7 +13,6 @@ import gzip
 import itertools
 import json
 import random
-import re
 import sys
 import tempfile
 import time
@@ -25,13 +25,16 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 from datasketch import MinHash
-from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
+from datatrove.pipeline.dedup.minhash import MinhashDedupSignature
 from scipy.sparse import csr_array, triu
 
+from benchmarks import duplicates_peers as peers
+from benchmarks.duplicates_peers import word_shingles
 from data_specs.dedup import Duplicates
 from tasks.dedup import minhash
+from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
-from tasks.engine.stage import CorpusStage
+from tests import corpus_runner
 
 ROUNDS = 5
 SETTINGS = Duplicates()
@@ -44,12 +47,6 @@ def texts(paths: list[str]) -> Iterator[str]:
             yield from (text for line in lines if 500 <= len((text := json.loads(line)["text"]).split()) <= 2000)
 
 
-def word_shingles(text: str) -> set[str]:
-    """Shingles as users of datasketch make them."""
-    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold())
-    return {" ".join(words[at : at + 5]) for at in range(len(words) - 4)}
-
-
 def true_shingles(text: str) -> set[tuple[str, ...]]:
     """Shingles of spaced scripts as they are defined, by a loop over characters."""
     folded = map(minhash.folding, text)
@@ -58,59 +55,78 @@ def true_shingles(text: str) -> set[tuple[str, ...]]:
 
 
 def rates(documents: list[str]) -> None:
+    """Texts to clusters, texts to signatures, and shingles that are ready to signatures; each beside ours."""
     bands, rows = minhash.bands_and_rows(SETTINGS.threshold, SETTINGS.hashes)
+    some = documents[: len(documents) // 20]
     ready = list(minhash.shingles(documents, 5, 5))
     ready_bytes = [[shingle.encode() for shingle in word_shingles(text)] for text in documents]
-    theirs = MinhashDedupSignature(tempfile.gettempdir(), MinhashConfig(num_buckets=16, hashes_per_bucket=8))
+    theirs = MinhashDedupSignature(tempfile.gettempdir(), peers.DATATROVE)
     ready_datatrove = [theirs.get_shingles(text) for text in documents[:200]]
 
-    def datasketch(shingles: list[list[bytes]]) -> None:
+    def in_bulk(shingles: list[list[bytes]]) -> None:
         MinHash.bulk(shingles, num_perm=128, hashfunc=xxhash.xxh32_intdigest)
 
-    def datatrove(shingles: list[np.ndarray]) -> None:
-        for each in shingles:
-            theirs.get_signature(each)
-
-    contests: dict[str, tuple[int, Callable[[], object]]] = {
-        "Sluice, text to bands": (len(documents), lambda: minhash.sketches(documents, 5, 5, bands, rows)),
-        "datasketch, text to signature": (
-            len(documents),
-            lambda: datasketch([[shingle.encode() for shingle in word_shingles(text)] for text in documents]),
-        ),
-        "datatrove, text to signature": (
-            len(documents) // 20,
-            lambda: datatrove([theirs.get_shingles(text) for text in documents[: len(documents) // 20]]),
-        ),
-        "Sluice, shingles to 128 hashes": (len(documents), lambda: [minhash.signatures(*each, 128) for each in ready]),
-        "datasketch, shingles to 128 hashes (32 bits)": (len(documents), lambda: datasketch(ready_bytes)),
-        "datatrove, shingles to 128 hashes": (len(ready_datatrove), lambda: datatrove(ready_datatrove)),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in contests}
+    groups: list[dict[str, tuple[int, Callable[[], object]]]] = [
+        {
+            "Sluice, text to clusters, pairs verified": (len(documents), lambda: clusters(documents)),
+            "datasketch in bulk with xxh32, its LSH": (
+                len(documents),
+                lambda: peers.datasketch(documents, bands, rows),
+            ),
+            "rensa in a matrix, its LSH: flags": (len(documents), lambda: peers.rensa(documents)),
+            "datatrove, its four steps": (len(some), lambda: peers.datatrove(some)),
+        },
+        {
+            "Sluice, text to bands": (len(documents), lambda: minhash.sketches(documents, 5, 5, bands, rows)),
+            "datasketch, text to signature": (
+                len(documents),
+                lambda: in_bulk([[shingle.encode() for shingle in word_shingles(text)] for text in documents]),
+            ),
+            "datatrove, text to signature": (
+                len(some),
+                lambda: [theirs.get_signature(theirs.get_shingles(text)) for text in some],
+            ),
+        },
+        {
+            "Sluice, shingles to 128 hashes": (
+                len(documents),
+                lambda: [minhash.signatures(*each, 128) for each in ready],
+            ),
+            "datasketch, shingles to 128 hashes (32 bits)": (len(documents), lambda: in_bulk(ready_bytes)),
+            "rensa, the same shingles (hashes of 32 bits)": (
+                len(documents),
+                lambda: [peers.rensa_signatures(*each) for each in ready],
+            ),
+            "datatrove, shingles to 128 hashes": (
+                len(ready_datatrove),
+                lambda: [theirs.get_signature(each) for each in ready_datatrove],
+            ),
+        },
+    ]
+    if peers.RMinHash is None:
+        print("rensa is not installed: it is left out")
+        groups = [{name: each for name, each in group.items() if "rensa" not in name} for group in groups]
+    seconds: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        for name, (count, work) in contests.items():
-            started = time.perf_counter()
+        for name, (count, work) in (each for group in groups for each in group.items()):
+            started = time.process_time()
             work()
-            seconds[name].append((time.perf_counter() - started) / count)
+            seconds.setdefault(name, []).append((time.process_time() - started) / count)
     words = sum(len(text.split()) for text in documents) / len(documents)
-    print(f"{len(documents):,} documents of {words:,.0f} words on average, one core, median of {ROUNDS} rounds")
-    for group in (list(contests)[:3], list(contests)[3:]):
+    print(f"{len(documents):,} documents of {words:,.0f} words on average, CPU time, median of {ROUNDS} rounds")
+    for group in groups:
+        ours = seconds[next(iter(group))]
         for name in group:
-            ratio = median(a / b for a, b in zip(seconds[name], seconds[group[0]], strict=True))
+            ratio = median(a / b for a, b in zip(seconds[name], ours, strict=True))
             print(f"  {name:46} {1 / median(seconds[name]):10,.0f} documents/s   {ratio:6.1f} x our time")
 
 
-def run(stage: CorpusStage, table: pa.Table) -> pa.Table:
-    """One shard through a corpus stage, in memory."""
-    rows = stage.map(table)
-    partition = rows["partition"].to_numpy()
-    rows = rows.append_column("shard", pa.array(np.ones(rows.num_rows, np.uint64)))
-    reduced = pa.concat_tables([stage.reduce(rows.filter(partition == each)) for each in range(stage.partitions)])
-    return pa.table({name: table[name] for name in table.column_names} | dict(_columns(stage, table, reduced)))
-
-
-def _columns(stage: CorpusStage, table: pa.Table, reduced: pa.Table) -> Iterator[tuple[str, pa.ChunkedArray]]:
-    written = stage.scatter(table, reduced.take(np.argsort(reduced["position"].to_numpy(), kind="stable")))
-    yield from zip(written.column_names, written.columns, strict=True)
+def clusters(documents: list[str]) -> pa.Table:
+    """One shard from texts to clusters, in memory."""
+    table = pa.table({"text": documents})
+    for stage in (Exact(SETTINGS), CandidateGroups(SETTINGS), VerifiedPairs(SETTINGS), Clusters(SETTINGS)):
+        [table] = corpus_runner.run(stage, [table])
+    return table
 
 
 def quality(documents: list[str]) -> None:
@@ -125,9 +141,7 @@ def quality(documents: list[str]) -> None:
         edited.append(" ".join(words))
     everything = documents + edited
     started = time.perf_counter()
-    table = pa.table({"text": everything})
-    for stage in (Exact(SETTINGS), CandidateGroups(SETTINGS), VerifiedPairs(SETTINGS)):
-        table = run(stage, table)
+    table = clusters(everything)
     ours = time.perf_counter() - started
     found = {
         (index, pair["position"]): pair["similarity"]
