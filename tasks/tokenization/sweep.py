@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,8 @@ HANZI = regex.compile(r"\p{Han}")
 WORD = regex.compile(r"(?V1)[\p{L}\p{M}--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]+")
 
 
-class Extension(NamedTuple):
+@dataclass(frozen=True)
+class Extension:
     """A tokenizer that is to have more entries."""
 
     data: bytes

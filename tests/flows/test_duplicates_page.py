@@ -1,0 +1,40 @@
+"""The page of a corpus's duplicates, with crawled texts that are hostile."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+from flows import duplicates_page
+from flows.word_diff import pieces
+
+ONE = "A | table, *bold* and _more_ <script>alert(1)</script> [link](http://a.org) # same\nline 河流 https://b.org/x"
+OTHER = "A | table, *bold* and <b>less</b> [link](http://a.org) # same\n\n- line 河山 https://b.org/x"
+
+
+def test_both_texts_stand_side_by_side_with_what_differs_marked_and_nothing_in_them_is_markup() -> None:
+    row = duplicates_page.side_by_side(pieces(ONE, OTHER))
+    assert "\n" not in row
+    left, right = row.removeprefix("| ").removesuffix(" |").split(" | ")
+    for cell, text, mark, other in ((left, ONE, "del", "ins"), (right, OTHER, "ins", "del")):
+        assert f"<{mark}>" in cell
+        assert f"<{other}>" not in cell
+        assert set(re.findall(r"<[^>]*>", cell)) <= {f"<{mark}>", f"</{mark}>", "<br>"}
+        shown = unescape(re.sub(r"</?(del|ins)>", "", cell).replace("<br>", "\n"))
+        assert re.sub(r"\s+", " ", shown) == re.sub(r"\s+", " ", text)
+        assert not re.search(r"[*_\[\]()#|`]", re.sub(r"&#\d+;", "", cell))
+
+
+def test_a_page_has_sizes_pairs_and_clusters() -> None:
+    pair = {"similarity": 0.79, "documents": ["a" * 32, "b" * 32], "difference": pieces(ONE, OTHER)}
+    member = {"id": "c" * 32, "url": "http://a.org/[x](y)", "kept": True, "reason": None}
+    member |= {"similarity": None, "characters": 9}
+    cluster = {"cluster": 1, "documents": 30, "kept": 1, "members": [member]}
+    summary = {"clusters": [[2, 5, 10, 5], [1001, 1, 2000, 1]], "removed": [[0.8, 4], [1.0, 2]]}
+    page = duplicates_page.page("web", summary, [cluster], [pair], 0.8)
+    assert "| 2 | 5 | 10 | 5 |" in page
+    assert "| 1,001 and more | 1 | 2,000 | 1 |" in page
+    assert "| 0.80 and more | 4 |\n| 1 | 2 |" in page
+    assert "0.7900, below" in page
+    assert "30 documents, 1 kept; 29 are not shown" in page
+    assert "[x](y)" not in page
