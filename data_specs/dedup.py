@@ -103,8 +103,8 @@ EACH = 100
 def _enough(settings: Semantic | Neighbours) -> Semantic | Neighbours:
     if settings.sample < EACH * settings.clusters and "clusters" in settings.model_fields_set:
         raise ValueError(
-            f"sample: {settings.sample:,} documents are too few for {settings.clusters:,} clusters; {EACH} for each are "
-            f"{EACH * settings.clusters:,}"
+            f"sample: {settings.sample:,} documents are too few for {settings.clusters:,} clusters: {EACH} for each "
+            f"are {EACH * settings.clusters:,}"
         )
     return settings
 

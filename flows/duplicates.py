@@ -8,7 +8,11 @@ Everything is asked of the columns (`docs/columns.md`): `cluster`, `alike`, with
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from data_specs.load import SpecError
 from flows import budget, budgeted, query, word_diff
@@ -20,6 +24,8 @@ from tasks.engine.pipeline import Pipeline
 
 SIZES = (2, 3, 6, 11, 101, 1001)
 """From how many members on clusters are counted together."""
+ROWS = 50_000
+"""Rows of an export that are held at once."""
 MEMBERS = 20
 """Members of a cluster that are shown."""
 _MEMBER = "id, source, url, channel, kept, reason, duplicate_of.similarity as similarity, text_length as characters"
@@ -127,6 +133,35 @@ def near(pipeline: Pipeline, similarity: float, number: int) -> list[dict[str, A
         {"similarity": round(value, 4), "documents": [one, other], "difference": _difference(texts[one], texts[other])}
         for value, one, other in sorted(found, reverse=True)
     ]
+
+
+MATCHES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("kept_id", pa.string()),
+        ("kept_url", pa.string()),
+        ("similarity", pa.float32()),
+    ]
+)
+"""Columns of an export of matches."""
+
+
+def matches(pipeline: Pipeline, path: str) -> int:
+    """Write which removed document matches which kept one to a Parquet file, a row for each that is removed as a
+    duplicate, by id; returns how many."""
+    sql = """select gone.id, gone.url, kept.id, kept.url, gone.duplicate_of.similarity
+        from corpus gone join corpus kept on kept.shard = gone.duplicate_of.shard
+        and kept.position = gone.duplicate_of.position where gone.reason = 'duplicate' order by gone.id"""
+    count = 0
+    with select(pipeline, sql) as answer, pq.ParquetWriter(path, MATCHES, compression="zstd") as file:
+        while rows := list(islice(answer.rows, ROWS)):
+            columns = [
+                pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), MATCHES, strict=True)
+            ]
+            file.write_table(pa.table(columns, schema=MATCHES))
+            count += len(rows)
+    return count
 
 
 def thresholds(spec: str, store: str | None, settings: Sequence[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from flows.cli.command import JSON, SET, SPEC, STORE, cli, plain_errors, print_j
 @click.option("--near", type=click.FloatRange(0, 1), metavar="SIMILARITY", help="The pairs nearest to a similarity.")
 @click.option("--pairs", default=5, show_default=True, help="With --near, pairs on each side of it.")
 @click.option("--page", metavar="FILE.md", help="Write a page with pairs side by side, which Prefect shows, too.")
+@click.option("--matches", metavar="FILE.parquet", help="Write which removed document matches which kept one.")
 @click.option("--thresholds", is_flag=True, help="Documents and tokens that each threshold would leave, by channel.")
 @plain_errors
 def duplicates(
@@ -30,6 +31,7 @@ def duplicates(
     near: float | None,
     pairs: int,
     page: str | None,
+    matches: str | None,
     thresholds: bool,
 ) -> None:
     """Show the duplicates of SPEC: how large clusters are and how similar what was removed is. Or the cluster of
@@ -40,9 +42,9 @@ def duplicates(
     from flows import duplicates as asked
     from flows.corpus_run import CorpusRun
 
-    given = (document, None if page else largest, None if page else near, thresholds)
-    if sum(each is not None and each is not False for each in given) > 1 or (page and thresholds):
-        raise SpecError(["duplicates: one of DOCUMENT, --largest, --near and --thresholds at a time"])
+    given = (document, None if page else largest, None if page else near, matches, thresholds)
+    if sum(each is not None and each is not False for each in given) > 1 or (page and (matches or thresholds)):
+        raise SpecError(["duplicates: one of DOCUMENT, --largest, --near, --matches and --thresholds at a time"])
     if thresholds:
         found = asked.thresholds(spec, store, settings)
         return print_json(found) if as_json else asked.show_thresholds(found)
@@ -67,6 +69,10 @@ def duplicates(
                 page,
             )
         return print_json(found | {"page": page}) if as_json else click.echo(page)
+    if matches is not None:
+        count = asked.matches(current.pipeline, matches)
+        found = {"matches": count, "to": matches}
+        return print_json(found) if as_json else click.echo(f"{count:,} matches in {matches}")
     if document is not None:
         cluster = asked.of(current.pipeline, document)
         return print_json(cluster) if as_json else asked.show_cluster(cluster)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from data_specs.load import load
@@ -239,6 +240,18 @@ def test_sizes_of_clusters_and_similarities_of_what_was_removed_add_up(made: Pat
     [[removed]] = told("query", made, "select count(*) from corpus where reason = 'duplicate'")["rows"]
     assert sum(count for _, count in found["removed"]) == removed
     assert "Clusters of duplicates" in ask("duplicates", made).output
+
+
+def test_matches_name_each_removed_document_and_the_kept_one_in_its_place(made: Path, tmp_path: Path) -> None:
+    asked = """select gone.id, kept.id, gone.duplicate_of.similarity from corpus gone join corpus kept
+        on kept.shard = gone.duplicate_of.shard and kept.position = gone.duplicate_of.position
+        where gone.reason = 'duplicate' order by 1"""
+    expected = told("query", made, asked)["rows"]
+    assert told("duplicates", made, "--matches", tmp_path / "matches.parquet")["matches"] == len(expected) > 5
+    rows = pq.read_table(tmp_path / "matches.parquet").to_pylist()
+    assert [[row["id"], row["kept_id"]] for row in rows] == [each[:2] for each in expected]
+    assert [row["similarity"] for row in rows] == pytest.approx([each[2] for each in expected])
+    assert all(row["url"] and row["kept_url"] for row in rows)
 
 
 def test_each_threshold_from_the_floor_on_says_what_it_would_leave(made: Path) -> None:

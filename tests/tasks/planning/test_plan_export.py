@@ -1,4 +1,5 @@
-"""Exports of a plan, read back: by `datasets`, and by the layout of Megatron-LM's index as its documentation has it."""
+"""Exports of a plan, read back: by `datasets`, by the layout of Megatron-LM's index as its documentation has it, and by
+its own reader where megatron-core is installed."""
 
 from __future__ import annotations
 
@@ -18,6 +19,11 @@ from tasks.planning.trace import usage
 from tasks.storage.store import Store
 from tests.tasks.planning.test_run_plan import ROWS, SEQUENCE, VOCABULARY, Corpus, make_spec
 from training.rows import Plan, Rows
+
+try:
+    from megatron.core.datasets import indexed_dataset as megatron
+except ImportError:
+    megatron = None
 
 KEY = "0" * 32
 
@@ -89,6 +95,9 @@ def test_megatron_reads_each_document_as_often_as_the_plan_does_and_the_shares_o
         found = megatron_documents(tmp_path, f"{name}_document")
         assert found == uses[name]
         assert len(found) == written[name] > 0
+        if megatron is not None:  # its own reader, where megatron-core is installed
+            reader = megatron.IndexedDataset(str(tmp_path / f"{name}_document"))
+            assert [document.tolist() for document in reader] == uses[name]
     assert (tmp_path / "blend-2.txt").read_text() == "1.0 b_document\n"
     lines = [line.split() for line in (tmp_path / "blend-1.txt").read_text().splitlines()]
     assert {prefix: float(weight) for weight, prefix in lines} == {"a_document": 0.5, "b_document": 0.5}
