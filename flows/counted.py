@@ -38,3 +38,4 @@ def show(found: dict[str, Any]) -> None:
         why = ", ".join(f"{name} {outcomes[name][0]:,}" for name in reasons)
         grid.add_row(escaped(value) or "none", cell(every[value]), *map(cell, kept), escaped(why))
     console().print(grid)
+    console().print("bytes and tokens are of the documents that are kept")

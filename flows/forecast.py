@@ -311,7 +311,10 @@ def show(found: dict[str, Any]) -> None:
         grid.add_row("expected", "", "", "", "unknown", "unknown", "")
     console().print(grid)
     notes.show()
-    console().print("core-hours: hours of worker processes by the clock, one core each; as the same steps last took")
+    console().print(
+        "to do, of: shards; core-hours: hours of worker processes by the clock, one core each; as the same steps last "
+        "took"
+    )
     if found["admission"]:
         admission = table("source", "reason", "by its", "refused", "of", "where", title="Admission, before extraction")
         for each in found["admission"]:
@@ -334,7 +337,7 @@ def show(found: dict[str, Any]) -> None:
         budget.show(found["budget"], at)
     for stop in found["certain_stops"]:
         console().print(f"This run would stop: {stop}")
-    pins = table("pin", "sha256", "age in days", "run", "", title="Pins")
+    pins = table("pin", "sha256", "age in days", "run", "note", title="Pins")
     notes = Notes()
     for pin in found["pins"]:
         told = (pin.get(key, "") for key in (*(f"{what}_since_changed" for what in CHANGED), "moved", "without"))
@@ -349,5 +352,7 @@ def show(found: dict[str, Any]) -> None:
         fits = "fits" if needs["fits"] else "does NOT fit"
         sizes = (f"{needs[key] / 2**30:.2f} GiB" for key in ("total", "device"))
         training["memory of a worker"] = f"{' of '.join(sizes)} (weights, states and a micro-batch): {fits}"
+    if epochs := training.pop("epochs", None):
+        training["epochs"] = ", ".join(f"{name} {count:g}" for name, count in epochs.items())
     training["learning rate"] = f"{drawn(rates)} {max(rates):.3g}"
     pairs(((name, f"{each:,}" if isinstance(each, int) else each) for name, each in training.items()), "Training")

@@ -163,7 +163,7 @@ def _take(answer: Answer, table: pa.Table, read: list[str], number: int, asked: 
     else:
         tokens = pc.binary_length(table["text"].cast(pa.binary())).to_numpy().astype(np.int64) // BYTES_A_TOKEN
     groups = {
-        each: np.array([f"{each} {value}" for value in pc.fill_null(table[each], "-").to_pylist()], object)
+        each: np.array([f"{each} {value}" for value in pc.fill_null(table[each], "none").to_pylist()], object)
         for each in GROUPS
     }
     groups["key"] = np.array(["\0".join(row) for row in zip(*groups.values(), strict=True)], object)

@@ -14,13 +14,16 @@ Rows = list[list[Any]]
 
 def show(record: dict[str, Any], store: Store) -> None:
     """Print a run's record."""
-    stages = table("stage", "state", "shards", "rows", "seconds", "", title=f"Run {record['run']}: {record['status']}")
+    stages = table(
+        "stage", "state", "shards", "rows", "seconds", "note", title=f"Run {record['run']}: {record['status']}"
+    )
     notes = Notes()
     for stage in record["stages"]:
         shards = f"{stage['shards']:,}" if stage["shards"] else ""
         row = (stage["name"], stage["state"], shards, f"{stage['rows']:,}", f"{stage['seconds']:.1f}")
         stages.add_row(*row, notes.cell(stage["name"], stage.get("note")))
-    console().print(stages)
+    if record["stages"]:
+        console().print(stages)
     notes.show()
     if "funnel" in record:
         show_funnel(record["funnel"])

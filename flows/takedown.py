@@ -215,30 +215,65 @@ def _with_descendants(store: Store, used: Mapping[str, dict[str, Any] | None]) -
 
 def _pins(run: Run, found: Found) -> dict[str, int | None]:
     """What is pinned -> how many of the documents it was learned from, by the settings of now; None where the columns
-    that would tell are not computed."""
+    that would tell are not computed. What came after the run that learned it is not counted."""
     pipeline = _corpus(run)
     result: dict[str, int | None] = {}
+    seen: dict[str, set[bytes] | None] = {}
     if not isinstance(pipeline, Pipeline):
         return {name: None for name, pins in run.pipeline.pins.history.items() if "path" in pins[-1] and found.rows}
     for node in pipeline.nodes:
         learned = node.stage
-        if not isinstance(learned, Estimator) or not pipeline.pins.get(learned.label):
+        pin = pipeline.pins.get(learned.label) if isinstance(learned, Estimator) else None
+        if not isinstance(learned, Estimator) or pin is None:
             continue
+        if (learner := pin["run"]) not in seen:
+            seen[learner] = _seen(pipeline, found, learner)
         names = pipeline.columns_read(learned, learned.inputs)
         ready = dict(pipeline.files(names)) if _computed(pipeline, names) else {}
         count, missing = 0, False
         for place, path in enumerate(map(pipeline.outputs["documents"].path, range(len(pipeline.shards)))):
-            if path not in found.rows:
+            rows = _of_these(pipeline.store, path, found.rows.get(path, []), seen[learner])
+            if not rows:
                 continue
             if place not in ready:
                 missing = True
                 continue
             job = pipeline.job(learned, "sample", "", "", place, learned.inputs)
             table = inputs(job, pipeline.store)
-            count += worker.sampled(learned, table.take(pa.array(found.rows[path]))).num_rows
+            count += documents_of(learned, table.take(pa.array(rows)))
         if count or missing:
             result[learned.label] = None if missing else count
     return result
+
+
+def documents_of(learned: Estimator, table: pa.Table) -> int:
+    """How many documents are learned from, of rows of what is read for it: a sample may have several rows of one."""
+    return len(pc.unique(worker.sampled(learned, table)["id"]))
+
+
+def _seen(pipeline: Pipeline, found: Found, learner: str) -> set[bytes] | None:
+    """Ids of the documents that go which a run had when it learned, by the version that it made; None where it made
+    none, or the store no longer has all documents of that version."""
+    versions = Versions(pipeline.store, pipeline.spec.name)
+    made = next((facts for facts in versions.all() if facts["run"] == learner), None)
+    if made is None:
+        return None
+    had = {path for path in versions.files(made, "documents") if not path.endswith(refused_path(""))}
+    now = {*map(pipeline.outputs["documents"].path, range(len(pipeline.shards)))}
+    if not all(map(pipeline.store.exists, had - now)):
+        return None
+    return {each for path in had & found.rows.keys() for each in _ids(pipeline.store, path, found.rows[path])}
+
+
+def _ids(store: Store, path: str, rows: Sequence[int]) -> list[bytes]:
+    return columns.read(store, path, ["id"])["id"].take(pa.array(rows)).to_pylist()
+
+
+def _of_these(store: Store, path: str, rows: list[int], ids: set[bytes] | None) -> list[int]:
+    """Those of some rows of a file of documents that have one of these ids; all of them without ids."""
+    if ids is None or not rows:
+        return rows
+    return [row for row, each in zip(rows, _ids(store, path, rows), strict=True) if each in ids]
 
 
 def _computed(pipeline: Pipeline, names: Sequence[str]) -> bool:

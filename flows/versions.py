@@ -178,12 +178,18 @@ def show_difference(found: dict[str, Any]) -> None:
         for name, pair in found[group].items():
             if pair[0] != pair[1]:
                 grid.add_row(f"{group}: {escaped(name)}", *map(cell, pair))
+    grid.add_section()
+    grid.add_row("kept", *(cell(sum(each[side][0] for each in found["kept"]["source"].values())) for side in (0, 1)))
     console().print(grid)
     pairs(
         ((name, f"{each['index']:.4f}" + (f" (chance up to {each['chance']:.4f})" if each["chance"] else ""))
          for name, each in found["drift"].items()),
-        "Drift: population stability index",
+        "Drift of all that is kept: population stability index",
     )  # fmt: skip
+    if found["drift"]:
+        console().print(
+            "the gates of `gates.new` hold what is new of a source against what there was of it: `sluice versions`"
+        )
     for what, named in found["hosts"].items():
         shown = ", ".join(f"{line(host)} ({count:,})" for host, count in list(named.items())[:_NAMED])
         more = f", and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""

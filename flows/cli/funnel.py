@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def funnel(current: Run, by: str | None, as_json: bool) -> None:
     """Say where every record of SPEC went, from the store's manifests; of the sources only the files are listed.
 
-    With --by, say of its documents how many there are, how large they are and what became of them; `sluice run` counts
-    them when it makes a version.
+    With --by, say of its documents how many there are, how large those are that it keeps, and what became of the
+    others; `sluice run` counts them when it makes a version.
     """
     from flows import counted as counts
     from flows import summary

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from flows.run import Run
 
 
+_MEANING = (
+    "documents that a rule is true of, their share of all and of all tokens; alone: those of which no other rule is "
+    "true; first: those of which none before it is, for which it is the reason in the funnel"
+)
+
+
 @cli.command()
 @reading
 @click.option("--rule", metavar="NAME", help="Show examples of this rule alone; without it, of none but in JSON.")
@@ -63,6 +69,7 @@ def _show(answer: Answer) -> None:
     grid.add_section()
     grid.add_row("any", terminal.cell(answer.dropped[ALL]), f"{answer.dropped[ALL] / documents[ALL]:.1%}")
     terminal.console().print(grid)
+    terminal.console().print(_MEANING)
     grid = terminal.table("of", "documents", "dropped", "most by")
     for group in sorted(set(documents) - {ALL}):
         most = sorted((-j.counts["dropped"][group], j.rule.name) for j in answer.rules if j.counts["dropped"][group])

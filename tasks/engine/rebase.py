@@ -32,8 +32,8 @@ def check(pipeline: Pipeline) -> None:
     if new := [pipeline.shards[place].name for place in pipeline.newer()]:
         named = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
         raise RebaseError(
-            f"rebase: {len(new):,} shards came or changed since version {versions.accepted['version']} ({named}); "
-            "`sluice run` first makes a version with them"
+            f"rebase: {len(new):,} shards came or changed since version {versions.accepted['version']}, the last "
+            f"accepted one ({named}); `sluice run` has to make one of them first that its gates accept"
         )
 
 

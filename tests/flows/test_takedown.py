@@ -20,16 +20,19 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from data_specs import stages
 from flows import artifacts, shown, summary, takedown
 from flows.run import Run
 from tasks.dedup import minhash
 from tasks.engine.takedowns import PendingError, Takedowns
 from tasks.filters.normalise import Normalise
 from tasks.planning.trace import row_documents
+from tasks.scoring.ensemble import EnsembleEstimator
 from tasks.storage.pins import learned_digest
 from tasks.storage.store import Store
 from tests import generations, small, whole
 from tests.commands import ask, told
+from tests.tasks.scoring.test_domain_quality import documents
 from tests.whole import SHORT_TRAINING
 from training import checkpoint, fit, log
 from training.rows import PlanError
@@ -628,6 +631,22 @@ def test_after_a_takedown_a_rebase_equals_a_run_over_all_files_at_once(here: Pat
         assert {column: sorted(map(bytes, each)) for column, each in found.items()} == {
             column: sorted(map(bytes, each)) for column, each in wanted.items()
         }
+
+
+def test_a_document_that_two_scores_are_learned_from_counts_once() -> None:
+    learned = EnsembleEstimator(stages.Ensemble(of=("edu", "fluent")), 1)
+    table = documents([{"text": f"{n}", "language": "en", "edu": n / 9, "fluent": n / 9} for n in range(9)])
+    assert takedown.documents_of(learned, table) == 9
+
+
+def test_nothing_is_said_to_be_learned_from_documents_that_came_later(here: Path) -> None:
+    url = "https://later.example.com/"
+    before = told("takedown", here, "--url", SECRET, "--only")["named"]["pins"]
+    assert before
+    packed(here.parent / "web" / "web-60.jsonl.gz", [{"text": secret("new1", 40), "url": url}])
+    whole.go(here, SHORT_TRAINING)
+    assert told("takedown", here, "--url", url, "--only")["named"]["pins"] == {}
+    assert told("takedown", here, "--url", url, "--url", SECRET, "--only")["named"]["pins"] == before
 
 
 def test_of_later_generations_what_it_leaves_is_elected_anew(here: Path) -> None:
