@@ -197,7 +197,7 @@ def _admission(pipeline: Pipeline) -> list[dict[str, Any]]:
 
 
 def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
-    """Every pin with its age in days, and whether the spec would now learn it differently."""
+    """Every pin with its age in days, its "facts", and whether the spec would now learn it differently."""
     found = []
     learned = {node.stage.label: node.stage for node in pipeline.nodes if isinstance(node.stage, Estimator)}
     for name, history in pipeline.pins.history.items():
@@ -210,7 +210,7 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
             "age_days": round(age.total_seconds() / 86400, 2),
         }
         if "sha256" in pin:
-            entry["sha256"] = pin["sha256"]
+            entry |= {"sha256": pin["sha256"], "facts": pin.get("facts", {})}
         if left_out := without(pin):
             entry["without"] = f"{left_out} (--retrain {name} learns it of all)"
         if moved := pipeline.pins.moved(name):

@@ -137,6 +137,8 @@ class Execution:
             note += f"; learned anew, as {', '.join(moved)} moved"
         if jobs_run and "asked" in pin["facts"]:
             note += f"; {_asked(pin['facts'])}"
+        if caution := node.stage.caution(pin["facts"]):
+            note += f"; {caution}"
         if left_out := without(pin):
             note += f"; {left_out}: --retrain {node.stage.label} learns it of all"
         if not jobs_run and digest(pin["ingredients"]) != digest(node.stage.fingerprint_fields()):

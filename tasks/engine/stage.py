@@ -374,6 +374,11 @@ class Estimator(Instance, ABC):
         del pin
         return ""
 
+    def caution(self, facts: Mapping[str, Any]) -> str:
+        """What its users ought to know of what was learned, by the facts of its pin; "" for most."""
+        del facts
+        return ""
+
     def fit_in(self, store: Any, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """The same with a store, where what was dear to get is kept, for those that ask somebody else."""
         del store

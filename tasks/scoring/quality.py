@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -106,8 +107,8 @@ class QualityEstimator(Classifier):
         return smallest(rows, self.settings.sample // 2, ("language", "label"), self.seed, self.name)
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
-        """Facts, besides: pairs per language. Raises ValueError where no language has both reference and raw
-        documents."""
+        """Facts, besides: pairs per language, and of languages with one side alone ("one_sided") how many it has,
+        [reference, raw]. Raises ValueError where no language has both reference and raw documents."""
         rows, half, key = self.downsample(rows), self.settings.sample // 2, (self.seed, self.name)
         found = Counter(zip(rows["language"].to_pylist(), rows["label"].to_pylist(), strict=True))
         pairs = {name: min(found[name, REFERENCE], found[name, RAW]) for name in sorted({name for name, _ in found})}
@@ -117,10 +118,22 @@ class QualityEstimator(Classifier):
             raise ValueError(
                 f"stages.quality.reference: no language has both reference and raw documents (reference, raw: {sides})"
             )
+        alone = {name: [found[name, REFERENCE], found[name, RAW]] for name, count in pairs.items() if not count}
         pairs = {name: count * min(half, total) // total for name, count in pairs.items() if count}
         parts = [
             smallest(rows.filter(pc.equal(rows["language"], name)), count, ("label",), *key)
             for name, count in pairs.items()
         ]
         data, facts = self.trained(smallest(pa.concat_tables(parts), rows.num_rows, (), *key))
-        return data, facts | {"pairs": pairs}
+        return data, facts | {"pairs": pairs, "one_sided": alone}
+
+    def caution(self, facts: Mapping[str, Any]) -> str:
+        """Which languages, of a hundredth of the sample or more, it scores and was not learned in."""
+        alone = facts.get("one_sided", {})
+        sampled = 2 * sum(facts["pairs"].values()) + sum(map(sum, alone.values()))
+        said = [
+            f"{name or 'unknown'} has {'reference' if sides[0] else 'raw'} documents alone, and is scored all the same"
+            for name, sides in alone.items()
+            if sum(sides) * 100 >= sampled
+        ]
+        return "; ".join([f"learned in {', '.join(facts['pairs'])}", *said]) if said else ""

@@ -200,6 +200,18 @@ def test_quality_takes_as_many_reference_as_raw_documents_of_each_language(tmp_p
     assert facts["pairs"] == {"en": 5, "zh": 5}
 
 
+def test_quality_says_which_language_it_was_not_learned_in(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    rows = [{"text": english(rng, 10), "language": "en", "source": name} for name in ("book", "web") * 20]
+    rows += [{"text": chinese(rng, 10), "language": "zh", "source": "web"} for _ in range(60)]
+    rows += [{"text": "Der Fluss", "language": "de", "source": "book"}]
+    learned = QualityEstimator(stages.Quality(reference="source = 'book'", dimensions=8), SEED)
+    _, facts = fit(learned, [documents(rows)])
+    assert facts["one_sided"] == {"de": [1, 0], "zh": [0, 60]}
+    assert learned.caution(facts) == "learned in en; zh has raw documents alone, and is scored all the same"
+    assert learned.caution({"pairs": {"en": 20}}) == ""
+
+
 def test_lines_are_scored_by_themselves_where_that_is_asked_for(tmp_path: Path) -> None:
     rng = random.Random(6)
     good = [english(rng, 4).split("\n")[0] for _ in range(80)]
