@@ -247,15 +247,21 @@ def show_cluster(found: dict[str, Any]) -> None:
             _show_difference(member["difference"])
 
 
-def show_pairs(found: list[dict[str, Any]], similarity: float) -> None:
-    """Print pairs, from the most similar on."""
+def show_pairs(found: list[dict[str, Any]], similarity: float, known_from: float) -> None:
+    """Print pairs, from the most similar on, and that those below `known_from` are not known."""
+    if found:
+        console().print("[-such words-] stand in the first document of a pair alone, {+such+} in the second")
     for each in found:
         one, other = each["documents"]
         side = "" if each["similarity"] >= similarity else " (below)"
         console().print(f"\n{each['similarity']:.4f}{side}  {one}  {other}")
-        _show_difference(each["difference"])
+        _show_difference(_beginning(each["difference"]))
     if not found:
         console().print("no two documents are known to be similar")
+    if all(each["similarity"] >= similarity for each in found):
+        console().print(
+            f"pairs below {known_from:g} are not known: stages.duplicates.floor says down to which they are kept"
+        )
 
 
 def show_thresholds(found: dict[str, Any]) -> None:
@@ -268,6 +274,15 @@ def _show_member(member: dict[str, Any]) -> None:
     state = "kept" if member["kept"] else f"{line(member['reason'])}{similar}"
     size = f"{member['characters'] or 0:,} characters"
     console().print(f"  {member['id'][:12]}  {state}  {size}  {line(member['url'])}", soft_wrap=True)
+
+
+def _beginning(found: list[word_diff.Piece], most: int = 20) -> list[word_diff.Piece]:
+    """The first differences of a pair; how many more there are is said."""
+    differing = [place for place, piece in enumerate(found) if piece.kind in ("removed", "added")]
+    if len(differing) <= most:
+        return found
+    more = f"{len(differing) - most:,} more differences, by `sluice duplicates SPEC` and either id"
+    return [*found[: differing[most]], word_diff.Piece("skipped", more)]
 
 
 def _show_difference(found: list[word_diff.Piece]) -> None:

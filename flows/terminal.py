@@ -150,7 +150,9 @@ def blame(found: dict[str, Any]) -> None:
             f"another step {found['step']:,}, of row {other['row']:,} on, was {why}; --row {other['row']} shows it"
         )
         console().print(escaped(said_of), soft_wrap=True)
-    how = "those that the step read them with" if found["exact"] else "the nearest kept"
+    how = "those that the step read them with"
+    if not found["exact"]:
+        how = "the nearest kept (training.checkpoint says which are)"
     weights = f"the weights after step {found['weights_of_step']:,}, {how}"
     console().print(f"losses by {weights}: {found['loss']:.3f} over all its targets", soft_wrap=True)
     grid = table("loss", "targets", "channel", "document", "text")
@@ -164,7 +166,9 @@ def blame(found: dict[str, Any]) -> None:
         grid.add_row(cell(row["loss"]), cell(row["tokens"]), escaped(row["channel"]), name, line(row.get("text")))
     console().print(grid)
     if layers := found.get("layers"):
-        norms = table("layer", "norm of the gradient", title=f"By {weights}; in the log: {cell(logged['grad_norm'])}")
+        norms = table(
+            "layer", "norm of the gradient", title=f"By those weights; in the log: {cell(logged['grad_norm'])}"
+        )
         for name, norm in layers.items():
             norms.add_row(name, cell(norm))
         console().print(norms)

@@ -81,6 +81,10 @@ def duplicates(
         return print_json({"clusters": clusters}) if as_json else asked.show_clusters(clusters)
     if near is not None:
         nearest = asked.near(current.pipeline, near, pairs)
-        return print_json({"pairs": nearest}) if as_json else asked.show_pairs(nearest, near)
+        return (
+            print_json({"pairs": nearest})
+            if as_json
+            else asked.show_pairs(nearest, near, current.spec.duplicates.compared_from)
+        )
     counted = asked.summary(current.pipeline)
     return print_json(counted) if as_json else asked.show_summary(counted)

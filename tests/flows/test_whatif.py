@@ -182,6 +182,7 @@ def test_pairs_near_a_similarity_are_the_nearest_on_each_side_with_the_words_tha
         assert all(text in one for text in removed)
         assert all(text in other for text in added)
     assert "{+" in ask("duplicates", made, "--near", 0.9).output
+    assert "pairs below 0.5 are not known" in ask("duplicates", made, "--near", 0.5).output
 
 
 def test_pairs_are_shown_once_each_also_those_of_a_document_with_one_of_an_earlier_generation(made: Path) -> None:
