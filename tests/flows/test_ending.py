@@ -175,6 +175,20 @@ def test_a_training_that_a_signal_ends_saves_a_checkpoint_and_goes_on_from_it(co
 
 
 @pytest.mark.chaos
+def test_a_training_whose_ranks_answer_no_signal_is_ended_all_the_same(copied: Path) -> None:
+    with begun(copied.parent, *LONG, "--set=training.grace=5") as run:
+        run.says("train: loss")
+        ranks = [each for each in marked(run.mark) if each.name().startswith("ray::RayTrainWorker")]
+        assert ranks
+        for rank in ranks:
+            rank.suspend()  # as one that ignores SIGTERM, and saves nothing either
+        run.signal(signal.SIGTERM, True)
+        asked = time.monotonic()
+        run.was_interrupted()
+    print(f"ended after {time.monotonic() - asked:.0f} s")
+
+
+@pytest.mark.chaos
 def test_a_second_signal_ends_a_run_at_once(copied: Path) -> None:
     with begun(copied.parent, *LONG, "--set=training.grace=600") as run:
         run.says("train: loss")
