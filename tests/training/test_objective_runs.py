@@ -27,7 +27,7 @@ from tasks.planning.trace import usage
 from tasks.storage.store import Store
 from tests import training_plan
 from training import blame, checkpoint, export, fit, frozen, gradients, log, loop, models, ranks
-from training.rows import IGNORED, Plan, Rows
+from training.rows import IGNORED, Batch, Plan, Rows
 
 VOCABULARY, TOPICS = 320, 10
 CLASSES = {
@@ -227,6 +227,29 @@ def test_it_is_exported_to_its_class_of_transformers_with_equal_logits(trained: 
     assert len(tokenizer) == exported.get_input_embeddings().num_embeddings == trained.plan.vocabulary
     special = trained.plan.special
     assert tokenizer.convert_tokens_to_ids(list(special)) == list(range(VOCABULARY, VOCABULARY + len(special)))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "causal"])
+def test_a_spike_of_any_objective_is_taken_back_its_rows_skipped_and_its_documents_named(
+    store: Store, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = settings(kind, steps=30, spikes={"window": 16, "norm_threshold": 1e4}, checkpoint={"every": 10})
+    plan, losses = planned(store, spec), loop.Trainer.losses
+    row = 24 * plan.phases[0].rows_per_step
+
+    def wild(trainer: loop.Trainer, batch: Batch) -> Any:
+        total, (found, *more) = losses(trainer, batch)
+        return total, (found * (4 if trainer.cursor.row == row else 1), *more)
+
+    monkeypatch.setattr(loop.Trainer, "losses", wild)
+    train(store, spec, plan, f"spiked-{kind}")
+    [spike] = log.read(store, f"spiked-{kind}", "spike")
+    assert (spike["step"], spike["row"]) == (25, row)
+    assert sum(each["loss"] * each["tokens"] for each in spike["documents"]) > 0
+    steps = log.read(store, f"spiked-{kind}")
+    assert len(steps) == 29
+    assert row not in [record["row"] for record in steps]
+    assert [r["step"] for r in log.records(store, f"spiked-{kind}") if r["kind"] == "start"] == [-1, 20]
 
 
 def test_phases_have_their_own_rows_batch_objective_and_base_of_rope(store: Store) -> None:
