@@ -85,7 +85,7 @@ chaos: setup
 	$(BIN)/pytest -m chaos
 
 bench: setup
-	@set -e; for name in demo first_step orchestration manifests refresh integrity export training resume memory gpu signals clusters admission; do \
+	@set -e; for name in demo first_step orchestration manifests refresh integrity export training resume lineage memory gpu signals clusters admission; do \
 	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 	@test -n '$(DATA)' || echo 'extraction, filters, sources, models, classifiers, trusted, duplicates and mixture measure on real data: make bench DATA=FOLDER'
 	@set -e; test -z '$(DATA)' || { \
