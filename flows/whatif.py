@@ -141,7 +141,7 @@ def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> di
             groups = {
                 "source": pa.array([shard.source] * len(old)),
                 "channel": judged["channel"],
-                "language": old["language"],
+                "language": judged["language"] if "language" in judged.column_names else old["language"],
             }
             for group, values in groups.items():
                 _count(counts[group], values, tokens, when, judged["kept"])
@@ -167,18 +167,21 @@ def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> di
 
 
 def _judged(after: Pipeline) -> Iterator[tuple[int, pa.Table]]:
-    """Of each shard the verdict on its documents, and their channels."""
+    """Of each shard the verdict on its documents, their channels and, where it is known, their languages."""
     names = ["kept", "reason"]
     columns = [*(BEFORE_CUT.get(name, name) for name in names)] if after.spec.cut_texts else names
-    for place, found in _columns(after, [*columns, "channel"]):
-        yield place, found.rename_columns([*names, "channel"])
+    known = after.resolve(after.node(after.provider["language"])).index.done.all()
+    more = ["channel", *(["language"] if known else [])]
+    for place, found in _columns(after, [*columns, *more]):
+        yield place, found.rename_columns([*names, *more])
 
 
 def _as_cut(old: pa.Table, new: pa.Table) -> pa.Table:
     """A verdict on documents of whose text as much is cut as in the version: what would be cut is not asked."""
     gone = pc.and_(new["kept"], pc.fill_null(pc.equal(old["reason"], EMPTIED_BY_CUT), False))
     kept, reason = pc.and_not(new["kept"], gone), pc.if_else(gone, EMPTIED_BY_CUT, new["reason"])
-    return pa.table({"kept": kept, "reason": reason, "channel": new["channel"]})
+    others = {name: new[name] for name in new.column_names if name not in ("kept", "reason")}
+    return pa.table({"kept": kept, "reason": reason, **others})
 
 
 def _name(corpus: Corpus, place: int) -> tuple[str, str, str]:

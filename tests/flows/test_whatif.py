@@ -370,6 +370,21 @@ def test_a_budget_that_applies_is_pinned_and_later_runs_keep_what_it_said(
     assert (as_written.chooses, as_written.spec.duplicates.threshold) == (False, 0.9)
 
 
+def test_what_would_be_kept_of_a_language_is_counted_by_the_languages_of_then(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made.parent, tmp_path, dirs_exist_ok=True)
+    spec = tmp_path / made.name
+    spec.write_text(spec.read_text().replace(f"{made.parent}/store", f"{tmp_path}/store"))
+    given = ["stages.language.where=source = 'web'", "gates.skipped=true"]
+    whole.go(spec, given, until="channel")
+    found = told("whatif", spec, *(f"--set={each}" for each in given))["kept"]["language"]
+    whole.go(spec, given, until="verdict")
+    sql = "select coalesce(language, ''), count(*) from corpus where kept group by 1"
+    expected = dict(told("query", spec, sql, *(f"--set={each}" for each in given))["rows"])
+    assert {name: row[1] for name, row in found.items() if row[1]} == expected
+    assert expected[""] > 0
+    assert {name: row[0] for name, row in found.items() if row[0]} == dict(told("query", spec, sql)["rows"])
+
+
 def test_of_a_rule_a_pinned_budget_sets_the_percentile_and_another_budget_is_chosen_anew(
     made: Path, tmp_path: Path
 ) -> None:
