@@ -24,6 +24,9 @@ from flows.differences import differences
 from flows.run import Run
 from flows.terminal import Notes, console, pairs, table
 from tasks.dedup import minhash
+from tasks.engine import gates
+from tasks.engine.gates import GateError
+from tasks.engine.listings import Listings
 from tasks.engine.nodes import Node
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import StageError
@@ -55,11 +58,22 @@ def forecast(run: Run) -> dict[str, Any]:
     pins = _pins(run.pipeline)
     found = {"spec": run.spec.name, "stages": stages, "expected": expected, "pins": pins, "training": training}
     found["admission"] = _admission(run.pipeline)
-    found["certain_stops"] = run.certain_stops()
+    gone, stops = _gone(run)
+    stages[0] |= {"gone": gone} if gone else {}
+    found["certain_stops"] = [*stops, *run.certain_stops()]
     found["duplicates"] = _duplicates(run.spec)
     if run.spec.budget is not None:
         found["budget"] = _budget(run)
     return redaction.values(found)
+
+
+def _gone(run: Run) -> tuple[list[str], list[str]]:
+    """Which files have left the sources, in words; gates at which a run would stop for it, or for files that cannot be
+    read."""
+    try:
+        return gates.listed(run.pipeline, Listings(run.spec, run.store)), []
+    except GateError as error:
+        return [], [str(error)]
 
 
 def _duplicates(spec: Spec) -> dict[str, Any]:
@@ -301,7 +315,7 @@ def show(found: dict[str, Any]) -> None:
         none = "unknown" if stage["name"] in names else ""
         cells = (none if hours is None else f"{hours:.4f}", none if size is None else f"{size:,}")
         to_do, of = (f"{stage[key]:,}" if stage[key] else "" for key in ("to_do", "shards"))
-        because = notes.cell(stage["name"], stage.get("because"))
+        because = notes.cell(stage["name"], "; ".join(filter(None, [stage.get("because"), *stage.get("gone", [])])))
         grid.add_row(stage["name"], stage["state"], to_do, of, *cells, because)
     grid.add_section()
     if any(_COST in stage for stage in found["stages"]) or not names:

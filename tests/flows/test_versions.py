@@ -246,6 +246,11 @@ def test_documents_of_files_that_have_left_stay_in_the_corpus(copied: Path) -> N
     left = [copied.parent / "web" / "web-00.jsonl.gz", copied.parent / "code" / "module_03.py"]
     for path in left:
         path.unlink()
+    planned = told("plan", copied)
+    assert any("1 of 3 files of source web are gone: web-00.jsonl.gz" in each for each in planned["stages"][0]["gone"])
+    assert planned["certain_stops"] == []
+    [stop] = told("plan", copied, "--set", "gates.gone=0%")["certain_stops"]
+    assert "more than gates.gone = 0%" in stop
     run = go(copied)
     assert ids(copied) == before
     assert told("funnel", copied) == counts
