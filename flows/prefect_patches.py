@@ -1,5 +1,5 @@
-"""What is changed inside Prefect 3.8.8: how it starts the temporary server of a run, what it does on SIGTERM, and how
-often it tries a server that is gone.
+"""What is changed inside Prefect 3.8.8: how it starts the temporary server of a run, what it does on SIGTERM, how
+often it tries a server that is gone, and what it logs of a failure.
 
 A test fails where Prefect has another version or other insides than this change was made for.
 """
@@ -121,6 +121,13 @@ def keep_signals() -> None:
     from prefect import flow_engine
 
     vars(flow_engine)["capture_sigterm"] = nullcontext
+
+
+@cache
+def say_failures_once() -> None:
+    """A task that returns a failed state has said why, and Prefect says it again when the task ends. Leave out what it
+    logs between the two: the state as code, and the traceback of no exception (`NoneType: None`)."""
+    logging.getLogger("prefect.task_runs").addFilter(lambda record: record.exc_info != (None, None, None))
 
 
 @cache

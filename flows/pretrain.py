@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed, State
 from data_specs import redaction
 from data_specs.load import SpecError
 from data_specs.redaction import printable
-from flows import artifacts, liveness, shown
+from flows import artifacts, liveness, prefect_patches, shown
 from flows.errors import USER_ERRORS
 from flows.live import LiveLosses
 from flows.run import Run
@@ -120,6 +120,7 @@ def fails_without_traceback(steps: Callable[P, Ended]) -> Callable[P, Ended]:
 
     @wraps(steps)
     def ended(*args: P.args, **given: P.kwargs) -> Ended:
+        prefect_patches.say_failures_once()
         try:
             with liveness.shown():
                 return steps(*args, **given)

@@ -17,9 +17,10 @@ from typing import Any
 import httpx
 import prefect
 import pytest
-from prefect import flow_engine
+from prefect import flow_engine, task_engine
 from prefect.client import base, orchestration
 from prefect.events import clients, worker
+from prefect.logging import loggers
 from prefect.server.api import server
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -101,6 +102,25 @@ def test_a_flow_of_the_command_line_leaves_sigterm_to_it(monkeypatch: pytest.Mon
     prefect_patches.keep_signals()
     with flow_engine.capture_sigterm():
         assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_failed_state_is_not_logged_with_the_traceback_of_no_exception(caplog: pytest.LogCaptureFixture) -> None:
+    prefect_patches.say_failures_once()
+    logger = loggers.get_logger("prefect.task_runs")
+    source = inspect.getsource(task_engine.SyncTaskRunEngine.handle_retry)
+    assert re.search(r'error\(\s+f"Task run failed with \{failure_type\}: \{exc_or_state!r\}",\s+exc_info=True', source)
+    with caplog.at_level(logging.ERROR):
+        logger.addHandler(caplog.handler)
+        try:
+            logger.error("Task run failed with state: Failed(message='why')", exc_info=True)
+            logger.error("why")
+            try:
+                raise ValueError("a bug")
+            except ValueError:
+                logger.error("Task run failed with exception", exc_info=True)
+        finally:
+            logger.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {"why", "Task run failed with exception"}
 
 
 def test_a_server_that_is_gone_is_tried_by_one_call_alone(monkeypatch: pytest.MonkeyPatch) -> None:
