@@ -74,11 +74,11 @@ def _feed(state: Any, chunks: Sequence[pa.Array], kind: pa.DataType) -> None:
             _feed(state, [chunk.flatten()[index] for chunk in chunks], field.type)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         for chunk in chunks:
-            lengths = pc.fill_null(pc.list_value_length(chunk), 0)
+            lengths = _filled(pc.list_value_length(chunk), 0)
             state.update(lengths.cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes())
         _feed(state, [chunk.flatten() for chunk in chunks], kind.value_type)
     elif pa.types.is_string(kind) or pa.types.is_binary(kind):
-        filled = [pc.fill_null(chunk, "" if pa.types.is_string(kind) else b"") for chunk in chunks]
+        filled = [_filled(chunk, "" if pa.types.is_string(kind) else b"") for chunk in chunks]
         for chunk in filled:
             state.update(pc.binary_length(chunk).cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes())
         for chunk in filled:
@@ -86,17 +86,23 @@ def _feed(state: Any, chunks: Sequence[pa.Array], kind: pa.DataType) -> None:
     elif pa.types.is_fixed_size_binary(kind):
         width = kind.byte_width
         for chunk in chunks:
-            filled_chunk = pc.fill_null(chunk, b"\0" * width)
+            filled_chunk = _filled(chunk, b"\0" * width)
             start = filled_chunk.offset * width
             state.update(memoryview(filled_chunk.buffers()[1])[start : start + len(chunk) * width])
     elif pa.types.is_boolean(kind):
         for chunk in chunks:
-            state.update(pc.fill_null(chunk, False).to_numpy(zero_copy_only=False).view(np.uint8))
+            state.update(_filled(chunk, False).to_numpy(zero_copy_only=False).view(np.uint8))
     elif pa.types.is_primitive(kind):
         for chunk in chunks:
-            state.update(np.ascontiguousarray(pc.fill_null(chunk, 0).to_numpy(zero_copy_only=False)).view(np.uint8))
+            state.update(np.ascontiguousarray(_filled(chunk, 0).to_numpy(zero_copy_only=False)).view(np.uint8))
     else:
         raise TypeError(f"no digest for columns of type {kind}")
+
+
+def _filled(array: pa.Array, value: Any) -> pa.Array:
+    """An array with a value in the place of nulls; itself where it has values and no null, as most, which takes no
+    call. An empty one may lack its buffer otherwise."""
+    return array if len(array) and not array.null_count else pc.fill_null(array, value)
 
 
 def _text_bytes(array: pa.Array) -> memoryview:

@@ -99,6 +99,12 @@ def test_a_digest_does_not_depend_on_whether_the_child_of_a_list_could_be_null()
     assert columns.value_digest(pa.array([[1]], kind)) == columns.value_digest(pa.array([[1]], pa.list_(pa.int32())))
 
 
+def test_an_empty_column_has_the_same_digest_with_a_buffer_and_without() -> None:
+    kind = pa.binary(16)
+    without = pa.FixedSizeBinaryArray.from_buffers(kind, 0, [None, None])
+    assert columns.value_digest(without) == columns.value_digest(pa.array([], kind))
+
+
 @pytest.mark.parametrize(("kind", "values"), NESTED[2:])
 def test_nan_is_found_at_any_depth(kind: pa.DataType, values: list[object]) -> None:
     assert not columns.has_nan(pa.chunked_array([pa.array(values, kind)]))
