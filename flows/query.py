@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _TABLES = frozenset({"range", "generate_series", "unnest"})
 """Table functions that read nothing."""
 _AT_ONCE = 1000
 """Rows fetched from DuckDB at a time."""
+_OFFSET = re.compile(r"""(?<!["\w])offset(?!["\w]|\s+\d)""", re.IGNORECASE)
+"""The column of documents whose name is a word of SQL, as it cannot be written."""
 
 Tree = dict[str, Any]
 
@@ -119,7 +122,8 @@ def _statement(connection: duckdb.DuckDBPyConnection, sql: str) -> list[Tree]:
         raise SpecError([f"query: the statement cannot be read: {line(error)}"]) from None
     if tree["error"]:
         parser = tree.get("error_type") == "parser"
-        raise SpecError([f"query: {line(tree['error_message']) if parser else 'only one SELECT is answered'}"])
+        hint = '; the column is written "offset"' if parser and _OFFSET.search(sql) else ""
+        raise SpecError([f"query: {line(tree['error_message']) if parser else 'only one SELECT is answered'}{hint}"])
     if len(tree["statements"]) != 1:
         raise SpecError([f"query: {len(tree['statements'])} statements, but only one SELECT is answered"])
     for node in nodes:

@@ -220,6 +220,9 @@ def test_a_mistaken_name_is_told_with_the_nearest(computed: Any) -> None:
     assert "did you mean language?" in ask("query", computed[0], "select * from langauge", code=2).stderr
     assert "did you mean language?" in ask("query", computed[0], "select langauge from corpus", code=2).stderr
     assert "`describe corpus` names its columns" in ask("query", computed[0], "select foo from corpus", code=2).stderr
+    said = ask("query", computed[0], "select url, offset from documents limit 1 offset 2", code=2).stderr
+    assert 'the column is written "offset"' in said
+    assert "written" not in ask("query", computed[0], "select url fro documents limit 1 offset 2", code=2).stderr
 
 
 def test_before_anything_is_computed_questions_end_in_a_plain_error(computed: Any, tmp_path: Path) -> None:
