@@ -27,6 +27,10 @@ _SIDE_BY_SIDE = 8
 """Columns of a table, at most; rows with more are printed one below the other."""
 _NARROW = 12
 """Characters that a column of a table needs, at least."""
+_ROOMY = 100
+"""Characters of a line in which a table of `_MANY` columns keeps its room beside cells."""
+_MANY = 7
+"""See `_ROOMY`."""
 _STEPS = 20
 """Steps of a training that are named for one document, at most."""
 _LONGEST = 1000
@@ -61,9 +65,12 @@ def plural(number: int, what: str) -> str:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table, of which a narrow terminal folds the cells and cuts nothing; as wide as its title."""
+    """An empty table, of which a narrow terminal folds the cells and cuts nothing; as wide as its title. One of many
+    columns has no room beside its cells there."""
     width = min(cell_len(title or "") + 2, console().width)
-    return Table(*(Column(escaped(name), overflow="fold") for name in columns), title=title, min_width=width)
+    padding = int(console().width >= _ROOMY or len(columns) < _MANY)
+    shown = (Column(escaped(name), overflow="fold") for name in columns)
+    return Table(*shown, title=title, min_width=width, padding=(0, padding))
 
 
 class Notes:

@@ -64,12 +64,16 @@ def show(found: list[dict[str, Any]]) -> None:
         made = row["time"].replace("T", " ").removesuffix("+00:00")
         grid.add_row(str(row["version"]), cell(row["parent"]), row["state"], made, *map(cell, counted))
     console().print(grid)
+    console().print("documents, bytes and tokens are of what is kept")
+    purged: dict[str, list[str]] = {}
     for row in found:
         for why in row["why"]:
             console().print(f"version {row['version']} was refused: {line(why, None)}")
         if row["purged"]:
-            by = ", ".join(map(str, row["purged"]))
-            console().print(f"version {row['version']}: some of its documents were taken down (takedown {by})")
+            purged.setdefault(", ".join(map(str, row["purged"])), []).append(str(row["version"]))
+    for by, numbers in purged.items():
+        whose = f"versions {', '.join(numbers)}: some of their" if numbers[1:] else f"version {numbers[0]}: some of its"
+        console().print(f"{whose} documents were taken down (takedown {by})")
 
 
 def difference(versions: Versions, first: int, second: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows import duplicates, summary, terminal
+from flows import duplicates, summary, terminal, versions
 from tests.commands import ask, told
 
 WIDTH = 120
@@ -89,6 +89,20 @@ def test_a_title_longer_than_its_table_stays_one_line(capsys: pytest.CaptureFixt
     grid.add_row("1")
     terminal.console().print(grid)
     assert capsys.readouterr().out.splitlines()[0].strip() == title
+
+
+def test_versions_fit_a_line_of_eighty_characters_and_those_of_a_takedown_are_named_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "_WIDTH", 80)
+    one = {"parent": 1, "state": "accepted", "time": "2026-11-30T09:55:06+00:00", "shards": 310, "new": 8, "why": []}
+    counted = {"documents": 812_304, "bytes": 6_325_324, "tokens": 1_740_970, "purged": [1]}
+    versions.show([one | counted | {"version": number} for number in (10, 11)])
+    said = capsys.readouterr().out.splitlines()
+    assert max(map(len, said)) <= 80
+    words = {word.strip() for line in said for word in line.split("│")}
+    assert words >= {"accepted", "2026-11-30", "09:55:06", "812,304", "6,325,324"}
+    assert said[-1] == "versions 10, 11: some of their documents were taken down (takedown 1)"
 
 
 def test_a_question_with_no_answer_is_answered_by_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
