@@ -360,7 +360,8 @@ def show(found: dict[str, Any]) -> None:
     if found["pins"]:
         console().print(pins)
     notes.show()
-    training = {name.replace("_", " "): value for name, value in found["training"].items()}
+    meant = {"positions": "positions (steps x batch)", "tokens": "tokens (targets among them)"}
+    training = {meant.get(name, name.replace("_", " ")): value for name, value in found["training"].items()}
     rates = [rate for _, rate in found["training"]["learning_rate"]]
     if needs := training.pop("memory"):
         fits = "fits" if needs["fits"] else "does NOT fit"

@@ -24,7 +24,7 @@ from data_specs.spec import Spec
 from flows import budgeted
 from flows.corpus_run import CorpusRun
 from flows.query import plain
-from flows.terminal import cell, console, line, table
+from flows.terminal import cell, console, line, plural, table
 from flows.versions import no_longer
 from tasks.decision.verdict import BEFORE_CUT
 from tasks.engine import hypothetical, job
@@ -256,12 +256,12 @@ def show(found: dict[str, Any]) -> None:
     if grid.row_count:
         console().print(grid)
     for side, kind, none in (
-        ("kept", "would be kept, which are dropped as", "no document would be kept that is dropped"),
+        ("kept", "would be kept, dropped now as", "no document would be kept that is dropped"),
         ("dropped", "would be dropped as", "no document would be dropped that is kept"),
     ):
         reasons = found["changed"][side]
         named = ", ".join(f"{line(name)} {count:,}" for name, count in reasons.items())
-        console().print(f"{sum(reasons.values()):,} documents {kind}: {named}" if named else none)
+        console().print(f"{plural(sum(reasons.values()), 'document')} {kind}: {named}" if named else none)
         for each in found["examples"][side]:
             was, will = each["reason"]
             console().print(
