@@ -32,6 +32,7 @@ SHARD = 10_000
 SPANS, SPAN = 6, 25
 """Spans of a document, and words of a span."""
 STAGES = ("exact", "candidates", "alike", "clusters", "verdict")
+BEFORE = ("documents", "learn_held_out", "held_out", "channel")
 SPEC = """
 name: growth
 store: {folder}/store
@@ -123,7 +124,7 @@ def main() -> None:
             run = CorpusRun.of(str(spec))
             print(f"{count:,} documents of {SPANS * SPAN} words", flush=True)
             total = 0.0
-            for stage in run.corpus_stages(until="verdict"):
+            for stage in (each for each in run.corpus_stages(until="verdict") if each in (*BEFORE, *STAGES)):
                 watched = Watched()
                 run.execution.run_jobs = watched if stage in STAGES else direct
                 run.stage(stage, lambda *_: None, False, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from data_specs.document import SpecError
 from data_specs.tokenizer import Tokenizer
 from tasks.tokenization.kinds import BYTES, END, GOES_ON, learn
 from tasks.tokenization.tokenizer import Loaded, load, provided
+from tests import small
 from tests.tasks.tokenization.test_tokenizer import texts
 
 KINDS = ("byte-bpe", "bpe", "wordpiece", "unigram")
@@ -162,3 +164,20 @@ def test_names_of_special_tokens_are_for_a_file() -> None:
         Tokenizer(end="</s>")
     with pytest.raises(ValueError, match="those of wordpiece twice, are 530"):
         Tokenizer(kind="wordpiece", vocabulary=400)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_chinese_marks_are_no_part_of_words_and_indentation_is_a_token(kind: str) -> None:
+    rng = random.Random(1)
+    chinese = [small.chinese(rng, 20).replace("的", "的，“", 1).replace("和", "”、和", 1) for _ in range(60)]
+    lines = ["\n".join("    " * (n % 4) + f"return value_{n}" for n in range(40)) for _ in range(30)]
+    loaded = load(learn([*chinese, *lines], options(kind)), kind)
+
+    def spelled(text: str) -> list[str]:
+        return [loaded.encoder.decode([number]) for number in loaded.encoder.encode(text).ids]
+
+    for text in chinese[:20]:
+        assert not [each for each in spelled(text) if regex.search(r"\p{Han}", each) and regex.search(r"\p{P}", each)]
+    for depth in (4, 8, 12):  # the last space goes with the word
+        spaces = [each for each in spelled("x\n" + " " * depth + "return") if each.isspace() and each != "\n"]
+        assert spaces == [" " * (depth - 1)] or (kind == "unigram" and len(spaces) <= 3)
