@@ -96,8 +96,8 @@ def entry(key: str | None, shard: int, rows: int, digests: dict[str, str]) -> En
     return known | {"bytes": 1000, "seconds": 0.0, "run": "benchmark"}
 
 
-def alone(task: Callable[[], Any]) -> tuple[Any, int]:
-    """What a task returns, done in a process of its own, and that process's peak memory in bytes."""
+def alone(task: Callable[[], Any]) -> tuple[Any, int, float]:
+    """What a task returns, done in a process of its own, and that process's peak memory in bytes and CPU seconds."""
     reading, writing = os.pipe()
     if not (child := os.fork()):
         try:
@@ -108,11 +108,11 @@ def alone(task: Callable[[], Any]) -> tuple[Any, int]:
     with open(reading, "rb") as file:
         data = file.read()
     usage = os.wait4(child, 0)[2]
-    return pickle.loads(data), usage.ru_maxrss * 1024
+    return pickle.loads(data), usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
 
 
 class Watched:
-    """A fan-out of one process a job, which notes the kind, peak memory and seconds of each."""
+    """A fan-out of one process a job, which notes the kind, peak memory and CPU seconds of each."""
 
     def __init__(self) -> None:
         self.jobs: list[tuple[str, int, float]] = []
@@ -125,8 +125,8 @@ class Watched:
         nothing = alone(lambda: None)[1]
         entries = []
         for job in jobs:
-            found, peak = alone(lambda job=job: worker.run(stage, job, store))  # type: ignore[misc]
-            self.jobs.append((job.kind, peak - nothing, found["seconds"]))
+            found, peak, seconds = alone(lambda job=job: worker.run(stage, job, store))  # type: ignore[misc]
+            self.jobs.append((job.kind, peak - nothing, seconds))
             entries.append(found)
         commit(entries)
         return 0
@@ -157,7 +157,7 @@ def memory(documents: int) -> None:
             print(
                 f"{kinds.count('reduce'):3} reductions, {watched.kinds_run.count('round'):2} rounds:",
                 ", ".join(f"{kind} {value:,.0f}" for kind, value in peaks.items()),
-                f"; {sum(seconds for _, _, seconds in watched.jobs):,.0f} s of work",
+                f"; {sum(seconds for _, _, seconds in watched.jobs):,.0f} CPU s",
                 flush=True,
             )
         assert len(values) == 1

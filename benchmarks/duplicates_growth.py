@@ -135,8 +135,8 @@ def main() -> None:
                     for kind, peak, _ in watched.jobs:
                         peaks[kind] = max(peaks[kind], peak / 2**20)
                     told = ", ".join(f"{kind} {peak:,.0f}" for kind, peak in peaks.items())
-                    print(f"  {stage:10} {spent:8.1f} s of work; peak memory in MiB: {told}", flush=True)
-            print(f"  text to verdict: {total:.1f} s of work, {1e6 * total / count:.0f} s a million documents")
+                    print(f"  {stage:10} {spent:8.1f} CPU s; peak memory in MiB: {told}", flush=True)
+            print(f"  text to verdict: {total:.1f} CPU s, {1e6 * total / count:.0f} a million documents")
             found(run, similar)
 
 
