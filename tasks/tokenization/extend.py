@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from tokenizers import Regex, models, pre_tokenizers, trainers
@@ -38,13 +39,13 @@ def extended(data: bytes, count: int, texts: Sequence[str] = (), words: Sequence
         cut = _pieces(encoder, word)
         if len(cut) != 1:
             raise TokenizerError(f"{word} is cut before any merge, into {len(cut)} parts")
-        parts = [token.value for token in encoder.model.tokenize(cut[0])]
+        parts = added.joined([token.value for token in encoder.model.tokenize(cut[0])])
         while len(parts) > 1:
             if not added.merge(parts[0], parts[1]):
                 break
             parts[:2] = ["".join(parts[:2])]
-        model["merges"] = added.merges
-        encoder = Encoder.from_str(json.dumps(file))
+    model["merges"] = added.merges
+    encoder = Encoder.from_str(json.dumps(file))
     _learn(encoder, added, texts)
     model["merges"] = added.merges
     return Encoder.from_str(json.dumps(file)).to_str(pretty=True).encode()
@@ -57,6 +58,8 @@ class _Added:
         self.vocabulary: dict[str, int] = model["vocab"]
         self.merges = [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in model["merges"]]
         self.known, self.next, self.left = set(self.merges), first, count
+        self.rank: dict[tuple[str, str], int] = {}
+        """Of merges that were added, in which order."""
 
     def merge(self, left: str, right: str) -> bool:
         """Add a merge and what it makes; whether there is such a merge. What it would make may be an old entry that
@@ -69,8 +72,18 @@ class _Added:
         self.vocabulary[made] = self.next
         self.merges.append((left, right))
         self.known.add((left, right))
+        self.rank[left, right] = len(self.rank)
         self.next, self.left = self.next + 1, self.left - 1
         return True
+
+    def joined(self, parts: list[str]) -> list[str]:
+        """What the old merges make of a word, after those that were added, which come behind all of them."""
+        while True:
+            pairs = [(self.rank[pair], place) for place, pair in enumerate(pairwise(parts)) if pair in self.rank]
+            if not pairs:
+                return parts
+            _, place = min(pairs)
+            parts = [*parts[:place], parts[place] + parts[place + 1], *parts[place + 2 :]]
 
 
 def _pieces(encoder: Encoder, text: str) -> list[str]:
