@@ -81,6 +81,8 @@ class DuplicatesOf(Stage):
     kind: Literal["duplicates_of"] = "duplicates_of"
     index: str
     """The folder that `sluice index` wrote. Every node reads it."""
+    symbols: Annotated[Expression | None, Field(exclude_if=is_unset)] = None
+    """Documents in which symbols count; null: as `duplicates` says. The index has to count them, too."""
 
 
 class Embedding(Stage):

@@ -17,6 +17,7 @@ from data_specs.expressions import parse, suggestion
 from data_specs.extract import Extract
 from data_specs.filters import Allowed, LineFilter, Listed, Normalise, PersonalData
 from data_specs.gates import Gates
+from data_specs.languages import mistakes as strange_languages
 from data_specs.mixture import Mixture
 from data_specs.objectives import ARCHITECTURES, Causal
 from data_specs.reasons import OWN_REASONS
@@ -114,6 +115,7 @@ class Spec(Settings):
             *self._names(),
             *self._refusals(),
             *self._stages(),
+            *strange_languages(self.stages),
             *self._percentiles(),
             *self._phases(),
             *self._objectives(),

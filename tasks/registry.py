@@ -77,7 +77,6 @@ _OF_SETTINGS: dict[type[Settings], Callable[[Any], Stage | CorpusStage]] = {
     stages.Normalise: Normalise,
     stages.Contamination: Contamination,
     stages.SameUrl: PagesOfOneUrl,
-    stages.DuplicatesOf: DuplicatesOf,
     stages.Embedding: Embedding,
     stages.Boilerplate: BoilerplateLines,
     stages.RepeatedLines: RepeatedLines,
@@ -231,6 +230,8 @@ class _Maker:
                 return [self.node(self._called(custom(name, settings), name, settings))]
             case stages.Allowed():
                 return [self.node(self._called(Allowed(settings, self.spec.lists), name, settings))]
+            case stages.DuplicatesOf():
+                return [self.node(self._called(DuplicatesOf(settings, self.spec.duplicates.symbols), name, settings))]
             case stages.Listed():
                 return [self.node(self._called(Listed(settings, self.spec.lists), name, settings))]
             case stages.Domain() if settings.labels:

@@ -17,6 +17,7 @@ from flows.cli.command import JSON, STORE, cli, plain_errors, print_json
     "--field", "fields", multiple=True, metavar="NAME", help="With FILES, fields of a text; `text` by default."
 )
 @click.option("--floor", type=click.FloatRange(0.3, 0.99), default=0.7, show_default=True, help="The least similarity.")
+@click.option("--symbols", is_flag=True, help="With FILES: symbols count in these texts, as in code.")
 @JSON
 @plain_errors
 def index(
@@ -27,6 +28,7 @@ def index(
     store: str | None,
     fields: tuple[str, ...],
     floor: float,
+    symbols: bool,
     as_json: bool,
 ) -> None:
     """Write an index of other documents into FOLDER, for a stage of the kind `duplicates_of`: those of another corpus,
@@ -42,10 +44,12 @@ def index(
 
     if bool(files) == (spec is not None):
         raise SpecError(["index: FILES or --spec, one of both"])
+    if symbols and not files:
+        raise SpecError(["index: --symbols is for FILES; of a corpus `duplicates.symbols` of its spec says it"])
     if spec is not None:
         made = indexing.of_version(to, spec, store, version, floor)
     else:
-        made = indexing.of_files(to, files, fields or ("text",), floor)
+        made = indexing.of_files(to, files, fields or ("text",), floor, symbols)
     if as_json:
         return print_json(made)
     documents = terminal.plural(made["indexed"], "document")

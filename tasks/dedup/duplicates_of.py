@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from data_specs import stages
 from data_specs.document import SpecError
+from data_specs.expressions import normalised, parse
+from tasks.arrays.addresses import true
 from tasks.dedup.lsh_index import LshIndex, facts_of
 from tasks.engine.stage import Stage
 
@@ -23,21 +25,37 @@ class DuplicatesOf(Stage):
     Jaccard similarity of their shingle sets. Both are null where none is found from the index's floor on."""
 
     name, version = "duplicates_of", 1
-    reads = ("text",)
+    reads: tuple[str, ...] = ("text",)
     writes = pa.schema([("duplicates_of", pa.string()), ("duplicates_of_similarity", pa.float32())])
     unhashed = frozenset({"index", "where"})  # digests of its files are in the fingerprint, and so is the gate
     settings: stages.DuplicatesOf
 
-    def __init__(self, settings: stages.DuplicatesOf) -> None:
-        """Raises SpecError where the index is missing."""
+    def __init__(self, settings: stages.DuplicatesOf, symbols: str | None = None) -> None:
+        """`symbols`: where they count to `duplicates`. Raises SpecError where the index is missing, or counts symbols
+        though these count nowhere here, or does not."""
         self._path = Path(settings.index).expanduser().resolve()
         self._facts = facts_of(self._path)
         super().__init__(settings, {str(self._path / name): sha256 for name, sha256 in self._facts["files"].items()})
         self.where = settings.where
+        symbols = settings.symbols or symbols
+        self.symbols = normalised(symbols) if symbols and normalised(symbols) != normalised("false") else None
+        if (self.symbols is not None) != self._facts.get("symbols", False):
+            raise SpecError(self._otherwise(settings.index, symbols))
+        self.reads = (*self.reads, *sorted(parse(self.symbols).columns - {"text"})) if self.symbols else self.reads
+
+    @staticmethod
+    def _otherwise(index: str, symbols: str | None) -> str:
+        """What to do about an index that does not count symbols as they count here."""
+        here = f"count where {symbols}" if symbols else "count nowhere"
+        remedy = 'make it again with `--symbols`, or say `symbols: "false"`' if symbols else "say `symbols`"
+        there = "without" if symbols else "with"
+        return f"duplicates_of: the index {index} was made {there} symbols, which {here}; {remedy}"
 
     def hashed_settings(self) -> dict[str, Any]:
         shaping = ("floor", "hashes", "words", "characters", "unicode")
-        return super().hashed_settings() | {name: self._facts[name] for name in shaping}
+        found = super().hashed_settings() | {name: self._facts[name] for name in shaping}
+        found.pop("symbols", None)
+        return found | ({"symbols": self.symbols} if self.symbols else {})
 
     def setup(self) -> None:
         """Raises SpecError where the index is not the one that the run began with."""
@@ -48,7 +66,12 @@ class DuplicatesOf(Stage):
     def __call__(self, batch: pa.Table) -> pa.Table:
         nearest: list[str | None] = [None] * len(batch)
         similarity = np.full(len(batch), np.nan, np.float32)
-        for number, name, found in self._index.nearest(batch["text"].to_pylist()):
+        symbols = None
+        if self.symbols:
+            from tasks.engine.sql import evaluate  # DuckDB, which this alone needs
+
+            symbols = true(evaluate({"symbols": self.symbols}, batch)["symbols"])
+        for number, name, found in self._index.nearest(batch["text"].to_pylist(), symbols):
             nearest[number], similarity[number] = name, found
         return pa.table(
             [pa.array(nearest, pa.string()), pa.array(similarity, mask=np.isnan(similarity))], schema=self.writes

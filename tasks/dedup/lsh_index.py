@@ -36,16 +36,21 @@ MOST = 64
 CHUNK = 1000
 
 
+Document = tuple[str, str] | tuple[str, str, bool]
+"""Its name and its text; and whether symbols count in it, in an index that counts them."""
+
+
 def build(
     folder: Path,
-    documents: Iterable[tuple[str, str]],
+    documents: Iterable[Document],
     floor: float,
     hashes: int = 128,
     words: int = 5,
     characters: int = 5,
+    symbols: bool = False,
 ) -> dict[str, Any]:
-    """Write the index of (name, text) into a folder that is new, and return its facts. Pairs are found from a
-    similarity of `floor` on. Raises SpecError where there is an index already."""
+    """Write the index of documents into a folder that is new, and return its facts. Pairs are found from a similarity
+    of `floor` on. `symbols`: whether these count in some. Raises SpecError where there is an index already."""
     if (folder / FACTS).exists():
         raise SpecError(f"{folder} is an index already; remove it first, or name another")
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +62,8 @@ def build(
     with open(folder / "shingles.bin", "wb") as file:
         stream = iter(documents)
         while chunk := list(islice(stream, CHUNK)):
-            found = list(sketches([text for _, text in chunk], words, characters, bands, rows))
+            counted = np.array([symbols and each[-1] is True for each in chunk])
+            found = list(sketches([each[1] for each in chunk], words, characters, bands, rows, counted))
             for number, _, shingles in found:
                 file.write(shingles.tobytes())
                 end += len(shingles)
@@ -84,6 +90,7 @@ def build(
         "bands": bands,
         "rows": rows,
     }
+    facts |= {"symbols": True} if symbols else {}
     facts |= {"unicode": unicodedata.unidata_version, "indexed": len(names), "shingles": end}
     facts["files"] = {name: _sha256(folder / name) for name in _files()}
     facts["content"] = _content(folder, _files())
@@ -120,10 +127,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sketches(texts: list[str], words: int, characters: int, bands: int, rows: int) -> Iterator[tuple[int, U64, U64]]:
+def sketches(
+    texts: list[str], words: int, characters: int, bands: int, rows: int, symbols: minhash.Mask | None = None
+) -> Iterator[tuple[int, U64, U64]]:
     """(number, keys of its bands, its distinct shingles, ascending) of each text that has shingles."""
     number = 0
-    for hashes, offsets in minhash.shingles(texts, words, characters):
+    for hashes, offsets in minhash.shingles(texts, words, characters, symbols):
         keys = minhash.band_keys(minhash.signatures(hashes, offsets, bands * rows), bands, rows)
         for place, (start, end) in enumerate(pairwise(offsets.tolist())):
             if end > start:
@@ -155,11 +164,11 @@ class LshIndex:
                     f"{folder / name}.bin is not as it was written: copy the folder again, or make it again"
                 )
 
-    def nearest(self, texts: list[str]) -> Iterator[tuple[int, str, float]]:
+    def nearest(self, texts: list[str], symbols: minhash.Mask | None = None) -> Iterator[tuple[int, str, float]]:
         """(number of the text, name of the document that is most alike to it, their similarity) of each text that is
-        alike to one; of two that are equally alike the one that came first."""
-        settings = (self.facts[name] for name in ("words", "characters", "bands", "rows"))
-        for number, keys, shingles in sketches(texts, *settings):
+        alike to one; of two that are equally alike the one that came first. `symbols`: in which texts these count."""
+        words, characters, bands, rows = (self.facts[name] for name in ("words", "characters", "bands", "rows"))
+        for number, keys, shingles in sketches(texts, words, characters, bands, rows, symbols):
             starts, ends = (np.searchsorted(self.keys, np.unique(keys), side) for side in ("left", "right"))
             others = np.unique(np.concatenate([self.documents[a:b] for a, b in zip(starts, ends, strict=True)]))
             best = max(((self._similarity(shingles, int(other)), -int(other)) for other in others), default=(0.0, 0))

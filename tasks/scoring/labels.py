@@ -192,12 +192,11 @@ class JudgeEstimator(Estimator):
         return orjson.dumps(given, option=orjson.OPT_SORT_KEYS), asked.facts() | facts
 
     def _asked(self, texts: Sequence[str], store: Any) -> tuple[Asked, list[list[float]]]:
-        """What came of asking about texts, and the numbers that each was given. Answers are kept by a digest of model,
-        rubric and text: texts that are the same are asked about once."""
+        """What came of asking about texts, and the numbers that each was given. Answers are kept by a digest of
+        endpoint, model, rubric and text: texts that are the same are asked about once."""
         settings = self.settings
         system = f"{settings.rubric.strip()}\n\n{FORM.format(lowest=settings.lowest, highest=settings.highest)}"
         about = {"model": settings.model, "system": system, "temperature": settings.temperature}
-        about |= {"read": self.version} if settings.lowest < 0 else {}  # which version 1 read without their sign
         questions: dict[str, Question] = {}
         names = []
         for text in texts:

@@ -111,9 +111,10 @@ class Endpoint:
         read: Callable[[Said], Any],
         **more: Any,
     ) -> None:
-        """`about`: what shapes answers beside the question: those to others are kept apart. `read`: an answer -> what
-        is kept of it, as `kept_as`; None where it cannot be read. `more`: parameters of every request."""
+        """`about`: what shapes answers beside question and endpoint: those to others are kept apart. `read`: an answer
+        -> what is kept of it, as `kept_as`; None where it cannot be read. `more`: parameters of every request."""
         self.settings, self.label, self.kept_as, self.read, self.more = settings, label, kept_as, read, more
+        about = {**about, "endpoint": redacted(settings.endpoint.rstrip("/"))}  # where another model may be called so
         self.kept = Manifest(store, f"{ANSWERS}/{digest(about)[:16]}") if store else None
         self._key = os.environ.get(settings.key_from, "")
 

@@ -16,12 +16,16 @@ from ruamel.yaml import YAML
 
 from data_specs import schema
 from data_specs.base import Settings, parse_count
+from data_specs.filters import Language
+from data_specs.languages import PACKAGED
 from data_specs.load import SpecError, check_columns, load
 from data_specs.spec import Spec
 from tasks import registry
 from tasks.engine.sql import mistaken
 from tasks.storage.pins import Pins
 from tasks.storage.store import Store
+from tasks.text.fasttext_model import load as load_model
+from tasks.text.identification import model_file
 
 SPECS = Path(__file__).parents[2] / "data_specs"
 
@@ -70,6 +74,46 @@ def changed(path: Path, old: str, new: str) -> list[str]:
     assert old in SMALL
     path.write_text(SMALL.replace(old, new, 1))
     return mistakes(path)
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting"),
+    [
+        ("signals: {words: {eng: spaces}}", "signals.words.eng"),
+        ("signals: {stop_words: {eng: [the]}}", "signals.stop_words.eng"),
+        ("blocked_words: {words: {eng: list}}", "blocked_words.words.eng"),
+        ("synonyms: {tables: {eng: table}}", "synonyms.tables.eng"),
+    ],
+)
+def test_a_language_that_identification_never_gives_is_refused_in_every_setting_by_language(
+    spec: Path, stage: str, setting: str
+) -> None:
+    said = "eng is no language that lid.176.ftz gives (ISO 639-1, else 639-3); did you mean `en`?"
+    assert changed(spec, "duplicates: {", f"{stage}\n  duplicates: {{") == [f"spec.yaml:6: stages.{setting}: {said}"]
+    for other, refused in (("zh", False), ("war", False), ("jpn_Jpan", True), ("xyz", True)):
+        spec.write_text(
+            SMALL.replace("  duplicates: {", f"  signals: {{stop_words: {{{other}: [the]}}}}\n  duplicates: {{")
+        )
+        if refused:
+            assert f"{other} is no language" in mistakes(spec)[0]
+        else:
+            load(spec)
+
+
+def test_codes_of_another_model_or_column_are_taken_as_they_are(spec: Path) -> None:
+    for stages in (
+        "language: {model: glot.bin, sha256: ab}\n  signals: {stop_words: {jpn_Jpan: [the]}}",
+        "second: {kind: language, model: glot.bin, sha256: ab}\n"
+        "  signals: {stop_words: {jpn_Jpan: [the]}, reads: {language: second}}",
+    ):
+        spec.write_text(SMALL.replace("  duplicates: {", f"  {stages}\n  duplicates: {{"))
+        load(spec)
+
+
+def test_every_language_that_a_setting_may_name_is_one_of_the_models_labels() -> None:
+    [path, sha256] = model_file(Language())
+    labels = {label.removeprefix("__label__") for label in load_model(path, sha256).get_labels()}
+    assert labels == PACKAGED
 
 
 def test_what_is_written_is_loaded(spec: Path) -> None:

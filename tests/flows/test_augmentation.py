@@ -320,6 +320,7 @@ def test_a_takedown_of_a_document_takes_the_texts_made_of_it(made: Any, server: 
         ("x: {kind: shuffle_sentences}, x_tokens: {kind: normalise}", "", "the tokens of x are called so"),
         ("x: {kind: shuffle_sentences}", "text: x\n", "text is x, which is no text"),
         ("x: {kind: synonyms, tables: {english: y}}", "", "stages.x.tables.english"),
+        ("x: {kind: synonyms, tables: {eng: y}}", "", "stages.x.tables.eng: eng is no language"),
         ("x: {kind: rephrase, endpoint: 'http://y', model: z}", "", "stages.x.template is missing"),
         (
             "x: {kind: shuffle_sentences}",

@@ -179,3 +179,15 @@ def test_a_template_has_one_place_for_the_document(server: Server, template: str
 def test_facts_are_json(server: Server) -> None:
     _, facts = rephrased(settings(server), table(TEXTS))
     assert json.loads(json.dumps(facts)) == facts
+
+
+def test_answers_of_one_endpoint_are_not_taken_for_those_of_another(server: Server, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    rephrased(settings(server), table(TEXTS), store)
+    other = Server(lambda asked: asked.removeprefix("Say it in other words:\n\n")[::-1])
+    data, facts = rephrased(settings(other), table(TEXTS), store)
+    other.close()
+    assert (facts["answered_before"], facts["asked"]) == (0, 3)
+    assert column(settings(other), data, table(TEXTS), tmp_path)["rephrase"] == [text[::-1] for text in TEXTS]
+    _, facts = rephrased(settings(server, endpoint=f"{server.url}/"), table(TEXTS), store)
+    assert (facts["answered_before"], facts["asked"]) == (3, 0)

@@ -178,3 +178,49 @@ def test_what_an_older_corpus_or_a_file_has_goes_by_a_rule_and_theirs_stays(tmp_
 
 def _urls(rows: list[dict[str, str]]) -> set[str]:
     return {row["url"] for row in rows}
+
+
+SUMS = [" ".join(f"x{place} {sign} y{place};" for place in range(40)) for sign in "+-"]
+"""Two programs that are the same but for their symbols."""
+
+
+def test_where_symbols_count_to_duplicates_they_count_to_duplicates_of_others(tmp_path: Path) -> None:
+    (tmp_path / "sums.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in SUMS))
+    told("index", tmp_path / "words", tmp_path / "sums.jsonl")
+    told("index", tmp_path / "symbols", tmp_path / "sums.jsonl", "--symbols")
+    batch = pa.table({"text": pa.array([*SUMS, SUMS[1]], pa.string()), "kind": ["code", "code", "text"]})
+    for own, ofduplicates in ((None, "kind = 'code'"), ("kind = 'code'", None), ("kind = 'code'", "true")):
+        stage = DuplicatesOf(Settings(index=str(tmp_path / "symbols"), symbols=own), ofduplicates)
+        stage.setup()
+        assert set(stage.reads) == {"text", "kind"}
+        assert stage(batch)["duplicates_of"].to_pylist() == ["sums.jsonl:0", "sums.jsonl:1", None]
+    plain = DuplicatesOf(Settings(index=str(tmp_path / "words"), symbols="false"), "kind = 'code'")
+    plain.setup()
+    assert plain(batch)["duplicates_of"].to_pylist() == ["sums.jsonl:0"] * 3
+    assert plain.fingerprint == DuplicatesOf(Settings(index=str(tmp_path / "words"))).fingerprint
+    assert plain.fingerprint != stage.fingerprint
+
+
+def test_an_index_that_counts_symbols_otherwise_than_the_spec_is_refused(tmp_path: Path) -> None:
+    lsh_index.build(tmp_path / "words", [("a", SUMS[0])], floor=0.7)
+    lsh_index.build(tmp_path / "symbols", [("a", SUMS[0], True)], floor=0.7, symbols=True)
+    with pytest.raises(
+        SpecError, match=r"without symbols, which count where kind = 'code'; make it again with `--symb"
+    ):
+        DuplicatesOf(Settings(index=str(tmp_path / "words")), "kind = 'code'")
+    with pytest.raises(SpecError, match="with symbols, which count nowhere; say `symbols`"):
+        DuplicatesOf(Settings(index=str(tmp_path / "symbols")))
+
+
+def test_an_index_of_a_corpus_counts_symbols_where_its_spec_says(tmp_path: Path) -> None:
+    rows = [{"text": text, "url": f"https://example.org/{n}/good/"} for n, text in enumerate(SUMS)]
+    path = generations.corpus(tmp_path, [rows])
+    path.write_text(path.read_text().replace("keep: [length]", "keep: [length], symbols: \"url like '%/0/%'\""))
+    generations.night(path, ["training.evaluate.held_out=0"])
+    names = {row[1]: row[0] for row in told("query", path, "select id, url from corpus where kept")["rows"]}
+    told("index", tmp_path / "index", "--spec", path)
+    stage = DuplicatesOf(Settings(index=str(tmp_path / "index"), symbols="true"))
+    stage.setup()
+    found = stage(pa.table({"text": pa.array(SUMS, pa.string())}))["duplicates_of"].to_pylist()
+    assert found == [names[rows[0]["url"]], None]
+    assert "--symbols is for FILES" in told("index", tmp_path / "other", "--spec", path, "--symbols", code=2)["error"]

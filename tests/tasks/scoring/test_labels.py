@@ -155,17 +155,25 @@ def test_a_number_is_read_as_it_is_written_or_not_at_all(server: Server, said: s
     assert facts["failures"] == ({"unreadable": 1} if number is None else {})
 
 
-@pytest.mark.parametrize(("lowest", "again"), [(0, 0), (-5, 1)])
-def test_answers_that_were_read_without_their_sign_are_asked_for_again(
-    server: Server, tmp_path: Path, lowest: int, again: int
+def test_answers_that_an_earlier_version_kept_of_an_endpoint_it_did_not_note_are_asked_for_again(
+    server: Server, tmp_path: Path
 ) -> None:
-    store, asked = Store(str(tmp_path)), settings(server, lowest=lowest)
-    system = f"How long is it?\n\n{FORM.format(lowest=lowest, highest=5)}"
+    store, asked = Store(str(tmp_path)), settings(server)
+    system = f"How long is it?\n\n{FORM.format(lowest=0, highest=5)}"
     folder = digest({"model": "small", "system": system, "temperature": 0.0})[:16]  # as an earlier version named it
     key = hashlib.sha256(b"a b").hexdigest()[:32]
     Manifest(store, f"{ANSWERS}/{folder}").append([{"key": f"{key}-0", "number": 3.0}])
     found, facts = judged(asked, documents([{"text": "a b"}]), store)
-    assert (found, facts["asked"], facts["answered_before"]) == ({"a b": [2.0 if again else 3.0]}, again, 1 - again)
+    assert (found, facts["asked"], facts["answered_before"]) == ({"a b": [2.0]}, 1, 0)
+
+
+def test_numbers_of_one_endpoint_are_not_taken_for_those_of_another(server: Server, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    judged(settings(server), documents([{"text": "a b"}]), store)
+    other = Server(lambda _: "score: 4")
+    found, facts = judged(settings(other), documents([{"text": "a b"}]), store)
+    other.close()
+    assert (found, facts["asked"], facts["answered_before"]) == ({"a b": [4.0]}, 1, 0)
 
 
 def test_of_several_votes_the_share_that_differs_is_told(server: Server) -> None:
