@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import flow
 from prefect.artifacts import MarkdownArtifact
 
 from data_specs.document import SpecError
+from data_specs.expressions import parse
 from data_specs.tokenizer import Tokenizer
 from flows import pictures
 from flows.artifacts import table
@@ -21,6 +23,7 @@ from flows.versions import no_longer
 from tasks import registry
 from tasks.engine import job
 from tasks.engine.snapshot import Snapshot
+from tasks.engine.sql import evaluate
 from tasks.engine.versions import Versions
 from tasks.tokenization.sweep import Extension, sweep
 from tasks.tokenization.tokenizer import TokenizerEstimator
@@ -40,6 +43,7 @@ def tokenizers(
     extend: str | None = None,
     more: int = 1000,
     words: str | None = None,
+    dirty_where: str | None = None,
 ) -> list[dict[str, Any]]:
     """Learn a tokenizer of each kind and size, and show how each spells what it never saw."""
     current = CorpusRun.of(spec, store, set or ())
@@ -53,7 +57,7 @@ def tokenizers(
         extension = _extension(current.spec.tokenizer, extend, more, _lines(words))
     except (ValueError, OSError) as error:
         raise SpecError([f"tokenizers: {error}"]) from None
-    sample = _sample(current)
+    sample = _sample(current, dirty_where)
     try:
         made = sweep(sample, tried, current.spec.seed, phrases, extension)
     except ValueError as error:  # too few documents, or too small a vocabulary
@@ -87,24 +91,34 @@ def _extension(settings: Tokenizer, path: str | None, more: int, words: list[str
     return Extension(Path(path).read_bytes(), Tokenizer(kind="file", path=path, **named), more, words)
 
 
-def _sample(current: CorpusRun) -> pa.Table:
-    """The kept documents of the last version that the spec's tokenizer would be learned from."""
+def _sample(current: CorpusRun, dirty_where: str | None = None) -> pa.Table:
+    """The kept documents of the last version that the spec's tokenizer would be learned from; where there is an
+    expression, `dirty` says of which it is true."""
     spec, versions = current.spec, Versions(current.store, current.spec.name)
     if versions.accepted is None:
         raise SpecError([f"tokenizers: {spec.name} has no version in {current.store.url} yet; `sluice run` makes one"])
     corpus = Snapshot(versions, versions.accepted)
     learner = TokenizerEstimator(Tokenizer(sample=spec.tokenizer.sample), spec.seed, registry.weights(spec))
     names = tuple(spec.text if name == "text" else name for name in learner.reads)
-    if lacking := [name for name in names if name not in corpus.provider]:
+    asked = sorted(parse(dirty_where).columns - {*names}) if dirty_where else []
+    if lacking := [name for name in (*names, *asked) if name not in corpus.provider]:
         number = versions.accepted["version"]
-        raise SpecError([f"tokenizers: version {number} has no column {lacking[0]}; the spec says another text"])
-    if altered := corpus.altered(names):
+        why = "the spec says another text" if lacking[0] in names else "--dirty-where asks for it"
+        raise SpecError([f"tokenizers: version {number} has no column {lacking[0]}; {why}"])
+    if altered := corpus.altered((*names, *asked)):
         raise SpecError([f"tokenizers: {no_longer(versions.accepted, altered)}"])
     parts: list[pa.Table] = []
-    for place, files in corpus.files(names):
-        read = job.read(corpus.store, files, None, None, corpus.recorded(place, names)).select(list(names))
-        parts = [learner.downsample(pa.concat_tables([*parts, learner.sample(read.rename_columns(learner.reads))]))]
-    return parts[0].sort_by("id")
+    dirty: list[pa.Array] = []
+    for place, files in corpus.files([*names, *asked]):
+        whole = job.read(corpus.store, files, None, None, corpus.recorded(place, [*names, *asked]))
+        if dirty_where:
+            dirty.append(whole["id"].filter(evaluate({"dirty": dirty_where}, whole)["dirty"]).combine_chunks())
+        read = whole.select(list(names)).rename_columns(learner.reads)
+        parts = [learner.downsample(pa.concat_tables([*parts, learner.sample(read)]))]
+    rows = parts[0].sort_by("id")
+    if dirty_where:
+        rows = rows.append_column("dirty", pc.is_in(rows["id"], pa.concat_arrays(dirty)))
+    return rows
 
 
 def told(found: Sequence[dict[str, Any]]) -> str:

@@ -19,6 +19,7 @@ from flows.cli.command import JSON, SET, SPEC, STORE, cli, plain_errors, print_j
 )
 @click.option("--digits", type=click.Choice(["one", "threes"]), default="one", show_default=True)
 @click.option("--dirty", metavar="FILE", help="Phrases that no entry should hold, one a line.")
+@click.option("--dirty-where", metavar="SQL", help='Documents whose own entries are dirty, such as "harmful > 0.8".')
 @click.option("--extend", metavar="FILE.json", help="A tokenizer.json (BPE) that gets more entries.")
 @click.option("--more", type=click.IntRange(1), default=1000, show_default=True, help="With --extend, how many.")
 @click.option("--words", metavar="FILE", help="With --extend, what is to be one entry each, one a line.")
@@ -33,6 +34,7 @@ def tokenizers(
     vocabularies: tuple[int, ...],
     digits: str,
     dirty: str | None,
+    dirty_where: str | None,
     extend: str | None,
     more: int,
     words: str | None,
@@ -53,7 +55,18 @@ def tokenizers(
         from flows import tokenizer_sweep as trying
     with embedded.answering():
         found = trying.tokenizers(
-            spec, to, list(kinds), list(vocabularies), store, list(settings), dirty, digits, extend, more, words
+            spec,
+            to,
+            list(kinds),
+            list(vocabularies),
+            store,
+            list(settings),
+            dirty,
+            digits,
+            extend,
+            more,
+            words,
+            dirty_where,
         )
     if as_json:
         print_json({"tokenizers": found})

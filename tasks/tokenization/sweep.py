@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ MEASURED = 0.1
 """Share of the sample's documents that is measured on and not learned from."""
 CLEAN = "-clean"
 """What is added to the name of one without its dirty entries."""
+OFTEN, ALONE = 10, 0.95
+"""How often, and for which share of its occurrences, an entry stands in dirty documents that is dirty itself."""
 HANZI = regex.compile(r"\p{Han}")
 WORD = regex.compile(r"(?V1)[\p{L}\p{M}--[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]]+")
 
@@ -54,7 +56,8 @@ def sweep(
 ) -> list[tuple[dict[str, Any], bytes]]:
     """What each of some settings gives, and its `tokenizer.json`; of a BPE with dirty entries the same without these,
     too, and of an `extension` the tokenizer as it is and with more entries. `rows`: `id`, `text`, `channel`. Raises
-    TokenizerError where there are too few, or where the tokenizer cannot be extended."""
+    TokenizerError where there are too few, or where the tokenizer cannot be extended. Where rows have a column `dirty`,
+    entries that stand in such documents alone, or nearly, are dirty, too."""
     measured = pa.array(below(seeded_hash(words(rows["id"]), seed, "sweep"), MEASURED))
     lessons, test = rows.filter(pc.invert(measured)), rows.filter(measured)
     if not (len(lessons) and len(test)):
@@ -64,8 +67,10 @@ def sweep(
 
     def add(kind: str, data: bytes, settings: Tokenizer | None = None) -> None:
         loaded = load(data, kind, settings)
-        found.append(({"kind": kind, **measure(loaded, test, texts, dirty)}, data))
         entries = dirty_entries(loaded, dirty)
+        if "dirty" in rows.column_names and not kind.endswith(CLEAN):  # what is left spells those by parts
+            entries |= entries_of(loaded, lessons)
+        found.append(({"kind": kind, **measure(loaded, test, texts, entries)}, data))
         if entries and not kind.endswith(CLEAN) and json.loads(data)["model"]["type"] == "BPE":
             add(f"{kind}{CLEAN}", without(data, entries), settings)
 
@@ -78,7 +83,7 @@ def sweep(
     return found
 
 
-def measure(loaded: Loaded, test: pa.Table, learned_from: Sequence[str], dirty: Sequence[str] = ()) -> dict[str, Any]:
+def measure(loaded: Loaded, test: pa.Table, learned_from: Sequence[str], dirty: Sized = ()) -> dict[str, Any]:
     """{"size", "dead", "dirty": shares of the vocabulary, "channels": {channel: {"characters", "bytes", "hanzi" (all
     per token), "fertility"}}}; hanzi and words are counted on what they alone become."""
     used = np.zeros(loaded.size, bool)
@@ -96,7 +101,7 @@ def measure(loaded: Loaded, test: pa.Table, learned_from: Sequence[str], dirty: 
     return {
         "size": loaded.size,
         "dead": dead / max(1, len(entries)),
-        "dirty": len(dirty_entries(loaded, dirty)) / max(1, len(entries)),
+        "dirty": len(dirty) / max(1, len(entries)),
         "channels": channels,
     }
 
@@ -124,6 +129,20 @@ def dirty_entries(loaded: Loaded, phrases: Sequence[str]) -> dict[int, str]:
     whole = regex.compile("|".join(rf"(?<![^\W_]){each}(?![^\W_])" if each.isascii() else each for each in plain))
     spelled = ((number, loaded.encoder.decode([number])) for number in range(loaded.size))
     return {number: text for number, text in spelled if whole.search(text.casefold())}
+
+
+def entries_of(loaded: Loaded, rows: pa.Table) -> dict[int, str]:
+    """Number -> text of the entries of two characters or more that stand `OFTEN` times in the documents of which
+    `dirty` is true, and hardly in others: of what a classifier takes for spam, what only spam says."""
+    counts = []
+    for flag in (True, False):
+        texts = rows["text"].filter(pc.equal(rows["dirty"], flag)).to_pylist()
+        ids = np.concatenate([np.empty(0, np.uint32), *loaded.encode(texts)])
+        counts.append(np.bincount(ids, minlength=loaded.size))
+    inside, outside = counts
+    chosen = np.flatnonzero((inside >= OFTEN) & (inside >= ALONE * (inside + outside)))
+    spelled = {number: loaded.encoder.decode([number]) for number in chosen.tolist()}
+    return {number: text for number, text in spelled.items() if len(text.strip()) > 1}
 
 
 def without(data: bytes, dropped: Mapping[int, str] | Sequence[int]) -> bytes:

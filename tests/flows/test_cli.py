@@ -379,11 +379,14 @@ def test_tokenizers_are_tried_and_a_mistake_is_told_without_a_traceback(computed
     assert "Traceback" not in wrong.stderr
     assert not (tmp_path / "tried").exists()
     (tmp_path / "dirty.txt").write_text("gold\n河流\n")
-    given = ("--vocabulary", 600, "--dirty", tmp_path / "dirty.txt", "--json")
+    given = ("--vocabulary", 800, "--dirty", tmp_path / "dirty.txt", "--dirty-where", "source = 'code'", "--json")
     done = command(computed[0], tmp_path / "tried", *given)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])["tokenizers"]
     assert [each["kind"] for each in found] == ["byte-bpe", "byte-bpe-clean"]
     assert found[0]["dirty"] > found[1]["dirty"] == 0
+    cleaned = json.loads((tmp_path / "tried" / f"byte-bpe-clean-{found[1]['size']}.json").read_text())
+    vocabulary = cleaned["model"]["vocab"]
+    assert not {"gold", "Ġgold", "Ġreturn"} & vocabulary.keys()
     names = {f"{each['kind']}-{each['size']}.json" for each in found}
     assert names | {"tokenizers.md", "tokenizers.svg"} == {path.name for path in (tmp_path / "tried").iterdir()}

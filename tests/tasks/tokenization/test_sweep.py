@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Encoder
 
 from data_specs.tokenizer import Tokenizer
 from tasks.tokenization.kinds import learn
-from tasks.tokenization.sweep import Extension, dirty_entries, measure, sweep, without
+from tasks.tokenization.sweep import Extension, dirty_entries, entries_of, measure, sweep, without
 from tasks.tokenization.tokenizer import TokenizerError, load
 from tests.tasks.tokenization.test_tokenizer import texts
 
@@ -98,6 +98,23 @@ def test_a_sweep_also_gives_what_is_clean_and_a_tokenizer_with_more_entries() ->
     )
     assert extended > plain
     assert load(found[3][1], "extended").encoder.encode("casino").tokens == ["casino"]
+
+
+def test_entries_that_stand_in_dirty_documents_alone_are_dirty() -> None:
+    spam = ["澳门赌场欢迎你 the river casino bonus"] * 120
+    documents = [*texts(count=200), *spam]
+    flags = pa.array([each in spam for each in documents])
+    table = rows(documents, ["a"] * len(documents)).append_column("dirty", flags)
+    settings = Tokenizer(vocabulary=800, reserved=4)
+    found = sweep(table, [settings], 1)
+    assert [each["kind"] for each, _ in found] == ["byte-bpe", "byte-bpe-clean"]
+    loaded, clean = (load(data, "spam") for _, data in found)
+    dirty = entries_of(loaded, table)
+    assert any("赌场" in text for text in dirty.values())
+    assert any("casino" in text for text in dirty.values())
+    assert not {" river", " the", "river"} & set(dirty.values())
+    assert found[0][0]["dirty"] > found[1][0]["dirty"]
+    assert not {"casino", " casino", "赌场"} & {clean.encoder.decode([n]) for n in range(clean.size)}
 
 
 def test_entries_are_removed_from_a_bpe_alone() -> None:
