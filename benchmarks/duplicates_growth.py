@@ -50,7 +50,8 @@ def vocabulary(data: Path) -> list[str]:
     for path in [*sorted((data / "text").glob("en_*.jsonl.gz")), data / "labels" / "weborganizer_dclm_pages.jsonl.gz"]:
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for line in lines:
-                words += filter(str.isascii, json.loads(line)["text"].split())
+                found = json.loads(line)["text"].split()
+                words += [word for word in found if word.isascii() and word.isprintable()]
     return words
 
 
