@@ -23,7 +23,7 @@ from tasks.engine.runner import StageError, StageResult
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.takedowns import Takedowns
 from tasks.engine.versions import ACCEPTED, Facts, Versions
-from tasks.planning import collect, run_plan, trace
+from tasks.planning import collect, run_plan, seen, trace
 from tasks.planning.borders import Borders
 from tasks.planning.files import read_json
 from tasks.planning.inputs import PlanInputs
@@ -94,7 +94,7 @@ class Run(CorpusRun):
         rows = sum(phase["rows"] for phase in self.plan_facts["phases"])
         seconds = round(time.perf_counter() - started, 3)
         state = "cached" if cached and not self._replanned else "computed"
-        note = "; ".join(self.execution.repaired())
+        note = "; ".join([*self.execution.repaired(), *filter(None, [seen.told(self.plan_facts.get("seen", {}))])])
         result = StageResult("plan", key[:16], state, len(self.corpus.shards), rows, seconds, note)
         self.execution.results.append(result)
         return result

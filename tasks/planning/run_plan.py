@@ -112,7 +112,7 @@ def build(
     there. Raises MixtureError, before anything is written, with one line for each thing that cannot be met."""
     found = collect(spec, shards)
     files = found.files
-    documents = with_seen(store, spec.mixture.seen, found.train, files)
+    documents, seen = with_seen(store, spec.mixture.seen, found.train, files)
     origins: dict[str, np.ndarray] = {}
     train = documents
     if repeats.asked(spec):
@@ -149,6 +149,7 @@ def build(
         "channel_tokens": {name: sum(counts.supervised.get(name, 0) for counts in counted) for name in spec.mixed},
         "usage": {name: _usage_json(usage, uses[name], discarded[name]) for name, usage in usages.items()},
         **({"repetitive": found.repetitive} if found.repetitive else {}),
+        **({"seen": seen} if seen else {}),
         "held_out": evaluated,
         "files": files,
         "checksums": [(checksums or {}).get(path, "") for path in files],

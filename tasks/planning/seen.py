@@ -12,21 +12,26 @@ from tasks.planning.mixture import MixtureError
 from tasks.planning.packing import Documents
 from tasks.storage.store import Store
 
+Known = dict[str, dict[str, int]]
+"""Of each plan that is named, the `documents` that it read, and those `elsewhere`: in token files that are not among
+those of the plan that is made, so that nothing is known of them."""
+
 
 def with_seen(
     store: Store, plans: Sequence[str], train: Mapping[str, Documents], files: Sequence[str]
-) -> dict[str, Documents]:
+) -> tuple[dict[str, Documents], Known]:
     """The documents of each channel with the uses of all these plans. A document is known by its place in a token file,
     so plans of another tokenizer say nothing of it. Raises MixtureError where there is no such plan, or it says nothing
-    of its documents."""
+    of any document here."""
+    known: Known = {}
     if not plans:
-        return dict(train)
+        return dict(train), known
     counts = {name: np.zeros(len(found.length), np.int32) for name, found in train.items()}
     number = {path: index for index, path in enumerate(files)}
     keys = {name: _keys(found.file, found.offset) for name, found in train.items()}
     order = {name: np.argsort(each) for name, each in keys.items()}
     for folder in dict.fromkeys(plans):  # one that is named twice was read once
-        file, offset, uses = _usage(store, folder, number)
+        file, offset, uses, known[folder] = _usage(store, folder, number)
         here = _keys(file, offset)
         for name, own in keys.items():
             place = np.searchsorted(own, here, sorter=order[name])
@@ -34,11 +39,24 @@ def with_seen(
             row = order[name][place[inside]]
             same = own[row] == here[inside]
             counts[name][row[same]] += uses[inside][same]
-    return {name: replace(found, seen=counts[name]) for name, found in train.items()}
+    return {name: replace(found, seen=counts[name]) for name, found in train.items()}, known
 
 
-def _usage(store: Store, folder: str, number: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """File, offset and uses of the documents that a plan read and that stand in token files which are known here."""
+def told(known: Known) -> str:
+    """What to say of plans whose documents are not all known; "" where they are."""
+    return "; ".join(
+        f"mixture.seen: {each['elsewhere']:,} of the {each['documents']:,} documents that {folder} read count as not "
+        "read: the token files that they stood in are not of this plan, as after other rules, texts or shards"
+        for folder, each in known.items()
+        if each["elsewhere"]
+    )
+
+
+def _usage(
+    store: Store, folder: str, number: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, int]]:
+    """File, offset and uses of the documents that a plan read and that stand in token files which are known here; and
+    how many stand there, and elsewhere."""
     try:
         plan = read_plan(store, folder)
     except FileNotFoundError:
@@ -49,7 +67,14 @@ def _usage(store: Store, folder: str, number: Mapping[str, int]) -> tuple[np.nda
     known = np.array([number.get(path, -1) for path in plan["files"]] or [-1], np.int64)
     file, offset, uses = (table[name].to_numpy() for name in ("file", "offset", "uses"))
     mine = (known[file] >= 0) & (uses > 0)
-    return known[file][mine], offset[mine], uses[mine].astype(np.int32)
+    read = int((uses > 0).sum())
+    if read and not mine.any():
+        raise MixtureError(
+            f"mixture.seen: nothing is known of the {read:,} documents that {folder} read: they stood in other token "
+            "files, as those of another tokenizer do; leave it out, or take the tokenizer that it was made with"
+        )
+    counts = {"documents": read, "elsewhere": read - int(mine.sum())}
+    return known[file][mine], offset[mine], uses[mine].astype(np.int32), counts
 
 
 def _keys(file: np.ndarray, offset: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 
 from tasks.planning.mixture import MixtureError
 from tasks.planning.run_plan import build, plan_folder
+from tasks.planning.seen import told
 from tasks.planning.trace import usage
 from tests.tasks.planning.test_run_plan import ROWS, SEQUENCE, VOCABULARY, Corpus, make_spec
 
@@ -76,3 +77,23 @@ def test_a_budget_that_ends_at_or_just_behind_an_epoch_reads_nothing_of_the_next
     plan = build(spec, VOCABULARY, "0" * 32, corpus.shards, corpus.store)
     assert plan["steps"] == 10
     assert plan["usage"]["a"]["counts"].keys() == {"1"}
+
+
+def test_an_earlier_plan_of_whose_documents_nothing_is_known_is_refused_and_some_are_told() -> None:
+    documents = [("ab"[number % 2], 10, False) for number in range(120)]
+    corpus = Corpus([documents, documents])
+    first, plan = made(corpus, "0", tokens=STEP * 25)
+    read = sum(map(bool, uses(corpus, first).values()))
+    elsewhere = sum(bool(count) for (file, _), count in uses(corpus, first).items() if file == corpus.shards[0][0])
+    _, before = made(corpus, "1", tokens=STEP * 5, seen=[first])
+    assert "seen" not in plan
+    assert before["seen"] == {first: {"documents": read, "elsewhere": 0}}
+    assert told(before["seen"]) == ""
+    [(path, table), other] = corpus.shards
+    corpus.shards = [(f"{path}-anew", table), other]
+    _, after = made(corpus, "2", tokens=STEP * 5, seen=[first])
+    assert after["seen"] == {first: {"documents": read, "elsewhere": elsewhere}}
+    assert f"{elsewhere:,} of the {read:,} documents that {first} read count as not read" in told(after["seen"])
+    corpus.shards = [(f"{path}-anew", table) for path, table in corpus.shards]
+    with pytest.raises(MixtureError, match=rf"nothing is known of the {read} documents that {first} read"):
+        made(corpus, "3", tokens=STEP * 5, seen=[first])
