@@ -16,6 +16,7 @@ def check(spec: Spec, cuda: bool) -> None:
     training = spec.training
     if not cuda:
         asked = {
+            "device: cuda": training.device == "cuda",
             "precision: fp16": training.precision == "fp16",
             "attention: flash_attention_2": training.attention == "flash_attention_2",
             f"offload: {training.offload}": training.offload != "none",

@@ -17,6 +17,7 @@ from training.identity import identity
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
+        ({"device": "cuda"}, "device: cuda"),  # under torchrun, where Ray does not place it
         ({"precision": "fp16", "zero": 1}, "precision: fp16"),
         ({"attention": "flash_attention_2"}, "attention: flash_attention_2"),
         ({"offload": "optimizer"}, "offload: optimizer"),
