@@ -1,5 +1,5 @@
 """Our training loop against a bare DeepSpeed loop and the Hugging Face Trainer: `python -m benchmarks.training
-[--rounds 8] [--compile]`.
+[--rounds 8] [--compile] [--whole]`.
 
 All train the demo's model on the same rows with the same document mask, optimizer and engine settings, each with two
 workers of one thread. The bare loop has its batches in memory and does nothing but forward, backward and step; ours
@@ -7,7 +7,8 @@ reads the run plan, sets the rate, checks the loss on all ranks, sums channel lo
 (`benchmarks/training_peer.py`) has its rows in memory, with the DeepSpeed configuration of ours, and without DeepSpeed.
 Rounds of all alternate within one run; a figure is the median of the rounds' ratios, in time and, for a machine that
 others use, in CPU time of rank 0. With `--compile` ours with its layers compiled takes part, for which there has to be
-a C++ compiler. The Trainer needs accelerate, which is in the extra `bench` alone: `pip install -e .[bench]`.
+a C++ compiler; with `--whole` ours has its loss by whole logits, as the others have, so that loops alone are compared.
+The Trainer needs accelerate, which is in the extra `bench` alone: `pip install -e .[bench]`.
 """
 
 from __future__ import annotations
@@ -126,14 +127,15 @@ def bare_loop(trainer: Any, number: int) -> Callable[[], None]:
     return lambda: bare_step(bare, next(steps))
 
 
-def rank(number: int, pipes: list[Connection], folder: str, zero: int, compiled: bool) -> None:
+def rank(number: int, pipes: list[Connection], folder: str, zero: int, compiled: bool, whole: bool) -> None:
     """One worker of ours and the bare loop: steps of one of them when it is told; at the end what the log says."""
     spec, store, plan = joined(number, folder, zero, "ours")
     from training import log, loop
 
     trainers = {}
     for name in (["compiled"] if compiled else []) + ["ours"]:  # what is built without would switch the compiler off
-        training = spec.training.model_copy(update={"compile": name == "compiled"})
+        chosen = {"compile": name == "compiled", "chunked_loss": False if whole else "auto"}
+        training = spec.training.model_copy(update=chosen)
         trainers[name] = loop.Trainer(spec.model_copy(update={"training": training}), store, plan, name)
         trainers[name].begin(resume=False)
     loops = {name: our_step(trainer) for name, trainer in trainers.items()}
@@ -206,6 +208,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--zero", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--whole", action="store_true")
     options = parser.parse_args()
     from benchmarks import training_peer
     from tasks.storage.store import Store
@@ -214,7 +217,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         count = options.rounds * options.steps + WARM
         training_plan.write(Store(folder), (count,), rows=32, sequence=256, vocabulary=8192, longest=2000)
-        ours = Group(rank, folder, options.zero, options.compile)
+        ours = Group(rank, folder, options.zero, options.compile, options.whole)
         loops = dict.fromkeys(["compiled", "ours", "bare"] if options.compile else ["ours", "bare"], ours)
         if importlib.util.find_spec("accelerate"):
             loops |= {kind: Group(training_peer.rank, folder, options.zero, kind) for kind in PEERS}

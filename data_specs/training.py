@@ -13,7 +13,7 @@ from data_specs.objectives import Causal, Objective
 from data_specs.optimization import Average, Muon
 from data_specs.trackers import Trackers
 
-CHUNKED_FROM = 32_768
+CHUNKED_FROM = 4096
 """Entries of a vocabulary from which the loss is chunked by default."""
 
 
@@ -252,7 +252,7 @@ class Training(Settings):
     minimised, not to the losses that are reported; 1e-4 in Chowdhery et al. 2022."""
     chunked_loss: Literal["auto"] | bool = "auto"
     """Compute logits and loss of some tokens at a time, so that the logits of a micro-batch are never held whole; auto:
-    where the vocabulary has 32,768 entries or more. Losses differ by rounding."""
+    where the vocabulary has 4,096 entries or more. Losses differ by rounding."""
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     muon: Annotated[Muon | None, Field(exclude_if=is_unset)] = None
     """Muon for the matrices of layers; by default all have AdamW."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from data_specs.training import Model, Training
 from training.models.counts import layer, parameters
 
-CHUNK = 2**24
-"""Logits of a chunk, as in `training.models.head`."""
+CHUNK, TOKENS = 2**24, 512
+"""Logits of a chunk, and tokens, at most, as in `training.models.head`."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _layer_bytes(model: Model, training: Training, sequence: int, bf16: bool) ->
 def _loss(model: Model, training: Training, vocabulary: int, tokens: int) -> float:
     """Whole logits: their logarithms and two gradients in float32; chunks: two of them, and the matrix's gradient."""
     if training.chunks_loss(vocabulary):
-        return min(CHUNK, tokens * vocabulary) * 4 * 2 + 4 * vocabulary * model.hidden
+        return min(CHUNK, min(TOKENS, tokens) * vocabulary) * 4 * 2 + 4 * vocabulary * model.hidden
     return 12 * tokens * vocabulary
 
 

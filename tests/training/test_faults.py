@@ -180,8 +180,8 @@ def final(store: Store, run: str) -> list[Any]:
 
 def test_a_worker_that_dies_is_started_again_from_the_newest_checkpoint_inside_one_training(tmp_path: Path) -> None:
     store, killed = Store(str(tmp_path)), []
-    training_plan.write(store, phases=(12,))
-    made = spec(workers=2, micro=4, checkpoint={"every": 2}, restarts=1)
+    training_plan.write(store, phases=(400,))  # seconds, so that it is seen while it goes on
+    made = spec(workers=2, micro=4, checkpoint={"every": 50}, restarts=1)
     assert Ranks(tmp_path, 2, [(made, PLAN, "straight", False)]).wait() == []
 
     def follow(record: dict[str, Any]) -> None:
@@ -196,7 +196,7 @@ def test_a_worker_that_dies_is_started_again_from_the_newest_checkpoint_inside_o
 
     summary = launch.train(made, str(tmp_path), PLAN, "r", training_plan.pin(store), False, follow)
     assert killed
-    assert summary["steps"] == 12
+    assert summary["steps"] == 400
     assert losses(store, "r") == losses(store, "straight")
 
 
