@@ -15,6 +15,7 @@ from itertools import islice
 from typing import IO, Any
 from urllib.parse import unquote
 
+import idna
 import numpy as np
 import xxhash
 
@@ -45,10 +46,22 @@ def split(url: str) -> tuple[str, str]:
     found = _PARTS.match(url[:LONGEST].strip())
     host, rest = (found[1] or "", found[2] or "") if found else ("", "")
     host = host.lower().rstrip(".")
-    if not host.isascii():
+    return host if host.isascii() else _in_ascii(host), rest
+
+
+def _in_ascii(host: str) -> str:
+    """A host name as browsers ask for it (UTS 46 without transitional processing, RFC 5891): `straße.de` is another one
+    than `strasse.de`, which Python's codec, of 2003, makes of it. By that codec what is no name of 2008, as emoji."""
+    with suppress(UnicodeError):
+        host = idna.uts46_remap(host, std3_rules=False)
+    return ".".join(label if label.isascii() else _label(label) for label in host.split("."))
+
+
+def _label(label: str) -> str:
+    for encoded in (idna.alabel, lambda name: name.encode("idna")):
         with suppress(UnicodeError):
-            host = host.encode("idna").decode()
-    return host, rest
+            return encoded(label).decode()
+    return label
 
 
 def address(url: str) -> str:
@@ -152,12 +165,15 @@ def domains(url: str) -> list[str]:
 
 
 def list_digest(name: str, settings: UrlList) -> str:
-    """The sha256 of a list's file. Raises SourceError where it cannot be read."""
+    """The sha256 of a list's file; with what international names are read by, where it may hold some. Raises
+    SourceError where it cannot be read."""
     try:
         with opened(absolute(settings.path)) as file:
-            state = hashlib.sha256()
+            state, plain = hashlib.sha256(), True
             while block := file.read(2**20):
                 state.update(block)
+                plain = plain and block.isascii()
+            state.update(b"" if plain else b"UTS 46")
             return state.hexdigest()
     except OSError as error:
         what = f"lists.{name}.{settings.kind}: {settings.path} cannot be read"

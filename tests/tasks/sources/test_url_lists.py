@@ -16,6 +16,16 @@ from data_specs.sources import UrlList
 from tasks.engine.reading import SourceError
 from tasks.sources.url_lists import LONGEST, Listed, address, split, words
 
+NAMES = {
+    "straße.de": "xn--strae-oqa.de",
+    "a_b.STRASSE.straße.de": "a_b.strasse.xn--strae-oqa.de",
+    "βόλος.com": "xn--nxasmm1c.com",
+    "i❤.ws": "xn--i-7iq.ws",
+    "例え。テスト": "xn--r8jz45g.xn--zckzah",
+    "BÜCHER.example": "xn--bcher-kva.example",
+    "ü-.de": "xn----dha.de",
+}
+"""Host -> as it is asked for."""
 LINES = {
     "domains": "# games\nexample.org\n\n*.Games.example\r\nhttps://bücher.example/\n",
     "urls": "http://user@Example.org:80/a/?q=1#top\nexample.net\n",
@@ -162,3 +172,12 @@ def test_hostile_addresses_take_little_time(tmp_path: Path, url: str) -> None:
 )
 def test_an_address_is_taken_apart(url: str, parts: tuple[str, str]) -> None:
     assert split(url) == parts
+
+
+def test_international_names_are_those_that_browsers_ask_for(tmp_path: Path) -> None:
+    for name, wanted in NAMES.items():
+        assert split(f"https://{name}/x")[0] == wanted
+    (tmp_path / "list").write_text("straße.de\n")
+    found = Listed("x", UrlList(domains=str(tmp_path / "list")))
+    urls = ["https://strasse.de/", "https://xn--strae-oqa.de/", "https://www.straße.de/"]
+    assert found.matches(urls) == [False, True, True]
