@@ -49,12 +49,12 @@ def takedown(
     """
     from flows import asked as request
     from flows import takedown as takedowns
-    from flows import terminal
+    from flows import takedown_search, terminal
     from tasks.engine import garbage_collection
 
     with garbage_collection.alone(current.store) if yes else nullcontext():
         if where is not None:
-            ids += takedowns.matching(current, where)
+            ids += takedown_search.matching(current, where)
         wanted = request.asked(urls, domains, ids, lists, only)
         if wanted is None and where is not None:  # of no document it is true
             wanted = request.Asked(only=only)

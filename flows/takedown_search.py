@@ -1,0 +1,158 @@
+"""The documents that a takedown takes: of every lineage by address, domain or id, of the spec's own by an expression,
+too, and those that are in their clusters of duplicates. Nothing is changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_specs.expressions import ExpressionError, parse
+from data_specs.load import SpecError
+from flows.asked import Asked
+from flows.export import condition
+from flows.run import Run
+from tasks.engine.near_copies import in_clusters, unsought
+from tasks.engine.pipeline import Pipeline
+from tasks.engine.reading import refused_path
+from tasks.engine.runner import StageError
+from tasks.engine.snapshot import Snapshot
+from tasks.engine.sql import evaluate
+from tasks.engine.takedowns import TAKEN_DOWN, text_digest
+from tasks.engine.versions import Versions
+from tasks.engine.views import views
+from tasks.sources import SourceError
+from tasks.sources.taken_down import TakenDown
+from tasks.storage import columns
+from tasks.storage.columns import Recorded
+from tasks.storage.manifest import Manifest
+from tasks.storage.store import DamagedError, Store
+
+Progress = Callable[[int, int], None]
+"""Called with files done and files in all."""
+
+
+@dataclass
+class Found:
+    """What goes."""
+
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By id: "source", "file", "url", "why" (asked or near-copy)."""
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    """By the path of the documents."""
+    texts: set[str] = field(default_factory=set)
+    shards: dict[str, list[int]] = field(default_factory=dict)
+    """The same rows by the digest of their shard's ids."""
+    unsought: list[str] = field(default_factory=list)
+    """Shards among whose documents no near-copies could be sought."""
+
+
+def find(run: Run, asked: Asked, progress: Progress = lambda *_: None) -> Found:
+    """The documents that go. Raises StageError where near-copies are to go, and duplicates are not computed."""
+    found = Found()
+    given = TakenDown(map(bytes.fromhex, asked.ids), asked.urls, asked.domains)
+    _add(run.store, given, found, "asked", progress)
+    if found.documents:
+        ids = {*map(bytes.fromhex, found.documents)}
+        if not asked.only:
+            corpus = newest_corpus(run)
+            found.unsought = unsought(corpus)
+            ids |= in_clusters(corpus, ids)
+        # Also where the same documents were extracted otherwise, and have no address.
+        _add(run.store, TakenDown(ids), found, "near-copy", progress)
+    return found
+
+
+def newest_corpus(run: Run) -> Pipeline | Snapshot:
+    """The corpus as it stands, or, where its sources cannot be listed now, its newest version."""
+    try:
+        if "documents" not in run.pipeline.outputs:
+            run.resolve()
+    except SourceError:
+        lineage = Versions(run.store, run.spec.name)
+        if facts := lineage.newest():
+            return Snapshot(lineage, facts)
+        raise
+    return run.pipeline
+
+
+def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progress) -> None:
+    """Add documents that are named to what was found, of every folder of documents."""
+    files = [*_documents(store)]
+    for number, (path, recorded) in enumerate(files, 1):
+        table = columns.read(store, path, ["id", "source", "file", "url", "kind"], recorded)
+        ids, urls = table["id"].to_pylist(), table["url"].to_pylist()
+        left = pc.not_equal(table["kind"], TAKEN_DOWN).to_pylist()
+        rows = [
+            row
+            for row, (name, url, stands) in enumerate(zip(ids, urls, left, strict=True))
+            if stands and (name in named.ids or named.names(url))
+        ]
+        if rows:
+            known = {*found.rows.get(path, ())}
+            found.rows[path] = found.shards[str(recorded.ids)] = sorted(known | {*rows})
+            texts = columns.read(store, path, ["text"], recorded)["text"].take(pa.array(rows)).to_pylist()
+            found.texts |= {text_digest(text.encode()) for text in texts}
+            for row, facts in zip(rows, table.select(["source", "file", "url"]).take(rows).to_pylist(), strict=True):
+                found.documents.setdefault(ids[row].hex(), facts | {"why": why})
+        progress(number, len(files))
+
+
+def _documents(store: Store) -> Iterator[tuple[str, Recorded]]:
+    """The documents of every source and fingerprint: path, and what is known of the file; also of those of which no
+    entry speaks, as whoever wrote them was killed: the next run takes them up by their footer."""
+    for name in store.folders("documents"):
+        folder = f"documents/{name}"
+        latest = {entry["key"]: entry for entry in Manifest(store, folder).entries()}
+        known = {f"{folder}/{key}.parquet": entry for key, entry in latest.items() if "columns" in entry}
+        files = {f"{folder}/{name}" for name in store.list(folder) if name.endswith(".parquet")}
+        documents = {path for path in files if not path.endswith(refused_path(""))}
+        for path in sorted(documents - known.keys()):
+            with suppress(DamagedError):  # it is read anew, without what is taken down
+                known[path] = columns.recovered(store, path)
+        for path, entry in known.items():
+            yield path, Recorded(entry["ids"], entry.get("checksum", ""), entry["columns"])
+
+
+def matching(run: Run, where: str) -> tuple[str, ...]:
+    """The ids of documents for which an expression over columns is true, evaluated as a rule is. Raises SpecError where
+    it is none, StageError where one of its columns is not computed for all documents: of the others it would say
+    nothing."""
+    if "documents" not in run.pipeline.outputs:
+        run.resolve()
+    pipeline, corpus = run.pipeline, views(run.pipeline)["corpus"]
+    _all_there(pipeline, where)
+    plain, found = condition(pipeline.pins, corpus, "text", where), list[str]()
+    for _, table in corpus.scan(sorted({"id", "kind", *parse(plain).columns})):
+        try:
+            judged = evaluate({"--where": plain}, table)["--where"]
+        except ExpressionError as error:
+            raise SpecError([str(error)]) from None
+        stands = pc.fill_null(pc.not_equal(table["kind"], TAKEN_DOWN), True)
+        found += table["id"].filter(pc.and_(stands, pc.fill_null(judged, False))).to_pylist()
+    return tuple(found)
+
+
+def _all_there(pipeline: Pipeline, where: str) -> None:
+    """Raises SpecError for what is no expression, StageError where a column that it reads is not computed for all
+    documents."""
+    try:
+        columns = parse(where).columns
+    except ExpressionError as error:
+        raise SpecError([f"--where: {error}"]) from None
+    documents = pipeline.outputs["documents"].index.done
+    for name in sorted(columns & pipeline.provider.keys()):
+        stage = pipeline.provider[name]
+        lacking = np.flatnonzero(documents & ~pipeline.outputs[stage].index.done).tolist()
+        if lacking:
+            shards = ", ".join(pipeline.shards[place].name for place in lacking[:3]) + (", ..." if lacking[3:] else "")
+            raise StageError(
+                f"takedown: --where: {name} is not computed for {len(lacking):,} of {int(documents.sum()):,} shards "
+                f"({shards}), so of their documents nothing would be taken down; `sluice run SPEC --until {stage}` "
+                "computes it"
+            )
