@@ -343,7 +343,6 @@ PAGES = {"nonlatin_web_html": 129, "gne_zh_news_html": 40, "trafilatura_eval_990
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_of_real_pages_that_would_be_kept_99_in_100_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not DATA.exists():
         pytest.skip(f"no real pages: {DATA} is absent")
