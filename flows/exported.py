@@ -1,6 +1,7 @@
 """What was written beside the corpus: `exports/<id>.json` of the store, so that a takedown can name who holds what.
 
-Documents hold their text, plans their tokens; a model may know them by heart.
+Documents hold their text, plans their tokens; a model may know them by heart. Indexes, pages and lists of duplicates
+hold hashes, texts and addresses of documents.
 """
 
 from __future__ import annotations
@@ -18,13 +19,16 @@ from tasks.engine.stage import digest
 from tasks.planning.files import read_plan
 from tasks.storage.store import DeniedError, Store, StoreError
 
+FILES = frozenset({"page", "matches"})
+"""What is one file, and not a folder."""
 _FOLDER = "exports"
-_NAMED = ("to", "inside", "spec", "version", "plan", "run", "step", "time", "identity")
+_NAMED = ("what", "to", "inside", "spec", "version", "plan", "run", "step", "time", "identity")
 
 
 def note(store: Store, target: Store, identity: str, about: Mapping[str, Any]) -> None:
     """Note an export, where the store may be written. `about` has its "spec" and of what it is: a "version", where
-    there is none of it the paths of the "documents", a "plan", or a "run" and its "step"."""
+    there is none of it the paths of the "documents", a "plan", or a "run" and its "step"; and "what" it is, where that
+    is no export: an index, or a file, which is a page or matches of duplicates."""
     to = redacted(str(target.folder or target.url))
     path = f"{_FOLDER}/{digest([to, identity])[:16]}.json"
     with suppress(DeniedError):
@@ -35,6 +39,12 @@ def note(store: Store, target: Store, identity: str, about: Mapping[str, Any]) -
         facts = {"to": to, "inside": where.removeprefix(root) if where.startswith(root) else None, "identity": identity}
         time = datetime.now(UTC).isoformat(timespec="seconds")
         store.commit_json(path, {"version": None, **facts, **about, "time": time})
+
+
+def note_file(store: Store, path: str, spec: str, what: str, output: Output) -> None:
+    """Note a file that tells of the documents of the corpus as it stands."""
+    documents = documents_of(output)
+    note(store, Store(path), digest(documents), {"spec": spec, "what": what, "documents": documents})
 
 
 def documents_of(output: Output) -> list[str]:
@@ -83,4 +93,4 @@ def remove_inside(store: Store, found: Sequence[Mapping[str, Any]]) -> None:
     """Remove those exports that lie in the store itself, but for models: these are for their owner to decide about."""
     for each in found:
         if each["inside"] and not each.get("run"):
-            store.remove(*store.walk(each["inside"]))
+            store.remove(*([each["inside"]] if each.get("what") in FILES else store.walk(each["inside"])))

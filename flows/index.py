@@ -12,14 +12,16 @@ import pyarrow as pa
 
 from data_specs.expressions import parse
 from data_specs.load import SpecError
-from flows import versions
+from flows import exported, versions
 from flows.corpus_run import CorpusRun
 from tasks.arrays.addresses import true
 from tasks.dedup import lsh_index
 from tasks.engine import job
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.sql import evaluate
+from tasks.engine.stage import digest
 from tasks.engine.versions import Versions
+from tasks.storage.store import Store
 from tasks.text.rows import rows_of
 
 
@@ -49,6 +51,8 @@ def of_version(to: str, spec: str, store: str | None, version: int | None, floor
     made = lsh_index.build(
         Path(to), documents(), floor, settings.hashes, settings.words, settings.characters, bool(settings.symbols)
     )
+    of = {"spec": run.spec.name, "version": facts["version"], "what": "index"}
+    exported.note(run.store, Store(to), digest(made["files"]), of)
     return made | {"of": f"{run.spec.name}, version {facts['version']}"}
 
 

@@ -218,7 +218,7 @@ def takedown(found: dict[str, Any]) -> None:
     for each in named["trainings"]:
         console().print(f"training runs/{escaped(each['run'])}: {_trained_on(each)}", soft_wrap=True)
     for each in named["exports"]:
-        console().print(f"export {line(each['to'])}, {_exported(each)}", soft_wrap=True)
+        console().print(f"{each.get('what') or 'export'} {line(each['to'])}, {_exported(each)}", soft_wrap=True)
     for name, count in named["pins"].items():
         how = "may have been learned from them" if count is None else f"learned from {count:,} of them"
         console().print(f"pin {escaped(name)}: {how}; `sluice run SPEC --retrain {escaped(name)}` learns it anew")
@@ -247,7 +247,7 @@ def _exported(export: dict[str, Any]) -> str:
         return f"of runs/{escaped(run)} at step {export['step']:,}: trained on them; remove it, or keep it"
     of = f"of version {export['version']}" if export["version"] else f"of {escaped(export.get('plan') or 'the corpus')}"
     return f"{of}: " + (
-        "in the store, goes with them" if export["inside"] else "may hold them; export again, and remove it"
+        "in the store, goes with them" if export["inside"] else "may hold them; make it again, and remove the old one"
     )
 
 

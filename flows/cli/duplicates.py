@@ -40,6 +40,7 @@ def duplicates(
     """
     from data_specs.load import SpecError
     from flows import duplicates as asked
+    from flows import exported
     from flows.corpus_run import CorpusRun
 
     given = (document, None if page else largest, None if page else near, matches, thresholds)
@@ -68,9 +69,11 @@ def duplicates(
                 made.page(current.spec.name, found, found["largest"], found["pairs"], similarity),
                 page,
             )
+        exported.note_file(current.store, page, current.spec.name, "page", current.pipeline.outputs["documents"])
         return print_json(found | {"page": page}) if as_json else click.echo(page)
     if matches is not None:
         count = asked.matches(current.pipeline, matches)
+        exported.note_file(current.store, matches, current.spec.name, "matches", current.pipeline.outputs["documents"])
         found = {"matches": count, "to": matches}
         return print_json(found) if as_json else click.echo(f"{count:,} matches in {matches}")
     if document is not None:

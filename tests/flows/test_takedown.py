@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import pytest
 import zstandard
 
 from data_specs import stages
-from flows import artifacts, shown, summary, takedown
+from flows import artifacts, duplicates_page, embedded, shown, summary, takedown
 from flows.run import Run
 from tasks.dedup import minhash
 from tasks.engine.takedowns import PendingError, Takedowns
@@ -271,6 +271,26 @@ def test_plans_and_models_that_were_written_elsewhere_are_named(here: Path, tmp_
     assert any((here.parent / "store" / "kept").iterdir())  # a model is its owner's to decide about
     later = told("takedown", here, "--url", "https://nowhere.example/x")["named"]["exports"]
     assert later == []
+
+
+def test_indexes_and_pages_of_duplicates_that_were_written_elsewhere_are_named(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "server", nullcontext)
+    monkeypatch.setattr(duplicates_page, "publish", lambda _, page, path: Path(path).write_text(page))
+    inside = here.parent / "store" / "pages.md"
+    told("index", tmp_path / "index", "--spec", here)
+    told("duplicates", here, "--page", tmp_path / "page.md")
+    told("duplicates", here, "--page", inside)
+    told("duplicates", here, "--matches", tmp_path / "matches.parquet")
+    assert "Pairs nearest to" in inside.read_text()
+    found = told("takedown", here, "--url", SECRET)["named"]["exports"]
+    what = {Path(each["to"]).name: each["what"] for each in found if each["what"]}
+    assert what == {"index": "index", "page.md": "page", "pages.md": "page", "matches.parquet": "matches"}
+    said = ask("takedown", here, "--url", SECRET, "--yes").output
+    assert f"index {tmp_path / 'index'}, of version 2: may hold them; make it again, and remove the old one" in said
+    assert f"page {tmp_path / 'page.md'}, of the corpus: may hold them" in said
+    assert not inside.exists()
 
 
 def test_a_model_that_was_uploaded_is_named(here: Path, tmp_path: Path) -> None:
