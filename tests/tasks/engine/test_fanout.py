@@ -3,6 +3,7 @@ node ends it."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -67,6 +68,18 @@ class Odd(Stage):
         return pa.table({"length": [len(text)]}, self.writes)
 
 
+class Reserving(Odd):
+    """Notes what Ray gives each of its jobs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.settings = stages.Language(cores=2, memory=2**27)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        (self.folder / "given").write_text(json.dumps(ray.get_runtime_context().get_assigned_resources()))
+        return super().__call__(batch)
+
+
 def jobs(store: Store, texts: list[str]) -> list[Job]:
     result = []
     for text in texts:
@@ -87,12 +100,12 @@ def jobs(store: Store, texts: list[str]) -> list[Job]:
     return result
 
 
-def fan(folder: Path, cluster: Cluster, texts: list[str]) -> tuple[int, dict[str, Entry]]:
+def fan(folder: Path, cluster: Cluster, texts: list[str], stage: type[Odd] = Odd) -> tuple[int, dict[str, Entry]]:
     """Jobs that failed, and the entry of each."""
     store = Store(str(folder / "store"))
     (folder / "attempts").mkdir(parents=True)
     entries: list[Entry] = []
-    failed = fanout.run(Odd(folder / "attempts"), f"odd@{folder}", jobs(store, texts), store, cluster, entries.extend)
+    failed = fanout.run(stage(folder / "attempts"), f"odd@{folder}", jobs(store, texts), store, cluster, entries.extend)
     return failed, {entry["shard"]: entry for entry in entries}
 
 
@@ -140,6 +153,12 @@ def test_a_stage_reserves_what_its_settings_say() -> None:
     assert fanout.reserved(plain, cluster) == {"CPU": 1, "memory": 2**30, "GPU": 0}
     assert fanout.reserved(large, cluster) == {"CPU": 2, "memory": 2**32, "GPU": 0.5}
     assert plain.fingerprint == large.fingerprint
+
+
+def test_a_job_has_of_ray_what_its_stage_reserves(local: Cluster, tmp_path: Path) -> None:
+    assert fan(tmp_path, local, ["good"], Reserving)[0] == 0
+    given = json.loads((tmp_path / "attempts" / "given").read_text())
+    assert (given["CPU"], given["memory"]) == (2, 2**27)
 
 
 @pytest.mark.parametrize(
