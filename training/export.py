@@ -6,6 +6,7 @@ needs neither DeepSpeed nor the ranks that wrote them.
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from training.rows import Plan, PlanError
 
 PART = "5GB"
 """Bytes of a file of weights, at most: what hubs take."""
+
+
+_ADDING = ("TemplateProcessing", "BertProcessing", "RobertaProcessing")
+"""Post-processors that put special tokens around a text."""
 
 
 def folder(run: str) -> str:
@@ -69,7 +74,7 @@ def write(
             model.generation_config = GenerationConfig(**ids)
             model.config.use_cache = True
         model.save_pretrained(temporary, max_shard_size=PART)
-        (Path(temporary) / "vocabulary.json").write_bytes(vocabulary)
+        (Path(temporary) / "vocabulary.json").write_bytes(as_trained(vocabulary))
         encoder = PreTrainedTokenizerFast(
             tokenizer_file=f"{temporary}/vocabulary.json",
             model_max_length=plan.sequence,
@@ -93,3 +98,16 @@ def write(
                 raise BusyError(f"another model is being written to {target.url}; name a new folder")
             sizes[path.name] = path.stat().st_size
     return sizes
+
+
+def as_trained(data: bytes) -> bytes:
+    """A `tokenizer.json` that encodes a text as those of the training were, without special tokens around it, such as
+    the `<s>` that many put before it: the model has not seen them there. The same bytes where it has none."""
+    file = json.loads(data)
+    given = file.get("post_processor") or {}
+    each = given["processors"] if given.get("type") == "Sequence" else [given]
+    kept = [one for one in each if one.get("type") not in _ADDING]
+    if len(kept) == len(each):
+        return data
+    file["post_processor"] = {"type": "Sequence", "processors": kept} if kept else None
+    return json.dumps(file, ensure_ascii=False).encode()
