@@ -75,6 +75,8 @@ Named = COLUMN_STAGES | str
 def _ended(result: StageResult) -> State:
     """The state that the UI shows of a stage."""
     shards = f" in {result.shards:,} shards" if result.shards else ""
+    if 0 < result.computed < result.shards:
+        shards += f", {result.computed:,} of them computed"
     message = printable(f"{result.rows:,} rows{shards}, {result.seconds:.1f} s. {result.note}".strip())
     name = {"cached": "Cached", "partial": "Partial"}.get(result.state, "Completed")
     if result.state == "partial":

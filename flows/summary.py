@@ -20,6 +20,8 @@ def show(record: dict[str, Any], store: Store) -> None:
     notes = Notes()
     for stage in record["stages"]:
         shards = f"{stage['shards']:,}" if stage["shards"] else ""
+        if 0 < stage["computed"] < stage["shards"]:
+            shards = f"{stage['computed']:,} of {shards}"
         row = (stage["name"], stage["state"], shards, f"{stage['rows']:,}", f"{stage['seconds']:.1f}")
         stages.add_row(*row, notes.cell(stage["name"], stage.get("note")))
     if record["stages"]:

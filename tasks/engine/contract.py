@@ -31,5 +31,5 @@ def checked(result: pa.Table, schema: pa.Schema, rows: int, who: str) -> pa.Tabl
     result = result.cast(schema)
     for name in schema.names:
         if columns.has_nan(result[name]):
-            raise ContractError(f"{who} wrote NaN into {name}; undefined is null")
+            raise ContractError(f"{who} wrote NaN into {name}; undefined is null, as a share of an empty text")
     return result

@@ -60,6 +60,8 @@ class StageResult:
     note: str = ""
     jobs: int = 0
     """Jobs done: shards read or computed, maps, reductions, samples."""
+    computed: int = 0
+    """Of the shards, those read or computed now, also without success; the others were there."""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,6 +80,8 @@ class Execution:
         self.results: list[StageResult] = []
         self.jobs: Counter[str] = Counter()
         """Jobs done, by stage."""
+        self.computed: Counter[str] = Counter()
+        """Shards read or computed, by stage."""
         self._counts: Counts | None = None
         self.repair = Repair(pipeline, self._compute)
 
@@ -194,6 +198,7 @@ class Execution:
             count += len(entries)
             errors.extend(entry["error"] for entry in entries if "error" in entry)
             self.jobs[name] += len(entries)
+            self.computed[name] += len(entries) if batch.jobs[0].kind in ("read", "shard", "scatter") else 0
             self.progress(name, count, total)
 
         pipeline = self.pipeline
@@ -220,7 +225,8 @@ class Execution:
         rows = int(index.rows[index.done].sum())
         note = "; ".join([*self.repaired(), *sorted(set(index.errors.values()))[:3]])
         self.pipeline.describe_all(name)
-        result = StageResult(name, fingerprint, state, len(index.keys), rows, seconds, note, jobs_run)
+        shards, computed = len(index.keys), self.computed[name]
+        result = StageResult(name, fingerprint, state, shards, rows, seconds, note, jobs_run, computed)
         self.results.append(result)
         gates.quarantined(self.pipeline, name)
         return result

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows import duplicates, summary, terminal, versions
+from flows import duplicates, pretrain, summary, terminal, versions
+from tests import generations
 from tests.commands import ask, told
 
 WIDTH = 120
@@ -67,6 +70,31 @@ def test_a_plan_fits_a_line_and_long_reasons_stand_below_it(computed: Any) -> No
     because = {stage["name"]: stage.get("because", "") for stage in told("plan", spec, *rules)["stages"]}
     assert len(because["verdict"]) > 300
     assert f"verdict: {because['verdict']}" in " ".join(shown.split())
+
+
+def test_a_night_says_of_each_stage_how_many_of_its_shards_it_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = generations.pages(3, 20, seed=1)
+    spec = generations.corpus(tmp_path, pages[:2])
+    first = generations.night(spec)
+    generations.write(tmp_path, "web-2", pages[2])
+    runs = {"all": first, "new": generations.night(spec), "none": generations.night(spec)}
+    expected = {
+        "all": ((2, 2), "│ 2 ", "in 2 shards, "),
+        "new": ((1, 3), "│ 1 of 3 ", "in 3 shards, 1 of them computed, "),
+        "none": ((0, 3), "│ 3 ", "in 3 shards, "),
+    }
+    for name, (counts, cell, log) in expected.items():
+        stages = [each for each in runs[name].record["stages"] if each["shards"]]
+        assert {(each["computed"], each["shards"]) for each in stages} == {counts}
+        capsys.readouterr()
+        summary.show({"run": name, "status": "completed", "stages": stages}, runs[name].store)
+        rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        assert len(rows) == len(stages) > 8
+        assert all(cell in row for row in rows)
+        message = pretrain._ended(runs[name].execution.results[0]).message
+        assert re.search(rf"rows {log}[\d.]+ s\.", message)
 
 
 def test_what_a_run_says_at_its_end_fits_a_line(computed: Any, capsys: pytest.CaptureFixture[str]) -> None:
