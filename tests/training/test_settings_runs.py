@@ -123,8 +123,8 @@ def test_a_model_with_qk_norm_is_exported_as_qwen3_with_equal_logits(store: Stor
 
 @pytest.fixture(scope="module")
 def plainly(store: Store) -> tuple[Any, ...]:
-    """The runs with Muon as one process takes them with torch's own optimizers: losses, momentum, averages, the model in
-    the end, and its weights at the beginning."""
+    """The runs with Muon as one process takes them with torch's own optimizers: losses, momentum, averages, the model
+    as it ended, and its weights as they began."""
     made = settings(0, muon={})
     plan = Plan.read(store, PLAN)
     rows, learning = Rows(store, plan, 0), made.training.learning_rate
