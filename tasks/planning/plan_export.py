@@ -64,9 +64,14 @@ def rows(store: Store, folder: str, target: Store) -> dict[str, int]:
 
 def megatron(store: Store, folder: str, target: Store) -> dict[str, int]:
     """`<channel>_document.bin` and `.idx`, and `blend-<phase>.txt` with a line of weight and prefix for each channel;
-    documents of each channel."""
+    documents of each channel. Raises PlanExportError for a plan of which a phase reads some documents alone."""
     plan = read_plan(store, folder)
     _whole(plan, folder)
+    if chosen := [phase for phase in plan["phases"] if phase["where"]]:
+        raise PlanExportError(
+            f"{folder}: phase {chosen[0]['name']} reads only documents where {chosen[0]['where']}, and Megatron-LM "
+            "would read those of all phases in it; take the rows, or leave `where` out"
+        )
     table = usage(store, folder)
     written = {}
     for channel in plan["channels"]:

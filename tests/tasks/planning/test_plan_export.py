@@ -103,6 +103,16 @@ def test_megatron_reads_each_document_as_often_as_the_plan_does_and_the_shares_o
     assert {prefix: float(weight) for weight, prefix in lines} == {"a_document": 0.5, "b_document": 0.5}
 
 
+def test_megatron_gets_no_plan_of_which_a_phase_reads_some_documents_alone(tmp_path: Path) -> None:
+    corpus = Corpus([[("a", 30, False)] * 200], good=lambda number: number % 2 == 0)
+    phases = [{"until": 0.5, "weights": {"a": 1}}, {"until": 1.0, "weights": {"a": 1}, "where": "quality > 1"}]
+    spec = make_spec(("a",), SEQUENCE * ROWS * 10, phases=phases)
+    build(spec, VOCABULARY, KEY, corpus.shards, corpus.store)
+    with pytest.raises(PlanExportError, match="phase 2 reads only documents where quality > 1"):
+        plan_export.megatron(corpus.store, plan_folder(spec, KEY), Store(str(tmp_path)))
+    assert plan_export.rows(corpus.store, plan_folder(spec, KEY), Store(str(tmp_path / "rows")))
+
+
 def test_documents_that_are_turned_round_have_no_rows_to_export(tmp_path: Path) -> None:
     corpus = Corpus([[("a", 30, False)] * 100])
     spec = make_spec(("a",), SEQUENCE * ROWS * 10)
