@@ -132,8 +132,8 @@ class Measured:
             return found
 
         @contextmanager
-        def opening(store: Any, path: str, recorded: Any) -> Iterator[Any]:
-            with opened(store, path, recorded) as part:
+        def opening(store: Any, path: str, recorded: Any, may_lack: bool = False) -> Iterator[Any]:
+            with opened(store, path, recorded, may_lack) as part:
 
                 def counted(*asked: Any) -> pa.Table:
                     table = part(*asked)

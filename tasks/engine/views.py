@@ -132,7 +132,7 @@ class Refused(View):
             path, (rows, checksum) = refused_path(output.path(place)), output.index.refused[place]
             recorded = Recorded(output.index.digests["id"][place].tobytes().hex(), checksum)
             try:
-                with columns.opened(self.pipeline.store, path, recorded) as part:
+                with columns.opened(self.pipeline.store, path, recorded, may_lack=True) as part:
                     for begin in range(0, rows, ROW_GROUP):
                         table = _whole(part(wanted, begin, min(begin + ROW_GROUP, rows)), wanted)
                         chosen = table if condition is None else table.filter(condition)

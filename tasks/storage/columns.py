@@ -264,10 +264,11 @@ Part = Callable[[Sequence[str], int, int], pa.Table]
 
 
 @contextmanager
-def opened(store: Store, path: str, recorded: Recorded) -> Iterator[Part]:
+def opened(store: Store, path: str, recorded: Recorded, may_lack: bool = False) -> Iterator[Part]:
     """A column file to read parts of, by row groups. Raises DamagedError where it is not what was recorded: known of
     a file of a folder or a small one before it is used, of a large one of an object store by its pages' checksums, and
-    of one that has none, or that an earlier version wrote, by whole columns."""
+    of one that has none, or that an earlier version wrote, by whole columns; and where it lacks a column that is asked
+    for, unless it `may_lack` some, which are left out."""
     with ExitStack() as files:
         with _readable(path):
             source = files.enter_context(_source(store, path))
@@ -287,13 +288,14 @@ def opened(store: Store, path: str, recorded: Recorded) -> Iterator[Part]:
 
         def part(columns: Sequence[str], begin: int, end: int) -> pa.Table:
             first, last = starts.searchsorted(begin, "right") - 1, starts.searchsorted(end)
+            columns = [name for name in columns if name in schema.names or not may_lack]
             with _readable(path):
                 for name in unread.keys() & columns:
                     _hold(path, whole.select([name]) if file is None else file.read([name]), {name: unread.pop(name)})
                 if file is None:
-                    return whole.select(list(columns)).slice(begin, end - begin)
-                read = file.read_row_groups(list(groups[first:last]), columns=list(columns))
-                wanted = read.select(list(columns))
+                    return whole.select(columns).slice(begin, end - begin)
+                read = file.read_row_groups(list(groups[first:last]), columns=columns)
+                wanted = read.select(columns)
             return wanted.slice(begin - starts[first], end - begin)
 
         yield part
