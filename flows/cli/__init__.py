@@ -6,6 +6,7 @@ Exit codes: 0; 1 failure; 2 bad spec or usage; 3 a gate stopped the run; 130 int
 
 from flows.cli import (  # noqa: F401 (each adds its command)
     blame,
+    diff,
     duplicates,
     export,
     export_model,

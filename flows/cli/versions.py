@@ -1,10 +1,8 @@
-"""`sluice versions` and `sluice diff`: what was made of a corpus when, and what changed."""
+"""`sluice versions`: what was made of a corpus when."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-import click
 
 from flows.cli.command import cli, of_spec, print_json, print_warning
 
@@ -26,21 +24,3 @@ def versions(current: Run, as_json: bool) -> None:
         print_json({"versions": found})
     elif found:
         shown.show(found)
-
-
-@cli.command()
-@of_spec
-@click.argument("first", type=int, metavar="A")
-@click.argument("second", type=int, metavar="B")
-def diff(current: Run, first: int, second: int, as_json: bool) -> None:
-    """Compare versions A and B of SPEC's corpus: documents, bytes, tokens, reasons, hosts and drift. What is kept is
-    counted by source, channel and language; of hosts it says which came and went, of languages and scores how far they
-    have moved."""
-    from flows import versions as shown
-    from tasks.engine.versions import Versions
-
-    found = shown.difference(Versions(current.store, current.spec.name), first, second)
-    if as_json:
-        print_json(found)
-    else:
-        shown.show_difference(found)
