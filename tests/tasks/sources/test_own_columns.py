@@ -172,7 +172,7 @@ def test_a_file_that_is_no_parquet_is_one_quarantined_record(tmp_path: Path) -> 
     assert read.ledger["lost"] == 108
 
 
-def test_rules_channels_and_queries_see_a_column_and_other_sources_are_not_read_anew(tmp_path: Path) -> None:
+def test_rules_channels_gates_and_queries_see_a_column_and_other_sources_are_not_read_anew(tmp_path: Path) -> None:
     spec = small.corpus(tmp_path, files=1, documents=40)
     before = whole.go(spec, until="documents")
     files = list((tmp_path / "web").iterdir())
@@ -198,6 +198,10 @@ def test_rules_channels_and_queries_see_a_column_and_other_sources_are_not_read_
     sql = "select source, count(*), count(score), max(score) from corpus group by 1 order by 1"
     assert told("query", spec, sql)["rows"] == [["code", 24, 0, None], ["web", 40, 40, 0.975]]
     assert "no document" not in run.record["stages"][0]["note"]
+    gate = "stages.signals.where=score >= 0.5"
+    whole.go(spec, [gate], until="signals")
+    sql = "select count(*), min(score) from corpus where words is not null"
+    assert told("query", spec, sql, "--set", gate)["rows"] == [[20, 0.5]]
 
 
 def test_a_column_that_no_document_has_a_value_in_is_said(tmp_path: Path) -> None:
