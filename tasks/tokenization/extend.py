@@ -4,6 +4,9 @@ Merges are added behind the old ones, so they join only what the old tokenizer m
 before but for where a new entry applies, and no old entry becomes unreachable. (A word that is added as a whole is
 found before any merge: `中华人民` so added would take `中华人民共和国` apart, where that is one token.) Numbers of old
 entries stay, new ones follow on the highest.
+
+A character that the old tokenizer spells by entries such as `<0xE4>` becomes an entry with the first merge that has it:
+what is merged of such entries is no text to any decoder.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Encoder
 
-from tasks.tokenization.kinds import LONGEST, pieces
+from tasks.tokenization.kinds import BYTES, LONGEST, pieces
 from tasks.tokenization.tokenizer import TokenizerError
 
 FIRST = 0x20000
@@ -28,7 +31,7 @@ SEPARATOR = "\n"
 def extended(data: bytes, count: int, texts: Sequence[str] = (), words: Sequence[str] = ()) -> bytes:
     """A `tokenizer.json` with `count` more entries: first what makes each of `words` one token, where it is one
     pre-token, then what is learned from `texts`; fewer where these have no more. Raises TokenizerError for one that is
-    no BPE, or a word that its pre-tokenizer cuts."""
+    no BPE, or a word that its pre-tokenizer cuts or of which it does not know a character."""
     file = json.loads(data)
     model = file["model"]
     if model["type"] != "BPE":
@@ -39,7 +42,9 @@ def extended(data: bytes, count: int, texts: Sequence[str] = (), words: Sequence
         cut = _pieces(encoder, word)
         if len(cut) != 1:
             raise TokenizerError(f"{word} is cut before any merge, into {len(cut)} parts")
-        parts = added.joined([token.value for token in encoder.model.tokenize(cut[0])])
+        parts = added.joined(added.spelled([token.value for token in encoder.model.tokenize(cut[0])]))
+        if added.unknown in parts:
+            raise TokenizerError(f"{word} has characters that the tokenizer has no entry for, and no bytes")
         while len(parts) > 1:
             if not added.merge(parts[0], parts[1]):
                 break
@@ -60,6 +65,17 @@ class _Added:
         self.known, self.next, self.left = set(self.merges), first, count
         self.rank: dict[tuple[str, str], int] = {}
         """Of merges that were added, in which order."""
+        self.unknown = model.get("unk_token")
+        self.bytes = frozenset(BYTES if model.get("byte_fallback") else ())
+        """Entries that characters without one of their own are spelled by."""
+
+    def spelled(self, tokens: Iterable[str]) -> list[str]:
+        """Tokens, with characters in the place of the bytes that spell them."""
+        found = list[str]()
+        for by_bytes, each in groupby(tokens, self.bytes.__contains__):
+            run = list(each)
+            found += bytes(int(token[3:5], 16) for token in run).decode(errors="replace") if by_bytes else run
+        return found
 
     def merge(self, left: str, right: str) -> bool:
         """Add a merge and what it makes; whether there is such a merge. What it would make may be an old entry that
@@ -67,13 +83,19 @@ class _Added:
         if (left, right) in self.known:
             return True
         made = left + right
-        if not self.left or made in self.vocabulary or not {left, right} <= self.vocabulary.keys():
+        fresh = [each for each in dict.fromkeys((left, right)) if each not in self.vocabulary]
+        if (
+            len(fresh) >= self.left
+            or made in self.vocabulary
+            or not all(self.bytes and len(each) == 1 for each in fresh)
+        ):
             return False
-        self.vocabulary[made] = self.next
+        for each in (*fresh, made):
+            self.vocabulary[each] = self.next
+            self.next, self.left = self.next + 1, self.left - 1
         self.merges.append((left, right))
         self.known.add((left, right))
         self.rank[left, right] = len(self.rank)
-        self.next, self.left = self.next + 1, self.left - 1
         return True
 
     def joined(self, parts: list[str]) -> list[str]:
@@ -100,14 +122,20 @@ def _learn(encoder: Encoder, added: _Added, texts: Sequence[str]) -> None:
     BPE."""
     counts = Counter(piece for text in texts for part in pieces(text) for piece in _pieces(encoder, part))
     entries: dict[int, str] = {}
+    characters: dict[str, int] = {}
+
+    def number(token: str) -> int:
+        found = added.vocabulary.get(token)
+        return characters.setdefault(token, added.next + len(characters)) if found is None else found
 
     def spelled() -> Iterable[str]:
         for piece, times in sorted(counts.items()):
-            tokens = encoder.model.tokenize(piece)
-            entries.update((token.id, token.value) for token in tokens)
-            if len(tokens) > 1:
-                word = "".join(chr(FIRST + token.id) for token in tokens)
-                yield from [word] * times
+            tokens = added.spelled(token.value for token in encoder.model.tokenize(piece))
+            for unknown, run in groupby(tokens, lambda token: token == added.unknown):
+                known = [] if unknown else list(run)
+                entries.update((number(token), token) for token in known)
+                if len(known) > 1:
+                    yield from ["".join(chr(FIRST + number(token)) for token in known)] * times
 
     other = Encoder(models.BPE())
     other.pre_tokenizer = pre_tokenizers.Split(Regex(SEPARATOR), "removed")

@@ -82,6 +82,34 @@ def test_words_that_hold_others_are_one_entry_each() -> None:
     check_nothing_is_lost(OLD, new, [*LATER[:1], *words, "中华人民共和国"])
 
 
+NEW = "河流山谷的黄金矿工"
+"""Of characters that OF_CHARACTERS spells by bytes."""
+OF_CHARACTERS = learn(["the river and the valley of gold, 中华人民共和国"] * 300, Tokenizer(kind="bpe", vocabulary=420))
+
+
+def test_what_a_tokenizer_spells_by_bytes_is_extended_by_characters_that_are_decoded() -> None:
+    assert "<0xE9>" in encode(OF_CHARACTERS, NEW)
+    new = extended(OF_CHARACTERS, 40, [f"{NEW}。the rivers of {NEW}"] * 20, ["黄金"])
+    fresh = json.loads(new)["model"]["vocab"].keys() - json.loads(OF_CHARACTERS)["model"]["vocab"].keys()
+    assert not [token for token in fresh if "<0x" in token]
+    assert len(fresh) <= 40
+    assert shown(new, "黄金") == ["黄金"]
+    assert len(encode(new, NEW)) < len(NEW) < len(encode(OF_CHARACTERS, NEW))
+    encoder = Encoder.from_buffer(new)
+    for text in (NEW, f"the {NEW} 中华人民共和国", "黄 金 鑫 x"):
+        assert encoder.decode(encoder.encode(text, add_special_tokens=False).ids) == text
+
+
+def test_an_entry_for_what_is_unknown_is_merged_with_nothing() -> None:
+    file = json.loads(OF_CHARACTERS)
+    file["model"]["byte_fallback"], file["model"]["unk_token"] = False, "<0x00>"
+    old = json.dumps(file).encode()
+    new = extended(old, 40, [f"{NEW}。the rivers of {NEW}"] * 20)
+    assert not [token for token in json.loads(new)["model"]["vocab"] if "<0x00>" in token and token != "<0x00>"]
+    with pytest.raises(TokenizerError, match="黄金 has characters that the tokenizer has no entry for"):
+        extended(old, 5, words=["黄金"])
+
+
 def test_what_cannot_be_extended_is_refused() -> None:
     with pytest.raises(TokenizerError, match="two words is cut before any merge, into 2 parts"):
         extended(OLD, 5, words=["two words"])
