@@ -14,7 +14,7 @@ from data_specs.spec import Spec
 from tasks.planning.objectives import BEGIN, END, MASK, numbers
 from tasks.storage.pins import Pin, fetched
 from tasks.storage.store import BusyError, Store
-from tasks.tokenization.tokenizer import load
+from tasks.tokenization.tokenizer import load, post_processors
 from training import checkpoint, frozen, models
 from training.rows import Plan, PlanError
 
@@ -104,9 +104,8 @@ def as_trained(data: bytes) -> bytes:
     """A `tokenizer.json` that encodes a text as those of the training were, without special tokens around it, such as
     the `<s>` that many put before it: the model has not seen them there. The same bytes where it has none."""
     file = json.loads(data)
-    given = file.get("post_processor") or {}
-    each = given["processors"] if given.get("type") == "Sequence" else [given]
-    kept = [one for one in each if one.get("type") not in _ADDING]
+    each = post_processors(file)
+    kept = [one for one in each if one["type"] not in _ADDING]
     if len(kept) == len(each):
         return data
     file["post_processor"] = {"type": "Sequence", "processors": kept} if kept else None

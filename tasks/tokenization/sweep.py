@@ -23,7 +23,7 @@ from data_specs.tokenizer import Tokenizer
 from tasks.arrays.hashing import below, seeded_hash, words
 from tasks.tokenization.extend import extended
 from tasks.tokenization.kinds import learn
-from tasks.tokenization.tokenizer import Loaded, TokenizerError, load
+from tasks.tokenization.tokenizer import Loaded, TokenizerError, load, post_processors
 
 MEASURED = 0.1
 """Share of the sample's documents that is measured on and not learned from."""
@@ -173,4 +173,15 @@ def without(data: bytes, dropped: Mapping[int, str] | Sequence[int]) -> bytes:
             token["id"] = inside[token["content"]]
         else:
             token["id"], free = free, free + 1
+    _renumber_processors(file, inside | {token["content"]: token["id"] for token in file["added_tokens"]})
     return Encoder.from_str(json.dumps(file)).to_str(pretty=True).encode()
+
+
+def _renumber_processors(file: Mapping[str, Any], numbers: Mapping[str, int]) -> None:
+    """Give what puts special tokens around a text the numbers that these have now."""
+    for each in post_processors(file):
+        for special in (each.get("special_tokens") or {}).values():  # of a template
+            special["ids"] = [numbers[token] for token in special["tokens"]]
+        for key in ("sep", "cls"):  # of BERT's and RoBERTa's: a token and its number
+            if key in each:
+                each[key][1] = numbers[each[key][0]]

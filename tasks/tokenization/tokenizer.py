@@ -120,6 +120,16 @@ def load(data: bytes, name: str, settings: Tokenizer | None = None) -> Loaded:
     return Loaded(encoder, size, end, end if pad is None else pad, data, name)
 
 
+def post_processors(file: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a `tokenizer.json` says of what is done to a text's tokens at the end, such as putting special ones around
+    them."""
+    given = file.get("post_processor")
+    if given is None:
+        return []
+    found: list[dict[str, Any]] = given["processors"] if given["type"] == "Sequence" else [given]
+    return found
+
+
 class TokenizerEstimator(Estimator):
     """Learns the tokenizer from kept documents, so many bytes of each channel as its weight says, or reads the file.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import regex
 from tokenizers import Tokenizer as Encoder
+from tokenizers import processors
 
 from data_specs.tokenizer import Tokenizer
 from tasks.tokenization.kinds import learn
@@ -123,3 +125,20 @@ def test_entries_are_removed_from_a_bpe_alone() -> None:
     untouched = learn(texts(), SETTINGS)
     assert json.loads(without(untouched, []))["model"] == json.loads(untouched)["model"]
     assert Encoder.from_buffer(without(untouched, [0, 1, 2, 10])).get_vocab_size() == 600  # no special token, no byte
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 700)]),
+        processors.Sequence([processors.BertProcessing(("<s>", 700), ("<s>", 700))]),
+        processors.RobertaProcessing(("<s>", 700), ("<s>", 700)),
+    ],
+)
+def test_what_is_put_around_a_text_has_its_new_number_where_entries_are_removed(processor: Any) -> None:
+    encoder = Encoder.from_buffer(learn(texts(), Tokenizer(vocabulary=700, reserved=4)))
+    encoder.add_special_tokens(["<s>"])
+    assert encoder.token_to_id("<s>") == 700
+    encoder.post_processor = processor
+    clean = Encoder.from_str(without(encoder.to_str().encode(), range(600, 650)).decode())
+    assert clean.encode("a text").ids[0] == clean.token_to_id("<s>") < 700
