@@ -169,6 +169,14 @@ def literals(text: str) -> frozenset[str]:
     return frozenset(node["literal"]["text"] for node in nodes if "text" in node["literal"])
 
 
+def compared(text: str, column: str) -> frozenset[str]:
+    """The strings that an expression compares a column with."""
+    nodes = (node for node in _walk(_tree(text)) if node["type"].startswith("COMPARE_"))
+    sides = ([*node.get("children", ()), node.get("left", {}), node.get("right", {})] for node in nodes)
+    found = (part for each in sides if any(p.get("column_names") == [column] for p in each) for part in each)
+    return frozenset(part["literal"]["text"] for part in found if "text" in part.get("literal", ()))
+
+
 def renamed(text: str, columns: Mapping[str, str]) -> str:
     """The same expression over columns of other names; the text itself where it names none of them."""
     if not any(columns.get(name, name) != name for name in _parse(text).columns):

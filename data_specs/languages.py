@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from data_specs.augmentation import Synonyms
 from data_specs.base import Settings
-from data_specs.expressions import suggestion
+from data_specs.expressions import compared, suggestion
 from data_specs.filters import BlockedWords, Language, Signals
 from data_specs.stage import Stage
 
@@ -55,13 +55,27 @@ def mistakes(stages: Mapping[str, Settings]) -> Iterator[str]:
     for name, stage in stages.items():
         for setting in _BY_LANGUAGE.get(type(stage), ()):
             identifying = stages.get(stage.reads.get("language", "language")) if isinstance(stage, Stage) else None
-            if isinstance(identifying, Language) and identifying.model == Language().model:
-                yield from _unknown(getattr(stage, setting), f"stages.{name}.{setting}")
+            unknown = _unknown(getattr(stage, setting)) if by_packaged(identifying) else {}
+            yield from (f"stages.{name}.{setting}.{code}: {why}" for code, why in unknown.items())
 
 
-def _unknown(codes: Iterable[str], key: str) -> Iterator[str]:
+def by_packaged(stage: Settings | None) -> bool:
+    """Whether a stage identifies languages, by lid.176.ftz."""
+    return isinstance(stage, Language) and stage.model == Language().model
+
+
+def never(texts: Iterable[str], column: str) -> dict[str, str]:
+    """Which expressions compare a column of what lid.176.ftz gives with what it never does -> what is wrong."""
+    wrong = {text: "; ".join(_unknown(sorted(compared(text, column))).values()) for text in texts}
+    return {text: why for text, why in wrong.items() if why}
+
+
+def _unknown(codes: Iterable[str]) -> dict[str, str]:
+    """What is wrong with codes that lid.176.ftz never gives."""
+    found = {}
     for code in codes:
         if code not in PACKAGED:
             other = _OTHERWISE.get(code.lower().partition("_")[0])
             hint = f"; did you mean `{other}`?" if other else suggestion(code, PACKAGED)
-            yield f"{key}.{code}: {code} is no language that lid.176.ftz gives (ISO 639-1, else 639-3){hint}"
+            found[code] = f"{code} is no language that lid.176.ftz gives (ISO 639-1, else 639-3){hint}"
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_specs import stages
+from data_specs import languages, stages
 from data_specs.augmentation import Augmentation
 from data_specs.base import Settings
 from data_specs.expressions import parse, suggestion
@@ -342,14 +342,16 @@ def columns(found: Iterable[Node], own: pa.Schema | None = None) -> pa.Schema:
 def _mistaken(spec: Spec, columns: pa.Schema, texts: tuple[str, ...], source: str | None) -> dict[str, str]:
     """Which expressions cannot be evaluated on columns of documents, or on those of a source's records -> why."""
     if source is None:
-        return mistaken(texts, columns)
+        packaged = languages.by_packaged(spec.stages["language"])
+        return (languages.never(texts, "language") if packaged else {}) | mistaken(texts, columns)
     known = record_columns(spec.sources[source], spec.lists)
     for number, name in enumerate(known.names if texts else ()):
         if name in known.names[:number]:
             where = f"lists.{name}" if name in spec.lists else f"sources.{source}.columns.{name}"
             raise SpecError([f"{where}: records of {source} have a column of this name; name it otherwise"])
     said = ("is written by no stage", "is no column of this source's records, nor a list")
-    return {text: why.replace(*said) for text, why in mistaken(texts, known).items()}
+    wrong = languages.never(texts, "raw_language") | mistaken(texts, known)
+    return {text: why.replace(*said) for text, why in wrong.items()}
 
 
 def _check_types(spec: Spec, columns: pa.Schema) -> None:

@@ -571,6 +571,8 @@ def test_unknown_columns_are_named_where_they_are_read(including: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "mistake"),
     [
+        ("rules.foreign=words < 5 or 'eng' = language", "rule foreign: eng is no language that lid.176.ftz gives"),
+        ("rules.foreign=language not in ('zh', 'deu')", "rule foreign: deu is no language that lid.176.ftz gives"),
         ("rules.foreign=words", "rule foreign: is int64, not true or false"),
         ("rules.foreign=words > 'many'", "rule foreign: `(words > 'many')` fails: Conversion Error"),
         ("rules.foreign=title + 1 > words", "rule foreign: `((title + 1) > words)` fails: Binder Error"),
