@@ -104,6 +104,7 @@ def test_compiled_layers_give_the_losses_of_others_to_rounding(store: Store) -> 
     from torch._dynamo.utils import counters
 
     ranks.join("cpu")
+    torch._dynamo.reset()  # what another test compiled is not compiled again
     counters.clear()
     fit.run_to_end(spec(micro=4, workers=1, compile=True), store, Plan.read(store, PLAN), "compiled-1", False)
     assert counters["stats"]["unique_graphs"] > 0
