@@ -27,7 +27,7 @@ class Allowed(Stage):
     else true. `disallowed_by`: the first list that it is in, else `robots`, where `allowed` is false, else null.
     """
 
-    name, version = "allowed", 1
+    name, version = "allowed", 2  # agents that are written with a version, or several in a line, are known
     libraries = (LIBRARY,)
     unhashed = frozenset({"robots", "lists", "where"})  # what they hold is in the fingerprint, and so is the gate
     reads = ("url",)

@@ -108,7 +108,8 @@ def _answer(record: archive.Record) -> str | None:
 
 def reduced(text: str, agents: Sequence[str]) -> str:
     """The lines of a `robots.txt` that decide about some agents (lower case), in plain form; empty where none does.
-    Groups of other agents are of one that nobody is, so that a file of thousands of agents costs what its lines do."""
+    Groups of other agents are of one that nobody is, so that a file of thousands of agents costs what its lines do. An
+    agent may be written with its version, and several in one line (`CCBot/2.0, GPTBot`)."""
     lines: list[str] = []
     named: set[str] = set()
     rules = 0
@@ -120,11 +121,11 @@ def reduced(text: str, agents: Sequence[str]) -> str:
         if found["agent"]:
             if lines and not lines[-1].startswith("User-agent"):
                 named.clear()
-            name = value.lower().replace("*", "") or value[:1]
-            agent = name if name == "*" or any(name and name in each for each in agents) else "-"
-            if agent not in named:
-                named.add(agent)
-                lines.append(f"User-agent: {agent}")
+            for part in value.split(","):
+                agent = _agent(part.partition("/")[0].strip(), agents)
+                if agent not in named:
+                    named.add(agent)
+                    lines.append(f"User-agent: {agent}")
         elif found["allow"] or found["disallow"]:
             rules += bool(value)
             lines.append(f"{'Allow' if found['allow'] else 'Disallow'}: {value}")
@@ -133,3 +134,9 @@ def reduced(text: str, agents: Sequence[str]) -> str:
         if len(lines) >= _RULES:
             break
     return "\n".join(lines) if rules else ""
+
+
+def _agent(name: str, agents: Sequence[str]) -> str:
+    """What an agent is called in the plain form: those that are not asked for have one name."""
+    plain = name.lower().replace("*", "") or name[:1]
+    return plain if plain == "*" or any(plain and plain in each for each in agents) else "-"

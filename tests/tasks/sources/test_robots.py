@@ -131,3 +131,15 @@ def test_no_file_stalls(tmp_path: Path, text: str) -> None:
         robots.allowed(f"http://h.example/{number}/" + "a" * 8000)
         robots.allowed(f"http://h.example/[{number}%\ud800?#")
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    "line", ["CCBot/2.0", "ccbot/2.0 (https://commoncrawl.org/faq/)", "GPTBot, CCBot", "x/1,CCBot/1"]
+)
+def test_an_agent_is_known_with_its_version_and_beside_others_in_its_line(line: str) -> None:
+    rules = Protego.parse(
+        reduced(f"User-agent: {line}\nDisallow: /private\n\nUser-agent: *\nDisallow: /all\n", ["ccbot"])
+    )
+    assert [rules.can_fetch(f"http://host{path}", "ccbot") for path in ("/private", "/all")] == [False, True]
+    others = Protego.parse(reduced(f"User-agent: {line}\nDisallow: /private\n", ["other"]))
+    assert others.can_fetch("http://host/private", "other")
