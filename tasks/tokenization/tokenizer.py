@@ -268,13 +268,25 @@ class TokenizerEstimator(Estimator):
 
 
 def provided(path: str, settings: Tokenizer | None = None) -> bytes:
-    """What is in a tokenizer.json. Raises SpecError where it cannot be used."""
+    """What is in a tokenizer.json. Raises SpecError where it cannot be used, or a text could spell its end."""
     try:
         data = Path(path).expanduser().read_bytes()
-        load(data, path, settings)
+        loaded = load(data, path, settings)
+        mask = loaded.encoder.token_to_id(settings.mask) if settings and settings.mask else None
+        for key, number in (("end", loaded.end), ("pad", loaded.pad), ("mask", mask)):
+            if number is not None and _spelled(loaded, token := str(loaded.encoder.id_to_token(number)), number):
+                raise TokenizerError(
+                    f"a text that spells {token} would be read as the token that tokenizer.{key} is, as {path} does "
+                    'not say that it is special; put `"special": true` to it there, under `added_tokens`'
+                )
     except (OSError, TokenizerError) as error:
         raise SpecError(f"tokenizer.path: {error}") from None
     return data
+
+
+def _spelled(loaded: Loaded, token: str, number: int) -> bool:
+    """Whether a text that spells a token becomes it."""
+    return any(number in ids[:-1] for ids in loaded.encode([token, f"a {token} b"]))
 
 
 def compression(loaded: Loaded, rows: pa.Table) -> dict[str, dict[str, float]]:

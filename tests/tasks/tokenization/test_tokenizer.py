@@ -24,8 +24,8 @@ import pytest
 import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, models
 from tokenizers import Tokenizer as Encoder
-from tokenizers import models
 from transformers import PreTrainedTokenizerFast
 
 from data_specs.document import SpecError
@@ -467,3 +467,16 @@ def test_real_chinese_and_english_come_back_whole_and_estimates_are_near(shared:
         exact = np.array([len(ids) for ids in encoded])
         assert abs(guess.sum() / exact.sum() - 1) < 0.1
         assert np.median(np.abs(guess / exact - 1)) < 0.2
+
+
+@pytest.mark.parametrize("key", ["end", "pad", "mask"])
+def test_a_file_whose_end_a_text_could_spell_is_refused(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    encoder = Encoder.from_buffer(learn(texts(), Tokenizer(vocabulary=400, reserved=4)))
+    chosen = Tokenizer(kind="file", path=str(path), **{key: "<stop>"})
+    encoder.add_tokens([AddedToken("<stop>", special=False)])
+    path.write_text(encoder.to_str())
+    with pytest.raises(SpecError, match=rf"a text that spells <stop> would be .* tokenizer\.{key} is"):
+        provided(str(path), chosen)
+    path.write_text(encoder.to_str().replace('"special":false', '"special":true'))
+    assert provided(str(path), chosen) == path.read_bytes()
