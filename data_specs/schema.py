@@ -74,9 +74,11 @@ def _described(schema: Node) -> Node:
 
 
 def _models(base: type[Settings]) -> Iterator[type[Settings]]:
+    """The settings of a spec; not those of a stage of one's own."""
     for model in base.__subclasses__():
-        yield model
-        yield from _models(model)
+        if model.__module__.partition(".")[0] == __package__:
+            yield model
+            yield from _models(model)
 
 
 def _docstrings(model: type[Settings]) -> dict[str, str]:
