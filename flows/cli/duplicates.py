@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from flows import embedded
 from flows.cli.command import JSON, SET, SPEC, STORE, cli, plain_errors, print_json, print_warning
+
+if TYPE_CHECKING:
+    from flows.corpus_run import CorpusRun
 
 
 @cli.command()
@@ -55,22 +60,8 @@ def duplicates(
     if page is not None:
         if document is not None:
             raise SpecError(["duplicates: a page is of the corpus, not of one DOCUMENT"])
-        similarity = near or current.spec.duplicates.threshold
-        found = {
-            **asked.summary(current.pipeline),
-            "largest": asked.largest(current.pipeline, largest or 5),
-            "pairs": asked.near(current.pipeline, similarity, pairs),
-        }
-        with embedded.server():
-            from flows import duplicates_page as made
-        with embedded.answering():
-            made.publish(
-                current.spec.name,
-                made.page(current.spec.name, found, found["largest"], found["pairs"], similarity),
-                page,
-            )
-        exported.note_file(current.store, page, current.spec.name, "page", current.pipeline.outputs["documents"])
-        return print_json(found | {"page": page}) if as_json else click.echo(page)
+        found = _write_page(current, page, largest or 5, near or current.spec.duplicates.threshold, pairs)
+        return print_json(found) if as_json else click.echo(page)
     if matches is not None:
         count = asked.matches(current.pipeline, matches)
         exported.note_file(current.store, matches, current.spec.name, "matches", current.pipeline.outputs["documents"])
@@ -83,11 +74,27 @@ def duplicates(
         clusters = asked.largest(current.pipeline, largest)
         return print_json({"clusters": clusters}) if as_json else asked.show_clusters(clusters)
     if near is not None:
-        nearest = asked.near(current.pipeline, near, pairs)
-        return (
-            print_json({"pairs": nearest})
-            if as_json
-            else asked.show_pairs(nearest, near, current.spec.duplicates.compared_from)
-        )
+        nearest, known_from = asked.near(current.pipeline, near, pairs), current.spec.duplicates.compared_from
+        return print_json({"pairs": nearest}) if as_json else asked.show_pairs(nearest, near, known_from)
     counted = asked.summary(current.pipeline)
     return print_json(counted) if as_json else asked.show_summary(counted)
+
+
+def _write_page(current: CorpusRun, path: str, largest: int, similarity: float, pairs: int) -> dict[str, Any]:
+    """Write the page of a corpus's duplicates, and show it in Prefect; what stands on it."""
+    from flows import duplicates as asked
+    from flows import exported
+
+    found = {
+        **asked.summary(current.pipeline),
+        "largest": asked.largest(current.pipeline, largest),
+        "pairs": asked.near(current.pipeline, similarity, pairs),
+    }
+    with embedded.server():  # which starts meanwhile
+        from flows import duplicates_page
+    name = current.spec.name
+    with embedded.answering():
+        page = duplicates_page.page(name, found, found["largest"], found["pairs"], similarity)
+        duplicates_page.publish(name, page, path)
+    exported.note_file(current.store, path, name, "page", current.pipeline.outputs["documents"])
+    return found | {"page": path}
