@@ -61,19 +61,16 @@ def first_true(expressions: Mapping[str, str], table: pa.Table) -> pa.Array:
     return result
 
 
+_tried: dict[pa.Schema, dict[str, str]] = {}
+"""By columns, expressions that were tried on such, and why they cannot be evaluated; empty where they can."""
+
+
 def mistaken(texts: Iterable[str], columns: pa.Schema) -> dict[str, str]:
     """Which of some expressions cannot be evaluated on such columns, or are neither true nor false -> why."""
-    known = _tried(columns)
+    known = _tried.setdefault(columns, {})
     new = [text for text in dict.fromkeys(texts) if text not in known]
     known |= dict.fromkeys(new, "") | _mistaken(new, columns)
     return {text: why for text in texts if (why := known[text])}
-
-
-@cache
-def _tried(columns: pa.Schema) -> dict[str, str]:
-    """Expressions that were tried on such columns, and why they cannot be evaluated; empty where they can."""
-    del columns
-    return {}
 
 
 def _mistaken(texts: Sequence[str], columns: pa.Schema) -> dict[str, str]:

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from data_specs import schema
 from data_specs.base import Settings, parse_count
-from data_specs.filters import Language
+from data_specs.filters import Language, Signals
 from data_specs.languages import PACKAGED
 from data_specs.load import SpecError, check_columns, load
 from data_specs.spec import Spec
@@ -107,7 +107,9 @@ def test_codes_of_another_model_or_column_are_taken_as_they_are(spec: Path) -> N
         "  signals: {stop_words: {jpn_Jpan: [the]}, reads: {language: second}}",
     ):
         spec.write_text(SMALL.replace("  duplicates: {", f"  {stages}\n  duplicates: {{"))
-        load(spec)
+        signals = load(spec).stages["signals"]
+        assert isinstance(signals, Signals)
+        assert signals.stop_words == {"jpn_Jpan": ("the",)}
 
 
 def test_every_language_that_a_setting_may_name_is_one_of_the_models_labels() -> None:
