@@ -11,7 +11,7 @@ from flows import document as documents
 from flows import pictures, shown, summary
 from flows.record import SPIKES
 from flows.run import Run
-from flows.terminal import cell, line
+from flows.terminal import cell, line, percent
 from tasks.storage.store import Store
 from training import checkpoint, log
 
@@ -62,7 +62,7 @@ def training(run: Run) -> None:
         facts = run.plan_facts
         shares = summary.shares(facts)
         phases = [
-            [p["name"], p["first_step"], p["steps"], *(f"{p['weights'].get(name, 0.0):.1%}" for name in shares)]
+            [p["name"], p["first_step"], p["steps"], *(percent(p["weights"].get(name, 0.0)) for name in shares)]
             for p in facts["phases"]
         ]
         body = table(*summary.mixture(facts)) + "\n\n" + table(["phase", "first step", "steps", *shares], phases)

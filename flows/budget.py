@@ -16,7 +16,7 @@ from typing import Any
 from data_specs.spec import Spec
 from flows import budgeted, whatif
 from flows.corpus_run import CorpusRun
-from flows.terminal import cell, console, line, table
+from flows.terminal import cell, console, line, percent, table
 from tasks import registry
 from tasks.dedup import minhash
 from tasks.engine.runner import StageResult
@@ -160,7 +160,7 @@ def show_rows(rows: list[dict[str, Any]], threshold: float) -> None:
         mark = " *" if row["threshold"] == threshold else ""
         counts = [" ".join(cell(each) for each in row["channels"].get(name, [0, 0])) for name in channels]
         grid.add_row(
-            f"{row['threshold']:g}{mark}", f"{row['recall']:.1%}", cell(row["documents"]), cell(row["tokens"]), *counts
+            f"{row['threshold']:g}{mark}", percent(row["recall"]), cell(row["documents"]), cell(row["tokens"]), *counts
         )
     console().print(grid)
     console().print(

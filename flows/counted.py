@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from data_specs.groups import named
 from data_specs.redaction import escaped
 from flows.terminal import cell, console, table
 from tasks import registry
@@ -36,6 +37,6 @@ def show(found: dict[str, Any]) -> None:
         kept = outcomes.pop("kept", [0, 0, 0])
         reasons = sorted(outcomes, key=lambda name: (-outcomes[name][0], name))
         why = ", ".join(f"{name} {outcomes[name][0]:,}" for name in reasons)
-        grid.add_row(escaped(value) or "none", cell(every[value]), *map(cell, kept), escaped(why))
+        grid.add_row(escaped(named(value or None)), cell(every[value]), *map(cell, kept), escaped(why))
     console().print(grid)
     console().print("bytes and tokens are of the documents that are kept")

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from data_specs.groups import named
 from data_specs.redaction import printable
 from flows.terminal import plural
 from tasks.engine.export import ENDS, Exported
@@ -101,7 +102,7 @@ def _sources(made: Mapping[str, Any], found: Exported) -> list[list[Any]]:
 
 def _counted(found: Exported, group: str) -> list[list[Any]]:
     values = found.counts.get(group, {})
-    return [[name or "none", *values[name]] for name in sorted(values, key=lambda name: (-values[name][0], name))]
+    return [[named(name or None), *values[name]] for name in sorted(values, key=lambda name: (-values[name][0], name))]
 
 
 def _funnel(made: Mapping[str, Any], counts: Mapping[str, Any]) -> list[list[Any]]:

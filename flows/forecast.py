@@ -22,7 +22,7 @@ from flows import budgeted, changes, costs, summary
 from flows.costs import Cost
 from flows.differences import differences
 from flows.run import Run
-from flows.terminal import Notes, console, pairs, table
+from flows.terminal import Notes, console, pairs, percent, table
 from tasks.dedup import minhash
 from tasks.engine import gates
 from tasks.engine.gates import GateError
@@ -340,8 +340,8 @@ def show(found: dict[str, Any]) -> None:
     at, above = known["threshold"], min(each for each in shares if each > known["threshold"])
     console().print(
         f"Duplicates: pairs found by {known['bands']} bands of {known['rows']}, from similarity 0 to 1: "
-        f"{drawn([*shares.values()])}; {1 - shares[at]:.1%} of those right at {at:g} are missed, "
-        f"{1 - shares[above]:.1%} of those at {above:g}"
+        f"{drawn([*shares.values()])}; {percent(1 - shares[at])} of those right at {at:g} are missed, "
+        f"{percent(1 - shares[above])} of those at {above:g}"
     )
     if "unknown" in found.get("budget", {}):
         console().print(f"Budget: what thresholds would leave is not known: {found['budget']['unknown']}")

@@ -13,6 +13,7 @@ from prefect.artifacts import MarkdownArtifact
 from data_specs.document import SpecError
 from flows.artifacts import table
 from flows.shown import key, without_traceback
+from flows.terminal import percent
 from tasks.scoring import labelled
 from tasks.scoring.labelled import DEV, TEST, Rows
 
@@ -120,4 +121,4 @@ def told(name: str, facts: Mapping[str, Any]) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else ""
+    return percent(part / whole) if whole else ""

@@ -18,6 +18,7 @@ from prefect.exceptions import PrefectException
 
 from flows import artifacts, pictures, shown
 from flows.run import Run
+from flows.terminal import percent
 from training import log
 
 EVERY = 15.0
@@ -107,8 +108,8 @@ class LiveLosses:
             f"step {self.step['step']:,} of {self.run.plan_facts['steps']:,}",
             f"{self.step['tokens_per_second']:,.0f} tokens/s",
         ]
-        about += [f"{self.step['mfu']:.1%} of the device's peak"] if self.step.get("mfu") else []
-        about += [f"waits for rows {self.step['loader'] / self.step['seconds']:.1%} of a step"]
+        about += [f"{percent(self.step['mfu'])} of the device's peak"] if self.step.get("mfu") else []
+        about += [f"waits for rows {percent(self.step['loader'] / self.step['seconds'])} of a step"]
         about += [f"{self.step['memory'] / 2**20:,.0f} MiB", f"{self.stall:.1f} s stalled by checkpoints"]
         return f"# Training\n\n{'; '.join(about)}.\n\n![Channel losses]({picture})\n\n{body}\n"
 

@@ -22,6 +22,8 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from flows.terminal import percent
+
 GROUND, INK, FAINT, GRID = "#fbfaf7", "#26303a", "#7b8590", "#e6e3dc"
 TEAL, PALE_TEAL, SAND, BRICK, SLATE = "#0f766e", "#a7d3cc", "#d9a860", "#b5523b", "#8d99a6"
 LINES = ("#2563a8", "#d07c1f", "#2a8a5f", "#8a56b0", "#c2413b", "#2b97a8", "#7f8f2a", "#c05a93", "#5b6470")
@@ -71,9 +73,9 @@ def funnel(found: Mapping[str, Any]) -> str:
     _bar(axes, 0, (0, found["in"]), total, SLATE, f"{found['in']:,}", weight="bold")
     end = found["in"]
     for row, (_, count, colour) in enumerate(losses, 1):
-        _bar(axes, row, (end - count, end), total, colour, f"{count:,} ({_percent(count / total)})")
+        _bar(axes, row, (end - count, end), total, colour, f"{count:,} ({percent(count / total)})")
         end -= count
-    text = f"{found['kept']:,} ({_percent(found['kept'] / total)})"
+    text = f"{found['kept']:,} ({percent(found['kept'] / total)})"
     _bar(axes, len(losses) + 1, (0, found["kept"]), total, TEAL, text, weight="bold")
     axes.set_xlim(0, total)
     return _svg(figure)
@@ -100,7 +102,7 @@ def mixture(shares: Mapping[str, Mapping[str, float]]) -> str:
     for row, (target, realised) in enumerate((share["target"], share["realised"]) for share in shares.values()):
         axes.barh(row, target, height=0.72, color=PALE_TEAL)
         axes.barh(row, realised, height=0.28, color=TEAL)
-        ends.append((max(target, realised), f"{_percent(target)} asked, {_percent(realised)} realised"))
+        ends.append((max(target, realised), f"{percent(target)} asked, {percent(realised)} realised"))
     _note_ends(axes, ends)
     return _svg(figure)
 
@@ -264,10 +266,6 @@ def _cut(label: str) -> str:
         kept -= 1
         short = f"{label[: kept - kept // 2]}…{label[len(label) - kept // 2 :]}"
     return short
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share >= 0.0005 or not share else "< 0.1 %"
 
 
 def _means(x: np.ndarray, y: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:

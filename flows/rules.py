@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_specs.expressions import normalised, parse
+from data_specs.groups import named
 from data_specs.load import SpecError
 from data_specs.spec import Rule
 from flows import rules_sample
@@ -163,8 +164,7 @@ def _take(answer: Answer, table: pa.Table, read: list[str], number: int, asked: 
     else:
         tokens = pc.binary_length(table["text"].cast(pa.binary())).to_numpy().astype(np.int64) // BYTES_A_TOKEN
     groups = {
-        each: np.array([f"{each} {value}" for value in pc.fill_null(table[each], "none").to_pylist()], object)
-        for each in GROUPS
+        each: np.array([f"{each} {named(value)}" for value in table[each].to_pylist()], object) for each in GROUPS
     }
     groups["key"] = np.array(["\0".join(row) for row in zip(*groups.values(), strict=True)], object)
     for key in np.unique(groups["key"]):

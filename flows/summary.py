@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.redaction import escaped, redacted
-from flows.terminal import Notes, cell, console, pairs, plural, table
+from flows.terminal import Notes, cell, console, pairs, percent, plural, table
 from tasks.storage.store import Store
 
 Rows = list[list[Any]]
@@ -147,7 +147,7 @@ def mixture(plan: dict[str, Any]) -> tuple[list[str], Rows]:
     for name, share in shares(plan).items():
         usage = plan["usage"][name]
         used = f"{usage['documents'] - usage['counts'].get('0', 0):,} of {usage['documents']:,}"
-        both = f"{share['target']:.1%}", f"{share['realised']:.1%}"
+        both = percent(share["target"]), percent(share["realised"])
         rows.append([name, *both, plan["channel_tokens"][name], used, f"{usage['epochs']:.2f}"])
     header = ["channel", "target", "realised", "tokens", "documents used", "epochs"]
     if left_out := plan.get("repetitive"):

@@ -25,6 +25,8 @@ _NOTE = 160
 """Characters of a note inside a table, at most; longer ones stand below it."""
 _SIDE_BY_SIDE = 8
 """Columns of a table, at most; rows with more are printed one below the other."""
+_NOISE = 1e-9
+"""What a sum of shares may be off."""
 _NARROW = 12
 """Characters that a column of a table needs, at least."""
 _ROOMY = 100
@@ -57,6 +59,17 @@ def cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}" if abs(value) >= 0.0005 or not value else f"{value:.2g}"
     return "" if value is None else f"{value:,}" if isinstance(value, int) else escaped(str(value))
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    """A share as `12.3 %`: one that is not none, or not all, never looks as if it were."""
+    least = 10.0**-decimals
+    shown = f"{100 * share:.{decimals}f}"
+    if float(shown) == 0 and share > _NOISE:
+        return f"<{least:.{decimals}f} %"
+    if float(shown) == 100 and share < 1 - _NOISE:
+        return f">{100 - least:.{decimals}f} %"
+    return f"{shown} %"
 
 
 def plural(number: int, what: str) -> str:
@@ -111,7 +124,7 @@ def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
     else:
         grid = table(*columns)
         for row in shown:
-            grid.add_row(*(line(value) for value in row))
+            grid.add_row(*("''" if value == "" else line(value) for value in row))  # no value is shown by nothing
         console(wide=True).print(grid)
     count = plural(len(shown), "row")
     more = next(found, None) is not None

@@ -19,6 +19,7 @@ from flows import pictures
 from flows.artifacts import table
 from flows.corpus_run import CorpusRun
 from flows.shown import key, without_traceback
+from flows.terminal import percent
 from flows.versions import no_longer
 from tasks import registry
 from tasks.engine import job
@@ -125,7 +126,7 @@ def told(found: Sequence[dict[str, Any]]) -> str:
     """A table, a line for each tokenizer and channel."""
     rows = []
     for each in found:
-        first = [f"{each['kind']} {each['size']:,}", f"{each['dead']:.1%}", f"{each['dirty']:.2%}"]
+        first = [f"{each['kind']} {each['size']:,}", percent(each["dead"]), percent(each["dirty"], 2)]
         for name, rates in each["channels"].items():
             rows.append([*first, name, *("" if rate is None else f"{rate:.2f}" for rate in rates.values())])
             first = ["", "", ""]

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.groups import named
 from data_specs.load import SpecError
 from data_specs.redaction import escaped
 from flows.terminal import cell, console, line, pairs, table
@@ -173,7 +174,7 @@ def show_difference(found: dict[str, Any]) -> None:
         grid = table(by, *header[1:], title=f"{title}: kept, by {by}")
         for name, (before, after) in values.items():
             if before != after:
-                grid.add_row(escaped(name) or "none", *_changes(before, after))
+                grid.add_row(escaped(named(name or None)), *_changes(before, after))
         if grid.row_count:
             console().print(grid)
     grid = table("", "before", "after", title=f"{title}: records")
@@ -194,10 +195,10 @@ def show_difference(found: dict[str, Any]) -> None:
         console().print(
             "the gates of `gates.new` hold what is new of a source against what there was of it: `sluice versions`"
         )
-    for what, named in found["hosts"].items():
-        shown = ", ".join(f"{line(host)} ({count:,})" for host, count in list(named.items())[:_NAMED])
-        more = f", and {len(named) - _NAMED:,} more" if len(named) > _NAMED else ""
-        console().print(f"hosts {what}: {len(named):,}" + (f": {shown}{more}" if named else ""), soft_wrap=True)
+    for what, of in found["hosts"].items():
+        shown = ", ".join(f"{line(host)} ({count:,})" for host, count in list(of.items())[:_NAMED])
+        more = f", and {len(of) - _NAMED:,} more" if len(of) > _NAMED else ""
+        console().print(f"hosts {what}: {len(of):,}" + (f": {shown}{more}" if of else ""), soft_wrap=True)
 
 
 def _changes(before: list[int], after: list[int]) -> Iterator[str]:

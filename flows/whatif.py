@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import dataset
 
+from data_specs.groups import named
 from data_specs.load import SpecError
 from data_specs.reasons import EMPTIED_BY_CUT
 from data_specs.sources import SourceSettings
@@ -247,7 +248,7 @@ def show(found: dict[str, Any]) -> None:
     for group in ("source", "language"):
         for name, row in found["kept"][group].items():
             if row[0] != row[1]:
-                grid.add_row(f"{group} {line(name) or 'none'}", *_pair(row), "", "", "")
+                grid.add_row(f"{group} {line(named(name or None))}", *_pair(row), "", "", "")
     console().print(grid)
     grid = table("dropped as", *header)
     for name, row in found["reasons"].items():
@@ -260,8 +261,8 @@ def show(found: dict[str, Any]) -> None:
         ("dropped", "would be dropped as", "no document would be dropped that is kept"),
     ):
         reasons = found["changed"][side]
-        named = ", ".join(f"{line(name)} {count:,}" for name, count in reasons.items())
-        console().print(f"{plural(sum(reasons.values()), 'document')} {kind}: {named}" if named else none)
+        every = ", ".join(f"{line(name)} {count:,}" for name, count in reasons.items())
+        console().print(f"{plural(sum(reasons.values()), 'document')} {kind}: {every}" if every else none)
         for each in found["examples"][side]:
             was, will = each["reason"]
             console().print(

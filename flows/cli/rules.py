@@ -64,17 +64,17 @@ def _show(answer: Answer) -> None:
     for judged in answer.rules:
         counts = {name: found[ALL] for name, found in judged.counts.items()}
         share, size = counts["dropped"] / documents[ALL], counts["dropped_tokens"] / max(1, tokens[ALL])
-        cells = (counts["dropped"], f"{share:.1%}", f"{size:.1%}", counts["alone"], counts["first"])
+        cells = (counts["dropped"], terminal.percent(share), terminal.percent(size), counts["alone"], counts["first"])
         grid.add_row(judged.rule.name, *map(terminal.cell, cells))
     grid.add_section()
-    grid.add_row("any", terminal.cell(answer.dropped[ALL]), f"{answer.dropped[ALL] / documents[ALL]:.1%}")
+    grid.add_row("any", terminal.cell(answer.dropped[ALL]), terminal.percent(answer.dropped[ALL] / documents[ALL]))
     terminal.console().print(grid)
     terminal.console().print(_MEANING)
     grid = terminal.table("of", "documents", "dropped", "most by")
     for group in sorted(set(documents) - {ALL}):
         most = sorted((-j.counts["dropped"][group], j.rule.name) for j in answer.rules if j.counts["dropped"][group])
-        named = ", ".join(f"{name} {-count / documents[group]:.1%}" for count, name in most[:3])
-        whole = f"{answer.dropped[group] / documents[group]:.1%}"
+        named = ", ".join(f"{name} {terminal.percent(-count / documents[group])}" for count, name in most[:3])
+        whole = terminal.percent(answer.dropped[group] / documents[group])
         grid.add_row(terminal.line(group), terminal.cell(documents[group]), whole, named)
     terminal.console().print(grid)
 

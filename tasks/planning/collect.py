@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.groups import named
 from data_specs.spec import Spec
 from tasks.arrays.hashing import words
 from tasks.planning import repeats
@@ -24,8 +25,6 @@ column `where_<number>` per phase (from 0) that has a `where`; null counts as fa
 for each of `training.loss_by`; null is a value of its own. Numbers `order_<number>` per phase that has an order. Where
 the mixture asks for it: bool columns `repeat_<number>` per cell and `repetitive`, `cluster_size` (int64), `host`
 (uint64), and per phase of `cut_phases` a list `cut_<number>` of where a document is cut."""
-NOTHING = "none"
-"""What a document without a value is counted under, of a column of `training.loss_by`."""
 
 
 class _DocumentChunks:
@@ -81,15 +80,15 @@ class _DocumentChunks:
 
 
 class Values:
-    """The values of a column of `training.loss_by`, numbered as they come."""
+    """The values of a column of `training.loss_by`, by what they are called, numbered as they come."""
 
     def __init__(self) -> None:
         self.number: dict[str, int] = {}
 
     def numbered(self, column: pa.ChunkedArray) -> np.ndarray:
         """int16, one for each document. Raises ValueError where there are more values than losses can be kept of."""
-        encoded = pc.fill_null(column.cast(pa.string()), NOTHING).combine_chunks().dictionary_encode()
-        numbers = [self.number.setdefault(value, len(self.number)) for value in encoded.dictionary.to_pylist()]
+        encoded = pc.dictionary_encode(column.cast(pa.string()).combine_chunks(), null_encoding="encode")
+        numbers = [self.number.setdefault(named(value), len(self.number)) for value in encoded.dictionary.to_pylist()]
         if len(self.number) > np.iinfo(np.int16).max:
             raise ValueError("a column of training.loss_by has more than 32,767 values; take one with fewer")
         return np.array(numbers or [0], np.int16)[encoded.indices.to_numpy()]

@@ -55,7 +55,7 @@ def test_a_page_is_written_at_the_first_step_and_again_when_it_is_due(
     told({"kind": "checkpoint", "step": 2, "stall": 1.5})
     told.due = 0.0
     told(step(3, 3.0))
-    assert "step 3 of 50; 1,234 tokens/s; waits for rows 1.0% of a step; 1 MiB; 1.5 s stalled" in pages[1]
+    assert "step 3 of 50; 1,234 tokens/s; waits for rows 1.0 % of a step; 1 MiB; 1.5 s stalled" in pages[1]
     row = next(line for line in pages[1].splitlines() if line.startswith("| en"))
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "en",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-from flows.terminal import cell
+import pytest
+
+from data_specs.groups import named
+from flows.terminal import cell, percent, rows
 
 
 def test_a_small_number_is_not_shown_as_none() -> None:
@@ -18,3 +21,23 @@ def test_a_small_number_is_not_shown_as_none() -> None:
     }
     assert {value: cell(value) for value in shown} == shown
     assert [cell(math.nan), cell(1234567), cell(None)] == ["nan", "1,234,567", ""]
+
+
+def test_a_share_looks_like_none_or_all_only_where_it_is() -> None:
+    shown = {0.0: "0.0 %", 1e-6: "<0.1 %", 0.0004: "<0.1 %", 0.0006: "0.1 %", 0.12345: "12.3 %"}
+    shown |= {0.9994: "99.9 %", 0.99951: ">99.9 %", 1 - 1e-6: ">99.9 %", 1.0: "100.0 %", 1 - 1e-13: "100.0 %"}
+    assert {share: percent(share) for share in shown} == shown
+    assert [percent(1e-5, 2), percent(1 - 1e-5, 2)] == ["<0.01 %", ">99.99 %"]
+
+
+def test_no_value_and_a_value_that_is_called_none_are_groups_of_two_names() -> None:
+    values = [None, "none", "'none'", "''none''", "'none", "", "zh"]
+    assert len({named(value) for value in values}) == len(values)
+    assert [named(None), named("none"), named("zh")] == ["none", "'none'", "zh"]
+
+
+def test_an_empty_text_of_an_answer_is_not_shown_as_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    rows(["reason", "count"], iter([[None, 1], ["", 2]]))
+    none, empty = (line for line in capsys.readouterr().out.splitlines() if line.startswith("│"))
+    assert "''" in empty
+    assert "''" not in none

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from data_specs.spec import Spec
 from tasks.arrays.hashing import seeded_hash
 from tasks.planning import run_plan
+from tasks.planning.collect import Values
 from tasks.planning.mixture import MixtureError
 from tasks.planning.run_plan import build, plan_folder, plan_key
 from tasks.planning.trace import materialise, step_documents
@@ -433,3 +434,10 @@ def test_the_key_tells_budgets_apart_whose_phases_of_other_batches_have_as_many_
         steps = [shape.steps for shape in spec.shapes]
         assert known.setdefault(plan_key(spec, VOCABULARY, []), steps) == steps
     assert len({spec.steps for spec in specs}) < len(known)
+
+
+def test_losses_by_a_column_keep_no_value_and_a_value_called_none_apart() -> None:
+    values = Values()
+    numbers = values.numbered(pa.chunked_array([["none", None, "en"], [None, "none", "'none'"]], pa.string()))
+    assert [list(values.number)[number] for number in numbers] == ["'none'", "none", "en", "none", "'none'", "''none''"]
+    assert values.numbered(pa.chunked_array([], pa.string())).tolist() == []
