@@ -5,7 +5,6 @@ The readers themselves, a kind of source each, are in `tasks.sources`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -59,13 +58,6 @@ class SourceError(ValueError):
         super().__init__(in_one_line(message))
 
 
-def written(path: str) -> str:
-    """What tells that a local file was written to: its size in bytes and its time of change in nanoseconds, as the file
-    system keeps it, so that all nodes of a shared folder see it alike. Raises OSError."""
-    found = os.stat(path)
-    return f"{found.st_size} {found.st_mtime_ns}"
-
-
 @dataclass(frozen=True)
 class Part:
     """A range of a file's bytes, `end` excluded. `key` names the file within its source, wherever it lies."""
@@ -75,7 +67,7 @@ class Part:
     start: int
     end: int
     written: str = ""
-    """Of a local file: `written` when it was listed."""
+    """What told when the file was listed that it is the same one; empty where nothing does."""
     digest: str = ""
     """Of the file, as it was listed: what tells that it changed."""
 
@@ -94,14 +86,6 @@ class InputShard:
     parts: tuple[Part, ...]
     stored: str = ""
     """Path of its documents, without an ending, where some of its files have left: it cannot be read again."""
-
-    def check(self) -> None:
-        """Raises SourceError where a local file was written to since it was listed, as `digest` was of what it held."""
-        for part in self.parts:
-            if part.written and written(part.path) != part.written:
-                raise SourceError(
-                    f"{part.path} was written to since it was listed; the next run reads what it holds then"
-                )
 
 
 class LedgerError(RuntimeError):
@@ -182,4 +166,5 @@ class Reader(Protocol):
 
     def read(self, shard: InputShard, earlier: pa.Table | None = None) -> Read:
         """Read a shard; what was extracted of records that are `earlier` documents is taken from them. Raises OSError
-        where a file can no longer be read: that is not the record's fault."""
+        where a file can no longer be read, SourceError where one changed since it was listed: that is not the record's
+        fault."""

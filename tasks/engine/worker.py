@@ -95,8 +95,6 @@ def _keep(entry: Entry, table: pa.Table) -> pa.Table:
 
 def _read(reader: Any, job: Job, store: Store, entry: Entry) -> pa.Table:
     read = reader.read(job.read, _earlier(job, store)) if job.earlier else reader.read(job.read)
-    if job.read:
-        job.read.check()
     table = _keep(entry, read.documents.combine_chunks())
     entry["ids"] = entry["columns"]["id"]
     entry["ledger"] = read.ledger

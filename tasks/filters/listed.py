@@ -9,11 +9,9 @@ import pyarrow as pa
 
 from data_specs import stages
 from data_specs.sources import UrlList
-from tasks.engine.reading import SourceError
 from tasks.engine.stage import Stage
 from tasks.sources.files import absolute
-from tasks.sources.url_lists import Listed as List
-from tasks.sources.url_lists import list_digest
+from tasks.sources.url_lists import list_digest, same
 
 
 class Lists:
@@ -33,10 +31,7 @@ class Lists:
 
     def load(self) -> None:
         """Raises SourceError where one has changed, or cannot be read."""
-        for name, each in self._settings.items():
-            if list_digest(name, each) != self._digests[name]:
-                raise SourceError(f"lists.{name}: {each.path} has changed since this run began; run again")
-        self._lists = {name: List(name, each) for name, each in self._settings.items()}
+        self._lists = {name: same(name, each, self._digests[name]) for name, each in self._settings.items()}
 
     def matches(self, urls: Sequence[str | None]) -> dict[str, list[bool]]:
         """Of each list which addresses are in it."""

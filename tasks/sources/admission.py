@@ -18,12 +18,12 @@ import pyarrow as pa
 from data_specs.expressions import normalised, parse
 from data_specs.filters import Language
 from data_specs.sources import SourceSettings, UrlList
-from tasks.engine.reading import RECORD, Part, Read, SourceError
+from tasks.engine.reading import RECORD, Part, Read
 from tasks.engine.stage import installed
 from tasks.extraction.raw_text import declared_language, raw_text
 from tasks.sources.files import absolute
 from tasks.sources.records import Found, Records
-from tasks.sources.url_lists import Listed, list_digest, split
+from tasks.sources.url_lists import Listed, list_digest, same, split
 from tasks.text.fasttext_model import LIBRARY, load
 from tasks.text.identification import identified, model_file
 
@@ -136,10 +136,7 @@ class Admission:
 
     @cached_property
     def _lists(self) -> dict[str, Listed]:
-        for name, each in self._settings.items():
-            if list_digest(name, each) != self._digests[name]:
-                raise SourceError(f"lists.{name}: {each.path} has changed since this run began; run again")
-        return {name: Listed(name, each) for name, each in self._settings.items()}
+        return {name: same(name, each, self._digests[name]) for name, each in self._settings.items()}
 
     @cached_property
     def _model(self) -> Any:

@@ -19,7 +19,7 @@ from tasks.engine.stage import DOCUMENTS, Fingerprinted, digest
 from tasks.sources.admission import Admission, Admitted
 from tasks.sources.compression import WINDOW
 from tasks.sources.fields import value
-from tasks.sources.files import File, Listing
+from tasks.sources.files import File, Listing, unchanged
 from tasks.sources.names import Noted
 from tasks.sources.records import Found, Records
 from tasks.sources.taken_down import TakenDown
@@ -170,12 +170,16 @@ class Reader(Fingerprinted):
 
     def read(self, shard: InputShard, earlier: pa.Table | None = None) -> Read:
         """Read a shard. Of records that are `earlier` documents, which another admission chose (columns `id` and
-        EXTRACTED), these columns are taken. Raises OSError where a file can no longer be read: that is not the record's
-        fault."""
+        EXTRACTED), these columns are taken. Raises OSError where a file can no longer be read, SourceError
+        where one is another than was listed: that is not the record's fault."""
         self.lacking()  # of a shard that failed
         records = self.records(earlier)
-        for part in shard.parts:
-            self.read_part(part, records)
+        try:
+            for part in shard.parts:
+                self.read_part(part, records)
+        finally:  # before what an error says of a file that is another one now
+            for part in shard.parts:
+                unchanged(part)
         found = records.read()
         return replace(found, ledger=found.ledger | {"lacking": lacking}) if (lacking := self.lacking()) else found
 

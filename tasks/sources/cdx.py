@@ -23,7 +23,7 @@ from tasks.extraction import http
 from tasks.sources import archive, far
 from tasks.sources.archive import Fault
 from tasks.sources.base import InputShard, Part, Records, SourceError, grouped
-from tasks.sources.files import File, absolute, opened
+from tasks.sources.files import File, absolute, steady
 from tasks.sources.warc import WarcReader
 
 _REQUEST = 32 * 2**20
@@ -45,7 +45,7 @@ class CdxReader(WarcReader):
         found: dict[str, list[Place]] = {}
         for file in self.listing.files():
             try:
-                with opened(file.path) as raw:
+                with steady(file.path) as raw:
                     table = pq.read_table(raw, columns=["filename", "offset", "length"], use_threads=False)
             except (ValueError, KeyError) as error:  # what Arrow raises of a file that is none
                 raise SourceError(

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from tasks.engine.reading import SourceError
 from tasks.engine.sql import evaluate
 from tasks.sources.compression import DamageError, Packing, Unpacked, named
-from tasks.sources.files import opened
+from tasks.sources.files import steady
 from tasks.sources.url_lists import split
 
 COLUMNS = pa.schema(
@@ -129,7 +129,7 @@ def _once(table: pa.Table) -> pa.Table:
 
 def _batches(path: str) -> Iterator[tuple[pa.Table, int]]:
     """Captures of an index file, some at a time, and how many lines beside them are none."""
-    with opened(path) as file:
+    with steady(path) as file:
         try:
             if file.read(4) == b"PAR1":
                 yield from _columnar(path, file)

@@ -29,7 +29,7 @@ from fsspec.utils import glob_translate
 
 from data_specs.redaction import FOREIGN, printable
 from data_specs.sources import SourceSettings, WarcSource, WetSource
-from tasks.engine.reading import SourceError, written
+from tasks.engine.reading import Part, SourceError
 from tasks.engine.stage import digest
 from tasks.sources import far
 from tasks.sources.digests import Digests, remembered
@@ -63,7 +63,7 @@ class File:
     digest: str
     """Hexadecimal: of the content where the file is local, of size and validators (etag, ...) where it is remote."""
     written: str = ""
-    """Of a local file: `written` when it was listed."""
+    """What tells that it is the same file: size and time of change of a local one, else its digest."""
 
 
 @contextmanager
@@ -81,6 +81,54 @@ def opened(path: str) -> Iterator[IO[bytes]]:
         if isinstance(error, SourceError):
             raise
         raise OSError(f"{path}: {far.reason(error)}") from error
+
+
+@contextmanager
+def steady(path: str) -> Iterator[IO[bytes]]:
+    """A file as `opened`. Raises SourceError where one far away is another at the end than it was at the beginning:
+    blocks of both may have been read."""
+    before = "" if path.startswith("/") else _state(path)
+    with opened(path) as file:
+        yield file
+    if before and _state(path) != before:
+        raise SourceError(f"{path} changed while it was read; run again once it is written")
+
+
+def unchanged(part: Part) -> None:
+    """Raises SourceError where a file is another than was listed, OSError where it cannot be asked for."""
+    if part.written and _state(part.path) != part.written:
+        raise SourceError(
+            f"{part.path} was written to since it was listed, and what was read of it may be of both versions; the "
+            "next run reads what it holds then"
+        )
+
+
+def _state(path: str) -> str:
+    """What tells that a file was written to: of a local one its size in bytes and its time of change in nanoseconds, as
+    the file system keeps it, so that all nodes of a shared folder see it alike; of others what `_far` gives, asked
+    anew. Raises OSError."""
+    if path.startswith("/"):
+        found = os.stat(path)
+        return f"{found.st_size} {found.st_mtime_ns}"
+    try:
+        fs, _ = fsspec.core.url_to_fs(path, **far.options(path))
+        fs.invalidate_cache()
+        return _far(path)[1]
+    except Exception as error:
+        raise OSError(f"{path}: {far.reason(error)}") from error
+
+
+def _far(path: str) -> tuple[int, str, bool]:
+    """Size and digest of a file far away, and whether anything beside its size tells its version. Raises whatever its
+    file system does."""
+    fs, plain = fsspec.core.url_to_fs(path, **far.options(path))
+    info = fs.info(plain)
+    if info["size"] is None:
+        raise OSError("the server does not tell its size")
+    version = {name: str(info[name]) for name in _VALIDATORS if name in info}
+    if not any(info[name] for name in version):
+        version |= {name: str(info[name]) for name in _MORE if info.get(name)}
+    return int(info["size"]), digest([info["size"], version]), any(info[name] for name in version)
 
 
 class Listing:
@@ -211,7 +259,7 @@ class Listing:
         return names
 
     def _listed(self, index: str) -> set[str]:
-        with self._explained(index), opened(absolute(index)) as file:
+        with self._explained(index), steady(absolute(index)) as file:
             data = file.read()
             lines = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode().split()
         if not lines:
@@ -226,23 +274,17 @@ class Listing:
         path = self.path(key)
         if path.startswith("/"):
             try:
-                before = written(path)
+                before = _state(path)
                 return File(key, path, *digests.of(key, path), before)
             except OSError as error:
                 nowhere = os.path.islink(path) and not os.path.exists(path)
                 self.unreadable[key] = "a link that leads nowhere" if nowhere else f"{error.strerror or error}".lower()
                 return None
         with self._explained(path):
-            fs, plain = fsspec.core.url_to_fs(path, **far.options(path))
-            info = fs.info(plain)
-            if info["size"] is None:
-                raise OSError("the server does not tell its size")
-            version = {name: str(info[name]) for name in _VALIDATORS if name in info}
-            if not any(info[name] for name in version):
-                version |= {name: str(info[name]) for name in _MORE if info.get(name)}
-                if not any(info[name] for name in version):
-                    self._unversioned.append(path)
-            return File(key, path, int(info["size"]), digest([info["size"], version]))
+            size, found, versioned = _far(path)
+            if not versioned:
+                self._unversioned.append(path)
+            return File(key, path, size, found, found)
 
     @contextmanager
     def _explained(self, what: str) -> Iterator[None]:

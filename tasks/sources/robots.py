@@ -18,7 +18,7 @@ from protego import Protego
 from tasks.extraction import http
 from tasks.sources import archive
 from tasks.sources.compression import named
-from tasks.sources.files import opened
+from tasks.sources.files import steady
 from tasks.sources.url_lists import LONGEST, split
 
 LIBRARY = "protego"
@@ -69,7 +69,7 @@ class Robots:
         return all(rules.can_fetch(place, agent) for agent in self._agents)
 
     def _read(self, path: str) -> None:
-        with opened(path) as file:
+        with steady(path) as file:
             for record in archive.records(file, 0, sys.maxsize, _BODY + http.HEAD, named(path)):
                 if not isinstance(record, archive.Record) or not _ROBOTS.match(record.url):
                     continue

@@ -180,3 +180,12 @@ def list_digest(name: str, settings: UrlList) -> str:
         raise SourceError(
             f"{what}: {error.strerror or error}; correct the path, or the rights; every node reads it"
         ) from error
+
+
+def same(name: str, settings: UrlList, expected: str) -> Listed:
+    """A list whose file has the digest that was expected: by `list_digest` once it is read, as one far away may change
+    between two of its blocks. Raises SourceError where it has another, or cannot be read."""
+    found = Listed(name, settings)
+    if list_digest(name, settings) != expected:
+        raise SourceError(f"lists.{name}: {settings.path} has changed since this run began; run again")
+    return found

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from data_specs.extract import Extract
-from data_specs.sources import FolderSource, JsonlSource, WarcSource
-from tasks.sources import Reader, SourceError, digests, files, reader
+from data_specs.sources import FolderSource, JsonlSource, UrlList, WarcSource
+from tasks.sources import Reader, SourceError, digests, files, reader, url_lists
 from tests import small
 from tests.commands import told
 from tests.tasks.sources.test_sources import archive, read_all, warc, words
@@ -361,3 +361,34 @@ def test_files_of_whose_versions_nothing_is_known_are_named(
     source.shards(None)
     assert "source web: nothing tells the versions of memory:///" in caplog.text
     assert "a change that keeps a file's size goes unseen" in caplog.text
+
+
+def test_a_file_far_away_that_changes_while_it_is_read_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = _write_memory(tmp_path / "files", b'{"text": "old"}\n')
+    source = reader("web", JsonlSource(kind="jsonl", paths=path), Extract())
+    [shard, *_], _ = source.shards(None)
+    assert source.read(shard).documents["text"].to_pylist() == ["old"]
+    _write_memory(tmp_path / "files", b'{"text": "new"}\n')
+    with pytest.raises(SourceError, match=r"/files/a\.jsonl was written to since it was listed.*the next run reads"):
+        source.read(shard)
+    changed = pytest.raises(SourceError, match=r"a\.jsonl changed while it was read; run again")
+    with changed, files.steady(path.replace("*", "a")) as file:
+        assert file.read() == b'{"text": "new"}\n'
+        _write_memory(tmp_path / "files", b'{"text": "odd"}\n')
+
+
+def test_a_list_that_changes_while_it_is_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "games.txt"
+    path.write_text("a.example\n")
+    given_list = UrlList(domains=str(path))
+    before = url_lists.list_digest("games", given_list)
+    assert url_lists.same("games", given_list, before).matches(["https://a.example/"]) == [True]
+    entries = url_lists.Listed._entries
+
+    def slowly(self: Any, file: Any) -> Any:
+        path.write_text("b.example\n")
+        return entries(self, file)
+
+    monkeypatch.setattr(url_lists.Listed, "_entries", slowly)
+    with pytest.raises(SourceError, match=r"games\.txt has changed since this run began"):
+        url_lists.same("games", given_list, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.server
 import io
+import os
 import random
 import re
 import threading
@@ -387,6 +388,27 @@ def test_plain_lines_far_away_are_read_whole_and_in_ranges(server: tuple[str, Pa
     rows = [row for read in read_all(source) for row in read.documents.to_pylist()]
     assert [row["text"] for row in rows] == [f"gold {number}" for number in range(2000)]
     assert source.reread(rows[1234]) == b'{"text": "gold 1234"}'
+
+
+def test_a_file_that_its_server_replaces_between_two_ranges_is_an_error_that_names_it(
+    server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, root = server
+    path = root / "a.jsonl"
+    old, new = (b'{"text": "%s"}\n' % word * 2**19 for word in (b"old", b"new"))
+    path.write_bytes(old)
+    source = reader("far", JsonlSource(kind="jsonl", paths=f"{url}/a.jsonl", shard=2**30), Extract())
+    [shard], _ = source.shards(None)
+    served = Ranges.do_GET
+
+    def replaced(self: Any) -> None:
+        served(self)
+        path.write_bytes(new)
+        os.utime(path, (1, 1))
+
+    monkeypatch.setattr(Ranges, "do_GET", replaced)
+    with pytest.raises(SourceError, match=r"/a\.jsonl was written to since it was listed"):
+        source.read(shard)
 
 
 def test_archives_in_an_object_store_are_read_like_local_ones(monkeypatch: pytest.MonkeyPatch) -> None:
