@@ -118,7 +118,7 @@ class LearningRate(Settings):
 
 
 class EvaluationSet(Settings):
-    """Documents of a file of JSON lines, which may be compressed."""
+    """Documents of a file of JSON lines, plain or compressed (.gz, .zst, .bz2, .xz)."""
 
     path: Annotated[str, Field(min_length=1)]
     """Path or URL."""

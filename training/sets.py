@@ -6,29 +6,44 @@ predicted of them is what the plan's objective predicts of held-out rows, with t
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from itertools import islice
+from typing import Any
 
-import fsspec
 import numpy as np
 import orjson
 
 from data_specs.training import EvaluationSet
 from tasks.engine.stage import digest
 from tasks.planning.objectives import Noise, numbers, row_shape, target_counts
+from tasks.sources.compression import DamageError, Packing, Unpacked, named
+from tasks.sources.files import absolute, steady
 from tasks.tokenization.tokenizer import Loaded
 from training.channel_sums import bits_per_byte, perplexity
 from training.loss import Losses
 from training.objectives import Batch, Packed, batch
 from training.rows import Plan, PlanError
 
+BLOCK = 2**18
+"""Bytes that are read at a time."""
+
 
 def texts(name: str, chosen: EvaluationSet) -> list[str]:
-    """Its documents. Raises PlanError where they cannot be read."""
+    """Its documents. Raises PlanError where they cannot be read, or the file is compressed and any of it is damaged:
+    what was read of it may be, too."""
     where = f"training.evaluate.sets.{name}: {chosen.path}"
     try:
-        with fsspec.open(chosen.path, "rb", compression="infer") as file:
-            found = [orjson.loads(line)[chosen.field] for line in islice(file, chosen.documents)]
+        with steady(absolute(chosen.path)) as file:
+            kind = named(chosen.path)
+            lines: Any = io.BufferedReader(Unpacked(file, Packing(kind)), BLOCK) if kind else file
+            found = [orjson.loads(line)[chosen.field] for line in islice(lines, chosen.documents)]
+            while kind and lines.read(BLOCK):  # its checksum stands at the end
+                pass
+    except EOFError as error:
+        raise PlanError(f"{where} is truncated; fetch it again") from error
+    except DamageError as error:
+        raise PlanError(f"{where} is damaged after byte {error.at:,}: {error}; fetch it again") from error
     except (OSError, ValueError) as error:
         raise PlanError(f"{where} cannot be read as JSON lines: {error}") from error
     except (KeyError, TypeError) as error:

@@ -46,8 +46,11 @@ class CdxReader(WarcReader):
         for file in self.listing.files():
             try:
                 with steady(file.path) as raw:
-                    table = pq.read_table(raw, columns=["filename", "offset", "length"], use_threads=False)
-            except (ValueError, KeyError) as error:  # what Arrow raises of a file that is none
+                    names = ["filename", "offset", "length"]
+                    table = pq.read_table(raw, columns=names, use_threads=False, page_checksum_verification=True)
+            except SourceError:
+                raise
+            except (ValueError, KeyError, OSError) as error:  # what Arrow raises of a file that is none
                 raise SourceError(
                     f"source {self.source}: {file.path} is no selection of a crawl's pages, as `sluice find` "
                     f"writes them: {str(error).splitlines()[0]}"

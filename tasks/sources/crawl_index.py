@@ -143,7 +143,7 @@ def _batches(path: str) -> Iterator[tuple[pa.Table, int]]:
 
 
 def _columnar(path: str, file: IO[bytes]) -> Iterator[tuple[pa.Table, int]]:
-    index = pq.ParquetFile(file)
+    index = pq.ParquetFile(file, page_checksum_verification=True)
     names = index.schema_arrow.names
     if missing := [_PARQUET[name] for name in ("url", "filename", "offset", "length") if _PARQUET[name] not in names]:
         raise SourceError(f"{path} is no columnar index of a crawl: it has no column {missing[0]}")

@@ -30,7 +30,7 @@ def rows_of(path: str, numbered: bool) -> Iterator[Any]:
     the first: a comma or a quotation mark of a text then stands where one of the table's would."""
     if path.lower().endswith(".parquet"):
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 for batch in file.iter_batches():
                     yield from batch.to_pylist()
         except (pa.ArrowException, OSError) as error:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
+import zstandard
 
 from data_specs.objectives import Masked
 from data_specs.training import EvaluationSet
@@ -125,3 +128,34 @@ def test_a_set_that_holds_other_texts_after_a_resume_is_said_and_compared_with_n
     assert found["other"] == {"first": before["sets"]["other"], "last": last["sets"]["other"]}
     assert found["set"] == {"first": last["sets"]["set"], "last": last["sets"]["set"]}
     assert before["sets"]["set"]["tokens"] != last["sets"]["set"]["tokens"]
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst", "bz2", "xz"])
+def test_a_compressed_set_whose_tail_is_damaged_or_cut_is_an_error_also_where_fewer_documents_are_read(
+    tmp_path: Path, ending: str
+) -> None:
+    lines = "".join(json.dumps({"text": f"{number} {hash(number)}"}) + "\n" for number in range(50_000)).encode()
+    pack = {
+        "gz": gzip.compress,
+        "zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+        "bz2": bz2.compress,
+        "xz": lzma.compress,
+    }
+    data = pack[ending](lines)
+    path = tmp_path / f"set.jsonl.{ending}"
+    chosen = EvaluationSet(path=str(path), documents=2)
+    path.write_bytes(data)
+    assert [text[:2] for text in texts("wiki", chosen)] == ["0 ", "1 "]
+    path.write_bytes(data[:-9])
+    with pytest.raises(PlanError, match=rf"sets\.wiki: .*set\.jsonl\.{ending} is truncated; fetch it again"):
+        texts("wiki", chosen)
+    damaged = bytearray(data)
+    damaged[-6] ^= 16
+    path.write_bytes(damaged)
+    with pytest.raises(PlanError, match=rf"set\.jsonl\.{ending} is damaged after byte"):
+        texts("wiki", chosen)
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 16
+    path.write_bytes(damaged)
+    with pytest.raises(PlanError, match=rf"set\.jsonl\.{ending} (is damaged after byte|cannot be read|is truncated)"):
+        texts("wiki", chosen)
