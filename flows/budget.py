@@ -16,7 +16,7 @@ from typing import Any
 from data_specs.spec import Spec
 from flows import budgeted, whatif
 from flows.corpus_run import CorpusRun
-from flows.terminal import cell, console, line, percent, table
+from flows.terminal import cell, console, line, percent, rounded, table
 from tasks import registry
 from tasks.dedup import minhash
 from tasks.engine.runner import StageResult
@@ -153,20 +153,19 @@ def with_percentile(spec: Spec, name: str, percentile: float) -> Spec:
 
 
 def show_rows(rows: list[dict[str, Any]], threshold: float) -> None:
-    """Print what each threshold would leave."""
-    channels = list(dict.fromkeys(name for row in rows for name in row["channels"]))
-    grid = table("threshold", "found", "documents", "tokens", *channels, title="What a threshold would leave")
-    for row in rows:
-        mark = " *" if row["threshold"] == threshold else ""
-        counts = [" ".join(cell(each) for each in row["channels"].get(name, [0, 0])) for name in channels]
-        grid.add_row(
-            f"{row['threshold']:g}{mark}", percent(row["recall"]), cell(row["documents"]), cell(row["tokens"]), *counts
-        )
+    """Print what each threshold would leave, of all documents, and of each channel's tokens."""
+    names = [f"{row['threshold']:g}{' *' if row['threshold'] == threshold else ''}" for row in rows]
+    grid = table("threshold", "found", "documents", "tokens", title="What a threshold would leave")
+    for name, row in zip(names, rows, strict=True):
+        grid.add_row(name, percent(row["recall"]), cell(row["documents"]), cell(row["tokens"]))
     console().print(grid)
     console().print(
-        "found: the share of the pairs right at a threshold that the bands find; of channels documents and tokens; "
-        "* the spec's threshold"
+        "found: the share of the pairs right at a threshold that the bands find; * the spec's threshold", soft_wrap=True
     )
+    grid = table("channel", *names, title="Tokens that it would leave of channels (documents by --json)")
+    for channel in dict.fromkeys(channel for row in rows for channel in row["channels"]):
+        grid.add_row(line(channel), *(rounded(row["channels"].get(channel, [0, 0])[1]) for row in rows))
+    console().print(grid)
 
 
 def show(found: dict[str, Any], threshold: float) -> None:

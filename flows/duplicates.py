@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_specs.load import SpecError
+from data_specs.spec import Spec
 from flows import budget, budgeted, query, word_diff
 from flows.corpus_run import CorpusRun
 from flows.document import by_url
@@ -165,22 +166,28 @@ def matches(pipeline: Pipeline, path: str) -> int:
 
 
 def thresholds(spec: str, store: str | None, settings: Sequence[str]) -> dict[str, Any]:
-    """{"floor", "threshold", "rows": [{"threshold", "recall", "documents", "tokens", "channels": {name: [documents,
-    tokens]}}]}: what each threshold from the floor on would leave, and which share of the pairs right at it is found.
-    Raises SpecError, also where the spec has no floor, and StageError."""
+    """What each threshold from the floor on would leave of the last accepted version (see `left_by_thresholds`), by the
+    thresholds that a budget has chosen. Raises SpecError, also where the spec has no floor, and StageError."""
     given = [*settings, *([f"store={store}"] if store is not None else [])]
     asked = budgeted.loaded(spec, given)
-    duplicates = asked.duplicates
-    if duplicates.floor is None:
+    if asked.duplicates.floor is None:
+        known_from = asked.duplicates.threshold
         raise SpecError(
             [
-                f"duplicates: pairs are known from the threshold of {duplicates.threshold:g} on, which alone says what "
-                "stays; with stages.duplicates.floor: 0.5 the next run keeps them down to .5"
+                f"duplicates: pairs are known from the threshold of {known_from:g} on, which alone says "
+                "what stays; with stages.duplicates.floor: 0.5 the next run keeps them down to .5"
             ]
         )
+    return left_by_thresholds(CorpusRun.of(spec, store), asked)
+
+
+def left_by_thresholds(as_is: CorpusRun, asked: Spec) -> dict[str, Any]:
+    """{"floor", "threshold", "rows": [{"threshold", "recall", "documents", "tokens", "channels": {name: [documents,
+    tokens]}}]}: what each threshold from the floor on would leave, and which share of the pairs right at it is
+    found."""
     with progress("thresholds") as told:
-        rows = budget.table_of(CorpusRun.of(spec, store), asked, told)
-    return {"floor": duplicates.compared_from, "threshold": duplicates.threshold, "rows": rows}
+        rows = budget.table_of(as_is, asked, told)
+    return {"floor": asked.duplicates.compared_from, "threshold": asked.duplicates.threshold, "rows": rows}
 
 
 def _rows(pipeline: Pipeline, sql: str) -> list[list[Any]]:

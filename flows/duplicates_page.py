@@ -1,5 +1,5 @@
-"""A page of a corpus's duplicates: how large clusters are, the largest ones, and pairs near the threshold with their
-texts side by side; as a file, and as an artifact in Prefect's UI."""
+"""A page of a corpus's duplicates: how large clusters are, what other thresholds would leave, the largest clusters, and
+pairs near the threshold with their texts side by side; as a file, and as an artifact in Prefect's UI."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import MarkdownArtifact
 
+from flows import pictures
 from flows.artifacts import table
 from flows.duplicates import size_named
 from flows.shown import key
-from flows.terminal import cell, line
+from flows.terminal import cell, line, percent
 from flows.word_diff import Piece
 
 _MARKED = {"removed": "del", "added": "ins"}
@@ -28,8 +29,15 @@ def publish(name: str, page: str, path: str) -> None:
     artifact.create(_sync=True)  # type: ignore[call-arg]
 
 
-def page(name: str, summary: Mapping[str, Any], clusters: list[Any], pairs: list[Any], similarity: float) -> str:
-    """Markdown. `summary`, `clusters` and `pairs` are those of flows/duplicates.py."""
+def page(
+    name: str,
+    summary: Mapping[str, Any],
+    clusters: list[Any],
+    pairs: list[Any],
+    similarity: float,
+    thresholds: Mapping[str, Any] | None = None,
+) -> str:
+    """Markdown. `summary`, `clusters`, `pairs` and `thresholds` are those of flows/duplicates.py."""
     sizes = [[size_named(size), *counts] for size, *counts in summary["clusters"]]
     removed = [[f"{value:.2f} and more" if value < 1 else "1", count] for value, count in summary["removed"]]
     parts = [
@@ -37,6 +45,7 @@ def page(name: str, summary: Mapping[str, Any], clusters: list[Any], pairs: list
         table(["members", "clusters", "documents", "kept"], sizes),
         "Documents that were removed, by their similarity to the one that stays (1: copies, and the same shingles):",
         table(["similarity", "removed"], removed),
+        *(_thresholds(thresholds) if thresholds else ()),
         f"## Pairs nearest to {similarity:g}",
         "Left the one text, right the other; struck through and underlined what only one of them has.",
         *(_pair(each, similarity) for each in pairs),
@@ -44,6 +53,17 @@ def page(name: str, summary: Mapping[str, Any], clusters: list[Any], pairs: list
         *(_cluster(each) for each in clusters),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _thresholds(found: Mapping[str, Any]) -> list[str]:
+    """What other thresholds would leave, drawn and in numbers."""
+    picture = pictures.data_uri(pictures.thresholds(found["rows"], found["threshold"]))
+    rows = [[f"{row['threshold']:g}", percent(row["recall"]), row["documents"], row["tokens"]] for row in found["rows"]]
+    return [
+        "## Other thresholds",
+        f"![What thresholds leave]({picture})",
+        table(["threshold", "pairs right at it that are found", "documents", "tokens"], rows),
+    ]
 
 
 def side_by_side(found: Iterable[Piece]) -> str:

@@ -187,6 +187,36 @@ def tokenizers(found: Sequence[Mapping[str, Any]]) -> str:
     return _svg(figure)
 
 
+@matplotlib.rc_context(STYLE)
+def thresholds(rows: Sequence[Mapping[str, Any]], chosen: float) -> str:
+    """Rows of `flows.budget.table_of` -> a line per channel: which share of the documents that the highest threshold
+    leaves each of them leaves; broken, the share of the pairs right at a threshold that are found; `chosen` marked."""
+    x = np.array([row["threshold"] for row in rows], float)
+    counts = {name: [row["channels"].get(name, (0, 0))[0] for row in rows] for name in rows[-1]["channels"]}
+    left = [(name, 100 * np.array(counts[name], float) / counts[name][-1]) for name in counts if counts[name][-1]]
+    found = 100 * np.array([row["recall"] for row in rows], float)
+    lines = [("pairs found", found, FAINT, "--")]
+    lines += [
+        (_cut(name), y, LINES[number % len(LINES)], DASHES[number // len(LINES) % len(DASHES)])
+        for number, (name, y) in enumerate(left)
+    ]
+    ends = [(y[0], f"{name} {y[0]:.1f} %", colour) for name, y, colour, _ in lines]
+    right = 1 - (0.4 + max(_inches(text, weight="bold") for _, text, _ in ends)) / WIDTH
+    inches = max(3.6, NAMED * len(ends))
+    title = "Documents that a threshold of similarity leaves, per cent"
+    figure, axes = _figure(title, inches, 0.07, right, bottom=0.55)
+    for _, y, colour, dashes in lines:
+        axes.plot(x, y, dashes, color=colour, linewidth=1.6, marker=".")
+    axes.axvline(chosen, color=GRID, linewidth=1.6, zorder=0)
+    axes.spines[["top", "left", "right"]].set_visible(False)
+    axes.tick_params(length=0, labelcolor=FAINT)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_xlabel(f"Jaccard similarity from which one of two goes ({chosen:g} is the spec's)")
+    axes.invert_xaxis()
+    _name_ends(axes, ends, NAMED / inches)
+    return _svg(figure)
+
+
 def data_uri(svg: str) -> str:
     """The picture as an address that a Markdown page shows without fetching anything."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -72,6 +72,16 @@ def percent(share: float, decimals: int = 1) -> str:
     return f"{shown} %"
 
 
+def rounded(count: int) -> str:
+    """A count for a table of many: `9,999`, `12.3K`, `4.57B`, with the units in which a spec says sizes."""
+    value, unit = float(count), ""
+    for larger in "KMBT":
+        if count < 10_000 or value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:#.3g}".rstrip(".") + unit if unit else f"{count:,}"
+
+
 def plural(number: int, what: str) -> str:
     """`1 file`, `2 files`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -60,7 +60,8 @@ def duplicates(
     if page is not None:
         if document is not None:
             raise SpecError(["duplicates: a page is of the corpus, not of one DOCUMENT"])
-        found = _write_page(current, page, largest or 5, near or current.spec.duplicates.threshold, pairs)
+        as_is = CorpusRun.of(spec, store)
+        found = _write_page(current, as_is, page, largest or 5, near or current.spec.duplicates.threshold, pairs)
         return print_json(found) if as_json else click.echo(page)
     if matches is not None:
         count = asked.matches(current.pipeline, matches)
@@ -80,21 +81,28 @@ def duplicates(
     return print_json(counted) if as_json else asked.show_summary(counted)
 
 
-def _write_page(current: CorpusRun, path: str, largest: int, similarity: float, pairs: int) -> dict[str, Any]:
-    """Write the page of a corpus's duplicates, and show it in Prefect; what stands on it."""
+def _write_page(
+    current: CorpusRun, as_is: CorpusRun, path: str, largest: int, similarity: float, pairs: int
+) -> dict[str, Any]:
+    """Write the page of a corpus's duplicates, and show it in Prefect; what stands on it. Other thresholds are asked of
+    the corpus as it is without settings that the command is given."""
     from flows import duplicates as asked
     from flows import exported
+    from tasks.engine.versions import Versions
 
     found = {
         **asked.summary(current.pipeline),
         "largest": asked.largest(current.pipeline, largest),
         "pairs": asked.near(current.pipeline, similarity, pairs),
+        "thresholds": None,
     }
+    if current.spec.duplicates.floor is not None and Versions(current.store, current.spec.name).accepted is not None:
+        found["thresholds"] = asked.left_by_thresholds(as_is, current.spec)
     with embedded.server():  # which starts meanwhile
         from flows import duplicates_page
     name = current.spec.name
     with embedded.answering():
-        page = duplicates_page.page(name, found, found["largest"], found["pairs"], similarity)
+        page = duplicates_page.page(name, found, found["largest"], found["pairs"], similarity, found["thresholds"])
         duplicates_page.publish(name, page, path)
     exported.note_file(current.store, path, name, "page", current.pipeline.outputs["documents"])
     return found | {"page": path}

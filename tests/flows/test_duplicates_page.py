@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from html import unescape
 
@@ -38,3 +39,16 @@ def test_a_page_has_sizes_pairs_and_clusters() -> None:
     assert "0.7900, below" in page
     assert "30 documents, 1 kept; 29 are not shown" in page
     assert "[x](y)" not in page
+
+
+def test_a_page_shows_what_other_thresholds_would_leave_in_a_picture_and_in_numbers() -> None:
+    rows = [
+        {"threshold": at, "recall": at, "documents": left, "tokens": 10 * left, "channels": {"zh": [left, 10 * left]}}
+        for at, left in ((0.5, 80), (0.8, 90), (0.95, 100))
+    ]
+    found = {"floor": 0.5, "threshold": 0.8, "rows": rows}
+    page = duplicates_page.page("web", {"clusters": [], "removed": []}, [], [], 0.8, found)
+    assert "| 0.8 | 80.0 % | 90 | 900 |" in page
+    [picture] = re.findall(r"!\[[^]]*\]\(data:image/svg\+xml;base64,([^)]*)\)", page)
+    assert "zh 80.0 %" in base64.b64decode(picture).decode()
+    assert "Other thresholds" not in duplicates_page.page("web", {"clusters": [], "removed": []}, [], [], 0.8)

@@ -76,6 +76,13 @@ def bars(svg: str, colour: str) -> list[tuple[float, float]]:
     return found
 
 
+def points_of_the_first_line(svg: str) -> np.ndarray:
+    """Its places, [points, (x, y)], y downwards."""
+    style = f"stroke: {pictures.LINES[0]}; stroke-width"
+    [line] = [path for path in ET.fromstring(svg).iter(f"{SVG}path") if style in path.get("style", "")]
+    return np.array(re.findall(r"[ML] (\S+) (\S+)", line.get("d", "")), float)
+
+
 def test_the_same_numbers_give_the_same_bytes_in_every_process() -> None:
     program = (
         "import sys; from flows import pictures as p; from tests.flows import test_pictures as t;"
@@ -172,8 +179,7 @@ def test_mixture_and_compression_state_every_number() -> None:
 def test_a_line_of_losses_is_an_affine_picture_of_the_values() -> None:
     entries, _ = losses(60, 1)
     svg = pictures.channel_losses(entries)
-    [line] = [p for p in ET.fromstring(svg).iter(f"{SVG}path") if f"stroke: {pictures.LINES[0]}" in p.get("style", "")]
-    points = np.array(re.findall(r"[ML] (\S+) (\S+)", line.get("d", "")), float)
+    points = points_of_the_first_line(svg)
     steps = np.array([entry["step"] for entry in entries], float)
     values = np.array([entry["channels"]["channel_0"] for entry in entries])
     scale = np.polyfit(points[[0, -1], 0], steps[[0, -1]], 1)
@@ -196,6 +202,18 @@ def test_unknown_losses_leave_gaps_and_names_do_not_overlap() -> None:
     assert min(below - above for above, below in pairwise(heights)) > 10
 
 
+def test_thresholds_are_drawn_as_the_share_of_what_the_highest_leaves() -> None:
+    rows = [
+        {"threshold": at, "recall": 1.0, "channels": {"law": [left, 0], "empty": [0, 0]}}
+        for at, left in ((0.5, 50), (0.8, 150), (0.95, 200))
+    ]
+    svg = pictures.thresholds(rows, 0.8)
+    assert "law 25.0 %" in texts(svg)
+    assert not any("empty" in text for text in texts(svg))
+    low, middle, high = points_of_the_first_line(svg)[:, 1]
+    assert (middle - low) / (high - low) == pytest.approx((75 - 25) / (100 - 25))
+
+
 def test_without_a_loss_a_picture_says_so_and_one_loss_is_a_point() -> None:
     for entries in ([], [{"step": 1, "channels": {"zh": None}}]):
         said = texts(pictures.channel_losses(entries))
@@ -213,6 +231,7 @@ def test_any_name_is_shown_as_text(name: str) -> None:
         pictures.mixture({name: {"target": 1.0, "realised": 1.0}}),
         pictures.compression({name: COMPRESSION["zh"]}),
         pictures.channel_losses([{"step": 1, "channels": {name: 2.0}}], {name: [(1, 2.0)]}),
+        pictures.thresholds([{"threshold": 0.8, "recall": 0.9, "channels": {name: [1, 9]}}], 0.8),
     ]
     for svg in drawn:
         assert any(text.startswith(name[:10]) for text in texts(svg))
@@ -229,6 +248,7 @@ def test_pictures_of_nothing_and_of_very_much_are_small() -> None:
         pictures.channel_losses([{"step": 1, "channels": {"zh": None}}]),
         pictures.funnel({"in": 10**9, "kept": 10**8, "dropped": many, "quarantined": many}),
         pictures.channel_losses(*losses(20_000, 17)),
+        pictures.thresholds([{"threshold": 0.8, "recall": 0.9, "channels": {}}], 0.8),
     ]
     for svg in drawn:
         ET.fromstring(svg)

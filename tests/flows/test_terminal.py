@@ -7,7 +7,7 @@ import math
 import pytest
 
 from data_specs.groups import named
-from flows.terminal import cell, percent, rows
+from flows.terminal import cell, percent, rounded, rows
 
 
 def test_a_small_number_is_not_shown_as_none() -> None:
@@ -41,3 +41,20 @@ def test_an_empty_text_of_an_answer_is_not_shown_as_no_value(capsys: pytest.Capt
     none, empty = (line for line in capsys.readouterr().out.splitlines() if line.startswith("│"))
     assert "''" in empty
     assert "''" not in none
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0"),
+        (9_999, "9,999"),
+        (12_345, "12.3K"),
+        (99_999, "100K"),
+        (999_499, "999K"),
+        (999_500, "1.00M"),
+        (4_567_000_000, "4.57B"),
+        (5 * 10**12, "5.00T"),
+    ],
+)
+def test_a_rounded_count_keeps_three_digits_and_its_unit(count: int, shown: str) -> None:
+    assert rounded(count) == shown
