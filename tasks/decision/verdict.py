@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from data_specs.base import Settings
 from data_specs.expressions import normalised, parse
 from data_specs.spec import Rule
-from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, addresses, arrays, factorize, true
-from tasks.arrays.groups import I64, explode, scatter_by_position
+from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, addresses, arrays, true
+from tasks.arrays.groups import scatter_by_position
+from tasks.decision.election import Removed, elected, seen
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import AskingStage
 from tasks.engine.takedowns import REASON, TAKEN_DOWN
@@ -229,7 +230,7 @@ class Verdict(AskingStage):
         shard, position, passes, cluster = arrays(rows, "shard", "position", "passes", "cluster")
         contaminated = np.isin(cluster, cluster[true(rows["held_out"])])
         copies = np.flatnonzero(passes & contaminated)  # of what is evaluated on
-        pairs = self._duplicates(rows, passes & ~contaminated), self._seen(rows)
+        pairs = self._duplicates(rows, passes & ~contaminated), seen(rows)
         removed, survivor = (np.concatenate([pair[part] for pair in pairs]) for part in (0, 1))
         similarity = np.concatenate([pair[2] for pair in pairs])
         kept = pa.StructArray.from_arrays(
@@ -239,59 +240,9 @@ class Verdict(AskingStage):
         duplicate_of = pa.concat_arrays([kept, pa.nulls(len(copies), SIMILAR_ADDRESS)])
         return pa.table({"shard": shard[about], "position": position[about], "duplicate_of": duplicate_of})
 
-    def _duplicates(self, rows: pa.Table, eligible: NDArray[np.bool_]) -> tuple[I64, I64, NDArray[np.float32]]:
-        """The election: rows of whole clusters, and which may survive -> rows removed, for each of them the row that
-        survives in its place, and their similarity.
-
-        Rows are asked in the order of preference. One whose text no survivor is alike to survives, and removes what
-        comes later of its own text and of those that it is alike to. Where a is alike to b, and b to c, in this order:
-        a survives and removes b, and c survives. Older documents have survived, and what they are alike to does not
-        list them: it is listed by newer ones."""
-        older = rows["id"].is_null().to_numpy()
-        text, first, partner, similarity = _graph(rows, one_sided=bool(older.any()))
-        hub = np.isin(text, text[true(rows["hub"])])
+    def _duplicates(self, rows: pa.Table, eligible: NDArray[np.bool_]) -> Removed:
         preferred = [preference(name) for name in self.settings.keep]
-        keys = [("hub", "descending"), *((field.name, order) for field, order in preferred), ("id", "ascending")]
-        ranked = rows.set_column(rows.schema.get_field_index("hub"), "hub", [hub])
-        if older.any():
-            ranked = ranked.append_column("older", pa.array(older))
-            keys = [("older", "descending"), *keys]
-        order = pc.sort_indices(ranked, sort_keys=keys).to_numpy()
-        survivor_of: dict[int, tuple[int, float]] = {}
-        """Text -> the survivor that removes it, and their similarity."""
-        removed, survivors, similarities = [], [], []
-        for row in order[eligible[order]].tolist():
-            own = int(text[row])
-            if own in survivor_of and not older[row]:
-                survivor, score = survivor_of[own]
-                removed.append(row)
-                survivors.append(survivor)
-                similarities.append(score)
-                continue
-            survivor_of[own] = row, 1.0
-            for edge in range(first[own], first[own + 1]):
-                survivor_of.setdefault(int(partner[edge]), (row, float(similarity[edge])))
-        return np.array(removed, np.int64), np.array(survivors, np.int64), np.array(similarities, np.float32)
-
-    def _seen(self, rows: pa.Table) -> tuple[I64, I64, NDArray[np.float32]]:
-        """New held-out documents of the same text as an older one that was kept, or alike to it -> their rows, those of
-        the older ones, and their similarity."""
-        older = rows["id"].is_null().to_numpy()
-        kept = np.flatnonzero(older & rows["passes"].to_numpy())
-        held_out = np.flatnonzero(true(rows["held_out"]) & ~older)
-        nothing = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-        if not (len(kept) and len(held_out)):
-            return nothing
-        text, first, partner, similarity = _graph(rows, one_sided=True)
-        near = {int(text[row]): (row, 1.0) for row in kept.tolist()}
-        for row in kept.tolist():
-            for edge in range(first[text[row]], first[text[row] + 1]):
-                near.setdefault(int(partner[edge]), (row, float(similarity[edge])))
-        found = [(row, *near[int(text[row])]) for row in held_out.tolist() if int(text[row]) in near]
-        if not found:
-            return nothing
-        which, others, similarities = zip(*found, strict=True)
-        return np.array(which), np.array(others), np.array(similarities, np.float32)
+        return elected(rows, eligible, [(field.name, order) for field, order in preferred])
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         duplicate_of = scatter_by_position(rows, rows["duplicate_of"], batch.num_rows)
@@ -356,19 +307,3 @@ def _first_that_holds(reasons: Mapping[str, NDArray[np.bool_]]) -> pa.Array:
     holds = np.array([*reasons.values()])
     first = np.argmax(holds, axis=0)
     return pa.array([*reasons], pa.string()).take(pa.array(first, mask=~holds.any(axis=0)))
-
-
-def _graph(rows: pa.Table, one_sided: bool) -> tuple[I64, I64, I64, NDArray[np.float32]]:
-    """Documents -> (the number of each one's text, the same for copies; where the partners of each text begin; the
-    partners, by number; how similar they are). Where pairs are `one_sided`, only one of both lists the other."""
-    own = addresses(*arrays(rows, "shard", "position"))
-    row, partners = explode(rows["alike"])
-    texts, number = factorize(pc.coalesce(rows["copy_of"].combine_chunks(), own), partners)
-    text, partner = np.split(number, [rows.num_rows])
-    similarity = pc.struct_field(partners, "similarity").to_numpy()
-    lists = text[row]
-    if one_sided:
-        lists, partner, similarity = np.append(lists, partner), np.append(partner, lists), np.tile(similarity, 2)
-    order = np.argsort(lists, kind="stable")
-    first = np.searchsorted(lists[order], np.arange(len(texts) + 1))
-    return text, first, partner[order], similarity[order]
