@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 
 from tasks.engine.reading import Part
@@ -102,11 +103,12 @@ def in_pieces(path: str, tag: str) -> bool:
         return b"<mediawiki" in header and second > 0 and source.begins(second, Packing("bz2")) is True
 
 
-def elements(part: Part, tag: str, largest: int, window: int) -> Iterator[Element]:
+def elements(part: Part, tag: str, largest: int, window: int, root: str = "") -> Iterator[Element]:
     """The elements that begin in a part of a file, and the faults there. Elements of a file that is compressed and not
-    in pieces are those of the part that begins at 0."""
+    in pieces are those of the part that begins at 0. Of a file whose elements are in a `root` that has no end, what
+    stands behind its last element is one that is `truncated`."""
     if in_pieces(part.path, tag):
-        yield from _of_pieces(part, tag, largest)
+        yield from _of_pieces(part, tag, largest, root)
         return
     plain = named(part.path) is None
     if part.start and not plain:
@@ -117,7 +119,7 @@ def elements(part: Part, tag: str, largest: int, window: int) -> Iterator[Elemen
             return
         if plain:
             stream.seek(part.start)
-        yield from _cut(stream, tag, largest, part.start, part.end if plain else sys.maxsize, part.end)
+        yield from _cut(stream, tag, largest, part.start, part.end if plain else sys.maxsize, part.end, root)
 
 
 def reread(path: str, tag: str, offset: int, length: int, window: int) -> Iterator[bytes]:
@@ -139,16 +141,18 @@ def reread(path: str, tag: str, offset: int, length: int, window: int) -> Iterat
         yield found
 
 
-def _of_pieces(part: Part, tag: str, largest: int) -> Iterator[Element]:
+def _of_pieces(part: Part, tag: str, largest: int, root: str) -> Iterator[Element]:
     unsound: list[tuple[int, int]] = []
     with opened(part.path) as file:
-        for position, member in members(_Pieces(file, tag), part.start, part.end, Packing("bz2")):
+        source = _Pieces(file, tag)
+        for position, member in members(source, part.start, part.end, Packing("bz2")):
             if isinstance(member, Lost):
                 yield Element(position, 0, member.size, None, member.reason, member.size, unsound=unsound)
                 unsound = []
                 continue
             ends: list[int] = []
-            for index, found in enumerate(_cut(member, tag, largest)):
+            last = partial(_is_last, source, member)
+            for index, found in enumerate(_cut(member, tag, largest, root=root, last=last)):
                 ends.append(found.offset + found.length)
                 if not (member.broken and found.fault == "truncated"):
                     found.offset, found.index = position, index
@@ -156,18 +160,32 @@ def _of_pieces(part: Part, tag: str, largest: int) -> Iterator[Element]:
             unsound = member.unsound(position, ends)
 
 
+def _is_last(source: Input, member: Member) -> bool:
+    """Whether a file ends where a member does."""
+    return source.past(member.end) >= source.size
+
+
 def _cut(
-    stream: Any, tag: str, largest: int, start: int = 0, end: int = sys.maxsize, size: int = 0
+    stream: Any,
+    tag: str,
+    largest: int,
+    start: int = 0,
+    end: int = sys.maxsize,
+    size: int = 0,
+    root: str = "",
+    last: Callable[[], bool] = lambda: True,
 ) -> Iterator[Element]:
     """The elements of a stream whose first byte is that of `start`, of those that begin before `end`; `size` is that of
     the file.
 
     One in which another begins is `truncated`, an end without a beginning `not_xml`: nothing between is passed over
-    without a word, but for the end of what began before a range.
+    without a word, but for the end of what began before a range. So is, behind the last element, a file whose `root`
+    has no end, where the stream's end is the file's (`last`).
     """
-    edge = re.compile(rb"<(/?)%s(?:\s[^<>]{0,999})?>" % tag.encode())
+    edge = re.compile(rb"<(/?)%s(?:\s[^<>]{0,999})?>|</%s\s*>" % (tag.encode(), (root or tag).encode()))
     ready, base, seen = bytearray(), start, start
     begun, ours = -1, start == 0
+    unended = bool(root) and start == 0  # of a range, once an element begins in it: no other one tells of the end
     while True:
         fault, lost, since = "", 0, None
         try:
@@ -182,19 +200,23 @@ def _cut(
         ready += more
         for found in edge.finditer(ready, seen - base):
             place, seen, closes = base + found.start(), base + found.end(), bool(found[1])
+            if found[1] is None:
+                unended = unended and begun >= 0
+                continue
             if begun >= 0:
                 stop = seen if closes else place
                 data = bytes(ready[begun - base : stop - base]) if stop - begun <= largest else None
                 yield Element(begun, 0, stop - begun, data, "" if closes else "truncated")
-            elif closes and ours:
+            elif closes and ours and place < end:
                 yield Element(place, 0, seen - place, None, "not_xml")
             begun, ours = -1 if closes else place, True
-            if place >= end:
+            if place >= end and not (closes and root):  # whether another one follows tells whose the file's end is
                 return
+            unended = unended or (bool(root) and not closes)
         seen = max(seen, base + len(ready) - _EDGE)
         kept = begun if begun >= 0 and seen - begun <= largest else seen
         del ready[: kept - base]
         base = kept
-    if begun >= 0 or fault:
+    if begun >= 0 or fault or (unended and last()):
         place = begun if begun >= 0 else seen
         yield Element(place, 0, base + len(ready) - place, None, fault or "truncated", lost, since)

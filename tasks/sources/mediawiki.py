@@ -3,7 +3,8 @@
 A record is a `<page>`. Dropped are pages of other namespaces than the articles' (`namespace`), those that lead on to
 another (`redirect`), whose content is no wikitext (`not_wikitext`: styles, data), above the limit (`too_large`), and of
 which no text is left (`no_text`). Quarantined are pages that are no XML (`not_xml`) or break off (`truncated`), and
-what of a file cannot be decompressed (`truncated`, `unreadable`, `window`, `bomb`); a file without a page is
+what of a file cannot be decompressed (`truncated`, `unreadable`, `window`, `bomb`); a file that breaks off between two
+pages, as the end of the dump's element is not there, has one record that is `truncated`, one without a page is
 `no_pages`, one without a byte `empty_file`. Of several revisions the last counts.
 """
 
@@ -26,7 +27,7 @@ from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
 from tasks.sources.dump import Element
 from tasks.sources.wikitext import plain
 
-TAG = "page"
+TAG, ROOT = "page", "mediawiki"
 _SITE = re.compile(r"<(sitename|base)>([^<]{1,500})</\1>")
 _NAMESPACE = re.compile(r'<namespace key="(6|14)"[^<>]*>([^<]{1,200})</namespace>')
 _REDIRECT = re.compile(r"\s*#[^\W\d_]{2,30}\s*:?\s*\[\[")
@@ -42,6 +43,8 @@ class Site:
     files: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()
     """Names of the namespaces of pictures and of categories, lower case."""
+    root: str = ""
+    """The element that pages are in, where the file begins with it."""
 
     @classmethod
     def of(cls, head: str) -> Site:
@@ -50,8 +53,10 @@ class Site:
         for key, name in _NAMESPACE.findall(head):
             spaces[key].add(html.unescape(name).lower())
         base, slash, _ = said.get("base", "").rpartition("/")
+        root = ROOT if re.search(rf"<{ROOT}\b", head) else ""
         web = base.startswith(("http://", "https://"))
-        return cls(said.get("sitename"), base + slash if web else None, frozenset(spaces["6"]), frozenset(spaces["14"]))
+        files, categories = frozenset(spaces["6"]), frozenset(spaces["14"])
+        return cls(said.get("sitename"), base + slash if web else None, files, categories, root)
 
     def url(self, title: str) -> str | None:
         """The address of a page."""
@@ -77,7 +82,7 @@ class MediawikiReader(Reader):
     def read_part(self, part: Part, records: Records) -> None:
         site = _site(part.path, part.digest, self.settings.window)
         found = None
-        for found in dump.elements(part, TAG, self.settings.largest, self.settings.window):
+        for found in dump.elements(part, TAG, self.settings.largest, self.settings.window, site.root):
             if found.fault:
                 if found.since is not None:
                     records.take_back(found.fault, part, found.since)

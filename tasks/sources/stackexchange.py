@@ -6,7 +6,8 @@ of a question's answers the best `answers` are kept. Dropped are rows that are n
 moderators' elections), answers of a question that is not in the file (`no_question`), rows above `longest`
 (`too_large`), and questions without text (`no_text`). Quarantined are lines that are no row (`not_xml`), and all of a
 compressed file that cannot be read to its end (`truncated`, `unreadable`, `window`, `bomb`), as a question's answers
-may be missing; a file without a row is `no_pages`.
+may be missing; a file in which the end of `<posts>` is not there has one record more that is `truncated`, one without a
+row is `no_pages`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ QUESTION, ANSWER = 1, 2
 _NUMBER = re.compile(rb'[\s"](Id|PostTypeId|ParentId|Score)\s*=\s*"(-?[0-9]{1,18})"')
 _FRAME = (b"<?xml", b"<!DOCTYPE", b"<posts", b"</posts", b"\xef\xbb\xbf<?xml")
 """How the lines around the rows begin."""
+_ROOT = re.compile(rb"<(/?)posts\b[^<>]*>")
 _TAG = re.compile(r"[^<>|]+")
 
 
@@ -53,6 +55,8 @@ class StackExchangeReader(Reader):
     version = 2  # an answer that stands twice is told once
     libraries: ClassVar[tuple[str, ...]] = ("lxml",)
     settings: StackExchangeSource
+    _unended = False
+    """Whether, in the lines that were read last, `<posts>` begins and does not end."""
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files, size = self.listing.files(), self.settings.shard
@@ -76,7 +80,7 @@ class StackExchangeReader(Reader):
             damage = error.reason
             records.quarantine(damage, part, 0, lost=max(0, part.end - error.at))
         else:
-            if not rows and part.start == 0 and next(self._lines(part, 0), None) is None:
+            if not rows and part.start == 0 and next(self._lines(part, 0), None) is None and not self._unended:
                 records.quarantine("no_pages" if part.end else "empty_file", part, 0, part.end)
         if damage:  # a question's answers may be where it is, and what was read may be wrong
             rest = [(each.offset, len(each.row)) for each in questions.values()]
@@ -84,6 +88,8 @@ class StackExchangeReader(Reader):
                 records.quarantine(damage, part, offset, length)
             return
         self._answers(part, questions, orphans)
+        if self._unended and part.start == 0:
+            records.quarantine("truncated", part, 0)
         for question in questions.values():
             self._document(question, part, records)
         for places in orphans.values():
@@ -96,11 +102,14 @@ class StackExchangeReader(Reader):
         longest, offset = self.settings.longest, max(0, start - 1)
         with lines(part.path, offset, self.settings.window) as stream:
             inside = start > 0
+            self._unended = False
             while line := stream.readline(longest + 1):
                 length, whole = len(line), line.endswith(b"\n") or len(line) <= longest
                 while not whole and (more := stream.readline(2**20)):
                     length += len(more)
                     whole = more.endswith(b"\n")
+                if root := _ROOT.findall(line):
+                    self._unended = not root[-1]
                 if line.isspace() and whole:
                     length += pass_blank(stream)
                 elif not inside and not line.lstrip().startswith(_FRAME):

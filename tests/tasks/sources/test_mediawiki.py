@@ -129,6 +129,37 @@ def test_a_damaged_page_costs_itself_alone(tmp_path: Path) -> None:
     assert counts == {"read": 7, "not_xml": 3, "truncated": 2}
 
 
+PACKED = {"a.xml": bytes, "a.xml.bz2": bz2.compress, "a.xml.gz": gzip.compress, "cut.xml.bz2": cut_anywhere}
+
+
+@pytest.mark.parametrize("rest", [b"", b"  <pa", b"</mediawi"])
+@pytest.mark.parametrize("name", [*PACKED, "multistream.xml.bz2"])
+def test_a_dump_that_breaks_off_between_two_pages_is_told_to_be_truncated_once_however_it_is_cut(
+    tmp_path: Path, name: str, rest: bytes
+) -> None:
+    whole = b"".join([HEADER, *PAGES[:20], rest])
+    pieces = map(bz2.compress, [HEADER, *PAGES[:20], *([rest] if rest else [])])
+    data = PACKED[name](whole) if name in PACKED else b"".join(pieces)
+    (tmp_path / name).write_bytes(data)
+    for size in (300, 2000, 2**30):
+        rows, counts = read_all(source(tmp_path / "*", shard=size))
+        assert len(rows) == 20
+        assert counts == {"read": 21, "truncated": 1}
+    [first, *others] = (source(tmp_path / "*").read(shard) for shard in source(tmp_path / "*").shards(None)[0])
+    assert not others
+    assert first.ledger["files"] == {name: {"truncated": 1}}
+    assert read_all(source(tmp_path / "*", shard=2**30))[0] == rows
+
+
+def test_pages_without_a_dump_around_them_and_two_dumps_in_one_file_are_whole(tmp_path: Path) -> None:
+    (tmp_path / "pages.xml").write_bytes(b"".join(PAGES[:9]))
+    (tmp_path / "two.xml").write_bytes(
+        b"".join([HEADER, *PAGES[:9], END, b"\n", HEADER, *PAGES[9:18], END, b"<!-- -->\n"])
+    )
+    for size in (300, 2**30):
+        assert read_all(source(tmp_path / "*", shard=size))[1] == {"read": 27}
+
+
 def test_no_entity_is_expanded_and_no_file_is_opened(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("gold")
     laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10 if n else "lol"}">' for n in range(12))
@@ -147,6 +178,7 @@ def test_no_entity_is_expanded_and_no_file_is_opened(tmp_path: Path) -> None:
     [
         ("a.xml", b"", "empty_file"),
         ("a.xml", HEADER + END, "no_pages"),
+        ("a.xml", HEADER, "truncated"),
         ("a.xml", bz2.compress(HEADER), "unreadable"),
         ("a.xml.bz2", HEADER, "unreadable"),
         ("a.xml.gz", gzip.compress(HEADER)[:-9], "truncated"),

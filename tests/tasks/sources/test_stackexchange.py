@@ -47,6 +47,20 @@ def test_a_question_and_its_answers_are_a_document_wherever_the_file_is_cut(tmp_
         assert read_all(source(tmp_path / "*", base="https://coffee.stackexchange.com", shard=size)) == (rows, counts)
 
 
+@pytest.mark.parametrize("name", ["Posts.xml", "Posts.xml.gz", "Posts.xml.bz2"])
+def test_a_file_that_breaks_off_between_two_rows_is_told_to_be_truncated_once_however_it_is_cut(
+    tmp_path: Path, name: str
+) -> None:
+    pack = {"gz": gzip.compress, "bz2": bz2.compress}.get(name.rpartition(".")[2], bytes)
+    (tmp_path / name).write_bytes(pack(b"".join(PARTS[:40])))
+    for size in (300, 2000, 2**30):
+        found = source(tmp_path / "*", shard=size)
+        reads = [found.read(shard) for shard in found.shards(None)[0]]
+        assert sum(read.documents.num_rows for read in reads) == 20
+        assert [read.ledger["quarantined"] for read in reads if read.ledger["quarantined"]] == [{"truncated": 1}]
+        assert reads[0].ledger["files"] == {name: {"truncated": 1}}
+
+
 def test_the_best_answers_are_kept_and_none_below_a_score(tmp_path: Path) -> None:
     (tmp_path / "Posts.xml").write_bytes(WHOLE)
     rows, _ = read_all(source(tmp_path / "*", answers=4, score=2))
@@ -131,6 +145,7 @@ def test_a_damaged_row_costs_itself_alone_and_no_entity_is_expanded(tmp_path: Pa
     [
         ("Posts.xml", b"", "empty_file"),
         ("Posts.xml", b"<posts>\n</posts>\n", "no_pages"),
+        ("Posts.xml", b"<posts>\n", "truncated"),
         ("Posts.xml.gz", gzip.compress(PARTS[0])[:-9], "truncated"),
         ("Posts.xml.gz", WHOLE, "unreadable"),
     ],
