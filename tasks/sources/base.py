@@ -7,6 +7,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -50,7 +51,7 @@ def typed(value: Any, kind: pa.DataType) -> Any:
         return value if kind == pa.bool_() else None
     if isinstance(value, str):
         return value.encode(errors="ignore").decode() if kind == pa.string() else None
-    if isinstance(value, int | float) and math.isfinite(value):
+    if isinstance(value, int | float | Decimal) and math.isfinite(value):
         if kind == pa.float64():
             return float(value)
         if kind == pa.int64() and value == int(value) and -(2**63) <= value < 2**63:

@@ -1,10 +1,10 @@
 """Documents from Parquet files: one document a row.
 
 A row's place in its file names it, however the file is cut into shards: a range of bytes holds the row groups that
-start in it. Columns of bytes are read as text, decimals as floats and dates and times as strings, where a column is to
-be that. Dropped are rows whose text is null, empty or no string (`no_text`), as bytes that are no UTF-8 are none, or
-above `longest` (`too_large`); a file that is no Parquet, or of which a row group cannot be read, or has pages of
-another checksum than its writer recorded, is quarantined as `unreadable` with the bytes that are lost.
+start in it. Columns of bytes are read as text, decimals as numbers and dates and times as strings, where a column is to
+be that, also within structs. Dropped are rows whose text is null, empty or no string (`no_text`), as bytes that are no
+UTF-8 are none, or above `longest` (`too_large`); a file that is no Parquet, or of which a row group cannot be read, or
+has pages of another checksum than its writer recorded, is quarantined as `unreadable` with the bytes that are lost.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import repeat
 from typing import IO, Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_specs.sources import ArrowSource, ParquetSource
@@ -31,6 +33,12 @@ class RowReader(Reader):
     """What readers of tables share."""
 
     settings: ParquetSource | ArrowSource
+
+    def hashed_settings(self) -> dict[str, Any]:
+        """Of columns that are whole numbers or lie within structs also how they are read, as earlier versions read some
+        as null."""
+        exact = any(kind == pa.int64() or "." in path for path, kind in self.paths.items())
+        return super().hashed_settings() | ({"values": 2} if exact else {})
 
     @cached_property
     def template(self) -> Template | None:
@@ -126,12 +134,20 @@ class ParquetReader(RowReader):
 def plain(batch: pa.RecordBatch, own: Mapping[str, pa.DataType]) -> list[dict[str, Any]]:
     """The rows of a batch; values of other types that say the same as what the columns `own` are to be, and bytes as
     text."""
-    columns = [_values(batch.column(name), own.get(name)) for name in batch.schema.names]
+    columns = [_values(batch.column(name), name, own) for name in batch.schema.names]
     return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _values(column: pa.Array, wanted: pa.DataType | None) -> list[Any]:
-    """Values; null where bytes, also those that are called a string, are no UTF-8: no reader of Parquet looks."""
+def _values(column: pa.Array, path: str, own: Mapping[str, pa.DataType]) -> list[Any]:
+    """The values at a path; null where bytes, also those that are called a string, are no UTF-8: no reader of Parquet
+    looks."""
+    if pa.types.is_struct(column.type):
+        names = [field.name for field in column.type]
+        parts = [_values(pc.struct_field(column, [n]), f"{path}.{name}", own) for n, name in enumerate(names)]
+        rows = zip(*parts, strict=True) if parts else repeat(())
+        there = column.is_valid().to_pylist()
+        return [dict(zip(names, row, strict=True)) if known else None for known, row in zip(there, rows, strict=False)]
+    wanted = own.get(path)
     is_day = pa.types.is_date(column.type) or pa.types.is_timestamp(column.type)
     if (pa.types.is_decimal(column.type) and wanted == pa.float64()) or (is_day and wanted == pa.string()):
         column = column.cast(wanted)

@@ -16,7 +16,7 @@ import pytest
 
 from data_specs.extract import Extract
 from data_specs.load import SpecError
-from data_specs.sources import JsonlSource, ParquetSource
+from data_specs.sources import ArrowSource, JsonlSource, ParquetSource
 from flows.run import Run
 from tasks.engine import job
 from tasks.engine.reading import Read
@@ -108,6 +108,38 @@ def test_parquet_types_that_say_the_same_are_read_as_what_a_column_is_to_be(tmp_
     assert read.ledger["dropped"] == {"no_text": 1}
     source = reader("web", ParquetSource(kind="parquet", paths=str(tmp_path / "*")), Extract())
     assert [source.reread(row) for row in read.documents.to_pylist()] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_decimals_are_whole_numbers_where_they_are_and_what_is_in_a_struct_is_read_alike(
+    tmp_path: Path, kind: str
+) -> None:
+    whole = pa.array([Decimal(7), Decimal(-(2**60) - 1), Decimal(2**63)], pa.decimal128(20, 0))
+    part = pa.array([Decimal("2.00"), Decimal("2.50"), None], pa.decimal128(5, 2))
+    hidden = pa.StructArray.from_arrays(
+        [whole, part, pa.array([date(2026, 11, 29)] * 3), pa.array([b"en", b"\xff", b"zh"], pa.binary())],
+        ["whole", "part", "day", "lang"],
+        mask=pa.array([False, False, True]),
+    )
+    table = pa.table({"text": ["one", "two", "three"], "whole": whole, "part": part, "meta": hidden})
+    if kind == "parquet":
+        pq.write_table(table, tmp_path / "a.parquet")
+    else:
+        with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as writer:
+            writer.write_table(table)
+    own: Any = {"whole": "int", "part": "int", "n": "int", "share": "float", "day": "string", "lang": "string"}
+    keys = {"n": "meta.whole", "share": "meta.part", "day": "meta.day", "lang": "meta.lang"}
+    settings: Any = ParquetSource if kind == "parquet" else ArrowSource
+    made = settings(kind=kind, paths=str(tmp_path / "*"), columns=own, keys=keys)
+    found = read_all(reader("web", made, Extract()))
+    assert found.documents.select([*own]).to_pydict() == {
+        "whole": [7, -(2**60) - 1, None],  # the last is beyond 64 bits
+        "part": [2, None, None],
+        "n": [7, -(2**60) - 1, None],
+        "share": [2.0, 2.5, None],
+        "day": ["2026-11-29", "2026-11-29", None],
+        "lang": ["en", None, None],
+    }
 
 
 def test_of_a_parquet_file_with_text_that_is_no_utf8_the_other_rows_are_read(tmp_path: Path) -> None:
