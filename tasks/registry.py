@@ -24,7 +24,7 @@ from tasks.augmentation.shuffle_sentences import ShuffleSentences
 from tasks.augmentation.synonyms import Synonyms
 from tasks.decision.channel import Channel
 from tasks.decision.conditions import bound, gates, percentiles, rules, thresholds_of
-from tasks.decision.held_out import HeldOut, HeldOutColumn
+from tasks.decision.held_out import HeldOut, HeldOutColumn, evaluates_dropped
 from tasks.decision.outcome import Outcome
 from tasks.decision.verdict import BEFORE_CUT, Verdict
 from tasks.dedup.boilerplate import BoilerplateLines
@@ -148,6 +148,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
                 taken_down,
                 spec.duplicates.sources,
                 bool(spec.cut_texts),
+                evaluates_dropped(pins),
             ),
             *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
             bound=make.text | make.verdict,

@@ -20,6 +20,7 @@ from data_specs.training import Evaluate
 from tasks.arrays.hashing import below, seeded_hash, words
 from tasks.engine.stage import Estimator, Stage
 from tasks.storage.pinned_texts import SUFFIX, written
+from tasks.storage.pins import Pins
 
 TABLE = pa.schema([("id", pa.binary(16)), ("source", pa.string()), ("text", pa.string())])
 
@@ -42,11 +43,18 @@ class HeldOut(Estimator):
         return batch.select(TABLE.names).filter(pa.array(chosen))
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
-        """Facts: documents (`rows`), and documents per source."""
+        """Facts: documents (`rows`), documents per source, and that what rules drop is evaluated on, too."""
         table = rows.select(TABLE.names).cast(TABLE).combine_chunks()
         counts = {entry["values"]: entry["counts"] for entry in table["source"].value_counts().to_pylist()}
-        facts = {"rows": table.num_rows, "sources": dict(sorted(counts.items()))}
+        facts = {"rows": table.num_rows, "sources": dict(sorted(counts.items())), "evaluates_dropped": True}
         return written(table), facts
+
+
+def evaluates_dropped(pins: Pins) -> bool:
+    """Whether held-out documents are evaluated on that a rule drops: not those of a table of an earlier version, whose
+    lineage goes on with the evaluation that it has, until a retrain."""
+    pin = pins.get("held_out")
+    return pin is None or bool(pin["facts"].get("evaluates_dropped"))
 
 
 class HeldOutColumn(Stage):

@@ -88,8 +88,8 @@ class Verdict(AskingStage):
 
     `kept`; `reason`: null for a kept document, else the first of its reasons: `takedown`; `emptied`, where rewriting
     left nothing of its text; a rule, by name, in order; `no_channel`; `held_out`; `held_out_copy`; `duplicate`.
-    `evaluated`: whether it is held out, and for nothing else not kept, nor a duplicate of what an earlier generation
-    kept.
+    `evaluated`: whether it is held out and has a text and a channel, whatever rules drop it, so that variants of rules
+    are compared on the same texts; but for a duplicate of what an earlier generation kept.
     `duplicate_of`: for a duplicate, the address of the kept document it is alike to, and their similarity (1 for
     copies). `fails_<rule>`: whether the rule drops the document, whatever the others say.
     """
@@ -122,14 +122,18 @@ class Verdict(AskingStage):
         taken_down: bool = False,
         sources: tuple[str, ...] = (),
         cut_later: bool = False,
+        evaluates_dropped: bool = True,
     ) -> None:
         """`rules`: in plain SQL, percentiles bound. `keep`: of those whose columns are written. `gates`: the `where` of
         each stage that has one, for the ledger's count of kept documents that were skipped. `emptied`: columns one of
         which is true of a document of whose text rewriting left nothing. `taken_down`: whether documents were, of which
         empty rows are left. `sources`: in the order in which duplicates of them stay. `cut_later`: whether texts of
-        what is kept are cut, so that not this, but the outcome is the last word on a document."""
+        what is kept are cut, so that not this, but the outcome is the last word on a document. `evaluates_dropped`:
+        false of held-out tables of earlier versions, of which a document that a rule drops is not evaluated on: their
+        lineages stay comparable with themselves."""
         super().__init__(Judgement(rules=rules, keep=tuple(keep), sources=sources if "source" in keep else ()))
         self.emptied, self.taken_down, self.cut_later = tuple(emptied), taken_down, cut_later
+        self.evaluates_dropped = evaluates_dropped
         self.partitions = partitions
         self.gates = dict(gates or {})
         texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
@@ -161,6 +165,7 @@ class Verdict(AskingStage):
         ]
         own: dict[str, Any] = {name: True for name in ("emptied", "taken_down") if getattr(self, name)}
         own |= {"sources": self.settings.sources} if self.settings.sources else {}
+        own |= {"evaluates_dropped": True} if self.evaluates_dropped else {}
         return {"rules": rules, "keep": self.settings.keep, "gates": self.gates, **own}
 
     def map(self, batch: pa.Table) -> pa.Table:
@@ -248,18 +253,20 @@ class Verdict(AskingStage):
         duplicate_of = scatter_by_position(rows, rows["duplicate_of"], batch.num_rows)
         held_out_copy = np.zeros(batch.num_rows, bool)
         held_out_copy[rows["position"].filter(rows["duplicate_of"].is_null()).to_numpy()] = True
-        fails = failing(self.settings.rules, batch)
+        textless, fails = self._textless(batch), failing(self.settings.rules, batch)
+        no_channel, held_out = ~batch["channel"].is_valid().to_numpy(), true(batch["held_out"])
+        duplicate = duplicate_of.is_valid().to_numpy(zero_copy_only=False)
         reasons = {
-            **self._textless(batch),
+            **textless,
             **fails,
-            "no_channel": ~batch["channel"].is_valid().to_numpy(),
-            "held_out": true(batch["held_out"]),
+            "no_channel": no_channel,
+            "held_out": held_out,
             "held_out_copy": held_out_copy,
-            "duplicate": duplicate_of.is_valid().to_numpy(zero_copy_only=False),
+            "duplicate": duplicate,
         }
         reason = _first_that_holds(reasons)
-        held_out = pc.fill_null(pc.equal(reason, "held_out"), False)
-        evaluated = pc.and_(held_out, duplicate_of.is_null())
+        against = [*textless.values(), no_channel, duplicate, *(() if self.evaluates_dropped else fails.values())]
+        evaluated = pa.array(held_out & ~np.logical_or.reduce(against))
         return pa.table([reason.is_null(), reason, evaluated, duplicate_of, *fails.values()], schema=self.writes)
 
     def ledger(self, columns: pa.Table, batch: pa.Table) -> dict[str, dict[str, int]]:

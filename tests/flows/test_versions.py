@@ -19,7 +19,10 @@ from tasks.decision.verdict import Verdict
 from tasks.engine.gates import GateError
 from tasks.engine.runner import StageError
 from tasks.engine.versions import Versions
+from tasks.planning import run_plan
+from tasks.planning.files import read_rows
 from tasks.planning.mixture import MixtureError
+from tasks.planning.trace import read_plan, tokens_of_rows
 from tasks.storage.store import DamagedError, Store, StoreError
 from tasks.tokenization.tokens import Tokens
 from tests import small
@@ -458,3 +461,21 @@ def test_what_is_asked_of_a_version_is_not_answered_by_values_that_took_the_plac
     assert "whatif: version 1 has verdict no longer as it was" in ask("whatif", copied, code=1).stderr
     with pytest.raises(SpecError, match="tokenizers: version 1 has verdict no longer as it was"):
         tokenizer_sweep._sample(CorpusRun.of(str(copied)))
+
+
+def test_variants_of_rules_are_evaluated_on_the_same_texts_and_train_on_none_of_them(copied: Path) -> None:
+    """The second variant drops most held-out documents by a rule."""
+    store, texts, members = Store(str(copied.parent / "store")), [], []
+    for words in (40, 330):
+        variant = f"rules.short=domain <> 'code' and words < {words}"
+        run = go(copied, [variant])
+        folder = run_plan.plan_folder(run.spec, run.plan_key())
+        rows = read_rows(store, f"{folder}/held_out.arrow", None)
+        texts.append(tokens_of_rows(store, read_plan(store, folder), rows).tolist())
+        asked = "select id, kept, evaluated, reason from corpus where held_out order by id"
+        held_out = told("query", copied, asked, "--set", variant)["rows"]
+        assert [row[1:3] for row in held_out] == [[False, True]] * len(held_out)
+        members.append([row[0] for row in held_out])
+    assert "short" in {row[3] for row in held_out}
+    assert members[0] == members[1]
+    assert texts[0] == texts[1] != []

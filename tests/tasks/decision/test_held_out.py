@@ -76,7 +76,7 @@ def test_the_column_is_membership_in_the_table_and_not_the_hash(tmp_path: Path) 
 
 def test_nothing_held_out_is_a_table_without_rows(tmp_path: Path) -> None:
     data, facts = frozen(documents(), share=0)
-    assert facts == {"rows": 0, "sources": {}}
+    assert facts == {"rows": 0, "sources": {}, "evaluates_dropped": True}
     assert not any(column(data, tmp_path, documents(count=10)))
 
 

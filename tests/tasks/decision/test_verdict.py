@@ -58,7 +58,9 @@ GOOD = {
 }
 
 
-def judged(documents: list[dict], keep=("quality", "length"), partitions: int = 3, shards: int = 2) -> list[dict]:
+def judged(
+    documents: list[dict], keep=("quality", "length"), partitions: int = 3, shards: int = 2, **options
+) -> list[dict]:
     """Verdicts of documents given as changes to GOOD. A document is placed in shard `index % shards`; `copy_of` and the
     keys of `alike` are indices, and so is `duplicate_of` in what is returned, beside `similarity`."""
     place = [{"shard": number(index % shards), "position": index // shards} for index in range(len(documents))]
@@ -67,7 +69,7 @@ def judged(documents: list[dict], keep=("quality", "length"), partitions: int = 
         row["copy_of"] = None if row["copy_of"] is None else place[row["copy_of"]]
         row["alike"] = [place[other] | {"similarity": s} for other, s in (row["alike"] or {}).items()] or None
     tables = [pa.Table.from_pylist(rows[shard::shards], schema=COLUMNS) for shard in range(shards)]
-    results = run(Verdict(RULES, keep, partitions, sources=("wiki", "web")), tables)
+    results = run(Verdict(RULES, keep, partitions, sources=("wiki", "web"), **options), tables)
     verdicts = [results[index % shards].slice(index // shards, 1).to_pylist()[0] for index in range(len(documents))]
     for verdict in verdicts:
         if kept := verdict["duplicate_of"]:
@@ -97,6 +99,7 @@ def reasons(documents: list[dict], **options) -> list[str | None]:
         ({"words": 1, "language": "de", "channel": None, "held_out": True}, "short", ["short", "foreign"]),
         ({"channel": None, "held_out": True}, "no_channel", []),
         ({"held_out": True}, "held_out", []),
+        ({"held_out": True, "words": 9}, "short", ["short"]),
         ({"held_out": None}, None, []),
     ],
 )
@@ -104,7 +107,7 @@ def test_the_reason_is_the_first_that_holds(document, reason, fails):
     [verdict] = judged([document])
     assert verdict["reason"] == reason
     assert verdict["kept"] is (reason is None)
-    assert verdict["evaluated"] is (reason == "held_out")
+    assert verdict["evaluated"] is bool(document.get("held_out") and document.get("channel", "en"))
     assert verdict["duplicate_of"] is None
     assert {name for name in ("short", "foreign") if verdict[f"fails_{name}"]} == set(fails)
 
@@ -194,12 +197,29 @@ def test_a_cluster_that_touches_a_held_out_document_is_out_and_copies_are_told_f
     assert [verdict["reason"] for verdict in verdicts] == [
         *("held_out_copy", "held_out", "short", None, "duplicate", "short", "held_out_copy")
     ]
+    assert [index for index, verdict in enumerate(verdicts) if verdict["evaluated"]] == [1, 5]
+
+
+def test_of_a_held_out_table_of_an_earlier_version_what_a_rule_drops_is_not_evaluated_on():
+    verdicts = judged(HELD_OUT_AND_COPIES, evaluates_dropped=False)
     assert [index for index, verdict in enumerate(verdicts) if verdict["evaluated"]] == [1]
+    now = judged(HELD_OUT_AND_COPIES)
+    assert [verdict | {"evaluated": None} for verdict in verdicts] == [one | {"evaluated": None} for one in now]
+
+
+def test_what_is_evaluated_on_has_a_text_and_a_channel_whatever_the_rules_say():
+    document = GOOD | {"id": bytes(16), "held_out": True, "words": 1}
+    columns = pa.schema([*COLUMNS, ("clean_emptied", pa.bool_())])
+    rows = [{}, {"clean_emptied": True}, {"kind": "taken_down"}, {"channel": None}]
+    batch = pa.Table.from_pylist([document | row for row in rows], schema=columns)
+    [result] = run(Verdict(RULES, (), emptied=["clean_emptied"], taken_down=True), [batch])
+    assert result["evaluated"].to_pylist() == [True, False, False, False]
+    assert result["kept"].to_pylist() == [False] * 4
 
 
 def test_verdicts_change_only_with_the_version():
     others = [{"words": 9}, {"language": "de"}, {"words": 1, "channel": None}, {"channel": None, "held_out": True}]
-    verdicts = judged([*HELD_OUT_AND_COPIES, *others, {"words": None}])
+    verdicts = judged([*HELD_OUT_AND_COPIES, *others, {"words": None}], evaluates_dropped=False)
     names = ["kept", "reason", "evaluated", "fails_short", "fails_foreign", "duplicate_of", "similarity"]
     rows = [{name: verdict.get(name) for name in names} for verdict in verdicts]
     check_golden("verdict", Verdict.version, pa.Table.from_pylist(rows))
