@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs.augmentation import Augmentation
 from data_specs.base import Count, Expression, Label, Name, Settings, is_empty, is_unset
+from data_specs.causal_config import positions
 from data_specs.cluster import Cluster
 from data_specs.dedup import Boilerplate, Duplicates, RepeatedLines, RepeatedSpans
 from data_specs.expressions import parse, suggestion
@@ -310,19 +311,21 @@ class Spec(Settings):
             key = "training" if phase is None else f"mixture.phases.{number - 1}"
             objective = phase.objective if phase else training.objective
             if objective is not None:
-                wanted = ARCHITECTURES[objective.kind]
-                if wanted != self.model.architecture:
-                    has = self.model.architecture
+                wanted, has = ARCHITECTURES[objective.kind], self.model.architecture
+                if has != wanted and (objective.kind, has) != ("causal", "causal"):
                     yield f"{key}.objective: {objective.kind} trains a {wanted}, but model.architecture is {has}"
                 middle = objective.fill_in_the_middle if isinstance(objective, Causal) else None
                 turned = middle if phase is None else turned
                 if middle != turned:
                     yield f"{key}.objective.fill_in_the_middle: documents are turned round the same way in all phases"
+            sequence = (phase and phase.sequence) or training.sequence
+            if (most := positions(self.model.config)) and sequence > most:
+                yield f"{key}: rows of {sequence:,} tokens are longer than the {most:,} positions of model.folder"
             if phase is None:
                 continue
             if phase.rope_theta and self.model.architecture != "llama":
                 yield f"{key}.rope_theta: a {self.model.architecture} has none"
-            sequence, batch = phase.sequence or training.sequence, phase.batch or training.batch.tokens
+            batch = phase.batch or training.batch.tokens
             unit = sequence * training.micro(sequence) * training.replicas
             if batch % unit:
                 yield f"{key}: a batch of {batch:,} tokens is not a multiple of sequence x micro x workers = {unit:,}"

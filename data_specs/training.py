@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from data_specs import causal_config
 from data_specs.base import Count, Label, Name, Settings, Share, Steps, is_empty, is_unset
 from data_specs.mixture import Curriculum, Packing
 from data_specs.objectives import Causal, Objective
@@ -35,9 +36,14 @@ class VocabularyPadding(Settings):
 class Model(Settings):
     """An architecture of transformers, drawn from the spec's seed."""
 
-    architecture: Literal["llama", "bert", "t5", "xlnet"] = "llama"
-    """Llama (Touvron et al. 2023: RoPE, GQA, RMSNorm, SwiGLU), BERT (Devlin et al. 2019), T5 (Raffel et al. 2020) or
-    XLNet (Yang et al. 2019)."""
+    architecture: Literal["llama", "bert", "t5", "xlnet", "causal"] = "llama"
+    """Llama (Touvron et al. 2023: RoPE, GQA, RMSNorm, SwiGLU), BERT (Devlin et al. 2019), T5 (Raffel et al. 2020),
+    XLNet (Yang et al. 2019), or the causal model of `folder`."""
+    folder: Annotated[str | None, Field(exclude=True)] = None
+    """A folder of a causal model of transformers, whose `config.json` says architecture and sizes; its weights are
+    taken where `training.start` names it, too."""
+    config: Annotated[dict[str, Any], Field(exclude_if=is_empty)] = {}
+    """What that says, as a run keeps it."""
     hidden: Annotated[int, Field(ge=8)] = 128
     """Width."""
     layers: Annotated[int, Field(ge=1)] = 4
@@ -60,8 +66,24 @@ class Model(Settings):
     vocabulary: Annotated[VocabularyPadding | None, Field(exclude_if=is_unset)] = None
     """Reserved entries of its vocabulary; by default it has those of the tokenizer, and what the objectives add."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_folder(cls, said: Any) -> Any:
+        """Raises ValueError where a folder has no configuration, or is not the only one to say sizes."""
+        if not (isinstance(said, dict) and said.get("folder")):
+            return said
+        if beside := sorted(said.keys() - {"folder", "architecture", "vocabulary"}):
+            raise ValueError(f"folder says what the model is; leave out {', '.join(beside)}")
+        if said.get("architecture", "causal") != "causal":
+            raise ValueError(f"folder is of a causal model, not of a {said['architecture']}")
+        return said | {"architecture": "causal"} | causal_config.read(said["folder"])
+
     @model_validator(mode="after")
     def _divides(self) -> Model:
+        if (self.architecture == "causal") != bool(self.config):
+            raise ValueError("a causal model has a folder: model: {folder: PATH}")
+        if self.architecture == "causal":
+            return self
         if self.architecture != "llama":
             fields = type(self).model_fields
             llamas = ("kv_heads", "rope_theta", "norm_eps", "qk_norm", "depth_scaled_init")

@@ -26,6 +26,7 @@ from tasks.storage.store import DamagedError, Store
 from training import checkpoint, identity, launch, stop
 from training.checkpoint import CheckpointError
 from training.devices import DeviceError
+from training.models import ModelError
 from training.rows import Plan, PlanError
 
 INTERRUPTED = 75
@@ -42,7 +43,15 @@ def main() -> int:
     asked = parser.parse_args()
     try:
         return train(load(asked.spec, asked.overrides), asked.name, asked.plan, asked.dry_run)
-    except (SpecError, PlanError, CheckpointError, DamagedError, DeviceError, launch.TrainingError) as error:
+    except (
+        SpecError,
+        PlanError,
+        CheckpointError,
+        DamagedError,
+        DeviceError,
+        ModelError,
+        launch.TrainingError,
+    ) as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -37,7 +37,7 @@ def sample(
     loaded = load(
         fetched(store, tokenizer["path"], tokenizer["sha256"]).read_bytes(), tokenizer["path"], spec.tokenizer
     )
-    if spec.model.architecture != "llama":
+    if spec.model.architecture not in ("llama", "causal"):
         raise CheckpointError(f"runs/{run} trains a {spec.model.architecture}, which does not go on with a text")
     model: Any = models.plain(spec.model)(frozen.config(store, spec, plan, run, step)).eval()
     model.load_state_dict(frozen.model(store, spec, plan, run, step, as_exported=True).state_dict())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 __all__ = [
+    "ModelError",
     "bf16",
     "build",
     "chunked_losses",
@@ -35,9 +36,19 @@ __all__ = [
 ]
 
 
+class ModelError(ValueError):
+    """A model that cannot be trained on rows of several documents; the message says why."""
+
+
 def _of(settings: Model) -> Any:
     """The module of an architecture; it imports torch."""
     return import_module(f"training.models.{'qwen3' if settings.qk_norm else settings.architecture}")
+
+
+def _packed(settings: Model) -> Any:
+    """The class that reads batches."""
+    module = _of(settings)
+    return module.packed(settings) if settings.architecture == "causal" else module.Packed
 
 
 def config(settings: Model, vocabulary: int, sequence: int) -> PretrainedConfig:
@@ -46,18 +57,19 @@ def config(settings: Model, vocabulary: int, sequence: int) -> PretrainedConfig:
 
 
 def build(settings: Model, vocabulary: int, sequence: int, seed: int) -> Any:
-    """The model in float32, its weights drawn from the run's seed: the same on every rank."""
+    """The model in float32, its weights drawn from the run's seed: the same on every rank. Raises ModelError, of any
+    causal model, where it cannot be trained on rows of several documents."""
     import torch
 
     torch.manual_seed(int(digest([seed, "model"])[:15], 16))
-    kind = _of(settings).Packed
+    kind = _packed(settings)
     attention = "sdpa" if kind._supports_sdpa else "eager"
     made = kind._from_config(config(settings, vocabulary, sequence), attn_implementation=attention)
     if settings.depth_scaled_init:
         from training.models import llama
 
         llama.scale_by_depth(made)
-    return made
+    return _of(settings).prepared(made) if settings.architecture == "causal" else made
 
 
 def prepare(model: Any, training: Training, compiled: bool) -> None:
@@ -79,7 +91,7 @@ def prepare(model: Any, training: Training, compiled: bool) -> None:
 
 def plain(settings: Model) -> Any:
     """The class of transformers that a model is exported to."""
-    return _of(settings).Packed.__bases__[0]
+    return _packed(settings).__bases__[0]
 
 
 def set_rope_base(model: Any, base: float) -> None:

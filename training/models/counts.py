@@ -1,6 +1,8 @@
-"""How large a model is and what a token of it costs, without building it and without torch."""
+"""How large a model is and what a token of it costs, without building it and, but for `model.folder`, without torch."""
 
 from __future__ import annotations
+
+import json
 
 from data_specs.training import Model
 
@@ -9,7 +11,10 @@ BUCKETS = 32
 
 
 def parameters(settings: Model, vocabulary: int, sequence: int) -> int:
-    """Number of parameters; `sequence`, the most positions of a row, counts where they have embeddings."""
+    """Number of parameters; `sequence`, the most positions of a row, counts where they have embeddings. Of any causal
+    model they are counted by building it without its weights, which imports torch."""
+    if settings.architecture == "causal":
+        return _of_any(settings, vocabulary)[0]
     embeddings = vocabulary * settings.hidden * (1 if settings.tied else 2)
     width, once = settings.hidden, 0
     if settings.architecture == "llama":
@@ -52,6 +57,8 @@ def flops(settings: Model, vocabulary: int, sequence: int) -> int:
     """Floating-point operations of training on one token of a Llama: 6 per weight that multiplies (Kaplan et al. 2020),
     the output matrix among them, and 12 x layers x hidden x sequence for attention (Chowdhery et al. 2022, appendix B).
     Of the other architectures the same formula over their weights, as if every position were predicted."""
+    if settings.architecture == "causal":
+        return row_flops(settings, vocabulary, sequence, sequence) // sequence
     norms = settings.layers * _norms(settings) + settings.hidden
     weights = (
         parameters(settings, vocabulary, sequence) - norms - (0 if settings.tied else vocabulary * settings.hidden)
@@ -65,6 +72,9 @@ def row_flops(settings: Model, vocabulary: int, sequence: int, targets: int) -> 
     scores and its values), whatever documents they are of. A T5 has `targets` positions in its decoder, an XLNet as
     many in its second stream; both predict, as a BERT, these alone."""
     width, inner, layers = settings.hidden, settings.intermediate, settings.layers
+    if settings.architecture == "causal":
+        _, multiplied, queries = _of_any(settings, vocabulary)
+        return 6 * sequence * multiplied + 12 * layers * queries * sequence**2
     square, between = width * width, 2 * width * inner
     output = vocabulary * width
     if settings.architecture == "llama":
@@ -82,3 +92,10 @@ def row_flops(settings: Model, vocabulary: int, sequence: int, targets: int) -> 
     streams = sequence * (6 * square + between) + targets * (2 * square + between)
     pairs = 2 * (sequence + targets) * sequence
     return 6 * (layers * streams + targets * output) + 12 * layers * width * pairs
+
+
+def _of_any(settings: Model, vocabulary: int) -> tuple[int, int, int]:
+    """Of any causal model: parameters, those of matrices that multiply each token, and the width of queries."""
+    from training.models import causal
+
+    return causal.count(json.dumps(settings.config, sort_keys=True), vocabulary)
