@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from tasks.arrays.sampling import smallest
 from tasks.engine.stage import Estimator, Stage
 from tasks.scoring.kind import prose
 from tasks.storage.columns import value_digest
+from tasks.text.held_back import held_back
 
 if TYPE_CHECKING:
     import torch
@@ -130,32 +132,35 @@ class EncoderEstimator(Estimator):
         return smallest(rows, self.settings.sample, (), self.seed, self.name)
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
-        """A tenth is held back. Facts: documents, mean and deviation of the target, of what was held back the mean
-        error and the correlation of ranks, digest of the sample. Raises ValueError where there are fewer than 20
-        documents, or all have the same target."""
+        """A tenth of the texts is held back. Facts: documents, mean and deviation of the target, of what was held back
+        the mean error and the correlation of ranks, digest of the sample. Raises ValueError where there are fewer than
+        20 documents, or all have the same target."""
         rows = self.downsample(rows)
         texts, target = rows["text"].to_pylist(), rows["target"].to_numpy()
-        held = len(texts) // 10
-        if len(texts) < 20 or np.ptp(target[held:]) == 0:
+        learns, held = held_back(texts)
+        if len(texts) < 20 or np.ptp(target[learns]) == 0:
             raise ValueError(
                 f"stages.{self.label}.target: {len(texts)} documents have a value of {self.settings.target}, of "
                 f"{len(np.unique(target))} kinds; 20 documents of two are the least that something is learned from"
             )
-        scale = float(target[held:].mean()), float(target[held:].std())
-        wanted = ((target[held:] - scale[0]) / scale[1]).astype(np.float32)
+        scale = float(target[learns].mean()), float(target[learns].std())
+        wanted = ((target[learns] - scale[0]) / scale[1]).astype(np.float32)
         learn = _headed if self.settings.model else _trained
-        data = learn(self.settings, self.seed, texts[held:], wanted, scale)
-        found = Scorer.loaded(self.settings, data).scores(texts[:held])
+        data = learn(self.settings, self.seed, [*compress(texts, learns)], wanted, scale)
+        facts = {"documents": int(learns.sum()), "mean": scale[0], "deviation": scale[1]}
+        scores = Scorer.loaded(self.settings, data).scores([*compress(texts, held)])
+        return data, facts | {"validation": _validation(scores, target[held]), "sample": value_digest(rows["id"])}
+
+
+def _validation(found: F32, target: NDArray[np.float64]) -> dict[str, Any]:
+    """How far scores are from what they should be; nothing of none, as where all texts are copies of a few."""
+    order = None
+    if len(found) and np.ptp(target) and np.ptp(found):
         from scipy.stats import spearmanr  # here, as it takes most of a second
 
-        order = float(spearmanr(found, target[:held]).statistic) if np.ptp(target[:held]) and np.ptp(found) else None
-        validation = {
-            "documents": held,
-            "mean_error": round(float(np.abs(found - target[:held]).mean()), 4),
-            "rank_correlation": None if order is None else round(order, 4),
-        }
-        facts = {"documents": len(texts) - held, "mean": scale[0], "deviation": scale[1], "validation": validation}
-        return data, facts | {"sample": value_digest(rows["id"])}
+        order = round(float(spearmanr(found, target).statistic), 4)
+    error = round(float(np.abs(found - target).mean()), 4) if len(found) else None
+    return {"documents": len(found), "mean_error": error, "rank_correlation": order}
 
 
 class Scorer:

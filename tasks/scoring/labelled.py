@@ -24,6 +24,7 @@ from tasks.scoring import linear
 from tasks.scoring.linear import address
 from tasks.text.fasttext_model import PREFIX, features
 from tasks.text.fasttext_model import load as load_fasttext
+from tasks.text.held_back import plain
 from tasks.text.rows import rows_of
 
 Rows = list[tuple[str, str, str]]
@@ -80,7 +81,7 @@ def split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     one side: what was learned from it would be tested with it otherwise."""
     of: dict[str, Rows] = {}
     for row in rows:
-        of.setdefault(_plain(row[0]), []).append(row)
+        of.setdefault(plain(row[0]), []).append(row)
     texts = [*of.values()]
     order = np.random.default_rng(seed).permutation(len(texts))
     count = round(share * len(texts))
@@ -90,19 +91,14 @@ def split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
 
 def without(rows: Rows, *others: Rows) -> Rows:
     """The rows whose text none of others has."""
-    known = {_plain(text) for each in others for text, _, _ in each}
-    return [row for row in rows if _plain(row[0]) not in known]
-
-
-def _plain(text: str) -> str:
-    """A text as it is told from others: case and white space aside."""
-    return " ".join(text.split()).casefold()
+    known = {plain(text) for each in others for text, _, _ in each}
+    return [row for row in rows if plain(row[0]) not in known]
 
 
 def lines(texts: Sequence[str], urls: Sequence[str]) -> list[str]:
     """What a classifier sees: the words of a text, before them those of its address, marked as such."""
-    plain = features(pa.chunked_array([pa.array(texts, pa.string())])).to_pylist()
-    return [" ".join([*address(url), line]).strip() for url, line in zip(urls, plain, strict=True)]
+    made = features(pa.chunked_array([pa.array(texts, pa.string())])).to_pylist()
+    return [" ".join([*address(url), line]).strip() for url, line in zip(urls, made, strict=True)]
 
 
 def learn(train: Rows, dev: Rows, test: Rows, seed: int) -> tuple[bytes, dict[str, Any]]:

@@ -30,6 +30,7 @@ from tasks.scoring.kind import prose
 from tasks.scoring.ngrams import START, UNKNOWN, Model
 from tasks.storage.columns import value_digest
 from tasks.text.fasttext_model import features
+from tasks.text.held_back import held_back
 
 FEWEST = 10_000
 """Words from which a language has a model."""
@@ -193,16 +194,16 @@ class PerplexityEstimator(Estimator):
         return smallest(rows, self.settings.sample, ("language",), self.seed, self.name)
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
-        """Of each language a tenth is held back. Facts: per language documents, words, nodes, and bits per byte of
-        what was learned from and of what was held back, which tell how much better a text is found for being known;
-        digest of the sample. Raises ValueError where no language has enough words."""
+        """Of each language a tenth of the texts is held back. Facts: per language documents, words, nodes, and bits per
+        byte of what was learned from and of what was held back, which tell how much better a text is found for being
+        known; digest of the sample. Raises ValueError where no language has enough words."""
         rows = self.downsample(rows)
         made, facts, words = [], {}, {}
         for name in sorted(set(rows["language"].to_pylist())):
             if name == CORPUS and _by_language(self.settings):
                 continue
             lines = rows.filter(pc.equal(rows["language"], name))["text"].combine_chunks()
-            held, learned = lines[: len(lines) // 10], lines[len(lines) // 10 :]
+            learned, held = (lines.filter(pa.array(part)) for part in held_back(lines.to_pylist()))
             words[name] = len(_split(learned)[0])
             if words[name] < FEWEST:
                 continue

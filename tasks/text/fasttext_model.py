@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from data_specs import stages
 from tasks.engine.stage import Estimator, Stage
 from tasks.storage.columns import value_digest
+from tasks.text.held_back import held_back
 
 LIBRARY = "fasttext-community"
 """The distribution whose version shapes values. fasttext 0.9.3 trains to NaN with few threads on numpy 2, and
@@ -68,7 +69,8 @@ def features(text: pa.ChunkedArray, characters: int = CHARACTERS) -> pa.ChunkedA
 
 def learned(rows: pa.Table, dimensions: int, epochs: int, seed: int) -> tuple[bytes, dict[str, Any]]:
     """Train a classifier. `rows`: `label` and `text` (of `features`), shuffled, since in order of label a model forgets
-    all but the last. The first tenth of each label is held back. About 3M words/s and epoch.
+    all but the last. The first tenth of each label's texts is held back, with all their copies. About 3M words/s and
+    epoch.
 
     Returns the model's file and facts: documents per label, and of the held-back ones their number, the accuracy and
     the share found of each label. Raises ValueError for fewer than two labels."""
@@ -76,10 +78,8 @@ def learned(rows: pa.Table, dimensions: int, epochs: int, seed: int) -> tuple[by
     names, counts = np.unique(labels, return_counts=True)
     if len(names) < 2:
         raise ValueError(f"a classifier needs documents of two labels or more, found {' '.join(names) or 'none'}")
-    held = np.zeros(len(labels), bool)
-    for name, count in zip(names, counts, strict=True):
-        held[np.flatnonzero(labels == name)[: count // 10]] = True
-    lessons, tests = rows.filter(~held), rows.filter(held)
+    learns, held = held_back(rows["text"].to_pylist(), labels.tolist())
+    lessons, tests = rows.filter(learns), rows.filter(held)
     with tempfile.TemporaryDirectory(prefix="sluice-") as folder:
         lines, path = Path(folder) / "lessons.txt", Path(folder) / "model.bin"
         with open(lines, "w", encoding="utf-8") as file:

@@ -59,7 +59,9 @@ def sweep(
     TokenizerError where there are too few, or where the tokenizer cannot be extended. Where rows have a column `dirty`,
     entries that stand in such documents alone, or nearly, are dirty, too."""
     measured = pa.array(below(seeded_hash(words(rows["id"]), seed, "sweep"), MEASURED))
-    lessons, test = rows.filter(pc.invert(measured)), rows.filter(measured)
+    lessons = rows.filter(pc.invert(measured))
+    known = pc.is_in(pc.utf8_lower(rows["text"]), pc.utf8_lower(lessons["text"]).unique())
+    test = rows.filter(pc.and_(measured, pc.invert(known)))  # a copy of what is learned from tells nothing
     if not (len(lessons) and len(test)):
         raise TokenizerError(f"the sample has {len(rows)} documents, too few to learn from some and measure on others")
     texts = lessons["text"].to_pylist()

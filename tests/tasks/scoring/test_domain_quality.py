@@ -24,7 +24,7 @@ from tasks.scoring.domain import Domain, DomainEstimator
 from tasks.scoring.quality import Quality, QualityEstimator
 from tasks.text.fasttext_model import features
 from tests.golden import check_golden
-from tests.small import chinese, code, english
+from tests.small import ENGLISH, chinese, code, english
 
 SEED = 20260101
 
@@ -106,6 +106,18 @@ def test_domain_learns_english_news_from_labels(shared: Path, tmp_path: Path) ->
     assert pc.mean(right.cast(pa.int8())).as_py() > 0.93
     assert facts["validation"]["accuracy"] > 0.93
     assert pc.all(pc.and_(pc.greater(found["domain_score"], 0), pc.less_equal(found["domain_score"], 1))).as_py()
+
+
+def test_accuracy_is_of_texts_that_have_no_copy_among_those_that_were_learned_from() -> None:
+    rng = random.Random(5)
+    texts = [
+        (" ".join(rng.choices(ENGLISH, k=12)), "ab"[number % 2]) for number in range(60)
+    ]  # labels that nothing tells
+    rows = [{"text": copy, "label": label} for text, label in texts * 6 for copy in (text, f"{text.upper()} ")]
+    labels = {name: f"label = '{name}'" for name in "ab"}
+    _, facts = fit(DomainEstimator(stages.Domain(labels=labels, epochs=50), SEED), [documents(rows)])
+    assert facts["validation"]["documents"] == 6
+    assert facts["validation"]["accuracy"] < 0.9
 
 
 def test_domain_tells_kinds_of_chinese_from_100_characters(shared: Path, tmp_path: Path) -> None:
