@@ -8,8 +8,11 @@ has it: about how many a document has, kept or not. Epochs are how often the mix
 from __future__ import annotations
 
 import heapq
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,6 +52,8 @@ KNOWN = ("id", "language", "channel", "kept", "reason", "token_estimate")
 
 Counted = list[int]
 """Documents and tokens, before and after: [documents, documents, tokens, tokens]."""
+_Row = tuple[str, int, int, int]
+"""A value, BEFORE or AFTER, and how many documents and tokens of a shard have it."""
 
 
 def ask(spec: str, store: str | None, settings: Sequence[str], examples: int = EXAMPLES) -> dict[str, Any]:
@@ -129,52 +134,86 @@ def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> di
     reasons: dict[str, Counted] = {}
     changed: dict[str, Counter[str]] = {"kept": Counter(), "dropped": Counter()}
     nearest: dict[str, list[tuple[bytes, int, int]]] = {"kept": [], "dropped": []}
+    judged = {}
+    names, columns = _columns(after)
     place_of = {(shard.source, shard.name, shard.digest): place for place, shard in enumerate(before.shards)}
-    tables = dict(_judged(after))
-    for shard_place, new in tables.items():
-        shard = after.shards[shard_place]
+
+    def compared(place: int) -> _Shard:
+        shard = after.shards[place]
+        new = _read(after, place, columns).rename_columns(names)
         place = place_of[shard.source, shard.name, shard.digest]
-        old = _read(before, place, [name for name in KNOWN if name in before.provider])
-        if after.spec.cut_texts:
-            tables[shard_place] = new = _as_cut(old, new)
-        tokens = _tokens(old)
-        for when, judged in ((BEFORE, old), (AFTER, new)):
-            groups = {
-                "source": pa.array([shard.source] * len(old)),
-                "channel": judged["channel"],
-                "language": judged["language"] if "language" in judged.column_names else old["language"],
-            }
-            for group, values in groups.items():
-                _count(counts[group], values, tokens, when, judged["kept"])
-            _count(reasons, judged["reason"], tokens, when, pc.invert(pc.fill_null(judged["kept"], False)))
-        was, will = (pc.fill_null(judged["kept"], False).to_numpy() for judged in (old, new))
-        for side, flags, why in (("kept", will & ~was, old["reason"]), ("dropped", was & ~will, new["reason"])):
-            rows = np.flatnonzero(flags)
-            changed[side].update(reason or "" for reason in why.take(rows).to_pylist())
-            ids = old["id"].take(rows).to_pylist()
-            mine = [(each, place, row) for each, row in zip(ids, rows.tolist(), strict=True)]
-            nearest[side] = heapq.nsmallest(examples, [*nearest[side], *mine])
-    judged_by = {place_of[_name(after, place)]: new for place, new in tables.items()}
+        return _shard(before, place, new, bool(after.spec.cut_texts), examples)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading and counting leave the interpreter free
+        for found in pool.map(compared, [place for place, _ in after.files(columns)]):
+            judged[found.place] = found.judged
+            for group, rows in found.counts.items():
+                _add(counts[group], rows)
+            _add(reasons, found.reasons)
+            for side in changed:
+                changed[side].update(found.changed[side])
+                nearest[side] = heapq.nsmallest(examples, [*nearest[side], *found.nearest[side]])
     corpus = views(before)["corpus"]
     return {
         "kept": {group: dict(sorted(found.items())) for group, found in counts.items()},
         "reasons": dict(sorted(reasons.items())),
         "changed": {side: dict(found.most_common()) for side, found in changed.items()},
         "examples": {
-            side: [_example(corpus, judged_by[place], place, row, text) for _, place, row in found]
+            side: [_example(corpus, judged[place], place, row, text) for _, place, row in found]
             for side, found in nearest.items()
         },
     }
 
 
-def _judged(after: Pipeline) -> Iterator[tuple[int, pa.Table]]:
-    """Of each shard the verdict on its documents, their channels and, where it is known, their languages."""
+@dataclass
+class _Shard:
+    """One shard of the version beside what it would be: its place there; documents and tokens by group, and of what is
+    dropped by reason; of documents that change sides how many had or would have each reason, and (id, place, row) of
+    those with the smallest ids."""
+
+    place: int
+    judged: pa.Table
+    counts: dict[str, list[_Row]]
+    reasons: list[_Row]
+    changed: dict[str, Counter[str]]
+    nearest: dict[str, list[tuple[bytes, int, int]]]
+
+
+def _shard(before: Snapshot, place: int, new: pa.Table, cut: bool, examples: int) -> _Shard:
+    """A shard of the version beside what it would be."""
+    old = _read(before, place, [name for name in KNOWN if name in before.provider])
+    if cut:
+        new = _as_cut(old, new)
+    tokens = _tokens(old)
+    counts: dict[str, list[_Row]] = {group: [] for group in GROUPS}
+    reasons = []
+    for when, judged in ((BEFORE, old), (AFTER, new)):
+        groups = {
+            "source": pa.array([before.shards[place].source] * len(old)),
+            "channel": judged["channel"],
+            "language": judged["language"] if "language" in judged.column_names else old["language"],
+        }
+        for group, values in groups.items():
+            counts[group] += _counted(values, tokens, when, judged["kept"])
+        reasons += _counted(judged["reason"], tokens, when, pc.invert(pc.fill_null(judged["kept"], False)))
+    was, will = (pc.fill_null(judged["kept"], False).to_numpy() for judged in (old, new))
+    changed, nearest = {}, {}
+    for side, flags, why in (("kept", will & ~was, old["reason"]), ("dropped", was & ~will, new["reason"])):
+        rows = np.flatnonzero(flags)
+        changed[side] = Counter(reason or "" for reason in why.take(rows).to_pylist())
+        ids = zip(old["id"].take(rows).to_pylist(), rows.tolist(), strict=True)
+        nearest[side] = heapq.nsmallest(examples, ((each, place, row) for each, row in ids))
+    return _Shard(place, new, counts, reasons, changed, nearest)
+
+
+def _columns(after: Pipeline) -> tuple[list[str], list[str]]:
+    """What is compared of documents as they would be: names, and the columns that hold it; of languages only where all
+    are known."""
     names = ["kept", "reason"]
-    columns = [*(BEFORE_CUT.get(name, name) for name in names)] if after.spec.cut_texts else names
+    columns = [BEFORE_CUT.get(name, name) for name in names] if after.spec.cut_texts else names
     known = after.resolve(after.node(after.provider["language"])).index.done.all()
     more = ["channel", *(["language"] if known else [])]
-    for place, found in _columns(after, [*columns, *more]):
-        yield place, found.rename_columns([*names, *more])
+    return [*names, *more], [*columns, *more]
 
 
 def _as_cut(old: pa.Table, new: pa.Table) -> pa.Table:
@@ -183,17 +222,6 @@ def _as_cut(old: pa.Table, new: pa.Table) -> pa.Table:
     kept, reason = pc.and_not(new["kept"], gone), pc.if_else(gone, EMPTIED_BY_CUT, new["reason"])
     others = {name: new[name] for name in new.column_names if name not in ("kept", "reason")}
     return pa.table({"kept": kept, "reason": reason, **others})
-
-
-def _name(corpus: Corpus, place: int) -> tuple[str, str, str]:
-    shard = corpus.shards[place]
-    return shard.source, shard.name, shard.digest
-
-
-def _columns(corpus: Corpus, names: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Some columns of each shard that has them."""
-    for place, _ in corpus.files(names):
-        yield place, _read(corpus, place, names)
 
 
 def _read(corpus: Corpus, place: int, names: Sequence[str]) -> pa.Table:
@@ -209,13 +237,18 @@ def _tokens(table_: pa.Table) -> pa.Array:
     return pc.fill_null(table_["token_estimate"].combine_chunks(), 0)
 
 
-def _count(found: dict[str, Counted], values: Any, tokens: pa.Array, when: int, chosen: Any) -> None:
-    """Add documents and tokens by value, of the rows that are chosen."""
+def _counted(values: Any, tokens: pa.Array, when: int, chosen: Any) -> list[_Row]:
+    """Documents and tokens by value, of the rows that are chosen."""
     rows = pa.table({"value": pc.fill_null(values, ""), "tokens": tokens}).filter(pc.fill_null(chosen, False))
-    for row in rows.group_by("value").aggregate([([], "count_all"), ("tokens", "sum")]).to_pylist():
-        counted = found.setdefault(row["value"], [0, 0, 0, 0])
-        counted[when] += row["count_all"]
-        counted[2 + when] += row["tokens_sum"]
+    found = rows.group_by("value").aggregate([([], "count_all"), ("tokens", "sum")]).to_pylist()
+    return [(row["value"], when, row["count_all"], row["tokens_sum"]) for row in found]
+
+
+def _add(counts: dict[str, Counted], rows: list[_Row]) -> None:
+    for value, when, documents, tokens in rows:
+        counted = counts.setdefault(value, [0, 0, 0, 0])
+        counted[when] += documents
+        counted[2 + when] += tokens
 
 
 def _example(corpus: View, judged: pa.Table, place: int, row: int, text: str) -> dict[str, Any]:
