@@ -33,6 +33,7 @@ SLOW = frozenset(
         "flows/test_takedown.py",
         "flows/test_versions.py",
         "flows/test_whatif.py",
+        "tasks/dedup/test_survivors.py",
         "tasks/engine/test_fanout.py",
         "tasks/engine/test_garbage_collection.py",
         "tasks/engine/test_rounds.py",
