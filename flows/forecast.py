@@ -77,12 +77,15 @@ def _gone(run: Run) -> tuple[list[str], list[str]]:
 
 
 def _duplicates(spec: Spec) -> dict[str, Any]:
-    """The bands that find pairs, and which share of the pairs of a similarity they find: (similarity, share)."""
+    """The bands that find pairs, which share of the pairs of a similarity they find: (similarity, share), and sources
+    of code that is compared without its symbols."""
     settings = spec.duplicates
     bands, rows = minhash.bands_and_rows(settings.compared_from, settings.hashes)
     shown = sorted({*(percent / 100 for percent in range(0, 101, 5)), settings.threshold})
     curve = [(each, round(minhash.found_share(each, bands, rows), 6)) for each in shown]
-    return {"threshold": settings.threshold, "bands": bands, "rows": rows, "curve": curve}
+    code = [name for name, source in spec.sources.items() if source.kind in ("code", "repository")]
+    found = {"threshold": settings.threshold, "bands": bands, "rows": rows, "curve": curve}
+    return found | {"code_without_symbols": code if settings.symbols is None else []}
 
 
 def _budget(run: Run) -> dict[str, Any]:
@@ -343,6 +346,12 @@ def show(found: dict[str, Any]) -> None:
         f"{drawn([*shares.values()])}; {percent(1 - shares[at])} of those right at {at:g} are missed, "
         f"{percent(1 - shares[above])} of those at {above:g}"
     )
+    if known["code_without_symbols"]:
+        console().print(
+            f"Duplicates: of the code of {', '.join(known['code_without_symbols'])} symbols do not count: files that "
+            "differ in `+` and `-` alone are copies. `stages.duplicates.symbols: \"kind = 'code'\"` tells them apart "
+            '(texts are compared anew), "false" leaves it at that'
+        )
     if "unknown" in found.get("budget", {}):
         console().print(f"Budget: what thresholds would leave is not known: {found['budget']['unknown']}")
     elif "budget" in found:

@@ -219,3 +219,13 @@ def test_a_run_that_is_bound_to_stop_at_the_gate_skipped_is_told_so_by_its_plan_
         assert "set gates.skipped: true" in found["error"]
         assert not (tmp_path / "store" / "documents").exists()
         assert told("plan", spec, "--set", "gates.skipped=true")["certain_stops"] == []
+
+
+def test_a_plan_tells_where_code_that_differs_in_its_symbols_alone_counts_as_copies(computed: Any) -> None:
+    spec, _ = computed
+    assert asked(spec)["duplicates"]["code_without_symbols"] == ["code"]
+    assert "of the code of code symbols do not count" in " ".join(ask("plan", spec).output.split())
+    for symbols in ("\"kind = 'code'\"", "'false'"):
+        assert asked(spec, f"stages.duplicates.symbols={symbols}")["duplicates"]["code_without_symbols"] == []
+    demo = load(str(Path(__file__).parents[2] / "data_specs" / "demo.yaml"))
+    assert demo.duplicates.symbols == "kind = 'code'"

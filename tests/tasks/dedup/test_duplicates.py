@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array, triu
 
 from data_specs.dedup import Duplicates
+from flows.query import select
 from tasks.dedup import minhash
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
 from tests.corpus_runner import number, run
+from tests.whole import go
 
 STAGES = (Exact, CandidateGroups, VerifiedPairs, Clusters)
 HAN = ("CJK", "HIRAGANA", "KATAKANA", "COMBINING KATAKANA", "THAI")
@@ -153,6 +155,34 @@ def test_code_that_differs_in_its_operators_is_no_copy_where_symbols_count() -> 
     assert set(rows[one]["alike"]) == {3, 4}  # but for case and space the same, though no copies
     assert not rows[1]["alike"]
     assert rows[5]["alike"] == rows[6]["alike"] == {}
+
+
+def test_files_of_code_are_copies_where_they_differ_in_line_ends_alone(tmp_path: Path) -> None:
+    text = code("+")
+    files = {"one": text, "two": text.replace("\n", "\r\n"), "three": text.replace("\n", "\r"), "minus": code("-")}
+    for name, each in files.items():
+        (tmp_path / f"{name}.py").write_bytes(each.encode())
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(CODE.format(folder=tmp_path))
+    found = []
+    for symbols in ("kind = 'code'", "false"):
+        settings = [f'stages.duplicates.symbols="{symbols}"']
+        run = go(spec, settings, until="exact")
+        run.resolve()
+        with select(run.pipeline, "select file from corpus where copy_of is null") as answer:
+            found.append({Path(file).stem for [file] in answer.rows})
+    assert len(found[0]) == 2
+    assert "minus" in found[0]
+    assert len(found[1]) == 1
+
+
+CODE = """
+name: code
+store: {folder}/store
+sources: {{code: {{kind: code, paths: "{folder}/*.py"}}}}
+stages: {{duplicates: {{}}}}
+channels: {{all: "true"}}
+"""
 
 
 def test_where_symbols_count_in_no_document_all_is_as_without() -> None:
