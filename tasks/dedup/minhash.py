@@ -11,6 +11,10 @@ Units and shingles are 64-bit polynomial hashes modulo 2^64 over prefix sums, fi
 a loop over words in Python. A permutation of shingle hashes is the multiplication by an odd 64-bit number: datasketch's
 affine scheme without its addend, which mixed hashes do not need (the tests bound bias and variance). Half of the time
 cuts and hashes units, a third takes the minima (benchmarks/duplicates.py).
+
+Of texts to clusters the minima are a fifth. Fewer hashes of each shingle (Fast Similarity Sketching, Dahlgaard et al.
+2017) would save 16 % of it in numpy, 17 % by rensa, which has them, and hashes of 32 bits 10 %; of all work on a corpus
+that is .1 %, for which the candidates of every store would be computed anew.
 """
 
 from __future__ import annotations
