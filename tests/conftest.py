@@ -31,6 +31,7 @@ SLOW = frozenset(
         "flows/test_runs.py",
         "flows/test_supervisor.py",
         "flows/test_takedown.py",
+        "flows/test_takedown_texts.py",
         "flows/test_versions.py",
         "flows/test_whatif.py",
         "tasks/dedup/test_survivors.py",

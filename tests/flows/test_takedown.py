@@ -7,8 +7,6 @@ import json
 import random
 import shutil
 import subprocess
-import zlib
-from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 
 from data_specs import stages
 from flows import artifacts, duplicates_page, embedded, shown, summary, takedown
@@ -32,6 +29,7 @@ from tasks.storage.pins import learned_digest
 from tasks.storage.store import Store
 from tests import generations, small, whole
 from tests.commands import ask, told
+from tests.holding import holding, holding_numbers
 from tests.tasks.scoring.test_domain_quality import documents
 from tests.whole import SHORT_TRAINING
 from training import checkpoint, fit, log
@@ -97,68 +95,6 @@ def here(made: Path, tmp_path: Path) -> Path:
     """The same to be changed."""
     subprocess.run(["cp", "-r", f"{made.parent}/.", tmp_path], check=True)
     return _spec(tmp_path)
-
-
-# -- what a store holds ------------------------------------------------------------------------------------------------
-
-
-def tables(path: Path, data: bytes) -> Iterator[pa.Table]:
-    """What a file holds of columns."""
-    if path.suffix == ".parquet":
-        yield pq.read_table(pa.BufferReader(data))
-    elif path.suffix == ".arrow":
-        yield pa.ipc.open_file(pa.BufferReader(data)).read_all()
-
-
-def unpacked(path: Path, data: bytes) -> Iterator[bytes]:
-    """A file's bytes as they stand, decompressed, and its columns as JSON."""
-    yield data
-    if data.startswith(b"\x1f\x8b"):
-        yield zlib.decompress(data, 31)
-    if data.startswith(b"\x28\xb5\x2f\xfd"):
-        yield zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
-    for table in tables(path, data):
-        yield str(table.schema.metadata).encode()
-        for column in table.columns:
-            yield json.dumps(column.to_pylist(), default=str, ensure_ascii=False).encode()
-
-
-def flat(column: pa.ChunkedArray) -> pa.Array:
-    """The values of a column of lists, whatever is in them."""
-    array = column.combine_chunks()
-    while pa.types.is_list(array.type):
-        array = array.values
-    return array
-
-
-def holding(spec: Path, needles: list[str], skip: tuple[str, ...] = ()) -> set[str]:
-    """Files of the store in which some text stands, whatever they are packed in."""
-    root = spec.parent / "store"
-    wanted = [needle.encode() for needle in needles]
-    found = set()
-    for path in filter(Path.is_file, root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        data = path.read_bytes()
-        if not name.startswith(skip) and any(w in part for part in unpacked(path, data) for w in wanted):
-            found.add(name)
-    return found
-
-
-def holding_numbers(spec: Path, numbers: np.ndarray) -> set[str]:
-    """Files of the store in which these numbers stand one after another, or, of 64 bits, most of them anywhere."""
-    root, found = spec.parent / "store", set()
-    needle = numbers.astype("<u8").tobytes()
-    for path in filter(Path.is_file, root.rglob("*.arrow")):
-        for table in tables(path, path.read_bytes()):
-            for column in table.columns:
-                values = flat(column)
-                if not pa.types.is_integer(values.type):
-                    continue
-                there = values.drop_null().to_numpy().astype("<u8")
-                whole_there = needle in there.tobytes() if numbers.dtype.itemsize < 8 else False
-                if whole_there or (numbers.dtype.itemsize == 8 and np.isin(numbers, there).mean() > 0.5):
-                    found.add(path.relative_to(root).as_posix())
-    return found
 
 
 def tokens_of(run: Run, url: str) -> np.ndarray:
@@ -336,11 +272,11 @@ def test_what_opted_out_later_leaves_earlier_versions_by_an_expression(here: Pat
     here.write_text(text.replace("%s", str(here.parent / "out.txt")).replace("rules:", "rules:\n  - out: not allowed"))
     run = whole.go(here, until="verdict")
     assert told_rows(run, "select reason, count(*) from corpus where not allowed group by 1") == [["out", 2]]
-    assert holding(here, [*WORDS[1:3]])  # for versions 1 and 2
+    assert holding(here.parent / "store", [*WORDS[1:3]])  # for versions 1 and 2
     found = told("takedown", here, "--where", "not allowed", "--yes")
     assert {row["url"] for row in found["documents"]} == {HOUSE + "one", HOUSE + "two?x=1"}
     pins = ("models/domain/", "models/quality/", "models/tokenizer/")  # which are named, and yours to decide about
-    assert not holding(here, [*WORDS[1:3]], skip=pins)
+    assert not holding(here.parent / "store", [*WORDS[1:3]], skip=pins)
     assert "allowed is not computed for 1 of " in ask("takedown", here, "--where", "not allowed", code=1).output
     whole.go(here, until="verdict")
     assert told("takedown", here, "--where", "not allowed", "--yes")["count"] == 0
@@ -394,22 +330,22 @@ def test_text_tokens_and_address_leave_every_file_of_the_store(here: Path, monke
     shingles = np.unique(hashes[offsets[0] : offsets[1]])
     needles = [WORDS[1], WORDS[2], "house.example.org"]
     spike_page(here, monkeypatch)
-    before = holding(here, needles[:2])
+    before = holding(here.parent / "store", needles[:2])
     assert {name.rpartition("/")[2] for name in before if name.startswith("runs/")} == {"spikes.md"}
     assert {name.split("/")[0] for name in before} >= {"documents", "columns", "inside", "models"}
     assert any("/samples@" in name for name in before)
-    assert {name.split("/")[0] for name in holding_numbers(here, tokens)} == {"tokens"}
+    assert {name.split("/")[0] for name in holding_numbers(here.parent / "store", tokens)} == {"tokens"}
     held_out = [row[0] for row in corpus(here, "id, held_out") if row[1]]
 
     found = told("takedown", here, "--domain", "house.example.org", "--id", held_out[0], "--yes")
     assert (found["state"], found["takedown"], found["count"]) == ("ended", 1, 3)
     pins = {run.pipeline.pins.history[name][-1]["path"] for name in found["named"]["pins"]}  # named, not learned anew
-    assert holding(here, needles, skip=("takedowns/", "counts/")) <= pins
-    assert holding_numbers(here, tokens) == holding_numbers(here, shingles) == set()
+    assert holding(here.parent / "store", needles, skip=("takedowns/", "counts/")) <= pins
+    assert holding_numbers(here.parent / "store", tokens) == holding_numbers(here.parent / "store", shingles) == set()
     assert not (here.parent / "store" / "again").exists()
 
     after = whole.go(here, SHORT_TRAINING)
-    assert holding(here, needles, skip=("takedowns/", "counts/")) <= pins
+    assert holding(here.parent / "store", needles, skip=("takedowns/", "counts/")) <= pins
     assert after.record["funnel"]["dropped"]["takedown"] == 3
     assert after.record["version"] == {"version": 3, "parent": 2, "state": "accepted", "why": [], "new": 0}
     assert {row[1:] for row in map(tuple, corpus(here)) if row[1] == "taken_down"} == {
@@ -456,9 +392,9 @@ def test_a_held_out_documents_text_goes_and_what_was_learned_stays(here: Path) -
     held_out = [row[0] for row in corpus(here, "id, held_out") if row[1]]
     [[text]] = told("query", here, f"select text from corpus where id = '{held_out[0]}'")["rows"]
     line = max(text.split("\n"), key=len)[:60]
-    assert before["path"] in holding(here, [line])
+    assert before["path"] in holding(here.parent / "store", [line])
     told("takedown", here, "--id", held_out[0], "--only", "--yes")
-    assert holding(here, [line]) == set()
+    assert holding(here.parent / "store", [line]) == set()
     run = whole.go(here, SHORT_TRAINING)
     pin = run.pipeline.pins.get("held_out")
     assert (pin["was"], pin["run"]) == (before["sha256"], "takedown 1")
@@ -517,10 +453,13 @@ def test_a_document_asked_for_by_id_that_is_not_there_leaves_what_was_learned_fr
     needles, ids = [held_out[1][:60], kept[1][:60]], [held_out[0], kept[0]]
     store = Store(str(here.parent / "store"))
     store.remove(*store.walk("documents"), *store.walk("columns"))
-    assert {path.split("/")[1] for path in holding(here, needles, ("inside",))} >= {"held_out", "tokenizer"}
+    assert {path.split("/")[1] for path in holding(here.parent / "store", needles, ("inside",))} >= {
+        "held_out",
+        "tokenizer",
+    }
     found = told("takedown", here, "--id", ids[0], "--id", ids[1], "--only", "--yes")
     assert (found["state"], found["count"]) == ("ended", 0)
-    assert not holding(here, needles, ("inside",))
+    assert not holding(here.parent / "store", needles, ("inside",))
     assert whole.go(here, SHORT_TRAINING).record["funnel"]["dropped"]["takedown"] == 2
     left = told("query", here, f"select text from corpus where id in ('{ids[0]}', '{ids[1]}')")["rows"]
     assert {text for [text] in left} <= {""}
@@ -535,7 +474,7 @@ def test_near_copies_of_documents_whose_entries_are_lost_are_not_passed_over(her
     found = told("takedown", here, "--url", SECRET, "--yes")
     assert {row["url"] for row in found["documents"]} == {SECRET, MIRROR, "https://copy.example.com/"}
     pins = ("models/domain/", "models/quality/", "models/tokenizer/")
-    assert not holding(here, [*WORDS[:1]], skip=pins)
+    assert not holding(here.parent / "store", [*WORDS[:1]], skip=pins)
 
 
 def test_a_page_whose_entry_is_lost_is_taken_down_alone(here: Path) -> None:
@@ -544,7 +483,7 @@ def test_a_page_whose_entry_is_lost_is_taken_down_alone(here: Path) -> None:
     found = told("takedown", here, "--url", "https://alone.example.com/a", "--only", "--yes")
     assert found["count"] == 1
     pins = ("models/domain/", "models/quality/", "models/tokenizer/")
-    assert not holding(here, [WORDS[3]], skip=pins)
+    assert not holding(here.parent / "store", [WORDS[3]], skip=pins)
     whole.go(here, until="verdict")
     assert told("inspect", here, found["documents"][0]["id"])["kind"] == "taken_down"
 
@@ -748,7 +687,7 @@ def test_documents_that_are_damaged_meanwhile_are_read_anew_without_them(
     run = whole.go(here, SHORT_TRAINING)
     assert run.record["funnel"]["dropped"]["takedown"] == 2
     pins = {pins[-1].get("path") for pins in run.pipeline.pins.history.values()}
-    assert holding(here, [WORDS[1], WORDS[2]]) <= pins
+    assert holding(here.parent / "store", [WORDS[1], WORDS[2]]) <= pins
 
 
 def test_documents_whose_writer_was_killed_before_any_entry_spoke_of_them_go_too(tmp_path: Path) -> None:
@@ -757,9 +696,9 @@ def test_documents_whose_writer_was_killed_before_any_entry_spoke_of_them_go_too
     spec = _spec(tmp_path)
     store = whole.go(spec, until="documents").store
     store.remove(*(path for path in store.walk("documents") if "/manifest/" in path))
-    assert holding(spec, [WORDS[1], WORDS[2]])
+    assert holding(spec.parent / "store", [WORDS[1], WORDS[2]])
     assert told("takedown", spec, "--domain", "house.example.org", "--only", "--yes")["count"] == 2
-    assert not holding(spec, [WORDS[1], WORDS[2]])
+    assert not holding(spec.parent / "store", [WORDS[1], WORDS[2]])
     assert whole.go(spec, until="documents").record["stages"][0]["state"] == "cached"
     whole.go(spec)
     assert told("query", spec, "select count(*) from corpus where url like '%house%'")["rows"] == [[0]]
