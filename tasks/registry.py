@@ -42,6 +42,7 @@ from tasks.dedup.semantic import Semantic
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.nodes import Node, ordered
+from tasks.engine.reading import RAW_LANGUAGE
 from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Stage
 from tasks.engine.takedowns import Takedowns
@@ -168,7 +169,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     ]
     if spec.mixture.repetitions or "repeated_tokens" in _reads(spec):
         found.append(make.node(RepeatedTokens(), "tokenizer"))
-    _check_own(spec, found)
+    _check_own(spec, found, own)
     check_columns(spec, partial(_mistaken, spec, columns(found, own)))
     _check_types(spec, columns(found, own))
     models = {column: each.pins for each in found for column in each.writes}
@@ -320,9 +321,12 @@ def _emptied(spec: Spec, written: Collection[str]) -> list[str]:
     return columns[:1] + [name for name in columns[1:] if name in written]
 
 
-def _check_own(spec: Spec, found: Iterable[Node]) -> None:
-    """Raises SpecError where a source has a column of its own that is called as one of a stage."""
+def _check_own(spec: Spec, found: Iterable[Node], own: pa.Schema) -> None:
+    """Raises SpecError where documents of some source have a column that is called as one of a stage."""
     written = {column: node.name for node in found for column in node.writes}
+    if clash := next((name for name in RAW_LANGUAGE if name in own.names and name in written), None):
+        told = f"documents have a column {clash}, as a source refuses by it; call the stage otherwise"
+        raise SpecError([f"stages.{written[clash]}: {told}"])
     for source, settings in spec.sources.items():
         for name, kind in getattr(settings, "columns", {}).items():
             if name in written:
@@ -343,8 +347,10 @@ def columns(found: Iterable[Node], own: pa.Schema | None = None) -> pa.Schema:
 def _mistaken(spec: Spec, columns: pa.Schema, texts: tuple[str, ...], source: str | None) -> dict[str, str]:
     """Which expressions cannot be evaluated on columns of documents, or on those of a source's records -> why."""
     if source is None:
-        packaged = languages.by_packaged(spec.stages["language"])
-        return (languages.never(texts, "language") if packaged else {}) | mistaken(texts, columns)
+        packaged = ["language"] if languages.by_packaged(spec.stages["language"]) else []
+        packaged += ["raw_language"] if "raw_language" in own_columns(spec).names else []
+        never = [languages.never(texts, column) for column in packaged]
+        return {text: why for wrong in (*never, mistaken(texts, columns)) for text, why in wrong.items()}
     known = record_columns(spec.sources[source], spec.lists)
     for number, name in enumerate(known.names if texts else ()):
         if name in known.names[:number]:

@@ -3,7 +3,6 @@ being computed, and a version of it have in common."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from tasks.engine.job import Inputs, inputs_by_file
 from tasks.engine.reading import InputShard
+from tasks.engine.stage import DOCUMENTS
 from tasks.storage.columns import Recorded
 from tasks.storage.store import Store
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tasks.engine.outputs import Output
 
 
-class Corpus(ABC):
+class Corpus:
     """Shards, and the outputs of stages over them."""
 
     store: Store
@@ -34,9 +34,12 @@ class Corpus(ABC):
     documents_schema: pa.Schema
     """The columns of documents, those that only some sources have among them."""
 
-    @abstractmethod
     def lacks(self, name: str, place: int) -> bool:
-        """Whether a column is one that the source of a shard does not have."""
+        """Whether a column is one that the documents of a shard do not have: their source has none, or an earlier
+        version read them."""
+        documents = self.outputs["documents"].index
+        own = self.provider[name] == "documents" and name not in DOCUMENTS.names
+        return own and not documents.has(self.role[name], place)
 
     def recorded(self, place: int, names: Iterable[str]) -> dict[str, Recorded]:
         """What is known of the files that hold the columns `names` of a shard, by path."""

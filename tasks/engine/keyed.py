@@ -150,8 +150,3 @@ class KeyedCorpus(Corpus):
         return Job(
             kind, key, path, name, self.run, ids, rows, inputs_by_file(wanted), recorded=recorded, cost=cost, **more
         )
-
-    def lacks(self, name: str, place: int) -> bool:
-        """Whether a column is one that the source of a shard does not have."""
-        of_source = self.provider[name] == "documents" and name not in DOCUMENTS.names
-        return of_source and name not in self.readers[self.shards[place].source].writes.names

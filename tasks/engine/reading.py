@@ -29,6 +29,9 @@ RECORD = pa.schema(
 )
 """What is known of a record before its text is extracted, beside its place and address. null: not known, or not asked
 for."""
+RAW_LANGUAGE = ("raw_language", "raw_language_score")
+"""Those of RECORD that a document has, too, where its source asks for them. They are no part of what names documents:
+those that an earlier version read lack them, and are not read again for them."""
 EXTRACTED = ["text", "title", "date", "author", "site"]
 """Columns of a document that extraction makes."""
 REFUSED = pa.schema(

@@ -13,7 +13,8 @@ import pyarrow as pa
 from tasks.engine.corpus import Corpus
 from tasks.engine.outputs import Output
 from tasks.engine.pipeline import Pipeline
-from tasks.engine.stage import DOCUMENTS, digest
+from tasks.engine.reading import RAW_LANGUAGE
+from tasks.engine.stage import digest
 from tasks.engine.versions import COUNTS, SHARDS, Facts, Versions, shard_of
 from tasks.storage.manifest import MISSING, QUARANTINED, Index, Manifest
 
@@ -102,7 +103,9 @@ def _list(pipeline: Pipeline, places: Sequence[int]) -> pa.Table:
 
 def _stages(pipeline: Pipeline) -> dict[str, Facts]:
     """Documents, and every stage that writes columns: where its outputs lie and what its columns are."""
-    schema = pipeline.documents_schema
+    read = pipeline.outputs["documents"].index
+    lacking = [name for name in RAW_LANGUAGE if name in read.digests and not read.has(name)]
+    schema = pa.schema([field for field in pipeline.documents_schema if field.name not in lacking])
     found: dict[str, Facts] = {"documents": stage_facts("", ".parquet", schema)}
     for node in pipeline.nodes:
         if node.writes:
@@ -192,11 +195,6 @@ class Snapshot(Corpus):
         return [
             stage for stage in stages if stage in self.replaced or (self.outputs[stage].index.state == MISSING).any()
         ]
-
-    def lacks(self, name: str, place: int) -> bool:
-        """Whether a column is one that the source of a shard does not have."""
-        own = self.provider[name] == "documents" and name not in DOCUMENTS.names
-        return own and name not in self.facts["sources"][self.shards[place].source]["columns"]
 
 
 def _schema(made: Facts) -> pa.Schema:

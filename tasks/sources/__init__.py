@@ -13,6 +13,7 @@ from importlib import import_module
 
 import pyarrow as pa
 
+from data_specs.expressions import parse
 from data_specs.extract import Extract
 from data_specs.load import SpecError
 from data_specs.sources import (
@@ -36,7 +37,7 @@ from data_specs.sources import (
 )
 from data_specs.spec import Spec
 from tasks.arrays.addresses import ADDRESS
-from tasks.engine.reading import RECORD, InputShard, LedgerError, Part, Read, SourceError
+from tasks.engine.reading import RAW_LANGUAGE, RECORD, InputShard, LedgerError, Part, Read, SourceError
 from tasks.engine.stage import DOCUMENTS
 from tasks.sources.admission import PLACE
 from tasks.sources.base import TYPES, Reader
@@ -100,8 +101,8 @@ def record_columns(settings: SourceSettings, lists: Mapping[str, UrlList]) -> pa
 
 
 def own_columns(spec: Spec) -> pa.Schema:
-    """The columns that sources of a spec have of their own. Raises SpecError for one of two types, or of the name of
-    one that every document has."""
+    """The columns that sources of a spec have of their own, and those of the language of raw texts where one asks for
+    it. Raises SpecError for one of two types, or of the name of one that every document has."""
     found: dict[str, tuple[str, str]] = {}
     for source, settings in spec.sources.items():
         for name, kind in getattr(settings, "columns", {}).items():
@@ -110,4 +111,7 @@ def own_columns(spec: Spec) -> pa.Schema:
                 raise SpecError([f"sources.{source}.columns.{name}: every document has a column of this name"])
             if before != kind:
                 raise SpecError([f"sources.{source}.columns.{name} is {kind}, but {before} in sources.{first}"])
-    return pa.schema([(name, TYPES[kind]) for name, (_, kind) in found.items()])
+    refused = [text for settings in spec.sources.values() for text in settings.refuse.values()]
+    asked = any(not parse(text).columns.isdisjoint(RAW_LANGUAGE) for text in refused)
+    raw = map(RECORD.field, RAW_LANGUAGE if asked else ())
+    return pa.schema([*((name, TYPES[kind]) for name, (_, kind) in found.items()), *raw])

@@ -18,7 +18,7 @@ import pyarrow as pa
 from data_specs.expressions import normalised, parse
 from data_specs.filters import Language
 from data_specs.sources import SourceSettings, UrlList
-from tasks.engine.reading import RECORD, Part, Read
+from tasks.engine.reading import RAW_LANGUAGE, RECORD, Part, Read
 from tasks.engine.stage import installed
 from tasks.extraction.raw_text import declared_language, raw_text
 from tasks.sources.files import absolute
@@ -41,9 +41,8 @@ PLACE = pa.schema(
     ]
 )
 """Columns of a record beside RECORD; all but `host` are as its document has them."""
-_OF_BODY = frozenset({"payload", "declared_language", "raw_length", "raw_language", "raw_language_score"})
+_OF_BODY = frozenset({"payload", "declared_language", "raw_length", *RAW_LANGUAGE})
 """Columns that are known once a body is decoded."""
-_LANGUAGE = frozenset({"raw_language", "raw_language_score"})
 _RECORDS = 256
 """Records that wait, at most."""
 _BYTES = 2**24
@@ -71,11 +70,16 @@ class Admission:
             if name in self.needs
         }
         self._digests = {name: list_digest(name, each) for name, each in self._settings.items()}
-        self._file = model_file(Language()) if self.needs & _LANGUAGE else None
+        self._file = model_file(Language()) if self.identifies else None
         """The model of languages, where it is asked for: path and sha256."""
 
     def __bool__(self) -> bool:
         return bool(self._refuse or self.repeated)
+
+    @property
+    def identifies(self) -> bool:
+        """Whether the language of raw texts is asked for, which documents then have as RAW_LANGUAGE."""
+        return not self.needs.isdisjoint(RAW_LANGUAGE)
 
     def hashed_settings(self) -> dict[str, Any]:
         """What decides: reasons in order with their expressions, and what the lists hold."""
@@ -95,10 +99,10 @@ class Admission:
 
     def by_text(self, records: Sequence[Found]) -> list[str | None]:
         """For each record with a text why it is refused; None where it is not."""
-        if self.needs & _LANGUAGE:
+        if self.identifies:
             found = identified(self._model, [record.raw for record in records])
             for record, (language, score) in zip(records, found, strict=True):
-                record.columns |= {"raw_language": language, "raw_language_score": score}
+                record.columns |= dict(zip(RAW_LANGUAGE, (language, score), strict=True))
         return self._reasons(self.late, records)
 
     def facts(self, record: Found) -> dict[str, Any]:
@@ -165,6 +169,8 @@ class Admitted(Records):
         self._opening = False
         self._waiting = 0
         """Bytes of what waits."""
+        self._admitted: Found | None = None
+        """The record that is made a document."""
 
     def drop(self, *args: Any, **more: Any) -> None:
         self._hold(partial(super().drop, *args, **more))
@@ -184,15 +190,19 @@ class Admitted(Records):
     def by_text(
         self, found: Found, text: str, then: Callable[[], None], html: bool = False, header: str | None = None
     ) -> None:
-        needs = self._admission.needs
         found.columns["raw_length"] = len(text)
-        if "payload" in needs:
+        if "payload" in self._admission.needs:
             found.columns["payload"] = hashlib.sha256(found.payload).hexdigest()
         if html:
             found.columns["declared_language"] = declared_language(text, header)
-        if needs & _LANGUAGE:
+        if self._admission.identifies:
             found.raw = (raw_text(text, CHARACTERS) if html else text.lstrip()[:CHARACTERS])[:CHARACTERS].lower()
         self._hold(_Asked(found, then), len(text))
+
+    def keep(self, *args: Any, **more: Any) -> None:
+        assert self._admitted is not None  # none becomes a document that was not asked about
+        raw = {name: self._admitted.columns[name] for name in RAW_LANGUAGE if self._admission.identifies}
+        super().keep(*args, **more | {"own": {**more.get("own", {}), **raw}})
 
     def read(self) -> Read:
         self._open()
@@ -235,8 +245,9 @@ class Admitted(Records):
             elif first := self._before(each.found):
                 self._refuse("same_payload", each.found, {"first": self._id(*first).hex(), "offset": first[1]})
             else:
+                self._admitted = each.found
                 each.then()
-        self._held = []
+        self._held, self._admitted = [], None
 
     def _before(self, found: Found) -> tuple[Part, int, int] | None:
         """The place of the admitted record before this one that has its payload, where that counts."""

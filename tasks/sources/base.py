@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from data_specs.extract import Extract
 from data_specs.sources import SourceSettings, UrlList
-from tasks.engine.reading import InputShard, Part, Read, SourceError
+from tasks.engine.reading import RAW_LANGUAGE, RECORD, InputShard, Part, Read, SourceError
 from tasks.engine.stage import DOCUMENTS, Fingerprinted, digest
 from tasks.sources.admission import Admission, Admitted
 from tasks.sources.compression import WINDOW
@@ -27,7 +27,7 @@ from tasks.sources.taken_down import TakenDown
 
 __all__ = ["Found", "InputShard", "Part", "Read", "Reader", "Records", "grouped", "ranged"]
 
-RAW = ("raw_length", "raw_language", "raw_language_score")
+RAW = ("raw_length", *RAW_LANGUAGE)
 _OUTGROWN = 4
 """Files are grouped anew where the mean group is so many times as large as it should be. Until then a new file changes
 one shard."""
@@ -90,8 +90,9 @@ class Reader(Fingerprinted):
         self.source = source
         self.extract = extract
         self.own = {name: TYPES[kind] for name, kind in getattr(settings, "columns", {}).items()}
-        self.writes = pa.schema([*DOCUMENTS, *self.own.items()])
         self.admission = Admission(settings, lists or {}, pa.schema(self.own.items()))
+        raw = map(RECORD.field, RAW_LANGUAGE if self.admission.identifies else ())
+        self.writes = pa.schema([*DOCUMENTS, *self.own.items(), *raw])
         self.listing = Listing(source, settings)
         self.regrouped = ""
         """Why files were put into other groups than were pinned, so that all are read again; for people."""
@@ -127,7 +128,9 @@ class Reader(Fingerprinted):
         return settings | {"refuse": self.admission.hashed_settings()} if self.admission else settings
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        return super().fingerprint_fields() | ({"of_all": self.of_all} if self.of_all else {})
+        fields = super().fingerprint_fields()
+        fields["writes"] = {name: kind for name, kind in fields["writes"].items() if name not in RAW_LANGUAGE}
+        return fields | ({"of_all": self.of_all} if self.of_all else {})
 
     def refusals(self) -> list[tuple[str, str, str]]:
         """What is refused before extraction: the reason, the expression, and by what, `address` or `text`."""

@@ -127,7 +127,7 @@ def _unvouched(line: bytes) -> Entry:
 
 
 _NONE = 32 * "0"
-"""The digest of a column that a source does not have."""
+"""The digest of a column that a file does not have."""
 
 
 class Index:
@@ -234,6 +234,10 @@ class Index:
     @property
     def done(self) -> np.ndarray:
         return self.state == DONE
+
+    def has(self, name: str, place: int | slice = slice(None)) -> bool:
+        """Whether the output of a shard, or of any, has a column."""
+        return bool(self.digests[name][place].any())
 
     def pending(self) -> list[int]:
         """Shards that can be computed now: their key is known, and they are missing or quarantined."""

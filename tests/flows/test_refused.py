@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tasks.engine import views
-from tasks.engine.reading import REFUSED
+from tasks.engine.reading import RAW_LANGUAGE, REFUSED
 from tasks.storage import columns
 from tasks.storage.manifest import Manifest
 from tests import flips, small
@@ -101,6 +101,64 @@ def test_what_a_source_refuses_is_in_the_funnel_in_plan_and_by_its_url_in_inspec
     assert "raw_language" in ask("inspect", spec, "https://example.org/0/0").stdout
     sql = "select reason, count(*), count(raw_language) from refused group by 1 order by 1"
     assert told("query", spec, sql)["rows"] == [["game", 1, 0], ["raw_foreign", 20, 20]]
+
+
+def raw(spec: Path) -> list[list[Any]]:
+    """How many documents of the web there are by the language of their raw text, and how many of these have a score."""
+    asked = "select raw_language, count(*), count(raw_language_score) from corpus where source = 'web' group by 1"
+    return told("query", spec, f"{asked} order by 1 nulls last")["rows"]
+
+
+def test_the_language_of_raw_texts_is_a_column_of_documents_that_rules_read(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=40)
+    text = spec.read_text().replace('web/*.jsonl.gz"}', 'web/*.jsonl.gz", refuse: {other: "raw_language = \'fr\'"}}')
+    spec.write_text(text.replace("rules:\n", "rules:\n  - raw_chinese: \"raw_language = 'zh'\"\n"))
+    go(spec, until="verdict")
+    assert raw(spec) == [["en", 20, 20], ["zh", 20, 20]]
+    asked = "select count(*), count(raw_language) from corpus where reason = 'raw_chinese'"
+    assert told("query", spec, asked)["rows"] == [[20, 20]]
+    assert told("inspect", spec, "https://example.org/0/1")["raw_language"] == "en"
+    assert "raw_language_score" in ask("inspect", spec, "https://example.org/0/1").stdout
+    assert told("query", spec, "select count(raw_language) from corpus where source = 'code'")["rows"] == [[0]]
+    unknown = ask("plan", spec, "--set", "rules.raw_chinese=raw_language = 'cn'", code=2).output
+    assert "cn is no language that lid.176.ftz gives" in unknown
+    own = "stages.raw_language={kind: language, text: text}"
+    assert "stages.raw_language: documents have a column raw_language" in ask("plan", spec, "--set", own, code=2).output
+
+
+def test_documents_of_an_earlier_version_get_the_language_of_raw_texts_when_they_are_read_again(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=40)
+    text = spec.read_text().replace('web/*.jsonl.gz"}', 'web/*.jsonl.gz", refuse: {other: "raw_language = \'fr\'"}}')
+    spec.write_text(text)
+    run = go(spec, until="documents")
+    without_raw_language(run)
+    before = go(spec)
+    assert raw(spec) == [[None, 40, 0]]
+    [version] = run.store.list("versions/small")
+    assert "raw_language" not in run.store.json(f"versions/small/{version}")["stages"]["documents"]["columns"]
+    again = go(spec)
+    assert {stage["state"] for stage in again.record["stages"]} == {"cached"}
+    small.web(tmp_path / "web", 1, 40, 1)
+    after = go(spec)
+    assert after.record["version"]["version"] == before.record["version"]["version"] + 1
+    assert raw(spec) == [["en", 20, 20], ["zh", 20, 20], [None, 40, 0]]
+    told("export", spec, tmp_path / "export")
+    go(spec, until="documents", start="documents", replace=True)
+    assert raw(spec) == [["en", 40, 40], ["zh", 40, 40]]
+
+
+def without_raw_language(run: Any) -> None:
+    """Have documents as an earlier version wrote them."""
+    output = run.pipeline.outputs["documents"]
+    for folder in dict.fromkeys(output.folders):
+        for entry in list(Manifest(run.store, folder).entries()):
+            path = f"{folder}/{entry['key']}.parquet"
+            table = columns.read(run.store, path)
+            table = table.select([name for name in table.column_names if name not in RAW_LANGUAGE])
+            told_of = {name: value for name, value in entry.items() if name not in ("bytes", "checksum")}
+            told_of["columns"] = columns.digests(table)
+            run.store.remove(path)
+            Manifest(run.store, folder).append([told_of | columns.write(run.store, path, table, told_of)])
 
 
 def test_refused_records_of_an_earlier_version_have_null_in_columns_that_came_later(read: Any) -> None:

@@ -17,7 +17,7 @@ import pytest
 from data_specs import stages
 from data_specs.extract import Extract
 from data_specs.sources import FolderSource, HtmlSource, JsonlSource, ParquetSource, UrlList, WarcSource
-from tasks.engine.reading import Read, SourceError
+from tasks.engine.reading import RAW_LANGUAGE, Read, SourceError
 from tasks.extraction import http
 from tasks.extraction.child import Child
 from tasks.filters.language import Language
@@ -66,7 +66,9 @@ def test_pages_in_another_language_are_refused_before_extraction_and_all_others_
     assert after.ledger["in"] == before.ledger["in"] == len(BLOCKS)
     assert after.ledger["dropped"] == {"empty": 1, "foreign_page": 2, "no_text": 1, "status": 1}
     english = ["Wasser" not in text for text in before.documents["text"].to_pylist()]
-    assert after.documents.equals(before.documents.filter(pa.array(english)).combine_chunks())
+    assert after.documents.drop([*RAW_LANGUAGE]).equals(before.documents.filter(pa.array(english)).combine_chunks())
+    assert {*after.documents["raw_language"].to_pylist()} == {"en"}
+    assert min(after.documents["raw_language_score"].to_pylist()) > 0.5
     rows = after.refused.to_pylist()
     assert [row["reason"] for row in rows] == ["foreign_page", "status", "foreign_page", "empty", "no_text"]
     first, status, second, *_ = rows
