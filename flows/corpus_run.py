@@ -17,11 +17,12 @@ from flows import budgeted
 from flows.record import Record, new_name
 from tasks import registry
 from tasks.decision import conditions
-from tasks.engine import garbage_collection, gates, next_version, rebase
+from tasks.engine import custom, garbage_collection, gates, next_version, rebase, worker
 from tasks.engine.gates import GateError
 from tasks.engine.ledger import funnel
 from tasks.engine.pipeline import Listed, Pipeline
 from tasks.engine.runner import Execution, StageResult
+from tasks.engine.stage import Stage
 from tasks.engine.takedowns import Takedowns
 from tasks.engine.versions import Versions
 from tasks.sources import own_columns
@@ -86,8 +87,9 @@ class CorpusRun:
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def corpus_stages(self, start: str | None = None, until: str | None = None) -> list[str]:
-        """Names of the corpus stages up to `until`, in order. Raises SpecError for a name that is none, and for a
-        `start` that cannot be computed again or comes after `until`, GateError where a gate is bound to stop them."""
+        """Names of the corpus stages up to `until`, in order. Raises SpecError for a name that is none, for a `start`
+        that cannot be computed again or comes after `until`, and for a stage of one's own that fails on an empty text,
+        GateError where a gate is bound to stop them."""
         names = ["documents", *(node.name for node in self.pipeline.nodes)]
         known = [*names, "version", "plan", "train"]
         for option, name in (("--from", start), ("--until", until)):
@@ -107,6 +109,9 @@ class CorpusRun:
         chosen = names[: names.index(until) + 1] if until in names else names
         if "verdict" in chosen and (certain := self.certain_stops()):
             raise GateError("; ".join(certain))
+        for stage in (node.stage for node in self.pipeline.nodes if node.name in chosen):
+            if getattr(stage, "code", "") and type(stage).setup is Stage.setup:  # others once they are set up
+                custom.try_empty(stage, worker.computed)
         return chosen
 
     def certain_stops(self) -> list[str]:

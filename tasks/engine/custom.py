@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import traceback
+from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from data_specs import stages
 from data_specs.base import Settings
 from data_specs.document import SpecError
-from tasks.engine.stage import Stage
+from tasks.engine.stage import DOCUMENTS, Stage
+from tasks.engine.takedowns import TAKEN_DOWN
 
 
 def custom(name: str, settings: stages.Custom) -> Stage:
@@ -40,6 +44,37 @@ def custom(name: str, settings: stages.Custom) -> Stage:
     stage.code = _imported.setdefault(*next(iter(files.items())))
     check(stage)
     return stage
+
+
+def try_empty(stage: Stage, computed: Callable[[Stage, pa.Table], pa.Table]) -> None:
+    """Have a stage of one's own make its columns of a document that was taken down, which has an empty text: it fails
+    at once, not after the first takedown. One that reads columns of other stages is not tried, as it is not known what
+    these are. Raises SpecError, with the line that failed and the remedy."""
+    if any(role != "text" and (role not in _EMPTY or stage.read_from(role) != role) for role in stage.inputs):
+        return
+    row = pa.Table.from_pylist([_EMPTY], DOCUMENTS)
+    try:
+        computed(stage, row)
+    except Exception as error:
+        told = f"{_failed(stage, error)}: stages.{stage.label} fails on an empty text ({type(error).__name__}: {error})"
+        remedy = (
+            "as a takedown leaves it; give null where nothing is defined, and of an empty text to rewrite an empty one"
+        )
+        raise SpecError([f"{told}, {remedy}"]) from error
+
+
+_EMPTY = dict.fromkeys(DOCUMENTS.names) | {
+    **{"id": bytes(16), "source": "", "text": "", "kind": TAKEN_DOWN},
+    **{"file": "", "offset": 0, "length": 0},
+}
+"""A document that was taken down."""
+
+
+def _failed(stage: Stage, error: Exception) -> str:
+    """Where a stage of one's own failed: `file:line`; where it returned something wrong, its class."""
+    path = inspect.getfile(type(stage))
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    return f"{path}:{lines[-1] if lines else inspect.getsourcelines(type(stage))[1]}"
 
 
 _imported: dict[str, str] = {}

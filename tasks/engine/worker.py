@@ -41,7 +41,7 @@ class OtherValuesError(RuntimeError):
 
 def prepare(stage: Any, store: Store) -> Any:
     """Set a stage up in this process: its pinned files are fetched and verified, its models loaded. Raises SpecError
-    where a stage of one's own is another here."""
+    where a stage of one's own is another here, or fails on an empty text."""
     if getattr(stage, "code", ""):
         custom.check(stage)
     files = getattr(stage, "files", {})
@@ -53,6 +53,8 @@ def prepare(stage: Any, store: Store) -> Any:
         }
     if hasattr(stage, "setup"):
         stage.setup()
+    if getattr(stage, "code", ""):
+        custom.try_empty(stage, computed)
     return stage
 
 

@@ -1,0 +1,100 @@
+"""Stages of one's own: one that fails on an empty text, as a takedown leaves it, is found before the first job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_specs.load import SpecError
+from flows.corpus_run import CorpusRun
+from tests import small, whole
+from tests.commands import ask, told
+
+STAGE = """
+import pyarrow as pa
+
+from tasks.engine.stage import Stage
+
+
+class Share(Stage):
+    name, version = "share", 1
+    reads = {reads}
+    writes = pa.schema([("share", pa.float32())])
+{setup}
+    def __call__(self, batch):
+        texts = batch["text"].to_pylist()
+        return pa.table({{"share": [{share} for text in texts]}}, self.writes)
+"""
+DIVIDES = "text.count('e') / len(text)"
+NAN, SOUND = "text.count('e') / len(text) if text else float('nan')", "text.count('e') / len(text) if text else None"
+
+
+def spec_with(folder: Path, share: str, reads: str = '("text", "kind")', setup: str = "", where: str = "") -> Path:
+    """A small corpus and its spec with a stage of one's own; its module has the name of the folder."""
+    module = folder / f"own_{folder.name}.py"
+    module.write_text(STAGE.format(share=share, reads=reads, setup=setup))
+    spec = small.corpus(folder, files=1, documents=20)
+    stage = f"  share: {{kind: custom, code: '{module.stem}:Share'{where}}}"
+    spec.write_text(spec.read_text().replace("stages:\n", f"stages:\n{stage}\n") + "gates: {skipped: true}\n")
+    return spec
+
+
+def line_of(spec: Path, text: str) -> str:
+    [module] = spec.parent.glob("own_*.py")
+    lines = module.read_text().splitlines()
+    return f"{module}:{1 + next(number for number, line in enumerate(lines) if text in line)}"
+
+
+@pytest.mark.parametrize(
+    ("share", "line", "why"),
+    [
+        (DIVIDES, "len(text)", "ZeroDivisionError: division by zero"),
+        (NAN, "class Share", "ContractError: share wrote NaN into share"),
+    ],
+)
+def test_a_stage_that_fails_on_an_empty_text_stops_a_run_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: str, line: str, why: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = spec_with(tmp_path, share)
+    with pytest.raises(SpecError) as caught:
+        whole.go(spec)
+    said = str(caught.value)
+    assert said.startswith(f"{line_of(spec, line)}: stages.share fails on an empty text ({why}")
+    assert "as a takedown leaves it; give null" in said
+    assert not CorpusRun.of(str(spec)).store.folders("documents")
+    assert CorpusRun.of(str(spec)).corpus_stages(until="documents") == ["documents"]
+
+
+def test_one_that_is_set_up_is_tried_behind_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = spec_with(tmp_path, DIVIDES.replace("'e'", "self.letter"), setup="    def setup(self): self.letter = 'e'\n")
+    with pytest.raises(SpecError, match=r"own_.*\.py:\d+: stages\.share fails on an empty text"):
+        whole.go(spec, until="share")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"share": SOUND},
+        {"share": DIVIDES, "where": ", where: \"text <> ''\""},
+        {"share": DIVIDES, "reads": '("text", "language")'},
+    ],
+)
+def test_one_that_does_not_or_is_not_given_any_or_reads_other_columns_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = spec_with(tmp_path, **more)
+    whole.go(spec, until="share")
+    assert told("query", spec, "select count(share) from corpus")["rows"][0][0] > 20
+
+
+def test_it_stands_in_no_way_of_a_query_or_a_takedown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = spec_with(tmp_path, DIVIDES)
+    whole.go(spec, until="documents")
+    assert told("query", spec, "select count(*) from corpus")["rows"][0][0] > 20
+    assert told("takedown", spec, "--url", "https://example.org/0/0", "--only", "--yes")["count"] == 1
+    assert "fails on an empty text" in ask("run", spec, code=2).output
