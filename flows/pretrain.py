@@ -1,8 +1,9 @@
 """The flows: which stage after which, and what Prefect's UI shows of them.
 
 `pretrain` runs `corpus`, then `training`, each a flow of its own; `stage` computes one stage again and then what
-depends on it. One task run per stage; a stage with nothing to do ends in the state Cached. The store is the truth and
-Prefect a view: its result cache is off, and a flow that is retried or started again goes on where the store stands.
+depends on it, up to the version of the corpus. One task run per stage; a stage with nothing to do ends in the state
+Cached. The store is the truth and Prefect a view: its result cache is off, and a flow that is retried or started again
+goes on where the store stands.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ MEANING = {
     "run": "name of the run's record; made up by default",
     "from_stage": "stage to compute again beside what exists, then what depends on it",
     "stage": "stage to compute again beside what exists, then what depends on it",
-    "until": "last stage to run",
+    "until": "last stage to run: one of the corpus, `version`, `plan` or `train`",
     "replace": "take the new values of a stage that is computed again, where they differ",
     "retrain": "pins to learn anew: domain, quality, tokenizer, ...",
     "version": "accepted version of the corpus to train on as it is; by default the corpus is brought up to date first",
@@ -284,6 +285,8 @@ def pretrain(
 @flow(name="stage", flow_run_name=shown.run_name, persist_result=False)
 @fails_without_traceback
 @documented
-def stage(stage: Named, spec: str = DEMO, store: str | None = None, replace: bool = False) -> Ended:
-    """Compute one stage again, then what depends on it."""
-    return _halves(spec, store, stage, replace=replace)
+def stage(
+    stage: Named, spec: str = DEMO, store: str | None = None, replace: bool = False, until: Named = "version"
+) -> Ended:
+    """Compute one stage again, then what depends on it; a training only where `until` says so."""
+    return _halves(spec, store, stage, until, replace)
