@@ -24,6 +24,8 @@ from typing import Any
 
 import duckdb
 
+from data_specs.terms import ELSEWHERE
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -193,8 +195,8 @@ def renamed(text: str, columns: Mapping[str, str]) -> str:
 
 
 def suggestion(name: str, known: Collection[str], mark: str = "`") -> str:
-    """`; did you mean ...?` with the nearest known name, or nothing when none is near."""
-    near = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.6)
+    """`; did you mean ...?` with the nearest known name, or the one that is called otherwise elsewhere; or nothing."""
+    near = difflib.get_close_matches(ELSEWHERE.get(name.lower(), name.lower()), sorted(known), n=1, cutoff=0.6)
     return f"; did you mean {mark}{near[0]}{mark}?" if near else ""
 
 

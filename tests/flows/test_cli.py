@@ -150,6 +150,8 @@ MISTAKES: list[tuple[list[str], int, str]] = [
     (["funnel", "{spec}", "--set", "sources.web.paths=nowhere/*.gz"], 2, "source web: nowhere/*.gz matches no file"),
     (["run", "{spec}", "--set", "sources.code.paths=nowhere/*.py"], 2, "source code: nowhere/*.py matches no file"),
     (["run", "{spec}", "--from", "langauge"], 2, "--from: langauge is no stage; did you mean language?"),
+    (["run", "{spec}", "--from", "near_duplicates"], 2, "near_duplicates is no stage; did you mean alike?"),
+    (["plan", "{spec}", "--set", "rules.short=lsh_groups is null"], 2, "did you mean `candidates`?"),
     (["run", "{spec}", "--until", "nothing"], 2, "--until: nothing is no stage"),
     (["run", "{spec}", "--from", "learn_quality"], 2, "`--retrain quality` learns it anew"),
     (["run", "{spec}", "--from", "train"], 2, "--from: train"),

@@ -1,0 +1,12 @@
+"""What columns and stages are called elsewhere, so that who looks for them by that name finds them."""
+
+from __future__ import annotations
+
+ELSEWHERE = {
+    **dict.fromkeys(("exact_duplicates", "exact_dedup"), "exact"),
+    **dict.fromkeys(("lsh", "lsh_buckets", "lsh_groups", "minhash", "minhash_lsh", "candidate_groups"), "candidates"),
+    **dict.fromkeys(("near_duplicate", "near_duplicates", "near_duplicate_pairs", "near_dedup"), "alike"),
+    **dict.fromkeys(("connected_components", "duplicate_clusters"), "clusters"),
+    **dict.fromkeys(("cluster_id", "component"), "cluster"),
+}
+"""The name in papers and other libraries -> the name here."""
