@@ -30,9 +30,9 @@ class Judge(Asking):
     kind: Literal["judge"] = "judge"
     rubric: Annotated[str, Field(min_length=1)]
     """What the model is told before the document: what the number means, and how to come to it."""
-    lowest: float = 0
+    lowest: Annotated[float, Field(ge=-(2**24))] = 0
     """The lowest number that is one."""
-    highest: float = 5
+    highest: Annotated[float, Field(le=2**24)] = 5
     """The highest."""
     sample: Annotated[Count, Field(ge=1)] = 1000
     """Documents of each language that are asked about, at most."""

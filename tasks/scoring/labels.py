@@ -38,8 +38,12 @@ _SCORE = re.compile(
 """What stands behind the word, where that begins as a number; a scale may stand between, `Score (0-5): 4`."""
 
 
-def _columns(name: str) -> pa.Schema:
-    return pa.schema([(name, pa.float32()), (f"{name}_count", pa.int16()), (f"{name}_spread", pa.float32())])
+EXACT = 2**53
+"""Below it a number of 64 bits keeps every whole one."""
+
+
+def _columns(name: str, number: pa.DataType) -> pa.Schema:
+    return pa.schema([(name, number), (f"{name}_count", pa.int16()), (f"{name}_spread", number)])
 
 
 def _table(found: Iterable[list[float]], writes: pa.Schema) -> pa.Table:
@@ -52,8 +56,8 @@ def _table(found: Iterable[list[float]], writes: pa.Schema) -> pa.Table:
 class Labels(Stage):
     """`labels`: the mean of the numbers that files give a document."""
 
-    name, version = "labels", 2  # CSV is read by the book; bytes in Parquet name a document, too
-    writes = _columns("labels")
+    name, version = "labels", 3  # numbers above 2^24, as of votes or times, are kept as they are
+    writes = _columns("labels", pa.float64())
     settings: stages.Labels
 
     def __init__(self, settings: stages.Labels) -> None:
@@ -95,8 +99,13 @@ class Labels(Stage):
             number = float(value)
         except (TypeError, ValueError):
             number = math.nan
-        if math.isfinite(number):
+        if abs(number) < EXACT:
             return number
+        if math.isfinite(number):
+            raise SpecError(
+                f"stages.{self.label}.value: row {row} of {path} has {value!r}, 2^53 or more, where neighbours become "
+                "one; divide the numbers"
+            )
         raise SpecError(f"stages.{self.label}.value: row {row} of {path} has {value!r}, which is no number")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -117,7 +126,7 @@ class Judge(Stage):
 
     name, version = "judge", 2  # another text in a document's place has no number of the earlier one
     reads = ("id", "text")
-    writes = _columns("judge")
+    writes = _columns("judge", pa.float32())
 
     def __init__(self, settings: stages.Judge, files: dict[str, str] | None = None) -> None:
         """`files`: path and sha256 of the pinned answers."""

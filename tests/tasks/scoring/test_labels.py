@@ -294,6 +294,20 @@ def test_labels_that_are_no_numbers_or_of_other_fields_are_refused_by_name(tmp_p
     assert stage(table.select(["id"]))["labels"].to_pylist() == [4]
 
 
+def test_labels_keep_every_whole_number_and_those_too_large_for_that_are_refused(tmp_path: Path) -> None:
+    table = documents([{"text": "x", "url": "http://x"}, {"text": "y", "url": "http://y"}])
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"url": "http://x", "label": 16777217}\n{"url": "http://y", "label": 1732788001}\n')
+    stage = Labels(stages.Labels(path=str(path)))
+    stage.setup()
+    assert stage(table.select(["url"]))["labels"].to_pylist() == [16777217, 1732788001]
+    path.write_text('{"url": "http://x", "label": 9007199254740993}\n')
+    with pytest.raises(SpecError, match=r"row 0 of .* has 9007199254740993, 2\^53 or more.*divide"):
+        Labels(stages.Labels(path=str(path))).setup()
+    with pytest.raises(ValueError, match="less than or equal to 16777216"):
+        stages.Judge(endpoint="http://x", model="m", rubric="r", highest=2**25)
+
+
 def test_a_run_says_where_no_document_has_a_label(tmp_path: Path) -> None:
     texts = [f"The river carries {number} boats to the town and back." for number in range(8)]
     lines = [{"text": text, "url": f"https://river.example/{number}/"} for number, text in enumerate(texts)]
