@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.load import SpecError
+from tasks.engine.hosts import split
 from tasks.engine.takedowns import Takedowns
 from tasks.sources.taken_down import TakenDown
-from tasks.sources.url_lists import address, split
+from tasks.sources.url_lists import address
 
 _ID = re.compile("[0-9a-fA-F]{32}")
-_HOST = re.compile(r"[^\s.]+(?:\.[^\s.]+)+")
+_HOST = re.compile(r"[^\s.]+(?:\.[^\s.]+)+|\[[0-9a-f:.]+\]")
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _meant(kind: str, given: str, where: str) -> str:
             raise SpecError([f"{where}: {given!r} is no whole id: {meant}"])
         return given.lower()
     if kind == "urls":
-        if "." not in (to := address(given)) or to != to.rstrip():
+        if not ("." in (to := address(given)) or to.startswith("[")) or to != to.rstrip():
             raise SpecError([f"{where}: {given!r} is no address"])
         return given
     host, rest = split(given.removeprefix("*.").removeprefix("."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,9 +16,12 @@ from data_specs.redaction import escaped
 from flows.terminal import cell, console, line, pairs, table
 from tasks.engine import drift
 from tasks.engine.counts import by_value
+from tasks.engine.hosts import as_one
 from tasks.engine.next_version import tables
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.versions import COUNTS, Facts, VersionError, Versions
+
+log = logging.getLogger("sluice")
 
 _NAMED = 50
 """Hosts that a comparison names, at most, of those gained and of those lost."""
@@ -119,10 +123,16 @@ def _documents(totals: Any, by: str) -> dict[str, int]:
     return {name: outcomes["kept"][0] for name, outcomes in by_value(totals, by, kept=True).items()}
 
 
-def hosts(versions: Versions, before: Facts, after: Facts) -> tuple[dict[str, int], dict[str, int]]:
+def hosts(versions: Versions, before: Facts, after: Facts) -> tuple[dict[str, int], dict[str, int]] | tuple[None, None]:
     """Hosts of kept documents that only the second version has, and those that only the first has, with how many
-    documents. What both have counted alike is read for the hosts in question alone."""
+    documents; None where counts of one are gone, so that this is not known. What both have counted alike is read for
+    the hosts in question alone."""
     old, new = _counted(versions, before), _counted(versions, after)
+    for number, files in ((before["version"], old), (after["version"], new)):
+        gone = sum(not snapshot.outputs[COUNTS].index.done[place] for snapshot, place in files.values())
+        if gone:
+            log.warning("version %d: what hosts it has is not known, as counts of %d shards are gone", number, gone)
+            return None, None
     only_old, only_new = _hosts(old, old.keys() - new.keys()), _hosts(new, new.keys() - old.keys())
     asked = only_old.keys() | only_new.keys()
     common = _hosts(old, old.keys() & new.keys(), asked) if asked else {}
@@ -148,8 +158,10 @@ def _hosts(
         snapshot, place = files[path]
         for _, counted in tables(snapshot, snapshot.outputs[COUNTS], [place]):
             rows = counted.filter(pc.equal(counted["by"], "host"))
-            rows = rows if wanted is None else rows.filter(pc.is_in(rows["value"], wanted))
-            for host, count in zip(rows["value"].to_pylist(), rows["documents"].to_pylist(), strict=True):
+            spelled = as_one(rows["value"].combine_chunks())  # earlier versions counted some under several spellings
+            chosen = spelled.is_valid() if wanted is None else pc.is_in(spelled, wanted)
+            both = (each.filter(chosen).to_pylist() for each in (spelled, rows["documents"]))
+            for host, count in zip(*both, strict=True):
                 found[host] = found.get(host, 0) + count
     return found
 
@@ -196,6 +208,9 @@ def show_difference(found: dict[str, Any]) -> None:
             "the gates of `gates.new` hold what is new of a source against what there was of it: `sluice versions`"
         )
     for what, of in found["hosts"].items():
+        if of is None:
+            console().print(f"hosts {what}: not known, as counts of a version are gone", soft_wrap=True)
+            continue
         shown = ", ".join(f"{line(host)} ({count:,})" for host, count in list(of.items())[:_NAMED])
         more = f", and {len(of) - _NAMED:,} more" if len(of) > _NAMED else ""
         console().print(f"hosts {what}: {len(of):,}" + (f": {shown}{more}" if of else ""), soft_wrap=True)

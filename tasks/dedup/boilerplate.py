@@ -21,7 +21,7 @@ from data_specs.dedup import Boilerplate
 from tasks.arrays.addresses import arrays
 from tasks.arrays.groups import I64, changes, runs
 from tasks.dedup.lines import Lines, texts_with
-from tasks.engine.counts import HOST
+from tasks.engine.hosts import sites
 from tasks.engine.stage import CorpusStage
 
 
@@ -29,7 +29,7 @@ class BoilerplateLines(CorpusStage):
     """`boilerplate`: the text without such lines; `boilerplate_emptied`: whether that left nothing of a text that had
     something; `boilerplate_lines`, `boilerplate_characters`: how much was cut."""
 
-    name, version = "boilerplate", 1
+    name, version = "boilerplate", 2  # a host is one site however addresses spell it
     libraries = ("xxhash",)
     unhashed = frozenset({"partitions"})
     rewrites = True
@@ -120,6 +120,5 @@ class BoilerplateLines(CorpusStage):
 
 def _lines(batch: pa.Table) -> Lines:
     """The lines of some documents, told apart by their sites."""
-    hosts = pc.utf8_lower(pc.struct_field(pc.extract_regex(batch["url"].combine_chunks(), HOST), "host"))
-    seeds = [xxhash.xxh3_64_intdigest(host) if host else None for host in hosts.to_pylist()]
+    seeds = [xxhash.xxh3_64_intdigest(host) if host else None for host in sites(batch["url"]).to_pylist()]
     return Lines(batch["text"].combine_chunks(), seeds, numbers=False)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.base import Settings
+from tasks.engine.hosts import sites
 from tasks.engine.stage import Fingerprinted
 
 COUNTED = pa.schema(
@@ -29,7 +30,6 @@ COUNTED = pa.schema(
 """`by`: channel, language, host, duplicate_of or a score's name; `outcome`: `kept`, or the reason of the verdict."""
 GROUPS = ("channel", "language")
 """Columns whose values are counted with every outcome."""
-HOST = r"^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?(?:www\.)?(?P<host>[^/:?#]+)"
 BINS = 40
 """Bins of a score on each side of one half."""
 
@@ -61,8 +61,7 @@ class Counts(Fingerprinted):
         kept = pc.equal(outcome, "kept")
         parts = [_grouped(name, pc.fill_null(batch[name], ""), everything) for name in GROUPS]
         whole = everything.filter(kept)
-        hosts = pc.utf8_lower(pc.struct_field(pc.extract_regex(batch["url"], HOST), "host"))
-        parts.append(_grouped("host", hosts.filter(kept), whole))
+        parts.append(_grouped("host", sites(batch["url"].filter(kept)), whole))
         parts += [_grouped(name, _bins(batch[name].filter(kept)), whole) for name in self.scores]
         shards = pc.cast(pc.struct_field(batch["duplicate_of"], "shard"), pa.string())
         parts.append(_grouped("duplicate_of", shards, everything))

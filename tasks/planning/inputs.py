@@ -14,7 +14,7 @@ from data_specs.expressions import ExpressionError, parse
 from tasks.arrays.repetitions import repeated
 from tasks.engine import job
 from tasks.engine.corpus import Corpus
-from tasks.engine.counts import HOST
+from tasks.engine.hosts import sites
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
 from tasks.planning.borders import Borders
@@ -135,6 +135,6 @@ def _texts(table: pa.Table, of: str) -> pa.Table:
 
 def hosts(urls: pa.ChunkedArray) -> pa.Array:
     """uint64: a number for the host of each URL, without `www.`; 0 where there is none."""
-    found = pc.utf8_lower(pc.struct_field(pc.extract_regex(urls, HOST), "host")).combine_chunks().dictionary_encode()
+    found = sites(urls).dictionary_encode()
     numbers = [xxhash.xxh3_64_intdigest(host) or 1 for host in found.dictionary.to_pylist()]
     return pc.fill_null(pa.array(numbers, pa.uint64()).take(found.indices), 0)

@@ -18,12 +18,13 @@ import pyarrow as pa
 from data_specs.expressions import normalised, parse
 from data_specs.filters import Language
 from data_specs.sources import SourceSettings, UrlList
+from tasks.engine.hosts import split
 from tasks.engine.reading import RAW_LANGUAGE, RECORD, Part, Read
 from tasks.engine.stage import installed
 from tasks.extraction.raw_text import declared_language, raw_text
 from tasks.sources.files import absolute
 from tasks.sources.records import Found, Records
-from tasks.sources.url_lists import Listed, list_digest, same, split
+from tasks.sources.url_lists import Listed, list_digest, same
 from tasks.text.fasttext_model import LIBRARY, load
 from tasks.text.identification import identified, model_file
 

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from urllib.parse import unquote
 
-from tasks.sources.url_lists import split
+from tasks.engine.hosts import split
 
 _TRACKING = re.compile(
     r"(?:utm_\w+|(?:gcl|dcl|fbcl|mscl|ycl|ttcl|twcl)id|gclsrc|wbraid|gbraid|mc_[ce]id|_ga|_gl|_hs(?:enc|mi)|igshid|spm"

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.engine.hosts import split
 from tasks.engine.reading import SourceError
 from tasks.engine.sql import evaluate
 from tasks.sources.compression import DamageError, Packing, Unpacked, named
 from tasks.sources.files import steady
-from tasks.sources.url_lists import split
 
 COLUMNS = pa.schema(
     [

@@ -15,11 +15,11 @@ from functools import lru_cache
 
 from protego import Protego
 
+from tasks.engine.hosts import LONGEST, split
 from tasks.extraction import http
 from tasks.sources import archive
 from tasks.sources.compression import named
 from tasks.sources.files import steady
-from tasks.sources.url_lists import LONGEST, split
 
 LIBRARY = "protego"
 """The distribution whose version shapes what is allowed."""

@@ -10,58 +10,28 @@ import gzip
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import IO, Any
 from urllib.parse import unquote
 
-import idna
 import numpy as np
 import xxhash
 
 from data_specs.sources import UrlList
+from tasks.engine.hosts import LONGEST, split
 from tasks.engine.reading import SourceError
 from tasks.sources.compression import compression_of
 from tasks.sources.files import absolute, opened
 
-LONGEST = 8192
-"""Characters of an address that are looked at, at most."""
 _LABELS = 128
 """Parts of a host name, at most (RFC 1035 allows 127)."""
 _PHRASE = 8
 """Words of a line in a list of words, at most."""
 _BATCH = 2**16
-_PARTS = re.compile(
-    r"^(?:[a-z][a-z0-9+.-]*+:(?!\d))?(?://)?(?:[^/?#@]*+@)?([^/?#:@\[\]]++|\[[^\]/]*+\])?(?::\d*+)?([^#]*+)", re.I
-)
 _WORD = re.compile(r"[^\W_]+")
 _HOST = re.compile(r"[a-z0-9._\x80-\U0010ffff-]+|\[[0-9a-f:.]+\]")
 """What a host name is, of letters of ASCII or of others that no rule could turn into them, or an address of IPv6."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-def split(url: str) -> tuple[str, str]:
-    """Host of an address, lower case, without a dot at its end, international names in letters of ASCII; and what
-    follows it but for the fragment. Without a scheme a host is taken for one: that is how lists are written."""
-    found = _PARTS.match(url[:LONGEST].strip())
-    host, rest = (found[1] or "", found[2] or "") if found else ("", "")
-    host = host.lower().rstrip(".")
-    return host if host.isascii() else _in_ascii(host), rest
-
-
-def _in_ascii(host: str) -> str:
-    """A host name as browsers ask for it (UTS 46 without transitional processing, RFC 5891): `straße.de` is another one
-    than `strasse.de`, which Python's codec, of 2003, makes of it. By that codec what is no name of 2008, as emoji."""
-    with suppress(UnicodeError):
-        host = idna.uts46_remap(host, std3_rules=False)
-    return ".".join(label if label.isascii() else _label(label) for label in host.split("."))
-
-
-def _label(label: str) -> str:
-    for encoded in (idna.alabel, lambda name: name.encode("idna")):
-        with suppress(UnicodeError):
-            return encoded(label).decode()
-    return label
 
 
 def address(url: str) -> str:

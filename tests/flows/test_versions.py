@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,10 @@ def test_a_difference_counts_what_came_and_names_hosts_and_drift(copied: Path) -
     assert "hosts gained: 1: new.example.net" in shown
     assert max(map(len, shown.splitlines()[:-2])) <= 120
     assert "small has no version 7; there are 1, 2" in ask("diff", copied, 1, 7, code=2).stderr
+    store = copied.parent / "store"
+    shutil.rmtree(store / Versions(Store(str(store)), "small").read(2)["stages"]["counts"]["folder"])
+    assert told("diff", copied, 1, 2)["hosts"] == {"gained": None, "lost": None}  # not 0: nothing tells
+    assert "hosts lost: not known, as counts of a version are gone" in ask("diff", copied, 1, 2).stdout
 
 
 def test_the_funnel_counts_by_source_channel_and_language(computed: Any) -> None:

@@ -13,8 +13,9 @@ import pytest
 import zstandard
 
 from data_specs.sources import UrlList
+from tasks.engine.hosts import LONGEST, split
 from tasks.engine.reading import SourceError
-from tasks.sources.url_lists import LONGEST, Listed, address, split, words
+from tasks.sources.url_lists import Listed, address, words
 
 NAMES = {
     "straße.de": "xn--strae-oqa.de",
