@@ -61,6 +61,7 @@ def case(given: dict[str, Any]) -> dict[str, float]:
     from tasks.storage.store import Store
     from tests import training_plan
     from training import log, loop, memory, ranks
+    from training.begin import begin
     from training.peak import Peak
     from training.rows import Plan
 
@@ -78,7 +79,7 @@ def case(given: dict[str, Any]) -> dict[str, float]:
         _warm(loop)
         peak = Peak(torch.device("cpu"))
         trainer = loop.Trainer(spec, store, plan, "measured")
-        trainer.begin(resume=False)
+        begin(trainer, resume=False)
         trainer.step()
         began = time.process_time()
         trainer.step()
@@ -93,13 +94,14 @@ def _warm(loop: Any) -> None:
     """What libraries load at their first use is no part of a step."""
     from tasks.storage.store import Store
     from tests import training_plan
+    from training.begin import begin
     from training.rows import Plan
 
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         training_plan.write(store, (1,))
         small = loop.Trainer(training_plan.spec(), store, Plan.read(store, training_plan.PLAN), "small")
-        small.begin(resume=False)
+        begin(small, resume=False)
         small.step()
         small.engine.destroy()
 

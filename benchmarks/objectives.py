@@ -93,13 +93,14 @@ class Measured:
     def __init__(self, store: Any, kind: str, steps: int) -> None:
         from tasks.planning.run_plan import build, plan_folder, plan_key
         from training import loop
+        from training.begin import begin
         from training.rows import Plan
 
         made, inputs = spec(kind, steps), shards(store)
         key = plan_key(made, VOCABULARY, [(path, "") for path, _ in inputs])
         build(made, VOCABULARY, key, inputs, store)
         self.trainer = loop.Trainer(made, store, Plan.read(store, plan_folder(made, key)), kind)
-        self.trainer.begin(resume=False)
+        begin(self.trainer, resume=False)
         timed(self.trainer.phases[0], "batch", "rows")
         timed(self.trainer, "_write_step", "log")
 

@@ -45,10 +45,10 @@ def planned(store: Any, steps: int) -> Any:
 
 def interrupted(store: Any, plan: Any, run: str) -> None:
     """Take the plan's first step, then write the log and the checkpoint of a run that took all steps but the last."""
-    from training import log, loop
+    from training import begin, log, loop
 
     trainer = loop.Trainer(spec(), store, plan, run)
-    trainer.begin(resume=False)
+    begin.begin(trainer, resume=False)
     trainer.step()
     assert trainer.log
     trainer.log.flush()
@@ -67,10 +67,10 @@ def interrupted(store: Any, plan: Any, run: str) -> None:
 
 def taken_up(store: Any, plan: Any, run: str) -> tuple[float, float]:
     """Seconds until the model is loaded, and of all else until the next step is done."""
-    from training import loop
+    from training import begin, loop
 
     loading = [0.0]
-    restore = loop.Trainer._restore
+    restore = begin.restore
 
     def timed(trainer: Any, found: Any) -> None:
         began = time.perf_counter()
@@ -80,11 +80,11 @@ def taken_up(store: Any, plan: Any, run: str) -> tuple[float, float]:
     began = time.perf_counter()
     trainer = loop.Trainer(spec(), store, plan, run)
     loading[0] = time.perf_counter() - began
-    loop.Trainer._restore = timed  # type: ignore[assignment, method-assign]
+    begin.restore = timed
     try:
-        trainer.begin(resume=True)
+        begin.begin(trainer, resume=True)
     finally:
-        loop.Trainer._restore = restore  # type: ignore[method-assign]
+        begin.restore = restore
     trainer.step()
     seconds = time.perf_counter() - began
     assert trainer.cursor.step == plan.steps

@@ -131,13 +131,14 @@ def rank(number: int, pipes: list[Connection], folder: str, zero: int, compiled:
     """One worker of ours and the bare loop: steps of one of them when it is told; at the end what the log says."""
     spec, store, plan = joined(number, folder, zero, "ours")
     from training import log, loop
+    from training.begin import begin
 
     trainers = {}
     for name in (["compiled"] if compiled else []) + ["ours"]:  # what is built without would switch the compiler off
         chosen = {"compile": name == "compiled", "chunked_loss": False if whole else "auto"}
         training = spec.training.model_copy(update=chosen)
         trainers[name] = loop.Trainer(spec.model_copy(update={"training": training}), store, plan, name)
-        trainers[name].begin(resume=False)
+        begin(trainers[name], resume=False)
     loops = {name: our_step(trainer) for name, trainer in trainers.items()}
     loops["bare"] = bare_loop(trainers["ours"], number)
     while order := pipes[number].recv():

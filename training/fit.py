@@ -8,6 +8,7 @@ from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store
 from training import checkpoint, export, identity, log
+from training.begin import begin
 from training.history import History
 from training.loop import Trainer
 from training.ranks import from_rank_zero, join
@@ -58,7 +59,7 @@ def run_to_end(
     while True:
         trainer, done = Trainer(spec, store, plan, run, tokenizer), None
         try:
-            trainer.begin(resume)
+            begin(trainer, resume)
             done = trainer.train()
         except DivergedError:
             trainer.saved(wait=True)

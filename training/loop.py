@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,6 @@ import torch
 import torch.distributed as dist
 
 from data_specs.spec import Spec
-from data_specs.training import Start
 from tasks.storage.pins import Pin
 from tasks.storage.store import Store
 from training import (
@@ -35,23 +34,16 @@ from training import (
     models,
     parallel,
     spikes,
-    start,
     stop,
-    trackers,
-    watchdog,
 )
 from training.ahead import opening
-from training.channel_sums import WINDOW, ChannelSums
-from training.checkpoint import Checkpoint, CheckpointError
-from training.described import described
+from training.channel_sums import ChannelSums
 from training.document_losses import Read
 from training.evaluate import Evaluation
-from training.history import History
-from training.loss import ChannelLoss, Targets, finite, minimised, token_losses
+from training.loss import ChannelLoss, Losses, Targets, finite, minimised, token_losses
 from training.meter import Meter
 from training.parallel import Place
-from training.ranks import from_all_ranks, from_rank_zero, on_gpu
-from training.resume import newest
+from training.ranks import from_rank_zero, on_gpu
 from training.rows import Batch, Cursor, Phase, Plan, PlanError, Rows
 from training.saver import Saver
 from training.schedule import learning_rate
@@ -61,6 +53,20 @@ from training.watchdog import Watchdog
 
 SUMMED = 10
 """Steps between records of the channels' losses over many steps."""
+
+
+@dataclass
+class Passes:
+    """What the passes of one step came to: the mean loss of all ranks' targets, how many these are, means by channel,
+    the norm of the gradient before it was clipped, why the update is left out, and this rank's batches with their
+    losses."""
+
+    loss: float = math.nan
+    tokens: int = 0
+    channels: Losses = field(default_factory=dict)
+    norm: float | None = None
+    refused: str = ""
+    read: list[Read] = field(default_factory=list)
 
 
 class Trainer:
@@ -103,83 +109,6 @@ class Trainer:
         """On rank 0, steps after which the log that goes on has an evaluation."""
         self.request: stop.Request | None = None
 
-    def begin(self, resume: bool) -> None:
-        """Start at step 0, or at the newest checkpoint that verifies; rank 0 begins the log and saves what is run. All
-        ranks call it, as they agree on where to start. Raises CheckpointError when there is nothing to resume, when a
-        run that is not resumed has checkpoints, or when the log lacks steps."""
-        steps = from_rank_zero(checkpoint.steps(self.store, self.run))
-        if steps and not resume:
-            raise CheckpointError(f"runs/{self.run} has checkpoints: resume it, or choose another name for this run")
-        broken: list[str] = []
-        begun_with: dict[str, str] = {}
-        sums = None
-        if resume:
-            found, broken = newest(self.store, self.run, steps)
-            self._restore(found)
-            sums = found.sums
-        elif self.settings.start:
-            begun_with = start.contents(self.store, self.settings.start)
-            if any(each != begun_with for each in from_all_ranks(begun_with)):
-                raise CheckpointError(
-                    "training.start.folder does not hold the same on all nodes; copy it to each again"
-                )
-            self._check_tokens(self.settings.start)
-            read, self.updates = start.reader(self.store, self.spec, self.settings.start, self.shapes, self.tokenizer)
-            engine.restore(self.engine, self.updates, read)
-        history = History(self.store, self.run) if self.rank == 0 else None
-        lost, diverged = from_rank_zero(history and (history.lost(self.cursor.step), history.diverged()))
-        if lost:
-            raise CheckpointError(log.lacking(self.run, lost))
-        self.cursor = replace(self.cursor, skipped=tuple(sorted({*self.cursor.skipped, *diverged})))
-        watched = self.settings.spikes
-        needed = None if sums is None else max(WINDOW, watched.window if watched else 0)
-        before = history.last_steps(self.cursor.step, needed) if history else []
-        self.sums = ChannelSums(sums, before)
-        if watched:
-            known, left_out = from_rank_zero((spikes.known(before)[-watched.window :], spikes.left_out(before)))
-            self.watch = spikes.Watch(watched, self.settings.learning_rate.warmup, known, left_out)
-        if history:
-            self._begin_log(resume, history, broken, begun_with)
-
-    def _check_tokens(self, begins: Start) -> None:
-        """Raises CheckpointError where the weights to begin with are of other tokens."""
-        said = start.other_tokens(self.store, begins, self.tokenizer, self.plan) if self.tokenizer else ""
-        if said:
-            raise CheckpointError(said)
-
-    def _restore(self, found: Checkpoint) -> None:
-        """Go on from a checkpoint. Raises CheckpointError for one of another plan or model."""
-        if (found.plan, found.model) != (self.plan.digest, self.spec.model.model_dump(mode="json")):
-            raise CheckpointError(f"{found.path} was trained on another plan or model; start a new run for this spec")
-        self.cursor = found.cursor
-        self.updates = start.updates(found, self.settings.start)
-        engine.restore(self.engine, self.updates, checkpoint.Reader(self.store, self.run, found).read)
-
-    def _begin_log(self, resume: bool, history: History, broken: Sequence[str], begun_with: dict[str, str]) -> None:
-        """On rank 0: leave nothing of steps that are done again, begin the log, and save what is run."""
-        checkpoint.remove(self.store, self.run, self.cursor.step + 1, self.plan.steps)
-        self.store.sweep(checkpoint.folder(self.run))
-        about = {"workers": self.world, "zero": self.settings.zero, "bf16": self.bf16, "skipped": self.cursor.skipped}
-        about["loading"] = self.meter.since_start()
-        self.request = stop.Request(self.store, self.run)
-        changed = []
-        if resume:
-            changed = history.other_evaluation(self.evaluation.digests, self.evaluation.averaged)
-            changed.insert(0, history.other_precision(self.bf16))
-            self.evaluated_at = {record["step"] for record in history.of("held_out")}
-        config = {"model": self.spec.model.model_dump(mode="json"), "plan": self.plan.path, **about}
-        followers = trackers.begin(self.settings.trackers, self.store, self.run, config)
-        self.log = log.Log(self.store, self.run, self.cursor.step if resume else -1, followers, **about)
-        silent = watchdog.last_word(self.store, self.run)
-        watchdog.forget(self.store, self.run)
-        found = [*changed, f"before this start, {silent}" if silent else ""]
-        for message in [*(f"checkpoint left out: {problem}" for problem in broken), *filter(None, found)]:
-            self.log.write("warning", self.cursor.step, message=message)
-        facts = described(self.spec, self.plan, self.bf16)
-        if begun_with := start.noted(self.store, self.run)[1] if resume else begun_with:
-            facts["start"] = begun_with
-        self.store.commit_json(f"runs/{self.run}/run.json", facts, private=True)
-
     def losses(self, batch: Batch) -> tuple[torch.Tensor, Targets]:
         """The forward pass -> the sum that is minimised; token losses float32 [m, L], and labels, channels and groups
         of the batch."""
@@ -204,54 +133,18 @@ class Trainer:
     def step(self) -> None:
         """One optimizer step at the cursor, which must lie in the plan."""
         self.meter.begin()
-        phase, rows = self.plan.phases[self.cursor.phase], self.phases[self.cursor.phase]
+        phase, place = self.plan.phases[self.cursor.phase], self.cursor.planned(self.plan)
         self._enter(phase)
-        supervised = rows.target_count(self.cursor.row, phase.rows_per_step)
-        place, width = self.cursor.planned(self.plan), self.spec.model.hidden
-        rate = learning_rate(place, self.plan.steps, self.settings.learning_rate, width)
-        rate *= spikes.rate(self.settings.spikes, self.plan, self.cursor)
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self._set_rate(place)
         total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by, self.token_bytes)
-        micro = self.settings.micro(phase.sequence)
-        starts = self.place.rows(self.cursor.row, phase.rows_per_step, micro)
-        norm, refused = None, ""
-        read: list[Read] = []
-        for number, first in enumerate(starts, 1):
-            self.watchdog.at_place(f"reading rows {first} to {first + micro} of step {self.cursor.step + 1}")
-            with self.meter.loading():
-                batch = rows.batch(first, micro)
-            self.watchdog.at_place(f"a forward pass of step {self.cursor.step + 1}")
-            sought, found = self.losses(batch)
-            if self.place.counts:
-                total.add(*found)
-                read.append((first, batch, found[0].detach()))
-            if number == len(starts):
-                mean, tokens, by_channel = total.reduce(self.meter.own())
-                if tokens != supervised:
-                    raise PlanError(
-                        f"{self.plan.path}: step {self.cursor.step + 1} has {tokens} targets, not {supervised}"
-                    )
-                if not math.isfinite(mean):
-                    refused = self._refuse(NonFiniteError, "the loss is not finite", read)
-                elif self.watch and (why := self.watch.of_loss(mean, place)):
-                    refused = self._refuse(SpikeError, why, read, loss=mean, channels=by_channel)
-            self.watchdog.at_place(f"a backward pass of step {self.cursor.step + 1}")
-            self.engine.set_gradient_accumulation_boundary(number == len(starts))
-            self.engine.backward(sought * self.place.averaged / supervised, scale_wrt_gas=False)
-            wanted = partial(self._takes, refused, place) if self._leaves_out else None
-            norm = engine.step(self.engine, self.settings.clip, wanted)
+        done = self._passes(phase, place, total)
         overflow = engine.overflowed(self.engine)
-        if not (refused or overflow):
-            if norm is None or not math.isfinite(norm):
-                refused = self._refuse(NonFiniteError, f"the norm of the gradient is {norm}", read)
-            elif self.watch and (why := self.watch.of_norm(norm, place)):
-                refused = self._refuse(SpikeError, why, read, loss=mean, channels=by_channel, grad_norm=norm)
+        refused = done.refused or ("" if overflow else self._refused_by_norm(done, place))
         taken = not (refused or overflow)
         if self.watch and refused:
             self.watch.left_out += 1
-        elif self.watch and norm is not None and taken:
-            self.watch.add(mean, norm)
+        elif self.watch and done.norm is not None and taken:
+            self.watch.add(done.loss, done.norm)
         if self.settings.average and taken:
             engine.average(self.engine, self.settings.average.decay, self.updates)
         self.updates += taken
@@ -262,16 +155,73 @@ class Trainer:
                 row=row,
                 rows=phase.rows_per_step,
                 lr=rate,
-                loss=mean,
-                grad_norm=norm,
-                tokens=tokens,
-                channels=finite(by_channel),
+                loss=done.loss,
+                grad_norm=done.norm,
+                tokens=done.tokens,
+                channels=finite(done.channels),
                 **({"by": {name: finite(each) for name, each in total.grouped.items()}} if total.grouped else {}),
                 **({"bytes": total.bytes} if total.bytes else {}),
                 **({"overflow": True} if overflow else {}),
                 **({"left_out": refused} if refused else {}),
-                **self.meter.facts(tokens, self.flops[self.cursor.phase]),
+                **self.meter.facts(done.tokens, self.flops[self.cursor.phase]),
             )
+
+    def _set_rate(self, place: int) -> float:
+        """Give the optimizer the learning rate of a place in the plan, lower after a spike where the spec says so."""
+        rate = learning_rate(place, self.plan.steps, self.settings.learning_rate, self.spec.model.hidden)
+        rate *= spikes.rate(self.settings.spikes, self.plan, self.cursor)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _passes(self, phase: Phase, place: int, total: ChannelLoss) -> Passes:
+        """Forward and backward passes over this rank's rows of a step, a micro-batch after the other, and the update at
+        the end of the last. Between its two halves the losses of all ranks are summed and judged: before the last
+        backward pass, so that what is not finite reaches no weight."""
+        rows, micro = self.phases[self.cursor.phase], self.settings.micro(phase.sequence)
+        supervised = rows.target_count(self.cursor.row, phase.rows_per_step)
+        starts = self.place.rows(self.cursor.row, phase.rows_per_step, micro)
+        done = Passes()
+        for number, first in enumerate(starts, 1):
+            last = number == len(starts)
+            self.watchdog.at_place(f"reading rows {first} to {first + micro} of step {self.cursor.step + 1}")
+            with self.meter.loading():
+                batch = rows.batch(first, micro)
+            self.watchdog.at_place(f"a forward pass of step {self.cursor.step + 1}")
+            sought, found = self.losses(batch)
+            if self.place.counts:
+                total.add(*found)
+                done.read.append((first, batch, found[0].detach()))
+            if last:
+                done.loss, done.tokens, done.channels = total.reduce(self.meter.own())
+                if done.tokens != supervised:
+                    raise PlanError(
+                        f"{self.plan.path}: step {self.cursor.step + 1} has {done.tokens} targets, not {supervised}"
+                    )
+                done.refused = self._refused_by_loss(done, place)
+            self.watchdog.at_place(f"a backward pass of step {self.cursor.step + 1}")
+            self.engine.set_gradient_accumulation_boundary(last)
+            self.engine.backward(sought * self.place.averaged / supervised, scale_wrt_gas=False)
+            wanted = partial(self._takes, done.refused, place) if self._leaves_out else None
+            done.norm = engine.step(self.engine, self.settings.clip, wanted)
+        return done
+
+    def _refused_by_loss(self, done: Passes, place: int) -> str:
+        """Why a step's update is left out, by its loss; "" where it is taken. Raises DivergedError (see `_refuse`)."""
+        if not math.isfinite(done.loss):
+            return self._refuse(NonFiniteError, "the loss is not finite", done.read)
+        if self.watch and (why := self.watch.of_loss(done.loss, place)):
+            return self._refuse(SpikeError, why, done.read, loss=done.loss, channels=done.channels)
+        return ""
+
+    def _refused_by_norm(self, done: Passes, place: int) -> str:
+        """The same by the norm of its gradient."""
+        if done.norm is None or not math.isfinite(done.norm):
+            return self._refuse(NonFiniteError, f"the norm of the gradient is {done.norm}", done.read)
+        if self.watch and (why := self.watch.of_norm(done.norm, place)):
+            facts = {"loss": done.loss, "channels": done.channels, "grad_norm": done.norm}
+            return self._refuse(SpikeError, why, done.read, **facts)
+        return ""
 
     def _write_step(self, **facts: Any) -> None:
         """A step that was taken, and every so often what many came to."""

@@ -23,6 +23,7 @@ from tasks.storage.store import Store
 from tests import training_plan
 from tests.training_plan import PLAN, spec
 from training import checkpoint, launch, log, loop, ranks, tensorboard, trackers, utilisation
+from training.begin import begin
 from training.channel_sums import WINDOW, ChannelSums
 from training.meter import Meter
 from training.rows import IGNORED, Plan, Rows
@@ -67,7 +68,7 @@ def steps(store: Store, count: int, resume: bool = False, **training: Any) -> lo
     """Train so many steps, and save."""
     made = spec(**training)
     trainer = loop.Trainer(made, store, Plan.read(store, PLAN), "r")
-    trainer.begin(resume)
+    begin(trainer, resume)
     for _ in range(count):
         trainer.step()
     trainer.save()
@@ -147,7 +148,7 @@ def test_bits_per_byte_are_of_the_steps_whose_bytes_are_known() -> None:
 def test_a_step_logs_the_bytes_that_its_targets_spell_and_evaluations_their_bits(store: Store) -> None:
     made, plan = spec(), Plan.read(store, PLAN)
     trainer = loop.Trainer(made, store, plan, "r", training_plan.pin(store))
-    trainer.begin(resume=False)
+    begin(trainer, resume=False)
     trainer.evaluate()
     for _ in range(10):
         trainer.step()

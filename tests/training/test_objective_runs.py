@@ -27,6 +27,7 @@ from tasks.planning.trace import usage
 from tasks.storage.store import Store
 from tests import training_plan
 from training import blame, checkpoint, export, fit, frozen, gradients, log, loop, models, ranks
+from training.begin import begin
 from training.rows import IGNORED, Batch, Plan, Rows
 
 VOCABULARY, TOPICS = 320, 10
@@ -169,7 +170,7 @@ def test_a_resumed_run_takes_the_steps_of_the_straight_one(trained: Trained) -> 
     run = f"{trained.run}-resumed"
     ranks.join("cpu")
     trainer = loop.Trainer(trained.spec, store, trained.plan, run)
-    trainer.begin(resume=False)
+    begin(trainer, resume=False)
     for _ in range(20):
         trainer.step()
     trainer.save()

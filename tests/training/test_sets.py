@@ -23,6 +23,7 @@ from tasks.storage.store import Store
 from tests import training_plan
 from tests.training_plan import PLAN, spec
 from training import log, loop, ranks
+from training.begin import begin
 from training.rows import IGNORED, Plan, PlanError
 from training.sets import SetRows, texts
 
@@ -61,7 +62,7 @@ def test_a_training_logs_what_its_own_logits_make_of_a_set(store: Store) -> None
     chosen = {"wiki": {"path": f"{store.url}/set.jsonl.gz", "documents": 2}}
     made = spec(evaluate={"every": 0, "tokens": 64, "sets": chosen})
     trainer = loop.Trainer(made, store, Plan.read(store, PLAN), "r", training_plan.pin(store))
-    trainer.begin(resume=False)
+    begin(trainer, resume=False)
     trainer.evaluate()
     trainer.log.close()
     batches = [trainer.evaluation.sets.rows.batch(row, 1) for row in range(len(trainer.evaluation.sets.rows))]
@@ -109,7 +110,7 @@ def test_a_set_that_holds_other_texts_after_a_resume_is_said_and_compared_with_n
         lines = "".join(json.dumps({"text": text}) + "\n" for text in texts_now)
         (tmp_path / "set.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
         trainer = loop.Trainer(made, store, Plan.read(store, PLAN), "r", training_plan.pin(store))
-        trainer.begin(resume=resume)
+        begin(trainer, resume=resume)
         if resume:
             trainer.train()
         else:

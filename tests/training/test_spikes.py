@@ -17,6 +17,7 @@ from tests import training_plan
 from tests.training_plan import PLAN, spec
 from tests.training_ranks import Ranks
 from training import blame, checkpoint, log, ranks, spikes
+from training.begin import begin
 from training.checkpoint import CheckpointError
 from training.loop import Trainer
 from training.rows import Batch, Cursor, Plan, PlanError
@@ -250,7 +251,7 @@ def test_with_skip_a_loss_that_is_not_finite_is_null_in_the_log_and_in_no_sum(
     ranks.join("cpu")
     monkeypatch.setattr(Trainer, "losses", broken)
     trainer = Trainer(chosen, store, Plan.read(store, PLAN), "null")
-    trainer.begin(resume=False)
+    begin(trainer, resume=False)
     while trainer.cursor.step < 20:
         trainer.step()
     assert trainer.log is not None

@@ -19,6 +19,7 @@ from tests import training_plan
 from tests.training_plan import PLAN, spec
 from training import __main__ as entry
 from training import checkpoint, fit, log, loop, ranks
+from training.begin import begin
 from training.rows import Plan, PlanError
 from training.vocabulary import pinned_tokenizer
 
@@ -75,7 +76,7 @@ def losses(store: Store, run: str) -> list[float]:
 def steps(made: Spec, store: Store, run: str, count: int, resume: bool = False) -> None:
     """Train so many steps in this process, and save."""
     trainer = loop.Trainer(made, store, Plan.read(store, PLAN), run)
-    trainer.begin(resume)
+    begin(trainer, resume)
     for _ in range(count):
         trainer.step()
     trainer.save()
