@@ -1,8 +1,10 @@
-"""Clusters of synthetic near-duplicates: the rounds they take, and the peak memory of the largest reduction.
+"""Clusters of synthetic near-duplicates: the rounds they take, and the peak memory of the largest reduction and of an
+election.
 
 `python -m benchmarks.clusters [DOCUMENTS]`: 10 million documents by default, all of them in clusters, in 100 shards
 (needs some GB of disk). Each job runs in a process of its own; its memory is its peak above that of one that does
-nothing, pages of mapped files included. Then the rounds of graphs that are hard, of 100,000 documents.
+nothing, pages of mapped files included. Then the rounds of graphs that are hard, of 100,000 documents; and the election
+of one cluster of a tenth as many documents, with six pairs each.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from data_specs.base import Settings
 from data_specs.dedup import Duplicates
 from data_specs.spec import Spec
 from tasks import registry
-from tasks.arrays.addresses import SIMILAR_ADDRESS
+from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS
+from tasks.decision.verdict import Verdict
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import Exact, VerifiedPairs
 from tasks.engine import worker
@@ -36,6 +39,7 @@ from tasks.storage.manifest import Entry, Manifest
 from tasks.storage.store import Store
 
 SHARDS = 100
+KEEP = ("quality", "length")
 
 
 class Given(Stage):
@@ -183,6 +187,56 @@ def rounds() -> None:
         print(f"{name}: {' and '.join(f'{n} rounds in {p} partitions' for p, n in counts.items())}", flush=True)
 
 
+def election(documents: int) -> None:
+    """Print what the election of one cluster takes, by the bytes of a document."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "rows.arrow")
+        alone(lambda: one_cluster(path, documents))
+
+        def elect() -> int:
+            rows = pa.ipc.open_file(pa.memory_map(path)).read_all()
+            return Verdict((), KEEP).reduce(rows).num_rows
+
+        removed, peak, seconds = alone(elect)
+        each = (peak - alone(lambda: None)[1]) / documents
+        print(
+            f"one cluster of {documents:,} documents, {removed:,} removed: {each:.0f} bytes a document, of which "
+            f"{os.path.getsize(path) / documents:.0f} are its mapped row; {seconds:.0f} CPU s",
+            flush=True,
+        )
+
+
+def one_cluster(path: str, documents: int) -> None:
+    """Write the rows that the verdict's election reads, of documents that are alike to six others each on average."""
+    rng = np.random.default_rng(1)
+    one, other = rng.integers(0, documents, (2, 3 * documents))
+    one, other = np.concatenate([one, other]), np.concatenate([other, one])
+    order = np.argsort(one, kind="stable")
+    one, other = one[order], other[order]
+    shards = rng.integers(0, 2**63, SHARDS).astype(np.uint64)
+    similarity = np.full(len(other), 0.9, np.float32)
+    place = (other // SHARDS).astype(np.uint32)
+    pairs = pa.StructArray.from_arrays([shards[other % SHARDS], place, similarity], fields=list(SIMILAR_ADDRESS))
+    offsets = np.searchsorted(one, np.arange(documents + 1)).astype(np.int32)
+    numbers = np.arange(documents)
+    columns = {
+        "position": (numbers // SHARDS).astype(np.uint32),
+        "id": pa.array([each.to_bytes(16, "big") for each in range(documents)], pa.binary(16)),
+        "cluster": np.zeros(documents, np.uint64),
+        "copy_of": pa.nulls(documents, ADDRESS),
+        "alike": pa.ListArray.from_arrays(offsets, pairs),
+        "hub": np.zeros(documents, bool),
+        "held_out": np.zeros(documents, bool),
+        "passes": np.ones(documents, bool),
+        "quality": rng.random(documents).astype(np.float32),
+        "text_length": rng.integers(0, 5000, documents).astype(np.uint32),
+        "shard": shards[numbers % SHARDS],
+    }
+    rows = pa.table(columns).select([*Verdict((), KEEP).shuffled.names, "shard"])
+    with pa.ipc.new_file(path, rows.schema) as file:
+        file.write_table(rows)
+
+
 def near_duplicates(documents: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Clusters of two or more, their sizes by a power law up to a million: each document but the first of a cluster is
     alike to one before it."""
@@ -212,8 +266,10 @@ def graphs() -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
 
 def main() -> None:
     pa.chunked_array([[1]]).to_numpy()  # loads what a worker loads once
-    memory(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000)
+    documents = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
+    memory(documents)
     rounds()
+    election(documents // 10)
 
 
 if __name__ == "__main__":

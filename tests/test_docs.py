@@ -108,6 +108,8 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     more["classify"] = [
         (name.replace("_some", "_<label>"), kind) for name, kind in more["classify"] if "other" not in name
     ]
+    assert full["alike"] == [each for each in demo["alike"] if each not in full["pairs"]]  # it has a floor
+    full |= {"alike": demo["alike"]}
     assert found == full | {name: more[name] for name in (*optional, "cluster_size", "outcome", "repeated_tokens")}
     assert demo.items() <= full.items()
 
