@@ -1,5 +1,6 @@
-"""What a night costs: one new shard beside 100, 1,000 and 10,000 old ones. Wall and CPU seconds against the full time,
-jobs, bytes of old text read, bytes of state read and written.
+"""What a night costs: one new shard beside 100, 1,000 and 10,000 old ones, or as many as are given (100,000: half an
+hour). Wall and CPU seconds against the full time, jobs, bytes of manifests, of versions and of old text read, bytes of
+state read and written.
 
 The 100 are real: files of JSON lines, computed by a run. Of the others there are only manifests, made by asking the
 pipeline for its keys, and state, of random keys beside those of the 100: a night reads nothing else of them, as no new
@@ -39,6 +40,7 @@ from tasks.engine.snapshot import present
 from tasks.engine.versions import COUNTS, SHARDS, Facts, Versions
 from tasks.storage import columns
 from tasks.storage.manifest import Entry, Manifest
+from tasks.storage.store import Store
 from tests.whole import direct
 
 REAL, DOCUMENTS, NIGHTS = 100, 50, 2
@@ -120,6 +122,24 @@ class Measured:
             else:
                 made.append(rows[field.name].take(pa.array(rng.integers(0, max(1, rows.num_rows), count))))
         return pa.table(made, schema=rows.schema)
+
+    @contextmanager
+    def files_read(self) -> Iterator[None]:
+        """Count bytes of manifests and of versions that are read while the block runs."""
+        real, counted = Store.read, self.bytes
+
+        def read(self: Store, path: str) -> bytes:
+            data = real(self, path)
+            kind = "manifests" if "/manifest/" in path else path.partition("/")[0]
+            if kind in ("manifests", "versions"):
+                counted[f"{kind} read"] += len(data)
+            return data
+
+        Store.read = read  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            Store.read = real  # type: ignore[method-assign]
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -212,7 +232,7 @@ def grown(spec: Path, old: int) -> None:
 
 def fabricate(pipeline: Any, batches: Sequence[Any], uids: Sequence[str]) -> None:
     """Entries of jobs that are not done. A reduction says of real shards what it said when they were alone, so that
-    what was scattered to them stands."""
+    what was scattered to them stands. A round says the same as the one before it, so that the second is the last."""
     for batch in batches:
         stage, kind = batch.stage, batch.jobs[0].kind
         folder = batch.jobs[0].path.rpartition("/")[0]
@@ -224,6 +244,8 @@ def fabricate(pipeline: Any, batches: Sequence[Any], uids: Sequence[str]) -> Non
             slices = None
             if kind == "map":
                 slices = {str(number): secrets.token_hex(8) for number in range(stage.partitions)}
+            elif kind == "round":
+                slices = {str(number): 16 * "0" for number in range(stage.partitions)}
             elif kind == "reduce":
                 slices = {**before.get(job.shard, {}), **{uid: secrets.token_hex(8) for uid in uids[REAL::4]}}
             made = entry(job, stage.writes.names if kind in ("shard", "scatter", "count") else (), slices)
@@ -275,7 +297,8 @@ def command(what: str, spec: Path, full: tuple[float, float]) -> None:
 def told(what: str, spec: Path, old: int, full: float) -> None:
     measured = Measured(old)
     started, cpu = time.perf_counter(), time.process_time()
-    night(spec, measured.run)
+    with measured.files_read():
+        night(spec, measured.run)
     wall, cpu = time.perf_counter() - started, time.process_time() - cpu
     size = ", ".join(f"{name} {count / 2**20:.2f} MiB" for name, count in sorted(measured.bytes.items()))
     made = f", of which making state {measured.state_seconds:.1f} s" if measured.jobs["state"] else ""
