@@ -78,10 +78,12 @@ def of_document(current: Run, asked: str) -> dict[str, Any]:
     read = {file: [found["position"]] for file in token_files(current.store, {ids})[ids]}
     used = {name: use(current, name, read) for name in trainings.names(current.store)}
     for name, of in used.items():
+        child = name
         for before, step in start.ancestors(current.store, name):
-            if before in used and any(each["step"] <= step for each in used[before]["steps"]):
+            if before in used and was_read(current, child, before, step, read):
                 of["began_with"] = f"{before}@{step}"
                 break
+            child = before
     chosen = ("id", "source", "file", "url", "channel", "kept", "reason", "taken_down", "augmented")
     return {key: found[key] for key in chosen if key in found} | {
         "verdict": found["verdict"],
@@ -120,6 +122,15 @@ def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict
         "to_come": int(to_come(logged, diverged, rows).sum()),
         "held_out": bool(pc.any(pc.equal(rows["phase"], -1)).as_py()),
     }
+
+
+def was_read(current: Run, child: str, run: str, step: int, documents: Mapping[str, Sequence[int]]) -> bool:
+    """Whether the checkpoint of a run that a training began with (`child`) was trained on one of some documents. Raises
+    CheckpointError where that run is gone, or its log lacks some of those steps."""
+    of = trainings.training(current, run)
+    records = start.trained_on(current.store, child, run, step)
+    rows = rows_of(current.store, of.plan.path, documents)
+    return bool((_steps([record for record in records if log.updated(record)], of.plan, rows) > 0).any())
 
 
 def _steps(records: list[log.Record], plan: Plan, rows: pa.Table) -> np.ndarray:

@@ -46,7 +46,7 @@ def named(run: Run, found: Found) -> dict[str, Any]:
     read = {path: found.shards[ids] for ids, paths in files.items() for path in paths}
     lineages = {name: Versions(store, name) for name in store.folders("versions")}
     versions = {name: [*each.naming(found.rows.keys())] for name, each in lineages.items()}
-    trainings = _with_descendants(store, {name: _training(run, name, read) for name in _trainings(store)})
+    trainings = _with_descendants(run, read, {name: _training(run, name, read) for name in _trainings(store)})
     return {
         "trainings": trainings,
         "exports": exported.holding(store, versions, found.rows.keys(), read.keys(), trainings),
@@ -97,21 +97,38 @@ def _given_out(store: Store, name: str) -> dict[str, str | None]:
     }
 
 
-def _with_descendants(store: Store, used: Mapping[str, dict[str, Any] | None]) -> list[dict[str, Any]]:
+def _with_descendants(
+    run: Run, read: Mapping[str, Sequence[int]], used: Mapping[str, dict[str, Any] | None]
+) -> list[dict[str, Any]]:
     """What trainings have of documents, and those, with all their checkpoints, that began with a checkpoint of one that
     had read them."""
-    found = []
+    store, found = run.store, list[dict[str, Any]]()
     for name, own in used.items():
+        child = name
         for before, step in start.ancestors(store, name):
-            had = used.get(before)
-            if had and ("unknown" in had or (had["steps"] and had["first_step"] <= step)):
+            why = _had(run, child, before, step, read, (used.get(before) or {}).get("unknown"))
+            if why is not None:
                 own = {"run": name, "steps": 0, "evaluated": False, **(own or {}), "began_with": f"{before}@{step}"}
-                own |= {key: had[key] for key in ("unknown",) if key in had}
+                own |= {"unknown": why} if why else {}
                 own["checkpoints"] = _checkpoints(store, name)
                 own |= _given_out(store, name)
                 break
+            child = before
         found += [own] if own else []
     return found
+
+
+def _had(
+    run: Run, child: str, before: str, step: int, read: Mapping[str, Sequence[int]], unknown: str | None
+) -> str | None:
+    """ "" where the weights that a training began with had read documents, why where that is not known, None where they
+    had not."""
+    if unknown is not None:
+        return unknown
+    try:
+        return "" if lineage.was_read(run, child, before, step, read) else None
+    except (StoreError, ValueError, RuntimeError) as error:
+        return str(error)
 
 
 def _pins(run: Run, found: Found) -> dict[str, int | None]:

@@ -8,6 +8,7 @@ What a folder or a checkpoint held is noted in the training's `run.json`, as eit
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,6 +66,20 @@ def ancestors(store: Store, run: str) -> Iterator[tuple[str, int]]:
         yield of
         run = of[0]
         before.add(run)
+
+
+def trained_on(store: Store, child: str, run: str, step: int) -> list[log.Record]:
+    """The steps of a run whose checkpoint of a step another training began with (`child`), as that checkpoint had them:
+    the run may have gone back since, and taken others. Raises CheckpointError where some have no record."""
+    began = next((record["time"] for record in log.records(store, child)), math.inf)
+    before = [record for record in log.records(store, run) if record["time"] <= began]
+    kept = [n for n, record in enumerate(before, 1) if (record["kind"], record["step"]) == ("checkpoint", step)]
+    steps = [r for r in log.surviving(before[: max(kept, default=None)]) if r["kind"] == "step" and r["step"] <= step]
+    whole = kept or step in checkpoint.steps(store, run)  # else nothing tells that there were more than are recorded
+    until = step if whole else max((record["step"] for record in steps), default=0)
+    if lost := log.missing((record["step"] for record in steps), until):
+        raise CheckpointError(log.lacking(run, lost))
+    return steps
 
 
 def _training_of(store: Store, begun: Start) -> tuple[str, int] | None:

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,6 +15,7 @@ from flows import artifacts, lineage, takedown, trainings
 from flows import document as documents
 from flows.run import Run
 from tasks.planning.trace import row_documents, rows_of
+from tasks.storage.checksums import sealed_lines
 from tasks.storage.store import Store
 from tests import flips
 from tests.commands import ask, told
@@ -160,11 +162,51 @@ def test_trainings_that_began_with_a_checkpoint_are_named_with_what_it_was_train
                 in ask("lineage", *given, known["id"]).output
             )
             of = {run.training_name: {"run": run.training_name, "steps": 1, "first_step": first[file, position]}}
-            named = takedown._with_descendants(store, of | dict.fromkeys(weights))
+            named = takedown._with_descendants(run, {file: [position]}, of | dict.fromkeys(weights))
             assert {each["run"] for each in named if "began_with" in each} == descendants
     finally:
         for name in weights:
             store.remove(f"runs/{name}/run.json")
+
+
+def test_a_training_has_what_its_weights_saw_also_where_the_run_that_it_began_with_went_back_since(
+    trained: Any,
+) -> None:
+    given, run = trained
+    store, parent = run.store, "went_back"
+    begun = store.json(f"runs/{run.training_name}/run.json")
+    steps = log.read(store, run.training_name)
+    read = [
+        {
+            (row["file"], row["position"])
+            for row in row_documents(store, begun["plan"], step["phase"], step["row"], step["rows"]).to_pylist()
+            if row["length"] > 1
+        }
+        for step in steps
+    ]
+    other = next(number for number in range(1, STEPS) if read[0] - read[number] and read[number] - read[0])
+    for number, (time, step) in enumerate(((100.0, steps[0]), (300.0, steps[other])), 1):  # step 1, of these rows
+        attempt = [{"kind": "start", "step": 0}, {**step, "step": 1}, {"kind": "checkpoint", "step": 1}]
+        path = f"runs/{parent}/log/{number:04d}-000000.jsonl"
+        lines = b"".join(orjson.dumps({**record, "time": time}) + b"\n" for record in attempt)
+        store.commit(path, sealed_lines(lines, path))
+    store.commit_json(f"runs/{parent}/run.json", begun)
+    begun["spec"]["training"]["start"] = {"run": f"{parent}@1"}
+    for name, time in (("before", 200.0), ("after", 400.0)):
+        store.commit_json(f"runs/{name}/run.json", begun)
+        path = f"runs/{name}/log/0001-000000.jsonl"
+        store.commit(path, sealed_lines(orjson.dumps({"kind": "start", "step": 0, "time": time}) + b"\n", path))
+
+    try:
+        for place, child in ((min(read[0] - read[other]), "before"), (min(read[other] - read[0]), "after")):
+            [known] = documents.at(run.pipeline, [{"file": place[0], "position": place[1]}]).values()
+            uses = {use["run"]: use for use in told("lineage", *given, known["id"])["runs"]}
+            assert {name for name, use in uses.items() if "began_with" in use} == {child}
+            named = takedown._with_descendants(run, {place[0]: [place[1]]}, dict.fromkeys([parent, "before", "after"]))
+            assert [(each["run"], each["began_with"]) for each in named] == [(child, f"{parent}@1")]
+    finally:
+        for path in (path for name in (parent, "before", "after") for path in store.walk(f"runs/{name}")):
+            store.remove(path)
 
 
 def test_a_documents_steps_are_those_whose_rows_read_it(trained: Any) -> None:
