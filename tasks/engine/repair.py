@@ -75,7 +75,10 @@ class Repair:
                 why = new.get("error", "nothing that is there now leads to it")
                 raise DamagedError(f"{path} was damaged and cannot be made again: {why}")
             old = before.get(key, new)
-            if any(old.get(kind) != new.get(kind) for kind in ("columns", "slices")):
+            columns = {
+                name: new["columns"].get(name) for name in old.get("columns", ())
+            }  # an earlier version had fewer
+            if (old.get("columns", {}), old.get("slices")) != (columns, new.get("slices")):
                 raise DamagedError(
                     f"{path} was damaged, and made again it has other values than were recorded: an input that is not "
                     "declared, or a version that was not raised; `sluice run` goes on with the new values"

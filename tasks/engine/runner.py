@@ -271,12 +271,15 @@ class Execution:
         return result
 
     def _different(self, name: str, before: Index) -> list[str]:
-        """The shards of which a stage, computed again, has other values than before. Raises StageError where it could
-        not be computed again."""
+        """The shards of which a stage, computed again, has other values than before; a column that documents of an
+        earlier version lack is none. Raises StageError where it could not be computed again."""
         after = self.pipeline.outputs[name].index
         if after.errors:
             raise StageError(f"{name}: {next(iter(after.errors.values()))}; what exists was kept")
-        same = [(after.digests[column] == before.digests[column]).all(axis=1) for column in after.digests]
+        same = []
+        for column, digests in before.digests.items():
+            lacked = before.done & ~digests.any(axis=1)
+            same.append(lacked | (after.digests[column] == digests).all(axis=1))
         places = np.flatnonzero(~np.logical_and.reduce(same))
         return [self.pipeline.shards[place].name for place in places.tolist()]
 

@@ -147,6 +147,23 @@ def test_documents_of_an_earlier_version_get_the_language_of_raw_texts_when_they
     assert raw(spec) == [["en", 40, 40], ["zh", 40, 40]]
 
 
+def test_documents_that_lack_the_language_of_raw_texts_are_no_others_when_they_are_made_again(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=40)
+    text = spec.read_text().replace('web/*.jsonl.gz"}', 'web/*.jsonl.gz", refuse: {other: "raw_language = \'fr\'"}}')
+    spec.write_text(text)
+    without_raw_language(go(spec, until="documents"))
+    again = go(spec, until="documents", start="documents")
+    assert again.record["stages"][0]["note"] == "recomputed: same values"
+    output = again.pipeline.outputs["documents"]
+    [place] = [place for place, shard in enumerate(again.pipeline.shards) if shard.source == "web"]
+    flipped = bytearray(again.store.read(output.path(place)))
+    flipped[len(flipped) // 2] ^= 1
+    flips.put(again.store, output.path(place), bytes(flipped))
+    repaired = go(spec, until="language")
+    assert any("was damaged and is made again" in stage["note"] for stage in repaired.record["stages"])
+    assert raw(spec) == [["en", 20, 20], ["zh", 20, 20]]
+
+
 def without_raw_language(run: Any) -> None:
     """Have documents as an earlier version wrote them."""
     output = run.pipeline.outputs["documents"]
