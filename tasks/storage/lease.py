@@ -4,7 +4,8 @@ Whoever wants a folder alone creates `leases/<folder>/alone-000001.json`, or the
 one does. It renews what it wrote until it lets go; a lease that was let go, or not renewed for `TTL` seconds, is free,
 and the next one that wants it takes the number after it. Whoever shares a folder with others creates a file of its own,
 and waits while one has it alone. Both write first and look then, so one of two sees the other. A process that was
-killed is forgotten after `TTL` seconds; clocks of machines may differ by half as much.
+killed is forgotten after `TTL` seconds. How long ago one was renewed is told by the store's clock, so that machines'
+clocks may be wrong; of a store that does not tell when a file was written, by these, which may differ by half as much.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from tasks.storage.store import Store
 TTL = 60.0
 """Seconds after which a lease that is not renewed is free."""
 _POLL_SECONDS = 1.0
+_CLOCK = "clock.json"
+"""File of a folder that is written to ask for the store's time."""
 
 log = logging.getLogger("sluice")
 
@@ -67,6 +70,8 @@ class _Lease:
         self.who = f"{who}, process {os.getpid()} on {socket.gethostname()}".lstrip(", ")
         self.path = ""
         self.ended = threading.Event()
+        self._ahead: float | None = None
+        """Seconds by which the store's clock is ahead of this process's `time.monotonic`, once it was asked."""
 
     def taken_by(self) -> str:
         """Claim the folder; who else has it, and then it is not claimed, or "" """
@@ -120,11 +125,23 @@ class _Lease:
 
     def _living(self, name: str) -> str:
         """Who a lease is of; "" where it was let go, or its process is taken for dead."""
-        found: dict[str, Any] = {}
         with suppress(FileNotFoundError):
-            found = self.store.json(f"{self.folder}/{name}")
-        live = found and not found["ended"] and found["time"] > time.time() - TTL
-        return str(found["who"]) if live else ""
+            found: dict[str, Any] = self.store.json(f"{self.folder}/{name}")
+            if not found["ended"] and self._age(name, found) < TTL:
+                return str(found["who"])
+        return ""
+
+    def _age(self, name: str, found: dict[str, Any]) -> float:
+        """Seconds since a lease was written. Raises FileNotFoundError."""
+        written = self.store.written_at(f"{self.folder}/{name}")
+        if written is None:
+            return time.time() - float(found["time"])
+        if self._ahead is None:
+            self.store.commit(f"{self.folder}/{_CLOCK}", sealed({}, f"{self.folder}/{_CLOCK}"))
+            now = self.store.written_at(f"{self.folder}/{_CLOCK}")
+            assert now is not None  # it told of the other file
+            self._ahead = now - time.monotonic()
+        return time.monotonic() + self._ahead - written
 
 
 def _number(name: str) -> int:

@@ -155,6 +155,18 @@ class Store:
             fs, root = self._object_store()
             return fs.exists(f"{root}/{path}")
 
+    def written_at(self, path: str) -> float | None:
+        """When a file was written, in seconds by the store's own clock, which is one for all who write; None where that
+        is not told. Raises FileNotFoundError."""
+        with self.explained(path, "read"):
+            if self.folder:
+                return (self.folder / path).stat().st_mtime
+            fs, root = self._object_store()
+            try:
+                return float(fs.modified(f"{root}/{path}").timestamp())
+            except NotImplementedError:
+                return None
+
     def folders(self, folder: str) -> list[str]:
         """Names of the folders directly in `folder`, sorted; empty where it does not exist."""
         if self.folder:

@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,47 @@ def abandoned(store: Store, alone: bool, folder: str = "") -> None:
     """What a process that was killed leaves."""
     left = lease._Lease(store, f"leases/{folder or 'store'}", "killed", alone)
     assert left.taken_by() == ""
+
+
+def aged(store: Store, name: str, seconds: float) -> None:
+    """Have the store say that a lease was written so long ago."""
+    fs, root = store._object_store()
+    found = next(file for path, file in fs.store.items() if path.endswith(f"{root}/leases/store/{name}".lstrip("/")))
+    found.modified -= timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("off", [-86400.0, 86400.0])
+def test_a_clock_that_is_wrong_neither_takes_a_lease_that_is_held_nor_waits_for_one_that_was_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch, alone: bool, off: float
+) -> None:
+    right = time.time
+    held = locks.alone(store, who="a run") if alone else locks.shared(store)
+    with held:
+        monkeypatch.setattr(time, "time", lambda: right() + off)  # of another machine
+        with pytest.raises(BusyError), locks.alone(store):
+            pass
+        monkeypatch.setattr(time, "time", right)
+    monkeypatch.setattr(time, "time", lambda: right() + off)  # of one that was killed
+    abandoned(store, alone)
+    monkeypatch.setattr(time, "time", right)
+    for name in store.list("leases/store"):
+        aged(store, name, lease.TTL + 1)
+    with locks.alone(store):
+        pass
+
+
+def test_a_store_that_does_not_tell_when_a_file_was_written_is_asked_by_the_machines_clock(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "written_at", lambda *_: None)
+    abandoned(store, True)
+    with pytest.raises(BusyError), locks.alone(store):
+        pass
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + lease.TTL + 1)
+    with locks.alone(store):
+        pass
 
 
 def test_a_folder_is_one_processs_and_another_folder_is_anothers(store: Store) -> None:
@@ -95,8 +137,7 @@ def test_of_many_that_want_what_was_left_one_gets_it(store: Store, monkeypatch: 
     abandoned(store, True)
     monkeypatch.setattr(lease, "TTL", 30.0)
     [name] = store.list("leases/store")
-    old = store.json(f"leases/store/{name}")
-    store.commit_json(f"leases/store/{name}", old | {"time": 0.0})
+    aged(store, name, 60)
     ready, inside = threading.Barrier(8), list[int]()
 
     def want(number: int) -> None:
