@@ -79,8 +79,9 @@ class Mixture(Settings):
     """Without phases, a channel's share is as its size to the power of one over this: 1 as the sizes are, higher ones
     more even (Devlin 2018; Conneau et al. 2020)."""
     seen: Annotated[tuple[Folder, ...], Field(exclude_if=is_empty)] = ()
-    """Plans of earlier trainings in this store, such as plans/demo@0d78403e697f00aa: documents that they read come
-    after those that were read less often, and their uses count towards `epochs`."""
+    """Plans of earlier trainings in this store, such as plans/demo@0d78403e697f00aa: documents that they read, of
+    trainings that stopped early so far, come after those that were read less often, and their uses count towards
+    `epochs`."""
     repeat: Annotated[tuple[Cell, ...], Field(exclude_if=is_empty)] = ()
     """Cells of the corpus, such as quality by topic, and how often their documents stand in an epoch; the first that a
     document is in. Those in none stand once. `epochs` are of what stands in one."""

@@ -17,6 +17,7 @@ from data_specs import redaction
 from data_specs.load import SpecError
 from flows import resuming, supervisor, versions
 from flows.corpus_run import CorpusRun
+from flows.seen_rows import moved, rows_read
 from tasks.decision.conditions import phase_conditions, unpinned
 from tasks.engine.corpus import Corpus
 from tasks.engine.runner import StageError, StageResult
@@ -94,7 +95,9 @@ class Run(CorpusRun):
         rows = sum(phase["rows"] for phase in self.plan_facts["phases"])
         seconds = round(time.perf_counter() - started, 3)
         state = "cached" if cached and not self._replanned else "computed"
-        note = "; ".join([*self.execution.repaired(), *filter(None, [seen.told(self.plan_facts.get("seen", {}))])])
+        before = self.plan_facts.get("seen", {})
+        said = [seen.told(before), moved(self.store, before)]
+        note = "; ".join([*self.execution.repaired(), *filter(None, said)])
         result = StageResult("plan", key[:16], state, len(self.corpus.shards), rows, seconds, note)
         self.execution.results.append(result)
         return result
@@ -129,7 +132,8 @@ class Run(CorpusRun):
             return bool(self.plan_facts)
         inputs = self.plan_inputs()
         own = {MASK[0]: mask} if (mask := self._tokenizer["facts"].get("mask")) is not None else {}
-        run_plan.build(self.spec, self.vocabulary, key, inputs.tables(), self.store, inputs.checksums, own)
+        read = rows_read(self.store, self.spec.mixture.seen)
+        run_plan.build(self.spec, self.vocabulary, key, inputs.tables(), self.store, inputs.checksums, own, read)
         if rows_too:
             trace.materialise(self.store, folder)
         return False

@@ -112,3 +112,16 @@ def _table(path: str, source: Any) -> pa.Table:
     except (OSError, pa.ArrowException, ValueError) as error:
         raise damaged(path, error) from error
     return table
+
+
+def rows_of_a_file(plan: dict[str, Any], phase: int) -> int:
+    """Of a phase; an earlier version had the same for all."""
+    return int(plan["phases"][phase].get("rows_per_file", plan["rows_per_file"]))
+
+
+def place_of(name: str, plan: dict[str, Any]) -> tuple[int, int]:
+    """Of a row file: its phase (-1: held out) and the number of its first row."""
+    if name.startswith("held_out"):
+        return -1, 0
+    _, phase, number = name.removesuffix(".arrow").split("-")
+    return int(phase), int(number) * rows_of_a_file(plan, int(phase))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ from tasks.planning.packing import (
     row_table,
     training_order,
 )
-from tasks.planning.seen import with_seen
+from tasks.planning.seen import Read, with_seen
 from tasks.storage.store import Store
 
 VERSION = 2  # evaluated are windows of many held-out documents, not whole ones
@@ -104,15 +104,17 @@ def build(
     store: Store,
     checksums: Mapping[str, str] | None = None,
     own: Mapping[str, int] | None = None,
+    trained: Mapping[str, Sequence[Read]] | None = None,
 ) -> dict[str, Any]:
     """Write the plan into `plan_folder(spec, key)`, plan.json last, and return what plan.json says.
 
     `shards`: (token file in the store, `collect.INPUT` table), in a fixed order; `checksums`, which may be filled while
     these are taken: of each token file's values; `own`: what the objectives need and the tokenizer has -> its number
-    there. Raises MixtureError, before anything is written, with one line for each thing that cannot be met."""
+    there; `trained`: of plans of `mixture.seen` on which no training came to its end, the rows that each read. Raises
+    MixtureError, before anything is written, with one line for each thing that cannot be met."""
     found = collect(spec, shards)
     files = found.files
-    documents, seen = with_seen(store, spec.mixture.seen, found.train, files)
+    documents, seen = with_seen(store, spec.mixture.seen, found.train, files, trained or {})
     origins: dict[str, np.ndarray] = {}
     train = documents
     if repeats.asked(spec):

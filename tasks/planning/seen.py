@@ -1,26 +1,39 @@
-"""How often earlier trainings read the documents of a plan, by the usage tables of their plans."""
+"""How often earlier trainings read the documents of a plan, by the usage tables of their plans, and by the rows that
+they were trained on where these are not all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from tasks.planning.files import read_plan, read_rows
+from tasks.planning.files import place_of, read_plan, read_rows
 from tasks.planning.mixture import MixtureError
 from tasks.planning.packing import Documents
 from tasks.storage.store import Store
 
 Known = dict[str, dict[str, int]]
 """Of each plan that is named, the `documents` that it read, and those `elsewhere`: in token files that are not among
-those of the plan that is made, so that nothing is known of them."""
+those of the plan that is made, so that nothing is known of them. Where no training on it came to its end, `rows` that
+the one which came farthest had read."""
+Read = list[tuple[int, int, int]]
+"""Phase, first row and number of rows of the steps that a training was trained on."""
 
 
 def with_seen(
-    store: Store, plans: Sequence[str], train: Mapping[str, Documents], files: Sequence[str]
+    store: Store,
+    plans: Sequence[str],
+    train: Mapping[str, Documents],
+    files: Sequence[str],
+    trained: Mapping[str, Sequence[Read]],
 ) -> tuple[dict[str, Documents], Known]:
-    """The documents of each channel with the uses of all these plans. A document is known by its place in a token file,
+    """The documents of each channel with the uses of all these plans; of one that was `trained` on in parts those of
+    these parts, where several trainings read a document the most. A document is known by its place in a token file,
     so plans of another tokenizer say nothing of it. Raises MixtureError where there is no such plan, or it says nothing
     of any document here."""
     known: Known = {}
@@ -31,7 +44,7 @@ def with_seen(
     keys = {name: _keys(found.file, found.offset) for name, found in train.items()}
     order = {name: np.argsort(each) for name, each in keys.items()}
     for folder in dict.fromkeys(plans):  # one that is named twice was read once
-        file, offset, uses, known[folder] = _usage(store, folder, number)
+        file, offset, uses, known[folder] = _usage(store, folder, number, trained.get(folder))
         here = _keys(file, offset)
         for name, own in keys.items():
             place = np.searchsorted(own, here, sorter=order[name])
@@ -40,6 +53,11 @@ def with_seen(
             same = own[row] == here[inside]
             counts[name][row[same]] += uses[inside][same]
     return {name: replace(found, seen=counts[name]) for name, found in train.items()}, known
+
+
+def rows_of(trained: Sequence[Read]) -> int:
+    """Rows that the training which came farthest had read."""
+    return max((sum(count for _, _, count in read) for read in trained), default=0)
 
 
 def told(known: Known) -> str:
@@ -53,7 +71,7 @@ def told(known: Known) -> str:
 
 
 def _usage(
-    store: Store, folder: str, number: Mapping[str, int]
+    store: Store, folder: str, number: Mapping[str, int], trained: Sequence[Read] | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, int]]:
     """File, offset and uses of the documents that a plan read and that stand in token files which are known here; and
     how many stand there, and elsewhere."""
@@ -64,6 +82,10 @@ def _usage(
     if (digest := plan["content"].get("usage.arrow")) is None:
         raise MixtureError(f"mixture.seen: {folder} is a plan by an earlier version, which kept no usage of documents")
     table = read_rows(store, f"{folder}/usage.arrow", digest)
+    rows = {}
+    if trained is not None:
+        table = table.set_column(4, "uses", pa.array(_begun(store, folder, plan, table, trained)))
+        rows = {"rows": rows_of(trained)}
     known = np.array([number.get(path, -1) for path in plan["files"]] or [-1], np.int64)
     file, offset, uses = (table[name].to_numpy() for name in ("file", "offset", "uses"))
     mine = (known[file] >= 0) & (uses > 0)
@@ -73,8 +95,32 @@ def _usage(
             f"mixture.seen: nothing is known of the {read:,} documents that {folder} read: they stood in other token "
             "files, as those of another tokenizer do; leave it out, or take the tokenizer that it was made with"
         )
-    counts = {"documents": read, "elsewhere": read - int(mine.sum())}
+    counts = {"documents": read, "elsewhere": read - int(mine.sum()), **rows}
     return known[file][mine], offset[mine], uses[mine].astype(np.int32), counts
+
+
+def _begun(
+    store: Store, folder: str, plan: Mapping[str, Any], table: pa.Table, trained: Sequence[Read]
+) -> NDArray[np.int32]:
+    """How often the rows that a training read begin each document of a plan's usage; of several trainings the most."""
+    wanted = _keys(table["file"].to_numpy(), table["offset"].to_numpy())
+    order = np.argsort(wanted)
+    found = np.zeros((max(1, len(trained)), len(wanted)), np.int32)
+    for name in (name for name in plan["content"] if name.startswith("rows-")):
+        phase, first = place_of(name, dict(plan))
+        rows = read_rows(store, f"{folder}/{name}", plan["content"][name])
+        segments = pc.list_value_length(rows["length"]).to_numpy()
+        row = np.repeat(np.arange(first, first + len(rows)), segments)
+        keys = _keys(*(pc.list_flatten(rows[column]).to_numpy() for column in ("file", "offset")))
+        for read, uses in zip(trained, found, strict=False):
+            inside = np.zeros(len(rows) + 1, np.int64)
+            for _, begin, count in (each for each in read if each[0] == phase):
+                inside[np.clip(begin - first, 0, len(rows))] += 1
+                inside[np.clip(begin + count - first, 0, len(rows))] -= 1
+            mine = keys[np.cumsum(inside)[row - first] > 0]
+            at = np.minimum(np.searchsorted(wanted, mine, sorter=order), len(wanted) - 1)
+            np.add.at(uses, order[at[wanted[order[at]] == mine]], 1)
+    return np.minimum(found.max(axis=0), table["uses"].to_numpy())
 
 
 def _keys(file: np.ndarray, offset: np.ndarray) -> np.ndarray:

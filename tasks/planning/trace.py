@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.planning.files import read_plan, read_rows, read_tokens
+from tasks.planning.files import place_of, read_plan, read_rows, read_tokens, rows_of_a_file
 from tasks.planning.run_plan import Folder
 from tasks.storage.store import Store
 
@@ -32,7 +32,7 @@ def row_documents(store: Store, folder: str, phase: int, first: int, count: int)
     (string), `file` (string), `position` (int64, the document's row in its shard), `offset` (int64), `length` (int32);
     in order."""
     plan = read_plan(store, folder)
-    size = _rows_per_file(plan, phase)
+    size = rows_of_a_file(plan, phase)
     names = [f"rows-{phase}-{number:05d}.arrow" for number in range(first // size, (first + count - 1) // size + 1)]
     rows = pa.concat_tables([_rows(store, folder, plan, name) for name in names])
     rows = rows.slice(first - first // size * size, count)
@@ -74,7 +74,7 @@ def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -
             here[mine] = np.isin(position, np.asarray(positions))
         segment = np.flatnonzero(here)
         last = np.cumsum(pc.list_value_length(rows["length"]).to_numpy())
-        number, first = _place(name, plan)
+        number, first = place_of(name, plan)
         targets = pc.list_flatten(rows["length"]).to_numpy()[segment].astype(np.int64) - _overlap(plan, number)
         row = np.searchsorted(last, segment, "right")
         channel = rows["channel"].to_numpy()[row].astype(np.int16)
@@ -84,23 +84,10 @@ def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -
     return table.filter(pc.greater(table["targets"], 0)).sort_by([("phase", "ascending"), ("row", "ascending")])
 
 
-def _rows_per_file(plan: dict[str, Any], phase: int) -> int:
-    """Of a phase; an earlier version had the same for all."""
-    return int(plan["phases"][phase].get("rows_per_file", plan["rows_per_file"]))
-
-
 def _overlap(plan: dict[str, Any], phase: int) -> int:
     """Tokens of each segment that no row has to predict: its first, where each is predicted from those before it."""
     said = plan if phase < 0 else plan["phases"][phase]
     return int(said.get("objective", {"kind": "causal"})["kind"] in ("causal", "prefix"))
-
-
-def _place(name: str, plan: dict[str, Any]) -> tuple[int, int]:
-    """Of a row file: its phase (-1: held out) and the number of its first row."""
-    if name.startswith("held_out"):
-        return -1, 0
-    _, phase, number = name.removesuffix(".arrow").split("-")
-    return int(phase), int(number) * _rows_per_file(plan, int(phase))
 
 
 def usage(store: Store, folder: str) -> pa.Table:

@@ -9,8 +9,8 @@ import pytest
 
 from tasks.planning.mixture import MixtureError
 from tasks.planning.run_plan import build, plan_folder
-from tasks.planning.seen import told
-from tasks.planning.trace import usage
+from tasks.planning.seen import _usage, told
+from tasks.planning.trace import row_documents, usage
 from tests.tasks.planning.test_run_plan import ROWS, SEQUENCE, VOCABULARY, Corpus, make_spec
 
 STEP = SEQUENCE * ROWS
@@ -49,6 +49,44 @@ def test_earlier_uses_count_towards_the_epochs() -> None:
         made(corpus, "2", tokens=STEP * 40, epochs={"default": 1}, seen=[first])
     with pytest.raises(MixtureError, match=r"mixture\.seen: there is no plan plans/other@0000"):
         made(corpus, "3", tokens=STEP * 40, seen=["plans/other@0000"])
+
+
+def test_of_a_plan_that_was_trained_on_in_part_the_rows_of_that_part_count() -> None:
+    corpus = Corpus([[("ab"[number % 2], 10, False) for number in range(each)] for each in (120, 80)])
+    first, plan = made(corpus, "0", tokens=STEP * 40, epochs={"default": 4})
+    rows = plan["phases"][0]["rows"]
+    before = uses(corpus, first)
+
+    def counted(*trained: list[tuple[int, int, int]]) -> Counter[tuple[str, int]]:
+        number = {path: place for place, (path, _) in enumerate(corpus.shards)}
+        file, offset, found, _ = _usage(corpus.store, first, number, trained)
+        names = [*number]
+        return Counter(
+            {(names[f], o): u for f, o, u in zip(file.tolist(), offset.tolist(), found.tolist(), strict=True)}
+        )
+
+    def begun(part: range) -> Counter[tuple[str, int]]:
+        read = row_documents(corpus.store, first, 0, 0, rows).to_pylist()
+        return Counter((row["file"], row["offset"]) for row in read if row["row"] in part) & before
+
+    assert counted([(0, 0, rows)]) == +before
+    assert 0 < counted([(0, 0, 20)]).total() < before.total()
+    for part in (range(12), range(5, 40)):
+        assert counted([(0, part.start, len(part))]) == begun(part)
+    assert counted([(0, 0, 4), (0, 4, 8)]) == begun(range(12))
+    assert counted([(0, 0, 12)], [(0, 0, 40)]) == begun(range(40))  # of two trainings the one that read more
+    assert counted([]) == Counter()
+
+
+def test_a_plan_is_made_after_what_was_trained_on() -> None:
+    corpus = Corpus([[("a", 10, False)] * 100 + [("b", 10, False)] * 100])
+    first, _ = made(corpus, "0", tokens=STEP * 40, epochs={"default": 1})
+    spec = make_spec(("a", "b"), STEP * 20, seen=[first])
+    plan = build(spec, VOCABULARY, "1" * 32, corpus.shards, corpus.store, trained={first: [[(0, 0, 40)]]})
+    assert plan["seen"][first]["rows"] == 40
+    whole = build(spec, VOCABULARY, "2" * 32, corpus.shards, corpus.store)
+    assert plan["seen"][first]["documents"] < whole["seen"][first]["documents"]
+    assert "rows" not in whole["seen"][first]
 
 
 @pytest.mark.parametrize(("temperature", "share"), [(1.0, 0.8), (2.0, 2 / 3), (1e6, 0.5)])
