@@ -9,7 +9,7 @@ from data_specs.optimization import Average
 from data_specs.spec import Spec
 from data_specs.training import Model
 from flows.run import Run
-from tasks.storage.pins import Pin
+from tasks.storage.pins import Pin, Pins
 from tasks.storage.store import Store
 from training.checkpoint import CheckpointError
 from training.rows import Plan
@@ -22,6 +22,8 @@ class Training:
     name: str
     spec: Spec
     plan: Plan
+    lineage: str
+    """Name of the spec that it was begun with, whose pins it has its tokenizer of."""
 
 
 def training(current: Run, name: str | None = None) -> Training:
@@ -46,14 +48,14 @@ def training(current: Run, name: str | None = None) -> Training:
         special = {token: was["tokenizer"].get(token) for token in ("end", "pad", "mask")}
         of["training"] = current.spec.training.model_copy(update=averages)
         of["tokenizer"] = current.spec.tokenizer.model_copy(update=special)
-    return Training(name, current.spec.model_copy(update=of), Plan.read(current.store, begun["plan"]))
+    return Training(name, current.spec.model_copy(update=of), Plan.read(current.store, begun["plan"]), was["name"])
 
 
 def tokenizer(current: Run, of: Training) -> Pin:
     """The tokenizer of a training: the one pinned whose digest its token files are named by. Raises
     CheckpointError where there is none."""
     [digest] = {path.split("/")[1].partition("@")[0] for path in of.plan.files}
-    for pin in reversed(current.pipeline.pins.history.get("tokenizer", ())):
+    for pin in reversed(Pins(current.store, of.lineage).history.get("tokenizer", ())):
         if pin["sha256"].startswith(digest):
             return pin
     raise CheckpointError(f"the tokenizer of runs/{of.name}, whose digest begins with {digest}, is pinned no longer")

@@ -399,6 +399,25 @@ def test_an_export_follows_the_spec_of_its_training_and_is_made_again_where_that
     assert not ready(spec, store, [*other, f"training.checkpoint.upload={tmp_path}/up"]).trained()
 
 
+def test_an_export_is_of_the_training_that_was_named_whichever_spec_asks_or_is_refused(
+    trained: Any, tmp_path: Path
+) -> None:
+    given, run = trained
+    other = tmp_path / "other.yaml"
+    other.write_text(given[0].read_text().replace("name: small", "name: other"))
+    assert other.read_text() != given[0].read_text()
+    asked = [other, *given[1:], "--set=model.layers=1", "--set=model.hidden=16", "--set=seed=9"]
+    found = told("export-model", *asked, tmp_path / "named", "--run", run.training_name)
+    assert (found["run"], found["step"]) == (run.training_name, STEPS)
+    exported = run.store.local(f"runs/{run.training_name}/export")
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (tmp_path / "named" / name).read_bytes() == Path(str(exported), name).read_bytes()
+    said = ask("export-model", *asked, tmp_path / "none", "--run", "small-0", code=1).output
+    assert f"there is no training runs/small-0 in the store; there are: {run.training_name}" in said
+    assert "so no training" in ask("export-model", *asked, tmp_path / "none", code=1).output
+    assert not (tmp_path / "none").exists()
+
+
 def ready(spec: Path, store: str, settings: Any) -> Run:
     """A run whose plan is written."""
     run = Run.of(str(spec), store, settings)
