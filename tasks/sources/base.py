@@ -182,8 +182,7 @@ class Reader(Fingerprinted):
             for part in shard.parts:
                 self.read_part(part, records)
         finally:  # before what an error says of a file that is another one now
-            for part in shard.parts:
-                unchanged(part)
+            unchanged(shard.parts)
         found = records.read()
         return replace(found, ledger=found.ledger | {"lacking": lacking}) if (lacking := self.lacking()) else found
 

@@ -16,7 +16,7 @@ import gzip
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,8 +94,18 @@ def steady(path: str) -> Iterator[IO[bytes]]:
         raise SourceError(f"{path} changed while it was read; run again once it is written")
 
 
-def unchanged(part: Part) -> None:
+def unchanged(parts: Sequence[Part]) -> None:
     """Raises SourceError where a file is another than was listed, OSError where it cannot be asked for."""
+    far_away = [part for part in parts if not part.path.startswith("/")]
+    for part in parts:
+        if part.path.startswith("/"):
+            _unchanged(part)
+    if far_away:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(_unchanged, far_away))
+
+
+def _unchanged(part: Part) -> None:
     if part.written and _state(part.path) != part.written:
         raise SourceError(
             f"{part.path} was written to since it was listed, and what was read of it may be of both versions; the "
