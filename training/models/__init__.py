@@ -63,7 +63,7 @@ def build(settings: Model, vocabulary: int, sequence: int, seed: int) -> Any:
 
     torch.manual_seed(int(digest([seed, "model"])[:15], 16))
     kind = _packed(settings)
-    attention = "sdpa" if kind._supports_sdpa else "eager"
+    attention = getattr(kind, "attention", "sdpa" if kind._supports_sdpa else "eager")
     made = kind._from_config(config(settings, vocabulary, sequence), attn_implementation=attention)
     if settings.depth_scaled_init:
         from training.models import llama

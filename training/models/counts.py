@@ -88,10 +88,11 @@ def row_flops(settings: Model, vocabulary: int, sequence: int, targets: int) -> 
         decoder = targets * (6 * square + between)
         pairs = sequence**2 + targets**2 + targets * sequence
         return 6 * (layers * (encoder + decoder) + targets * output) + 12 * layers * width * pairs
-    # Positions lie up to `sequence` before and behind each token: twice as many keys of places as of tokens.
-    streams = sequence * (6 * square + between) + targets * (2 * square + between)
-    pairs = 2 * (sequence + targets) * sequence
-    return 6 * (layers * streams + targets * output) + 12 * layers * width * pairs
+    # Keys of places are made once for all rows; there are twice as many of them as of tokens. Behind the last layer the
+    # first stream is read by nobody.
+    first, both = sequence * (2 * square + between), 2 * sequence * square + targets * (2 * square + between)
+    pairs = 2 * sequence * (sequence * (layers - 1) + targets * layers)
+    return 6 * (first * (layers - 1) + both * layers + targets * output) + 12 * width * pairs
 
 
 def _of_any(settings: Model, vocabulary: int) -> tuple[int, int, int]:

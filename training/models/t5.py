@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import AttentionInterface, T5Config, T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5LayerCrossAttention
 
 from data_specs.training import Model
-from training.models import masks
+from training.models import attention, masks
 from training.models.counts import BUCKETS
 from training.models.head import Head
+
+ATTENTION = "biased"
+"""What transformers calls the attention below."""
 
 
 def config(settings: Model, vocabulary: int, sequence: int) -> T5Config:
@@ -31,12 +35,43 @@ def config(settings: Model, vocabulary: int, sequence: int) -> T5Config:
     )
 
 
+@torch.compiler.disable
+def attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    position_bias: torch.Tensor,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """What transformers asks of attention, [m, Q, H, D]. A stack has one bias for all of its layers; from decoder to
+    encoder there is none, and torch's fused function takes the mask as it is."""
+    if getattr(module, "between", False):
+        found = torch.nn.functional.scaled_dot_product_attention(query, key, value, attention_mask, scale=1.0)
+    else:
+        kept = vars(position_bias)  # what the first layer of a stack made is that of the others
+        if kept.get("mask") is not attention_mask:
+            hidden = torch.tensor(attention.HIDDEN, device=query.device)
+            kept |= {"mask": attention_mask, "added": torch.where(attention_mask, position_bias.detach(), hidden)}
+        found = attention.biased(query, key, value, position_bias, kept["added"])
+    return found.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, attend)
+
+
 class Packed(T5ForConditionalGeneration):
     """A T5 that reads batches."""
+
+    attention = ATTENTION
 
     def __init__(self, config: T5Config) -> None:
         super().__init__(config)
         self.lm_head.__class__ = Head
+        for layer in self.decoder.modules():
+            if isinstance(layer, T5LayerCrossAttention):
+                layer.EncDecAttention.between = True
 
     def forward(
         self,
