@@ -47,6 +47,7 @@ SLOW = frozenset(
         "tasks/storage/test_object_store.py",
         "tasks/tokenization/test_tokenizer.py",
         "training/test_causal_models.py",
+        "training/test_cluster.py",
         "training/test_faults.py",
         "training/test_metrics.py",
         "training/test_objective_runs.py",
