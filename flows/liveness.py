@@ -5,16 +5,23 @@ A flow run says on which machine and by which process it is run: the next run on
 sense, those whose process is no more. Under a Prefect server it also gives a sign of life every ten seconds, and the
 automation `AUTOMATION`, which the first run makes, crashes one whose signs stop for 45: from any machine, with no next
 run. Either way Retry, or the next run, goes on where the store stands.
+
+A run of a deployment that gets a SIGTERM, as all processes of a machine do before a preemption, says so at once. Where
+it then crashes, in order or as its process is gone, another automation, `PREEMPTED`, schedules it again: the next
+worker of the pool goes on with it. What was cancelled, failed or was killed unasked is left to people, as it might end
+so again and again.
 """
 
 from __future__ import annotations
 
 import contextvars
+import signal
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import FrameType
 
 import psutil
 from prefect.automations import AutomationCore
@@ -31,8 +38,13 @@ from prefect.states import Crashed
 
 AUTOMATION = "sluice: close runs whose process is gone"
 FLOWS = ["pretrain", "corpus", "training", "stage"]
-SIGN, ENDED = "sluice.flow-run.alive", "sluice.flow-run.ended"
+PREEMPTED = "sluice: go on with runs whose machine was taken away"
+SIGN, ENDED, TOLD = (f"sluice.flow-run.{name}" for name in ("alive", "ended", "told-to-end"))
 EVERY, WITHIN = 10.0, timedelta(seconds=45)
+AFTER = timedelta(minutes=30)
+"""Between a SIGTERM and the end of what it ends, at most."""
+MADE = "Made by Sluice; remove it to have Sluice make it again."
+TAKEN = "Preempted: its machine was told to end. The next worker of its pool goes on from here."
 GONE = "The process that ran it is gone: killed, out of memory, or its machine is down. Run again to go on from here."
 
 
@@ -47,8 +59,9 @@ def shown() -> Iterator[None]:
     client = get_client(sync_client=True)
     if run.parent_task_run_id is None:
         close_dead(client)
-        if served and not client.read_automations_by_name(AUTOMATION):
-            client.create_automation(automation())
+        for each in (closing(), rescheduling()) if served else ():
+            if not client.read_automations_by_name(each.name):
+                client.create_automation(each)
     client.update_flow_run_labels(run.id, _process())
     if not served:
         yield
@@ -56,7 +69,8 @@ def shown() -> Iterator[None]:
     over = threading.Event()
     threading.Thread(target=contextvars.copy_context().run, args=(_give_signs, run, over), daemon=True).start()
     try:
-        yield
+        with _saying_that_it_is_told_to_end(run):
+            yield
     finally:
         over.set()
         _emit(ENDED, run)
@@ -75,12 +89,12 @@ def close_dead(client: SyncPrefectClient) -> list[FlowRun]:
     return dead
 
 
-def automation() -> AutomationCore:
+def closing() -> AutomationCore:
     """What closes the runs of a server that give no sign of life."""
     ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")}
     return AutomationCore(
         name=AUTOMATION,
-        description="Made by Sluice; remove it to have Sluice make it again.",
+        description=MADE,
         trigger=EventTrigger(
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
             for_each={"prefect.resource.id"},
@@ -92,6 +106,51 @@ def automation() -> AutomationCore:
         ),
         actions=[ChangeFlowRunState(name=None, state=StateType.CRASHED, message=GONE, force=False)],
     )
+
+
+def rescheduling() -> AutomationCore:
+    """What schedules runs again that crashed after a SIGTERM."""
+    return AutomationCore(
+        name=PREEMPTED,
+        description=MADE,
+        trigger=EventTrigger(
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            for_each={"prefect.resource.id"},
+            after={TOLD},
+            expect={"prefect.flow-run.Crashed"},
+            posture=Posture.Reactive,
+            threshold=1,
+            within=AFTER,
+        ),
+        actions=[ChangeFlowRunState(name="AwaitingRetry", state=StateType.SCHEDULED, message=TAKEN, force=False)],
+    )
+
+
+@contextmanager
+def _saying_that_it_is_told_to_end(run: FlowRun) -> Iterator[None]:
+    """While the block runs, a SIGTERM is said of a deployment's run before it is obeyed. Each flow inside it says so
+    anew: Prefect has a handler of its own for each."""
+    if run.deployment_id is not None:
+        _deployed.append(run)
+    before = signal.getsignal(signal.SIGTERM)
+    if not _deployed or not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(number: int, frame: FrameType | None) -> None:
+        _emit(TOLD, _deployed[0])
+        before(number, frame)
+
+    signal.signal(signal.SIGTERM, told)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is told:
+            signal.signal(signal.SIGTERM, before)
+
+
+_deployed: list[FlowRun] = []
+"""The run of a deployment that this process is for."""
 
 
 def _process() -> dict[str, str | int | float]:
