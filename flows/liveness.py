@@ -32,7 +32,7 @@ from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
+from prefect.events.schemas.events import Event, Resource, ResourceSpecification
 from prefect.settings import get_current_settings
 from prefect.states import Crashed
 
@@ -43,6 +43,8 @@ SIGN, ENDED, TOLD = (f"sluice.flow-run.{name}" for name in ("alive", "ended", "t
 EVERY, WITHIN = 10.0, timedelta(seconds=45)
 AFTER = timedelta(minutes=30)
 """Between a SIGTERM and the end of what it ends, at most."""
+SAID = 3.0
+"""Seconds in which a server takes an event."""
 MADE = "Made by Sluice; remove it to have Sluice make it again."
 TAKEN = "Preempted: its machine was told to end. The next worker of its pool goes on from here."
 GONE = "The process that ran it is gone: killed, out of memory, or its machine is down. Run again to go on from here."
@@ -132,21 +134,24 @@ def _saying_that_it_is_told_to_end(run: FlowRun) -> Iterator[None]:
     anew: Prefect has a handler of its own for each."""
     if run.deployment_id is not None:
         _deployed.append(run)
-    before = signal.getsignal(signal.SIGTERM)
-    if not _deployed or not callable(before) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    before, ours = signal.getsignal(signal.SIGTERM), [*_deployed]
+    client = get_client(sync_client=True)
 
     def told(number: int, frame: FrameType | None) -> None:
-        _emit(TOLD, _deployed[0])
-        before(number, frame)
+        _say_at_once(client, TOLD, ours[0])
+        if callable(before):
+            before(number, frame)
 
-    signal.signal(signal.SIGTERM, told)
+    heard = bool(ours) and callable(before) and threading.current_thread() is threading.main_thread()
+    if heard:
+        signal.signal(signal.SIGTERM, told)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGTERM) is told:
+        if heard and signal.getsignal(signal.SIGTERM) is told:
             signal.signal(signal.SIGTERM, before)
+        if run in _deployed:
+            _deployed.remove(run)
 
 
 _deployed: list[FlowRun] = []
@@ -180,5 +185,18 @@ def _give_signs(run: FlowRun, over: threading.Event) -> None:
             return
 
 
+def _say_at_once(client: SyncPrefectClient, event: str, run: FlowRun) -> None:
+    """An event that has arrived when this returns, or after some seconds will not: the process may be killed next."""
+    made = Event(event=event, resource=Resource.model_validate(_resource(run)))
+    body = [made.model_dump(mode="json")]
+    sending = threading.Thread(target=client.request, args=("POST", "/events"), kwargs={"json": body}, daemon=True)
+    sending.start()
+    sending.join(SAID)
+
+
+def _resource(run: FlowRun) -> dict[str, str]:
+    return {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
+
+
 def _emit(event: str, run: FlowRun) -> None:
-    emit_event(event, {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name})
+    emit_event(event, _resource(run))

@@ -1,7 +1,8 @@
 """Asking a training to end: the file `runs/<run>/stop`, written by the driver, or by anyone who wants it to end.
 
-Rank 0 looks for it beside the steps. All ranks then finish the step they are in, save a checkpoint of it and leave;
-rank 0 removes the file, which says that there is nothing more to wait for. A file in the store reaches the ranks
+Rank 0 looks for it beside the steps, and writes into it that it has heard: who asked does not wait for one that is
+stopped or hangs. All ranks then finish the step they are in, save a checkpoint of it and leave; rank 0 removes the
+file, which says that there is nothing more to wait for. A file in the store reaches the ranks
 wherever they run and whoever started them, also where they cannot hear the driver.
 """
 
@@ -15,6 +16,9 @@ from contextlib import suppress
 from tasks.storage.store import Store, StoreError
 
 POLL_SECONDS = 0.5
+DEAF_SECONDS = 6.0
+"""After which a rank that has not heard will not: the store may be slow."""
+HEARD = b"heard"
 
 
 def path(run: str) -> str:
@@ -22,11 +26,17 @@ def path(run: str) -> str:
 
 
 def ask(store: Store, run: str, seconds: float, ended: Callable[[float], bool]) -> None:
-    """Ask, and wait until the training has obeyed, `ended(timeout)` is true, or the seconds are over."""
+    """Ask, and wait until the training has obeyed, `ended(timeout)` is true, or the seconds are over; not for one that
+    does not hear."""
     store.commit(path(run), b"")
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not ended(POLL_SECONDS / 2) and store.exists(path(run)):
-        pass
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) < seconds and not ended(POLL_SECONDS / 2):
+        try:
+            heard = store.read(path(run)) == HEARD
+        except FileNotFoundError:
+            break
+        if waited > DEAF_SECONDS and not heard:
+            break
     store.remove(path(run))
 
 
@@ -43,7 +53,9 @@ class Request:
     def _look(self) -> None:
         while not (self.asked or self._over.wait(POLL_SECONDS)):
             with suppress(StoreError):  # looked for again
-                self.asked = self.store.exists(path(self.run))
+                if self.store.exists(path(self.run)):
+                    self.store.commit(path(self.run), HEARD)
+                    self.asked = True
         if self.asked and not self.saves:
             self.obeyed()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,8 @@ from training import checkpoint, log
 
 PATIENCE = 180
 """Seconds for what takes some on a quiet machine."""
+HALF_MINUTE = 30
+"""Seconds in which no process is left of a run that is cancelled."""
 MINUTE = 75
 """Seconds in which a dead run is closed: a minute, and what a busy server takes to look."""
 
@@ -67,7 +70,8 @@ class Deployed:
         began = time.monotonic()
         while not condition():
             logs = "\n".join(path.read_text()[-3000:] for path in self.folder.glob("worker-*.log"))
-            assert time.monotonic() - began < seconds, f"{self.states()}, step {self.steps()}\n{logs}"
+            said = [(r["state"]["name"], r["state"]["message"]) for r in get(f"{self.api}/flow_runs/filter", {})]
+            assert time.monotonic() - began < seconds, f"{said}, step {self.steps()}\n{logs}"
             time.sleep(0.5)
         return time.monotonic() - began
 
@@ -110,6 +114,52 @@ def test_a_run_that_is_cancelled_ends_as_such_with_a_checkpoint_and_nothing_left
     assert checkpoint.steps(deployed.store, deployed.run) == [deployed.steps()]
 
 
+@pytest.mark.chaos
+def test_a_run_that_is_cancelled_leaves_nothing_after_half_a_minute_though_a_rank_ignores_its_end(
+    deployed: Deployed,
+) -> None:
+    with deployed.worker(1) as worker:
+        run = deployed.begin()
+        deployed.wait(lambda: deployed.steps() > 0, PATIENCE)
+        ranks = [each for each in marked(deployed.mark) if each.name().startswith("ray::RayTrainWorker")]
+        assert ranks
+        for rank in ranks:
+            rank.suspend()  # which answers no signal but SIGKILL, and saves nothing either
+        get(f"{deployed.api}/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        took = deployed.wait(lambda: [each.pid for each in marked(deployed.mark)] == [worker.pid], 3 * HALF_MINUTE)
+        deployed.wait(lambda: deployed.states()[run] == "Cancelled", MINUTE)
+    print(f"nothing left after {took:.0f} s: {deployed.states()}")
+    assert took < HALF_MINUTE
+    assert "Running" not in deployed.states().values()
+
+
+@pytest.mark.chaos
+def test_a_run_whose_machine_is_preempted_is_scheduled_again_and_goes_on_from_its_checkpoint(
+    deployed: Deployed,
+) -> None:
+    with deployed.worker(1):
+        run = deployed.begin()
+        deployed.wait(lambda: deployed.steps() > 0, PATIENCE)
+        for ending in marked(deployed.mark):  # as a machine does that goes down
+            with suppress(psutil.NoSuchProcess):
+                ending.terminate()
+        took = deployed.wait(lambda: deployed.states()[run] in ("AwaitingRetry", "Late"), MINUTE)
+        print(f"scheduled again after {took:.0f} s: {deployed.states()}")
+        deployed.wait(lambda: not marked(deployed.mark), MINUTE)
+    states = deployed.states()
+    assert [name for name in states.values() if name in ("AwaitingRetry", "Late")] == [states[run]]
+    assert "Running" not in states.values()
+    assert "Preempted" in get(f"{deployed.api}/flow_runs/{run}")["state"]["message"] or states[run] == "Late"
+    saved = max(checkpoint.steps(deployed.store, deployed.run), default=0)
+    with deployed.worker(2):
+        deployed.wait(lambda: deployed.states()[run] == "Running", PATIENCE)
+        deployed.wait(lambda: deployed.steps() > saved, PATIENCE)
+        get(f"{deployed.api}/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        deployed.wait(lambda: deployed.states()[run] == "Cancelled", MINUTE)
+        time.sleep(10)
+        assert deployed.states()[run] == "Cancelled"
+
+
 def test_a_run_is_dead_whose_process_on_this_machine_is_gone_or_is_another_now() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -146,3 +196,24 @@ def test_a_server_that_dies_in_the_middle_of_a_run_is_one_line_with_the_remedy(t
     assert "no longer answers" in run.record["error"]
     assert "start it again, and run again to go on from here" in run.record["error"]
     assert "Traceback" not in run.err
+
+
+def test_a_sigterm_is_said_of_the_run_of_a_deployment_before_it_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(liveness, "_say_at_once", lambda _, event, run: said.append((event, run.id)))
+    monkeypatch.setattr(liveness, "get_client", lambda **_: None)
+    monkeypatch.setattr(liveness, "_deployed", [])
+    before = signal.signal(signal.SIGTERM, lambda *_: said.append("obeyed"))
+    outer = FlowRun(flow_id=uuid.uuid4(), deployment_id=uuid.uuid4())
+    inner, alone = FlowRun(flow_id=uuid.uuid4()), FlowRun(flow_id=uuid.uuid4())
+    try:
+        with liveness._saying_that_it_is_told_to_end(alone):
+            signal.raise_signal(signal.SIGTERM)
+        assert said == ["obeyed"]
+        with liveness._saying_that_it_is_told_to_end(outer):
+            signal.signal(signal.SIGTERM, lambda *_: said.append("obeyed inside"))  # as Prefect does for a flow inside
+            with liveness._saying_that_it_is_told_to_end(inner):
+                signal.raise_signal(signal.SIGTERM)
+        assert said[1:] == [(liveness.TOLD, outer.id), "obeyed inside"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
