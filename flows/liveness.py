@@ -8,7 +8,7 @@ run. Either way Retry, or the next run, goes on where the store stands.
 
 A run of a deployment that gets a SIGTERM, as all processes of a machine do before a preemption, says so at once. Where
 it then crashes, in order or as its process is gone, another automation, `PREEMPTED`, schedules it again: the next
-worker of the pool goes on with it. What was cancelled, failed or was killed unasked is left to people, as it might end
+worker of the pool goes on with it. One that is killed before it can say so stays as it is. What was cancelled, failed or was killed unasked is left to people, as it might end
 so again and again.
 """
 
@@ -59,12 +59,12 @@ def shown() -> Iterator[None]:
         return
     run, served = context.flow_run, get_current_settings().api.url is not None
     client = get_client(sync_client=True)
+    client.update_flow_run_labels(run.id, _process())  # before it takes one that is tried again for dead
     if run.parent_task_run_id is None:
         close_dead(client)
         for each in (closing(), rescheduling()) if served else ():
             if not client.read_automations_by_name(each.name):
                 client.create_automation(each)
-    client.update_flow_run_labels(run.id, _process())
     if not served:
         yield
         return

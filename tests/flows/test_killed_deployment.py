@@ -10,8 +10,9 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -133,33 +134,6 @@ def test_a_run_that_is_cancelled_leaves_nothing_after_half_a_minute_though_a_ran
     assert "Running" not in deployed.states().values()
 
 
-@pytest.mark.chaos
-def test_a_run_whose_machine_is_preempted_is_scheduled_again_and_goes_on_from_its_checkpoint(
-    deployed: Deployed,
-) -> None:
-    with deployed.worker(1):
-        run = deployed.begin()
-        deployed.wait(lambda: deployed.steps() > 0, PATIENCE)
-        for ending in marked(deployed.mark):  # as a machine does that goes down
-            with suppress(psutil.NoSuchProcess):
-                ending.terminate()
-        took = deployed.wait(lambda: deployed.states()[run] in ("AwaitingRetry", "Late"), MINUTE)
-        print(f"scheduled again after {took:.0f} s: {deployed.states()}")
-        deployed.wait(lambda: not marked(deployed.mark), MINUTE)
-    states = deployed.states()
-    assert [name for name in states.values() if name in ("AwaitingRetry", "Late")] == [states[run]]
-    assert "Running" not in states.values()
-    assert "Preempted" in get(f"{deployed.api}/flow_runs/{run}")["state"]["message"] or states[run] == "Late"
-    saved = max(checkpoint.steps(deployed.store, deployed.run), default=0)
-    with deployed.worker(2):
-        deployed.wait(lambda: deployed.states()[run] == "Running", PATIENCE)
-        deployed.wait(lambda: deployed.steps() > saved, PATIENCE)
-        get(f"{deployed.api}/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
-        deployed.wait(lambda: deployed.states()[run] == "Cancelled", MINUTE)
-        time.sleep(10)
-        assert deployed.states()[run] == "Cancelled"
-
-
 def test_a_run_is_dead_whose_process_on_this_machine_is_gone_or_is_another_now() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -217,3 +191,17 @@ def test_a_sigterm_is_said_of_the_run_of_a_deployment_before_it_is_obeyed(monkey
         assert said[1:] == [(liveness.TOLD, outer.id), "obeyed inside"]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_run_that_is_tried_again_names_its_new_process_before_runs_of_dead_ones_are_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    client = SimpleNamespace(update_flow_run_labels=lambda *_: said.append("named"))
+    context = SimpleNamespace(flow_run=FlowRun(flow_id=uuid.uuid4()))
+    monkeypatch.setattr(liveness, "get_client", lambda **_: client)
+    monkeypatch.setattr(liveness, "close_dead", lambda _: said.append("closed"))
+    monkeypatch.setattr(liveness, "FlowRunContext", SimpleNamespace(get=lambda: context))
+    monkeypatch.setattr(liveness, "get_current_settings", lambda: SimpleNamespace(api=SimpleNamespace(url=None)))
+    with liveness.shown():
+        assert said == ["named", "closed"]
