@@ -8,8 +8,8 @@ run. Either way Retry, or the next run, goes on where the store stands.
 
 A run of a deployment that gets a SIGTERM, as all processes of a machine do before a preemption, says so at once. Where
 it then crashes, in order or as its process is gone, another automation, `PREEMPTED`, schedules it again: the next
-worker of the pool goes on with it. One that is killed before it can say so stays as it is. What was cancelled, failed or was killed unasked is left to people, as it might end
-so again and again.
+worker of the pool goes on with it. One that is killed before it can say so stays Crashed. What was cancelled, failed
+or was killed unasked is left to people, as it might end so again and again.
 """
 
 from __future__ import annotations
