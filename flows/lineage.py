@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.objectives import Causal, Prefix
 from flows import document as documents
 from flows import trainings
 from flows.query import plain
@@ -94,7 +95,8 @@ def of_document(current: Run, asked: str) -> dict[str, Any]:
 
 
 def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """How one training uses documents, which are rows of token files. Raises CheckpointError where its log lacks some
+    """How one training uses documents, which are rows of token files; `predicted`: whether the tokens are its targets
+    there, not all that it reads, of which an objective predicts some. Raises CheckpointError where its log lacks some
     of its steps."""
     of = trainings.training(current, name)
     kept = log.surviving(log.records(current.store, name))
@@ -118,6 +120,7 @@ def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict
         "run": name,
         "steps": [{"step": step, "tokens": targets} for step, targets in sorted(steps.items())],
         "tokens": int(sum(steps.values())),
+        "predicted": all(isinstance(phase.objective, Causal | Prefix) for phase in of.plan.phases),
         "augmented": {name: targets for name, targets in as_augmented.items() if targets},
         "to_come": int(to_come(logged, diverged, rows).sum()),
         "held_out": bool(pc.any(pc.equal(rows["phase"], -1)).as_py()),

@@ -213,7 +213,8 @@ def lineage(found: dict[str, Any]) -> None:
     for use in found["runs"]:
         steps = [f"{each['step']:,}" for each in use["steps"]]
         some = ", ".join(steps[:_STEPS]) + (f", ... ({len(steps):,} steps)" if len(steps) > _STEPS else "")
-        said = f"trained on at steps {some}: {use['tokens']:,} targets" if steps else "not trained on so far"
+        what = "targets" if use["predicted"] else "tokens read"
+        said = f"trained on at steps {some}: {use['tokens']:,} {what}" if steps else "not trained on so far"
         said += "".join(f", {count:,} of them as {name}" for name, count in use["augmented"].items())
         said += f"; {use['to_come']:,} rows to come" if use["to_come"] else ""
         said = "held out: evaluated on, never trained on" if use["held_out"] else said

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.planning.files import place_of, read_plan, read_rows, read_tokens, rows_of_a_file
+from tasks.planning.objectives import Noise, prefix_lengths
 from tasks.planning.run_plan import Folder
 from tasks.storage.store import Store
 
@@ -56,8 +57,8 @@ def row_documents(store: Store, folder: str, phase: int, first: int, count: int)
 
 def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -> pa.Table:
     """Where a plan reads documents, which are rows of token files: `phase` (int16, -1: held out), `row` (int64, of the
-    phase), `channel` (int16, in the order of the plan's), `targets` (int64, their tokens there that are targets); in
-    order. Empty where it does not.
+    phase), `channel` (int16, in the order of the plan's), `targets` (int64, their tokens there that are targets; where
+    these are drawn among the tokens of a row, all that it reads of them); in order. Empty where it does not.
 
     Every row file is scanned, 12 bytes a segment."""
     plan = read_plan(store, folder)
@@ -73,9 +74,10 @@ def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -
             position = np.searchsorted(ends[index], offset[mine], "right") - 1
             here[mine] = np.isin(position, np.asarray(positions))
         segment = np.flatnonzero(here)
-        last = np.cumsum(pc.list_value_length(rows["length"]).to_numpy())
+        segments = pc.list_value_length(rows["length"]).to_numpy().astype(np.int64)
+        last = np.cumsum(segments)
         number, first = place_of(name, plan)
-        targets = pc.list_flatten(rows["length"]).to_numpy()[segment].astype(np.int64) - _overlap(plan, number)
+        targets = _targets(plan, number, first, pc.list_flatten(rows["length"]).to_numpy(), segments)[segment]
         row = np.searchsorted(last, segment, "right")
         channel = rows["channel"].to_numpy()[row].astype(np.int16)
         found.append((np.full(len(segment), number, np.int16), first + row, channel, targets))
@@ -84,10 +86,16 @@ def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -
     return table.filter(pc.greater(table["targets"], 0)).sort_by([("phase", "ascending"), ("row", "ascending")])
 
 
-def _overlap(plan: dict[str, Any], phase: int) -> int:
-    """Tokens of each segment that no row has to predict: its first, where each is predicted from those before it."""
+def _targets(plan: dict[str, Any], phase: int, first: int, lengths: np.ndarray, segments: np.ndarray) -> np.ndarray:
+    """Targets of each segment (int64) of rows of a phase (-1: held out), of which `first` is the first and which have
+    so many `segments` of so many tokens each (`lengths`); of objectives that draw them among a row's tokens, these."""
     said = plan if phase < 0 else plan["phases"][phase]
-    return int(said.get("objective", {"kind": "causal"})["kind"] in ("causal", "prefix"))
+    kind = said.get("objective", {"kind": "causal"})["kind"]
+    lengths = lengths.astype(np.int64)
+    if kind == "prefix":
+        noise = Noise(plan["seed"], None if phase < 0 else phase)
+        return lengths - np.minimum(prefix_lengths(lengths, noise.of_segments(first, segments)), lengths)
+    return lengths - (kind == "causal")
 
 
 def usage(store: Store, folder: str) -> pa.Table:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from data_specs.groups import named
-from flows.terminal import cell, percent, rounded, rows
+from flows.terminal import cell, lineage, percent, rounded, rows
 
 
 def test_a_small_number_is_not_shown_as_none() -> None:
@@ -28,6 +28,24 @@ def test_a_share_looks_like_none_or_all_only_where_it_is() -> None:
     shown |= {0.9994: "99.9 %", 0.99951: ">99.9 %", 1 - 1e-6: ">99.9 %", 1.0: "100.0 %", 1 - 1e-13: "100.0 %"}
     assert {share: percent(share) for share in shown} == shown
     assert [percent(1e-5, 2), percent(1 - 1e-5, 2)] == ["<0.01 %", ">99.99 %"]
+
+
+def test_tokens_of_rows_of_which_an_objective_predicts_some_are_not_called_targets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use = {
+        "run": "a",
+        "steps": [{"step": 1, "tokens": 9}],
+        "tokens": 9,
+        "augmented": {},
+        "to_come": 0,
+        "held_out": False,
+    }
+    verdict = {"kept": True, "reason": None, "because": "it passes every rule, in en", "fails": [], "passes": 0}
+    for predicted, said in ((True, "9 targets"), (False, "9 tokens read")):
+        found = {"id": "0a", "source": "web", "url": "http://a.org/", "file": "a", "verdict": verdict}
+        lineage(found | {"runs": [use | {"predicted": predicted}]})
+        assert f"trained on at steps 1: {said}" in capsys.readouterr().out
 
 
 def test_no_value_and_a_value_that_is_called_none_are_groups_of_two_names() -> None:

@@ -22,8 +22,9 @@ from transformers import AutoTokenizer
 from data_specs.objectives import ARCHITECTURES
 from data_specs.spec import Spec
 from flows import summary
+from tasks.planning.files import read_rows
 from tasks.planning.run_plan import build, plan_folder, plan_key
-from tasks.planning.trace import usage
+from tasks.planning.trace import rows_of, usage
 from tasks.storage.store import Store
 from tests import training_plan
 from training import blame, checkpoint, export, fit, frozen, gradients, log, loop, models, ranks
@@ -294,6 +295,18 @@ def test_phases_have_their_own_rows_batch_objective_and_base_of_rope(store: Stor
         begun = int(np.dot(mine["uses"].to_numpy(), mine["length"].to_numpy()))
         assert begun - of["leftover"] == of["used"]
         assert len(mine) == of["documents"]
+
+
+@pytest.mark.parametrize("kind", ["causal", "prefix", "fill_in_the_middle"])
+def test_targets_that_lineage_counts_of_documents_are_those_of_their_rows(store: Store, kind: str) -> None:
+    plan = planned(store, settings(kind))
+    found = rows_of(store, plan.path, {path: range(200) for path in plan.files})
+    for phase, names in ((0, [name for name in plan.content if name.startswith("rows-")]), (-1, ["held_out.arrow"])):
+        mine = found.filter(pa.compute.equal(found["phase"], phase))
+        rows = [read_rows(store, f"{plan.path}/{name}", plan.content[name]) for name in names]
+        targets = pa.concat_tables(rows)["supervised"].to_numpy()
+        counted = np.bincount(mine["row"].to_numpy(), mine["targets"].to_numpy(), len(targets))
+        assert counted.astype(int).tolist() == targets.tolist()
 
 
 def test_turned_documents_are_read_as_they_were_planned(store: Store) -> None:
