@@ -1,8 +1,8 @@
 """A YAML file as plain values, with the line of every key.
 
-YAML 1.2 by ruamel.yaml, read with suspicion: one document of mappings, lists, words and numbers; no tags, no key given
-twice, no alias that contains itself or multiplies beyond `MOST` values. A date is a word. Every error names file and
-line.
+YAML 1.2 by ruamel.yaml, read with suspicion: one document of mappings, lists, words and numbers; keys are words or
+whole numbers; no tags, no key given twice, no alias that contains itself or multiplies beyond `MOST` values. A date is
+a word. Every error names file and line.
 """
 
 from __future__ import annotations
@@ -163,15 +163,21 @@ class _Reader:
     def mapping(self, node: MappingNode, place: Place) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for key, child in node.value:
-            if not isinstance(key, ScalarNode) or key.tag not in _WORDS:
-                raise self.mistake(key, "a key is not a word")
-            name = self.word(key)
+            name = self.key(key)
             if name in values:
                 first = self.document.line((*place, name))
                 raise self.mistake(key, f"{dotted((*place, name))} is given twice, first at {first}")
             self.document.lines[(*place, name)] = self.line(key)
             values[name] = self.value(child, (*place, name))
         return values
+
+    def key(self, node: Node) -> str:
+        """A word; or a whole number, such as the sizes of `mixture.rehydration`, in its one spelling."""
+        if isinstance(node, ScalarNode) and node.tag == f"{_CORE}int":
+            return str(self.scalar(node))
+        if not isinstance(node, ScalarNode) or node.tag not in _WORDS:
+            raise self.mistake(node, "a key is neither a word nor a whole number")
+        return self.word(node)
 
     def word(self, node: ScalarNode) -> str:
         if any("\ud800" <= character <= "\udfff" for character in node.value):

@@ -271,7 +271,7 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         ('["a/**/*.py"', '{"a/**/*.py"', "spec.yaml:4: is not YAML: expected ',' or '}', but got ']'"),
         ("steps: 10", "steps: !!python/name:os.system x", "spec.yaml:20: the tag python/name:os.system is not allowed"),
         ("name: small", 'name: "\\ud800"', "spec.yaml:1: a word has half of a surrogate pair, which is no character"),
-        ("steps: 10", "1: 10", "spec.yaml:20: a key is not a word"),
+        ("steps: 10", "1.5: 10", "spec.yaml:20: a key is neither a word nor a whole number"),
         ("steps: 10", "steps: &x [*x]", "spec.yaml:20: an alias contains itself"),
         ("steps: 10", "steps: *x", "spec.yaml:20: is not YAML: found undefined alias 'x'"),
         ("steps: 10", "steps: 10\n---\na: b", "spec.yaml:21: is not YAML: but found another document"),
@@ -286,6 +286,12 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
 def test_a_mistake_is_named_by_file_line_key_and_nearest_name(spec: Path, old: str, new: str, mistake: str) -> None:
     found = changed(spec, old, new)
     assert mistake in found or (found[0].startswith(mistake) and "not a number" in mistake)
+
+
+def test_sizes_of_clusters_are_keys_as_the_page_on_the_mixture_writes_them(spec: Path) -> None:
+    found = load(spec, ["mixture.rehydration={2: 2, 0x3: 3, 100: 1}"])
+    assert found.mixture.cluster_times == {2: 2, 3: 3, 100: 1}
+    assert "is given twice" in mistakes(spec, "mixture.rehydration={2: 2, 0x2: 3}")[0]
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_lines(spec: Path) -> None:
