@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,6 +37,8 @@ from tasks.sources.templates import Template, TooLongError
 _LARGE = 2**22
 _PARTS = 2**20
 """Parts of a line above `_LARGE` bytes whose values are made: each takes up to 25 times its bytes."""
+_LONG = re.compile(rb"[0-9]{20}")
+"""In lines that may hold a whole number of more than 64 bits, which orjson makes a fraction."""
 
 
 @contextmanager
@@ -74,17 +77,17 @@ def _parsed(line: bytes, keys: pa.Schema | None) -> Any:
     where it is no JSON, also not as Python writes it."""
     if keys is not None and len(line) > _LARGE and line.count(b",") + line.count(b"[") + line.count(b"{") > _PARTS:
         return _picked(line, keys)
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        with suppress(ValueError, RecursionError):
-            return json.loads(line.decode(), parse_int=_integer, parse_float=_fraction)
+    if keys is not None or not _LONG.search(line):  # of a template, which prints all digits of a whole number
+        with suppress(orjson.JSONDecodeError):
+            return orjson.loads(line)
+    with suppress(ValueError, RecursionError):
+        return json.loads(line.decode(), parse_int=_integer, parse_float=_fraction)
     return None
 
 
 def _integer(digits: str) -> float:
-    """A whole number of any length: one of more than 19 digits is no 64-bit value, and Python refuses 4,301."""
-    return int(digits) if len(digits) < 20 else math.inf
+    """A whole number of any length: Python refuses 4,301 digits, and those of more than 300 may be above all floats."""
+    return int(digits) if len(digits) <= 300 else _fraction(digits)
 
 
 def _fraction(digits: str) -> float:
@@ -122,6 +125,13 @@ class JsonlReader(Reader):
     @cached_property
     def _template(self) -> Template | None:
         return Template(self.settings.template) if self.settings.template else None
+
+    def hashed_settings(self) -> dict[str, Any]:
+        """Of columns of numbers and of templates also how numbers are read: earlier versions lost those of 20 digits
+        where a line held a NaN, and printed them as fractions."""
+        found = super().hashed_settings()
+        numbers = self.settings.template or {*self.own.values()} & {pa.int64(), pa.float64()}
+        return found | ({"numbers": 2} if numbers else {})
 
     def lacking(self) -> list[str]:
         return self._template.lacking() if self._template else []

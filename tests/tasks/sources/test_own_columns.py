@@ -61,13 +61,14 @@ def test_values_of_json_lines_keep_their_types_and_others_are_null(tmp_path: Pat
     assert [str(documents.schema.field(name).type) for name in TYPES] == ["double", "string", "int64", "bool"]
 
 
-def test_a_number_beyond_64_bits_is_none_and_never_another_number(tmp_path: Path) -> None:
-    numbers = [2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 10**400]
+@pytest.mark.parametrize("other", ["1", "NaN"])  # of which orjson reads one, and Python's json both
+def test_a_number_beyond_64_bits_is_none_and_never_another_number(tmp_path: Path, other: str) -> None:
+    numbers = [2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 10**305, 10**400]
     path = tmp_path / "a.jsonl"
-    path.write_text("".join(f'{{"text": "one", "n": {number}, "f": {number}}}\n' for number in numbers))
+    path.write_text("".join(f'{{"text": "one", "n": {number}, "f": {number}, "o": {other}}}\n' for number in numbers))
     settings = JsonlSource(kind="jsonl", paths=str(path), columns={"n": "int", "f": "float"})
     documents = read_all(reader("web", settings, Extract())).documents
-    assert documents["n"].to_pylist() == [2**63 - 1, None, -(2**63), None, None, None]
+    assert documents["n"].to_pylist() == [2**63 - 1, None, -(2**63), None, None, None, None]
     assert documents["f"].to_pylist() == [*map(float, numbers[:-1]), None]
 
 

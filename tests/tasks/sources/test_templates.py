@@ -47,6 +47,15 @@ def test_a_template_makes_a_text_of_several_fields(tmp_path: Path, kind: str) ->
     assert all(hashlib.sha256(found.reread(row)).hexdigest() == row["payload"] for row in rows)
 
 
+def test_a_template_prints_all_digits_of_a_whole_number(tmp_path: Path) -> None:
+    numbers = [2**63, -(2**64), 123456789012345678901234567890, 7]
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"id": {number}, "x": 1.5}}\n' for number in numbers))
+    settings = JsonlSource(kind="jsonl", paths=f"{tmp_path}/*", template="{{ id }}, {{ x }}")
+    found = reader("numbers", settings, Extract())
+    texts = [text for shard in found.shards(None)[0] for text in found.read(shard).documents["text"].to_pylist()]
+    assert texts == [f"{number}, 1.5" for number in numbers]
+
+
 def test_a_record_as_a_whole_and_fields_that_are_missing(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a b": "one", "c": {"d": "two"}}\n{"c": 3}\n')
     template = "{{ row['a b'] }} {{ c.d }}{{ none }}"
