@@ -82,7 +82,7 @@ def rank(quantiles: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray
     """The share of a distribution that lies below each value, and half of what equals it, in [0, 1]; NaN of NaN.
 
     `quantiles` are its values at 0, 1/n, ..., 1: in [1, 2, 2, 3], 2 stands from 1/3 to 2/3, so its rank is 1/2, and
-    2.5 is half-way from there to 1, at 3/4."""
+    2.5 is half-way from there to 1, at 3/4. Values beyond these have the rank of the nearest."""
     places = np.linspace(0, 1, len(quantiles))
     distinct, first, count = np.unique(quantiles, return_index=True, return_counts=True)
     return np.interp(values, distinct, (places[first] + places[first + count - 1]) / 2)
