@@ -195,11 +195,11 @@ def at(pipeline: Pipeline, rows: list[dict[str, Any]]) -> dict[tuple[str, int], 
     corpus = views(pipeline)["corpus"]
     for file in sorted(wanted.keys() & places.keys()):
         place, stage = places[file]
-        corpus.places, column = [place], stage or "text"
+        corpus.places, column = [place], stage or pipeline.spec.text
         condition = dataset.field("position").isin(pa.array(wanted[file], pa.uint32()))
         for _, table in corpus.scan(("position", "file", *NAMED, column), condition):
             for row in table.to_pylist():
-                text = " ".join(row.pop(column)[: 4 * OPENING].split())[:OPENING]
+                text = " ".join((row.pop(column) or "")[: 4 * OPENING].split())[:OPENING]
                 position, read_from = row.pop("position"), row.pop("file")
                 found[file, position] = row | {"read_from": read_from, "text": text}
                 found[file, position] |= {"augmented": stage} if stage else {}

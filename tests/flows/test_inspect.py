@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.document import at
+from tasks.engine.views import views
+from tests import small, whole
 from tests.commands import ask, told
 
 
@@ -99,3 +106,21 @@ def test_before_the_verdict_is_computed_a_document_has_none(computed: Any) -> No
     found = told("inspect", spec, changed, name)
     assert (found["verdict"]["kept"], found["verdict"]["fails"]) == (None, [])
     assert ask("inspect", spec, changed, name).stdout.startswith("no verdict\n    the verdict is not computed")
+
+
+def test_documents_of_a_step_are_shown_by_the_text_that_the_model_reads(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1)
+    with gzip.open(tmp_path / "web" / "web-00.jsonl.gz", "at") as file:
+        text = "Write to jane@example.org. " + small.english(random.Random(9), 30)
+        file.write(json.dumps({"text": text, "url": "https://example.org/mail"}) + "\n")
+    run = whole.go(spec, ["stages.personal_data={}", "text=personal_data"], until="tokens")
+    output, names = run.pipeline.outputs["tokens"], views(run.pipeline)["corpus"]
+    [(shard, position)] = [
+        (place, row["position"])
+        for place, table in names.scan(("position", "url"), None)
+        for row in table.to_pylist()
+        if row["url"] == "https://example.org/mail"
+    ]
+    [shown] = at(run.pipeline, [{"file": output.path(shard), "position": position}]).values()
+    assert shown["text"].startswith("Write to ")
+    assert "jane" not in shown["text"]
