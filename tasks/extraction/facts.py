@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import date
 from html import unescape
 from typing import Any
 
 from tasks.extraction.authors import credible
 
+VERSION = 2  # days are of the calendar, no part of a longer number, and in an address none after the crawl
 _LOOKED_AT = 2**20
 """Characters of a page that are looked at, at most."""
 _NEAR = re.compile(r"<[mst](?:eta|cript|ime)\b", re.IGNORECASE)
@@ -27,8 +30,11 @@ _LINKED = re.compile(
 _ATTRIBUTE = re.compile(r"([\w:.-]++)\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'>]++))")
 _TITLE = re.compile(r"<title\b[^<>]*+>([^<]*+)", re.IGNORECASE)
 _HEADING = re.compile(r"<h1\b[^<>]*+>([^<]*+)", re.IGNORECASE)
-_DAY = re.compile(r"((?:19|20)\d\d)[-/.年]?(0?[1-9]|1[0-2])[-/.月]?(0?[1-9]|[12]\d|3[01])(?!\d)")
-_IN_ADDRESS = re.compile(r"/((?:19|20)\d\d)[-/]?(0[1-9]|1[0-2])[-/]?(0[1-9]|[12]\d|3[01])(?=[-/._])")
+_DAY = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)(?:[-/.年](0?[1-9]|1[0-2])[-/.月](0?[1-9]|[12]\d|3[01])"
+    r"|(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))(?!\d)"
+)
+_IN_ADDRESS = re.compile(r"/((?:19|20)\d\d)([-/]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?=[-/._])")
 _HOST = re.compile(r"https?://(?:www\.)?([^/?#:@\s]+)", re.IGNORECASE)
 _NAMES = {
     "title": ("og:title", "twitter:title", "dc.title", "headline"),
@@ -56,14 +62,17 @@ def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | Non
         *_values(linked, "dateCreated"),
         next((found[1] for place in near if (found := _TIME.match(html, place))), None),
     )
-    days = [day for day in map(_day, filter(None, dates)) if day and (latest is None or day <= latest)]
-    in_address = _IN_ADDRESS.search(url or "")
+    in_address = _IN_ADDRESS.finditer(url or "")
+    days = [
+        *filter(None, map(_day, filter(None, dates))),
+        *filter(None, (_valid(found[1], found[3], found[4]) for found in in_address)),
+    ]
     authors = (said.get("author"), *_values(linked, "author"))
     host = _HOST.match(url or "")
     site = said.get("site") or next(iter(_values(linked, "publisher")), None)
     return {
         "title": unescape(title or "").strip(),
-        "date": days[0] if days else "-".join(in_address.groups()) if in_address else None,
+        "date": next((day for day in days if latest is None or day <= latest), None),
         "author": next(filter(None, map(credible, filter(None, authors))), ""),
         "site": unescape(site or "").strip().lstrip("@") or (host[1] if host else None),
     }
@@ -118,5 +127,12 @@ def _values(linked: list[dict[str, Any]], name: str) -> list[str]:
 
 
 def _day(text: str) -> str | None:
-    found = _DAY.search(text[:40])
-    return f"{found[1]}-{int(found[2]):02}-{int(found[3]):02}" if found else None
+    found = _DAY.finditer(text[:40])
+    return next(filter(None, (_valid(day[1], day[2] or day[4], day[3] or day[5]) for day in found)), None)
+
+
+def _valid(year: str, month: str, day: str) -> str | None:
+    """A day of the calendar as ISO 8601 has it; None where there is none."""
+    with suppress(ValueError):
+        return date(int(year), int(month), int(day)).isoformat()
+    return None

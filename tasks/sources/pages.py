@@ -7,7 +7,7 @@ from typing import Any
 
 from data_specs.extract import Extract
 from data_specs.sources import SourceSettings, UrlList
-from tasks.extraction import judge, main_text
+from tasks.extraction import facts, judge, main_text
 from tasks.extraction.child import Child
 from tasks.sources.base import Found, Reader, Records
 
@@ -29,7 +29,8 @@ class Pages:
         """What of the settings shapes values."""
         settings = self.settings.model_dump(mode="json", exclude={"kind", "wall_seconds"})
         judged = {"weights": judge.digest(), "main_text": main_text.VERSION}
-        return settings | (judged if self.settings.by_page_type else {})
+        stated = self.settings.metadata == "stated" or self.settings.extractor == "resiliparse"
+        return settings | (judged if self.settings.by_page_type else {}) | ({"facts": facts.VERSION} if stated else {})
 
     def add(self, html: str, page: Found, records: Records, latest: str | None = None) -> None:
         """A page of a record; `latest` is the day on which it was stored."""

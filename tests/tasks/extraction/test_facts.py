@@ -34,6 +34,34 @@ def test_json_ld_time_elements_and_the_address_say_what_meta_elements_do_not() -
     assert facts("<p>", URL, None) == {"title": "", "date": None, "author": "", "site": "example.org"}
 
 
+@pytest.mark.parametrize(
+    ("said", "day"),
+    [
+        *(("2021-02-28T23:00", "2021-02-28"), ("20191112", "2019-11-12"), ("2019年1月5日", "2019-01-05")),
+        *(
+            ("2021-02-31", None),
+            ("2021-13-01", None),
+            ("1612020191112", None),
+            ("2021-02-30, 2021-03-01", "2021-03-01"),
+        ),
+    ],
+)
+def test_a_day_is_one_of_the_calendar_and_no_part_of_a_number(said: str, day: str | None) -> None:
+    meta = f'<meta property="article:published_time" content="{said}">'
+    assert facts(f"<html><head>{meta}</head></html>", None, "2024-01-01")["date"] == day
+
+
+@pytest.mark.parametrize(
+    ("path", "day"),
+    [
+        *(("2019/04/05/a", "2019-04-05"), ("20190405/a", "2019-04-05"), ("2019/02/31/a", None)),
+        *(("2099/12/31/a", None), ("item/2020-1010-12", None), ("2099/12/31/2020-10-11.html", "2020-10-11")),
+    ],
+)
+def test_a_day_in_an_address_is_one_of_the_calendar_before_the_crawl(path: str, day: str | None) -> None:
+    assert facts("<html></html>", f"https://example.org/{path}", "2024-01-01")["date"] == day
+
+
 def test_no_page_was_published_after_it_was_crawled() -> None:
     meta = "<meta property='article:published_time' content='{}'>"
     assert facts(meta.format("2022-02-03"), URL, "2021-06-01")["date"] is None
