@@ -7,10 +7,12 @@ told at once. `key=value` changes a value by its dotted key, and a rule by its n
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,7 +24,10 @@ from data_specs.ruleset import Ruleset
 from data_specs.spec import Spec
 from data_specs.stages import with_kinds
 
-__all__ = ["SpecError", "check_columns", "load"]
+__all__ = ["SpecError", "check_columns", "load", "placed"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
@@ -99,6 +104,25 @@ def check_columns(spec: Spec, wrong: Callable[[tuple[str, ...], str | None], Map
         ]
     if mistakes:
         raise SpecError(mistakes)
+
+
+def placed(make: Callable[Concatenate[Spec, P], T]) -> Callable[Concatenate[Spec, P], T]:
+    """What is made of a spec, whose mistakes are said with file and line where they begin with a dotted key of it."""
+
+    @wraps(make)
+    def placing(spec: Spec, *arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return make(spec, *arguments, **named)
+        except SpecError as error:
+            raise SpecError([_placed(spec, text) for text in error.mistakes]) from error.__cause__
+
+    return placing
+
+
+def _placed(spec: Spec, text: str) -> str:
+    place = undotted(re.split(r":? ", text, maxsplit=1)[0])
+    line = Document("", lines=spec._places).line(place) if place[:2] in spec._places else ""
+    return f"{line}: {text}" if line else text
 
 
 def _refused_by(place: Place) -> str | None:

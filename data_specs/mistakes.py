@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
 from data_specs import schema
+from data_specs.base import Settings
 from data_specs.document import Document, Mistake, Place, dotted, kind, undotted
 from data_specs.expressions import suggestion
+
+Known = Callable[[Place, Any], list[str]]
+"""Keys that the settings at a place of a document's values may have."""
 
 _WORDS = (
     ("an object", "keys and values"),
@@ -31,12 +35,15 @@ _NAMES = {
 """What patterns want."""
 
 
-def explained(error: ValidationError, document: Document) -> Iterator[Mistake]:
-    """One mistake per value that is wrong; of a name that is used in several places, the first."""
+def explained(
+    error: ValidationError, document: Document, within: Place = (), known: Known = schema.names
+) -> Iterator[Mistake]:
+    """One mistake per value that is wrong; of a name that is used in several places, the first. What is wrong are the
+    values `within` the document, of which `known` has the keys."""
     wanted: dict[Place, list[str]] = {}
     names: set[str] = set()
     for each in error.errors(include_url=False):
-        place = place_of(each["loc"], document, each["type"] == "missing")
+        place = place_of((*within, *each["loc"]), document, each["type"] == "missing")
         if each["type"] == "string_pattern_mismatch":
             if each["input"] in names:
                 continue
@@ -44,13 +51,26 @@ def explained(error: ValidationError, document: Document) -> Iterator[Mistake]:
         if each["msg"].startswith("Input should"):
             wanted.setdefault(place, []).append(_wanted(each["msg"]))
             continue
-        yield from _texts(each, place, document)
+        yield from _texts(each, place, document, known)
     for place, choices in wanted.items():
         given = document.at(place)
         hint = suggestion(str(given), re.findall(r"`(.*?)`", " ".join(choices)))
         yield document.wrong(
             place, f"{shown(place, document.value)} is {kind(given)}, but should be {' or '.join(choices)}{hint}"
         )
+
+
+def of_options(error: ValidationError, settings: Any, within: Place, options: type[Settings]) -> Iterator[str]:
+    """The same of settings that a class of one's own takes, as they stand `within` a spec; without file and line."""
+    values = settings
+    for part in reversed(within):
+        values = {part: values}
+
+    def known(place: Place, _: Any) -> list[str]:
+        return schema.names(place[len(within) :], settings, options)
+
+    for _, text in explained(error, Document("", values), within, known):
+        yield text
 
 
 def shown(place: Place, values: Any) -> str:
@@ -61,12 +81,14 @@ def shown(place: Place, values: Any) -> str:
     return f"rule {rule} where" if "where" in place else f"rule {rule}"
 
 
-def _texts(error: Any, place: Place, document: Document) -> Iterator[Mistake]:
+def _texts(error: Any, place: Place, document: Document, known: Known) -> Iterator[Mistake]:
     key, context = shown(place, document.value), error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            known = schema.names(place[:-1], document.value)
-            yield document.wrong(place, f"{key} is unknown{suggestion(str(place[-1]), known, mark='')}")
+            near = suggestion(str(place[-1]), known(place[:-1], document.value), mark="")
+            if not near and document.at(place[:-1]).get("kind") == "custom":
+                near = "; what the class of a stage of one's own takes stands under `settings`"
+            yield document.wrong(place, f"{key} is unknown{near}")
         case "missing":
             yield document.wrong(place, f"{key} is missing")
         case "union_tag_not_found":

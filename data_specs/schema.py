@@ -103,13 +103,13 @@ def _stages(node: Node) -> Node:
     return {"properties": kinds, "patternProperties": {rf"^(?!({'|'.join(kinds)})$)[a-z][a-z0-9_]*$": others}}
 
 
-def names(place: Place, values: Any) -> list[str]:
+def names(place: Place, values: Any, settings: type[Settings] = Spec) -> list[str]:
     """Keys that the settings at a place of these values may have; empty where keys are free."""
-    node = _settings()
+    node = root = _settings(settings)
     for part in place:
-        node = _child(_resolved(node, values), part)
+        node = _child(_resolved(node, values, root), part)
         values = values[part]
-    return list(_resolved(node, values).get("properties", ()))
+    return list(_resolved(node, values, root).get("properties", ()))
 
 
 def expressions(spec: Spec) -> Iterator[tuple[Place, str]]:
@@ -138,8 +138,8 @@ def _of_sql(field: FieldInfo) -> bool:
 
 
 @cache
-def _settings() -> Node:
-    return Spec.model_json_schema()
+def _settings(settings: type[Settings] = Spec) -> Node:
+    return settings.model_json_schema()
 
 
 def _child(node: Node, part: str | int) -> Node:
@@ -150,11 +150,11 @@ def _child(node: Node, part: str | int) -> Node:
     return node.get("properties", {}).get(part) or (free if isinstance(free, dict) else {})
 
 
-def _resolved(node: Node, value: Any) -> Node:
+def _resolved(node: Node, value: Any, root: Node) -> Node:
     """The node a reference or a choice stands for: of sources by their kind, else the first that is not null."""
     while True:
         if "$ref" in node:
-            node = _settings()["$defs"][node["$ref"].rsplit("/", 1)[1]]
+            node = root["$defs"][node["$ref"].rsplit("/", 1)[1]]
         elif "oneOf" in node:
             mapping = node["discriminator"]["mapping"]
             kind = value.get(node["discriminator"]["propertyName"]) if isinstance(value, dict) else None

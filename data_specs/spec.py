@@ -204,7 +204,7 @@ class Spec(Settings):
     def _stages(self) -> Iterator[str]:
         for name, stage in self.stages.items():
             if name in KINDS and stage.kind != name:
-                yield f"stages.{name}: {name} is a kind, so a stage of this name is of it, not of {stage.kind}"
+                yield f"stages.{name}: {name} is a kind, so a stage of this name is of it; name this one otherwise"
             if name in TAKEN or name.startswith("learn_"):
                 yield f"stages.{name}: {name} is a stage or view of Sluice's own; name the stage otherwise"
             if stage.kind in SINGLE and name != stage.kind:

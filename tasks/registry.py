@@ -15,7 +15,7 @@ from data_specs import languages, stages
 from data_specs.augmentation import Augmentation
 from data_specs.base import Settings
 from data_specs.expressions import parse, suggestion
-from data_specs.load import SpecError, check_columns
+from data_specs.load import SpecError, check_columns, placed
 from data_specs.scoring import Scorer
 from data_specs.spec import Spec
 from data_specs.stages import Kind
@@ -101,6 +101,7 @@ _MADE_WHERE_READ = (stages.Composition, stages.Style, stages.Surface, stages.Dol
 """Kinds of which a spec has one with its defaults where an expression reads it, though no stage is named so."""
 
 
+@placed
 def readers(spec: Spec, takedowns: Takedowns | None = None) -> dict[str, Reader]:
     """The reader of each source of a spec, by the source's name; `takedowns` are those of its store. Raises SpecError
     where columns of a source's own have names that are taken, or two types."""
@@ -114,6 +115,7 @@ def readers(spec: Spec, takedowns: Takedowns | None = None) -> dict[str, Reader]
     return found
 
 
+@placed
 def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     """The stages of a spec, with what is pinned; `taken_down`: whether documents were from its store. Raises SpecError
     where an expression reads a column that no stage writes, or one that comes of what it decides, or is neither true
@@ -365,14 +367,11 @@ def _check_types(spec: Spec, columns: pa.Schema) -> None:
     """Raises SpecError where losses are to be summed by what is no column of text, or a phase is to be ordered, or
     semantic duplicates chosen, by what is no column of numbers."""
     numbers = [f.name for f in columns if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
-    for name, stage in spec.of_kind(stages.Semantic).items():
-        if stage.keep and stage.keep not in numbers:
-            hint = suggestion(stage.keep, numbers)
-            raise SpecError([f"stages.{name}.keep: {stage.keep} is no column of numbers{hint}"])
-    for number, phase in enumerate(spec.mixture.phases):
-        if phase.order and phase.order.by not in numbers:
-            hint = suggestion(phase.order.by, numbers)
-            raise SpecError([f"mixture.phases.{number}.order.by: {phase.order.by} is no column of numbers{hint}"])
+    asked = [(f"stages.{name}.keep", each.keep) for name, each in spec.of_kind(stages.Semantic).items()]
+    asked += [(f"mixture.phases.{n}.order.by", p.order.by) for n, p in enumerate(spec.mixture.phases) if p.order]
+    for place, name in asked:
+        if name and name not in numbers:
+            raise SpecError([f"{place}: {name} is no column of numbers{suggestion(name, numbers)}"])
     text = [field.name for field in columns if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)]
     wrong = [(number, name) for number, name in enumerate(spec.training.loss_by) if name not in text]
     if wrong:

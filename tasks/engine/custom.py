@@ -7,7 +7,6 @@ import importlib
 import inspect
 import traceback
 from collections.abc import Callable
-from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from data_specs import stages
 from data_specs.base import Settings
 from data_specs.document import SpecError
+from data_specs.mistakes import of_options
 from tasks.engine.stage import DOCUMENTS, Stage
 from tasks.engine.takedowns import TAKEN_DOWN
 
@@ -36,8 +36,8 @@ def custom(name: str, settings: stages.Custom) -> Stage:
     try:
         chosen = options.model_validate(settings.settings)
     except ValidationError as error:
-        problems = [f"{key}.settings.{_place(each)}: {each['msg']}" for each in error.errors(include_url=False)]
-        raise SpecError(problems) from None
+        within = ("stages", name, "settings")
+        raise SpecError(of_options(error, settings.settings, within, options)) from None
     files = _source(found)
     stage = found(chosen, files)
     stage.where = settings.where
@@ -87,10 +87,6 @@ def check(stage: Stage) -> None:
     [(path, found)] = _source(type(stage)).items()
     if found != stage.code:
         raise SpecError([f"{path} has changed since this run began, or is another on this node; run again"])
-
-
-def _place(problem: Any) -> str:
-    return ".".join(map(str, problem["loc"]))
 
 
 def _source(found: type) -> dict[str, str]:

@@ -98,3 +98,98 @@ def test_it_stands_in_no_way_of_a_query_or_a_takedown(tmp_path: Path, monkeypatc
     assert told("query", spec, "select count(*) from corpus")["rows"][0][0] > 20
     assert told("takedown", spec, "--url", "https://example.org/0/0", "--only", "--yes")["count"] == 1
     assert "fails on an empty text" in ask("run", spec, code=2).output
+
+
+COUNTS = """
+import pyarrow as pa
+
+from data_specs.base import Settings
+from tasks.engine.stage import Stage
+
+
+class Weights(Settings):
+    heavy: float = 1.0
+
+
+class Digits(Stage):
+    name, version = "digits", 1
+    reads = ("text",)
+    writes = pa.schema([("digits", pa.int64())])
+
+    class Options(Settings):
+        counted: str
+        weights: Weights = Weights()
+
+    settings: Options
+
+    def __call__(self, batch):
+        return pa.table({"digits": [len(text) for text in batch["text"].to_pylist()]}, self.writes)
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "changed", "mistakes"),
+    [
+        (
+            "{counted: x, count: 1}",
+            [],
+            ["{spec}:13: stages.digits.settings.count is unknown; did you mean counted?"],
+        ),
+        ("{counted: 5}", [], ["{spec}:13: stages.digits.settings.counted is `5`, but should be text"]),
+        ("{}", [], ["{spec}:12: stages.digits.settings.counted is missing"]),
+        (
+            "{counted: x, weights: {heavier: 2, heavy: much}}",
+            [],
+            [
+                "{spec}:13: stages.digits.settings.weights.heavier is unknown; did you mean heavy?",
+                "{spec}:13: stages.digits.settings.weights.heavy is `much`, but should be a number",
+            ],
+        ),
+        (
+            "{counted: x}",
+            ["stages.digits.settings.counts=1"],
+            ["--set stages.digits.settings.counts: stages.digits.settings.counts is unknown; did you mean counted?"],
+        ),
+        (
+            "{counted: x}",
+            ["stages.digits.settings.counted=[1]"],
+            ["--set stages.digits.settings.counted: stages.digits.settings.counted is a list, but should be text"],
+        ),
+    ],
+)
+def test_settings_of_ones_own_stage_that_its_class_does_not_take_are_named_by_line_and_the_nearest_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, changed: list[str], mistakes: list[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    module = f"digits_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(COUNTS)
+    spec = small.corpus(tmp_path, files=1, documents=4)
+    written = f"  digits:\n    kind: custom\n    code: '{module}:Digits'\n    settings:\n      {settings}\n"
+    spec.write_text(spec.read_text().replace("stages:\n", f"stages:\n{written}"))
+    with pytest.raises(SpecError) as caught:
+        CorpusRun.of(str(spec), None, changed)
+    assert caught.value.mistakes == tuple(mistake.format(spec=spec) for mistake in mistakes)
+
+
+@pytest.mark.parametrize(
+    ("stage", "mistake"),
+    [
+        (
+            "  digits: {kind: custom, code: 'a:B', counted: x}",
+            "stages.digits.counted is unknown; what the class of a stage of one's own takes stands under `settings`",
+        ),
+        ("  digits: {kind: custom, coed: 'a:B'}", "stages.digits.coed is unknown; did you mean code?"),
+        (
+            "  style: {kind: custom, code: 'a:B'}",
+            "stages.style: style is a kind, so a stage of this name is of it; name this one otherwise",
+        ),
+        ("  digits: {kind: custom, code: 'nowhere:B'}", "stages.digits.code: No module named 'nowhere'; it has to"),
+        (f"  language: {{model: nowhere.ftz, sha256: {'0' * 64}}}", "stages.language.model: nowhere.ftz is no file"),
+    ],
+)
+def test_a_mistake_about_a_stage_is_said_with_its_line_and_a_remedy(tmp_path: Path, stage: str, mistake: str) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=4)
+    spec.write_text(spec.read_text().replace("stages:\n", f"stages:\n{stage}\n"))
+    with pytest.raises(SpecError) as caught:
+        CorpusRun.of(str(spec))
+    assert any(told.startswith(f"{spec}:9: {mistake}") for told in caught.value.mistakes), caught.value.mistakes
