@@ -16,6 +16,10 @@ LONGEST = 2**17
 NOTICE = 2**12
 """Characters in which a file names its licence."""
 _TAG = re.compile(r"SPDX-License-Identifier:\s*+([A-Za-z0-9.+() -]{2,80}?)\s*(?:\*/|-->|[\r\n\"']|$)")
+_EXPRESSION = re.compile(
+    r"[(\s]*[A-Za-z0-9.+-]+[)\s]*(?:\s(?:AND|OR|WITH)\s[(\s]*[A-Za-z0-9.+-]+[)\s]*)*", re.IGNORECASE
+)
+"""Identifiers, joined; what stands behind a tag in a sentence about tags is none."""
 _OTHER = re.compile(r"[^a-z0-9.]+|\.(?![0-9])")
 _BSD = "redistributions in binary form must reproduce the above copyright notice"
 _MIT = "permission is hereby granted free of charge to any person obtaining a copy"
@@ -25,7 +29,14 @@ _HPND = (
 )
 _ISC = "this software for any purpose with or without fee is hereby granted"
 _LATER = "either version %s of the license or at your option any later version"
-_PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
+_ADVERTISING = "all advertising materials mentioning features or use of this software must display the following"
+_NO_PATENTS = "no express or implied licenses to any party s patent rights are granted by this license"
+_PHRASES: tuple[tuple[str | None, tuple[str, ...]], ...] = (
+    (None, ("commons clause license condition",)),
+    ("BUSL-1.1", ("business source license 1.1",)),
+    ("SSPL-1.0", ("server side public license version 1 october 16 2018",)),
+    ("Elastic-2.0", ("elastic license 2.0",)),
+    ("PHP-3.01", ("the php license version 3.01",)),
     ("Apache-2.0", ("apache license version 2.0 january 2004",)),
     ("Apache-2.0", ("version 2.0 january 2004 http www apache org licenses",)),
     ("Apache-2.0", ("licensed under the apache license version 2.0",)),
@@ -57,27 +68,42 @@ _PHRASES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Artistic-1.0-Perl", ("the artistic license preamble", "wholesale aggregation")),
     ("Artistic-2.0", ("the artistic license 2.0",)),
     ("Zlib", ("the origin of this software must not be misrepresented", "altered source versions must be plainly")),
+    ("OpenSSL", (_BSD, _ADVERTISING, "openssl toolkit")),
+    ("Apache-1.0", (_BSD, _ADVERTISING, "apache group")),
+    ("Apache-1.1", (_BSD, "products derived from this software may not be called apache")),
+    (None, (_BSD, "products derived from this software may not be called")),
+    (None, (_BSD, "products derived from this software without prior written permission for written permission")),
+    ("BSD-4-Clause", (_BSD, _ADVERTISING, "endorse or promote products derived from")),
+    (None, (_BSD, "must display the following")),
+    ("BSD-3-Clause-Clear", (_BSD, "endorse or promote products derived from", _NO_PATENTS)),
+    (None, (_BSD, "nuclear facility")),
+    (None, (_BSD, "patent license")),
     ("BSD-3-Clause", (_BSD, "endorse or promote products derived from")),
     ("BSD-2-Clause", (_BSD,)),
     ("MIT-CMU", (_CMU, "advertising or publicity")),
     ("HPND", (_HPND, "advertising or publicity")),
+    ("JSON", (_MIT, "the software shall be used for good not evil")),
     ("MIT-0", (_MIT, "to whom the software is furnished to do so the software is provided")),
     ("MIT", (_MIT, "the above copyright notice and this permission notice")),
     ("0BSD", (f"permission to use copy modify and or distribute {_ISC} the software is provided",)),
+    ("curl", (f"permission to use copy modify and distribute {_ISC} provided", "except as contained in this notice")),
     ("ISC", (f"permission to use copy modify and or distribute {_ISC} provided",)),
     ("ISC", (f"permission to use copy modify and distribute {_ISC} provided",)),
 )
-"""Identifier -> phrases that a text has; of those that begin at one place the first."""
+"""Identifier -> phrases that a text has; of those that begin at one place the first. None: another than those below."""
+_OWN = {_BSD: 1500, _MIT: 1500}
+"""Characters in which a licence of such a beginning has its clauses: what follows may be the licence of a part."""
 
 
 def spdx(text: str) -> str | None:
     """The identifier of a licence's text, or of a notice: of several the one that is named first, as one licence speaks
     of others, and a file may hold those of parts."""
     words = " ".join(_OTHER.sub(" ", text[:LONGEST].lower()).split())
-    found: tuple[int, str] | None = None
+    found: tuple[int, str | None] | None = None
     for name, phrases in _PHRASES:
         place = words.find(phrases[0], 0, found[0] + len(phrases[0]) - 1 if found else None)
-        if place >= 0 and all(phrase in words for phrase in phrases):
+        own = words[place : place + _OWN.get(phrases[0], LONGEST)]
+        if place >= 0 and all(phrase in own for phrase in phrases):
             found = place, name
     return found[1] if found else None
 
@@ -85,6 +111,7 @@ def spdx(text: str) -> str | None:
 def named(text: str) -> str | None:
     """The licence that a file names at its beginning: by SPDX's tag, else by a notice."""
     head = text[:NOTICE]
-    if found := _TAG.search(head):
-        return found[1].strip()
+    for found in _TAG.finditer(head):
+        if _EXPRESSION.fullmatch(found[1].strip()):
+            return found[1].strip()
     return spdx(head) if "icense" in head or "ermission" in head else None

@@ -36,7 +36,7 @@ _VERSION_CONTROL = re.compile(r"(?:\A|/)\.(?:git|hg|svn|bzr)/")
 class RepositoryReader(Reader):
     """Reads repositories."""
 
-    version = 2  # archives are read to their end: what is behind it, whether it is there, and a checksum
+    version = 3  # licences with clauses that BSD's and MIT's lack are not taken for these
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     knows = ("file", "offset", "length", *RAW)
     settings: RepositorySource

@@ -233,6 +233,55 @@ def test_licences_that_debian_installs_are_known(file: str, name: str) -> None:
     assert licenses.spdx(path.read_text()) == name
 
 
+BSD = (
+    "Redistributions of source code must retain the above copyright notice. Redistributions in binary form must "
+    "reproduce the above copyright notice. "
+)
+ENDORSED = "Neither the name of X may be used to endorse or promote products derived from this software. "
+ADVERTISED = "All advertising materials mentioning features or use of this software must display the following "
+MIT = (
+    "Permission is hereby granted, free of charge, to any person obtaining a copy. "
+    "The above copyright notice and this permission notice shall be included. "
+)
+CALLED = 'Products derived from this software may not be called "{}", nor may "{}" appear in their name. '
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (BSD + ENDORSED, "BSD-3-Clause"),
+        (BSD + ADVERTISED + "acknowledgement: X. " + ENDORSED, "BSD-4-Clause"),
+        (BSD + ADVERTISED + 'acknowledgment: "for use in the OpenSSL Toolkit." ' + ENDORSED, "OpenSSL"),
+        ("The Apache Software License, Version 1.1 " + BSD + ENDORSED + CALLED.format(*["Apache"] * 2), "Apache-1.1"),
+        (BSD + ENDORSED + CALLED.format("Washpan", "Washpan"), None),
+        ("The PHP License, version 3.01 " + BSD + 'The name "PHP" must not be used to ' + ENDORSED, "PHP-3.01"),
+        (BSD + ENDORSED + "NO EXPRESS OR IMPLIED LICENSES TO ANY PARTY'S PATENT RIGHTS ARE GRANTED BY THIS LICENSE.",
+         "BSD-3-Clause-Clear"),
+        (BSD + "PROVIDED AS IS WITHOUT WARRANTY. " * 40 + "A part: " + BSD + ADVERTISED + ENDORSED, "BSD-2-Clause"),
+        (BSD + "each copyright holder grants a worldwide, non-exclusive patent license", None),
+        (MIT, "MIT"),
+        (MIT + "The Software shall be used for Good, not Evil.", "JSON"),
+        ('"Commons Clause" License Condition v1.0 ... License: MIT. ' + MIT, None),
+        ("Business Source License 1.1. Change License: Mozilla Public License Version 2.0", "BUSL-1.1"),
+    ],
+)  # fmt: skip
+def test_a_licence_with_a_clause_more_is_not_taken_for_the_one_without(text: str, name: str | None) -> None:
+    assert licenses.spdx(text) == name
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("// SPDX-License-Identifier: MIT", "MIT"),
+        ("/* SPDX-License-Identifier: (GPL-2.0-only WITH Linux-syscall-note) OR MIT */",
+         "(GPL-2.0-only WITH Linux-syscall-note) OR MIT"),
+        ("# put SPDX-License-Identifier: MIT in the first line of each file", None),
+    ],
+)  # fmt: skip
+def test_a_sentence_about_a_tag_is_no_tag(line: str, name: str | None) -> None:
+    assert licenses.named(f"{line}\nx = 1\n") == name
+
+
 def test_installed_packages_have_the_licence_that_they_say() -> None:
     said = found = 0
     for each in distributions():
