@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ SHOWN = 10
 """Words that are named of a document, at most."""
 _LONGEST = 1000
 """Characters of a word, at most."""
-_SPACED = re.compile(r"[^\W\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-"""A letter or digit of a script that puts spaces between words: not Thai, Lao, Tibetan, Burmese, Khmer, kana, Han."""
+_UNSPACED = re.compile(r"[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+"""Of a script that puts no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, kana, Han."""
+_POINTS = re.compile(r"[\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed]*")
+"""Vowel points of Hebrew and Arabic, with which a word is written or without."""
 
 
 class Words:
@@ -36,12 +39,13 @@ class Words:
     def found_in(self, text: str) -> Iterator[tuple[int, int, int]]:
         """(number of the word, start, end) of each that stands in a text (`folded`), the first and of those the longest
         before others that overlap it. In scripts with spaces it stands between other characters than letters and
-        digits: `ass` is not in `class`."""
+        digits, and what marks these have, as vowels of Indic scripts are: `ass` is not in `class`, nor `कर` in
+        `करेंगे`."""
         places = [
             (start, -end, number)
             for number, start, end in self._automaton.find_matches_as_indexes(text, overlapping=True)
             if not (self._edges[number][0] and start and _is_spaced(text[start - 1]))
-            and not (self._edges[number][1] and end < len(text) and _is_spaced(text[end]))
+            and not (self._edges[number][1] and _goes_on(text, end))
         ]
         reached = 0
         for start, negative, number in sorted(places):
@@ -58,7 +62,7 @@ class BlockedWords(Stage):
     language has no list.
     """
 
-    name, version = "blocked_words", 1
+    name, version = "blocked_words", 2  # marks are parts of words
     libraries = (LIBRARY,)
     unhashed = frozenset({"words", "where"})  # what the files hold is in the fingerprint, and so is the gate
     reads = ("text", "language")
@@ -109,7 +113,16 @@ def folded(text: str) -> str:
 
 
 def _is_spaced(character: str) -> bool:
-    return _SPACED.match(character) is not None
+    """Whether a character is a letter, digit or mark of a script that puts spaces between words."""
+    of_a_word = character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")
+    return of_a_word and not _UNSPACED.match(character)
+
+
+def _goes_on(text: str, end: int) -> bool:
+    """Whether a word goes on behind a place, points aside."""
+    points = _POINTS.match(text, end)
+    end = points.end() if points else end
+    return end < len(text) and _is_spaced(text[end])
 
 
 def _setting(code: str) -> str:

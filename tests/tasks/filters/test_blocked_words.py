@@ -62,6 +62,19 @@ def test_words_stand_alone_where_a_script_has_spaces(tmp_path: Path) -> None:
     assert four == [None, None, None]
 
 
+@pytest.mark.parametrize(
+    ("word", "text", "found"),
+    [
+        *(("कर", "वे करेंगे", False), ("करे", "वे करेंगे", False), ("कत", "ताकत", False), ("कर", "काम कर लो", True)),
+        *(("كلب", "هذا كلبٌ كبير", True), ("مر", "مرَّة", False), ("שר", "שרָה", False), ("ไทย", "ภาษาไทยดี", True)),
+    ],
+)
+def test_marks_are_parts_of_words_and_points_of_arabic_and_hebrew_none_that_tell_two_apart(
+    word: str, text: str, found: bool
+) -> None:
+    assert bool([*Words([word]).found_in(folded(text))]) is found
+
+
 def test_what_is_found_is_what_searching_for_each_word_finds() -> None:
     rng = random.Random(3)
     for _ in range(300):
