@@ -71,7 +71,7 @@ def _site(path: str, digest: str, window: int) -> Site:
 class MediawikiReader(Reader):
     """Reads dumps of MediaWiki."""
 
-    version = 1
+    version = 2  # quantities of several units, fractions of one number, ranges of three
     libraries: ClassVar[tuple[str, ...]] = ("lxml",)
     settings: MediawikiSource
 

@@ -33,35 +33,57 @@ def _joined(separator: str) -> Callable[[Arguments], str]:
 
 _BETWEEN = {
     "to": " to ",
+    "to(-)": " to ",
     "-": "–",
     "–": "–",
     "and": " and ",
     "or": " or ",
     "x": " × ",
+    "xx": " × ",
+    "*": " × ",
+    "×": " × ",
+    "+": " + ",
     "by": " by ",
     "+/-": " ± ",
     "±": " ± ",
 }
 
 
+_PARTS = frozenset("in ft yd rd ch chain fur furlong oz lb qtr cwt".split())
+"""Units in which what is left of a larger one is told: 6 ft 2 in."""
+
+
 def _converted(given: Arguments) -> str:
     """`convert`: the quantity as it was given, not what it is converted to."""
     values = _numbered(given)
-    if len(values) > 3 and values[1] in _BETWEEN:
-        return f"{values[0]}{_BETWEEN[values[1]]}{values[2]} {values[3]}"
-    return " ".join(values[:2])
+    quantity, rest = "".join(values[:1]), values[1:]
+    while len(rest) > 2 and rest[0] in _BETWEEN:
+        quantity, rest = f"{quantity}{_BETWEEN[rest[0]]}{rest[1]}", rest[2:]
+    quantity, rest = " ".join([quantity, *rest[:1]]), rest[1:]
+    while len(rest) > 1 and rest[1] in _PARTS:
+        quantity, rest = f"{quantity} {rest[0]} {rest[1]}", rest[2:]
+    return quantity
 
 
 def _value(given: Arguments) -> str:
-    """`val`: a number, its power of ten and its unit."""
+    """`val`: a number, how sure it is, its power of ten and its unit."""
+    number, *sure = _numbered(given) or [""]
+    number += f"±{sure[0]}" if len(sure) == 1 and not sure[0].startswith("(") else "".join(sure)
     power = f"×10^{given['e']}" if given.get("e") else ""
     unit = given.get("u") or given.get("ul") or ""
-    return f"{given.get('1', '')}{power} {unit}".strip()
+    return f"{f'({number})' if power and '±' in number else number}{power} {unit}".strip()
 
 
 def _fraction(given: Arguments) -> str:
+    """`frac`: of two numbers the second below the first; one alone is below 1."""
     values = _numbered(given)
-    return f"{values[0]} {values[1]}/{values[2]}" if len(values) > 2 else "/".join(values)
+    if not values:
+        return ""
+    return (
+        f"{values[0]} {values[1]}/{values[2]}"
+        if len(values) > 2
+        else "/".join(values if values[1:] else ["1", *values])
+    )
 
 
 def _date(given: Arguments) -> str:
@@ -141,7 +163,7 @@ _SHOWN: dict[str, Callable[[Arguments], str]] = {
     "sub": lambda given: f"_{given.get('1', '')}",
     "e": lambda given: f"×10^{given.get('1', '')}",
     "val": _value,
-    "as of": lambda given: " ".join(["As of", *_numbered(given)[:3]]),
+    "as of": lambda given: f"As of {_date(given)}".strip(),
     "bd": _chinese_life,
 }
 _PREFIXED: dict[str, Callable[[str], str]] = {

@@ -47,6 +47,21 @@ def test_each_mark_becomes_what_is_read_there(wikitext: str, text: str) -> None:
     assert " ".join(found.replace("\xa0", " ").split(" ")).strip() == text
 
 
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        *(("convert|6|ft|2|in|m", "6 ft 2 in"), ("convert|1|st|2|lb|3|oz|kg", "1 st 2 lb 3 oz")),
+        *(("convert|10|km|mi|0", "10 km"), ("cvt|5|to|7|m|ft", "5 to 7 m"), ("convert|5|xx|6|m", "5 × 6 m")),
+        *(("convert|2|x|4|x|6|in", "2 × 4 × 6 in"), ("convert|-5|C", "-5 C"), ("convert", "")),
+        *(("frac|5", "1/5"), ("sfrac|1|3", "1/3"), ("frac|3|1|2", "3 1/2"), ("frac", "")),
+        *(("val|1.23|0.05|e=6|ul=m", "(1.23±0.05)×10^6 m"), ("val|1.234|(5)", "1.234(5)"), ("val|9|u=km", "9 km")),
+        *(("as of|2020|5", "As of 2020-05"), ("As of|2020", "As of 2020")),
+    ],
+)
+def test_a_quantity_is_what_its_template_says(call: str, text: str) -> None:
+    assert plain(f"a {{{{{call}}}}} b").text == " ".join(f"a {text} b".split())
+
+
 def test_categories_are_told_beside_the_text_by_the_names_that_a_dump_gives() -> None:
     page = plain("text [[Category:One two|key]][[分类:三]][[Категория:Четыре_пет]]", categories={"категория"})
     assert (page.text, page.categories) == ("text", ["One two", "三", "Четыре пет"])
