@@ -6,7 +6,9 @@ import hashlib
 import importlib
 import inspect
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -15,8 +17,10 @@ from data_specs import stages
 from data_specs.base import Settings
 from data_specs.document import SpecError
 from data_specs.mistakes import of_options
+from tasks.engine.contract import BugError, OwnStageError
 from tasks.engine.stage import DOCUMENTS, Stage
 from tasks.engine.takedowns import TAKEN_DOWN
+from tasks.storage.store import StoreError
 
 
 def custom(name: str, settings: stages.Custom) -> Stage:
@@ -52,15 +56,41 @@ def try_empty(stage: Stage, computed: Callable[[Stage, pa.Table], pa.Table]) -> 
     these are. Raises SpecError, with the line that failed and the remedy."""
     if any(role != "text" and (role not in _EMPTY or stage.read_from(role) != role) for role in stage.inputs):
         return
-    row = pa.Table.from_pylist([_EMPTY], DOCUMENTS)
     try:
-        computed(stage, row)
+        computed(stage, pa.Table.from_pylist([_EMPTY], DOCUMENTS))
     except Exception as error:
-        told = f"{_failed(stage, error)}: stages.{stage.label} fails on an empty text ({type(error).__name__}: {error})"
+        _try_ordinary(stage, computed)
+        told = f"{_failed(stage, error)}: stages.{stage.label} fails on an empty text ({_said(error)})"
         remedy = (
             "as a takedown leaves it; give null where nothing is defined, and of an empty text to rewrite an empty one"
         )
         raise SpecError([f"{told}, {remedy}"]) from error
+
+
+def _try_ordinary(stage: Stage, computed: Callable[[Stage, pa.Table], pa.Table]) -> None:
+    """The same with an ordinary document: what fails there, too, is not to blame on an empty text."""
+    try:
+        computed(stage, pa.Table.from_pylist([_ORDINARY], DOCUMENTS))
+    except Exception as error:
+        raise SpecError([f"{_failed(stage, error)}: stages.{stage.label} fails ({_said(error)})"]) from error
+
+
+@contextmanager
+def located(stage: Any) -> Iterator[None]:
+    """What a stage of one's own raises in the block is told with the line of its file."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        if not getattr(stage, "code", ""):
+            raise
+        kind = BugError if isinstance(error, _BUGS) else OwnStageError
+        raise kind(f"{_failed(stage, error)}: {_said(error)}") from error
+
+
+_BUGS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, pa.ArrowInvalid)
+"""What a wrong program raises, and neither a network nor a full memory."""
 
 
 _EMPTY = dict.fromkeys(DOCUMENTS.names) | {
@@ -68,6 +98,15 @@ _EMPTY = dict.fromkeys(DOCUMENTS.names) | {
     **{"file": "", "offset": 0, "length": 0},
 }
 """A document that was taken down."""
+_ORDINARY = _EMPTY | {
+    **{"source": "web", "url": "https://example.org/", "text": "A few words.", "title": "A title", "kind": "text"},
+    **{"date": "2026-01-01", "author": "An author", "site": "example.org", "file": "a.jsonl", "payload": "0" * 64},
+}
+"""One of which everything is known."""
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _failed(stage: Stage, error: Exception) -> str:

@@ -1,6 +1,7 @@
 """The fan-out: jobs as plain Ray tasks in a bounded window. The only module of tasks/ that knows Ray.
 
-Ray's own retries are off; ours tell three things apart. A job's own error spends one of its attempts. A worker that
+Ray's own retries are off; ours tell three things apart. A job's own error spends one of its attempts; a bug in a stage
+of one's own, all. A worker that
 dies spends one of its crashes (an out-of-memory kill and a crash look alike), and the job's next attempt runs alone.
 A dead node spends nothing. Nor does a failure of the storage: the job is tried again a few times, ever later, and then
 the run stops with it, as it would go on to fail shard after shard; where access is denied, which the user has to mend,
@@ -18,7 +19,9 @@ from typing import Any
 
 from data_specs import stages
 from data_specs.cluster import Cluster
+from data_specs.document import SpecError
 from tasks.engine import worker
+from tasks.engine.contract import BugError
 from tasks.engine.job import Job
 from tasks.engine.ray_session import AGAIN, ClusterError, check, first_line, start
 from tasks.storage.manifest import Entry
@@ -192,7 +195,8 @@ class _Fan:
             elif isinstance(cause, StoreError):
                 self._hold(job, cause)
             else:
-                self._spend(job, cause, first_line(cause), self.errors, self.cluster.attempts, self.waiting)
+                most = 1 if isinstance(cause, BugError | SpecError) else self.cluster.attempts
+                self._spend(job, cause, first_line(cause), self.errors, most, self.waiting)
 
     def _spend(
         self,

@@ -20,6 +20,7 @@ import psutil
 from data_specs.cluster import Cluster
 from data_specs.redaction import printable
 from tasks.engine import ray_patches
+from tasks.engine.contract import OwnStageError
 
 OBJECT_STORE = 200 * 2**20
 """Bytes of a local Ray's object store: only stages and entries pass through it."""
@@ -175,4 +176,5 @@ def running(cluster: Cluster) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    return printable(f"{type(error).__name__}: {error}".splitlines()[0][:300])
+    told = str(error) if isinstance(error, OwnStageError) else f"{type(error).__name__}: {error}"
+    return printable(told.splitlines()[0][:300])

@@ -52,7 +52,8 @@ def prepare(stage: Any, store: Store) -> Any:
             for path, sha256 in files.items()
         }
     if hasattr(stage, "setup"):
-        stage.setup()
+        with custom.located(stage):
+            stage.setup()
     if getattr(stage, "code", ""):
         custom.try_empty(stage, computed)
     return stage
@@ -119,7 +120,8 @@ def _earlier(job: Job, store: Store) -> pa.Table | None:
 
 def _shard(stage: Stage, job: Job, store: Store, entry: Entry) -> pa.Table:
     table = inputs(job, store)
-    result = computed(stage, table)
+    with custom.located(stage):
+        result = computed(stage, table)
     _keep(entry, result)
     if ledger := stage.ledger(result, table):
         entry["ledger"] = ledger

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from data_specs.load import SpecError
 from flows.corpus_run import CorpusRun
+from tasks.engine import contract
+from tasks.engine.contract import BugError, ContractError
+from tasks.engine.gates import GateError
 from tests import small, whole
 from tests.commands import ask, told
 
@@ -193,3 +197,59 @@ def test_a_mistake_about_a_stage_is_said_with_its_line_and_a_remedy(tmp_path: Pa
     with pytest.raises(SpecError) as caught:
         CorpusRun.of(str(spec))
     assert any(told.startswith(f"{spec}:9: {mistake}") for told in caught.value.mistakes), caught.value.mistakes
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        ("'x'", "stages.share fails (ArrowInvalid: Could not convert 'x' with type str"),
+        ("text.isspce()", "stages.share fails (AttributeError: 'str' object has no attribute 'isspce'"),
+    ],
+)
+def test_what_fails_on_every_text_is_not_blamed_on_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: str, said: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = spec_with(tmp_path, share)
+    with pytest.raises(SpecError) as caught:
+        whole.go(spec)
+    assert str(caught.value).startswith(f"{line_of(spec, 'return pa.table')}: {said}")
+    assert "empty" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("share", "line", "why"),
+    [
+        (
+            "text.isspce() if text else None",
+            "return pa.table",
+            "AttributeError: 'str' object has no attribute 'isspce'",
+        ),
+        ("'x' if text else None", "return pa.table", "ArrowInvalid: Could not convert 'x' with type str"),
+        ("float('nan') if text else None", "class Share", "ContractError: share wrote NaN into share"),
+    ],
+)
+def test_a_bug_in_a_stage_of_ones_own_is_told_with_its_file_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: str, line: str, why: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = spec_with(tmp_path, share)
+    with pytest.raises(GateError) as caught:
+        whole.go(spec, until="share")
+    assert f"more than gates.quarantined = 1%: {line_of(spec, line)}: {why}" in str(caught.value)
+
+
+def test_one_whose_setup_fails_is_told_with_its_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = spec_with(tmp_path, SOUND, setup="    def setup(self): self.letter = undefined\n")
+    with pytest.raises(BugError) as caught:
+        whole.go(spec, until="share")
+    assert str(caught.value) == f"{line_of(spec, 'undefined')}: NameError: name 'undefined' is not defined"
+
+
+def test_what_is_returned_of_another_type_is_named_by_its_column() -> None:
+    declared = pa.schema([("share", pa.float32())])
+    with pytest.raises(ContractError, match="digits returned share as string, declared float: Failed to parse"):
+        contract.checked(pa.table({"share": ["x"]}), declared, 1, "digits")
+    with pytest.raises(ContractError, match="digits returned NoneType, not a table"):
+        contract.checked(None, declared, 1, "digits")  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from data_specs import stages
 from data_specs.base import Settings
 from data_specs.cluster import Cluster
 from tasks.engine import fanout, ray_session
+from tasks.engine.contract import BugError
 from tasks.engine.job import Job
 from tasks.engine.stage import Stage
 from tasks.filters.language import Language
@@ -55,6 +56,8 @@ class Odd(Stage):
         match text.split():
             case ["error", "always"]:
                 raise RuntimeError("this page is cursed")
+            case ["bug"]:
+                raise BugError("/own/odd.py:7: NameError: name 'txt' is not defined")
             case ["error", "once"] if first:
                 raise RuntimeError("the network blinked")
             case ["storage", failures] if tries < int(failures):
@@ -120,19 +123,20 @@ def local() -> Iterator[Cluster]:
         yield cluster
 
 
-def test_an_error_and_a_death_are_tried_again_as_often_as_the_spec_says_and_the_rest_goes_on(
+def test_an_error_and_a_death_are_tried_again_as_often_as_the_spec_says_a_bug_is_not_and_the_rest_goes_on(
     local: Cluster, tmp_path: Path
 ) -> None:
     good = [f"good {number}" for number in range(9)]
-    odd = {"error always": 3, "error once": 2, "dies always": 2, "dies once": 2}
+    odd = {"bug": 1, "error always": 3, "error once": 2, "dies always": 2, "dies once": 2}
     failed, taken = fan(tmp_path, local, [*good[:4], *odd, *good[4:]])
-    assert failed == 2
+    assert failed == 3
     assert {text: attempts(tmp_path, text) for text in odd} == odd
     assert taken.keys() == {*good, *odd}
+    assert taken["bug"]["error"] == "/own/odd.py:7: NameError: name 'txt' is not defined"
     assert taken["error always"]["error"] == "RuntimeError: this page is cursed"
     assert taken["error always"]["attempts"] == 3
     assert "died" in taken["dies always"]["error"]
-    done = [entry for shard, entry in taken.items() if shard not in ("error always", "dies always")]
+    done = [entry for shard, entry in taken.items() if shard not in ("bug", "error always", "dies always")]
     assert all("error" not in entry and entry["rows"] == 1 for entry in done)
     with pytest.raises(ray_session.ClusterError, match=r"needs 1 cores, 1,073,741,824 MiB and no GPU, but the"):
         fan(tmp_path / "more", Cluster(shard_memory=2**50), ["good"])
