@@ -37,7 +37,7 @@ class PaperError(ValueError):
 class ArxivReader(Reader):
     """Reads arXiv's sources."""
 
-    version = 3  # archives are read to their end: what is behind it, and whether it is there
+    version = 4  # a percent sign in an address or in \verb is no comment, and a listing in a comment is one
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     settings: ArxivSource
 

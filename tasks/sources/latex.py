@@ -21,8 +21,14 @@ _LONGEST = 20_000
 """Characters of an argument, or of the body of a macro, at most."""
 _STEP = 8
 """Characters that an expansion costs at least: those that leave nothing end, too."""
-_COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*+(\n[ \t]*+)?")
-_LITERAL = re.compile(r"\\begin\{(verbatim\*?|lstlisting|minted|Verbatim|alltt)\}")
+_SIGNS = re.compile(
+    r"\\begin\{(?P<literal>verbatim\*?|lstlisting|minted|Verbatim|alltt)\}"
+    r"|\\(?:verb\*?|lstinline)(?P<mark>[^\sA-Za-z*\[{])[^\n]{0,200}?(?P=mark)"
+    r"|\\(?:url|path|nolinkurl|href)\s?\{[^{}\n]{0,2000}\}"
+    r"|\\[\\%]"
+    r"|(?P<comment>%)[^\n]*+(?P<line>\n[ \t]*+)?"
+)
+"""Where listings begin, what is written as it is within a line, signs with a backslash, and comments."""
 _INCLUDED = re.compile(r"\\(?:input|include|subfile)(?![A-Za-z])\s{0,9}(?:\{([^{}\n]{1,200})\}|([^\s\\{}%]{1,200}))")
 _PACKAGE = re.compile(r"\\(?:usepackage|RequirePackage)(?:\[[^\[\]]{0,500}\])?\{([^{}]{1,500})\}")
 _CLASS = re.compile(r"\\document(?:class|style)(?![A-Za-z])")
@@ -92,23 +98,22 @@ def _main(files: Mapping[str, str]) -> str | None:
 
 
 def _uncommented(text: str) -> str:
-    """Without comments, but for what stands in listings; `\\%` is a sign."""
-    out, at = list[str](), 0
+    """Without comments, but for what stands in listings and addresses; `\\%` is a sign. A comment takes the end of its
+    line with it, unless it is alone in its line, where a blank line stays none."""
+    out, at, place, endless = list[str](), 0, 0, set[str]()
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    while literal := _LITERAL.search(text, at):
-        end = text.find(f"\\end{{{literal[1]}}}", literal.end())
-        if end < 0:
-            break
-        out += [_COMMENT.sub(_comment, text[at : literal.start()]), text[literal.start() : end]]
-        at = end
-    out.append(_COMMENT.sub(_comment, text[at:]))
+    while sign := _SIGNS.search(text, place):
+        begin, place = sign.span()
+        if name := sign["literal"]:
+            end = -1 if name in endless else text.find(f"\\end{{{name}}}", place)
+            endless |= {name} if end < 0 else set()
+            place = max(end, place)
+        elif sign["comment"]:
+            alone = begin == 0 or text[begin - 1] == "\n"
+            out += [text[at:begin], "" if alone or not sign["line"] else "\n"]
+            at = place
+    out.append(text[at:])
     return _left_out(_left_out("".join(out), "\\begin{comment}", "\\end{comment}"), "\\iffalse", "\\fi")
-
-
-def _comment(found: re.Match[str]) -> str:
-    """A comment takes the end of its line with it, unless it is alone in its line, where a blank line stays none."""
-    begins = found.start() == 0 or found.string[found.start() - 1] == "\n"
-    return found[1] if begins or not found[2] else found[1] + "\n"
 
 
 def _left_out(text: str, begin: str, end: str) -> str:

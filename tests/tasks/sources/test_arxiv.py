@@ -171,6 +171,25 @@ def test_no_paper_takes_more_than_time_of_its_length(text: str) -> None:
     assert len(paper.text) < 10**7
 
 
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("see \\url{http://a.org/%20b} and more % gone", "see \\url{http://a.org/%20b} and more"),
+        ("see \\href{http://a.org/%20b}{it}, 5\\,\\% % gone", "see \\href{http://a.org/%20b}{it}, 5\\,\\%"),
+        ("the sign \\verb|%| and \\verb*+100%+ more", "the sign \\verb|%| and \\verb*+100%+ more"),
+        ("a\\\\% gone\nb \\\\verb|% gone", "a\\\\\nb \\\\verb|"),
+        ("a\n% \\url{http://a.org/%20b}\nb", "a\nb"),
+        ("a\n%\\begin{verbatim}\n% old\n%\\end{verbatim}\nb", "a\nb"),
+        ("\\begin{verbatim}\n% kept\n\\end{verbatim}\nb", "\\begin{verbatim}\n% kept\n\\end{verbatim}\nb"),
+        ("a % \\begin{verbatim}\nb % gone", "a \nb"),
+    ],
+)
+def test_a_comment_is_what_latex_takes_for_one(source: str, text: str) -> None:
+    paper = latex.paper({"main.tex": f"\\documentclass{{a}}\\begin{{document}}\n{source}\n\\end{{document}}"})
+    assert paper is not None
+    assert paper.text == text
+
+
 def test_a_damaged_archive_is_read_or_counted_whatever_was_done_to_it(tmp_path: Path) -> None:
     rng, whole = random.Random(2), packed(PAPERS)
     for number in range(200):
