@@ -26,7 +26,7 @@ _DAY = re.compile(r"[12][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])")
 class BookReader(Reader):
     """Reads books."""
 
-    version = 2  # encodings that nothing names are found
+    version = 3  # lists begin with the number that they say, and raised parts of several words have an end
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     settings: BookSource

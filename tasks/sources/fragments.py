@@ -52,7 +52,7 @@ def plain(html: str) -> str:
         return html.strip()
     parser = etree.HTMLParser(no_network=True, huge_tree=False, remove_comments=True, remove_pis=True)
     root = etree.fromstring(f"<html><body>{html}</body></html>", parser)
-    text, lists, pre, outside = _Text(), list[int](), 0, 0
+    text, lists, pre, outside = _Text(), list[int | None](), 0, 0
     for event, element in etree.iterwalk(root, events=("start", "end")) if root is not None else ():
         tag = element.tag
         if event == "start":
@@ -68,31 +68,47 @@ def plain(html: str) -> str:
                 outside -= tag in _LEFT_OUT
             else:
                 pre -= tag == "pre"
-                _end(tag, text, lists)
+                _end(element, text, lists)
             if element.tail and not outside and element.getparent() is not None:
                 text.add(element.tail, code=pre > 0)
     return text.whole()
 
 
-def _begin(element: Any, text: _Text, lists: list[int]) -> None:
+def _begin(element: Any, text: _Text, lists: list[int | None]) -> None:
+    """`lists`: of each that is open the number of its last item; None of one without numbers."""
     tag = element.tag
     if tag in _APART and not (tag == "p" and lists):
         text.break_(2)
     elif tag in _LINES:
         text.break_(2 if tag in ("ul", "ol") and not lists else 1)
     if tag in ("ul", "ol"):
-        lists.append(0 if tag == "ol" else -1)
+        lists.append(_number(element.get("start"), 1) - 1 if tag == "ol" else None)
     elif tag == "li" and lists:
-        ordered = lists[-1] >= 0
-        lists[-1] += ordered
-        text.add("  " * min(len(lists) - 1, 10) + (f"{lists[-1]}. " if ordered else "- "), code=True)
+        number = lists[-1]
+        if number is not None:
+            number = lists[-1] = _number(element.get("value"), number + 1)
+        text.add("  " * min(len(lists) - 1, 10) + ("- " if number is None else f"{number}. "), code=True)
     elif tag in ("td", "th") and element.getprevious() is not None:
         text.add(" | ")
     elif tag in ("sup", "sub"):
-        text.add("^" if tag == "sup" else "_")
+        text.add(("^" if tag == "sup" else "_") + "{" * _is_long(element))
 
 
-def _end(tag: Any, text: _Text, lists: list[int]) -> None:
+def _number(text: str | None, default: int) -> int:
+    """The number of an item, as an attribute says it."""
+    return int(text) if text and re.fullmatch("[0-9]{1,6}", text.strip()) else default
+
+
+def _is_long(element: Any) -> bool:
+    """Whether a raised or lowered part is more than a word or a number, so that its end has to be marked."""
+    text = "".join(element.itertext()).strip()
+    return bool(text) and not re.fullmatch(r"[+\-−]?\w+", text)
+
+
+def _end(element: Any, text: _Text, lists: list[int | None]) -> None:
+    tag = element.tag
+    if tag in ("sup", "sub") and _is_long(element):
+        text.add("}")
     if tag in ("ul", "ol") and lists:
         lists.pop()
         text.break_(1 if lists else 2)

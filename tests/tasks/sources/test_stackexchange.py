@@ -176,3 +176,18 @@ def test_the_html_of_a_post_is_text_with_its_code_as_it_stands(html: str, text: 
 def test_deep_and_broken_html_costs_time_of_its_length() -> None:
     for piece in ("<p>", "<ul><li>", "<pre>", "<b>", "</p>", "<", "&", "&#0;", "<td>", "<sup>", "<!--", "<![CDATA["):
         assert len(plain("gold " + piece * (100_000 // len(piece)))) < 10**6
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<ol><li>a</li></ol><pre>x</pre><ol start=2><li>b</li><li value=7>c</li><li>d</li></ol>",
+         "1. a\n\nx\n\n2. b\n7. c\n8. d"),
+        ("<ol start=0><li>a</li><li>b</li></ol>", "0. a\n1. b"),
+        ("<ol start=x><li>a<ul><li value=3>b</li></ul></li></ol>", "1. a\n  - b"),
+        ("10<sup>-6</sup> x<sup>n + 1</sup> = H<sub>2</sub>O<sub>(l, s)</sub>!", "10^-6 x^{n + 1} = H_2O_{(l, s)}!"),
+        ("the 1<sup>st</sup> x<sup><b>i</b>+1</sup>", "the 1^st x^{i+1}"),
+    ],
+)  # fmt: skip
+def test_items_have_their_numbers_and_raised_parts_their_end(html: str, text: str) -> None:
+    assert plain(html) == text
