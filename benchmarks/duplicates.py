@@ -34,6 +34,7 @@ from data_specs.dedup import Duplicates
 from tasks.dedup import minhash
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
+from tasks.text import units
 from tests import corpus_runner
 
 ROUNDS = 5
@@ -49,7 +50,7 @@ def texts(paths: list[str]) -> Iterator[str]:
 
 def true_shingles(text: str) -> set[tuple[str, ...]]:
     """Shingles of spaced scripts as they are defined, by a loop over characters."""
-    folded = map(minhash.folding, text)
+    folded = map(units.folding, text)
     words = "".join(each if unicodedata.category(each)[0] in "LMN" else " " for each in folded).split()
     return {tuple(words[at : at + 5]) for at in range(len(words) - 4)}
 

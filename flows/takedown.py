@@ -209,6 +209,7 @@ def _facts(run: Run, asked: Asked, found: Found) -> Takedown:
         "ids": sorted(found.documents),
         "urls": sorted({each["url"] for each in found.documents.values() if each["url"]}),
         "texts": [] if asked.only else sorted(found.texts),
+        "words": [] if asked.only else sorted(found.words),
         "documents": found.rows,
         "shards": found.shards,
         "named": named(run, found),

@@ -27,7 +27,7 @@ from tasks.engine.takedowns import TAKEN_DOWN, text_digest
 from tasks.engine.versions import Versions
 from tasks.engine.views import views
 from tasks.sources import SourceError
-from tasks.sources.taken_down import TakenDown
+from tasks.sources.taken_down import TakenDown, words_digest
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Manifest
@@ -46,6 +46,9 @@ class Found:
     rows: dict[str, list[int]] = field(default_factory=dict)
     """By the path of the documents."""
     texts: set[str] = field(default_factory=set)
+    """Digests of their texts."""
+    words: set[str] = field(default_factory=set)
+    """Digests of the words of those that are no code."""
     shards: dict[str, list[int]] = field(default_factory=dict)
     """The same rows by the digest of their shard's ids."""
     unsought: list[str] = field(default_factory=list)
@@ -97,7 +100,9 @@ def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progr
             known = {*found.rows.get(path, ())}
             found.rows[path] = found.shards[str(recorded.ids)] = sorted(known | {*rows})
             texts = columns.read(store, path, ["text"], recorded)["text"].take(pa.array(rows)).to_pylist()
+            kinds = table["kind"].take(pa.array(rows)).to_pylist()
             found.texts |= {text_digest(text.encode()) for text in texts}
+            found.words |= {digest for each in zip(texts, kinds, strict=True) if (digest := words_digest(*each))}
             for row, facts in zip(rows, table.select(["source", "file", "url"]).take(rows).to_pylist(), strict=True):
                 found.documents.setdefault(ids[row].hex(), facts | {"why": why})
         progress(number, len(files))

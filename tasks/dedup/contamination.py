@@ -1,9 +1,9 @@
 """Contamination: documents that hold items of evaluation sets.
 
-An item's fields (question, answers) are looked for by their n-grams of units (`minhash.units`: words, and characters
-of unspaced scripts), so that case, spacing, punctuation and line breaks count for nothing: 13 units (Brown et al.
-2020, appendix C); a field of fewer is looked for whole. Each field stands for itself, the first of them being the
-question: it is found without its answers, and with answers in another order or lettered otherwise. An n-gram weighs
+An item's fields (question, answers) are looked for by their n-grams of units (`tasks/text/units.py`: words, and
+characters of unspaced scripts), so that case, spacing, punctuation and line breaks count for nothing: 13 units (Brown
+et al. 2020, appendix C); a field of fewer is looked for whole. Each field stands for itself, the first of them being
+the question: it is found without its answers, and with answers in another order or lettered otherwise. An n-gram weighs
 the less the more items have it, since forms of questions are shared by many.
 
 Measured on GSM8K, HumanEval and MMLU (14,099 questions), planted in web pages whole, by the question alone, with
@@ -29,6 +29,7 @@ from tasks.arrays.addresses import I64, U64
 from tasks.dedup import minhash
 from tasks.engine.stage import Stage
 from tasks.sources.files import escaping
+from tasks.text import units
 from tasks.text.rows import is_csv, rows_of
 
 LONG = 13
@@ -181,7 +182,7 @@ class Items:
         """(number of a text, share, item) of each text that holds some of an item: the highest share, then that of the
         field that weighs most, then the first."""
         number = 0
-        for hashes, offsets, _ in minhash.units(texts):
+        for hashes, offsets, _ in units.units(texts):
             count = len(offsets) - 1
             found = [self._shares(hashes, offsets, length) for length in self.lengths]
             if found:
@@ -227,7 +228,7 @@ def _distinct(one: I64, other: I64) -> tuple[I64, I64]:
 def _ngrams(texts: Sequence[str]) -> tuple[U64, I64, I64]:
     """(n-grams, the number of the text of each, and the length of each) of texts that are long enough."""
     parts, number = [], 0
-    for hashes, offsets, single in minhash.units(texts):
+    for hashes, offsets, single in units.units(texts):
         counts = np.diff(offsets)
         whole = np.where(2 * single > counts, *WHOLE)
         sizes = np.where(counts >= LONG, LONG, whole)

@@ -1,6 +1,6 @@
 """Exact and near duplicates, in four corpus stages that leave their evidence as columns.
 
-`exact` finds texts of the same units (tasks/dedup/minhash.py): copies of one another but for case, spacing and
+`exact` finds texts of the same units (tasks/text/units.py): copies of one another but for case, spacing and
 punctuation. `candidates` finds, among one text of each set of copies, those that may be similar: MinHash-LSH. `alike`
 compares them by the true Jaccard similarity of their shingle sets and keeps the pairs that reach the threshold; with a
 floor below it, `pairs` keeps those that reach the floor, and `alike` takes its own of them without reading a text.
@@ -39,6 +39,7 @@ from tasks.arrays.hashing import seeded_hash
 from tasks.dedup import minhash
 from tasks.dedup.base import DuplicatesStage, as_table
 from tasks.engine.stage import RecallingStage, Stage
+from tasks.text import units
 
 HUBS = 64
 """Of the texts that meet at one leader, as many (the first by a hash of their content) are compared with all others;
@@ -66,17 +67,14 @@ class Exact(DuplicatesStage):
     state_key = "low"
 
     def map(self, batch: pa.Table) -> pa.Table:
-        digests, lengths = [], []
         symbols = self.symbols(batch)
-        for hashes, offsets, _ in minhash.units(_texts(batch), symbols):
-            lengths.append(np.diff(offsets))
-            for start, end in pairwise(offsets):
-                digests.append(hashlib.blake2b(hashes[start:end].data, digest_size=16).digest())
-        for number in np.flatnonzero(symbols) if symbols is not None else ():
-            text = batch["text"][number].as_py().encode()
-            digests[number] = hashlib.blake2b(text, digest_size=16, person=b"text").digest()
-        position = np.flatnonzero(np.concatenate([[], *lengths]))
-        low, high = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)[position].T
+        found = {number: digest for number, digest in enumerate(units.digests(_texts(batch), symbols)) if digest}
+        for number in np.flatnonzero(symbols).tolist() if symbols is not None else ():
+            if number in found:
+                text = batch["text"][number].as_py().encode()
+                found[number] = hashlib.blake2b(text, digest_size=16, person=b"text").digest()
+        position = np.array([*found], np.int64)
+        low, high = np.frombuffer(b"".join(found.values()), "<u8").reshape(-1, 2).T
         low = low ^ self.scope(batch)[position]
         return as_table(position=position, low=low, high=high, partition=low % self.partitions)
 

@@ -25,6 +25,7 @@ from tasks.arrays.addresses import U64
 from tasks.arrays.groups import changes, numbers_within, runs
 from tasks.dedup import minhash
 from tasks.sources.digests import remembered
+from tasks.text.units import Mask
 
 FACTS = "index.json"
 """Written last: what the index is of, and of each file beside it the sha256, which names it, and the `content`
@@ -128,7 +129,7 @@ def _sha256(path: Path) -> str:
 
 
 def sketches(
-    texts: list[str], words: int, characters: int, bands: int, rows: int, symbols: minhash.Mask | None = None
+    texts: list[str], words: int, characters: int, bands: int, rows: int, symbols: Mask | None = None
 ) -> Iterator[tuple[int, U64, U64]]:
     """(number, keys of its bands, its distinct shingles, ascending) of each text that has shingles."""
     number = 0
@@ -164,7 +165,7 @@ class LshIndex:
                     f"{folder / name}.bin is not as it was written: copy the folder again, or make it again"
                 )
 
-    def nearest(self, texts: list[str], symbols: minhash.Mask | None = None) -> Iterator[tuple[int, str, float]]:
+    def nearest(self, texts: list[str], symbols: Mask | None = None) -> Iterator[tuple[int, str, float]]:
         """(number of the text, name of the document that is most alike to it, their similarity) of each text that is
         alike to one; of two that are equally alike the one that came first. `symbols`: in which texts these count."""
         words, characters, bands, rows = (self.facts[name] for name in ("words", "characters", "bands", "rows"))

@@ -1,16 +1,12 @@
 """Shingles, MinHash signatures and LSH bands of texts, many texts at once in numpy.
 
-A text is cut into units: a run of letters, marks and numbers is one unit, a character of a script written without
-spaces is one unit by itself, everything else separates. Characters are folded one to one (compatibility form, case),
-so units are what stays when case, spacing and punctuation are put aside. A shingle is `words` consecutive units, or
-`characters` of them where most units of the text are such characters; a text of fewer units is one shingle, a text
-without units has none. The text alone decides: the same units give the same shingles under any language label. Of
-texts in which symbols count, such as code, each symbol is a unit, too: `a + b` has three.
+A text is cut into units (tasks/text/units.py). A shingle is `words` consecutive ones, or `characters` of them where
+most units of the text are characters of a script written without spaces; a text of fewer units is one shingle, a text
+without units has none. The text alone decides: the same units give the same shingles under any language label.
 
-Units and shingles are 64-bit polynomial hashes modulo 2^64 over prefix sums, finished with MurmurHash3's mixer, without
-a loop over words in Python. A permutation of shingle hashes is the multiplication by an odd 64-bit number: datasketch's
-affine scheme without its addend, which mixed hashes do not need (the tests bound bias and variance). Half of the time
-cuts and hashes units, a third takes the minima (benchmarks/duplicates.py).
+Shingles are hashed as units are. A permutation of shingle hashes is the multiplication by an odd 64-bit number:
+datasketch's affine scheme without its addend, which mixed hashes do not need (the tests bound bias and variance). Half
+of the time cuts and hashes units, a third takes the minima (benchmarks/duplicates.py).
 
 Of texts to clusters the minima are a fifth. Fewer hashes of each shingle (Fast Similarity Sketching, Dahlgaard et al.
 2017) would save 16 % of it in numpy, 17 % by rensa, which has them, and hashes of 32 bits 10 %; of all work on a corpus
@@ -19,7 +15,6 @@ that is .1 %, for which the candidates of every store would be computed anew.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -28,69 +23,15 @@ from numpy.typing import NDArray
 
 from tasks.arrays.addresses import I64, U64
 from tasks.arrays.hashing import seeded_hash
+from tasks.text.units import BLOCK, Mask, powers, units
 
 MISSED = 0.9
 """What a missed pair weighs against a candidate in vain (1 - MISSED), which is only compared and then forgotten. For a
 threshold of .8 and 128 hashes: 14 bands of 9 rows, which find 87 % of the pairs at .8, 97 % at .85 and 99.9 % at .9,
 and 13 % of those at .6. With equal weights 40 %, 69 % and 93 % are found."""
 
-BLOCK = 1 << 17
-"""Characters, or shingles, hashed at once: the working arrays stay in the second-level cache."""
-
-UNSPACED = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Myanmar
-    (0x1780, 0x17FF),  # Khmer
-    (0x1950, 0x19DF),  # Tai Le, New Tai Lue
-    (0x1A20, 0x1AAF),  # Tai Tham
-    (0x2E80, 0x2FDF),  # CJK radicals
-    (0x3005, 0x3007),  # ideographic iteration mark and zero
-    (0x3021, 0x3029),  # Hangzhou numerals
-    (0x3031, 0x312F),  # kana repeat marks, Hiragana, Katakana, Bopomofo
-    (0x31A0, 0x31FF),  # Bopomofo and Katakana extensions
-    (0x3400, 0x4DBF),  # CJK ideographs, extension A
-    (0x4E00, 0x9FFF),  # CJK ideographs
-    (0xA9E0, 0xA9FF),  # Myanmar extended B
-    (0xAA60, 0xAADF),  # Myanmar extended A, Tai Viet
-    (0xF900, 0xFAFF),  # CJK compatibility ideographs
-    (0x16FE0, 0x18DFF),  # Tangut, Khitan
-    (0x1AFF0, 0x1B2FF),  # Kana supplements, Nushu
-    (0x20000, 0x3FFFF),  # CJK ideographs, later extensions
-)
-"""Blocks of scripts written without spaces: the letters of Unicode's line breaking classes ID and SA."""
-
-SEPARATOR, WORD, CHARACTER = 0, 1, 2
-
-Mask = NDArray[np.bool_]
-
-_UNIT_BASE = 0x9FB21C651E98DF25
 _SHINGLE_BASE = 0xD6E8FEB86659FD93
 _BAND_BASE = 0xA0761D6478BD642F
-
-
-def folding(character: str) -> str:
-    """What a character counts as: its compatibility form (NFKC) case folded, or as near to it as one character goes."""
-    compatible = unicodedata.normalize("NFKC", character)
-    forms = (compatible.casefold(), compatible.lower(), compatible, character)
-    return next(form for form in forms if len(form) == 1)
-
-
-def units(texts: Iterable[str], symbols: Mask | None = None) -> Iterator[tuple[U64, I64, I64]]:
-    """Texts in order, a block at a time -> (hashes of their units, the offset of each text's first and the end, how
-    many units of each text are single characters of a script without spaces). `symbols`: in which texts these count."""
-    number = 0
-    for block in _blocks(texts):
-        counted = None if symbols is None else symbols[number : number + len(block)]
-        yield _units(block, counted if counted is not None and counted.any() else None)[:3]
-        number += len(block)
-
-
-def located(texts: Iterable[str]) -> Iterator[tuple[U64, I64, I64, I64]]:
-    """The same: hashes, offsets, and where in its text each unit begins and ends, in characters."""
-    for block in _blocks(texts):
-        hashes, offsets, _, starts, ends = _units(block, None)
-        begins = np.repeat(np.cumsum([0, *(len(text) + 1 for text in block)])[:-1], np.diff(offsets))
-        yield hashes, offsets, starts - begins, ends - begins + 1
 
 
 def shingles(
@@ -164,45 +105,7 @@ def found_share(similarity: float, bands: int, rows: int) -> float:
 def band_keys(signature: U64, bands: int, rows: int) -> U64:
     """Signatures [texts, at least bands * rows] -> one hash per band, [texts, bands]."""
     parts = signature[:, : bands * rows].reshape(-1, bands, rows)
-    return seeded_hash((parts * _powers(_BAND_BASE, rows)).sum(axis=2, dtype=np.uint64), "band")
-
-
-def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Whole texts in lists of about BLOCK characters."""
-    block: list[str] = []
-    size = 0
-    for text in texts:
-        block.append(text)
-        size += len(text)
-        if size >= BLOCK:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
-
-
-def _units(texts: list[str], symbols: Mask | None) -> tuple[U64, I64, I64, I64, I64]:
-    codes = np.array(["\n".join([*texts, ""])]).view(np.uint32)
-    kind_table, folded_table = _tables()
-    kinds, folded = np.take(kind_table, codes), np.take(folded_table, codes)
-    single, inside = kinds == CHARACTER, kinds == WORD
-    if symbols is not None:
-        counted = np.repeat(symbols, [len(text) + 1 for text in texts])
-        single |= counted & np.take(_symbols(), codes)
-    first, last = single.copy(), single
-    first[1:] |= inside[1:] & ~inside[:-1]
-    first[0] |= inside[0]
-    last[:-1] |= inside[:-1] & ~inside[1:]
-    starts, ends = np.flatnonzero(first), np.flatnonzero(last)
-
-    folded *= _powers(_UNIT_BASE, len(codes))
-    before = folded[starts]
-    np.cumsum(folded, out=folded)
-    sums = folded[ends] - folded[starts] + before
-    hashes = seeded_hash(sums * _powers(pow(_UNIT_BASE, -1, 2**64), len(codes))[starts], "unit")
-
-    offsets = np.searchsorted(starts, np.cumsum([0, *(len(text) + 1 for text in texts)]))
-    return hashes, offsets, np.diff(np.cumsum(np.r_[0, kinds[starts] == CHARACTER])[offsets]), starts, ends
+    return seeded_hash((parts * powers(_BAND_BASE, rows)).sum(axis=2, dtype=np.uint64), "band")
 
 
 def windows(values: U64, offsets: I64, sizes: I64) -> tuple[U64, I64]:
@@ -215,37 +118,7 @@ def windows(values: U64, offsets: I64, sizes: I64) -> tuple[U64, I64]:
     for ahead in range(min(int(sizes.max()), len(values))):
         start = len(values) - ahead
         within = here[ahead:] < stop[:start]
-        hashes[:start] += np.where(within, values[ahead:] * _powers(_SHINGLE_BASE, ahead + 1)[ahead], np.uint64(0))
+        hashes[:start] += np.where(within, values[ahead:] * powers(_SHINGLE_BASE, ahead + 1)[ahead], np.uint64(0))
     whole = (here + size <= end) | (here == np.repeat(offsets[:-1], counts))
     found = np.minimum(counts, np.maximum(counts - sizes + 1, 1))
     return seeded_hash(hashes[whole], "shingle"), np.cumsum(np.r_[0, found])
-
-
-def _powers(base: int, count: int) -> U64:
-    return _power_table(base, 1 << (count - 1).bit_length())[:count]
-
-
-@lru_cache(maxsize=8)
-def _power_table(base: int, count: int) -> U64:
-    return np.multiply.accumulate(np.r_[np.uint64(1), np.full(count - 1, base, np.uint64)])
-
-
-@lru_cache(maxsize=1)
-def _symbols() -> Mask:
-    """Whether each code point is punctuation or a symbol."""
-    assigned = (unicodedata.category(chr(code))[0] in "PS" for code in range(0x20000))
-    return np.concatenate([np.fromiter(assigned, bool), np.zeros(0xF0000, bool)])
-
-
-@lru_cache(maxsize=1)
-def _tables() -> tuple[NDArray[np.uint8], U64]:
-    """Of each code point: SEPARATOR, WORD or CHARACTER, and the code point it is folded to. Takes 0.1 s."""
-    folded = np.arange(0x110000, dtype=np.uint64)
-    kinds = np.zeros(0x110000, np.uint8)
-    assigned = [*range(0x20000), *range(0x2F800, 0x2FA20)]  # beyond, nothing folds and all letters are ideographs
-    folded[assigned] = [ord(folding(chr(code))) for code in assigned]
-    kinds[assigned] = [unicodedata.category(chr(code))[0] in "LMN" for code in assigned]
-    kinds[0x20000:0x40000] = WORD
-    for start, end in UNSPACED:
-        kinds[start : end + 1] *= CHARACTER
-    return kinds[folded], folded

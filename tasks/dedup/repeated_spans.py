@@ -3,7 +3,7 @@ All but the first of each are cut from a new text.
 
 A repeated span of at least `words` words is all of its windows of so many words, each of which stands earlier; so the
 windows whose hash was seen before, put together, are what a suffix array of the corpus would find, and they meet in
-partitions. As in tasks/dedup/repeated_lines.py only kept documents take part. Words are units (tasks/dedup/minhash.py),
+partitions. As in tasks/dedup/repeated_lines.py only kept documents take part. Words are units (tasks/text/units.py),
 so case, marks and spacing count for nothing. A window that overlaps its own first one, in a text that repeats less than
 a window again and again, is no repetition of it: so the first stays whole.
 """
@@ -21,6 +21,7 @@ from tasks.arrays.addresses import arrays, true
 from tasks.arrays.groups import changes, runs
 from tasks.dedup import minhash
 from tasks.engine.stage import CorpusStage
+from tasks.text import units
 
 
 class RepeatedSpans(CorpusStage):
@@ -56,7 +57,7 @@ class RepeatedSpans(CorpusStage):
         texts = batch["text"].take(pa.array(kept)).to_pylist()
         size, number = self.settings.words, 0
         found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.uint64))]
-        for hashes, offsets, _ in minhash.units(texts):
+        for hashes, offsets, _ in units.units(texts):
             windows, ends = minhash.windows(hashes, offsets, np.full(len(offsets) - 1, size))
             count = np.diff(ends)
             text = np.repeat(np.arange(len(count)), count)
@@ -108,7 +109,7 @@ class RepeatedSpans(CorpusStage):
     def _located(texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Where the words of each text begin and end."""
         found = []
-        for _, offsets, begins, stops in minhash.located(texts):
+        for _, offsets, begins, stops in units.located(texts):
             found += [(begins[a:b], stops[a:b]) for a, b in pairwise(offsets)]
         return found
 

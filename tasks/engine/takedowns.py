@@ -24,7 +24,8 @@ _FOLDER = "takedowns"
 
 Takedown = dict[str, Any]
 """{"takedown": number, "time", "spec", "asked": {"urls", "domains", "ids", "only"}, "ids" (of all documents that go),
-"urls" and "texts" (digests) that later crawls are held against beside what was asked for, "documents" {path: rows},
+"urls", "texts" and "words" (digests) that later crawls are held against beside what was asked for ("words" of texts but
+for case, spacing and punctuation; takedowns of earlier versions have none), "documents" {path: rows},
 "shards" {digest of ids: rows}, "named" (what was learned from them, holds or shows them), "ended"}."""
 
 
@@ -57,7 +58,7 @@ class Takedowns:
         return frozenset[bytes]().union(*map(ids_of, self.all))
 
     def named(self, name: str) -> Iterator[str]:
-        """All `urls`, `domains` or `texts` that later crawls are held against."""
+        """All `urls`, `domains`, `texts` or `words` that later crawls are held against."""
         for each in self.all:
             yield from each["asked"].get(name, ())
             yield from each.get(name, ())

@@ -161,7 +161,7 @@ class Records:
         if not text:
             return self.drop("no_text", part, offset, length, url)
         encoded = text.encode()  # as strings they would take up to four times as much memory
-        if self.taken_down and (self.taken_down.names(url) or self.taken_down.has(encoded)):
+        if self.taken_down and (self.taken_down.names(url) or self.taken_down.has(text, kind)):
             return self.drop(REASON, part, offset, length, url)
         url = url if url is None else url.encode()
         size, own = self._size, more.pop("own", {})

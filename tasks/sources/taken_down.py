@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from tasks.engine.takedowns import Takedowns, text_digest
 from tasks.sources.canonical_url import canonical_url
 from tasks.sources.url_lists import domains
+from tasks.text import units
 
 
 class TakenDown:
@@ -19,21 +20,33 @@ class TakenDown:
         urls: Iterable[str] = (),
         domains: Iterable[str] = (),
         texts: Iterable[str] = (),
+        words: Iterable[str] = (),
     ) -> None:
         self.ids = frozenset(ids)
         self._addresses = frozenset(map(canonical_url, urls))
         self._domains = frozenset(domains)
         self._texts = frozenset(texts)
+        self._words = frozenset(words)
 
     @classmethod
     def of(cls, found: Takedowns) -> TakenDown | None:
         """None where nothing was taken down."""
-        return cls(found.ids, *map(found.named, ("urls", "domains", "texts"))) if found else None
+        return cls(found.ids, *map(found.named, ("urls", "domains", "texts", "words"))) if found else None
 
     def names(self, url: str | None) -> bool:
         """Whether an address was taken down, or a domain that it is of."""
         return url is not None and (canonical_url(url) in self._addresses or not self._domains.isdisjoint(domains(url)))
 
-    def has(self, text: bytes) -> bool:
-        """Whether this text was, at whatever address."""
-        return bool(self._texts) and text_digest(text) in self._texts
+    def has(self, text: str, kind: str) -> bool:
+        """Whether this text was, at whatever address: to the letter, or, where it is no code, but for case, spacing and
+        punctuation."""
+        if self._texts and text_digest(text.encode()) in self._texts:
+            return True
+        return bool(self._words) and words_digest(text, kind) in self._words
+
+
+def words_digest(text: str, kind: str) -> str | None:
+    """What tells a text by its words, as the stage `exact` does where symbols do not count; None of code, where they
+    do, and of a text without words."""
+    [found] = units.digests([text])
+    return found.hex() if found and kind != "code" else None

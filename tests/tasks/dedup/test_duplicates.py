@@ -24,6 +24,7 @@ from flows.query import select
 from tasks.dedup import minhash
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
+from tasks.text import units
 from tests.corpus_runner import number, run
 from tests.whole import go
 
@@ -108,11 +109,11 @@ TEXTS = st.text(st.sampled_from("abcdé ßｅＥ²½ﬁ\u0301\u00ad.,!\n\t日本
 @given(st.lists(TEXTS, min_size=1, max_size=8))
 def test_units_and_shingles_are_those_of_a_loop_over_characters(texts):
     pairs = set()
-    [(hashes, offsets, single)] = minhash.units(texts)
+    [(hashes, offsets, single)] = units.units(texts)
     for text, (start, end), characters in zip(texts, itertools.pairwise(offsets), single, strict=True):
-        units = reference_units(text)
-        pairs |= set(zip(hashes[start:end].tolist(), units, strict=True))
-        assert characters == sum(unicodedata.name(unit[0], "").startswith(HAN) for unit in units)
+        own = reference_units(text)
+        pairs |= set(zip(hashes[start:end].tolist(), own, strict=True))
+        assert characters == sum(unicodedata.name(unit[0], "").startswith(HAN) for unit in own)
     assert len(pairs) == len({mark for mark, _ in pairs}) == len({unit for _, unit in pairs})
     [(hashes, offsets)] = minhash.shingles(texts, 3, 4)
     sets = [set(hashes[start:end].tolist()) for start, end in itertools.pairwise(offsets)]
@@ -126,12 +127,12 @@ def test_units_and_shingles_are_those_of_a_loop_over_characters(texts):
 @given(st.lists(st.tuples(TEXTS, st.booleans()), min_size=1, max_size=8))
 def test_where_symbols_count_each_is_a_unit_and_elsewhere_nothing_changes(pairs):
     texts, counts = [text for text, _ in pairs], np.array([counted for _, counted in pairs])
-    plain, [found] = next(minhash.units(texts)), minhash.units(texts, counts)
-    [single] = [unit for unit, _, _ in minhash.units(["+"], np.ones(1, bool))]
+    plain, [found] = next(units.units(texts)), units.units(texts, counts)
+    [single] = [unit for unit, _, _ in units.units(["+"], np.ones(1, bool))]
     assert len(single) == 1
     for at, (text, counted) in enumerate(pairs):
         before, after = (each[0][each[1][at] : each[1][at + 1]].tolist() for each in (plain, found))
-        signs = sum(unicodedata.category(minhash.folding(each))[0] in "PS" for each in text) if counted else 0
+        signs = sum(unicodedata.category(units.folding(each))[0] in "PS" for each in text) if counted else 0
         assert len(after) == len(before) + signs
         assert [each for each in after if each in before] == before if counted else after == before
     assert (plain[2] == found[2]).all()  # they are no characters of a script without spaces
@@ -198,7 +199,8 @@ def test_blocks_do_not_change_hashes(monkeypatch):
         " ".join(chance.choices(["alpha", "beta", "gamma", "语言", ""], k=chance.randrange(60))) for _ in range(200)
     ]
     whole = minhash.sketches(texts, 5, 5, 4, 3)
-    monkeypatch.setattr(minhash, "BLOCK", 64)
+    for module in (minhash, units):
+        monkeypatch.setattr(module, "BLOCK", 64)
     for one, other in zip(whole, minhash.sketches(texts, 5, 5, 4, 3), strict=True):
         np.testing.assert_array_equal(one, other)
 

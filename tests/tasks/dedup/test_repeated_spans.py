@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from data_specs.dedup import RepeatedSpans as Settings
-from tasks.dedup import minhash
 from tasks.dedup.repeated_spans import RepeatedSpans
+from tasks.text import units
 from tests import corpus_runner, generations
 from tests.commands import told
 
@@ -84,7 +84,7 @@ def test_a_document_that_repeats_itself_says_it_once() -> None:
 def test_words_are_where_they_stand() -> None:
     texts = ["", "Über-Straße, 3.5!", "山谷 and  ﬁsh\n\n", "…", "a" * 200_000 + " b", "x y"]
     found = []
-    for _, offsets, begins, stops in minhash.located(texts):
+    for _, offsets, begins, stops in units.located(texts):
         for first, end in pairwise(offsets):
             text = texts[len(found)]
             found.append([text[a:b] for a, b in zip(begins[first:end], stops[first:end], strict=True)])

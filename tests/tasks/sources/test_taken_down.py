@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pyarrow as pa
 import pytest
 
+from data_specs.dedup import Duplicates
+from tasks.dedup.duplicates import Exact
 from tasks.engine.reading import Part, Read
 from tasks.engine.takedowns import text_digest
 from tasks.sources.records import Records
-from tasks.sources.taken_down import TakenDown
+from tasks.sources.taken_down import TakenDown, words_digest
+from tests import corpus_runner
 
 PART = Part("web.jsonl", "web.jsonl", 0, 99)
 
@@ -78,3 +84,29 @@ def test_what_has_its_address_or_its_text_is_refused_and_counted() -> None:
     assert found.ledger == {"in": 3, "dropped": {"takedown": 2}, "quarantined": {}}
     refused = found.refused.select(["url", "reason"]).to_pylist()
     assert refused == [{"url": f"https://a.org/{n}", "reason": "takedown"} for n in (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "refused"),
+    [
+        ("Total: one, TWO -- three!", "html", True),
+        ("total one\ntwo  three", "text", True),
+        ("total one two", "text", False),
+        ("total two one three", "text", False),
+        ("total one two three", "code", False),
+        ("...", "text", False),
+    ],
+)
+def test_the_same_words_are_refused_as_exact_takes_them_for_a_copy_but_not_of_code(
+    text: str, kind: str, refused: bool
+) -> None:
+    taken = TakenDown(words=[digest for digest in (words_digest("Total one two three", "text"),) if digest])
+    assert taken.has(text, kind) is refused
+    copied = [each is not None for each in exact("Total one two three", text)]
+    assert copied == [False, refused or kind == "code"]
+
+
+def exact(*texts: str) -> list[Any]:
+    """The column `copy_of` of these."""
+    [found] = corpus_runner.run(Exact(Duplicates()), [pa.table({"text": pa.array(texts, pa.string())})])
+    return found["copy_of"].to_pylist()
