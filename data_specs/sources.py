@@ -69,7 +69,7 @@ class SourceSettings(Settings):
     count: Annotated[int, Field(ge=1)] | None = None
     """Read only the first so many files, in sorted order; all by default."""
     match: str | None = None
-    """Read only files whose path below the fixed part of `paths` matches this regular expression."""
+    """Read only files in whose path below the fixed part of `paths` this regular expression is found: `^2024/.*-en`."""
     refuse: dict[Name, Expression] = {}
     """Reason -> expression over a record's columns (docs/columns.md) and `lists`: where it is true, no document is made
     of the record. What the address decides is asked before the body is decoded, the rest before its text is

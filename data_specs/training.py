@@ -156,7 +156,8 @@ class Evaluate(Settings):
     every: Steps = 50
     """Steps between evaluations; also before the first and after the last step."""
     held_out: Annotated[Share, Field(lt=1)] = 0.005
-    """Share of documents that is never trained on; frozen at the first run."""
+    """Share of the first run's documents, which are never trained on. Frozen then: later nights of the same sources add
+    none, so the share falls as the corpus grows; sources that come later have this share of their own."""
     tokens: Count = 65_536
     """Tokens per channel evaluated, at most."""
     sets: Annotated[dict[Label, EvaluationSet], Field(exclude_if=is_empty)] = {}

@@ -17,6 +17,7 @@ from flows import budgeted
 from flows.record import Record, new_name
 from tasks import registry
 from tasks.decision import conditions
+from tasks.dedup import minhash
 from tasks.engine import custom, garbage_collection, gates, next_version, rebase, worker
 from tasks.engine.gates import GateError
 from tasks.engine.ledger import funnel
@@ -260,13 +261,18 @@ def made_with(pipeline: Pipeline) -> dict[str, Any]:
     spec = pipeline.spec
     pins = {name: history[-1] for name, history in pipeline.pins.history.items() if "sha256" in history[-1]}
     documents = {f"documents of {name}": reader.fingerprint for name, reader in pipeline.readers.items()}
+    bands = minhash.bands_and_rows(spec.duplicates.compared_from, spec.duplicates.hashes)
     return {
         "name": spec.name,
         "text": spec.text,
         "sources": {name: {"kind": each.kind, "license": each.license} for name, each in spec.sources.items()},
         "rules": {rule.name: rule.model_dump(mode="json", exclude={"name"}) for rule in spec.rules},
         **({"augmented": spec.augmentations} if spec.augmentations else {}),
-        "duplicates": {"threshold": spec.duplicates.threshold, "keep": [*pipeline.node("verdict").stage.settings.keep]},
+        "duplicates": {
+            "threshold": spec.duplicates.threshold,
+            "missed": round(1 - minhash.found_share(spec.duplicates.threshold, *bands), 4),
+            "keep": [*pipeline.node("verdict").stage.settings.keep],
+        },
         "fingerprints": documents | {node.name: node.stage.fingerprint for node in pipeline.nodes if node.writes},
         "pins": {name: {"sha256": pin["sha256"], "without": without(pin)} for name, pin in pins.items()},
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_specs.groups import named
 from data_specs.redaction import printable
-from flows.terminal import plural
+from flows.terminal import percent, plural
 from tasks.engine.export import ENDS, Exported
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),
@@ -129,11 +129,17 @@ def _public(origin: str) -> str:
 def _duplicates(made: Mapping[str, Any], counts: Mapping[str, Any]) -> Iterator[str]:
     settings = made["duplicates"]
     removed = counts["dropped"].get("duplicate", 0)
+    threshold, missed = f"{settings['threshold']:g}", settings.get("missed")
+    unseen = "a share of those right there is missed"  # an earlier version noted none
+    if missed is not None:
+        unseen = f"{percent(missed)} of those right at {threshold} are missed, fewer above"
     yield from (
         "## Duplicates",
         "",
-        f"Documents whose shingles have a Jaccard similarity of {settings['threshold']:g} or more are alike; of a "
-        f"cluster those stay that no other one that stays is alike to, chosen by {', '.join(settings['keep'])}. "
+        "Exact copies are alike, and so are documents whose shingles have a Jaccard similarity of "
+        f"{threshold} or more. Such pairs are found by MinHash: {unseen}, so a few documents that stay may be as "
+        "similar. Of a cluster those stay that no other one that stays is known to be alike to, chosen by "
+        f"{', '.join(settings['keep'])}. "
         f"{plural(removed, 'document')} went.",
         "",
     )

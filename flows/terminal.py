@@ -228,7 +228,7 @@ def takedown(found: dict[str, Any]) -> None:
     """Print what a takedown takes or took, and what was made with it."""
     done, asked, named = found["state"] == "ended", found["asked"], found["named"]
     if found["state"] == "known":
-        return console().print("all of it was taken down before; nothing of it is in the store")
+        return console().print("all of it was taken down before; no document that it names is in the store")
     few = _few([*asked["urls"], *asked["domains"], *asked["ids"]])
     count = plural(found["count"], "document")
     said = f"takedown {found['takedown']}: {count} purged" if done else f"{count} would be purged"
@@ -257,6 +257,9 @@ def takedown(found: dict[str, Any]) -> None:
     if not done:
         console().print("nothing is changed; `--yes` does it")
     elif found["count"]:
+        plain = "what comes later at these addresses is refused; the same texts at others are not"
+        full = "what comes later at these addresses, or with the same words, is refused; near-copies at others are not"
+        console().print(plain if asked["only"] else full, soft_wrap=True)
         console().print("`sluice run SPEC` makes a version without them")
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -29,6 +30,7 @@ from tasks.engine import job
 from tasks.engine.nodes import Node
 from tasks.engine.reading import REFUSED
 from tasks.engine.stage import DOCUMENTS
+from tasks.sources.text import normalise
 from tasks.storage.pins import Pins
 from tasks.storage.store import Store
 from tests import whole
@@ -108,10 +110,10 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     more["classify"] = [
         (name.replace("_some", "_<label>"), kind) for name, kind in more["classify"] if "other" not in name
     ]
-    assert full["alike"] == [each for each in demo["alike"] if each not in full["pairs"]]  # it has a floor
-    full |= {"alike": demo["alike"]}
-    assert found == full | {name: more[name] for name in (*optional, "cluster_size", "outcome", "repeated_tokens")}
+    assert full["alike"] == [each for each in more["alike"] if each not in full["pairs"]]  # it has a floor
     assert demo.items() <= full.items()
+    full |= {"alike": more["alike"]}
+    assert found == full | {name: more[name] for name in (*optional, "cluster_size", "outcome", "repeated_tokens")}
 
 
 def test_every_reason_is_described() -> None:
@@ -164,6 +166,21 @@ def test_every_source_on_the_page_of_sources_is_read_by_a_reader_of_its_kind(tmp
         kinds |= {getattr(each, "kind", "") for each in found.sources.values()}
     known = get_args(get_args(Source)[0])
     assert kinds == {kind for each in known for kind in get_args(each.model_fields["kind"].annotation)}
+
+
+def test_characters_become_what_the_page_of_sources_says() -> None:
+    page = (ROOT / "docs" / "sources.md").read_text().partition("## Characters\n")[2].partition("\n## ")[0]
+    told = {chr(code): "same" for code in range(sys.maxunicode + 1)}
+    becomes = {"a line end, `\\n`": "\n", "a space": " ", "nothing": ""}
+    for source, text in re.findall(r"^\| (.*) \| (.*) \|$", page, re.MULTILINE):
+        for first, last in re.findall(r"U\+([0-9A-F]+)(?: to U\+([0-9A-F]+))?", source):
+            told |= {chr(code): becomes.get(text, "same") for code in range(int(first, 16), int(last or first, 16) + 1)}
+    assert normalise("a\r\nb") == "a\nb"
+    assert normalise(" \n\t\n  a\u3000\n ") == "  a"
+    for character, said in told.items():
+        found = normalise(f"a{character}b")
+        alone = "" if character in "\u200c\u200d" else character if said == "same" else said
+        assert found == unicodedata.normalize("NFC", f"a{alone}b"), hex(ord(character))
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/corpus.md", "docs/rewriting_text.md"])

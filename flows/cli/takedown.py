@@ -37,10 +37,11 @@ def takedown(
     """Take documents down: without --yes, say which would go and what was made with them; with it, purge them.
 
     Text and tokens of these documents, and of what is in their clusters of duplicates, leave every file of the store,
-    of all its lineages; an empty row stays in the place of each. What later crawls bring of it is refused, with the
-    reason `takedown`. `sluice run SPEC` then makes a version without them. Checkpoints, exports and pins that were made
-    with them are named: they are yours to remove or to keep. One that was stopped goes on by `sluice takedown SPEC
-    --yes`. While a run is working on the store, --yes is refused. Such as:
+    of all its lineages; an empty row stays in the place of each. What later crawls bring at their addresses, or with
+    the same words, is refused, with the reason `takedown`; a near-copy at another address is not. `sluice run SPEC`
+    then makes a version without them. Checkpoints, exports and pins that were made with them are named: they are yours
+    to remove or to keep. One that was stopped goes on by `sluice takedown SPEC --yes`. While a run is working on the
+    store, --yes is refused. Such as:
 
     \b
     sluice takedown SPEC --url https://example.org/page
