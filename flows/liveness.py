@@ -3,51 +3,59 @@ and a deployment's slot would stay taken.
 
 A flow run says on which machine and by which process it is run: the next run on that machine crashes, in Prefect's
 sense, those whose process is no more. Under a Prefect server it also gives a sign of life every ten seconds, and the
-automation `AUTOMATION`, which the first run makes, crashes one whose signs stop for 45: from any machine, with no next
+automation `CLOSING`, which the first run makes, crashes one whose signs stop for 45: from any machine, with no next
 run. Either way Retry, or the next run, goes on where the store stands.
 
-A run of a deployment that gets a SIGTERM, as all processes of a machine do before a preemption, says so at once. Where
-it then crashes, in order or as its process is gone, another automation, `PREEMPTED`, schedules it again: the next
-worker of the pool goes on with it. One that is killed before it can say so stays Crashed. What was cancelled, failed
-or was killed unasked is left to people, as it might end so again and again.
+A deployment's run whose signs stop, and that did not complete, fail or be cancelled, is scheduled again by another
+automation, `GOING_ON`: the next worker of the pool goes on with it. That is for machines that are taken away, and
+depends on nothing that a dying process or one event has to say: a SIGTERM that is obeyed in order, a kill -9 and no
+power come to the same. Where a run is lost again within `SOON` of its start, as one without memory is, it is scheduled
+`TRIES` times; after that it stays Crashed. The count begins anew when a person runs it again.
+
+What Prefect takes for dead may live, as on a machine without network. The lock of a training's folder (`Run.train`) has
+the second wait for the first.
 """
 
 from __future__ import annotations
 
 import contextvars
-import signal
+import logging
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from types import FrameType
 
 import psutil
 from prefect.automations import AutomationCore
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, TaskRunFilter
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
-from prefect.events.schemas.events import Event, Resource, ResourceSpecification
+from prefect.events.schemas.events import ResourceSpecification
 from prefect.settings import get_current_settings
 from prefect.states import Crashed
 
-AUTOMATION = "sluice: close runs whose process is gone"
+CLOSING = "sluice: crash runs whose process is gone"
+GOING_ON = "sluice: go on with runs whose process is gone"
 FLOWS = ["pretrain", "corpus", "training", "stage"]
-PREEMPTED = "sluice: go on with runs whose machine was taken away"
-SIGN, ENDED, TOLD = (f"sluice.flow-run.{name}" for name in ("alive", "ended", "told-to-end"))
+LAST, AGAIN, ENDED = (f"sluice.flow-run.{name}" for name in ("alive.crashes-if-lost", "alive.goes-on-if-lost", "ended"))
 EVERY, WITHIN = 10.0, timedelta(seconds=45)
-AFTER = timedelta(minutes=30)
-"""Between a SIGTERM and the end of what it ends, at most."""
-SAID = 3.0
-"""Seconds in which a server takes an event."""
+TRIES, SOON = 3, timedelta(hours=1)
 MADE = "Made by Sluice; remove it to have Sluice make it again."
-TAKEN = "Preempted: its machine was told to end. The next worker of its pool goes on from here."
+LOST = "Its process or its machine is gone. The next worker of its pool goes on from here."
 GONE = "The process that ran it is gone: killed, out of memory, or its machine is down. Run again to go on from here."
+ENDS = {
+    f"prefect.flow-run.{state}"
+    for state in ("Completed", "Failed", "Cancelled", "Cancelling", "Scheduled", "AwaitingRetry", "Pending")
+}
+"""What else becomes of a run than that it is lost."""
+
+log = logging.getLogger("sluice")
 
 
 @contextmanager
@@ -62,20 +70,24 @@ def shown() -> Iterator[None]:
     client.update_flow_run_labels(run.id, _process())  # before it takes one that is tried again for dead
     if run.parent_task_run_id is None:
         close_dead(client)
-        for each in (closing(), rescheduling()) if served else ():
+        for each in (closing(), going_on()) if served else ():
             if not client.read_automations_by_name(each.name):
                 client.create_automation(each)
     if not served:
         yield
         return
-    over = threading.Event()
-    threading.Thread(target=contextvars.copy_context().run, args=(_give_signs, run, over), daemon=True).start()
+    over, again = threading.Event(), run.deployment_id is not None and _goes_on(client, run)
+    beside = contextvars.copy_context().run
+    threading.Thread(target=beside, args=(_give_signs, run, over, again), daemon=True).start()
     try:
-        with _saying_that_it_is_told_to_end(run):
-            yield
+        yield
+        _emit(ENDED, run)
+    except BaseException as why:
+        if isinstance(why, Exception) or client.read_flow_run(run.id).state_type == StateType.CANCELLING:
+            _emit(ENDED, run)
+        raise
     finally:
         over.set()
-        _emit(ENDED, run)
 
 
 def close_dead(client: SyncPrefectClient) -> list[FlowRun]:
@@ -93,69 +105,44 @@ def close_dead(client: SyncPrefectClient) -> list[FlowRun]:
 
 def closing() -> AutomationCore:
     """What closes the runs of a server that give no sign of life."""
-    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling")}
+    crash = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=GONE, force=False)
+    return _where_signs_stop(CLOSING, LAST, {*ENDS, "prefect.flow-run.Crashed"}, crash)
+
+
+def going_on() -> AutomationCore:
+    """What schedules a deployment's runs again that give no sign of life, also those that crashed in order."""
+    schedule = ChangeFlowRunState(name="AwaitingRetry", state=StateType.SCHEDULED, message=LOST, force=False)
+    return _where_signs_stop(GOING_ON, AGAIN, ENDS, schedule)
+
+
+def _where_signs_stop(name: str, sign: str, ends: set[str], action: ChangeFlowRunState) -> AutomationCore:
     return AutomationCore(
-        name=AUTOMATION,
+        name=name,
         description=MADE,
         trigger=EventTrigger(
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
             for_each={"prefect.resource.id"},
-            after={SIGN},
-            expect={SIGN, ENDED, *ends},
+            after={sign},
+            expect={LAST, AGAIN, ENDED, *ends},
             posture=Posture.Proactive,
             threshold=1,
             within=WITHIN,
         ),
-        actions=[ChangeFlowRunState(name=None, state=StateType.CRASHED, message=GONE, force=False)],
+        actions=[action],
     )
 
 
-def rescheduling() -> AutomationCore:
-    """What schedules runs again that crashed after a SIGTERM."""
-    return AutomationCore(
-        name=PREEMPTED,
-        description=MADE,
-        trigger=EventTrigger(
-            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            for_each={"prefect.resource.id"},
-            after={TOLD},
-            expect={"prefect.flow-run.Crashed"},
-            posture=Posture.Reactive,
-            threshold=1,
-            within=AFTER,
-        ),
-        actions=[ChangeFlowRunState(name="AwaitingRetry", state=StateType.SCHEDULED, message=TAKEN, force=False)],
-    )
-
-
-@contextmanager
-def _saying_that_it_is_told_to_end(run: FlowRun) -> Iterator[None]:
-    """While the block runs, a SIGTERM is said of a deployment's run before it is obeyed. Each flow inside it says so
-    anew: Prefect has a handler of its own for each."""
-    if run.deployment_id is not None:
-        _deployed.append(run)
-    before, ours = signal.getsignal(signal.SIGTERM), [*_deployed]
-    client = get_client(sync_client=True)
-
-    def told(number: int, frame: FrameType | None) -> None:
-        _say_at_once(client, TOLD, ours[0])
-        if callable(before):
-            before(number, frame)
-
-    heard = bool(ours) and callable(before) and threading.current_thread() is threading.main_thread()
-    if heard:
-        signal.signal(signal.SIGTERM, told)
-    try:
-        yield
-    finally:
-        if heard and signal.getsignal(signal.SIGTERM) is told:
-            signal.signal(signal.SIGTERM, before)
-        if run in _deployed:
-            _deployed.remove(run)
-
-
-_deployed: list[FlowRun] = []
-"""The run of a deployment that this process is for."""
+def lost_in_a_row(states: Sequence[State]) -> int:
+    """How often at last a run was lost within `SOON` of its start, of its states since a person asked for it."""
+    count, began = 0, None
+    for state in sorted(states, key=lambda state: state.timestamp):
+        if state.type == StateType.RUNNING:
+            began = state.timestamp
+        elif state.message == LOST:
+            count = count + 1 if began and state.timestamp - began < SOON else 0
+        elif state.name in ("Scheduled", "AwaitingRetry"):
+            count = 0
+    return count
 
 
 def _process() -> dict[str, str | int | float]:
@@ -178,25 +165,25 @@ def _is_dead(run: FlowRun) -> bool:
         return True
 
 
-def _give_signs(run: FlowRun, over: threading.Event) -> None:
+def _goes_on(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """Whether a run is to be scheduled again if it is lost soon."""
+    lost = lost_in_a_row(client.read_flow_run_states(run.id))
+    if lost < TRIES:
+        return True
+    soon = SOON.total_seconds() / 60
+    log.warning("it was lost %d times, each soon after its start; if it is within %.0f min, it stays so", lost, soon)
+    return False
+
+
+def _give_signs(run: FlowRun, over: threading.Event, again: bool) -> None:
+    """Until it is over; of a deployment's run, signs that it goes on if it is lost `again`, or after a while."""
+    began = time.monotonic()
     while True:
-        _emit(SIGN, run)
+        lasts = run.deployment_id is not None and time.monotonic() - began > SOON.total_seconds()
+        _emit(AGAIN if again or lasts else LAST, run)
         if over.wait(EVERY):
             return
 
 
-def _say_at_once(client: SyncPrefectClient, event: str, run: FlowRun) -> None:
-    """An event that has arrived when this returns, or after some seconds will not: the process may be killed next."""
-    made = Event(event=event, resource=Resource.model_validate(_resource(run)))
-    body = [made.model_dump(mode="json")]
-    sending = threading.Thread(target=client.request, args=("POST", "/events"), kwargs={"json": body}, daemon=True)
-    sending.start()
-    sending.join(SAID)
-
-
-def _resource(run: FlowRun) -> dict[str, str]:
-    return {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
-
-
 def _emit(event: str, run: FlowRun) -> None:
-    emit_event(event, _resource(run))
+    emit_event(event, {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name})

@@ -10,26 +10,30 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import AwaitingRetry, Crashed, Running, Scheduled
 
 from flows import liveness
 from tests import small, whole
-from tests.flows.test_ending import LONG, begun, marked
+from tests.flows.test_ending import LONG, begun, marked, waited
 from tests.prefect_server import BIN, free_port, get, process, served, wait_for
 from training import checkpoint, log
 
 PATIENCE = 180
 """Seconds for what takes some on a quiet machine."""
+GRACE = 10
+"""Seconds from a SIGTERM to a SIGKILL."""
 HALF_MINUTE = 30
 """Seconds in which no process is left of a run that is cancelled."""
 MINUTE = 75
-"""Seconds in which a dead run is closed: a minute, and what a busy server takes to look."""
+"""Seconds in which a lost run is scheduled again: a minute, and what a busy server takes to look."""
 
 
 class Deployed:
@@ -45,13 +49,21 @@ class Deployed:
         command = [str(BIN / "prefect"), "worker", "start", "--pool", "sluice"]
         return process(command, self.environment, self.folder / f"worker-{number}.log")
 
-    def begin(self) -> str:
+    def begin(self, *settings: str) -> str:
         """Have it train without end; the flow run."""
         deployments = get(f"{self.api}/deployments/filter", {})
         [deployment] = [each["id"] for each in deployments if each["name"] == "full"]
-        parameters = {"spec": str(self.spec), "set": [setting.removeprefix("--set=") for setting in LONG]}
+        parameters = {"spec": str(self.spec), "set": [*(each.removeprefix("--set=") for each in LONG), *settings]}
         found = get(f"{self.api}/deployments/{deployment}/create_flow_run", {"parameters": parameters})
         return str(found["id"])
+
+    def take_away(self, number: int) -> None:
+        """All processes get a signal, and those that are left soon after are killed, as where a machine shuts down."""
+        for sent in (number, signal.SIGKILL):
+            for ending in marked(self.mark):
+                with suppress(psutil.NoSuchProcess):
+                    ending.send_signal(sent)
+            waited(lambda: not marked(self.mark), GRACE)
 
     def states(self) -> dict[str, str]:
         """Name of the state of each flow run."""
@@ -65,6 +77,10 @@ class Deployed:
     def steps(self) -> int:
         """The last step that the training's log has."""
         return max((record["step"] for record in log.read(self.store, self.run)), default=0) if self.run else 0
+
+    def saved(self) -> int:
+        """The step of the last checkpoint."""
+        return max(checkpoint.steps(self.store, self.run), default=0)
 
     def wait(self, condition: Callable[[], object], seconds: float) -> float:
         """Seconds until a condition came true; fails where that takes longer than it may."""
@@ -87,18 +103,27 @@ def deployed(tmp_path: Path) -> Iterator[Deployed]:
 
 
 @pytest.mark.chaos
-def test_the_run_of_a_worker_that_is_killed_is_closed_and_its_slot_free_within_a_minute(deployed: Deployed) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_the_run_of_a_machine_that_is_taken_away_is_scheduled_again_and_goes_on_from_its_checkpoint(
+    deployed: Deployed, number: signal.Signals
+) -> None:
     with deployed.worker(1):
-        first = deployed.begin()
-        deployed.wait(lambda: "stage 21 of 21" in (deployed.folder / "worker-1.log").read_text(), PATIENCE)
-        for dying in marked(deployed.mark):
-            dying.kill()
-    took = deployed.wait(lambda: deployed.states()[first] == "Crashed", MINUTE)
-    assert "Running" not in deployed.states().values()
-    print(f"closed after {took:.0f} s")
+        run = deployed.begin("training.checkpoint.every=5")
+        deployed.wait(lambda: checkpoint.steps(deployed.store, deployed.run) if deployed.run else (), PATIENCE)
+        deployed.take_away(number)
+        took = deployed.wait(lambda: deployed.states()[run] == "AwaitingRetry", MINUTE)
+        print(f"scheduled again after {took:.0f} s: {deployed.states()}")
+    deployed.wait(lambda: "Running" not in deployed.states().values(), MINUTE)
+    saved, attempts = deployed.saved(), log.attempts(deployed.store, deployed.run)
     with deployed.worker(2):
-        second = deployed.begin()
-        deployed.wait(lambda: deployed.states()[second] == "Running", PATIENCE)
+        deployed.wait(lambda: log.attempts(deployed.store, deployed.run) > attempts, PATIENCE)
+        [*_, start] = [record for record in log.records(deployed.store, deployed.run) if record["kind"] == "start"]
+        assert start["step"] == saved
+        deployed.wait(lambda: deployed.saved() > saved, PATIENCE)
+        get(f"{deployed.api}/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+        deployed.wait(lambda: deployed.states()[run] == "Cancelled", MINUTE)
+        time.sleep(MINUTE)
+        assert deployed.states()[run] == "Cancelled"
 
 
 @pytest.mark.chaos
@@ -172,25 +197,25 @@ def test_a_server_that_dies_in_the_middle_of_a_run_is_one_line_with_the_remedy(t
     assert "Traceback" not in run.err
 
 
-def test_a_sigterm_is_said_of_the_run_of_a_deployment_before_it_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[object] = []
-    monkeypatch.setattr(liveness, "_say_at_once", lambda _, event, run: said.append((event, run.id)))
-    monkeypatch.setattr(liveness, "get_client", lambda **_: None)
-    monkeypatch.setattr(liveness, "_deployed", [])
-    before = signal.signal(signal.SIGTERM, lambda *_: said.append("obeyed"))
-    outer = FlowRun(flow_id=uuid.uuid4(), deployment_id=uuid.uuid4())
-    inner, alone = FlowRun(flow_id=uuid.uuid4()), FlowRun(flow_id=uuid.uuid4())
-    try:
-        with liveness._saying_that_it_is_told_to_end(alone):
-            signal.raise_signal(signal.SIGTERM)
-        assert said == ["obeyed"]
-        with liveness._saying_that_it_is_told_to_end(outer):
-            signal.signal(signal.SIGTERM, lambda *_: said.append("obeyed inside"))  # as Prefect does for a flow inside
-            with liveness._saying_that_it_is_told_to_end(inner):
-                signal.raise_signal(signal.SIGTERM)
-        assert said[1:] == [(liveness.TOLD, outer.id), "obeyed inside"]
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def test_a_run_that_is_lost_soon_after_its_start_time_after_time_stays_crashed() -> None:
+    minutes, states = 0, list[State]()
+
+    def become(state: State, after: int) -> int:
+        nonlocal minutes
+        minutes += after
+        states.append(state.model_copy(update={"timestamp": datetime.now(UTC) + timedelta(minutes=minutes)}))
+        return liveness.lost_in_a_row(states)
+
+    def lost(after: int) -> int:
+        become(Running(), 1)
+        become(Crashed(), after)
+        return become(AwaitingRetry(message=liveness.LOST), 1)
+
+    assert become(Scheduled(), 0) == 0
+    assert [lost(5), lost(5), lost(200), lost(5), lost(5)] == [1, 2, 0, 1, 2]
+    assert become(Scheduled(name="Late"), 1) == 2
+    assert lost(5) == liveness.TRIES
+    assert become(AwaitingRetry(), 60) == 0  # as a person's Retry
 
 
 def test_a_run_that_is_tried_again_names_its_new_process_before_runs_of_dead_ones_are_closed(
