@@ -12,6 +12,9 @@ depends on nothing that a dying process or one event has to say: a SIGTERM that 
 power come to the same. Where a run is lost again within `SOON` of its start, as one without memory is, it is scheduled
 `TRIES` times; after that it stays Crashed. The count begins anew when a person runs it again.
 
+A server on SQLite loses single events where many come together, so it may take for lost what ended a moment ago. Such a
+run is scheduled, sees from its states that it had ended, and is as it was.
+
 What Prefect takes for dead may live, as on a machine without network. The lock of a training's folder (`Run.train`) has
 the second wait for the first.
 """
@@ -26,6 +29,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from uuid import UUID
 
 import psutil
 from prefect.automations import AutomationCore
@@ -37,6 +41,7 @@ from prefect.events import emit_event
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import Abort
 from prefect.settings import get_current_settings
 from prefect.states import Crashed
 
@@ -76,7 +81,7 @@ def shown() -> Iterator[None]:
     if not served:
         yield
         return
-    over, again = threading.Event(), run.deployment_id is not None and _goes_on(client, run)
+    over, again = threading.Event(), run.deployment_id is not None and _goes_on(client, run.id)
     beside = contextvars.copy_context().run
     threading.Thread(target=beside, args=(_give_signs, run, over, again), daemon=True).start()
     try:
@@ -165,9 +170,25 @@ def _is_dead(run: FlowRun) -> bool:
         return True
 
 
-def _goes_on(client: SyncPrefectClient, run: FlowRun) -> bool:
-    """Whether a run is to be scheduled again if it is lost soon."""
-    lost = lost_in_a_row(client.read_flow_run_states(run.id))
+def ended_all_the_same(states: Sequence[State]) -> State | None:
+    """The state in which a run had ended when it was taken for lost, as where the server missed that; else None."""
+    end = last = None
+    for state in sorted(states, key=lambda state: state.timestamp):
+        if state.message == LOST:
+            end = last if last and last.is_final() and not last.is_crashed() else None
+        elif state.name in ("Scheduled", "AwaitingRetry"):
+            end = None
+        last = state
+    return end
+
+
+def _goes_on(client: SyncPrefectClient, run: UUID) -> bool:
+    """Whether a run is to be scheduled again if it is lost soon. One that had ended is as it was, and aborted."""
+    states = client.read_flow_run_states(run)
+    if end := ended_all_the_same(states):
+        client.set_flow_run_state(run, State(type=end.type, name=end.name, message=end.message), force=True)
+        raise Abort(f"it had ended before, as {end.name}")
+    lost = lost_in_a_row(states)
     if lost < TRIES:
         return True
     soon = SOON.total_seconds() / 60

@@ -9,16 +9,17 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import AwaitingRetry, Crashed, Running, Scheduled
+from prefect.states import AwaitingRetry, Cancelled, Cancelling, Completed, Crashed, Pending, Running, Scheduled
 
 from flows import liveness
 from tests import small, whole
@@ -197,14 +198,21 @@ def test_a_server_that_dies_in_the_middle_of_a_run_is_one_line_with_the_remedy(t
     assert "Traceback" not in run.err
 
 
+def in_order(states: Sequence[State], minutes: Sequence[int] = ()) -> list[State]:
+    """States one after another, each some minutes after the one before it."""
+    at = accumulate(minutes or [1] * len(states))
+    begin = datetime.now(UTC)
+    return [s.model_copy(update={"timestamp": begin + timedelta(minutes=m)}) for s, m in zip(states, at, strict=True)]
+
+
 def test_a_run_that_is_lost_soon_after_its_start_time_after_time_stays_crashed() -> None:
-    minutes, states = 0, list[State]()
+    states = list[State]()
+    minutes = list[int]()
 
     def become(state: State, after: int) -> int:
-        nonlocal minutes
-        minutes += after
-        states.append(state.model_copy(update={"timestamp": datetime.now(UTC) + timedelta(minutes=minutes)}))
-        return liveness.lost_in_a_row(states)
+        states.append(state)
+        minutes.append(after)
+        return liveness.lost_in_a_row(in_order(states, minutes))
 
     def lost(after: int) -> int:
         become(Running(), 1)
@@ -216,6 +224,23 @@ def test_a_run_that_is_lost_soon_after_its_start_time_after_time_stays_crashed()
     assert become(Scheduled(name="Late"), 1) == 2
     assert lost(5) == liveness.TRIES
     assert become(AwaitingRetry(), 60) == 0  # as a person's Retry
+
+
+def test_a_run_that_had_ended_when_it_was_taken_for_lost_ends_so_again_unless_a_person_runs_it() -> None:
+    lost, asked = State.model_validate(AwaitingRetry(message=liveness.LOST)), State.model_validate(AwaitingRetry())
+    begun: list[State] = [Scheduled(), Running()]
+    again: list[State] = [Scheduled(name="Late"), Pending(), Running()]
+    cases = [
+        ([*begun, lost], None),
+        ([*begun, Crashed(), lost], None),
+        ([*begun, Completed(), asked], None),
+        ([*begun, Completed(), lost], "Completed"),
+        ([*begun, Cancelling(), Cancelled(), lost], "Cancelled"),
+        ([*begun, Completed(), lost, *again, Completed(), asked], None),
+    ]
+    for states, name in cases:
+        found = liveness.ended_all_the_same(in_order([*states, *again]))
+        assert (found.name if found else None) == name
 
 
 def test_a_run_that_is_tried_again_names_its_new_process_before_runs_of_dead_ones_are_closed(
