@@ -44,7 +44,8 @@ MEANING = {
     "run": "name of the run's record; made up by default",
     "from_stage": "stage to compute again beside what exists, then what depends on it",
     "stage": "stage to compute again beside what exists, then what depends on it; of duplicates `exact` has the exact "
-    "ones, `candidates` LSH candidate groups, `alike` near-duplicate pairs, `clusters` connected components",
+    "ones, `candidates` LSH candidate groups, `pairs` pairs from the floor on, `alike` near-duplicate pairs, "
+    "`clusters` connected components",
     "until": "last stage to run: one of the corpus, `version`, `plan` or `train`",
     "replace": "take the new values of a stage that is computed again, where they differ",
     "retrain": "pins to learn anew: domain, quality, tokenizer, ...",
@@ -63,6 +64,7 @@ COLUMN_STAGES = Literal[
     "quality",
     "exact",
     "candidates",
+    "pairs",
     "alike",
     "clusters",
     "channel",
