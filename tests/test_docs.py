@@ -20,7 +20,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from data_specs.load import SpecError, load
+from data_specs.load import load
 from data_specs.reasons import OWN_REASONS
 from data_specs.sources import Source
 from data_specs.stages import KINDS
@@ -38,8 +38,7 @@ from tests import whole
 ROOT = Path(__file__).parents[1]
 COLUMNS = (ROOT / "docs" / "columns.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
-FILTER, _, SETTING = (ROOT / "docs" / "adding_a_filter.md").read_text().partition("## A setting")
-SETTING, _, OUTSIDE = SETTING.partition("## Outside the checkout")
+OWN, _, COMING = (ROOT / "docs" / "adding_a_filter.md").read_text().partition("## In the checkout")
 SPEC = "name: docs\nsources: {web: {kind: jsonl, paths: none.jsonl}}\nchannels: {all: 'true'}\n"
 ROW = re.compile(r"^\| `([^`]+)` \| ([^|]+) \| [^|]+ \|$", re.MULTILINE)
 Columns = list[tuple[str, str]]
@@ -193,38 +192,6 @@ def test_stages_on_pages_are_as_a_spec_takes_them(page: str, tmp_path: Path) -> 
         load(tmp_path / "page.yaml")
 
 
-def test_a_filter_is_added_to_the_letter_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if Path(registry.__file__).with_name("filters").joinpath("capitals.py").exists():
-        pytest.skip("the page's filter was added here")
-    stage, imports, line, test = [text for language, text in blocks(FILTER) if language == "python"]
-    known, own = [text for language, text in blocks(FILTER) if language == "yaml"]
-    [table] = [text for language, text in blocks(FILTER) if language == "markdown"]
-
-    lines = Path(registry.__file__).read_text()
-    for place, text in (("from data_specs.expressions", imports), ("    check_columns(", line)):
-        assert lines.count(place) == 1
-        lines = lines.replace(place, text + place)
-    for name, text in (("stage", stage), ("registry", lines), ("test", test)):
-        (tmp_path / f"{name}.py").write_text(text)
-    for name, text in (("known", known), ("own", own)):
-        (tmp_path / f"{name}.yaml").write_text(SPEC + text)
-
-    nodes(registry, tmp_path / "known.yaml", tmp_path)
-    with pytest.raises(SpecError, match="upper_share"):
-        nodes(registry, tmp_path / "own.yaml", tmp_path)
-
-    imported("tasks.filters.capitals", tmp_path / "stage.py", monkeypatch)
-    found = nodes(imported("tasks.registry", tmp_path / "registry.py", monkeypatch), tmp_path / "own.yaml", tmp_path)
-    assert "capitals" in [node.name for node in found]
-    assert written(found)["capitals"] == described(table)["capitals"]
-
-    tests = imported("tests.tasks.filters.test_capitals", tmp_path / "test.py", monkeypatch)
-    tried = [value for name, value in vars(tests).items() if name.startswith("test_")]
-    assert tried
-    for each in tried:
-        each()
-
-
 def edited(path: Path, *places: tuple[str, str]) -> None:
     """Each text put right above its place, which must be there once."""
     text = path.read_text()
@@ -243,7 +210,7 @@ from tasks.storage.store import Store
 pins = Pins(Store(sys.argv[1]), "docs")
 for path in sys.argv[2:]:
     [stage] = [node.stage for node in registry.nodes(load(path), pins) if node.name == "capitals"]
-    print(stage.settings.characters, stage.fingerprint)
+    print(stage.settings.characters, stage.fingerprint, *stage.writes.names)
 """
 
 
@@ -257,30 +224,61 @@ def passes_alone(command: str, house: Path, environment: dict[str, str]) -> None
     assert "1 passed" in ended.stdout
 
 
-def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_page(tmp_path: Path) -> None:
+def test_a_filter_of_ones_own_is_added_to_the_letter_of_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, test = [text for language, text in blocks(OWN) if language == "python"]
+    known, own = [text for language, text in blocks(OWN) if language == "yaml"]
+    [commands] = [text for language, text in blocks(OWN) if language == "console"]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "capitals.py").write_text(module)
+    (mine / "test_capitals.py").write_text(test)
+    tried, run = [line.partition("PYTHONPATH=mine ")[2] for line in commands.splitlines()]
+    passes_alone(tried, tmp_path, os.environ | {"PYTHONPATH": f"{mine}:{ROOT}"})
+    assert run == ".venv/bin/sluice run mine/spec.yaml --until version"
+
+    (mine / "pages.jsonl").write_text('{"text": "A PAGE THAT SHOUTS."}\n{"text": "One that does not."}\n')
+    start = f"name: docs\nstore: {tmp_path}/store\nsources: {{web: {{kind: jsonl, paths: {mine}/pages.jsonl}}}}\n"
+    (mine / "known.yaml").write_text(SPEC + known)
+    (mine / "spec.yaml").write_text(f"{start}channels: {{all: 'true'}}\n{own}")
+    nodes(registry, mine / "known.yaml", tmp_path)
+    monkeypatch.syspath_prepend(str(mine))
+    imported("capitals", mine / "capitals.py", monkeypatch)
+    (mine / "other.yaml").write_text(SPEC + own.replace("1000", "999"))
+    made = [nodes(registry, mine / f"{name}.yaml", tmp_path) for name in ("spec", "other")]
+    stages = [node.stage for found in made for node in found if node.name == "capitals"]
+    assert [each.settings.characters for each in stages] == [1000, 999]
+    assert stages[0].fingerprint != stages[1].fingerprint
+    done = whole.go(mine / "spec.yaml", until="verdict")
+    [(_, files)] = done.pipeline.files(("upper_share", "reason"))
+    assert job.read(done.store, files, None)["reason"].to_pylist()[0] == "shouting"
+
+
+def test_a_filter_comes_with_sluice_to_the_letter_of_its_page(tmp_path: Path) -> None:
     if (ROOT / "tasks" / "filters" / "capitals.py").exists():
         pytest.skip("the page's filter was added here")
     house = tmp_path / "house"
     for name in ("data_specs", "tasks"):
         shutil.copytree(ROOT / name, house / name)
-    [stage, imports, _, test] = [text for language, text in blocks(FILTER) if language == "python"]
-    settings, imported_too, attribute, first, case = [text for lang, text in blocks(SETTING) if lang == "python"]
-    [asked] = [text for language, text in blocks(SETTING) if language == "yaml"]
-    [command] = [text for language, text in blocks(FILTER) if language == "console"]
+    stage, test = [text for language, text in blocks(OWN) if language == "python"]
+    settings, instead, attribute, imports, case = [text for language, text in blocks(COMING) if language == "python"]
+    [asked] = [text for language, text in blocks(COMING) if language == "yaml"]
+    [table] = [text for language, text in blocks(COMING) if language == "markdown"]
+    [command] = [text for language, text in blocks(COMING) if language == "console"]
 
     module, tested = house / "tasks/filters/capitals.py", house / "tests/tasks/filters/test_capitals.py"
     tested.parent.mkdir(parents=True)
-    module.write_text(stage)
+    stage, count = re.subn(r"    class Options.*settings: Options\n", attribute, stage, flags=re.DOTALL)
+    assert count == 1
+    for line in ("from typing import Annotated\n", "from pydantic import Field\n"):
+        assert line in stage
+        stage = stage.replace(line, "")
+    module.write_text(stage.replace("from data_specs.base import Settings\n", instead))
     tested.write_text(
-        test.replace("Settings()", "stages.Capitals()").replace(
-            "data_specs.base import Settings", "data_specs import stages"
+        test.replace("Capitals.Options()", "stages.Capitals()").replace(
+            "from capitals import", "from data_specs import stages\nfrom tasks.filters.capitals import"
         )
-    )
-    edited(
-        module,
-        ("from tasks.engine.stage", imported_too),
-        ("\n    def __call__", attribute),
-        ("        upper = ", first),
     )
     edited(
         house / "tasks/registry.py",
@@ -300,23 +298,10 @@ def test_a_filter_gets_a_setting_and_its_test_is_run_alone_to_the_letter_of_the_
         path.write_text(SPEC + text)
     build = [sys.executable, "-c", BUILT, str(tmp_path / "store"), *map(str, specs)]
     built = subprocess.run(build, cwd=house, env=environment, capture_output=True, text=True, check=True).stdout
-    (characters, fingerprint), (others, other) = map(str.split, built.splitlines())
+    (characters, fingerprint, *columns), (others, other, *_) = map(str.split, built.splitlines())
     assert (characters, others) == ("1000", "999")
     assert fingerprint != other
-
-
-def test_a_filter_outside_the_checkout_is_asked_for_as_the_page_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = next(text for language, text in blocks(FILTER) if language == "python")
-    [own] = [text for language, text in blocks(OUTSIDE) if language == "yaml"]
-    [table] = [text for language, text in blocks(FILTER) if language == "markdown"]
-    (tmp_path / "capitals.py").write_text(stage)
-    (tmp_path / "own.yaml").write_text(SPEC + own)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    imported("capitals", tmp_path / "capitals.py", monkeypatch)
-    found = nodes(registry, tmp_path / "own.yaml", tmp_path)
-    assert written(found)["capitals"] == described(table)["capitals"]
+    assert columns == [name for name, _ in described(table)["capitals"]]
 
 
 def test_a_kind_of_source_is_added_to_the_letter_of_its_page(tmp_path: Path) -> None:
