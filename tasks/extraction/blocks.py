@@ -166,6 +166,8 @@ class _Walk:
             self.inside(element, part, tag, linked)
             self._lists.pop()
         elif tag == "li":
+            if self._lists and self._lists[-1]:
+                self._lists[-1] = _number(element.get("value"), self._lists[-1]) or self._lists[-1]
             self._bullet = (max(len(self._lists), 1), self._lists[-1] if self._lists else 0)
             if self._bullet[1]:
                 self._lists[-1] += 1
@@ -251,6 +253,7 @@ class _Walk:
             self.inside(caption, part, "caption", linked)
             self.flush("caption", part)
         outer, self.page.blocks = self.page.blocks, []
+        above: dict[int, tuple[int, str]] = {}
         for cells in of_rows:
             texts, links = [], 0
             for cell in cells:
@@ -261,11 +264,16 @@ class _Walk:
                 between = "; " if any(block.item for block in found) else " "
                 texts.append(between.join(block.text.replace("\n", " ") for block in found))
                 links += sum(block.linked for block in found)
+            in_columns = _in_columns(cells, texts, above)
             if any(texts):
-                block = Block(" | ".join(texts), "row", part, links, self._quotes, cells=texts)
+                block = Block(" | ".join(texts), "row", part, links, self._quotes, cells=in_columns)
                 outer.append(block)
         self.page.blocks = outer
         return None
+
+
+_COLUMNS = 200
+"""Columns that cells span, at most."""
 
 
 @lru_cache(2**14)
@@ -280,8 +288,34 @@ def _lays_out(table: HtmlElement, rows: list[list[HtmlElement]]) -> bool:
     return any(len(cell.xpath("string()").strip()) > _LONG_CELL for cells in rows for cell in cells)
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() and len(text) < 6 else 1
+def _in_columns(cells: list[HtmlElement], texts: list[str], above: dict[int, tuple[int, str]]) -> list[str]:
+    """The texts of a row's cells, each in its column: one that spans several stands in the first of these, one that
+    spans several rows in each of these. `above`: column -> in how many rows more a cell above stands there, and its
+    text; as this row leaves it."""
+    row, below = list[str](), dict[int, tuple[int, str]]()
+
+    def go_on() -> None:
+        while (column := len(row)) in above and column < _COLUMNS:
+            left, text = above.pop(column)
+            row.append(text)
+            if left > 1:
+                below[column] = left - 1, text
+
+    for cell, text in zip(cells, texts, strict=True):
+        go_on()
+        rows = _number(cell.get("rowspan"))
+        for each in [text, *[""] * min(_number(cell.get("colspan")) - 1, _COLUMNS - len(row) - 1)]:
+            if rows > 1 and len(row) < _COLUMNS:
+                below[len(row)] = rows - 1, each
+            row.append(each)
+    go_on()
+    above.clear()
+    above.update(below)
+    return row
+
+
+def _number(text: str | None, default: int = 1) -> int:
+    return int(text) if text and text.isdecimal() and len(text) < 6 else default
 
 
 def _written(element: HtmlElement, depth: int = 0) -> str:

@@ -31,7 +31,7 @@ _TRUST = 1.5
 """Log odds by which trafilatura's word counts more than was learned. On pages of WCXB that were not learned from it
 costs nothing; on those of trafilatura's own evaluation a third of the unwanted segments go. It rarely
 takes a page's title and code, so of these it says nothing."""
-VERSION = 2  # news of Chinese sites are articles; entries of menus go, titles and code stay
+VERSION = 3  # cells that span columns and rows leave the others in theirs, and items have the number that they say
 """Raised when values change, where weights stay."""
 _LINES = 50
 """Lines of it that are sought in the page."""

@@ -22,6 +22,25 @@ def markdown(body: str) -> str:
     return normalise(render(found(body), "markdown"))
 
 
+def test_cells_stand_in_their_columns_where_others_span_columns_and_rows() -> None:
+    table = (
+        "<table><tr><th colspan=2>River</th><th>Found</th></tr><tr><td rowspan=2>Rhine</td><td>upper</td><td>gold</td>"
+        "</tr><tr><td>lower</td><td>sand</td></tr><tr><td>Main</td><td>all</td><td rowspan=9>mud</td></tr>"
+    )
+    assert markdown(table).split("\n") == [
+        *("| River |  | Found |", "| --- | --- | --- |", "| Rhine | upper | gold |", "| Rhine | lower | sand |"),
+        "| Main | all | mud |",
+    ]
+    assert text(table).split("\n")[2] == "Rhine | lower | sand"
+    wide = "<table>" + f"<tr>{'<td colspan=99999 rowspan=99999>x</td>' * 9}<td>y</td></tr>" * 9
+    assert all(len(block.cells or ()) < 1000 for block in found(wide))
+
+
+def test_items_have_the_numbers_that_they_say() -> None:
+    items = "<ol start=5><li>gold</li><li value=9>sand</li><li>mud</li></ol><ul><li value=3>water</li></ul>"
+    assert markdown(items).split("\n") == ["5. gold", "9. sand", "10. mud", "- water"]
+
+
 def test_a_list_inside_a_cell_of_a_table_stays() -> None:
     table = "<table><tr><th>River</th><th>Found</th></tr><tr><td>Rhine</td><td><ul><li>gold</li><li>sand</li></ul></td>"
     assert text(table) == "River | Found\nRhine | gold; sand"
