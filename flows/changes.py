@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from flows.costs import folders
 from flows.differences import differences
 from tasks.engine import upstream
@@ -27,7 +29,38 @@ def settings(store: Store, folder: str, made_by: Any) -> list[str]:
         before = store.json(f"{folder}/recipe.json")
     except (FileNotFoundError, DamagedError):  # a run was killed before it wrote it
         return []
-    return differences("", before, made_by.fingerprint_fields())
+    return in_words(before, made_by.fingerprint_fields(), own=bool(getattr(made_by, "code", "")))
+
+
+def in_words(before: Mapping[str, Any], now: Mapping[str, Any], own: bool = False) -> list[str]:
+    """What differs between two fingerprints in the clear, as people call it: settings and conditions by their values;
+    digests, libraries and code by what they are of. `own`: whether the stage is one of one's own, whose file is its
+    module."""
+    old, new = (orjson.loads(orjson.dumps(fields)) for fields in (before, now))
+    said = []
+    if _settings(old).pop("taken_down", None) != _settings(new).pop("taken_down", None):
+        said.append("documents were taken down")
+        for fields in (old, new):
+            fields["reads"] = [name for name in fields.get("reads", ()) if name != "kind"]
+    for name, told in _SAID.items():
+        values = old.pop(name, None), new.pop(name, None)
+        if values[0] != values[1]:
+            said.append((_OWN if own and name == "files" else told).format(*values))
+    return said + differences("", old, new)
+
+
+_SAID = {
+    "files": "the files of its models or lists are others",
+    "version": "Sluice makes its values otherwise: version {} -> {}",
+    "models": "what it is learned from was learned anew",
+}
+"""Fields of fingerprints whose values tell a person nothing."""
+_OWN = "its module has changed"
+
+
+def _settings(fields: Mapping[str, Any]) -> dict[str, Any]:
+    found = fields.get("settings")
+    return found if isinstance(found, dict) else {}
 
 
 def nearest(pipeline: Pipeline, node: Node) -> str | None:

@@ -147,8 +147,9 @@ class CorpusRun:
         """Commit a version of the corpus, where it is another one than that of the last. Raises GateError where gates
         refuse it."""
         started = time.perf_counter()
-        self.execution.progress = progress
         counts = registry.counts(self.spec)
+        # counting is a part of this stage, and none of its own
+        self.execution.progress = lambda name, *done: progress("version" if name == counts.name else name, *done)
         try:
             made = self.execution.repairing(
                 lambda: next_version.make(self.execution, counts, made_with(self.pipeline), self.name)

@@ -23,14 +23,14 @@ from flows.terminal import line
 from tasks.decision import conditions
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.sql import evaluate
-from tasks.engine.takedowns import TAKEN_DOWN, Takedown, Takedowns
+from tasks.engine.takedowns import REASON, TAKEN_DOWN, Takedown, Takedowns
 from tasks.engine.views import ADDRESS, View, views
 from tasks.sources.taken_down import TakenDown
 
 FAILS = "fails_"
 """What the columns begin with that say of each rule whether it drops a document."""
 REASONS = {
-    "takedown": "it was taken down: its text is purged, and this row is left in its place",
+    REASON: "it was taken down: its text is purged, and this row is left in its place",
     "emptied": "rewriting left nothing of its text",
     "emptied_by_cut": "the verdict kept it, and a cut of what repeats left nothing of the text that the model reads",
     "held_out": "it is held out: evaluation is made from it, and training never sees it",
@@ -127,9 +127,13 @@ def _row(corpus: View, asked: str, made: Sequence[str]) -> pa.Table | None:
 
 def verdict(pipeline: Pipeline, corpus: View, row: pa.Table) -> dict[str, Any]:
     """`kept` and `reason`, both null before the verdict is computed; what the reason means; every rule that drops the
-    document, in order, and how many others judged it; of a duplicate the document that stays in its place."""
+    document, in order, and how many others judged it; of a duplicate the document that stays in its place. Of one that
+    was taken down no rule is told."""
     [values] = row.to_pylist()
     found: dict[str, Any] = {"kept": values.get("kept"), "reason": values.get("reason")}
+    if values["kind"] == TAKEN_DOWN:  # what rules say of a row without a text says nothing
+        later = "; `sluice run SPEC` makes a version without it" if found["kept"] is None else ""
+        return found | {"because": REASONS[REASON] + later, "fails": [], "passes": 0}
     if found["kept"] is None:
         return found | {"because": "the verdict is not computed for this document yet", "fails": [], "passes": 0}
     rules = pipeline.spec.rules

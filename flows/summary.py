@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_specs.redaction import escaped, redacted
 from flows.terminal import Notes, cell, console, pairs, percent, plural, table
+from tasks.engine.versions import Versions
 from tasks.storage.store import Store
+
+if TYPE_CHECKING:
+    from flows.run import Run
 
 Rows = list[list[Any]]
 
@@ -101,6 +105,21 @@ def show_funnel(found: dict[str, Any]) -> None:
         first = last
     for text in damaged(found):
         console().print(escaped(text))
+
+
+def pending(run: Run, found: dict[str, Any]) -> str:
+    """What a funnel's records are pending for; "" where there are none."""
+    if not found["pending"]:
+        return ""
+    there = {*map(run.pipeline.outputs["documents"].path, range(len(run.pipeline.shards)))}
+    accepted = Versions(run.store, run.spec.name).accepted
+    since = accepted["time"] if accepted else ""
+    went = [each for each in run.takedowns.all if each["time"] >= since and there & each["documents"].keys()]
+    why = "`sluice plan SPEC` says why"
+    if went:
+        numbers = ", ".join(f"{each['takedown']}" for each in went)
+        why = f"takedown {numbers} left no verdict as it was, and the next version is without what it took down"
+    return f"pending: {plural(found['pending'], 'record')} of which `sluice run SPEC` makes the verdict; {why}"
 
 
 def _show(title: str, header: list[str], rows: Rows) -> None:

@@ -232,10 +232,14 @@ def takedown(found: dict[str, Any]) -> None:
     few = _few([*asked["urls"], *asked["domains"], *asked["ids"]])
     count = plural(found["count"], "document")
     said = f"takedown {found['takedown']}: {count} purged" if done else f"{count} would be purged"
-    console().print(f"{said}: {few}" if few else said, soft_wrap=True)
-    for row in found["documents"][: _LONGEST if "why" in (found["documents"] or [{}])[0] else 0]:
+    shown = found["documents"][:_LONGEST] if all("why" in row for row in found["documents"][:1]) else []
+    said += f" (asked: {few})" if few else ""
+    console().print(f"{said}:" if shown else said, soft_wrap=True)
+    for row in shown:
         where = line(row["url"] or row["file"])
         console().print(f"  {row['id']}  {row['why']}  {escaped(row['source'])}  {where}", soft_wrap=True)
+    if shown and found["count"] > len(shown):
+        console().print(f"  ... ({found['count'] - len(shown):,} more; `--json` gives all)")
     if unmet := found["unmet"]:
         later = "what comes of it is refused" if done else "with `--yes` what comes of it is refused"
         console().print(f"names no document: {_few(unmet)}; {later}", soft_wrap=True)
@@ -351,7 +355,7 @@ def _verdict(found: dict[str, Any]) -> Iterator[str]:
         yield f"    {rule['drop']}" + (f"    (where {rule['where']})" if rule["where"] else "")
         yield f"    with {_named(rule['values'] | rule['thresholds'])}"
         yield f"    from {rule['origin']}"
-    if kept is not None:
+    if found["fails"] or found["passes"]:
         others = "other rules" if found["fails"] else "rules"
         yield f"{found['passes']} {others} do not drop it"
 

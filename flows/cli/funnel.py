@@ -23,6 +23,7 @@ def funnel(current: Run, by: str | None, as_json: bool) -> None:
     """
     from flows import counted as counts
     from flows import summary
+    from flows.terminal import console
     from tasks.engine.ledger import funnel as count
 
     if by is not None:
@@ -41,3 +42,5 @@ def funnel(current: Run, by: str | None, as_json: bool) -> None:
         print_json(found)
     else:
         summary.show_funnel(found)
+        if why := summary.pending(current, found):
+            console().print(why, soft_wrap=True)

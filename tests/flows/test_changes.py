@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from data_specs.tokenizer import Tokenizer
+from flows import changes
 from flows.forecast import forecast
 from flows.run import Run
 from tasks.tokenization.kinds import learn
@@ -142,3 +143,18 @@ def test_a_tokenizer_by_path_that_holds_another_one_now_is_said_and_does_not_tak
     pinned = again.pipeline.pins.history["tokenizer"]
     assert [again.store.read(pin["path"]) for pin in pinned] == [first, second]
     assert "since" not in notes(go(copied, settings, until="learn_tokenizer"))["learn_tokenizer"]
+
+
+def test_what_only_digests_tell_apart_is_said_in_words() -> None:
+    before = {"version": 1, "files": ["9a2ad962"], "settings": {"a": 1}, "reads": ["text"], "libraries": {"jieba": "1"}}
+    now = {"version": 2, "files": ["77"], "settings": {"a": 2}, "reads": ["text"], "libraries": {"jieba": "2"}}
+    assert changes.in_words(before, now) == [
+        "the files of its models or lists are others",
+        "Sluice makes its values otherwise: version 1 -> 2",
+        "libraries.jieba: 1 -> 2",
+        "settings.a: 1 -> 2",
+    ]
+    assert changes.in_words(before, before | {"files": ["77"]}, own=True) == ["its module has changed"]
+    taken = before | {"settings": {"a": 1, "taken_down": True}, "reads": ["text", "kind"]}
+    assert changes.in_words(before, taken) == ["documents were taken down"]
+    assert changes.in_words(before, before) == []

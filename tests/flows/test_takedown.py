@@ -262,7 +262,7 @@ def test_a_document_without_an_address_is_shown_by_its_file(here: Path) -> None:
     whole.go(here, until="documents")
     [[name]] = told("query", here, "select id from corpus where text like '%nameless%'")["rows"]
     assert f"{name}  asked  web  web-60.jsonl.gz" in ask("takedown", here, "--id", name, "--only").output
-    assert "1 document would be purged: " in ask("takedown", here, "--id", name, "--only").output
+    assert "1 document would be purged (asked: " in ask("takedown", here, "--id", name, "--only").output
 
 
 def test_what_opted_out_later_leaves_earlier_versions_by_an_expression(here: Path) -> None:
