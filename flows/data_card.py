@@ -41,6 +41,7 @@ def card(made: Mapping[str, Any], found: Exported, counts: Mapping[str, Any], ab
         *_section("Channels", ["channel", "documents", "bytes of text"], _counted(found, "channel")),
         *_section("Columns", ["column", "type"], [[f.name, str(f.type)] for f in found.schema]),
         *_section("Funnel", ["", "records", "why", "origin"], _funnel(made, counts)),
+        *_whole(counts, about),
         *_duplicates(made, counts),
         *_section("Made with", ["what", "digest"], _digests(made, found)),
     ]
@@ -118,6 +119,14 @@ def _funnel(made: Mapping[str, Any], counts: Mapping[str, Any]) -> list[list[Any
     if counts["pending"]:
         rows.append(["pending", counts["pending"], "not judged yet", ""])
     return [*rows, ["kept", counts["kept"], "", ""]]
+
+
+def _whole(counts: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[str]:
+    """Of an export of a part, that funnel and duplicates are not of that part alone."""
+    if about["where"]:
+        whole = f"version {about['version']}" if about.get("version") else "corpus"
+        kept = plural(counts["kept"], "kept document")
+        yield from (f"Funnel and duplicates are those of the whole {whole}; this export is a part of its {kept}.", "")
 
 
 def _public(origin: str) -> str:

@@ -20,7 +20,6 @@ from data_specs.load import SpecError
 from data_specs.spec import Spec
 from flows import budgeted, changes, costs, summary
 from flows.costs import Cost
-from flows.differences import differences
 from flows.run import Run
 from flows.terminal import Notes, console, pairs, percent, table
 from tasks.dedup import minhash
@@ -232,7 +231,7 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
             entry["without"] = f"{left_out} (--retrain {name} learns it of all)"
         if moved := pipeline.pins.moved(name):
             entry["moved"] = f"learned anew by the next run, as {', '.join(moved)} moved"
-        elif name in learned and (changed := differences("", pin["ingredients"], learned[name].fingerprint_fields())):
+        elif name in learned and (changed := changes.in_words(pin["ingredients"], learned[name].fingerprint_fields())):
             entry["settings_since_changed"] = "; ".join(changed) + f" (--retrain {name} learns it anew)"
         elif name in learned and (changed := changes.texts(pipeline, pin, learned[name])):
             why = f"learned from text that was made otherwise: {'; '.join(changed)}"

@@ -35,7 +35,9 @@ def show(record: dict[str, Any], store: Store) -> None:
         show_funnel(record["funnel"])
     if "version" in record:
         version = record["version"]
-        console().print(f"version {version['version']} of the corpus, {version['state']}: `sluice versions SPEC`")
+        note = f"{version['note']}; " if "note" in version else ""
+        said = f"version {version['version']} of the corpus, {version['state']}: {note}`sluice versions SPEC`"
+        console().print(escaped(said), soft_wrap=True)
     if "rebase" in record:
         show_rebase(record["rebase"])
     if "plan" in record:

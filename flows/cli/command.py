@@ -124,6 +124,12 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def begins(as_json: bool, ray: bool) -> None:
+    """Say at once that Prefect and, with `ray`, Ray are started, as nothing else is said for some seconds."""
+    if not as_json:
+        click.echo(f"sluice: starting Prefect{' and Ray' if ray else ''}, which takes some seconds", err=True)
+
+
 def failed(message: str, code: int, as_json: bool, record: dict[str, Any] | None = None) -> NoReturn:
     """Say what failed, and end with an exit code."""
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows import embedded
 from flows.cli import command
-from flows.cli.command import JSON, SET, SPEC, STORE, cli, failed, plain_errors, print_json
+from flows.cli.command import JSON, SET, SPEC, STORE, begins, cli, failed, plain_errors, print_json
 
 
 @cli.command()
@@ -22,6 +22,7 @@ def rebase(spec: str, store: str | None, settings: tuple[str, ...], as_json: boo
     from tasks.engine import ray_session
 
     name = Run.of(spec, store, settings).name
+    begins(as_json, ray=False)
     with embedded.server():
         from flows import prefect_patches
         from flows.pretrain import rebase as rebased

@@ -6,7 +6,7 @@ import click
 
 from flows import embedded
 from flows.cli import command
-from flows.cli.command import JSON, SET, SPEC, STORE, cli, failed, plain_errors, print_json
+from flows.cli.command import JSON, SET, SPEC, STORE, begins, cli, failed, plain_errors, print_json
 
 
 @cli.command()
@@ -52,6 +52,7 @@ def run(
     if replace and start is None:
         raise SpecError(["--replace: says what to do with the other values of --from STAGE, which is missing"])
     reads = begun.reads() if version is None else 0
+    begins(as_json, ray=reads > 0)
     with embedded.server():
         if reads:
             ray_session.start(begun.spec.cluster)

@@ -28,6 +28,8 @@ class Made:
     """The version, accepted or refused."""
     new: bool
     """Whether it was made now."""
+    unjudged: Sequence[str] = ()
+    """Where it was made now, the sources whose new shards no gate judged, as they have too few records, or had."""
 
 
 def make(execution: Execution, counts: Counts, about: Facts, run: str) -> Made:
@@ -73,7 +75,8 @@ def make(execution: Execution, counts: Counts, about: Facts, run: str) -> Made:
         "totals": added(*sums),
     }
     versions.create(facts)
-    return Made(facts, True)
+    came = {pipeline.shards[place].source for place in found.places[-1]} if base and found.new else set()
+    return Made(facts, True, sorted(came - {row["source"] for row in judged}))
 
 
 def _same_values(known: Sequence[Facts], found: Sequence[Facts]) -> bool:

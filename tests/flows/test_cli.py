@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from flows import embedded
 from flows.cli import cli
+from flows.embedded import ServerError
 from tasks.storage.manifest import Manifest
 from tasks.storage.store import Store
 from tests import small
@@ -228,7 +230,9 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from click.testing import CliRunner
+from flows import embedded
 from flows.cli import cli
+from flows.embedded import ServerError
 from tasks.engine.runner import Execution
 from tests.whole import direct, go
 from training import fit
@@ -392,3 +396,16 @@ def test_tokenizers_are_tried_and_a_mistake_is_told_without_a_traceback(computed
     assert not {"gold", "Ġgold", "Ġreturn"} & vocabulary.keys()
     names = {f"{each['kind']}-{each['size']}.json" for each in found}
     assert names | {"tokenizers.md", "tokenizers.svg"} == {path.name for path in (tmp_path / "tried").iterdir()}
+
+
+def test_a_run_says_at_once_what_is_started_but_where_json_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped() -> None:
+        raise ServerError("no Prefect here")
+
+    monkeypatch.setattr(embedded, "server", stopped)
+    spec = small.corpus(tmp_path, files=1, documents=4)
+    said = ask("run", spec, code=1)
+    assert said.stderr == "sluice: starting Prefect and Ray, which takes some seconds\nsluice: no Prefect here\n"
+    assert ask("run", spec, "--json", code=1).stderr == "sluice: no Prefect here\n"

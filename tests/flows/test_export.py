@@ -71,7 +71,12 @@ def test_a_condition_chooses_among_what_is_kept(computed: Any, tmp_path: Path) -
     ids = [row["id"] for row in rows(tmp_path / "out")]
     assert ids == [row[0] for row in kept(spec, "id", "language = 'zh'") if row[0] in ids]
     assert 0 < len(ids) <= len(kept(spec, "id", "language = 'zh'"))
-    assert f"those for which `{where}`" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"those for which `{where}`" in card
+    every = told("funnel", spec)["kept"]
+    assert f"those of the whole version 1; this export is a part of its {every} kept documents." in card
+    told("export", spec, tmp_path / "whole")
+    assert "Funnel and duplicates are those" not in (tmp_path / "whole" / "README.md").read_text()
 
 
 def flip(path: Path) -> None:

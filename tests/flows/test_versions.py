@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import random
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from data_specs.load import SpecError
-from flows import tokenizer_sweep
+from flows import summary, tokenizer_sweep
 from flows.corpus_run import CorpusRun
 from flows.run import Run
 from tasks.decision.verdict import Verdict
@@ -173,7 +175,27 @@ def test_a_version_says_how_many_shards_of_the_one_before_it_lacks(copied: Path)
     copied.write_text(spec.replace("domain <> 'code' and ", "").replace("""  code: "domain = 'code'"\n""", ""))
     run = go(copied, ["mixture.phases=[]"], until="token_estimate")
     assert run.version(lambda *_: None).note == "version 2, 0 new shards, without 2 shards of version 1"
+    said = ask_summary(run)
+    assert "version 2 of the corpus, accepted: without 2 shards of version 1; `sluice versions SPEC`" in said
     assert run.version(lambda *_: None).note == "version 2"
+    assert "version 2 of the corpus, accepted: `sluice versions SPEC`" in ask_summary(run)
+
+
+def test_new_shards_of_too_few_records_to_be_judged_are_said_once(copied: Path) -> None:
+    small.web(copied.parent / "web", 7, 20, 5)
+    run = go(copied, until="token_estimate")
+    unjudged = "not judged by gates.new: web, of which fewer than 1,000 records are new or were there (gates.new.least)"
+    assert run.version(lambda *_: None).note == f"version 2, 1 new shards, {unjudged}"
+    assert f"version 2 of the corpus, accepted: {unjudged}; `sluice versions SPEC`" in ask_summary(run)
+    assert run.version(lambda *_: None).note == "version 2"
+
+
+def ask_summary(run: Run) -> str:
+    """What a run prints at its end."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        summary.show(run.record | {"status": "completed"}, run.store)
+    return said.getvalue()
 
 
 def test_documents_of_a_folder_that_paths_no_longer_name_do_not_stay_unsaid(copied: Path) -> None:
