@@ -63,7 +63,9 @@ def summaries(versions: Versions) -> list[dict[str, Any]]:
 
 def show(found: list[dict[str, Any]]) -> None:
     """Print versions; why one was refused stands below."""
-    grid = table("version", "from", "state", "made", "shards", "new", "documents", "bytes", "tokens", title="Versions")
+    grid = table(
+        "version", "from", "state", "made (UTC)", "shards", "new", "documents", "bytes", "tokens", title="Versions"
+    )
     for row in found:
         counted = (row[name] for name in ("shards", "new", "documents", "bytes", "tokens"))
         made = row["time"].replace("T", " ").removesuffix("+00:00")

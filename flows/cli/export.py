@@ -61,7 +61,7 @@ def export(
     of = f"version {found['version']}, " if found["version"] else ""
     there = "was there already: " if found["state"] == "cached" else ""
     click.echo(
-        f"{terminal.line(found['to'])}: {of}{there}{found['documents']:,} documents in "
+        f"{terminal.line(found['to'])}: {of}{there}{terminal.plural(found['documents'], 'document')} in "
         f"{terminal.plural(found['files'], 'file')}, "
         f"{found['bytes']:,} bytes{left_out}"
     )

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.scoring import Scorer
+from tasks.arrays.numbers import as_float
 from tasks.arrays.sampling import smallest
 from tasks.engine.stage import Estimator
 from tasks.storage.columns import value_digest
@@ -61,7 +62,7 @@ class PercentilesEstimator(Estimator):
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `language` (empty where unknown), `value` (float64) of the documents whose value is a finite number."""
-        language, value = pc.fill_null(batch["language"], ""), batch[self.column].cast(pa.float64())
+        language, value = pc.fill_null(batch["language"], ""), as_float(batch[self.column])
         rows = pa.table({"id": batch["id"], "language": language, "value": value})
         return self.downsample(rows.filter(pc.is_finite(rows["value"])))
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from data_specs.expressions import ExpressionError, parse
+from tasks.arrays.numbers import as_float
 from tasks.arrays.repetitions import repeated
 from tasks.engine import job
 from tasks.engine.corpus import Corpus
@@ -92,7 +93,7 @@ class PlanInputs:
             for name in self.loss_by:
                 result = result.append_column(f"by_{name}", table[name])
             for name, by in self.orders.items():
-                result = result.append_column(name, table[by].cast(pa.float64()))
+                result = result.append_column(name, as_float(table[by]))
             if borders:
                 for name, shape in self.cuts.items():
                     result = result.append_column(name, borders.cuts(own["tokens"], shape))

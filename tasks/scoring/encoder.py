@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from data_specs import stages
 from data_specs.document import SpecError
+from tasks.arrays.numbers import as_float
 from tasks.arrays.sampling import smallest
 from tasks.engine.stage import Estimator, Stage
 from tasks.scoring.kind import prose
@@ -121,7 +122,7 @@ class EncoderEstimator(Estimator):
 
     def sample(self, batch: pa.Table) -> pa.Table:
         """`id`, `text` (its leading characters) and `target` of documents that have one."""
-        target = batch[str(self.settings.target)].cast(pa.float64())
+        target = as_float(batch[str(self.settings.target)])
         text = pc.utf8_slice_codeunits(batch["text"], 0, CHARACTERS)
         known = pc.and_(pc.fill_null(pc.is_finite(target), False), pc.not_equal(pc.utf8_trim_whitespace(text), ""))
         rows = pa.table({"id": batch["id"], "text": text, "target": target})

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_specs.scoring import Ranking
+from tasks.arrays.numbers import as_float
 from tasks.arrays.sampling import smallest
 from tasks.engine.stage import Estimator, Stage
 from tasks.storage.columns import value_digest
@@ -60,7 +61,7 @@ class Ranked(Stage):
         for name in np.unique(chosen):
             rows = np.flatnonzero(chosen == name)
             for place, column in enumerate(self.of):
-                values = batch[column].take(pa.array(rows)).cast(pa.float64()).to_numpy()
+                values = as_float(batch[column].take(pa.array(rows))).to_numpy()
                 found[rows, place] = rank(self.quantiles[name][place], values)
         return np.where(lower, 1 - found, found)
 
@@ -107,7 +108,7 @@ class RanksEstimator(Estimator):
         language, group = pc.fill_null(batch["language"], CORPUS), _groups(batch, self.settings)
         parts = []
         for place, name in enumerate(self.of):
-            value = batch[name].cast(pa.float64())
+            value = as_float(batch[name])
             column = pa.array(np.full(batch.num_rows, place, np.int32))
             rows = pa.table({"id": batch["id"], "language": language, "column": column, "value": value})
             if _domain(self.settings):

@@ -162,3 +162,10 @@ def test_percentiles_are_of_numbers(column: str, kind: str, tmp_path: Path) -> N
 def test_a_stage_cannot_ask_for_percentiles(key: str, stages: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"stages.{key}: percentile is for rules, channels and phases"):
         spec_of("true", **stages)
+
+
+def test_whole_numbers_beyond_two_to_the_53rd_have_percentiles_too() -> None:
+    values = [2**62 + 2**20 * place for place in range(100)]
+    table = documents().slice(0, 100).append_column("stamp", pa.array(values, pa.int64()))
+    found = thresholds("stamp", fit(percentiles_of("stamp", 50, per="corpus"), [table])[0])
+    assert found["stamp", 50] == float(values[49])
