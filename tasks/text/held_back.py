@@ -22,7 +22,9 @@ def held_back(
     names = [plain(text) for text in texts]
     label_of: dict[str, Hashable] = {}
     several = set[str]()
-    for name, label in zip(names, labels if labels is not None else [None] * len(names), strict=True):
+    first = np.zeros(len(names), bool)
+    for place, (name, label) in enumerate(zip(names, labels or [None] * len(names), strict=True)):
+        first[place] = name not in label_of
         if label_of.setdefault(name, label) != label:
             several.add(name)
     left = {label: count // 10 for label, count in Counter(label_of.values()).items()}
@@ -32,6 +34,4 @@ def held_back(
             left[label] -= 1
             chosen.add(name)
     learned = np.array([name not in chosen for name in names], bool)
-    first = np.zeros(len(names), bool)
-    first[np.unique(names, return_index=True)[1] if names else []] = True
     return learned, ~learned & first

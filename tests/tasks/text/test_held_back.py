@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 
 from tasks.text.held_back import held_back
@@ -31,3 +33,12 @@ def test_a_text_that_has_several_labels_is_learned_from() -> None:
     learned, held = held_back(texts, ["a", "b", *"a" * 30, *"b" * 30])
     assert learned[:2].all()
     assert held.sum() == 6
+
+
+def test_one_long_text_among_many_takes_no_room_for_all_of_them() -> None:
+    texts = [*map(str, range(2000)), "x" * 1_000_000]
+    tracemalloc.start()
+    held_back(texts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
