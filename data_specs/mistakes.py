@@ -55,6 +55,8 @@ def explained(
     for place, choices in wanted.items():
         given = document.at(place)
         hint = suggestion(str(given), re.findall(r"`(.*?)`", " ".join(choices)))
+        if choices == ["text"]:
+            hint = ", in quotes"
         yield document.wrong(
             place, f"{shown(place, document.value)} is {kind(given)}, but should be {' or '.join(choices)}{hint}"
         )

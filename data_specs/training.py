@@ -156,8 +156,9 @@ class Evaluate(Settings):
     every: Steps = 50
     """Steps between evaluations; also before the first and after the last step."""
     held_out: Annotated[Share, Field(lt=1)] = 0.005
-    """Share of the first run's documents, which are never trained on. Frozen then: later nights of the same sources add
-    none, so the share falls as the corpus grows; sources that come later have this share of their own."""
+    """Share of the first run's documents, which are never trained on; a hash chooses each by itself, so few documents
+    may have more or fewer (2% of 310: 11). Frozen then: later nights of the same sources add none, so the share falls
+    as the corpus grows; sources that come later have this share of their own."""
     tokens: Count = 65_536
     """Tokens per channel evaluated, at most."""
     sets: Annotated[dict[Label, EvaluationSet], Field(exclude_if=is_empty)] = {}

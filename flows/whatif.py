@@ -283,6 +283,7 @@ def show(found: dict[str, Any]) -> None:
             if row[0] != row[1]:
                 grid.add_row(f"{group} {line(named(name or None))}", *_pair(row), "", "", "")
     console().print(grid)
+    console().print("tokens: estimates from the text; versions count what the tokenizer gives", soft_wrap=True)
     grid = table("dropped as", *header)
     for name, row in found["reasons"].items():
         if row[0] != row[1]:

@@ -25,7 +25,11 @@ JSON = click.option(
 )
 STORE = click.option("--store", metavar="URL", help="Another store than the spec's.")
 SET = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as training.steps=20."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a setting, such as training.steps=20; VALUE is YAML.",
 )
 
 

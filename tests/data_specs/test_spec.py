@@ -237,7 +237,11 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
             'spec.yaml:13: channels.en: `language = ` is not one expression: syntax error at or near ")"',
         ),
         ("quality > 0.5", "random() > 0.5", "spec.yaml:18: mixture.phases.1.where: function `random` is not allowed"),
-        ("\"language = 'en'\"", "5", "spec.yaml:13: channels.en is `5`, but should be text"),
+        (
+            "\"language = 'en'\"",
+            "5",
+            "spec.yaml:13: channels.en is `5`, but should be text, in quotes",
+        ),
         (
             "  - foreign: \"language <> 'zh'\"\n",
             "  - foreign\n",
@@ -297,7 +301,7 @@ def test_sizes_of_clusters_are_keys_as_the_page_on_the_mixture_writes_them(spec:
 def test_all_mistakes_are_told_at_once_in_the_order_of_lines(spec: Path) -> None:
     spec.write_text(SMALL.replace("0.7", "7").replace("language <> 'zh'", "a +").replace("steps: 10", "stepz: 1"))
     assert [line.split(":")[1] for line in mistakes(spec, "store=5")] == [
-        " store is `5`, but should be text",
+        " store is `5`, but should be text, in quotes",
         "6",
         "8",
         "20",
@@ -439,7 +443,7 @@ def test_a_spec_in_another_folder_finds_its_rules(including: Path, tmp_path: Pat
         (
             'few_words: "words < 50"',
             "few_words: [1]",
-            "rules/gopher.yaml:4: rule few_words is a list, but should be text",
+            "rules/gopher.yaml:4: rule few_words is a list, but should be text, in quotes",
         ),
     ],
 )

@@ -139,7 +139,11 @@ class Digits(Stage):
             [],
             ["{spec}:13: stages.digits.settings.count is unknown; did you mean counted?"],
         ),
-        ("{counted: 5}", [], ["{spec}:13: stages.digits.settings.counted is `5`, but should be text"]),
+        (
+            "{counted: 5}",
+            [],
+            ["{spec}:13: stages.digits.settings.counted is `5`, but should be text, in quotes"],
+        ),
         ("{}", [], ["{spec}:12: stages.digits.settings.counted is missing"]),
         (
             "{counted: x, weights: {heavier: 2, heavy: much}}",
@@ -157,7 +161,10 @@ class Digits(Stage):
         (
             "{counted: x}",
             ["stages.digits.settings.counted=[1]"],
-            ["--set stages.digits.settings.counted: stages.digits.settings.counted is a list, but should be text"],
+            [
+                "--set stages.digits.settings.counted: stages.digits.settings.counted is a list, but should be text, "
+                "in quotes"
+            ],
         ),
     ],
 )
