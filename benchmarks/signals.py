@@ -35,7 +35,7 @@ from data_specs import stages
 from tasks.filters.signals import Signals
 
 ROUNDS = 3
-MOST = 600
+MOST = 4000
 DATATROVE = {"en": "eng_Latn", "zh": "cmn_Hani"}
 FILTERS = (GopherRepetitionFilter, GopherQualityFilter, FineWebQualityFilter, C4QualityFilter)
 
