@@ -40,7 +40,7 @@ def tokens(rows: int, length: int, seed: int) -> torch.Tensor:
     return torch.randint(0, VOCABULARY, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def same(one: Any, other: Any, logits: torch.Tensor, wanted: torch.Tensor, but: tuple[str, ...] = ()) -> None:
+def assert_same(one: Any, other: Any, logits: torch.Tensor, wanted: torch.Tensor, but: tuple[str, ...] = ()) -> None:
     """Logits and the gradients of all parameters agree."""
     assert torch.allclose(logits, wanted, atol=1e-4 * float(wanted.std()))
     weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(9))
@@ -78,7 +78,7 @@ def test_span_corruption_has_the_logits_and_gradients_of_transformers_t5() -> No
         use_cache=False,
     ).last_hidden_state
     scale = made.model_dim**-0.5 if made.config.scale_decoder_outputs else 1.0
-    same(made, other, logits, other.lm_head(decoded * scale))
+    assert_same(made, other, logits, other.lm_head(decoded * scale))
 
 
 def test_permutation_has_the_logits_and_gradients_of_transformers_xlnet() -> None:
@@ -99,7 +99,7 @@ def test_permutation_has_the_logits_and_gradients_of_transformers_xlnet() -> Non
         token_type_ids=torch.zeros_like(inputs),
         use_mems=False,
     ).logits
-    same(made, other, made(inputs, positions, places, rank), wanted, but=("r_s_bias", "seg_embed"))
+    assert_same(made, other, made(inputs, positions, places, rank), wanted, but=("r_s_bias", "seg_embed"))
 
 
 @pytest.mark.parametrize("architecture", ["t5", "xlnet"])
