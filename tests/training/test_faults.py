@@ -218,7 +218,8 @@ def test_ranks_that_ignore_sigterm_are_gone_soon_after_torchrun_is_told_to_end(t
     ignoring = tmp_path / "ignoring"
     ignoring.mkdir()
     (ignoring / "sitecustomize.py").write_text(
-        "import signal, sys\nif '-m' in sys.orig_argv and 'training' in sys.orig_argv:\n"
+        "import signal, sys\n"
+        "if '-m' in sys.orig_argv and sys.orig_argv[sys.orig_argv.index('-m') + 1] == 'training':\n"
         "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    signal.signal = lambda *_: None\n"
     )
     process = launched(written(store, made), "r", before=[str(ignoring)])

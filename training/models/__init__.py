@@ -79,7 +79,7 @@ def prepare(model: Any, training: Training, compiled: bool) -> None:
     if training.attention != "auto":
         model.set_attn_implementation(training.attention)
     if training.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     if compiled:
         import torch._dynamo
 
