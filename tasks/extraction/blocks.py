@@ -97,7 +97,7 @@ class _Walk:
         self._pieces: list[str] = []
         self._linked = self._quotes = 0
         self._lists: list[int] = []
-        """The lists around: 0, or the number of the last item."""
+        """The lists around: 0, or the number of the next item."""
         self._bullet: tuple[int, int] | None = None
 
     def inside(self, element: HtmlElement, part: int, kind: str, linked: bool) -> None:
@@ -162,7 +162,7 @@ class _Walk:
         if tag == "table":
             return self._table(element, part, linked)
         if tag in ("ul", "ol", "menu"):
-            self._lists.append(_number(element.get("start")) if tag == "ol" else 0)
+            self._lists.append(_first_number(element) if tag == "ol" else 0)
             self.inside(element, part, tag, linked)
             self._lists.pop()
         elif tag == "li":
@@ -170,7 +170,7 @@ class _Walk:
                 self._lists[-1] = _number(element.get("value"), self._lists[-1]) or self._lists[-1]
             self._bullet = (max(len(self._lists), 1), self._lists[-1] if self._lists else 0)
             if self._bullet[1]:
-                self._lists[-1] += 1
+                self._lists[-1] += -1 if _counts_down(element.getparent()) else 1
             self.inside(element, part, tag, linked)
             self.flush(tag, part)
             self._bullet = None
@@ -312,6 +312,16 @@ def _in_columns(cells: list[HtmlElement], texts: list[str], above: dict[int, tup
     above.clear()
     above.update(below)
     return row
+
+
+def _counts_down(element: HtmlElement | None) -> bool:
+    """Whether an element is a list whose numbers fall (`<ol reversed>`)."""
+    return element is not None and element.tag == "ol" and element.get("reversed") is not None
+
+
+def _first_number(element: HtmlElement) -> int:
+    """The number of the first item of a numbered list."""
+    return _number(element.get("start"), len(element.findall("li")) if _counts_down(element) else 1)
 
 
 def _number(text: str | None, default: int = 1) -> int:

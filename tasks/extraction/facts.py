@@ -17,7 +17,7 @@ from typing import Any
 
 from tasks.extraction.authors import credible
 
-VERSION = 2  # days are of the calendar, no part of a longer number, and in an address none after the crawl
+VERSION = 3  # nothing is read in comments, scripts, drawings and templates, titles to their end; no readings in texts
 _LOOKED_AT = 2**20
 """Characters of a page that are looked at, at most."""
 _NEAR = re.compile(r"<[mst](?:eta|cript|ime)\b", re.IGNORECASE)
@@ -28,8 +28,14 @@ _LINKED = re.compile(
     r"<script\b[^<>]{0,200}?application/ld\+json[^<>]*+>([^<]*+(?:<(?!/script)[^<]*+)*+)", re.IGNORECASE
 )
 _ATTRIBUTE = re.compile(r"([\w:.-]++)\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'>]++))")
-_TITLE = re.compile(r"<title\b[^<>]*+>([^<]*+)", re.IGNORECASE)
-_HEADING = re.compile(r"<h1\b[^<>]*+>([^<]*+)", re.IGNORECASE)
+_TITLE = re.compile(r"<title\b[^<>]*+>(?:([^<]*+(?:<(?!/?title\b)[^<]*+){0,50}+)(?=</title\b)|([^<]*+))", re.IGNORECASE)
+_HEADING = re.compile(r"<h1\b[^<>]*+>(?:([^<]*+(?:<(?!/?h1\b)[^<]*+){0,50}+)(?=</h1\b)|([^<]*+))", re.IGNORECASE)
+"""Such an element up to its end; one that has none up to the next tag."""
+_TAG = re.compile(r"<[^<>]*+>")
+_APART = re.compile(r"<!--|<(script|style|svg|template|textarea)(?=[\s/>])[^<>]*+>", re.IGNORECASE)
+"""Where something begins in which no element of the page is."""
+_ENDS = {name: re.compile(rf"</{name}\b", re.IGNORECASE) for name in ("script", "style", "svg", "template", "textarea")}
+_ENDS[""] = re.compile("-->")
 _DAY = re.compile(
     r"(?<!\d)((?:19|20)\d\d)(?:[-/.年](0?[1-9]|1[0-2])[-/.月](0?[1-9]|[12]\d|3[01])"
     r"|(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))(?!\d)"
@@ -51,11 +57,11 @@ _FACT = {name: (fact, rank) for fact, names in _NAMES.items() for rank, name in 
 
 def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | None]:
     """As `tasks.extraction.html.metadata` has them; `latest` is the day after which no page was published."""
-    html = html[:_LOOKED_AT]
+    html = _without_apart(html[:_LOOKED_AT])
     near = [found.start() for found in _NEAR.finditer(html)]
     said = _said(html, near)
     linked = list(_linked(html, near))
-    title = said.get("title") or _first(_TITLE, html) or _first(_HEADING, html)
+    title = said.get("title") or _first(_TITLE, html) or _first(_HEADING, html, _TAG)
     dates = (
         said.get("date"),
         *_values(linked, "datePublished"),
@@ -78,9 +84,29 @@ def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | Non
     }
 
 
-def _first(pattern: re.Pattern[str], html: str) -> str | None:
-    found = pattern.search(html)
-    return " ".join(found[1].split()) if found else None
+def _without_apart(html: str) -> str:
+    """A page without comments, scripts but for JSON-LD, styles, drawings and templates, as far as these have an end."""
+    out, at, place, endless = list[str](), 0, 0, set[str]()
+    while begun := _APART.search(html, place):
+        place, name = begun.end(), (begun[1] or "").lower()
+        if name in endless or html.endswith("/>", begun.start(), place):
+            continue
+        ended = _ENDS[name].search(html, place if name else begun.start() + 2)
+        if ended is None:
+            endless.add(name)
+            continue
+        place = ended.end()
+        if not (name == "script" and _LINKED.match(html, begun.start())):
+            out.append(html[at : begun.start()])
+            at = place
+    return "".join([*out, html[at:]])
+
+
+def _first(pattern: re.Pattern[str], html: str, without: re.Pattern[str] | None = None) -> str | None:
+    """The first text that a pattern finds, without some parts."""
+    texts = (found[1] or found[2] or "" for found in pattern.finditer(html))
+    shown = (" ".join((without.sub("", text) if without else text).split()) for text in texts)
+    return next(filter(None, shown), None)
 
 
 def _said(html: str, near: list[int]) -> dict[str, str]:

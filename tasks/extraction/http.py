@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 import zlib
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import NamedTuple
@@ -24,6 +25,8 @@ HEAD = 64 * 2**10
 _STEP = 64 * 2**10
 _SIP = 2**10
 """Bytes inflated at a time. They are few, because those after the end of a member are given once more."""
+_TRAILER = 16
+"""Bytes behind the end of a bare deflate stream: less than these."""
 _CODINGS = 4
 """Content codings on top of each other that are undone; more is an attack."""
 _PIECES = 2**20
@@ -55,6 +58,10 @@ _SUPERSETS = {
     "iso8859-11": "cp874",
 }
 """Python's codec that holds what the WHATWG Encoding Standard means by a label."""
+_VENDORS = "sluice.euc_jp"
+"""What undefined bytes of EUC-JP are handled by."""
+_SHIFTS = re.compile(rb"\x1b(\$[@B]|\([BJI])([^\x1b]*+)")
+"""What a shift of ISO-2022-JP is to, and what follows."""
 _EAST_ASIAN = re.compile(r"[\u3041-\u30ff\u4e00-\u9fff]{4}")
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _ASCII = bytes(range(128))
@@ -195,7 +202,9 @@ class _Output(bytearray):
 
 
 def _inflated(body: bytes, limit: int) -> bytes:
-    """Members of gzip or zlib, or a bare deflate stream; the body itself where it is none of them."""
+    """Members of gzip or zlib, or a bare deflate stream; the body itself where it is none of them. A bare stream has
+    nothing to be known by, and a page that begins with a line end looks like one for some bytes: so it has to come to
+    an end that is the body's, or to be of more bytes than these."""
     for window in (47, -15):
         found, pieces, position = _Output(), _Pieces(), 0
         while position < len(body):
@@ -214,7 +223,7 @@ def _inflated(body: bytes, limit: int) -> bytes:
                 break
             if window < 0:
                 break
-        if found:
+        if found and (window > 0 or len(found) > len(body) or (stream.eof and len(body) - position < _TRAILER)):
             return bytes(found)
     return body
 
@@ -250,7 +259,7 @@ def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
     chance), but for broken ones, at most a hundredth of those beyond ASCII; the charset of the Content-Type; with
     `meta`, that of a meta element or an XML declaration in the first 4 kB; detection (resiliparse), also of what the
     web has no label for (Mac Cyrillic, HZ). Labels mean what the WHATWG Encoding Standard says (gb2312 is gb18030). A
-    charset is believed when less than a tenth of the bytes beyond ASCII contradict it.
+    charset is believed when less than a tenth of the bytes beyond ASCII contradict it, of ISO-2022-JP of all.
     """
     for mark, codec in _MARKS:
         if body.startswith(mark):
@@ -271,7 +280,7 @@ def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
     beyond = len(body.translate(None, _ASCII))
     for candidate in [*known, "utf-8", _detected(body)]:
         found = _characters(body, candidate)
-        if found.count("\ufffd") * 10 <= beyond:
+        if found.count("\ufffd") * 10 <= (len(body) if candidate == "iso2022_jp" else beyond):
             return found
     return _characters(body, "cp1252")
 
@@ -297,18 +306,43 @@ def _shifted(body: bytes) -> str | None:
     codec = _detected(body)
     if codec not in ("hz", "iso2022_jp"):
         return None
-    try:
-        found = body.decode(codec)
-    except UnicodeDecodeError:
-        return None
-    return found if _EAST_ASIAN.search(found) else None
+    found = _characters(body, codec)
+    return found if _EAST_ASIAN.search(found) and found.count("\ufffd") * 10 <= len(body) else None
 
 
 def _characters(body: bytes, codec: str) -> str:
     """What `body.decode(codec, "replace")` returns, which takes ten times as long for bytes that a single-byte charset
-    leaves undefined."""
+    leaves undefined, and knows no ① in the encodings of Unix and of mail of Japanese."""
+    if codec == "iso2022_jp":
+        body, codec = _SHIFTS.sub(_of_unix, body), "euc_jp"
     table = _table(codec)
-    return codecs.charmap_decode(body, "strict", table)[0] if table else body.decode(codec, "replace")
+    errors = _VENDORS if codec == "euc_jp" else "replace"
+    return codecs.charmap_decode(body, "strict", table)[0] if table else body.decode(codec, errors)
+
+
+def _of_unix(found: re.Match[bytes]) -> bytes:
+    """The bytes of ISO-2022-JP up to the next shift as EUC-JP has them: those of two-byte characters and of halfwidth
+    katakana have the eighth bit."""
+    if found[1] in (b"$B", b"$@"):
+        return bytes(byte | 0x80 if byte > 0x20 else byte for byte in found[2])
+    return re.sub(rb"[!-~]", lambda one: bytes((0x8E, one[0][0] | 0x80)), found[2]) if found[1] == b"(I" else found[2]
+
+
+def _of_a_vendor(error: UnicodeError) -> tuple[str, int]:
+    """What stands where Python's EUC-JP finds no character: one that NEC or IBM added to JIS X 0208 (①, ㈱, 髙), by
+    Shift_JIS as Windows has it, which the WHATWG Encoding Standard reads here too; else U+FFFD."""
+    assert isinstance(error, UnicodeDecodeError)
+    row, cell = (error.object[error.start : error.start + 2] + b"\0\0")[:2]
+    if 0xA1 <= row <= 0xFE and 0xA1 <= cell <= 0xFE:
+        first = (row - 0xA1) // 2 + (0x81 if row < 0xDF else 0xC1)
+        second = cell - 2 if row % 2 == 0 else cell - (0x61 if cell < 0xE0 else 0x60)
+        with suppress(UnicodeDecodeError):
+            return bytes((first, second)).decode("cp932"), error.start + 2
+        return "\ufffd", error.start + 2
+    return "\ufffd", error.start + 1
+
+
+codecs.register_error(_VENDORS, _of_a_vendor)
 
 
 @cache

@@ -12,6 +12,7 @@ from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
+from lxml.etree import XPath
 from lxml.html import HtmlElement
 
 from tasks.extraction.blocks import blocks
@@ -31,8 +32,9 @@ _TRUST = 1.5
 """Log odds by which trafilatura's word counts more than was learned. On pages of WCXB that were not learned from it
 costs nothing; on those of trafilatura's own evaluation a third of the unwanted segments go. It rarely
 takes a page's title and code, so of these it says nothing."""
-VERSION = 3  # cells that span columns and rows leave the others in theirs, and items have the number that they say
+VERSION = 4  # text with readings above it, or formulas that scripts made, is no text in scripts; lists count down
 """Raised when values change, where weights stay."""
+_IN_ELEMENTS = XPath(".//text()[not(parent::script or parent::style or parent::template)]")
 _LINES = 50
 """Lines of it that are sought in the page."""
 
@@ -59,14 +61,20 @@ def main_text(
         odds += np.where(measured[:, _TAKEN] == 1, _TRUST, np.where(apart, 0, -_TRUST))
     chosen = odds > 0
     kept = without_furniture([*compress(page.blocks, chosen)], measured[chosen, _TAKEN].tolist(), kind)
-    if not kept or _only_in_scripts(taken, "".join(block.text for block in page.blocks)):
+    if not kept or _only_in_scripts(taken, tree, "".join(block.text for block in page.blocks)):
         return taken
     return render(kept, form)
 
 
-def _only_in_scripts(taken: str, seen: str) -> bool:
-    """Whether most of the extractor's text, by some of its lines, is in no element of the page."""
-    whole, every = letters(seen), taken.split("\n")
+def _only_in_scripts(taken: str, tree: HtmlElement, seen: str) -> bool:
+    """Whether most of the extractor's text, by some of its lines, is in no element of the page: in none of what was
+    `seen` of them, nor of what was passed over there, as readings above Japanese."""
+    every = taken.split("\n")
     lines = [letters(line) for line in every[:: 1 + len(every) // _LINES]]
+    return _are_elsewhere(lines, seen) and _are_elsewhere(lines, "".join(_IN_ELEMENTS(tree)))
+
+
+def _are_elsewhere(lines: list[str], text: str) -> bool:
+    whole = letters(text)
     found = [line for line in lines if line[:40] in whole]
     return bool(sizes(found).sum() < _ELSEWHERE * sizes(lines).sum())

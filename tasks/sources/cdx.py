@@ -35,7 +35,7 @@ Place = tuple[int, int]
 class CdxReader(WarcReader):
     """Reads the records of a selection, and extracts the pages in them."""
 
-    version = 2  # encodings that nothing names are found
+    version = 3  # Japanese in EUC-JP has all its characters, and a body that was stored decoded is itself
     unhashed = WarcReader.unhashed | {"base", "gap"}
     settings: CdxSource
 

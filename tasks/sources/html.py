@@ -30,7 +30,7 @@ def address(base: str | None, key: str) -> str | None:
 class HtmlReader(PageReader):
     """Reads HTML files."""
 
-    version = 2  # encodings that nothing names are found
+    version = 3  # Japanese in EUC-JP and ISO-2022-JP has all its characters
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse", *LIBRARIES)
     settings: HtmlSource
 

@@ -31,7 +31,7 @@ from tasks.sources.pages import LIBRARIES, PageReader
 class WarcReader(PageReader):
     """Reads WARC files, and extracts the pages in them in a child process of its own."""
 
-    version = 5  # encodings that nothing names are found, and of several Content-Types the last valid one counts
+    version = 6  # Japanese in EUC-JP has all its characters, and a body that was stored decoded is itself
     libraries: ClassVar[tuple[str, ...]] = (
         *("FastWARC", "Resiliparse", "brotli", "zstandard"),
         *LIBRARIES,
@@ -118,7 +118,7 @@ class WarcReader(PageReader):
 class ArcReader(WarcReader):
     """Reads ARC files, the format before WARC."""
 
-    version = 2  # encodings that nothing names are found
+    version = 3  # Japanese in EUC-JP has all its characters, and a body that was stored decoded is itself
     settings: ArcSource
 
     def _records(self, file: IO[bytes], part: Part) -> Iterator[Record | Fault]:

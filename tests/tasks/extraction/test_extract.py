@@ -381,3 +381,16 @@ def test_the_posts_of_a_forum_are_main_text_and_what_is_around_them_is_not(extra
     assert all(f"Post number {number}:" in text for number in range(1, 12))
     assert "Powered by" not in text
     assert "Login" not in text
+
+
+RUBY = """<p><ruby>法律<rt>ほうりつ</rt></ruby>では<ruby>親<rt>おや</rt></ruby>が
+<ruby>子<rt>こ</rt></ruby>を{}<ruby>回<rt>かい</rt></ruby>
+<ruby>守<rt>まも</rt></ruby>ることを<ruby>決<rt>き</rt></ruby>めました。</p>"""
+
+
+@pytest.mark.parametrize("options", EVERY)
+def test_japanese_with_readings_above_it_is_without_these(options: Any) -> None:
+    page = f"<html><body><article>{''.join(map(RUBY.format, range(20)))}</article></body></html>"
+    text = extract(page, None, None, fast=True, deepest=200, costliest=10, **options)["text"]
+    assert "法律では親が 子を7回 守ることを決めました。" in text
+    assert "ほうりつ" not in text

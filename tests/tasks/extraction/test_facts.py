@@ -35,6 +35,41 @@ def test_json_ld_time_elements_and_the_address_say_what_meta_elements_do_not() -
 
 
 @pytest.mark.parametrize(
+    ("head", "title"),
+    [
+        ("<!-- <title>Old</title> --><title>New</title>", "New"),
+        ("<!--><title>New</title><!-- <title>Old</title> -->", "New"),
+        ("<script>a = '<title>js</title>'</script><title>New</title>", "New"),
+        ("<style>/* <title>css</title> */</style><svg><title>icon</title></svg><title>New</title>", "New"),
+        ("<TEMPLATE><title>part</title></TEMPLATE><script src='a'/><title>New</title>", "New"),
+        ("<title>List<String> in Java</title>", "List<String> in Java"),
+        ("<title>x < y</title><h1>Gold</h1>", "x < y"),
+        (
+            "<title></title><h1><a href='/'><img></a></h1><h1>All the <em>gold</em> there is</h1>",
+            "All the gold there is",
+        ),
+        ("<title>New <body><h1>Gold</h1>", "New"),
+        ("<!-- never ended <title>New</title>", "New"),
+    ],
+)
+def test_a_title_is_one_that_a_reader_sees_and_all_of_it(head: str, title: str) -> None:
+    assert facts(f"<html><head>{head}", URL, None)["title"] == title
+
+
+def test_what_is_said_in_comments_scripts_and_templates_is_not_said() -> None:
+    said = (
+        "<meta name='author' content='Old Hand'><meta property='og:site_name' content='Old'>"
+        "<time datetime='2001-01-01'>"
+    )
+    for begin, end in (("<!--", "-->"), ("<template>", "</template>"), ("<script>s = `", "`</script>")):
+        found = facts(f"<html>{begin}{said}{end}<meta name='author' content='Jane Washer'>", URL, None)
+        assert found == {"title": "", "date": None, "author": "Jane Washer", "site": "example.org"}
+    linked = '<script type="application/ld+json">{"datePublished": "2020-02-03"}</script>'
+    assert facts(f"<!-- {linked} -->", URL, None)["date"] is None
+    assert facts(f"<script>a</script>{linked}<script>b</script>", URL, None)["date"] == "2020-02-03"
+
+
+@pytest.mark.parametrize(
     ("said", "day"),
     [
         *(("2021-02-28T23:00", "2021-02-28"), ("20191112", "2019-11-12"), ("2019年1月5日", "2019-01-05")),
@@ -69,7 +104,23 @@ def test_no_page_was_published_after_it_was_crawled() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["<meta ", "<meta content=", "<title>", '<script type="application/ld+json">', "<time ", "<h1", "<", "a='"]
+    "part",
+    [
+        "<meta ",
+        "<meta content=",
+        "<title>",
+        '<script type="application/ld+json">',
+        "<time ",
+        "<h1",
+        "<",
+        "a='",
+        "<h1>",
+        "<!--",
+        "<svg>",
+        "<script>",
+        "<title>a<b>",
+        "<h1>a<b>",
+    ],
 )
 def test_the_scan_is_linear_in_the_page(part: str) -> None:
     started = time.process_time()

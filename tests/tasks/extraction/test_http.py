@@ -63,6 +63,24 @@ def test_bodies_are_decoded_also_when_they_already_were_or_break_off(coding: str
     assert web.decoded(response(encoded, Content_Encoding=coding, Transfer_Encoding="chunked"), LIMIT) == data
 
 
+@pytest.mark.parametrize("begins", [b"\n", b"\r\n\n", b"\n\n\n\t", b" ", b"", b"x\x01", b"\x0b"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+def test_a_body_that_was_stored_decoded_is_itself_whatever_it_begins_with(coding: str, begins: bytes) -> None:
+    for size in (0, 3, 40, 3000):
+        page = begins + b"<!DOCTYPE html>\n<html><p>" + b"running text " * size
+        assert web.decoded(response(page, Content_Encoding=coding), LIMIT) == page
+
+
+def test_a_bare_deflate_stream_is_undone_whole_or_broken_off() -> None:
+    for size in (1, 20, 2000):
+        page = b"\n<html>" + b"".join(b"line %d of the page\n" % number for number in range(size))
+        encoded = deflated(page)
+        assert web.decoded(response(encoded, Content_Encoding="deflate"), LIMIT) == page
+        assert web.decoded(response(encoded + b"\r\n", Content_Encoding="deflate"), LIMIT) == page
+        if size > 20:
+            assert page.startswith(web.decoded(response(encoded[:-99], Content_Encoding="deflate"), LIMIT)[:-1])
+
+
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_a_body_with_a_wrong_checksum_is_kept_and_of_a_damaged_one_what_comes_before(coding: str) -> None:
     for size in (20, 2000, 200_000):
@@ -316,3 +334,42 @@ def test_no_bytes_make_http_raise(body: bytes, said: str, coding: str) -> None:
     decoded = web.decoded(parsed, LIMIT)
     assert isinstance(web.text(decoded, parsed.headers.get("content-type", "")), str)
     web.is_html(parsed, decoded)
+
+
+def _rows(text: str) -> list[bytes]:
+    """Characters of JIS X 0208, and of what NEC and IBM added to it, as the two bytes of its rows and cells."""
+    found = []
+    for first, second in (character.encode("cp932") for character in text):
+        row = (first - (0x81 if first < 0xA0 else 0xC1)) * 2 + (0x21 if second < 0x9F else 0x22)
+        cell = second - (0x7E if second >= 0x9F else 0x20 if second > 0x7F else 0x1F)
+        found.append(bytes((row, cell)))
+    return found
+
+
+NEC = "価格は①から㈱の№Ⅲ、②③のテスト、纊髙﨑です。" * 9
+"""With characters that JIS X 0208 has not, and every page of Japan."""
+
+
+@pytest.mark.parametrize("charset", ["euc-jp", None])
+def test_euc_jp_has_the_characters_of_vendors_that_browsers_show(charset: str | None) -> None:
+    body = b"<html>" + b"".join(bytes(byte | 0x80 for byte in pair) for pair in _rows(NEC)) + b"</html>"
+    assert web.text(body, f"text/html; charset={charset}" if charset else "") == f"<html>{NEC}</html>"
+
+
+def test_euc_jp_goes_on_behind_what_it_has_not_and_keeps_what_else_it_had() -> None:
+    text = "日本語のテスト、ｶﾀｶﾅと鄧小平と〜" * 9
+    body = text.encode("euc_jp")
+    assert web.text(body, "text/html; charset=euc-jp") == text
+    assert web.text(body + b"\xa9\xa1" + body, "text/html; charset=euc-jp") == f"{text}\ufffd{text}"
+    assert web.text(body + b"\xa4A" + body, "text/html; charset=euc-jp") == f"{text}\ufffdA{text}"
+
+
+@pytest.mark.parametrize("charset", ["iso-2022-jp", None])
+def test_iso_2022_jp_has_them_too_and_one_unknown_character_costs_itself_alone(charset: str | None) -> None:
+    said = f"text/html; charset={charset}" if charset else ""
+    pairs = _rows(NEC)
+    body = b"<html>\x1b$B" + b"".join(pairs) + b"\x1b(B</html>\n\x1b(J~\x1b(B"
+    assert web.text(body, said) == f"<html>{NEC}</html>\n~"
+    body = b"<html>\x1b$B" + b"".join([*pairs, b")!", *pairs]) + b"\x1b(B</html>"
+    assert web.text(body, said) == f"<html>{NEC}\ufffd{NEC}</html>"
+    assert web.text("ﾃｽﾄ日本語".encode("iso2022_jp_ext"), "text/html; charset=iso-2022-jp") == "ﾃｽﾄ日本語"
