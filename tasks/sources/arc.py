@@ -15,6 +15,7 @@ from typing import IO
 from tasks.sources.archive import Fault, Record
 from tasks.sources.compression import DamageError, Packing, Unpacker, compression_of
 from tasks.sources.members import PADDING, SLICE, Input, Lost, Member, Plain, members
+from tasks.sources.text import day
 
 _LOOK_BACK = 2**20
 """Bytes before a range from which its first member is sought, so that an ARC inside an ARC is none of the outer."""
@@ -142,13 +143,13 @@ def _of_stream(stream: _Stream, limit: int) -> Iterator[Record | Fault]:
         if header is None:
             yield Fault("unreadable" if line.endswith(b"\n") or len(line) >= _LINE else "truncated", offset=start)
             return
-        url, day, media, length = header
+        url, stored, media, length = header
         block, there = stream.part(length, min(length, limit))
         if there < length:
             yield Fault("truncated", url, offset=start)
             return
         if url.partition(":")[0].lower() not in _ABOUT:
-            yield Record("response", url, day, block, media, length, start, span=stream.at - start)
+            yield Record("response", url, stored, block, media, length, start, span=stream.at - start)
 
 
 def _header(line: bytes) -> tuple[str, str | None, str, int] | None:
@@ -160,9 +161,8 @@ def _header(line: bytes) -> tuple[str, str | None, str, int] | None:
     for place in range(2, len(parts) - 1):
         if re.fullmatch(rb"[0-9]{12,17}", parts[place]):
             stamp = parts[place].decode()
-            day = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}"
-            known = re.fullmatch(r"[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])", day)
+            known = day(f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}") if stamp[0] in "12" else None
             media = parts[place + 1].decode(errors="replace").rstrip(";").lower()
             url = b" ".join(parts[: place - 1]).decode(errors="replace")
-            return url, day if known else None, media, int(parts[-1])
+            return url, known, media, int(parts[-1])
     return None

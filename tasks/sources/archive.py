@@ -23,7 +23,6 @@ import re
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import date
 from itertools import islice
 from typing import IO
 
@@ -31,6 +30,7 @@ from fastwarc.warc import ArchiveIterator, WarcRecord
 
 from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacker, compression_of, dictionary
 from tasks.sources.members import BLOCK, PADDING, RECORD, SLICE, Input, Member, Plain
+from tasks.sources.text import day
 
 _LOOK_BACK = 2**20
 """Bytes before a range from which its first member is sought, so that a WARC stored inside a record of a WARC is not
@@ -154,7 +154,7 @@ class Scan:
         if not kind:
             return Fault("no_type", url)
         span = self.end - self.start
-        return Record(kind, url, _day(stamp), block, media, length, self.start, span=span, languages=languages)
+        return Record(kind, url, day(stamp), block, media, length, self.start, span=span, languages=languages)
 
     def _reaches_record(self) -> bool:
         """Pass over padding; False at the end of the stream."""
@@ -363,11 +363,4 @@ def _parsed(head: bytes) -> WarcRecord | None:
     try:
         return next(ArchiveIterator(io.BytesIO(cased), parse_http=False, stream_detect=False), None)
     except OSError:
-        return None
-
-
-def _day(stamp: str) -> str | None:
-    try:
-        return date.fromisoformat(stamp[:10]).isoformat()
-    except ValueError:
         return None

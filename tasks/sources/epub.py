@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
+from html import escape
 from typing import IO, Any
 from urllib.parse import unquote
 
@@ -40,6 +41,8 @@ _DAMAGE = (
 """What reading an archive of anyone's making raises."""
 _PROLOG = re.compile(r"<(?:html|body)\b", re.IGNORECASE)
 """What a page begins with behind its declarations."""
+_LITERAL = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
+"""Text of XML that is written as it is, which HTML knows no more than to pass over."""
 _OBFUSCATED = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 """What fonts are made unreadable by, and no text is."""
 
@@ -130,7 +133,7 @@ class _Archive:
             return ""
         page = http.text(self._bytes(name, self._left), "application/xhtml+xml")
         begun = _PROLOG.search(page)
-        return plain(page[begun.start() :] if begun else page)
+        return plain(_LITERAL.sub(lambda found: escape(found[1]), page[begun.start() :] if begun else page))
 
     def _xml(self, name: str) -> Any:
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)

@@ -11,10 +11,16 @@ from typing import Any
 
 from lxml import etree
 
-_APART = {"p", "pre", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "table", "div", "hr", "dl"}
+from tasks.extraction.formulas import of_math
+
+_APART = frozenset(
+    "p pre blockquote h1 h2 h3 h4 h5 h6 table div hr dl section article aside header footer main figure address "
+    "details form fieldset center hgroup".split()
+)
 """Elements with a blank line around them."""
-_LINES = {"br", "li", "tr", "ul", "ol", "dt", "dd"}
-_LEFT_OUT = {"head", "title", "script", "style", "img", "svg", "nav", "noscript", "iframe"}
+_LINES = frozenset("br li tr ul ol dt dd caption figcaption summary legend option".split())
+_LEFT_OUT = frozenset("head title script style template img svg nav noscript iframe rt rp math".split())
+"""Elements of which nothing is read, or what is said in another way: of `math` the formula."""
 _SPACE = re.compile(r"[ \t\r\n]+")
 
 
@@ -37,8 +43,9 @@ class _Text:
         if not text:
             return
         if self._breaks and self._out:
-            self._out[-1] = self._out[-1].rstrip(" \n")
-            self._out.append("\n" * self._breaks)
+            while self._out and not (last := self._out.pop().rstrip(" \n")):
+                pass
+            self._out += [last, "\n" * self._breaks] if last else []
         self._breaks = 0
         self._out.append(text)
 
@@ -54,15 +61,17 @@ def plain(html: str) -> str:
     root = etree.fromstring(f"<html><body>{html}</body></html>", parser)
     text, lists, pre, outside = _Text(), list[int | None](), 0, 0
     for event, element in etree.iterwalk(root, events=("start", "end")) if root is not None else ():
-        tag = element.tag
+        tag = element.tag.rpartition(":")[2]
         if event == "start":
+            if tag == "math" and not outside:
+                text.add(of_math(element))
             outside += tag in _LEFT_OUT
             if outside:
                 continue
             _begin(element, text, lists)
             pre += tag == "pre"
             if element.text:
-                text.add(element.text.strip("\n") if tag == "pre" else element.text, code=pre > 0)
+                text.add(element.text.lstrip("\n") if tag == "pre" else element.text, code=pre > 0)
         else:
             if outside:
                 outside -= tag in _LEFT_OUT
@@ -82,16 +91,26 @@ def _begin(element: Any, text: _Text, lists: list[int | None]) -> None:
     elif tag in _LINES:
         text.break_(2 if tag in ("ul", "ol") and not lists else 1)
     if tag in ("ul", "ol"):
-        lists.append(_number(element.get("start"), 1) - 1 if tag == "ol" else None)
+        first = len(element.findall("li")) if _counts_down(element) else 1
+        lists.append(_number(element.get("start"), first) - _step(element) if tag == "ol" else None)
     elif tag == "li" and lists:
         number = lists[-1]
         if number is not None:
-            number = lists[-1] = _number(element.get("value"), number + 1)
+            number = lists[-1] = _number(element.get("value"), number + _step(element.getparent()))
         text.add("  " * min(len(lists) - 1, 10) + ("- " if number is None else f"{number}. "), code=True)
     elif tag in ("td", "th") and element.getprevious() is not None:
         text.add(" | ")
     elif tag in ("sup", "sub"):
         text.add(("^" if tag == "sup" else "_") + "{" * _is_long(element))
+
+
+def _counts_down(element: Any) -> bool:
+    """Whether an element is a list whose numbers fall."""
+    return element is not None and element.tag == "ol" and element.get("reversed") is not None
+
+
+def _step(element: Any) -> int:
+    return -1 if _counts_down(element) else 1
 
 
 def _number(text: str | None, default: int) -> int:

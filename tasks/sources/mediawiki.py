@@ -25,6 +25,7 @@ from data_specs.sources import MediawikiSource
 from tasks.sources import dump
 from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
 from tasks.sources.dump import Element
+from tasks.sources.text import day
 from tasks.sources.wikitext import plain
 
 TAG, ROOT = "page", "mediawiki"
@@ -115,8 +116,7 @@ class MediawikiReader(Reader):
         if reason:
             return records.drop(reason, *place, url)
         record = Found(*place, url, found.index, found.data)
-        day = (revision.findtext("timestamp") or "")[:10]
-        date = day if re.fullmatch(r"[0-9]{4}-[01][0-9]-[0-3][0-9]", day) else None
+        date = day(revision.findtext("timestamp"))
         records.by_address(record, partial(self._text, record, text, site, records, title=title, date=date))
 
     def _refused(self, page: Any, revision: Any, text: str) -> str | None:

@@ -29,6 +29,7 @@ from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
 from tasks.sources.compression import DamageError, named
 from tasks.sources.fragments import plain
 from tasks.sources.jsonl import lines, pass_blank
+from tasks.sources.text import day
 
 QUESTION, ANSWER = 1, 2
 _NUMBER = re.compile(rb'[\s"](Id|PostTypeId|ParentId|Score)\s*=\s*"(-?[0-9]{1,18})"')
@@ -52,7 +53,7 @@ class _Question:
 class StackExchangeReader(Reader):
     """Reads Posts.xml of Stack Exchange's dumps."""
 
-    version = 3  # lists begin with the number that they say, and raised parts of several words have an end
+    version = 4  # parts of a post do not run into one another, and an answer without text is none
     libraries: ClassVar[tuple[str, ...]] = ("lxml",)
     settings: StackExchangeSource
     _unended = False
@@ -165,10 +166,11 @@ class StackExchangeReader(Reader):
             return records.quarantine("not_xml", *place)
         answers = []
         for score, before, row in sorted(question.answers, reverse=True):
-            if answer := _attributes(row):
-                answers.append((score, answer))
-            else:
+            answer = _attributes(row)
+            if answer is None:
                 records.quarantine("not_xml", part, -before, len(row))
+            elif text := plain(answer.get("Body", "")):
+                answers.append((score, text))
         own = {
             "score": _whole(asked.get("Score")),
             "answers": len(answers),
@@ -178,23 +180,22 @@ class StackExchangeReader(Reader):
         }
         url = f"{self.settings.base.rstrip('/')}/questions/{asked['Id']}" if self.settings.base else None
         found = Found(*place, url, payload=question.row, columns=self.columns(own))
-        bodies = [each.get("Body", "") for _, each in answers]
-        day = asked.get("CreationDate", "")[:10]
-        date = day if re.fullmatch(r"[0-9]{4}-[01][0-9]-[0-3][0-9]", day) else None
-        records.by_address(found, partial(self._text, found, asked, bodies, records, dict(found.columns), date))
+        told = [text for _, text in answers]
+        date = day(asked.get("CreationDate"))
+        records.by_address(found, partial(self._text, found, asked, told, records, dict(found.columns), date))
 
     def _text(
         self,
         found: Found,
         asked: Mapping[str, str],
-        bodies: list[str],
+        answers: list[str],
         records: Records,
         own: Mapping[str, Any],
         date: str | None,
     ) -> None:
         title, body = asked.get("Title", ""), plain(asked.get("Body", ""))
         parts = [f"Q: {title}\n\n{body}".strip() if title else f"Q: {body}"] if title or body else []
-        parts += [f"A: {text}" for each in bodies if (text := plain(each))] if parts else []
+        parts += [f"A: {each}" for each in answers] if parts else []
         text = "\n\n".join(parts)
         place = found.part, found.offset, found.length, found.payload
         keep = partial(records.keep, *place, "text", text, url=found.url, own=own, title=title or None, date=date)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from contextlib import suppress
+from datetime import date
 
 import regex
 
@@ -63,3 +65,10 @@ def _thirty(text: str) -> str:
 def line(text: str | None) -> str | None:
     """One line of metadata: normalised, runs of space made one, at most `LONGEST` characters; null where empty."""
     return " ".join(normalise(text[: 4 * LONGEST]).split())[:LONGEST].rstrip() or None if text else None
+
+
+def day(stamp: str | None) -> str | None:
+    """The day that a time begins with, as ISO 8601 has it; None where the calendar has none."""
+    with suppress(ValueError):
+        return date.fromisoformat((stamp or "")[:10]).isoformat()
+    return None

@@ -71,6 +71,18 @@ def test_chapters_are_read_in_their_order_and_what_a_book_tells_of_itself_is_kep
     assert found.reread(row) == epub()
 
 
+def test_chapters_are_xml_and_what_stands_in_them_is_told_apart(tmp_path: Path) -> None:
+    chapter = (
+        "<section><header>One</header><a id='p1'/><p><ruby>法<rt>ほう</rt></ruby>は</p></section><script src='a'/>"
+        "<section>Two<pre>if (a\n<b>&lt;</b> b)\n</pre><pre><![CDATA[a < b && <c>]]></pre></section>"
+    )
+    opf = OPF.replace("1911-05-01T00:00", "1911-02-30")
+    (tmp_path / "a.epub").write_bytes(epub({"OEBPS/text/1.xhtml": PAGE % chapter, "OEBPS/book.opf": opf}))
+    [row], _ = read_all(source(tmp_path / "*"))
+    assert row["text"].startswith("One\n\n法は\n\nTwo\n\nif (a\n< b)\n\na < b && <c>\n\nTwo\n\n水")
+    assert row["date"] is None
+
+
 LICENCE = (
     "This eBook is for the use of anyone anywhere.\n\n"
     "Title: The River\n  A Tale\n\nAuthor: A. Writer\n\nLanguage: English\n\n"

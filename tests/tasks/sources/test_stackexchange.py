@@ -107,6 +107,22 @@ def test_an_answer_that_is_no_row_or_damaged_is_counted_and_told_nowhere(tmp_pat
     assert counts == {"in": 4, "not_xml": 3}
 
 
+def test_an_answer_without_a_word_is_no_answer_of_the_document(tmp_path: Path) -> None:
+    rows = [
+        post(1, 1, "asked", Title="T", CreationDate="2020-02-30T00:00:00"),
+        post(2, 2, '<p><img src="a.png"></p>', ParentId=1, Score=9),
+        post(3, 2, "<p>whole</p>", ParentId=1, Score=2),
+        post(4, 1, "asked", Title="T"),
+        post(5, 2, "<p></p>", ParentId=4, Score=3),
+    ]
+    (tmp_path / "Posts.xml").write_text("<posts>\n" + "".join(rows) + "</posts>")
+    [one, other], counts = read_all(source(tmp_path / "*"))
+    assert (one["text"], one["answers"], one["best_answer"]) == ("Q: T\n\nasked\n\nA: whole", 1, 2)
+    assert (other["text"], other["answers"], other["best_answer"]) == ("Q: T\n\nasked", 0, None)
+    assert counts == {"in": 2}
+    assert one["date"] is None  # no calendar has that day
+
+
 @pytest.mark.parametrize("blank", [b"\n", b"\r\n"])
 def test_blank_lines_by_the_million_cost_no_more_than_their_bytes(tmp_path: Path, blank: bytes) -> None:
     data = PARTS[0] + b"".join(PARTS[1:4]) + blank * 2**23 + b"".join(PARTS[4:])
@@ -166,9 +182,16 @@ def test_a_file_without_a_row_is_one_record_under_its_name(tmp_path: Path, name:
         ("<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr></table>", "a | b\n1 | 2"),
         ("plain", "plain"),
         ("<!-- note -->", ""),
+        ("<pre>a\n<b>b</b>\n\n  <i>c</i>\n</pre><p>d</p>", "a\nb\n\n  c\n\nd"),
+        ("<header>a</header><section>b</section><figure><img><figcaption>c</figcaption></figure>d", "a\n\nb\n\nc\n\nd"),
+        ("<details><summary>a</summary>b</details><address>c</address>d", "a\nb\n\nc\n\nd"),
+        ("<ruby>法<rp>(</rp><rt>ほう</rt><rp>)</rp></ruby>は", "法は"),
+        ("is <math><mfrac><mi>x</mi><mn>2</mn></mfrac></math>, "
+         "<m:math><m:msup><m:mi>x</m:mi><m:mn>2</m:mn></m:msup></m:math>", "is $\\frac{x}{2}$, $x^{2}$"),
+        ("<svg><math><mn>1</mn></math></svg>a", "a"),
         ("<blockquote><p>said</p></blockquote>", "said"),
     ],
-)
+)  # fmt: skip
 def test_the_html_of_a_post_is_text_with_its_code_as_it_stands(html: str, text: str) -> None:
     assert plain(html) == text
 
@@ -184,6 +207,8 @@ def test_deep_and_broken_html_costs_time_of_its_length() -> None:
         ("<ol><li>a</li></ol><pre>x</pre><ol start=2><li>b</li><li value=7>c</li><li>d</li></ol>",
          "1. a\n\nx\n\n2. b\n7. c\n8. d"),
         ("<ol start=0><li>a</li><li>b</li></ol>", "0. a\n1. b"),
+        ("<ol reversed><li>a<ol><li>b</ol><li>c</ol><ol reversed start=9><li>a<li value=5>b<li>c</ol>",
+         "2. a\n  1. b\n1. c\n\n9. a\n5. b\n4. c"),
         ("<ol start=x><li>a<ul><li value=3>b</li></ul></li></ol>", "1. a\n  - b"),
         ("10<sup>-6</sup> x<sup>n + 1</sup> = H<sub>2</sub>O<sub>(l, s)</sub>!", "10^-6 x^{n + 1} = H_2O_{(l, s)}!"),
         ("the 1<sup>st</sup> x<sup><b>i</b>+1</sup>", "the 1^st x^{i+1}"),
