@@ -75,7 +75,7 @@ class Languages(_Identifier):
     count a character as three. A paragraph that stands more than once counts as often.
     """
 
-    name, version = "languages", 2  # equal paragraphs count as often as they stand there
+    name, version = "languages", 3  # a paragraph is judged behind a `</s>`, too
     writes = pa.schema([("languages", pa.list_(pa.string())), ("languages_share", pa.float32())])
     settings: stages.Languages
 

@@ -21,8 +21,11 @@ SCRIPTS = {
         "Mymr": "Myanmar", "Tibt": "Tibetan", "Geor": "Georgian", "Armn": "Armenian", "Ethi": "Ethiopic",
         "Mong": "Mongolian", "Kore": "Hangul", "Hani": "Han",
     }.items()
-} | {"Jpan": r"\p{Hiragana}\p{Katakana}"}  # fmt: skip
-"""ISO 15924's code -> the class of the script's characters; of Japanese that of its own ones."""
+} | {"Jpan": r"\p{Hiragana}\p{Katakana}\x{30FC}\x{FF70}"}  # fmt: skip
+"""ISO 15924's code -> the class of the script's characters; of Japanese that of its own ones and of the mark that makes
+a vowel long."""
+_NO_LETTER = r"[^\p{L}\p{M}]+|\p{Inherited}+"
+"""What is no letter, nor a mark of one script alone: vowels of Indic scripts are some, accents and points are none."""
 _JAPANESE = 0.05
 """Share of kana in the letters of a text of kana and Han characters from which it is Japanese."""
 
@@ -33,10 +36,11 @@ class Script(Stage):
     `script`: `Latn`, `Cyrl`, ...; `Jpan` for kana and Han characters, `Kore` for Hangul; `Hans` or `Hant` for Han
     characters by which of the two has more that the other writes otherwise (OpenCC's tables), `Hani` where neither has
     more; `Zyyy` for letters of no script that is known here; null for a text without a letter. `script_share`: its
-    share in all letters. Judged are the first `settings.characters` characters.
+    share in all letters, with those marks of its script that are written as such. Judged are the first
+    `settings.characters` characters.
     """
 
-    name, version = "script", 1
+    name, version = "script", 2  # digits and punctuation of a script are no letters; accents and points count nowhere
     libraries = ("opencc", "pyarrow")
     reads = ("text",)
     writes = pa.schema([("script", pa.string()), ("script_share", pa.float32())])
@@ -48,8 +52,9 @@ class Script(Stage):
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         leading = pc.utf8_slice_codeunits(batch["text"], 0, self.settings.characters)
-        letters = _count(leading, r"\p{L}\p{M}")
-        counts = np.stack([_count(leading, name) for name in SCRIPTS.values()], axis=1)
+        bare = pc.replace_substring_regex(leading, _NO_LETTER, "")
+        letters = pc.utf8_length(bare).to_numpy()
+        counts = np.stack([_count(bare, name) for name in SCRIPTS.values()], axis=1)
         kana, han = (counts[:, list(SCRIPTS).index(code)] for code in ("Jpan", "Hani"))
         japanese = kana > _JAPANESE * (kana + han)
         kana += np.where(japanese, han, 0)
@@ -59,7 +64,7 @@ class Script(Stage):
         chinese = np.flatnonzero(found == "Hani")
         if len(chinese):
             found[chinese] = _written(leading.take(pa.array(chinese)))
-        share = np.minimum(counts.max(axis=1) / np.maximum(letters, 1), 1)
+        share = counts.max(axis=1) / np.maximum(letters, 1)
         none = letters == 0
         columns = [pa.array(found, pa.string(), mask=none), pa.array(share, pa.float32(), mask=none)]
         return pa.table(columns, schema=self.writes)

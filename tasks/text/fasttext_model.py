@@ -8,6 +8,7 @@ processes. Nothing in a text can act as a label or as fastText's end of line, si
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ points on 2,225 news articles."""
 RAREST = 2
 """Words seen less often are left out: half the bytes at the same accuracy."""
 PREFIX = "__label__"
+_END = re.compile(r"(?<![^ \n\r\t\v\f\0])</s>(?![^ \n\r\t\v\f\0])")
+"""The word that ends a line to fastText, and what stands behind it is not read."""
 
 _MARKS = r"([^\p{L}\p{M}\p{N}\s]|\p{Han}|\p{Hiragana}|\p{Katakana}|\p{Thai}|\p{Lao}|\p{Khmer}|\p{Myanmar})"
 
@@ -98,7 +101,7 @@ def learned(rows: pa.Table, dimensions: int, epochs: int, seed: int) -> tuple[by
 
 def predict(model: Any, lines: Sequence[str]) -> tuple[list[str | None], list[float]]:
     """The likeliest label of each line, and its probability in [0, 1]; (None, 0) where the model gives none."""
-    found, scores = model.predict(list(lines))
+    found, scores = model.predict([_END.sub("", line) if "</s>" in line else line for line in lines])
     labels = [each[0].removeprefix(PREFIX) if each else None for each in found]
     return labels, [min(float(each[0]), 1.0) if len(each) else 0.0 for each in scores]
 

@@ -59,6 +59,14 @@ def languages(*texts: str, **settings: float) -> tuple[list[list[str]], list[flo
         ("नदी रेत बहाती है", "Deva", 1),
         ("ᚠᚢᚦ", "Zyyy", 0),
         ("abcabc жж", "Latn", 0.75),
+        ("العَرَبِيَّةُ لُغَةٌ جَمِيلَةٌ", "Arab", 1),
+        ("s\u0331a\u0301b\u0304", "Latn", 1),
+        ("ラーメン、ｶﾚｰ", "Jpan", 1),
+        ("पृष्ठ, abc १२३", "Deva", 0.625),
+        ("ab १२३४५", "Latn", 1),
+        ("ab ۱۲۳۴۵", "Latn", 1),
+        ("१२३४५", None, None),
+        ("\u0301 \u064b", None, None),
         ("1, 2, 3 …", None, None),
         ("", None, None),
     ],
@@ -103,6 +111,14 @@ def test_a_setting_that_is_not_made_leaves_the_fingerprint_as_it_was() -> None:
     plain = Language(stages.Language())
     assert "capitals" not in plain.hashed_settings()
     assert Language(stages.Language(capitals="lower")).fingerprint != plain.fingerprint
+
+
+def test_a_text_is_judged_behind_a_word_that_ends_a_line_to_fasttext() -> None:
+    both = f"{CHINESE} </s> {GERMAN * 3}"
+    assert language(f"</s> {CHINESE}", f"</s>\n{GERMAN}", f"[INST] hi </s> {CHINESE * 3}") == ["zh", "de", "zh"]
+    assert language(both) == language(both.replace("</s>", "")) == ["de"]
+    assert languages(f"</s> {CHINESE}\n</s> {GERMAN}")[0] == [["zh", "de"]]
+    assert language("<s>durchgestrichen</s>", ENGLISH) == ["de", "en"]
 
 
 def test_each_paragraph_is_judged_and_most_come_first() -> None:
