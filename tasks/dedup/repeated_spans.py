@@ -28,7 +28,7 @@ class RepeatedSpans(CorpusStage):
     """`repeated_spans`: the text without them; `repeated_spans_emptied`: whether that left nothing of a text that had
     something; `repeated_spans_cut`, `repeated_spans_characters`: how much was cut."""
 
-    name, version = "repeated_spans", 1
+    name, version = "repeated_spans", 2  # words on both sides of a span stay two words
     unhashed = frozenset({"partitions"})
     rewrites = True
     reads = ("text", "kept")
@@ -115,7 +115,8 @@ class RepeatedSpans(CorpusStage):
 
     def _without(self, text: str, begins: np.ndarray, stops: np.ndarray, firsts: np.ndarray) -> tuple[str, int]:
         """A text without the windows that begin with the words `firsts`, and how many spans these are together. What
-        stands between a span and the next word goes with it; a break of a line there stays."""
+        stands between a span and the next word goes with it; a break of a line there stays, and where none is and no
+        space before the span, as between words among ideographs, a space keeps the words around it apart."""
         inside = np.zeros(len(begins) + 1, np.int64)
         np.add.at(inside, firsts, 1)
         np.add.at(inside, firsts + self.settings.words, -1)
@@ -124,7 +125,14 @@ class RepeatedSpans(CorpusStage):
         for first, after in cut.reshape(-1, 2).tolist():
             pieces.append(text[here : int(begins[first])])
             here = int(begins[after]) if after < len(begins) else len(text)
-            gap = text[int(stops[after - 1]) : here].count("\n")
-            pieces.append("\n" * min(gap, 2) if pieces[-1] and not pieces[-1].endswith("\n") else "")
+            pieces.append(_between(pieces[-1], text[int(stops[after - 1]) : here], text[here : here + 1]))
         pieces.append(text[here:])
         return "".join(pieces).strip(), len(cut) // 2
+
+
+def _between(before: str, gap: str, after: str) -> str:
+    """What stands in the place of a span and of the gap behind it."""
+    if not before or before.endswith("\n"):
+        return ""
+    breaks = "\n" * min(gap.count("\n"), 2)
+    return breaks or (" " if after and units.one_word(before[-1], after) else "")

@@ -85,6 +85,12 @@ def digests(texts: Iterable[str], symbols: Mask | None = None) -> Iterator[bytes
             yield hashlib.blake2b(hashes[start:end].data, digest_size=16).digest() if end > start else None
 
 
+def one_word(before: str, after: str) -> bool:
+    """Whether two characters, one right before the other, are of one unit."""
+    kinds = _tables()[0]
+    return bool(kinds[ord(before)] == kinds[ord(after)] == WORD)
+
+
 def _blocks(texts: Iterable[str]) -> Iterator[list[str]]:
     """Whole texts in lists of about BLOCK characters."""
     block: list[str] = []

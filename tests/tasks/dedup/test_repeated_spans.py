@@ -75,6 +75,14 @@ def test_the_first_stays_and_what_is_around_a_span_stays_as_it_is() -> None:
     assert cut(shard(chinese), words=10) == [chinese[0], "我们说：然后离开。"]
 
 
+def test_words_and_numbers_around_a_span_stay_two() -> None:
+    span = "山谷中的河流经过花园和石头桥梁"
+    around = ["用Python", "共12", "他们", "见§", "看Ruby\n", "é"], ["Java写", "30人", "离开", "4", "Rails", "\u0301x"]
+    texts = [span, *(f"{before}{span}，{after}" for before, after in zip(*around, strict=True))]
+    found = cut(shard(texts), words=12)
+    assert found[1:] == ["用Python Java写", "共12 30人", "他们离开", "见§4", "看Ruby\nRails", "é \u0301x"]
+
+
 def test_a_document_that_repeats_itself_says_it_once() -> None:
     line = "one two three four five six"
     assert cut(shard([f"{line}\n" * 5 + "end"]), words=6) == [f"{line}\nend"]
