@@ -52,7 +52,8 @@ MADE_OF = {"source_rank": "source", "url_shape": "url"}
 
 def url_shapes(urls: pa.ChunkedArray) -> pa.ChunkedArray:
     """int64: the lower, the plainer an address: those without parameters come first, then those of fewer parts, then
-    the shorter ones; null where there is none."""
+    the shorter ones; null where there is none, or an empty one."""
+    urls = pc.if_else(pc.not_equal(pc.utf8_trim_whitespace(urls), ""), urls, None)
     length = pc.min_element_wise(pc.utf8_length(urls), 999_999).cast(pa.int64())
     depth = pc.min_element_wise(pc.count_substring(urls, "/"), 999).cast(pa.int64())
     query = pc.match_substring(urls, "?").cast(pa.int64())
@@ -166,6 +167,7 @@ class Verdict(AskingStage):
         own: dict[str, Any] = {name: True for name in ("emptied", "taken_down") if getattr(self, name)}
         own |= {"sources": self.settings.sources} if self.settings.sources else {}
         own |= {"evaluates_dropped": True} if self.evaluates_dropped else {}
+        own |= {"url_shapes": 2} if "url_shape" in self.shuffled.names else {}  # an empty address is none
         return {"rules": rules, "keep": self.settings.keep, "gates": self.gates, **own}
 
     def map(self, batch: pa.Table) -> pa.Table:

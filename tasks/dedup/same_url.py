@@ -16,14 +16,14 @@ from data_specs.dedup import SameUrl
 from tasks.arrays.addresses import ADDRESS, addresses, arrays
 from tasks.arrays.groups import changes, scatter_by_position
 from tasks.engine.stage import CorpusStage
-from tasks.sources.canonical_url import canonical_url
+from tasks.sources.canonical_url import NOTHING, canonical_url
 
 
 class PagesOfOneUrl(CorpusStage):
     """`same_url`: the document that stays for the address of this one; null for that one itself, and for documents
     without an address. One of an earlier generation stays before all others."""
 
-    name, version = "same_url", 1
+    name, version = "same_url", 2  # an address of which nothing is left to compare, as an empty one, is none
     libraries = ("xxhash",)
     unhashed = frozenset({"partitions"})
     reads = ("url", "file", "offset", "text")
@@ -50,11 +50,11 @@ class PagesOfOneUrl(CorpusStage):
         self.where = settings.where
 
     def map(self, batch: pa.Table) -> pa.Table:
-        position = np.flatnonzero(batch["url"].is_valid())
+        named = [canonical_url(url or "") for url in batch["url"].to_pylist()]
+        position = np.array([place for place, each in enumerate(named) if each != NOTHING], np.int64)
         batch = batch.take(position)
         digests = [
-            xxhash.xxh3_128_digest(canonical_url(url).encode(errors="surrogateescape"))
-            for url in batch["url"].to_pylist()
+            xxhash.xxh3_128_digest(named[place].encode(errors="surrogateescape")) for place in position.tolist()
         ]
         low, high = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2).T
         found = {

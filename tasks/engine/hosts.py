@@ -19,6 +19,11 @@ _PARTS = re.compile(
 _SITE = r"^\s*[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?(?:[Ww][Ww][Ww]\.)?(?P<host>\[[^\]/?#]*\]|[^/:?#\[\]][^/:?#]*)"
 
 
+def is_known(url: str | None) -> bool:
+    """Whether there is an address: lines of JSON that have none may say so by an empty text."""
+    return bool(url and url.strip())
+
+
 def split(url: str) -> tuple[str, str]:
     """Host of an address, and what follows it but for the fragment. Without a scheme a host is taken for one: that is
     how lists are written."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from data_specs import stages
 from data_specs.sources import SourceSettings, UrlList
+from tasks.engine.hosts import is_known
 from tasks.engine.reading import SourceError
 from tasks.engine.stage import Stage
 from tasks.filters.listed import Lists
@@ -27,7 +28,7 @@ class Allowed(Stage):
     else true. `disallowed_by`: the first list that it is in, else `robots`, where `allowed` is false, else null.
     """
 
-    name, version = "allowed", 2  # agents that are written with a version, or several in a line, are known
+    name, version = "allowed", 3  # an empty address is none
     libraries = (LIBRARY,)
     unhashed = frozenset({"robots", "lists", "where"})  # what they hold is in the fingerprint, and so is the gate
     reads = ("url",)
@@ -64,7 +65,7 @@ class Allowed(Stage):
         return pa.table([[row[0] for row in rows], [row[1] for row in rows]], schema=self.writes)
 
     def _of(self, url: str | None, listed: list[str]) -> tuple[bool | None, str | None]:
-        if url is None or listed:
+        if listed or url is None or not is_known(url):
             return (False, listed[0]) if listed else (None, None)
         found = self.robots.allowed(url) if self._listing else True
         return found, ROBOTS if found is False else None

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from data_specs import stages
 from data_specs.sources import UrlList
+from tasks.engine.hosts import is_known
 from tasks.engine.stage import Stage
 from tasks.sources.files import absolute
 from tasks.sources.url_lists import list_digest, same
@@ -41,7 +42,7 @@ class Lists:
 class Listed(Stage):
     """Which of some lists a document's address is in: of each, `listed_<list>`, null for a document without one."""
 
-    name, version = "listed", 1
+    name, version = "listed", 2  # an empty address is none
     unhashed = frozenset({"lists", "where"})  # what their files hold is in the fingerprint, and so is the gate
     reads = ("url",)
     settings: stages.Listed
@@ -63,6 +64,6 @@ class Listed(Stage):
     def __call__(self, batch: pa.Table) -> pa.Table:
         """300,000 look-ups/s on one core, whatever a list's length."""
         urls = batch["url"].to_pylist()
-        none = [url is None for url in urls]
+        none = [not is_known(url) for url in urls]
         columns = [pa.array(each, pa.bool_(), mask=none) for each in self.lists.matches(urls).values()]
         return pa.table(columns, schema=self.writes)

@@ -56,7 +56,7 @@ def _table(found: Iterable[list[float]], writes: pa.Schema) -> pa.Table:
 class Labels(Stage):
     """`labels`: the mean of the numbers that files give a document."""
 
-    name, version = "labels", 3  # numbers above 2^24, as of votes or times, are kept as they are
+    name, version = "labels", 4  # an empty address or text joins nothing
     writes = _columns("labels", pa.float64())
     settings: stages.Labels
 
@@ -87,7 +87,7 @@ class Labels(Stage):
             row = row if isinstance(row, dict) else {}
             first = first or f"{', '.join(map(str, row)) or 'nothing'}"
             name, value = map(row.get, wanted)
-            if name is None or value is None or value == "":
+            if name in (None, "") or value in (None, ""):
                 continue
             found = True
             yield name.hex() if isinstance(name, bytes) else str(name), self._number(path, number, value)

@@ -17,6 +17,8 @@ _TRACKING = re.compile(
 """Parameters that name where a visitor came from, or who he is, and never a page: those that Google, Meta, Microsoft,
 Yandex, TikTok, Mailchimp, HubSpot and Alibaba add to links, and sessions of Java, PHP and ASP."""
 _SESSION = re.compile(r";jsessionid=[^/;]*", re.IGNORECASE)
+NOTHING = "/"
+"""What is left of an address that names neither a host nor a page."""
 
 
 def canonical_url(url: str) -> str:

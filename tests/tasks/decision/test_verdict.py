@@ -130,6 +130,7 @@ def test_the_reason_is_the_first_that_holds(document, reason, fails):
         (("url",), {"url": "https://example.org/b/c"}, 0),
         (("url",), {"url": "https://e.org/?p"}, 0),
         (("url",), {"url": None}, 0),
+        (("url",), {"url": ""}, 0),
         ((), {"id": b"\0" * 15 + b"\0"}, 0),
     ],
 )

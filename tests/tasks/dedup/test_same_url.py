@@ -101,6 +101,12 @@ def test_the_longest_text_stays_and_of_those_as_long_the_latest() -> None:
     assert stays(shards(rows, 2), keep="longest") == {0: 2, 1: 2, 2: None}
 
 
+def test_documents_whose_address_says_nothing_are_pages_of_none() -> None:
+    urls = ["", " ", "#top", "http://", "/", None, "", "page/1", "page/1#top"]
+    rows = [{"url": url, "file": "a", "offset": n, "text": "x", "n": n} for n, url in enumerate(urls)]
+    assert stays(shards(rows, 2)) == dict.fromkeys(range(len(urls))) | {7: 8}
+
+
 def test_with_later_shards_the_page_of_an_earlier_version_stays_also_two_nights_on(tmp_path: Path) -> None:
     def night(*names: str) -> list[dict[str, str]]:
         own = f"https://example.org/{names[0]}"

@@ -63,6 +63,13 @@ def test_each_list_is_a_column(tmp_path: Path) -> None:
     }
 
 
+def test_an_empty_address_is_none(tmp_path: Path) -> None:
+    known, empty = lists(tmp_path), pa.table({"url": ["", " "]})
+    for stage in (Listed(stages.Listed(lists=("out",)), known), Allowed(stages.Allowed(lists=("out",)), known)):
+        stage.setup()
+        assert stage(empty).columns[0].to_pylist() == [None, None]
+
+
 def test_values_follow_what_files_hold_and_not_where_they_lie(tmp_path: Path) -> None:
     known, settings = lists(tmp_path), stages.Allowed(robots=robots(tmp_path), lists=("out",))
     begun = Allowed(settings, known)

@@ -275,6 +275,15 @@ def test_labels_of_files_are_joined_by_address_id_or_text(tmp_path: Path) -> Non
         Labels(stages.Labels(path=str(tmp_path / "none")))
 
 
+def test_labels_without_an_address_are_those_of_no_document(tmp_path: Path) -> None:
+    table = documents([{"text": "x", "url": ""}, {"text": "y", "url": "http://y"}])
+    lines = [{"url": "", "label": 1}, {"url": None, "label": 2}, {"url": "http://y", "label": 3}]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    stage = Labels(stages.Labels(path=str(tmp_path / "labels.jsonl")))
+    stage.setup()
+    assert stage(table.select(["url"]))["labels"].to_pylist() == [None, 3]
+
+
 def test_labels_that_are_no_numbers_or_of_other_fields_are_refused_by_name(tmp_path: Path) -> None:
     table = documents([{"text": "x", "url": "http://x"}])
     path = tmp_path / "labels.jsonl"
