@@ -9,9 +9,13 @@ import torch
 
 PEAK = {
     "B200": 2250e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
+    "GH200": 989e12,
+    "H100 NVL": 835e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,
+    "H800 PCIe": 756e12,
     "H800": 989e12,
     "A100": 312e12,
     "A800": 312e12,
@@ -23,7 +27,9 @@ PEAK = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-"""Part of a device's name -> dense bf16 operations per second with sums in float32, as its maker states them."""
+"""Words of a device's name -> dense bf16 operations per second with sums in float32, as its maker states them."""
+OTHERS = ("MIG", "Laptop", "Ti", "D", "SUPER")
+"""Words of a name by which a device is a part of one of these, or another one."""
 
 
 def peak(device: torch.device, low_precision: bool) -> float | None:
@@ -35,7 +41,10 @@ def peak(device: torch.device, low_precision: bool) -> float | None:
 
 
 def _peak(name: str) -> float | None:
-    return next((value for part, value in PEAK.items() if part in name), None)
+    words = f" {name.replace('-', ' ')} "
+    if any(f" {other} " in words for other in OTHERS):
+        return None
+    return next((value for part, value in PEAK.items() if f" {part} " in words), None)
 
 
 def memory(device: torch.device) -> int:

@@ -53,9 +53,7 @@ class PagesOfOneUrl(CorpusStage):
         named = [canonical_url(url or "") for url in batch["url"].to_pylist()]
         position = np.array([place for place, each in enumerate(named) if each != NOTHING], np.int64)
         batch = batch.take(position)
-        digests = [
-            xxhash.xxh3_128_digest(named[place].encode(errors="surrogateescape")) for place in position.tolist()
-        ]
+        digests = [xxhash.xxh3_128_digest(named[place].encode(errors="surrogateescape")) for place in position.tolist()]
         low, high = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2).T
         found = {
             "position": position.astype(np.uint32),

@@ -219,7 +219,21 @@ def test_the_peak_of_a_device_is_known_by_its_name() -> None:
     assert utilisation._peak("NVIDIA H100 80GB HBM3") == 989e12
     assert utilisation._peak("NVIDIA H100 PCIe") == 756e12
     assert utilisation._peak("NVIDIA A100-SXM4-80GB") == 312e12
+    assert utilisation._peak("NVIDIA GH200 480GB") == utilisation._peak("NVIDIA H200") == 989e12
+    assert utilisation._peak("NVIDIA GeForce RTX 4090") == 165e12
     assert utilisation._peak("some other") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NVIDIA A10G", "NVIDIA RTX A1000", "NVIDIA RTX A4000", "NVIDIA A100X", "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+        "NVIDIA A100-SXM4-40GB MIG 3g.20gb", "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA GeForce RTX 3090 Ti", "NVIDIA GB200",
+    ],
+)  # fmt: skip
+def test_a_device_whose_name_only_holds_anothers_has_not_its_peak(name: str) -> None:
+    assert utilisation._peak(name) is None
 
 
 class FakeWandb(ModuleType):
