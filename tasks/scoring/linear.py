@@ -186,7 +186,7 @@ def address(url: str) -> list[str]:
     if not url:
         return []
     host, _, path = url[:2000].lower().partition("://")[2].partition("/")
-    parts = [f"host_{part}" for part in host.split(".") if part]
+    parts = [f"host_{part}" for part in host.replace("\n", ".").split(".") if part]  # a line of a model is a feature
     return [*parts, *(f"path_{part}" for part in re.findall(r"[^\W\d_]+", path)), f"depth_{path.count('/')}"]
 
 

@@ -99,3 +99,13 @@ def test_features_say_words_pairs_shapes_and_address() -> None:
     assert {"l_end0", "l_openbulletdigit0", "l_first0_0", "l_last0_1", "l_host_a", "l_path_hamlet"} <= found.keys()
     assert {"a_ a ", "a_ ham", "a_hamle", "a_let "} <= found.keys()
     assert not {"a_ hamle", "a_3", "a_a.e"} & found.keys()
+
+
+def test_a_model_is_read_as_it_was_written_also_where_an_address_is_broken_over_lines() -> None:
+    texts, urls, labels = lessons()
+    urls[::3] = [url.replace(".example", "\n.example") for url in urls[::3]]
+    model = linear.learned(texts, urls, labels, 3, STRENGTH)
+    again = linear.opened(model.data())
+    assert again.vocabulary == model.vocabulary
+    np.testing.assert_allclose(again.probabilities(texts, urls), model.probabilities(texts, urls), atol=1e-3)
+    assert linear.address("http://a\nb.org/") == linear.address("http://a.b.org/")
