@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from lxml.html import HtmlElement
 
+from tasks.extraction.columns import Above, Cell
 from tasks.extraction.formulas import enclosed, of_math, script
 from tasks.extraction.names import BIT, OF_ELEMENT, marks
 
@@ -253,7 +254,7 @@ class _Walk:
             self.inside(caption, part, "caption", linked)
             self.flush("caption", part)
         outer, self.page.blocks = self.page.blocks, []
-        above: dict[int, tuple[int, str]] = {}
+        above = Above()
         for cells in of_rows:
             texts, links = [], 0
             for cell in cells:
@@ -264,16 +265,13 @@ class _Walk:
                 between = "; " if any(block.item for block in found) else " "
                 texts.append(between.join(block.text.replace("\n", " ") for block in found))
                 links += sum(block.linked for block in found)
-            in_columns = _in_columns(cells, texts, above)
+            spans = [(_number(cell.get("rowspan")), _number(cell.get("colspan"))) for cell in cells]
+            in_columns = above.in_columns(Cell(text, *span) for text, span in zip(texts, spans, strict=True))
             if any(texts):
                 block = Block(" | ".join(texts), "row", part, links, self._quotes, cells=in_columns)
                 outer.append(block)
         self.page.blocks = outer
         return None
-
-
-_COLUMNS = 200
-"""Columns that cells span, at most."""
 
 
 @lru_cache(2**14)
@@ -286,32 +284,6 @@ def _lays_out(table: HtmlElement, rows: list[list[HtmlElement]]) -> bool:
     if max(map(len, rows), default=0) < 2 or next(table.iterdescendants("table", "pre", "form"), None) is not None:
         return True
     return any(len(cell.xpath("string()").strip()) > _LONG_CELL for cells in rows for cell in cells)
-
-
-def _in_columns(cells: list[HtmlElement], texts: list[str], above: dict[int, tuple[int, str]]) -> list[str]:
-    """The texts of a row's cells, each in its column: one that spans several stands in the first of these, one that
-    spans several rows in each of these. `above`: column -> in how many rows more a cell above stands there, and its
-    text; as this row leaves it."""
-    row, below = list[str](), dict[int, tuple[int, str]]()
-
-    def go_on() -> None:
-        while (column := len(row)) in above and column < _COLUMNS:
-            left, text = above.pop(column)
-            row.append(text)
-            if left > 1:
-                below[column] = left - 1, text
-
-    for cell, text in zip(cells, texts, strict=True):
-        go_on()
-        rows = _number(cell.get("rowspan"))
-        for each in [text, *[""] * min(_number(cell.get("colspan")) - 1, _COLUMNS - len(row) - 1)]:
-            if rows > 1 and len(row) < _COLUMNS:
-                below[len(row)] = rows - 1, each
-            row.append(each)
-    go_on()
-    above.clear()
-    above.update(below)
-    return row
 
 
 def _counts_down(element: HtmlElement | None) -> bool:

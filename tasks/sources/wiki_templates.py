@@ -24,7 +24,21 @@ def _last(given: Arguments) -> str:
 
 
 def _numbered(given: Arguments) -> list[str]:
-    return [value for name, value in given.items() if name.isdecimal() and value]
+    numbers = sorted((name for name in given if name.isdecimal()), key=int)
+    return [given[name] for name in numbers if given[name]]
+
+
+def raised(text: str, mark: str) -> str:
+    """A raised (`^`) or lowered (`_`) part, marked so that it does not become one word with what is before it."""
+    text = text.strip()
+    return f"{mark}{text}" if re.fullmatch(r"[+\-−]?\w+|[+\-−]", text) else f"{mark}{{{text}}}" if text else ""
+
+
+def _chemical(given: Arguments) -> str:
+    """`chem`: symbols, each with how many there are, and a charge."""
+    first, *rest = _numbered(given) or [""]
+    marks = [("_" if part.isdecimal() else "^" if re.fullmatch(r"[0-9]*[+\-−–]", part) else "") for part in rest]
+    return first + "".join(raised(part, mark) if mark else part for part, mark in zip(rest, marks, strict=True))
 
 
 def _joined(separator: str) -> Callable[[Arguments], str]:
@@ -71,7 +85,10 @@ def _value(given: Arguments) -> str:
     number += f"±{sure[0]}" if len(sure) == 1 and not sure[0].startswith("(") else "".join(sure)
     power = f"×10^{given['e']}" if given.get("e") else ""
     unit = given.get("u") or given.get("ul") or ""
-    return f"{f'({number})' if power and '±' in number else number}{power} {unit}".strip()
+    per = given.get("up") or given.get("upl") or ""
+    unit += f"/{per}" if per else ""
+    shown = f"{f'({number})' if power and '±' in number else number}{power}"
+    return f"{given.get('p', '')}{shown}{given.get('s', '')} {unit}".strip()
 
 
 def _fraction(given: Arguments) -> str:
@@ -131,7 +148,8 @@ _SHOWN: dict[str, Callable[[Arguments], str]] = {
     **dict.fromkeys(("link-en", "le", "link-ja", "link-de", "link-fr", "illm"), _first("3", "1")),
     **dict.fromkeys(("tsl", "translink"), _first("4", "3")),
     **dict.fromkeys(("internal link helper", "ilh"), _first("1")),
-    **dict.fromkeys(("lang", "lang1", "langx", "transl", "transliteration", "translit"), _last),
+    **dict.fromkeys(("lang", "lang1", "langx"), _first("text", "2")),
+    **dict.fromkeys(("transl", "transliteration", "translit"), _last),
     **dict.fromkeys(("quote", "blockquote", "cquote", "quotation", "bq", "poemquote", "quote box", "rquote"), _TEXT),
     **dict.fromkeys(("columns-list", "div col content"), _last),
     **dict.fromkeys(("ipa", "ipalink", "ipablink", "unicode", "script"), _last),
@@ -141,12 +159,13 @@ _SHOWN: dict[str, Callable[[Arguments], str]] = {
     **dict.fromkeys(
         ("hlist", "plainlist", "flatlist", "unbulleted list", "ubl", "plain list", "cslist"), _joined(", ")
     ),
-    **dict.fromkeys(("chem", "chem2", "chemf"), _joined("")),
+    **dict.fromkeys(("chem", "chemf"), _chemical),
+    "chem2": _joined(""),
     **dict.fromkeys(("flag", "flagcountry", "flagu", "flagdeco"), _ONE),
     **dict.fromkeys(("birth date", "death date", "birth date and age", "start date", "end date", "dob"), _date),
     **dict.fromkeys(("nihongo", "nihongo2", "nihongo3"), _japanese),
     **dict.fromkeys(("us$", "usd"), lambda given: f"US${given.get('1', '')}"),
-    **dict.fromkeys(("circa", "c."), lambda given: f"c. {given.get('1', '')}".strip()),
+    **dict.fromkeys(("circa", "c."), lambda given: " – ".join(f"c. {each}" for each in _numbered(given)) or "c."),
     **dict.fromkeys(("snd", "spnd", "spaced ndash", "spaced en dash", "dash"), lambda given: " – "),
     **dict.fromkeys(("ndash", "endash", "en dash"), lambda given: "–"),
     **dict.fromkeys(("mdash", "emdash", "em dash"), lambda given: "—"),
@@ -159,8 +178,8 @@ _SHOWN: dict[str, Callable[[Arguments], str]] = {
     "pi": lambda given: "π",
     "minus": lambda given: "−",
     "times": lambda given: "×",
-    "sup": lambda given: f"^{given.get('1', '')}",
-    "sub": lambda given: f"_{given.get('1', '')}",
+    "sup": lambda given: raised(given.get("1", ""), "^"),
+    "sub": lambda given: raised(given.get("1", ""), "_"),
     "e": lambda given: f"×10^{given.get('1', '')}",
     "val": _value,
     "as of": lambda given: f"As of {_date(given)}".strip(),

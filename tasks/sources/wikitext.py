@@ -14,9 +14,11 @@ import html
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from html.entities import html5
 
+from tasks.extraction.columns import Above, Cell
 from tasks.sources.wiki_lines import lines
-from tasks.sources.wiki_templates import expanded
+from tasks.sources.wiki_templates import expanded, raised
 
 DEEPEST = 60
 """Templates, links and tables in each other, at most; deeper ones are text."""
@@ -50,14 +52,25 @@ _BREAKS = {
 """What comes in the place of tags that part a text."""
 _RAISED = re.compile(r"<(su[bp])\b[^<>]*>([^<>\n]{1,80})</\1>", re.IGNORECASE)
 _READING = re.compile(r"<(?:rt|rp)\b[^<>]*>[^<>\n]*</(?:rt|rp)>", re.IGNORECASE)
-_QUOTES = re.compile("'{2,5}")
-_SWITCH = re.compile(r"__[A-Z]{3,30}__")
+_QUOTES = re.compile("('{2,})")
+_SWITCH = re.compile(
+    r"__(?:NO[A-Z]{2,27}|(?:FORCE)?TOC|NEWSECTIONLINK|HIDDENCAT|EXPECT[A-Z_]{5,30}|INDEX|STATICREDIRECT|DISAMBIG"
+    r"|ARCHIVEDTALK)__"
+)
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+"""A character by its name or number. Without the semicolon it is none here: `?title=A&section=2`."""
 _SPACES = re.compile(r"(?<=\S)[ \t]{2,}")
 _HOLLOW = re.compile(
     r"[ \t]?[(（][,;:，；：、/\s]*+[)）]|(?<=[(（])[ \t]*+[,;，；、][ \t,;，；、]*+"
-    r"|(?<=\S)[ \t]?[,;，；、][ \t,;，；、]*+(?=[)）])"
+    r"|(?<=[^\s,;，；、])[ \t]?[,;，；、][ \t,;，；、]*+(?=[)）])"
 )
 """What is left of brackets in which there were templates."""
+_WRITTEN = re.compile(
+    r"[(（][,;:，；：、/\s]*+[)）]|[(（][ \t]*+[,;，；、][ \t,;，；、]*+"
+    r"|(?<=[^}>\]\s,;，；、])[ \t]?[,;，；、][ \t,;，；、]*+(?=[)）])"
+)
+"""What looks so and is written: `main()`, `(1,)`."""
+_SPAN = re.compile(r"\b(row|col)span\s*+=\s*+[\"']?\s*+([0-9]{1,4})(?![0-9])", re.IGNORECASE)
 _FURNITURE = re.compile(
     r"infobox|navbox|sidebar|metadata|mbox|noprint|toccolours|\btoc\b|succession|wikitable-nav|vertical", re.IGNORECASE
 )
@@ -97,9 +110,9 @@ def plain(wikitext: str, files: Iterable[str] = (), categories: Iterable[str] = 
     text = _READING.sub("", text) if "<rt" in text else text
     text = _RAISED.sub(_raised, text)
     text = _TAG.sub(_tag, text)
-    text = _SWITCH.sub("", _QUOTES.sub("", _EXTERNAL.sub(lambda link: link[1] or "", text)))
-    text = _HOLLOW.sub("", _SPACES.sub(" ", html.unescape(text)))
-    return Page(walk.restored("\n".join(lines(text))).strip("\n"), walk.categories)
+    text = _SWITCH.sub("", _without_quotes(_EXTERNAL.sub(lambda link: link[1] or "", text)))
+    text = _HOLLOW.sub("", _SPACES.sub(" ", _unescaped(text)))
+    return Page(walk.restored("\n".join(lines(text))).strip("\n"), [*map(walk.restored, walk.categories)])
 
 
 class _Walk:
@@ -109,6 +122,8 @@ class _Walk:
         self._files, self._categories = files, categories
         self.categories: list[str] = []
         self._kept: list[str] = []
+        self._whole = 0
+        """Of these, those that hold no others any more."""
 
     def hold(self, text: str) -> str:
         """What stands for a text that is to stay as it is."""
@@ -117,15 +132,16 @@ class _Walk:
 
     def restored(self, text: str) -> str:
         """With what was held in its place; what was held later may hold what was held before."""
-        for number, kept in enumerate(self._kept):
-            self._kept[number] = _HELD.sub(lambda held: self._kept[int(held[1])], kept)
+        for number in range(self._whole, len(self._kept)):
+            self._kept[number] = _HELD.sub(lambda held: self._kept[int(held[1])], self._kept[number])
+        self._whole = len(self._kept)
         return _HELD.sub(lambda held: self._kept[int(held[1])], text)
 
     def held(self, text: str) -> str:
         """Without comments and notes, and with formulas, code and what is no wikitext held."""
         out, at, unclosed = list[str](), 0, set[str]()
         while found := _RAW.search(text, at):
-            out.append(text[at : found.start()])
+            out.append(self._prose(text[at : found.start()]))
             at, name = found.end(), (found[1] or "").lower()
             if not name:
                 end = text.find("-->", at)
@@ -137,17 +153,20 @@ class _Walk:
                     at = closing.end()
                 else:
                     unclosed.add(name)
-        out.append(text[at:])
+        out.append(self._prose(text[at:]))
         return "".join(out)
+
+    def _prose(self, text: str) -> str:
+        return _WRITTEN.sub(lambda brackets: self.hold(brackets[0]), text)
 
     def _element(self, name: str, content: str) -> str:
         if name == "nowiki":
-            return self.hold(html.unescape(content))
+            return self.hold(_unescaped(content))
         if name in _FORMULA:
-            formula = " ".join(html.unescape(content).split())
+            formula = " ".join(_unescaped(content).split())
             return self.hold(f"${formula}$") if formula else ""
         if name in _CODE:
-            code = html.unescape(content) if name == "pre" else content
+            code = _unescaped(content) if name == "pre" else content
             return "\n" + self.hold(code.strip("\n")) + "\n" if "\n" in code.strip() else self.hold(code.strip())
         return ""
 
@@ -249,28 +268,72 @@ class _Walk:
         first, _, rest = "".join(table.parts[0]).partition("\n")
         if _FURNITURE.search(first[:2000]):
             return ""
-        rows = "\n".join(" | ".join(row) for row in _rows(rest.split("\n")) if any(row))
+        above = Above(len(rest))
+        rows = "\n".join(_shown(row, above) for row in _rows(rest.split("\n")) if any(cell.text for cell in row))
         return "\n\n" + self.hold(self._inline(rows)) + "\n\n" if rows else ""
 
     def _inline(self, text: str) -> str:
         """What a held table goes without, as the text around it will."""
         text = _TAG.sub(lambda tag: " " if tag[2].lower() in _BREAKS else "", _RAISED.sub(_raised, text))
-        text = _QUOTES.sub("", _EXTERNAL.sub(lambda link: link[1] or "", text))
-        return _HOLLOW.sub("", _SPACES.sub(" ", html.unescape(text)))
+        text = _without_quotes(_EXTERNAL.sub(lambda link: link[1] or "", text))
+        return _HOLLOW.sub("", _SPACES.sub(" ", _unescaped(text)))
 
 
-def _rows(lines: list[str]) -> Iterator[list[str]]:
+def _unescaped(text: str) -> str:
+    """A text with the characters that it names."""
+    return _ENTITY.sub(_character, text) if "&" in text else text
+
+
+def _character(found: re.Match[str]) -> str:
+    return html.unescape(found[0]) if found[0][1] == "#" else html5.get(found[0][1:], found[0])
+
+
+def _without_quotes(text: str) -> str:
+    """Without what makes italics and bold, line by line, but for apostrophes among it: `l'''Iliade''`."""
+    return "\n".join(map(_unquoted, text.split("\n"))) if "''" in text else text
+
+
+def _unquoted(line: str) -> str:
+    """A line, by MediaWiki's rules: of four apostrophes the first is one, of more than five the first ones; and where
+    neither italics nor bold have an end, one of a beginning of bold is one, best behind a single letter."""
+    parts = _QUOTES.split(line)
+    marks = range(1, len(parts), 2)
+    size = {place: len(parts[place]) for place in marks}
+    for place in marks:
+        more = 1 if size[place] == 4 else max(0, size[place] - 5)
+        parts[place - 1] += "'" * more
+        size[place] -= more
+    bold = [place for place in marks if size[place] in (3, 5)]
+    if len(bold) % 2 and sum(size[place] in (2, 5) for place in marks) % 2:
+        begins = [place for place in bold if size[place] == 3]
+        letters = [place for place in begins if parts[place - 1][-2:-1] == " " and parts[place - 1][-1] != " "]
+        words = [place for place in begins if not parts[place - 1].endswith(" ")]
+        for place in (letters or words or begins)[:1]:
+            parts[place - 1] += "'"
+    return "".join(parts[::2])
+
+
+def _shown(row: list[Cell], above: Above) -> str:
+    """A row as a line, without the columns behind its last cell that this one spans."""
+    texts = above.in_columns(row)
+    for _ in range(min(row[-1].columns, len(texts)) - 1):
+        if not texts[-1]:
+            texts.pop()
+    return " | ".join(texts)
+
+
+def _rows(lines: list[str]) -> Iterator[list[Cell]]:
     """The rows of a table, from the lines between its marks; its caption is one."""
-    row: list[str] = []
+    row: list[Cell] = []
     captioned = False
     for line in lines:
         text = line.strip()
         if not text.startswith(("|", "!")):
             if row:
-                row[-1] += " " + text
+                row[-1] = row[-1]._replace(text=f"{row[-1].text} {text}")
             continue
         if captioned or text.startswith(("|-", "|+")):
-            yield [" ".join(cell.split()) for cell in row]
+            yield [cell._replace(text=" ".join(cell.text.split())) for cell in row]
             row = []
         captioned = text.startswith("|+")
         if captioned:
@@ -278,13 +341,16 @@ def _rows(lines: list[str]) -> Iterator[list[str]]:
         elif not text.startswith("|-"):
             cells = text[1:].replace("!!", "||") if text[0] == "!" else text[1:]
             row += [_content(cell) for cell in cells.split("||")]
-    yield [" ".join(cell.split()) for cell in row]
+    yield [cell._replace(text=" ".join(cell.text.split())) for cell in row]
 
 
-def _content(cell: str) -> str:
+def _content(cell: str) -> Cell:
     """A cell without its attributes."""
     attributes, bar, content = cell.partition("|")
-    return content if bar and ("=" in attributes or not attributes.strip()) else cell
+    if not bar or ("=" not in attributes and attributes.strip()):
+        return Cell(cell)
+    spans = {name.lower(): int(number) for name, number in _SPAN.findall(attributes)}
+    return Cell(content, spans.get("row", 1), spans.get("col", 1))
 
 
 def _variant(parts: list[str]) -> str:
@@ -308,6 +374,4 @@ def _tag(tag: re.Match[str]) -> str:
 
 
 def _raised(found: re.Match[str]) -> str:
-    """A raised or lowered part, marked so that it does not become one word with what is before it."""
-    mark, text = "^" if found[1].lower() == "sup" else "_", found[2].strip()
-    return f"{mark}{text}" if re.fullmatch(r"[+\-−]?\w+", text) else f"{mark}{{{text}}}" if text else ""
+    return raised(found[2], "^" if found[1].lower() == "sup" else "_")

@@ -62,6 +62,56 @@ def test_a_quantity_is_what_its_template_says(call: str, text: str) -> None:
     assert plain(f"a {{{{{call}}}}} b").text == " ".join(f"a {text} b".split())
 
 
+@pytest.mark.parametrize(
+    ("wikitext", "text"),
+    [
+        ("L'''Iliade'' est\nd'''Homère'', et '''lui'''", "L'Iliade est\nd'Homère, et lui"),
+        ("l''''amour''' ''''''six'''''' and a '''b'''", "l'amour 'six' and a b"),
+        ("a '''b c'''d ''e", "a b cd e"),
+        ("a?title=A&section=2&copy=1, AT&T; &copy; &#945;&nbsp;&lt;b&gt;", "a?title=A&section=2&copy=1, AT&T; © α <b>"),
+        ("&unknown; &sect;ion &amp;lt;", "&unknown; §ion &lt;"),
+        ("<code>__FILE__</code>, __init__ and __LINE__ in __NOTOC__ C", "__FILE__, __init__ and __LINE__ in C"),
+        ("main() and <code>(1,)</code> or f( , x), (;-)", "main() and (1,) or f( , x), (;-)"),
+        ("so (<ref>a</ref>) and ({{cite|b}}, {{cite|c}}) or (d<ref>e</ref>, {{cite|f}})", "so and or (d)"),
+        ("[[C (language)|main()]], {{nowrap|g(,)}} [[File:A().jpg]]", "main(), g(,)"),
+        ("{|\n! f() !! g\n|-\n| h(1,) || [[i()]]\n|}", "f() | g\nh(1,) | i()"),
+    ],
+)
+def test_what_an_author_writes_for_itself_is_no_mark(wikitext: str, text: str) -> None:
+    assert plain(wikitext).text.replace("\xa0", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        *(("{{langx|ru|Москва|Moskva|Moscow}}", "Москва"), ("{{lang|ru|Москва}}", "Москва")),
+        *(("{{lang|code=fr|text=un mot}}", "un mot"), ("{{hlist|2=b|1=a|c}}", "c, b")),
+        *(("{{chem|SO|4|2-}}", "SO_4^{2-}"), ("{{chem|H|2|O}}", "H_2O"), ("{{chem|Na|+}}", "Na^+"), ("{{chem}}", "")),
+        *(("{{circa|1900|1950}}", "c. 1900 – c. 1950"), ("{{circa}}", "c."), ("x{{sup|n + 1}}", "x^{n + 1}")),
+        *(("{{val|5|p=$}}", "$5"), ("{{val|9.8|u=m|up=s}}", "9.8 m/s"), ("{{val|5|s=%}}", "5%")),
+    ],
+)
+def test_a_template_says_no_more_and_no_less_than_is_shown_of_it(call: str, text: str) -> None:
+    assert plain(call).text == text
+
+
+def test_cells_stand_in_their_columns_where_others_span_columns_and_rows() -> None:
+    table = (
+        "{| class=wikitable\n! Year !! Film !! Role\n|-\n| rowspan=2 | 2001\n| Foo || Bar\n|-\n| Baz || "
+        'rowspan="2"|Qux\n'
+        "|-\n| colspan=2 | both\n|-\n| colspan=3 | all\n|-\n| a || colspan=2 | b\n|-\n|}"
+    )
+    assert plain(table).text.split("\n") == [
+        *("Year | Film | Role", "2001 | Foo | Bar", "2001 | Baz | Qux", "both | | Qux", "all", "a | b"),
+    ]
+    many = "{|\n" + "| rowspan=9999 | " + "x" * 1000 + "\n|-\n| y\n" * 9999 + "|}"
+    assert len(plain(many).text) < 3 * len(many)
+
+
+def test_categories_may_hold_what_stays_as_it_is() -> None:
+    assert plain("[[Category:A <nowiki>b</nowiki>]][[Category:Main()]]").categories == ["A b", "Main()"]
+
+
 def test_categories_are_told_beside_the_text_by_the_names_that_a_dump_gives() -> None:
     page = plain("text [[Category:One two|key]][[分类:三]][[Категория:Четыре_пет]]", categories={"категория"})
     assert (page.text, page.categories) == ("text", ["One two", "三", "Четыре пет"])
@@ -105,7 +155,22 @@ PIECES = (
         "<math>",
         "<sub>",
     ),
-    *("\n!!a||", "{{lang|x|", "&#127;0&#127;", "__A", "<rt>", "\n=", "<td>", "[[File:"),
+    *(
+        "\n!!a||",
+        "{{lang|x|",
+        "&#127;0&#127;",
+        "__A",
+        "<rt>",
+        "\n=",
+        "<td>",
+        "[[File:",
+        "()",
+        "''",
+        "(,",
+        "&a;",
+        ",",
+        ", ",
+    ),
 )
 
 
