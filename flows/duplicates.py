@@ -131,7 +131,7 @@ def near(pipeline: Pipeline, similarity: float, number: int) -> list[dict[str, A
     ]
     texts = _texts(pipeline, [name for _, *names in found for name in names])
     return [
-        {"similarity": round(value, 4), "documents": [one, other], "difference": _difference(texts[one], texts[other])}
+        {"similarity": round(value, 6), "documents": [one, other], "difference": _difference(texts[one], texts[other])}
         for value, one, other in sorted(found, reverse=True)
     ]
 

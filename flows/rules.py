@@ -27,6 +27,7 @@ from data_specs.load import SpecError
 from data_specs.spec import Rule
 from flows import rules_sample
 from flows.query import plain
+from tasks.arrays.numbers import as_float
 from tasks.decision import conditions
 from tasks.decision.verdict import failing
 from tasks.engine import job
@@ -195,7 +196,7 @@ def _examples(judged: Judged, drops: Flags, table: pa.Table, read: list[str], nu
     if judged.column is None or not pa.types.is_primitive(table[judged.column].type):
         distance = np.zeros(table.num_rows)
     else:
-        distance = np.abs(table[judged.column].cast(pa.float64()).to_numpy() - judged.threshold)
+        distance = np.abs(as_float(table[judged.column]).to_numpy() - judged.threshold)
     named = parse(judged.rule.drop).columns
     for side, heap in judged.examples.items():
         near = np.flatnonzero((drops == side) & judges & ~np.isnan(distance))

@@ -17,6 +17,7 @@ from data_specs import stages
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, arrays
 from tasks.arrays.groups import runs, scatter_by_position
 from tasks.arrays.hashing import seeded_hash
+from tasks.arrays.numbers import as_float
 from tasks.dedup.centroids import DECIMALS, F32, ByCentroid, lists, vectors_of
 
 
@@ -56,7 +57,7 @@ class Semantic(ByCentroid):
         position, vectors, cluster, cosine = self.placed(batch)
         preference = -cosine.astype(np.float64)
         if self.settings.keep:
-            column = batch[self.settings.keep].cast(pa.float64()).take(pa.array(position))
+            column = as_float(batch[self.settings.keep]).take(pa.array(position))
             preference = pc.fill_null(column, -np.inf).to_numpy()
         key = seeded_hash(cluster.astype(np.uint64), "semantic")
         found = {

@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import re
 from html import unescape
+from types import SimpleNamespace
+from typing import Any
 
-from flows import duplicates_page
+import pytest
+
+from flows import duplicates, duplicates_page
 from flows.word_diff import pieces
 
 ONE = "A | table, *bold* and _more_ <script>alert(1)</script> [link](http://a.org) # same\nline 河流 https://b.org/x"
@@ -52,3 +56,18 @@ def test_a_page_shows_what_other_thresholds_would_leave_in_a_picture_and_in_numb
     [picture] = re.findall(r"!\[[^]]*\]\(data:image/svg\+xml;base64,([^)]*)\)", page)
     assert "zh 80.0 %" in base64.b64decode(picture).decode()
     assert "Other thresholds" not in duplicates_page.page("web", {"clusters": [], "removed": []}, [], [], 0.8)
+
+
+def test_a_pair_that_rounds_to_the_threshold_is_below_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[0.8, "a", "b"]], [[0.79996, "c", "d"]]
+    asked = iter(rows)
+    monkeypatch.setattr(duplicates, "_rows", lambda *_: next(asked))
+    monkeypatch.setattr(duplicates, "_texts", lambda _, names: dict.fromkeys(names, "text"))
+    pipeline: Any = SimpleNamespace(spec=SimpleNamespace(duplicates=SimpleNamespace(floor=0.5)))
+    found = duplicates.near(pipeline, 0.8, 1)
+    duplicates.show_pairs(found, 0.8, 0.5)
+    said = capsys.readouterr().out
+    assert "0.8000  a" in said
+    assert "0.8000 (below)  c" in said

@@ -51,6 +51,17 @@ def test_examples_are_the_nearest_to_the_threshold_on_either_side(computed: Any)
             assert distances == [abs(words - 300) for words in expected]
 
 
+def test_examples_of_whole_numbers_beyond_two_to_the_53rd_are_shown_too(tmp_path: Path) -> None:
+    path = small.corpus(tmp_path, files=1, documents=8)
+    rows = [{"text": f"{place} of many words", "stamp": 2**62 + place} for place in range(8)]
+    write(tmp_path, "web-00", rows)
+    text = path.read_text().replace("jsonl.gz\"}", "jsonl.gz\", columns: {stamp: int}}")
+    path.write_text(text)
+    [rule, *_] = told("rules", path, "--set", f"rules.short=stamp > {2**62 + 3}", "--examples", 2)["rules"]
+    assert rule["dropped"]["all"] == 4
+    assert len(rule["dropped_examples"]) == len(rule["other_examples"]) == 2
+
+
 def test_shards_whose_columns_are_not_computed_are_no_part_and_that_is_said(computed: Any, copied: Path) -> None:
     assert told("rules", computed[0])["shards"] == [4, 4]
     small.web(copied.parent / "web", 3, 60, seed=2)

@@ -133,6 +133,14 @@ def test_the_same_documents_go_however_they_lie_in_shards_and_the_preferred_one_
     assert not found.keys() & set(found.values())
 
 
+def test_a_preference_may_be_whole_numbers_beyond_two_to_the_53rd(tmp_path: Path) -> None:
+    rows = np.repeat(vectors(1), 3, axis=0)
+    data = table(rows, stamp=pa.array([2**62, 2**62 + 2**20, None], pa.int64()))
+    data = data.set_column(0, "id", pa.array([bytes([n]) * 16 for n in range(3)], pa.binary(16)))
+    stage = made(Semantic, stages.Semantic(similarity=0.95, clusters=1, keep="stamp"), [data], tmp_path)
+    assert set(removed(stage, [data]).values()) == {bytes([1]) * 16}
+
+
 def test_pairs_are_found_but_for_those_of_two_clusters_and_a_unique_corpus_loses_nothing(tmp_path: Path) -> None:
     rows = vectors(600)
     data = table(rows)
