@@ -55,7 +55,7 @@ def test_examples_of_whole_numbers_beyond_two_to_the_53rd_are_shown_too(tmp_path
     path = small.corpus(tmp_path, files=1, documents=8)
     rows = [{"text": f"{place} of many words", "stamp": 2**62 + place} for place in range(8)]
     write(tmp_path, "web-00", rows)
-    text = path.read_text().replace("jsonl.gz\"}", "jsonl.gz\", columns: {stamp: int}}")
+    text = path.read_text().replace('jsonl.gz"}', 'jsonl.gz", columns: {stamp: int}}')
     path.write_text(text)
     [rule, *_] = told("rules", path, "--set", f"rules.short=stamp > {2**62 + 3}", "--examples", 2)["rules"]
     assert rule["dropped"]["all"] == 4
