@@ -37,7 +37,7 @@ class PaperError(ValueError):
 class ArxivReader(Reader):
     """Reads arXiv's sources."""
 
-    version = 4  # a percent sign in an address or in \verb is no comment, and a listing in a comment is one
+    version = 5  # a paper goes on behind a subfile and a listing of a document; \iffalse ends where it does
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     settings: ArxivSource
 

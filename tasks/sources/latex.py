@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,20 @@ _SIGNS = re.compile(
     r"|(?P<comment>%)[^\n]*+(?P<line>\n[ \t]*+)?"
 )
 """Where listings begin, what is written as it is within a line, signs with a backslash, and comments."""
-_INCLUDED = re.compile(r"\\(?:input|include|subfile)(?![A-Za-z])\s{0,9}(?:\{([^{}\n]{1,200})\}|([^\s\\{}%]{1,200}))")
+_INCLUDED = re.compile(
+    r"\\(?:input|include|subfile)(?![A-Za-z])\s{0,9}(?:\{([^{}\n]{1,200})\}|([^\s\\{}%]{1,200}))"
+    r"|\\(?:sub)?(?:import|inputfrom|includefrom)\*?\s{0,9}\{([^{}\n]{0,200})\}\s{0,9}\{([^{}\n]{1,200})\}"
+)
+_LITERAL = re.compile(
+    r"\\begin\{(verbatim\*?|lstlisting|minted|Verbatim|alltt)\}"
+    r"|\\(?:verb\*?|lstinline)([^\sA-Za-z*\[{])[^\n]{0,200}?\2|\\\\"
+)
+"""Where what is written as it is begins, and a line's end, behind which `verb` is a word."""
+_CONDITION = re.compile(
+    r"(?<!\\newif)\\(?:(?P<begins>if(?!f(?![A-Za-z@])|thenelse|[A-Za-z@]{3,}\s{0,9}\{)[A-Za-z@]*)|(?P<ends>else|fi))"
+    r"(?![A-Za-z@])"
+)
+"""TeX's conditions; what takes its branches in braces, and the sign of equivalence, are none."""
 _PACKAGE = re.compile(r"\\(?:usepackage|RequirePackage)(?:\[[^\[\]]{0,500}\])?\{([^{}]{1,500})\}")
 _CLASS = re.compile(r"\\document(?:class|style)(?![A-Za-z])")
 _DEFINED = re.compile(
@@ -68,13 +82,11 @@ def paper(files: Mapping[str, str]) -> Paper | None:
     if main is None:
         return None
     text = _together(plain, main)
-    head, begun, body = text.partition("\\begin{document}")
-    if not begun:
-        head, body = "", text
+    head, body = _parted(text)
     styles = [plain[f"{name.strip()}.sty"] for names in _PACKAGE.findall(head) for name in names.split(",")
               if f"{name.strip()}.sty" in plain]  # fmt: skip
     macros, _ = _macros("\n".join([*styles, head]))
-    more, body = _macros(body.partition("\\end{document}")[0])
+    more, body = _macros(body)
     expanded = _Expansion({**macros, **more}, 4 * len(body) + 2**16)
     body = expanded.of(_without_references(body))
     title = _argument(text, "\\title")
@@ -113,7 +125,69 @@ def _uncommented(text: str) -> str:
             out += [text[at:begin], "" if alone or not sign["line"] else "\n"]
             at = place
     out.append(text[at:])
-    return _left_out(_left_out("".join(out), "\\begin{comment}", "\\end{comment}"), "\\iffalse", "\\fi")
+    return _without_false(_left_out("".join(out), "\\begin{comment}", "\\end{comment}"))
+
+
+class _Literals:
+    """What of a text is written as it is: listings, and `verb`."""
+
+    def __init__(self, text: str) -> None:
+        self._begins, self._ends = list[int](), list[int]()
+        place, endless = 0, set[str]()
+        while found := _LITERAL.search(text, place):
+            begin, place = found.span()
+            if name := found[1]:
+                end = -1 if name in endless else text.find(f"\\end{{{name}}}", place)
+                endless |= {name} if end < 0 else set()
+                place = max(end, place)
+            if place > found.end() or found[2]:
+                self._begins.append(begin)
+                self._ends.append(place)
+
+    def has(self, place: int) -> bool:
+        """Whether a place of the text is inside one."""
+        before = bisect_right(self._begins, place)
+        return before > 0 and place < self._ends[before - 1]
+
+    def first(self, text: str, what: str, at: int = 0) -> int:
+        """Where something stands first that is in none; -1 where it does not."""
+        while (at := text.find(what, at)) >= 0 and self.has(at):
+            at += len(what)
+        return at
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """What stands before a document and what in it; of a text without one nothing and all."""
+    begin, end = "\\begin{document}", "\\end{document}"
+    literals = _Literals(text)
+    start = literals.first(text, begin)
+    body = 0 if start < 0 else start + len(begin)
+    stop = literals.first(text, end, body)
+    return text[: max(start, 0)], text[body : stop if stop >= 0 else len(text)]
+
+
+def _without_false(text: str) -> str:
+    """Without what stands between `\\iffalse` and its `\\else` or `\\fi`; nothing goes where one has no end."""
+    if "\\iffalse" not in text:
+        return text
+    literals, out, at = _Literals(text), list[str](), 0
+    opened: list[str] = []
+    for sign in _CONDITION.finditer(text):
+        if literals.has(sign.start()):
+            continue
+        skips = "false" in opened
+        if sign["begins"]:
+            opened.append("false" if sign[0] == "\\iffalse" and not skips else "")
+            if opened[-1] and not skips:
+                out.append(text[at : sign.start()])
+        elif opened and (opened[-1] or sign["ends"] == "fi"):
+            last = opened.pop()
+            if sign["ends"] == "else":
+                opened.append("else")
+            if last == "else":
+                out.append(text[at : sign.start()])
+            at = sign.end() if last else at
+    return text if "false" in opened else "".join([*out, text[at:]])
 
 
 def _left_out(text: str, begin: str, end: str) -> str:
@@ -131,11 +205,14 @@ def _together(files: Mapping[str, str], main: str) -> str:
     def whole(name: str, above: tuple[str, ...]) -> str:
         nonlocal left
         left -= len(files[name])
-        return _INCLUDED.sub(lambda found: _one(found, (*above, name)), files[name])
+        text = _parted(files[name])[1] if above and _CLASS.search(files[name]) else files[name]
+        return _INCLUDED.sub(lambda found: _one(found, (*above, name)), text)
 
     def _one(found: re.Match[str], above: tuple[str, ...]) -> str:
-        asked = posixpath.normpath((found[1] or found[2]).strip())
-        name = next((each for each in (asked, f"{asked}.tex") if each in files), None)
+        asked = (found[1] or found[2] or posixpath.join(found[3].strip(), found[4].strip())).strip()
+        folders = ("", posixpath.dirname(main), posixpath.dirname(above[-1]))
+        places = [posixpath.normpath(posixpath.join(folder, asked)) for folder in folders]
+        name = next((each for place in places for each in (place, f"{place}.tex") if each in files), None)
         if name is None or name in above or len(above) > DEEPEST or len(files[name]) > left:
             return ""
         return whole(name, above)
@@ -149,8 +226,12 @@ def _without_references(text: str) -> str:
 
 def _macros(text: str) -> tuple[dict[str, _Macro], str]:
     """The macros that a text defines, the last of a name, and the text without their definitions."""
-    found, out, at = dict[str, _Macro](), list[str](), 0
-    while definition := _DEFINED.search(text, at):
+    found, out, at, place = dict[str, _Macro](), list[str](), 0, 0
+    literals = _Literals(text)
+    while definition := _DEFINED.search(text, place):
+        place = definition.end()
+        if literals.has(definition.start()):
+            continue
         braced = _braced(text, definition.end())
         if braced is None:
             break
@@ -163,7 +244,7 @@ def _macros(text: str) -> tuple[dict[str, _Macro], str]:
         if "@" not in body:
             found[name] = macro
         out.append(text[at : definition.start()])
-        at = end
+        at = place = end
     return found, "".join([*out, text[at:]])
 
 
@@ -188,9 +269,10 @@ class _Expansion:
 
     def of(self, text: str, depth: int = 0) -> str:
         out, at = list[str](), 0
+        literals = _Literals(text)
         for call in _CALL.finditer(text):
             macro = self._macros.get(call[1])
-            if macro is None or call.start() < at or depth > DEEPEST or self._left <= 0:
+            if macro is None or call.start() < at or depth > DEEPEST or self._left <= 0 or literals.has(call.start()):
                 continue
             taken = self._taken(text, call.end(), macro)
             if taken is None:

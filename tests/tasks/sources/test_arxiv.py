@@ -53,7 +53,7 @@ First $\mathbb{R}$ section. Second, so late.
 
 
 \begin{verbatim}
-100 % kept \mathbb{R}
+100 % kept \R
 \end{verbatim}
 
 \operatorname*{arg\,max}\langle a, b \rangle \beta x
@@ -188,6 +188,42 @@ def test_a_comment_is_what_latex_takes_for_one(source: str, text: str) -> None:
     paper = latex.paper({"main.tex": f"\\documentclass{{a}}\\begin{{document}}\n{source}\n\\end{{document}}"})
     assert paper is not None
     assert paper.text == text
+
+
+SUBFILE = r"\documentclass[../main]{subfiles}\begin{document}%s\end{document}"
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (r"a \subfile{s/one} b \input{s/two.tex} c", "a One b Two c"),
+        (r"a \import{s/}{one} b \subimport*{s}{two} c", "a One b Two c"),
+        (r"a \input{gone} b", "a  b"),
+        ("a\n\\begin{verbatim}\n\\begin{document}\n\\end{document}\n\\end{verbatim}\nb",
+         "a\n\\begin{verbatim}\n\\begin{document}\n\\end{document}\n\\end{verbatim}\nb"),
+        (r"a \verb|\end{document}| b \verb+\R+ $\R$", r"a \verb|\end{document}| b \verb+\R+ $\mathbb{R}$"),
+        ("a\n\\begin{lstlisting}\n\\newcommand{\\x}{y} \\R\n\\end{lstlisting}\n\\R",
+         "a\n\\begin{lstlisting}\n\\newcommand{\\x}{y} \\R\n\\end{lstlisting}\n\\mathbb{R}"),
+        ("a \\\\verb \\R", "a \\\\verb \\mathbb{R}"),
+        (r"a \iffalse b \figref{c} \fill d \fi e", "a  e"),
+        (r"a \iffalse b \else c \fi d", "a  c  d"),
+        (r"a \iffalse b \ifx c d \else e \fi f \else g \iffalse h \fi i \fi j", "a  g  i  j"),
+        (r"a \iffalse b \iftoggle{c}{d}{e} \iff \ifthenelse{f}{g}{h} \fi i", "a  i"),
+        (r"\ifx a b \else c \fi \iffalse d \fi e", r"\ifx a b \else c \fi  e"),
+        (r"a \iffalse b", r"a \iffalse b"),
+        (r"a \iffalsehood b \fi", r"a \iffalsehood b \fi"),
+        (r"a \verb|\iffalse| b \fi c", r"a \verb|\iffalse| b \fi c"),
+    ],
+)  # fmt: skip
+def test_a_paper_is_what_latex_would_set_of_its_files(source: str, text: str) -> None:
+    main = (
+        f"\\documentclass{{a}}\\newcommand{{\\R}}{{\\mathbb{{R}}}}\\begin{{document}}\n{source}\n\\end{{document}}\nold"
+    )
+    for folder in ("", "paper/"):
+        files = {"main.tex": main, "s/one.tex": SUBFILE % "One", "s/two.tex": "Two"}
+        paper = latex.paper({f"{folder}{name}": text for name, text in files.items()})
+        assert paper is not None
+        assert paper.text == text
 
 
 def test_a_damaged_archive_is_read_or_counted_whatever_was_done_to_it(tmp_path: Path) -> None:
