@@ -10,6 +10,7 @@ import re
 from statistics import median
 
 import pyarrow as pa
+import regex
 
 from data_specs import stages
 from tasks.filters.blocks import Kind
@@ -37,6 +38,8 @@ visit website company business clients solutions experience team needs provide l
 YOU = frozenset(("you", "your", "yours"))
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_MARKS = regex.compile(r"\p{M}+")
+"""Parts of words that `re` takes for what stands between them, as vowels of Indic scripts."""
 _END = tuple(".!?\"”'’)。！？」』:：")
 _DOOR = re.compile(
     r"\b(?:log ?in|sign ?(?:in|up)|register|subscri\w+|member\w*|account|password|trial)\b", re.IGNORECASE
@@ -46,7 +49,7 @@ _DOOR = re.compile(
 class Style(Measured):
     """Shares of kinds of words and lines."""
 
-    name, version = "style", 1
+    name, version = "style", 2  # a mark parts no word
     writes = pa.schema(
         [
             ("line_words", pa.float32()),  # mean
@@ -70,7 +73,7 @@ class Style(Measured):
     def measured(self, text: str) -> dict[str, float]:
         """The columns of one text by name; none for a text without words."""
         lines = [block.text.strip() for block in bare_blocks(text) if block.kind is not Kind.CODE]
-        found = [_WORD.findall(line) for line in lines]
+        found = [_WORD.findall(line if line.isascii() else _MARKS.sub("", line)) for line in lines]
         sizes = [len(words) for words in found]
         words = [word for line in found for word in line]
         if not words:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import IO, Any
 from urllib.parse import unquote
 
 import numpy as np
+import regex
 import xxhash
 
 from data_specs.sources import UrlList
@@ -29,6 +31,8 @@ _PHRASE = 8
 """Words of a line in a list of words, at most."""
 _BATCH = 2**16
 _WORD = re.compile(r"[^\W_]+")
+_MARKED_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+"""The same with marks, as vowels of Indic scripts are."""
 _HOST = re.compile(r"[a-z0-9._\x80-\U0010ffff-]+|\[[0-9a-f:.]+\]")
 """What a host name is, of letters of ASCII or of others that no rule could turn into them, or an address of IPv6."""
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -42,7 +46,10 @@ def address(url: str) -> str:
 
 def words(url: str) -> str:
     """The words of an address, lower case, with spaces between them."""
-    return " ".join(_WORD.findall(unquote(url[:LONGEST]).lower()))
+    plain = unquote(url[:LONGEST]).lower()
+    if plain.isascii():
+        return " ".join(_WORD.findall(plain))
+    return " ".join(_MARKED_WORD.findall(unicodedata.normalize("NFC", plain)))[:LONGEST]
 
 
 def _hashed(texts: Sequence[str]) -> np.ndarray:
@@ -143,7 +150,7 @@ def list_digest(name: str, settings: UrlList) -> str:
             while block := file.read(2**20):
                 state.update(block)
                 plain = plain and block.isascii()
-            state.update(b"" if plain else b"UTS 46")
+            state.update(b"" if plain else b"UTS 46" + b", marks in words" * (settings.kind == "words"))
             return state.hexdigest()
     except OSError as error:
         what = f"lists.{name}.{settings.kind}: {settings.path} cannot be read"

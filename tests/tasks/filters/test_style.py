@@ -41,6 +41,12 @@ def test_each_share_is_what_counting_gives() -> None:
     assert found == pytest.approx(expected)
 
 
+def test_a_mark_parts_no_word() -> None:
+    assert styled("हम हिन्दी में लिखते हैं।")["line_words"] == 5
+    assert styled("العَرَبِيَّةُ لُغَةٌ جَمِيلَةٌ.")["line_words"] == 3
+    assert styled("n\u0303a\u0301m b\u0304.")["line_words"] == 2
+
+
 def test_lines_that_were_wrapped_are_one_and_code_is_none() -> None:
     lines = ["word " * 12 + "and", "word " * 12 + "and", "word " * 12 + "end."]
     assert styled("\n".join(lines))["line_words"] == 39

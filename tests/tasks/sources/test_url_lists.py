@@ -82,6 +82,14 @@ def test_what_a_list_holds_is_listed_and_nothing_else(tmp_path: Path, kind: str,
     assert found.matches([]) == []
 
 
+def test_words_have_their_marks_however_an_address_spells_them(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("करे\ncafé\n")
+    found = Listed("some", UrlList(words=str(tmp_path / "list")))
+    urls = ["http://x.example/करे-12", "http://x.example/caf%C3%A9", "http://x.example/cafe%CC%81_1"]
+    others = ["http://x.example/करी", "http://x.example/करेंगे", "http://x.example/cafe", "http://x.example/caf"]
+    assert found.matches([*urls, *others]) == [True] * 3 + [False] * 4
+
+
 def test_an_empty_list_lists_nothing(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("# nothing yet\n")
     found = Listed("none", UrlList(urls=str(tmp_path / "list")))
