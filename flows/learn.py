@@ -107,6 +107,8 @@ def told(name: str, facts: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count:,} to {part}" for part, count in facts["documents"].items())
     if left_out := facts.get("left_out"):
         counts += f"; {left_out:,} to train with are left out, as they are among the others"
+    if apart := facts["documents"]["test"] - sum(map(sum, test["confusion"])):
+        counts += f"; {apart:,} to test count as wrong, as they have no word, or a label that none to train with has"
     return "\n\n".join(
         [
             f"# Classifier {name}",

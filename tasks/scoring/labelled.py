@@ -189,12 +189,13 @@ def probabilities(model: Any, texts: Sequence[str], urls: Sequence[str], labels:
 
 def measured(model: Any, labels: Sequence[str], rows: Rows) -> dict[str, Any]:
     """Accuracy; area under the curve of each label against the rest; confusion: of each label how many texts were given
-    each label, in order of labels. Texts of a label that was not learned count as wrong."""
+    each label, in order of labels. Texts of a label that was not learned count as wrong, and so do those that are given
+    none, having no word and no address; neither are part of the confusion."""
     chances = probabilities(model, [row[0] for row in rows], [row[1] for row in rows], len(labels))
     number = {label: place for place, label in enumerate(labels)}
     truth = np.array([number.get(label, -1) for _, _, label in rows])
-    given = chances.argmax(axis=1)
-    known = truth >= 0
+    given = np.where(chances.any(axis=1), chances.argmax(axis=1), -2)
+    known = (truth >= 0) & (given >= 0)
     confusion = np.zeros((len(labels), len(labels)), int)
     np.add.at(confusion, (truth[known], given[known]), 1)
     curves = {label: area(truth == place, chances[:, place]) for label, place in number.items()}

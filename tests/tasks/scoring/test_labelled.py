@@ -116,6 +116,17 @@ def test_what_is_measured_is_what_scikit_learn_measures() -> None:
     assert found["confusion"] == confusion_matrix([names.index(row[2]) for row in rows], given).tolist()
 
 
+def test_texts_without_words_or_of_labels_that_were_not_learned_count_as_wrong_and_are_told(tmp_path: Path) -> None:
+    rows = posts(120)
+    odd = [{"text": "", "label": "Shop / ads"}] * 3 + [{"text": row["text"], "label": "zh-TW"} for row in posts(9, 4)]
+    train, test = written(tmp_path / "train.gz", rows), written(tmp_path / "test.gz", [*posts(30, 5), *odd])
+    facts = learned(str(tmp_path / "m.bin"), train, None, test, "text", "label", None, {}, 5)
+    confusion = facts["test"]["confusion"]
+    assert (facts["documents"]["test"], sum(map(sum, confusion))) == (42, 30)
+    assert facts["test"]["accuracy"] == pytest.approx(np.trace(np.array(confusion)) / 42)
+    assert "12 to test count as wrong" in (tmp_path / "m.md").read_text()
+
+
 def test_files_of_every_form_are_read_and_others_named(tmp_path: Path) -> None:
     rows = posts(6)
     with open(tmp_path / "a.csv", "w", newline="") as file:
