@@ -29,7 +29,9 @@ FEWEST = 20
 _DIVIDED = "\ufffe"
 """What PDFium writes where a hyphen ends a line, in the place of hyphen and line end."""
 _LETTERS = re.compile(r"[^\W_]")
-_NUMBER = re.compile(r"[\W_]*(?:\d{1,4}|[ivxlc]{1,7}|[IVXLC]{1,7})(?:\s*(?:/|of|von|de)\s*\d{1,4})?[\W_]*")
+_ROMAN = r"(?=[ivxlc])c{0,3}(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})"
+_NUMBER = re.compile(rf"[\W_]*(?:\d{{1,4}}|{_ROMAN}|{_ROMAN.upper()})(?:\s*(?:/|of|von|de)\s*\d{{1,4}})?[\W_]*")
+"""The number of a page: `ill` and `civil` are none."""
 _WIDE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _BULLET = re.compile(r"[•‣◦▪·–—*-]\s|\(?(?:\d{1,3}|[a-zA-Z])[.)]\s|[一二三四五六七八九十]+、")
 _ENDED = re.compile(r"[.!?:;。！？：；…][\"'”’)\]」』]*$")
@@ -138,16 +140,19 @@ def _running(pages: Sequence[Sequence[str]]) -> set[str]:
 
 def _without_edges(page: Sequence[str], running: set[str]) -> list[str]:
     """A page without what runs along at its head and its foot, and without its number."""
-    first, end = 0, len(page)
-    while first < min(EDGE, end) and _is_edge(page[first], running):
-        first += 1
-    while end > max(first, len(page) - EDGE) and _is_edge(page[end - 1], running):
-        end -= 1
-    return list(page[first:end])
+    first = _edge(page[:EDGE], running)
+    return list(page[first : len(page) - _edge(page[first:][::-1][:EDGE], running)])
 
 
-def _is_edge(line: str, running: set[str]) -> bool:
-    return _form(line) in running or _NUMBER.fullmatch(line) is not None
+def _edge(lines: Sequence[str], running: set[str]) -> int:
+    """How many lines, from a page's edge inward, run along there or are its number, of which there is one."""
+    numbered = False
+    for count, line in enumerate(lines):
+        runs = _form(line) in running
+        if not runs and (numbered or not _NUMBER.fullmatch(line)):
+            return count
+        numbered = numbered or not runs
+    return len(lines)
 
 
 def _form(line: str) -> str:

@@ -32,7 +32,7 @@ from tasks.sources.base import Found, InputShard, Part, Reader, Records, grouped
 from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacked, compression_of, named
 from tasks.sources.fields import schema, value
 from tasks.sources.files import opened
-from tasks.sources.templates import Template, TooLongError
+from tasks.sources.templates import Template, TooLongError, hashed
 
 _LARGE = 2**22
 _PARTS = 2**20
@@ -131,7 +131,7 @@ class JsonlReader(Reader):
         where a line held a NaN, and printed them as fractions."""
         found = super().hashed_settings()
         numbers = self.settings.template or {*self.own.values()} & {pa.int64(), pa.float64()}
-        return found | ({"numbers": 2} if numbers else {})
+        return found | ({"numbers": 2} if numbers else {}) | hashed(self.settings.template)
 
     def lacking(self) -> list[str]:
         return self._template.lacking() if self._template else []

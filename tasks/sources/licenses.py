@@ -8,9 +8,11 @@ of a GNU licence does not say whether later versions may be taken, so it is `-on
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 FILES = re.compile(r"(?:LICEN[CS]E|COPYING|COPYRIGHT|UNLICENSE)(?:[-_.][\w.+-]*)?", re.IGNORECASE)
 """Names of files that hold a licence."""
+_CHOICE = re.compile(r"(?:LICEN[CS]E|COPYING)[-_.][\w.+-]+", re.IGNORECASE)
 LONGEST = 2**17
 """Characters of a text that are looked at."""
 NOTICE = 2**12
@@ -115,3 +117,14 @@ def named(text: str) -> str | None:
         if _EXPRESSION.fullmatch(found[1].strip()):
             return found[1].strip()
     return spdx(head) if "icense" in head or "ermission" in head else None
+
+
+def of_folder(files: Mapping[str, str | None]) -> str | None:
+    """The licence of a folder, by the names of the files in it that hold one, and what each is. Of several it is known
+    where they are those that go with the LGPL, or of a choice (`LICENSE-MIT`, `LICENSE-APACHE`)."""
+    known = sorted({name for name in files.values() if name})
+    if len(known) < 2:
+        return known[0] if known else None
+    if known == ["GPL-3.0-only", "LGPL-3.0-only"]:
+        return known[1]
+    return " OR ".join(known) if all(map(_CHOICE.fullmatch, files)) else None

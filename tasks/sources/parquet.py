@@ -23,7 +23,7 @@ from data_specs.sources import ArrowSource, ParquetSource
 from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
 from tasks.sources.fields import tops, value
 from tasks.sources.files import opened
-from tasks.sources.templates import Template, TooLongError
+from tasks.sources.templates import Template, TooLongError, hashed
 
 BATCH = 1024
 """Rows in memory at once."""
@@ -38,7 +38,7 @@ class RowReader(Reader):
         """Of columns that are whole numbers or lie within structs also how they are read, as earlier versions read some
         as null."""
         exact = any(kind == pa.int64() or "." in path for path, kind in self.paths.items())
-        return super().hashed_settings() | ({"values": 2} if exact else {})
+        return super().hashed_settings() | ({"values": 2} if exact else {}) | hashed(self.settings.template)
 
     @cached_property
     def template(self) -> Template | None:

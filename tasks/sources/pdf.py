@@ -28,7 +28,7 @@ _QUARANTINED = ("unreadable", "cpu_limit", "memory_limit", "parser_error")
 class PdfReader(Reader):
     """Reads PDF files."""
 
-    version = 1
+    version = 2  # words of the letters of Roman numbers are no numbers of pages
     libraries: ClassVar[tuple[str, ...]] = ("pypdfium2",)
     unhashed = Reader.unhashed | {"wall_seconds"}
     knows = ("file", "offset", "length", *RAW)

@@ -126,6 +126,11 @@ def suffix_of(path: str) -> str:
     return "." + name.rpartition(".")[2].lower() if "." in name[1:] else ""
 
 
+def names_code(path: str) -> bool:
+    """Whether a path is that of code by its suffix alone; pages are none."""
+    return _BY_SUFFIX.get(suffix_of(path), "HTML") != "HTML"
+
+
 def kind(path: str, text: str) -> Kind:
     """What a file is that may be a document by its path."""
     head, suffix = text[:HEAD], suffix_of(path)

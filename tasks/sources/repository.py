@@ -36,22 +36,24 @@ _VERSION_CONTROL = re.compile(r"(?:\A|/)\.(?:git|hg|svn|bzr)/")
 class RepositoryReader(Reader):
     """Reads repositories."""
 
-    version = 3  # licences with clauses that BSD's and MIT's lack are not taken for these
+    version = 4  # several licences in a folder are no guess, and a link in a zip is no file
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     knows = ("file", "offset", "length", *RAW)
     settings: RepositorySource
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self._licenses: dict[str, str] = {}
-        """Folders of keys that hold a licence, and its path."""
+        self._licenses: dict[str, list[str]] = {}
+        """Folders of keys that hold licences, and their paths."""
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files = [file for file in self.listing.files() if not _VERSION_CONTROL.search(file.key)]
         archives = [file for file in files if _ARCHIVES.search(file.key)]
         loose = [file for file in files if not _ARCHIVES.search(file.key)]
         told = sorted((file for file in loose if _is_license(file.key)), key=lambda file: file.key, reverse=True)
-        self._licenses = {_folder(file.key): file.path for file in told}
+        self._licenses = {}
+        for file in told:
+            self._licenses.setdefault(_folder(file.key), []).append(file.path)
         number = self.groups(loose, GROUP, groups, self.settings.groups) if loose else 0
         apart = [shard for file in archives for shard in ranged(self.source, file, sys.maxsize)]
         return [*self._grouped(loose, told, number), *apart], number
@@ -67,24 +69,28 @@ class RepositoryReader(Reader):
         with opened(part.path) as file:
             data = file.read(self.settings.largest + 1)
         entry = tree.Entry(part.key, 0, part.end, data)
-        self._file(entry, part, records, {folder: self._said(path) for folder, path in self._above(part.key)})
+        above = (folder for folder in _folders(part.key) if folder in self._licenses)
+        self._file(entry, part, records, {folder: self._said(folder) for folder in above})
 
-    def _above(self, key: str) -> list[tuple[str, str]]:
-        return [(folder, self._licenses[folder]) for folder in _folders(key) if folder in self._licenses]
-
-    def _said(self, path: str) -> str | None:
-        with opened(path) as file:
-            return licenses.spdx(http.text(file.read(_LICENSE), meta=False))
+    def _said(self, folder: str) -> str | None:
+        """The licence of a folder."""
+        found = {}
+        for path in self._licenses[folder]:
+            with opened(path) as file:
+                found[_name(path)] = licenses.spdx(http.text(file.read(_LICENSE), meta=False))
+        return licenses.of_folder(found)
 
     def _archive(self, part: Part, records: Records) -> None:
         how = part.path, self.settings.window
-        found: dict[str, str | None] = {}
+        told: dict[str, dict[str, str | None]] = {}
         try:
             for entry in tree.entries(*how, _LICENSE):
                 if _is_license(entry.path):
-                    found.setdefault(_folder(entry.path), licenses.spdx(http.text(entry.data, meta=False)))
+                    known = licenses.spdx(http.text(entry.data, meta=False))
+                    told.setdefault(_folder(entry.path), {})[_name(entry.path)] = known
         except tree.TreeError:
             pass  # is told by the second reading
+        found = {folder: licenses.of_folder(files) for folder, files in told.items()}
         seen = 0
         try:
             for entry in tree.entries(*how, self.settings.largest):
@@ -138,6 +144,10 @@ def _folder(path: str) -> str:
     return path.rpartition("/")[0]
 
 
+def _name(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
 def _folders(path: str) -> list[str]:
     """The folders that a file is in, the nearest first."""
     parts = path.split("/")[:-1]
@@ -145,4 +155,4 @@ def _folders(path: str) -> list[str]:
 
 
 def _is_license(path: str) -> bool:
-    return bool(licenses.FILES.fullmatch(path.rpartition("/")[2]))
+    return bool(licenses.FILES.fullmatch(_name(path))) and not programming.names_code(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import stat
 import struct
 import subprocess
 import tarfile
@@ -139,7 +140,7 @@ def _zip(file: IO[bytes], most: int) -> Iterator[Entry]:
     try:
         with zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
-                if not member.is_dir():
+                if not member.is_dir() and not stat.S_ISLNK(member.external_attr >> 16):
                     with archive.open(member) as stream:
                         data = stream.read(most + 1)
                     yield Entry(_inside(member.filename), member.header_offset, member.file_size, data)

@@ -100,6 +100,15 @@ def test_running_titles_and_page_numbers_go_and_what_only_looks_like_them_stays(
     assert joined(once).split("\n") == [line for page in once for line in (page[0], "12", page[2])]
 
 
+def test_a_page_has_one_number_and_words_and_years_at_its_foot_are_none() -> None:
+    for last in ("ill.", "civil", "mix"):
+        assert joined([[*BODY[:2], last, "- xiv -"], [*BODY[:2], last]]).count(last) == 2
+    page = joined([["12", *BODY[:2], "2012.", "17"], ["MMXX", *BODY[:2], "42", "18"]])
+    assert "2012." in page
+    assert "42" in page
+    assert not {"12", "17", "18"} & set(page.split())
+
+
 def test_paragraphs_go_on_over_pages_and_chinese_lines_touch() -> None:
     assert joined([BODY[:3], ["new page goes on.", "End."]]).split("\n")[0].endswith("and a new page goes on.")
     chinese = ["河水带着沙子和砾石流过老磨坊，夏天的早晨孩子们", "在那里淘金，到了傍晚才回家吃饭。", "第二段。"]

@@ -161,6 +161,46 @@ def test_a_folder_gives_the_same_and_what_a_licence_says_is_read_for_all_files_b
     assert wash["spdx"] == "BSL-1.0"
 
 
+def test_a_link_in_a_zip_is_no_file(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        link = zipfile.ZipInfo("link.py")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "src/wash.py")
+        archive.writestr("src/wash.py", CODE)
+    [found] = read(f"{tmp_path}/*")[1]
+    assert (found.documents["path"].to_pylist(), found.ledger["in"]) == (["src/wash.py"], 1)
+
+
+APACHE = "Licensed under the Apache License, Version 2.0 (the License)\n"
+GPL = "GNU GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007\n"
+LGPL = "GNU LESSER GENERAL PUBLIC LICENSE\nVersion 3, 29 June 2007\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ({"LICENSE-MIT": MIT, "LICENSE-APACHE": APACHE}, "Apache-2.0 OR MIT"),
+        ({"COPYING": GPL, "COPYING.LESSER": LGPL}, "LGPL-3.0-only"),
+        ({"LICENSE": MIT, "COPYING": GPL}, None),
+        ({"LICENSE": MIT, "LICENSE.txt": MIT, "COPYRIGHT": "Copyright 2024 Jane Washer"}, "MIT"),
+        ({"LICENSE": MIT, "license.py": "NAME = 'gold'\n", "copyright.go": "package gold\n"}, "MIT"),
+    ],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_several_licences_in_a_folder_none_is_guessed(
+    tmp_path: Path, files: dict[str, str], name: str | None, order: int
+) -> None:
+    (tmp_path / "loose").mkdir()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path, text in [*(files | {"wash.py": CODE}).items()][::order]:
+            archive.writestr(path, text)
+            (tmp_path / "loose" / path).write_text(text)
+    for pattern in ("a.zip", "loose/*"):
+        rows = [row for each in read(f"{tmp_path}/{pattern}")[1] for row in each.documents.to_pylist()]
+        assert {row["spdx"] for row in rows} == {name}
+        assert len(rows) == 1 + sum(path.endswith((".py", ".go")) for path in files)
+
+
 @pytest.mark.parametrize("cut", [0.3, 0.7])
 def test_an_archive_that_breaks_off_is_quarantined_and_keeps_what_came_before(tmp_path: Path, cut: float) -> None:
     packed = gzip.compress(tarred())

@@ -64,6 +64,25 @@ def test_a_record_as_a_whole_and_fields_that_are_missing(tmp_path: Path) -> None
     assert [row["text"] for row in rows] == ["one two"]
 
 
+def test_a_field_is_meant_whatever_else_python_or_the_language_knows_by_its_name(tmp_path: Path) -> None:
+    thread = {"items": ["a", "b"], "update": "noon", "copy": {"values": 5}}
+    rows = [{"thread": thread, "range": "1-2", "namespace": "talk"}, {"thread": {"get": "got"}}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    template = (
+        "{% for item in thread.items %}{{ item }}{% endfor %} {{ thread.update }} {{ thread.copy.values }} {{ range }} "
+        "{{ namespace }} {{ thread.get }}.{{ dict }}"
+    )
+    found = reader("x", JsonlSource(kind="jsonl", paths=f"{tmp_path}/*", template=template), Extract())
+    [read] = [found.read(shard) for shard in found.shards(None)[0] if shard.parts]
+    assert [row["text"] for row in read.documents.to_pylist()] == ["ab noon 5 1-2 talk ."]
+    assert read.ledger["dropped"] == {"no_text": 1}  # of the other `items` is what Python knows by it
+    assert read.ledger["lacking"] == ["dict", "get"]
+    template = "{% for name, value in thread.items() %}{{ name }}: {{ value }}{% endfor %}{{ range }}{{ thread.copy }}"
+    found = reader("x", JsonlSource(kind="jsonl", paths=f"{tmp_path}/*", template=template), Extract())
+    texts = [text for shard in found.shards(None)[0] for text in found.read(shard).documents["text"].to_pylist()]
+    assert texts == ["get: got"]
+
+
 def test_a_template_reaches_nothing_but_its_record_and_a_wrong_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
     for template in ("{{ text.__class__.__mro__ }}", "{% include 'x' %}", "{{ range(10**9) | list }}"):
