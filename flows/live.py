@@ -25,6 +25,8 @@ EVERY = 15.0
 """Seconds between two pages, at least."""
 SHARE = 100
 """Times what a page took that pass until the next."""
+BITS = 5
+"""The column of bits per byte, which are not known of every training."""
 MOST = 2000
 """Steps that a picture is drawn of; of more, every second is left out."""
 
@@ -97,12 +99,12 @@ class LiveLosses:
         for name, (loss, _) in self.step["channels"].items():
             window, total = (self._means(kind, name) for kind in ("window", "total"))
             last = held_out.get(name, [(0, None)])[-1][1]
-            measures = [window.get("loss"), total.get("loss"), window.get("perplexity")]
-            rows.append([name, int(total.get("tokens", 0)), loss, *measures, last, window.get("bits_per_byte")])
-        header = ["channel", "tokens", "last step", "last 100 steps", "all steps", "perplexity", "held out"]
-        if any(bits is not None for *_, bits in rows):
-            header.append("bits per byte")
-        rows = [row[: len(header)] for row in rows]
+            of_window = [window.get(measure) for measure in ("loss", "perplexity", "bits_per_byte")]
+            rows.append([name, int(total.get("tokens", 0)), loss, *of_window, total.get("loss"), last])
+        header = ["channel", "tokens", "last step", "last 100 steps", "their perplexity", "their bits per byte"]
+        header += ["all steps", "held out"]
+        if all(row[BITS] is None for row in rows):
+            header, *rows = ([*row[:BITS], *row[BITS + 1 :]] for row in (header, *rows))
         body = artifacts.table(header, rows)
         about = [
             f"step {self.step['step']:,} of {self.run.plan_facts['steps']:,}",
