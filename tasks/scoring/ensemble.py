@@ -20,7 +20,7 @@ class Ensemble(Ranked):
 
     A value's rank is the share of the sample below it, and half of what equals it, between two quantiles linear."""
 
-    name, version = "ensemble", 1
+    name, version = "ensemble", 2  # beyond a tied best and worst, and between tied values, the share below
     writes = pa.schema([("ensemble", pa.float32())])
     settings: stages.Ensemble
 
@@ -59,7 +59,7 @@ class Buckets(Ranked):
     """`buckets`: from 0, the worst, up to one less than their number; null where the column has no value. Documents of
     equal values are in the same one."""
 
-    name, version = "buckets", 1
+    name, version = "buckets", 2  # as of `ensemble`
     writes = pa.schema([("buckets", pa.int16())])
     settings: stages.Buckets
 

@@ -83,10 +83,13 @@ def rank(quantiles: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray
     """The share of a distribution that lies below each value, and half of what equals it, in [0, 1]; NaN of NaN.
 
     `quantiles` are its values at 0, 1/n, ..., 1: in [1, 2, 2, 3], 2 stands from 1/3 to 2/3, so its rank is 1/2, and
-    2.5 is half-way from there to 1, at 3/4. Values beyond these have the rank of the nearest."""
+    2.5 is half-way from 2/3 to 1, at 5/6. Below all of them the rank is 0, above all of them 1, whatever is tied."""
     places = np.linspace(0, 1, len(quantiles))
     distinct, first, count = np.unique(quantiles, return_index=True, return_counts=True)
-    return np.interp(values, distinct, (places[first] + places[first + count - 1]) / 2)
+    begin, end = places[first], places[first + count - 1]
+    at = np.searchsorted(distinct, values).clip(max=len(distinct) - 1)
+    between = np.interp(values, distinct.repeat(2), np.stack([begin, end], axis=1).ravel(), left=0, right=1)
+    return np.where(distinct[at] == values, ((begin + end) / 2)[at], between)
 
 
 class RanksEstimator(Estimator):

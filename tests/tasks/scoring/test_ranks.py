@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from data_specs import stages
 from tasks.scoring.ensemble import Buckets, BucketsEstimator, Ensemble, EnsembleEstimator
+from tasks.scoring.ranks import rank
 from tests.tasks.scoring.test_domain_quality import documents, fit, ready
 
 SEED = 20260101
@@ -95,3 +96,39 @@ def test_a_document_without_a_value_is_in_no_part(tmp_path: Path) -> None:
     column = pa.array([None, -1e9, 1e9], pa.float32())
     asked = pa.table({"edu": column, "language": pa.array(["en", "en", None])})
     assert ready(lambda files: Buckets(settings, files), data, tmp_path)(asked)["buckets"].to_pylist() == [None, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "value", "expected"),
+    [
+        ([1, 2, 2, 3], 2, 1 / 2),
+        ([1, 2, 2, 3], 2.5, 5 / 6),
+        ([1, 2, 2, 3], 1.5, 1 / 6),
+        ([1, 2, 2, 3], 3, 1),
+        ([1, 2, 2, 2], 2, 2 / 3),
+        ([1, 2, 2, 2], 2.001, 1),
+        ([1, 2, 2, 2], np.inf, 1),
+        ([1, 1, 1, 2], 1, 1 / 3),
+        ([1, 1, 1, 2], 0.999, 0),
+        ([1, 1, 1, 2], -np.inf, 0),
+        ([5, 5, 5], 5, 1 / 2),
+        ([5, 5, 5], 6, 1),
+        ([5, 5, 5], 4, 0),
+        ([1, 2, 3], np.nan, np.nan),
+    ],
+)
+def test_a_rank_is_the_share_below_a_value_and_half_of_what_equals_it(
+    quantiles: list[float], value: float, expected: float
+) -> None:
+    assert rank(np.array(quantiles, float), np.array([value])) == pytest.approx([expected], nan_ok=True)
+
+
+def test_what_is_better_than_a_tied_best_is_above_it_and_what_is_worse_than_a_tied_worst_below(tmp_path: Path) -> None:
+    table = corpus(400)
+    edu = np.clip(np.arange(400) % 100, 30, 70).astype(np.float32)
+    table = table.set_column(table.column_names.index("edu"), "edu", pa.array(edu))
+    settings = stages.Ensemble(of=("edu",), per="corpus")
+    data, _ = fit(EnsembleEstimator(settings, SEED), [table])
+    asked = pa.table({"edu": pa.array([10, 30, 50, 70, 90], pa.float32()), "language": ["en"] * 5})
+    found = ready(lambda files: Ensemble(settings, files), data, tmp_path)(asked)["ensemble"].to_numpy()
+    np.testing.assert_allclose(found, [0, 0.155, 0.505, 0.85, 1], atol=0.003)
