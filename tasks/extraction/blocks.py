@@ -14,7 +14,7 @@ from functools import lru_cache
 from lxml.html import HtmlElement
 
 from tasks.extraction.columns import Above, Cell
-from tasks.extraction.formulas import enclosed, of_math, script
+from tasks.extraction.formulas import enclosed, in_line, of_math
 from tasks.extraction.names import BIT, OF_ELEMENT, marks
 
 BREAK, CODE = "\v", "\x01"
@@ -190,11 +190,8 @@ class _Walk:
     def _inline(self, element: HtmlElement, tag: str, part: int, kind: str, linked: bool) -> None:
         if tag == "math":
             self._add(of_math(element), linked)
-        elif tag in ("sub", "sup") and len(element.xpath("string()")) <= 60:
-            inner = element.find(".//math")
-            inside = "".join(text for text in element.itertext() if isinstance(text, str))
-            in_link = linked or element.find(".//a") is not None
-            self._add(of_math(inner) if inner is not None else script(inside, tag, in_link), linked)
+        elif tag in ("sub", "sup") and (written := in_line(element, linked)) is not None:
+            self._add(written, linked)
         elif tag == "img":
             alt = element.get("alt") or ""
             if (

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from lxml.html import HtmlElement
+if TYPE_CHECKING:
+    from lxml.html import HtmlElement  # a child for resiliparse alone starts without it
 
+VERSION = 1
+"""Raised when sub- and superscripts change in what an extractor takes as it comes."""
 _RAISED = str.maketrans("0123456789+-−=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿⁱ")
 _LOWERED = str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎")
 _SCRIPTS = {
@@ -53,6 +57,8 @@ _ACCENTS = {
     ".": "dot",
 }
 _ACCENTS |= {"¨": "ddot", "⏞": "overbrace", "︷": "overbrace"}
+LONGEST_SCRIPT = 60
+"""Characters of a sub- or superscript; what is longer is text that is set small."""
 _DEEPEST = 60
 """Nested elements of a formula that are looked into."""
 _LONGEST = 20_000
@@ -72,6 +78,29 @@ def script(text: str, tag: str, linked: bool) -> str:
     if _ORDINAL.fullmatch(text) or " " in text or text[0] in "[(":
         return text
     return sign + (text if len(text) == 1 else f"{{{text}}}")
+
+
+def in_line(element: HtmlElement, linked: bool) -> str | None:
+    """A `sub` or `sup` element as it stands in a line; None of one that holds text of some length."""
+    if len(element.xpath("string()")) > LONGEST_SCRIPT:
+        return None
+    formula = element.find(".//math")
+    if formula is not None:
+        return of_math(formula)
+    inside = "".join(text for text in element.itertext() if isinstance(text, str))
+    return script(inside, element.tag, linked or element.find(".//a") is not None)
+
+
+def write_scripts(tree: HtmlElement) -> None:
+    """Put the sub- and superscripts of a page in their place as they stand in a line, for an extractor that would leave
+    their text alone; in `pre` they stay."""
+    for element in [*tree.iter("sub", "sup")]:
+        around = {each.tag for each in element.iterancestors("a", "pre")}
+        written = None if "pre" in around else in_line(element, "a" in around)
+        if written is not None and element.getparent() is not None:
+            del element[:]
+            element.text = written
+            element.drop_tag()
 
 
 def enclosed(latex: str, display: bool = False) -> str:

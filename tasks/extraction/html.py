@@ -34,6 +34,7 @@ from trafilatura.utils import HTML_PARSER, load_html
 from tasks.extraction import at_once, trafilatura_patches
 from tasks.extraction.authors import credible
 from tasks.extraction.facts import facts
+from tasks.extraction.formulas import write_scripts
 from tasks.extraction.main_text import main_text
 from tasks.extraction.render import Format
 from tasks.extraction.work import work
@@ -152,6 +153,7 @@ def extract(
     stated = stated or extractor == "resiliparse"
     found = facts(html, url, latest) if stated else metadata(tree, html, url, latest)
     if not by_page_type:
+        write_scripts(tree)
         text = _by_trafilatura(tree, fast)
         return {"text": text, **found} if text else {"reason": "no_text"}
     if not stated:

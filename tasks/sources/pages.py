@@ -7,7 +7,7 @@ from typing import Any
 
 from data_specs.extract import Extract
 from data_specs.sources import SourceSettings, UrlList
-from tasks.extraction import facts, judge, main_text
+from tasks.extraction import facts, formulas, judge, main_text
 from tasks.extraction.child import Child
 from tasks.sources.base import Found, Reader, Records
 
@@ -29,8 +29,10 @@ class Pages:
         """What of the settings shapes values."""
         settings = self.settings.model_dump(mode="json", exclude={"kind", "wall_seconds"})
         judged = {"weights": judge.digest(), "main_text": main_text.VERSION}
+        as_it_comes = {"formulas": formulas.VERSION}
         stated = self.settings.metadata == "stated" or self.settings.extractor == "resiliparse"
-        return settings | (judged if self.settings.by_page_type else {}) | ({"facts": facts.VERSION} if stated else {})
+        taken = judged if self.settings.by_page_type else as_it_comes
+        return settings | taken | ({"facts": facts.VERSION} if stated else {})
 
     def add(self, html: str, page: Found, records: Records, latest: str | None = None) -> None:
         """A page of a record; `latest` is the day on which it was stored."""

@@ -337,9 +337,37 @@ def test_markdown_keeps_the_structure_of_a_page() -> None:
 
 def test_settings_of_earlier_specs_keep_their_documents() -> None:
     early = reader("web", WarcSource(kind="warc", paths="x"), Extract()).hashed_settings()["extract"]
-    assert set(early) == {"costliest", "cpu_seconds", "memory", "largest", "deepest", "fast"}
+    assert set(early) == {"costliest", "cpu_seconds", "memory", "largest", "deepest", "fast", "formulas"}
     fitted = reader("web", WarcSource(kind="warc", paths="x"), Extract(by_page_type=True)).hashed_settings()["extract"]
     assert set(fitted) - set(early) == {"by_page_type", "weights", "main_text"}
+    assert set(early) - set(fitted) == {"formulas"}
+
+
+SCRIPTS = {
+    "10<sup>6</sup> of H<sub>2</sub>O": "10⁶ of H₂O",
+    "x<SUP>2k</SUP> and a<sub><i>ij</i></sub>": "x^{2k} and a_{ij}",
+    "H<sub>2</sub><sup>+</sup> ions": "H₂⁺ ions",
+    "<b>10</b><sup>6</sup><b>km</b> of <i>m</i><sup>2</sup>": "10⁶km of m²",
+    "said so<sup><a href=#n>12</a></sup> and<a href=#m><sup>3</sup></a>": "said so[12] and[3]",
+    "the 1<sup>st</sup> and x<sup></sup>y": "the 1st and xy",
+}
+
+
+@pytest.mark.parametrize("extractor", ["trafilatura", "resiliparse"])
+@pytest.mark.parametrize("html", SCRIPTS)
+def test_sub_and_superscripts_do_not_fuse_in_what_an_extractor_takes_as_it_comes(html: str, extractor: Any) -> None:
+    page = ARTICLE.format("", f"{TEXT}<p>There are {html} in the river.</p>{TEXT}")
+    found = extract(page, None, None, fast=True, deepest=200, costliest=10, extractor=extractor)["text"]
+    assert f"There are {SCRIPTS[html]} in the river." in found.split("\n")
+
+
+@pytest.mark.parametrize("extractor", ["trafilatura", "resiliparse"])
+def test_small_text_of_some_length_and_code_are_no_scripts(extractor: Any) -> None:
+    small = "a line that is set small and above the others, of more than sixty characters"
+    page = ARTICLE.format("", f"{TEXT}<p>See <sup>{small} and 10<sup>6</sup></sup>.</p>{TEXT}<pre>a<sup>2</sup></pre>")
+    found = extract(page, None, None, fast=True, deepest=200, costliest=10, extractor=extractor)["text"]
+    assert f"{small} and 10⁶" in found
+    assert "a2" in found
 
 
 def test_stated_metadata_is_not_sought_in_the_text() -> None:
