@@ -6,17 +6,21 @@ from __future__ import annotations
 import ipaddress
 import re
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-import idna
-import pyarrow as pa
-import pyarrow.compute as pc
+if TYPE_CHECKING:
+    import pyarrow as pa  # the child that extracts pages starts without it
 
 LONGEST = 8192
 """Characters of an address that are looked at, at most."""
 _PARTS = re.compile(
-    r"^(?:[a-z][a-z0-9+.-]*+:(?!\d))?(?://)?(?:[^/?#]*@)?([^/?#:@\[\]]++|\[[^\]/]*+\])?(?::\d*+)?([^#]*+)", re.I
+    r"^(?:[a-z][a-z0-9+.-]*+:(?!\d))?(?://)?(?:[^/?#]*@)?+([^/?#:@\[\]]++|\[[^\]/]*+\])?(?::\d*+)?([^#]*+)", re.I
 )
-_SITE = r"^\s*[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?(?:[Ww][Ww][Ww]\.)?(?P<host>\[[^\]/?#]*\]|[^/:?#\[\]][^/:?#]*)"
+_SITE = (
+    r"^\s*[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#]*@)?(?:[Ww][Ww][Ww]\.)?(?P<host>\[[^\]/?#]*\]|[^/:?#@\[\]][^/:?#@]*)"
+    r"(?::[^/?#@]*)?(?:[/?#]|$)"
+)
+_PAGE = re.compile(r"\s*https?://", re.IGNORECASE)
 
 
 def is_known(url: str | None) -> bool:
@@ -32,14 +36,25 @@ def split(url: str) -> tuple[str, str]:
     return _one(host.lower().rstrip(".")), rest
 
 
+def site(url: str | None) -> str | None:
+    """The host of a page's address, without `www.`; None where it has none."""
+    return (split(url)[0].removeprefix("www.") or None) if url and _PAGE.match(url) else None
+
+
 def sites(urls: pa.Array | pa.ChunkedArray) -> pa.Array:
     """The host of each address that has a scheme, without `www.`; null where there is none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     found = pc.struct_field(pc.extract_regex(urls, _SITE), "host")
     return as_one(found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found)
 
 
 def as_one(hosts: pa.Array) -> pa.Array:
     """Hosts, each in its one spelling; null for those without a letter."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     found = pc.utf8_rtrim(pc.utf8_lower(hosts), ".")
     odd = pc.fill_null(pc.or_(pc.starts_with(found, "["), pc.invert(pc.string_is_ascii(found))), False)
     found = pc.replace_with_mask(found, odd, pa.array(map(_one, found.filter(odd).to_pylist()), pa.string()))
@@ -57,12 +72,16 @@ def _one(host: str) -> str:
 def _in_ascii(host: str) -> str:
     """A host name as browsers ask for it (UTS 46 without transitional processing, RFC 5891): `straße.de` is another one
     than `strasse.de`, which Python's codec, of 2003, makes of it. By that codec what is no name of 2008, as emoji."""
+    import idna
+
     with suppress(UnicodeError):
         host = idna.uts46_remap(host, std3_rules=False)
     return ".".join(label if label.isascii() else _label(label) for label in host.split("."))
 
 
 def _label(label: str) -> str:
+    import idna
+
     for encoded in (idna.alabel, lambda name: name.encode("idna")):
         with suppress(UnicodeError):
             return encoded(label).decode()

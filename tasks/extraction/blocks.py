@@ -16,6 +16,7 @@ from lxml.html import HtmlElement
 from tasks.extraction.columns import Above, Cell
 from tasks.extraction.formulas import enclosed, in_line, of_math
 from tasks.extraction.names import BIT, OF_ELEMENT, marks
+from tasks.extraction.numbering import Numbering
 
 BREAK, CODE = "\v", "\x01"
 """In the text of a block: a line ends; inline code begins or ends."""
@@ -55,8 +56,8 @@ class Block:
     """Characters of it that lie in links."""
     quotes: int = 0
     """Quotations it stands in."""
-    item: tuple[int, int] | None = None
-    """Of a list's item the lists it stands in, and its number where they are numbered, else 0."""
+    item: tuple[int, int | None] | None = None
+    """Of a list's item the lists it stands in, and its number where they are numbered."""
     cells: list[str] | None = None
     language: str = ""
     """Of code, where the page says it."""
@@ -97,9 +98,9 @@ class _Walk:
         self.page = Page()
         self._pieces: list[str] = []
         self._linked = self._quotes = 0
-        self._lists: list[int] = []
-        """The lists around: 0, or the number of the next item."""
-        self._bullet: tuple[int, int] | None = None
+        self._lists: list[Numbering] = []
+        """The lists around."""
+        self._bullet: tuple[int, int | None] | None = None
 
     def inside(self, element: HtmlElement, part: int, kind: str, linked: bool) -> None:
         """What an element holds, of which the part and the kind of block are known."""
@@ -163,15 +164,11 @@ class _Walk:
         if tag == "table":
             return self._table(element, part, linked)
         if tag in ("ul", "ol", "menu"):
-            self._lists.append(_first_number(element) if tag == "ol" else 0)
+            self._lists.append(Numbering(element))
             self.inside(element, part, tag, linked)
             self._lists.pop()
         elif tag == "li":
-            if self._lists and self._lists[-1]:
-                self._lists[-1] = _number(element.get("value"), self._lists[-1]) or self._lists[-1]
-            self._bullet = (max(len(self._lists), 1), self._lists[-1] if self._lists else 0)
-            if self._bullet[1]:
-                self._lists[-1] += -1 if _counts_down(element.getparent()) else 1
+            self._bullet = (max(len(self._lists), 1), self._lists[-1].of(element) if self._lists else None)
             self.inside(element, part, tag, linked)
             self.flush(tag, part)
             self._bullet = None
@@ -283,18 +280,9 @@ def _lays_out(table: HtmlElement, rows: list[list[HtmlElement]]) -> bool:
     return any(len(cell.xpath("string()").strip()) > _LONG_CELL for cells in rows for cell in cells)
 
 
-def _counts_down(element: HtmlElement | None) -> bool:
-    """Whether an element is a list whose numbers fall (`<ol reversed>`)."""
-    return element is not None and element.tag == "ol" and element.get("reversed") is not None
-
-
-def _first_number(element: HtmlElement) -> int:
-    """The number of the first item of a numbered list."""
-    return _number(element.get("start"), len(element.findall("li")) if _counts_down(element) else 1)
-
-
-def _number(text: str | None, default: int = 1) -> int:
-    return int(text) if text and text.isdecimal() and len(text) < 6 else default
+def _number(text: str | None) -> int:
+    """How many rows or columns a cell spans."""
+    return int(text) if text and text.isdecimal() and len(text) < 6 else 1
 
 
 def _written(element: HtmlElement, depth: int = 0) -> str:

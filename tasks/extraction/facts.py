@@ -15,9 +15,10 @@ from datetime import date
 from html import unescape
 from typing import Any
 
+from tasks.engine.hosts import site as site_of
 from tasks.extraction.authors import credible
 
-VERSION = 3  # nothing is read in comments, scripts, drawings and templates, titles to their end; no readings in texts
+VERSION = 4  # a site is the host of the address, never its user, and in its one spelling
 _LOOKED_AT = 2**20
 """Characters of a page that are looked at, at most."""
 _NEAR = re.compile(r"<[mst](?:eta|cript|ime)\b", re.IGNORECASE)
@@ -41,7 +42,6 @@ _DAY = re.compile(
     r"|(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))(?!\d)"
 )
 _IN_ADDRESS = re.compile(r"/((?:19|20)\d\d)([-/]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?=[-/._])")
-_HOST = re.compile(r"https?://(?:www\.)?([^/?#:@\s]+)", re.IGNORECASE)
 _NAMES = {
     "title": ("og:title", "twitter:title", "dc.title", "headline"),
     "date": (
@@ -74,13 +74,12 @@ def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | Non
         *filter(None, (_valid(found[1], found[3], found[4]) for found in in_address)),
     ]
     authors = (said.get("author"), *_values(linked, "author"))
-    host = _HOST.match(url or "")
     site = said.get("site") or next(iter(_values(linked, "publisher")), None)
     return {
         "title": unescape(title or "").strip(),
         "date": next((day for day in days if latest is None or day <= latest), None),
         "author": next(filter(None, map(credible, filter(None, authors))), ""),
-        "site": unescape(site or "").strip().lstrip("@") or (host[1] if host else None),
+        "site": unescape(site or "").strip().lstrip("@") or site_of(url),
     }
 
 

@@ -57,6 +57,7 @@ _ACCENTS = {
     ".": "dot",
 }
 _ACCENTS |= {"¨": "ddot", "⏞": "overbrace", "︷": "overbrace"}
+_WRITTEN = "written"
 LONGEST_SCRIPT = 60
 """Characters of a sub- or superscript; what is longer is text that is set small."""
 _DEEPEST = 60
@@ -94,13 +95,15 @@ def in_line(element: HtmlElement, linked: bool) -> str | None:
 def write_scripts(tree: HtmlElement) -> None:
     """Put the sub- and superscripts of a page in their place as they stand in a line, for an extractor that would leave
     their text alone; in `pre` they stay."""
+    from lxml.etree import strip_tags
+
     for element in [*tree.iter("sub", "sup")]:
         around = {each.tag for each in element.iterancestors("a", "pre")}
         written = None if "pre" in around else in_line(element, "a" in around)
-        if written is not None and element.getparent() is not None:
+        if written is not None:
             del element[:]
-            element.text = written
-            element.drop_tag()
+            element.tag, element.text = _WRITTEN, written
+    strip_tags(tree, _WRITTEN)
 
 
 def enclosed(latex: str, display: bool = False) -> str:

@@ -10,7 +10,6 @@ Same page, same result, in whatever process and order: nothing here reads the cl
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -31,6 +30,7 @@ from trafilatura.metadata import (
 )
 from trafilatura.utils import HTML_PARSER, load_html
 
+from tasks.engine.hosts import site as site_of
 from tasks.extraction import at_once, trafilatura_patches
 from tasks.extraction.authors import credible
 from tasks.extraction.facts import facts
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 _JSON = XPath('.//script[@type="application/ld+json" or @type="application/settings+json"]')
 _SEARCHED = 10**8
 """Characters that the patterns for an author in broken JSON may look at, at most; about a second."""
-_HOST = re.compile(r"https?://(?:www\.)?([^/?#:@\s]+)", re.IGNORECASE)
 _UNKNOWN = datetime(2039, 12, 31)
 """Latest date where a record has none: the end of the years that htmldate knows."""
 
@@ -108,12 +107,11 @@ def metadata(tree: HtmlElement, html: str, url: str | None, latest: str | None) 
     with suppress(ValueError, OverflowError):  # dates that no calendar has, offsets of a day and more
         date = find_date(tree, extensive_search=False, original_date=True, url=url or "", max_date=end)
     site = found.sitename or extract_sitename(tree)
-    host = _HOST.match(url or "")
     return {
         "title": unescape(found.title or extract_title(tree) or ""),
         "date": date,
         "author": unescape(found.author or ""),
-        "site": unescape(site or "").lstrip("@") or (host[1] if host else None),
+        "site": unescape(site or "").lstrip("@") or site_of(url),
     }
 
 

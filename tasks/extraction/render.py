@@ -20,11 +20,11 @@ def render(blocks: Sequence[Block], form: Format) -> str:
 
 
 def _text(block: Block) -> str:
-    """A block as lines: an item has a dash before it, a row its cells with a bar between them."""
+    """A block as lines: an item has a dash or its number before it, a row its cells with a bar between them."""
     if block.cells is not None:
         text = " | ".join(filter(None, block.cells))
     else:
-        text = f"- {block.text}" if block.item else block.text
+        text = f"{_mark(block.item[1])} {block.text}" if block.item else block.text
     return text if block.kind == "pre" else text.replace(CODE, "")
 
 
@@ -55,13 +55,17 @@ def _paragraph(block: Block) -> str:
 
 
 def _item(block: Block) -> str:
-    depth, number = block.item or (1, 0)
-    mark = f"{number}." if number else "-"
+    depth, number = block.item or (1, None)
+    mark = _mark(number)
     indent = " " * (len(mark) + 1)
     lines = _with_code(block.text).split("\n")
     return "\n".join(
         "   " * (depth - 1) + line for line in (f"{mark} {lines[0]}", *(indent + line for line in lines[1:]))
     )
+
+
+def _mark(number: int | None) -> str:
+    return "-" if number is None else f"{number}."
 
 
 def _fenced(block: Block) -> str:

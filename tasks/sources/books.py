@@ -25,7 +25,7 @@ _ZIP = b"PK\x03\x04"
 class BookReader(Reader):
     """Reads books."""
 
-    version = 4  # parts of a chapter do not run into one another, formulas are such, readings above Japanese go
+    version = 5  # items have the number that a browser shows, negative ones, too
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     settings: BookSource

@@ -12,6 +12,7 @@ from typing import Any
 from lxml import etree
 
 from tasks.extraction.formulas import of_math
+from tasks.extraction.numbering import Numbering
 
 _APART = frozenset(
     "p pre blockquote h1 h2 h3 h4 h5 h6 table div hr dl section article aside header footer main figure address "
@@ -59,7 +60,7 @@ def plain(html: str) -> str:
         return html.strip()
     parser = etree.HTMLParser(no_network=True, huge_tree=False, remove_comments=True, remove_pis=True)
     root = etree.fromstring(f"<html><body>{html}</body></html>", parser)
-    text, lists, pre, outside = _Text(), list[int | None](), 0, 0
+    text, lists, pre, outside = _Text(), list[Numbering](), 0, 0
     for event, element in etree.iterwalk(root, events=("start", "end")) if root is not None else ():
         tag = element.tag.rpartition(":")[2]
         if event == "start":
@@ -83,39 +84,22 @@ def plain(html: str) -> str:
     return text.whole()
 
 
-def _begin(element: Any, text: _Text, lists: list[int | None]) -> None:
-    """`lists`: of each that is open the number of its last item; None of one without numbers."""
+def _begin(element: Any, text: _Text, lists: list[Numbering]) -> None:
+    """`lists`: those that are open."""
     tag = element.tag
     if tag in _APART and not (tag == "p" and lists):
         text.break_(2)
     elif tag in _LINES:
         text.break_(2 if tag in ("ul", "ol") and not lists else 1)
     if tag in ("ul", "ol"):
-        first = len(element.findall("li")) if _counts_down(element) else 1
-        lists.append(_number(element.get("start"), first) - _step(element) if tag == "ol" else None)
+        lists.append(Numbering(element))
     elif tag == "li" and lists:
-        number = lists[-1]
-        if number is not None:
-            number = lists[-1] = _number(element.get("value"), number + _step(element.getparent()))
+        number = lists[-1].of(element)
         text.add("  " * min(len(lists) - 1, 10) + ("- " if number is None else f"{number}. "), code=True)
     elif tag in ("td", "th") and element.getprevious() is not None:
         text.add(" | ")
     elif tag in ("sup", "sub"):
         text.add(("^" if tag == "sup" else "_") + "{" * _is_long(element))
-
-
-def _counts_down(element: Any) -> bool:
-    """Whether an element is a list whose numbers fall."""
-    return element is not None and element.tag == "ol" and element.get("reversed") is not None
-
-
-def _step(element: Any) -> int:
-    return -1 if _counts_down(element) else 1
-
-
-def _number(text: str | None, default: int) -> int:
-    """The number of an item, as an attribute says it."""
-    return int(text) if text and re.fullmatch("[0-9]{1,6}", text.strip()) else default
 
 
 def _is_long(element: Any) -> bool:
@@ -124,7 +108,7 @@ def _is_long(element: Any) -> bool:
     return bool(text) and not re.fullmatch(r"[+\-−]?\w+", text)
 
 
-def _end(element: Any, text: _Text, lists: list[int | None]) -> None:
+def _end(element: Any, text: _Text, lists: list[Numbering]) -> None:
     tag = element.tag
     if tag in ("sup", "sub") and _is_long(element):
         text.add("}")

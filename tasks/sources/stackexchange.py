@@ -53,7 +53,7 @@ class _Question:
 class StackExchangeReader(Reader):
     """Reads Posts.xml of Stack Exchange's dumps."""
 
-    version = 4  # parts of a post do not run into one another, and an answer without text is none
+    version = 5  # items have the number that a browser shows, negative ones, too
     libraries: ClassVar[tuple[str, ...]] = ("lxml",)
     settings: StackExchangeSource
     _unended = False

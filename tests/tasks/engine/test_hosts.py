@@ -11,7 +11,7 @@ from data_specs.load import SpecError
 from data_specs.sources import UrlList
 from flows import asked
 from tasks.dedup.boilerplate import _lines
-from tasks.engine.hosts import as_one, sites, split
+from tasks.engine.hosts import as_one, site, sites, split
 from tasks.planning.inputs import hosts
 from tasks.sources.canonical_url import canonical_url
 from tasks.sources.robots import _host
@@ -32,6 +32,7 @@ def test_a_host_has_one_name_however_an_address_spells_it(urls: list[str], name:
     assert {split(url)[0] for url in urls} == {name}
     with_www = [url.replace("://example.", "://WWW.example.") for url in urls]
     assert set(sites(pa.chunked_array([urls, with_www])).to_pylist()) == {name}
+    assert {site(url) for url in with_www} == {name}
     assert len(set(hosts(pa.chunked_array([urls])).to_pylist())) == 1
     assert len(set(_lines(pa.table({"url": urls, "text": ["Home"] * len(urls)})).hash.tolist())) == 1
     assert {_host(url).removesuffix(":8080") for url in urls} == {name}
@@ -48,6 +49,10 @@ def test_a_host_has_one_name_however_an_address_spells_it(urls: list[str], name:
 def test_what_is_no_host_is_none_and_hosts_that_were_counted_under_several_spellings_are_one() -> None:
     urls = pa.array(["no address", "http:///path", "http://./", "mailto:a@b.example", None, "ftp://a.b/c"])
     assert sites(urls).to_pylist() == [None, None, None, None, None, "a.b"]
+    assert [*map(site, urls.to_pylist())] == [None] * 6
+    lacking = ["http://user:pw@/", "http://user@?q", "http://:80/", "https://@/a"]
+    assert sites(pa.array(lacking)).to_pylist() == [*map(site, lacking)] == [None] * 4
+    assert {split(url)[0] for url in lacking} == {""}
     counted = pa.array(["example.com.", "Example.com", "bücher.example", None])
     assert as_one(counted).to_pylist() == ["example.com", "example.com", "xn--bcher-kva.example", None]
     with pytest.raises(SpecError, match="is no domain"):

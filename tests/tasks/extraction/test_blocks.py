@@ -38,9 +38,29 @@ def test_cells_stand_in_their_columns_where_others_span_columns_and_rows() -> No
 
 def test_items_have_the_numbers_that_they_say() -> None:
     items = "<ol start=5><li>gold</li><li value=9>sand</li><li>mud</li></ol><ul><li value=3>water</li></ul>"
-    assert markdown(items).split("\n") == ["5. gold", "9. sand", "10. mud", "- water"]
+    assert markdown(items).split("\n") == text(items).split("\n") == ["5. gold", "9. sand", "10. mud", "- water"]
     down = "<ol reversed><li>gold<ol><li>sand</li></ol></li><li>mud</li></ol><ol reversed start=9><li>a<li>b</ol>"
     assert markdown(down).split("\n") == ["2. gold", "   1. sand", "1. mud", "9. a", "8. b"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "numbers"),
+    [
+        ("start=0", [0, 1, 7, 8]),
+        ("start=-2", [-2, -1, 7, 8]),
+        ("start=' +3rd'", [3, 4, 7, 8]),
+        ("start=x", [1, 2, 7, 8]),
+        ("reversed", [4, 3, 7, 6]),
+        ("reversed start=1", [1, 0, 7, 6]),
+        ("start=99999999999", [1, 2, 7, 8]),
+    ],
+)
+def test_items_have_the_numbers_that_a_browser_shows(attributes: str, numbers: list[int]) -> None:
+    items = f"<ol {attributes}><li>a<ol><li>inner</li></ol></li><li>b</li><li value=7>c</li><li value=x>d</li></ol>"
+    expected = [f"{number}. {name}" for number, name in zip(numbers, "abcd", strict=True)]
+    expected.insert(1, "1. inner")
+    assert text(items).split("\n") == expected
+    assert [line.strip() for line in markdown(items).split("\n")] == expected
 
 
 def test_a_list_inside_a_cell_of_a_table_stays() -> None:
@@ -154,7 +174,7 @@ def test_markdown_marks_headings_lists_quotations_and_inline_code() -> None:
         "> Gold!",
         "| a\\|b | c |\n| --- | --- |\n| 1 |  |",
     ]
-    assert text(html).split("\n")[:5] == ["Gold", "Wash gravel and sand.", "How", "- Dig", "- deep"]
+    assert text(html).split("\n")[:5] == ["Gold", "Wash gravel and sand.", "How", "1. Dig", "- deep"]
 
 
 def test_what_scripts_would_have_written_is_taken_from_noscript_and_not_beside_a_page_that_is_there() -> None:

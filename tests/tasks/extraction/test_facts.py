@@ -31,6 +31,7 @@ def test_json_ld_time_elements_and_the_address_say_what_meta_elements_do_not() -
     assert facts(linked, URL, None) == {"title": "Gold", "date": "2020-02-03", "author": "Jane Washer", "site": "River"}
     assert facts("<h1>Gold</h1><time datetime='2020-02-03'>", URL, None)["date"] == "2020-02-03"
     assert facts("", "https://example.org/2019/04/05/a.html", None)["date"] == "2019-04-05"
+    assert facts("<p>", "HTTP://jane:secret@www.Example.org:80/a", None)["site"] == "example.org"
     assert facts("<p>", URL, None) == {"title": "", "date": None, "author": "", "site": "example.org"}
 
 

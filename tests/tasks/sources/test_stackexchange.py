@@ -207,6 +207,7 @@ def test_deep_and_broken_html_costs_time_of_its_length() -> None:
         ("<ol><li>a</li></ol><pre>x</pre><ol start=2><li>b</li><li value=7>c</li><li>d</li></ol>",
          "1. a\n\nx\n\n2. b\n7. c\n8. d"),
         ("<ol start=0><li>a</li><li>b</li></ol>", "0. a\n1. b"),
+        ("<ol start=-1><li>a</li><li>b</li><li>c</li></ol>", "-1. a\n0. b\n1. c"),
         ("<ol reversed><li>a<ol><li>b</ol><li>c</ol><ol reversed start=9><li>a<li value=5>b<li>c</ol>",
          "2. a\n  1. b\n1. c\n\n9. a\n5. b\n4. c"),
         ("<ol start=x><li>a<ul><li value=3>b</li></ul></li></ol>", "1. a\n  - b"),
