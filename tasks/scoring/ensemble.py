@@ -46,7 +46,7 @@ class Ensemble(Ranked):
 class EnsembleEstimator(RanksEstimator):
     """The quantiles of an ensemble's columns."""
 
-    name, version = "ensemble", 1
+    name, version = "ensemble", 2  # a group has its own ranks in the columns that it has, whatever it lacks in others
 
     def __init__(self, settings: stages.Ensemble, seed: int) -> None:
         super().__init__(settings, settings.of, seed)

@@ -2,7 +2,7 @@
 
 A rank of .9 is better than nine in ten documents, whoever judged. Ranks are exact on a seeded sample and pinned, so
 that a night's new pages do not move them. They are of a group: the documents of the same language, domain, or both; of
-a group with too few documents those of the language are taken, and then those of the corpus.
+a group in which too few documents have a value of the column those of the language are taken, and then of the corpus.
 """
 
 from __future__ import annotations
@@ -48,21 +48,25 @@ class Ranked(Stage):
         [path] = self.files
         with open(path, "rb") as file:
             tables = orjson.loads(file.read())
-        self.quantiles = {name: [np.array(one) for one in columns] for name, columns in tables.items()}
+        self.quantiles = [
+            {name: np.array(columns[place]) for name, columns in tables.items() if columns[place] is not None}
+            for place in range(len(self.of))
+        ]
+        """Of each column those of each group that has its own."""
 
     def ranks(self, batch: pa.Table, lower: Sequence[bool]) -> NDArray[np.float64]:
         """The rank of each document by each column, from 0 to 1, the best; of columns of which the `lower` is better,
         from the top. NaN where there is no value."""
         found = np.full((batch.num_rows, len(self.of)), np.nan)
         group = _groups(batch, self.settings)
-        names = [group, pc.list_element(pc.split_pattern(group, "/"), 0)]
-        known = [np.isin(name.to_numpy(zero_copy_only=False), [*self.quantiles]) for name in names]
-        chosen = np.select(known, [name.to_numpy(zero_copy_only=False) for name in names], CORPUS)
-        for name in np.unique(chosen):
-            rows = np.flatnonzero(chosen == name)
-            for place, column in enumerate(self.of):
-                values = as_float(batch[column].take(pa.array(rows))).to_numpy()
-                found[rows, place] = rank(self.quantiles[name][place], values)
+        both = group, pc.list_element(pc.split_pattern(group, "/"), 0)
+        names = [name.to_numpy(zero_copy_only=False) for name in both]
+        for place, column in enumerate(self.of):
+            own = self.quantiles[place]
+            chosen = np.select([np.isin(name, [*own]) for name in names], names, CORPUS)
+            for name in np.unique(chosen):
+                rows = np.flatnonzero(chosen == name)
+                found[rows, place] = rank(own[name], as_float(batch[column].take(pa.array(rows))).to_numpy())
         return np.where(lower, 1 - found, found)
 
 
@@ -94,7 +98,7 @@ def rank(quantiles: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray
 
 class RanksEstimator(Estimator):
     """The quantiles of some columns, per group and of the corpus. The artefact is JSON: group (`` for the corpus) ->
-    for each column its values at 0, 1/1000, ..., 1."""
+    for each column its values at 0, 1/1000, ..., 1, or null where too few documents of the group have a value."""
 
     suffix = ".json"
     settings: Ranking
@@ -130,8 +134,8 @@ class RanksEstimator(Estimator):
         return smallest(rows, SAMPLE, by, self.seed, "ensemble")
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
-        """Facts: documents with a value per column, groups with ranks of their own, digest of the sample. Raises
-        ValueError where a column has no value at all."""
+        """Facts: documents with a value per column, groups with ranks of their own in one or more, digest of the
+        sample. Raises ValueError where a column has no value at all."""
         rows = self.downsample(rows).sort_by([("id", "ascending"), ("column", "ascending")])
         corpus = self._smallest(rows, "column")
         tables = {CORPUS: [self._quantiles(corpus, place) for place in range(len(self.of))]}
@@ -143,14 +147,15 @@ class RanksEstimator(Estimator):
             facts["groups"] = sorted(groups)
         return orjson.dumps(tables | languages | groups), facts | {"sample": value_digest(rows["id"])}
 
-    def _of_groups(self, rows: pa.Table, by: str) -> dict[str, list[list[float]]]:
-        """The quantiles of each group that has enough documents."""
+    def _of_groups(self, rows: pa.Table, by: str) -> dict[str, list[list[float] | None]]:
+        """The quantiles of each group in the columns of which enough of its documents have a value."""
         own, tables = self._smallest(rows, "column", by), {}
         for name in sorted(set(own[by].to_pylist()) - {CORPUS}):
             part = own.filter(pc.equal(own[by], name))
             counts = np.bincount(part["column"].to_numpy(), minlength=len(self.of))
-            if counts.min() >= FEWEST:
-                tables[name] = [self._quantiles(part, place) for place in range(len(self.of))]
+            if counts.max() >= FEWEST:
+                each = enumerate(counts >= FEWEST)
+                tables[name] = [self._quantiles(part, place) if enough else None for place, enough in each]
         return tables
 
     def _quantiles(self, rows: pa.Table, place: int) -> list[float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from scipy.stats import rankdata
 
@@ -87,6 +88,18 @@ def test_a_group_with_too_few_documents_takes_the_ranks_of_its_language(tmp_path
     other, _ = made(BucketsEstimator(coarse, SEED), lambda files: Buckets(coarse, files), table, tmp_path)
     assert some[600:].tolist() == other[600:].tolist()
     assert some[:600].tolist() != other[:600].tolist()
+
+
+def test_a_language_without_one_of_several_scores_is_ranked_by_itself_in_the_others(tmp_path: Path) -> None:
+    table = corpus(800)
+    chinese = pc.equal(table["language"], "zh")
+    table = table.set_column(table.column_names.index("fluent"), "fluent", pc.if_else(chinese, None, table["fluent"]))
+    settings = stages.Ensemble(of=("edu", "fluent"))
+    found, facts = made(EnsembleEstimator(settings, SEED), lambda files: Ensemble(settings, files), table, tmp_path)
+    own = chinese.to_numpy()
+    expected = (rankdata(table["edu"].to_numpy()[own]) - 0.5) / own.sum()
+    np.testing.assert_allclose(found[own], expected, atol=0.004)
+    assert facts["languages"] == ["en", "zh"]
 
 
 def test_a_document_without_a_value_is_in_no_part(tmp_path: Path) -> None:
