@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tasks.engine.takedowns import Takedowns, text_digest
-from tasks.sources.canonical_url import canonical_url
+from tasks.sources.canonical_url import NOTHING, canonical_url
 from tasks.sources.url_lists import domains
 from tasks.text import units
 
 
 class TakenDown:
     """The takedowns of a store, to be asked about records. A domain means every host below it. Addresses are compared
-    by their canonical spelling, since a page that comes back under another is worse than one that goes with it."""
+    by their canonical spelling, since a page that comes back under another is worse than one that goes with it; one of
+    which nothing is left so is that of no page."""
 
     def __init__(
         self,
@@ -23,7 +24,7 @@ class TakenDown:
         words: Iterable[str] = (),
     ) -> None:
         self.ids = frozenset(ids)
-        self._addresses = frozenset(map(canonical_url, urls))
+        self._addresses = frozenset(map(canonical_url, urls)) - {NOTHING}
         self._domains = frozenset(domains)
         self._texts = frozenset(texts)
         self._words = frozenset(words)

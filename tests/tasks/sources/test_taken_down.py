@@ -55,6 +55,8 @@ def read(taken_down: TakenDown | None, texts: list[str]) -> Read:
         ({"urls": ["https://a.org/e\u0301/~me"]}, "https://a.org/é/%7Eme?", True),
         ({"urls": ["https://a.org/%CB%AE"]}, "https://a.org/%BB%F0", False),  # in GBK
         ({"urls": ["https://a.org/%CB%AE"]}, "https://a.org/%cb%ae", True),
+        ({"urls": [" ", "http://"]}, "", False),
+        ({"urls": [" ", "http://"]}, "#top", False),
         ({"urls": ["https://a.org/C%23"]}, "https://a.org/C", False),
         ({"urls": ["https://a.org/C%23"]}, "https://a.org/C%23#x", True),
         ({"urls": ["https://a.org/a:b%3Fc"]}, "https://a.org/a%3Ab%3fc", True),
