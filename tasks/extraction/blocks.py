@@ -187,8 +187,11 @@ class _Walk:
     def _inline(self, element: HtmlElement, tag: str, part: int, kind: str, linked: bool) -> None:
         if tag == "math":
             self._add(of_math(element), linked)
-        elif tag in ("sub", "sup") and (written := in_line(element, linked)) is not None:
-            self._add(written, linked)
+        elif tag in ("sub", "sup"):
+            written = in_line(element, linked)
+            self._add(" " if written is None else written, linked)
+            if written is None:  # a text of its own
+                self.inside(element, part, kind, linked)
         elif tag == "img":
             alt = element.get("alt") or ""
             if (

@@ -22,6 +22,10 @@ _SCRIPTS = {
     "sub": (re.compile(r"[0-9+−=()-]{1,12}"), _LOWERED, "_"),
 }
 _ORDINAL = re.compile(r"(?:st|nd|rd|th|e|er|ère|re|o|a|º|ª|tm|sm|®|©|™|mo|ma|[*†‡§¶]+)\.?", re.IGNORECASE)
+_NOTE = re.compile(r"[0-9]{1,4}|[a-z]|[ivx]{2,5}")
+"""What the mark of a note is, where it is a link."""
+_TERM = re.compile(r"[-+−=*/<>]|(?<![^\W_])[^\W_](?![^\W_])")
+"""What a formula has and words that are raised have not: an operation, or a letter by itself."""
 _SYMBOLS = {
     **{"×": r"\times", "÷": r"\div", "±": r"\pm", "∓": r"\mp", "⋅": r"\cdot", "·": r"\cdot", "−": "-", "∗": "*"},
     **{"≤": r"\le", "≥": r"\ge", "≠": r"\ne", "≈": r"\approx", "≡": r"\equiv", "∼": r"\sim", "∝": r"\propto"},
@@ -70,14 +74,16 @@ def script(text: str, tag: str, linked: bool) -> str:
     """A sub- or superscript as it stands in a line: `10⁶`, `H₂O`, `x^{2k}`, a note's number in brackets, `1st`."""
     text = " ".join(text.split())
     pattern, table, sign = _SCRIPTS[tag]
-    if not text:
-        return ""
-    if linked or (not text.isascii() and not pattern.fullmatch(text)):
-        return f"[{text}]" if text.isdigit() else text
+    if linked and _NOTE.fullmatch(text):
+        return f"[{text}]"
+    if not text or linked or (not text.isascii() and not pattern.fullmatch(text)):
+        return f" {text}" if " " in text else text
     if pattern.fullmatch(text):
         return text.translate(table)
-    if _ORDINAL.fullmatch(text) or " " in text or text[0] in "[(":
+    if _ORDINAL.fullmatch(text.strip("()")) or text[0] == "[":
         return text
+    if " " in text and not _TERM.search(text):
+        return f" {text}"
     return sign + (text if len(text) == 1 else f"{{{text}}}")
 
 
@@ -88,6 +94,8 @@ def in_line(element: HtmlElement, linked: bool) -> str | None:
     formula = element.find(".//math")
     if formula is not None:
         return of_math(formula)
+    if next(element.iterdescendants("sub", "sup"), None) is not None:
+        return _nested(element)
     inside = "".join(text for text in element.itertext() if isinstance(text, str))
     return script(inside, element.tag, linked or element.find(".//a") is not None)
 
@@ -104,6 +112,18 @@ def write_scripts(tree: HtmlElement) -> None:
             del element[:]
             element.tag, element.text = _WRITTEN, written
     strip_tags(tree, _WRITTEN)
+
+
+def _nested(element: HtmlElement, depth: int = 0) -> str:
+    """A sub- or superscript that holds others, in LaTeX."""
+    found = [element.text or ""]
+    for child in element:
+        if isinstance(child.tag, str) and depth < _DEEPEST:
+            found.append(_nested(child, depth + 1))
+        found.append(child.tail or "")
+    text = " ".join("".join(found).split())
+    sign = {"sup": "^", "sub": "_"}.get(str(element.tag), "")
+    return f"{sign}{text}" if sign and len(text) == 1 else f"{sign}{{{text}}}" if sign and text else text
 
 
 def enclosed(latex: str, display: bool = False) -> str:
@@ -139,6 +159,10 @@ def _latex(element: HtmlElement, depth: int) -> str:
     if tag == "mspace":
         return r"\ "
     parts = [_latex(child, depth + 1) for child in element]
+    if tag == "mmultiscripts":
+        return _around(parts, [str(child.tag).rpartition(":")[2] for child in element])
+    if tag == "mfrac" and re.fullmatch(r"0(?:\.0*)?[a-z%]*", (element.get("linethickness") or "").strip()):
+        return rf"{{{' '.join(parts[:1])} \atop {' '.join(parts[1:])}}}"  # one above the other, as in a binomial
     if make := _MADE.get(tag):
         return make(parts)
     if tag == "mfenced":
@@ -148,6 +172,19 @@ def _latex(element: HtmlElement, depth: int) -> str:
     if tag in ("mtr", "mlabeledtr"):
         return " & ".join(parts)
     return _joined([*([_text(element.text)] if element.text else []), *parts])
+
+
+def _around(parts: list[str], tags: list[str]) -> str:
+    """What stands below and above a sign, in pairs: behind it, and, from `mprescripts` on, before it."""
+    before = tags.index("mprescripts") if "mprescripts" in tags else len(tags)
+    behind, ahead = parts[1:before], parts[before + 1 :]
+
+    def pairs(scripts: list[str]) -> str:
+        marked = ((("_", "^")[place % 2], each) for place, each in enumerate(scripts))
+        return "".join(f"{mark}{{{each}}}" for mark, each in marked if each)
+
+    left = pairs(ahead)
+    return f"{'{}' if left else ''}{left}{_base(parts)}{pairs(behind)}"
 
 
 def _leaf(tag: str, text: str) -> str:

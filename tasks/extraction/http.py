@@ -11,7 +11,6 @@ from __future__ import annotations
 import codecs
 import re
 import zlib
-from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from typing import NamedTuple
@@ -60,8 +59,12 @@ _SUPERSETS = {
 """Python's codec that holds what the WHATWG Encoding Standard means by a label."""
 _VENDORS = "sluice.euc_jp"
 """What undefined bytes of EUC-JP are handled by."""
-_SHIFTS = re.compile(rb"\x1b(\$[@B]|\([BJI])([^\x1b]*+)")
-"""What a shift of ISO-2022-JP is to, and what follows."""
+_SHIFTS = re.compile(rb"(?:\x1b(?:\$[@B]|\([BJI])(?=\x1b[$(]))*+\x1b(\$[@B]|\([BJI])([^\x1b]*+)")
+"""What a shift of ISO-2022-JP is to, the last of several, and what follows."""
+_PAIR = re.compile(rb"[\xa1-\xfe]{2}")
+_ADDED = re.compile(rb"(?:[\xa9-\xaf\xf5-\xfe][\xa1-\xfe])+")
+"""Characters of rows that JIS X 0208 has nothing in."""
+_HIGH = bytes(byte | 0x80 if byte > 0x20 else byte for byte in range(256))
 _EAST_ASIAN = re.compile(r"[\u3041-\u30ff\u4e00-\u9fff]{4}")
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _ASCII = bytes(range(128))
@@ -324,7 +327,7 @@ def _of_unix(found: re.Match[bytes]) -> bytes:
     """The bytes of ISO-2022-JP up to the next shift as EUC-JP has them: those of two-byte characters and of halfwidth
     katakana have the eighth bit."""
     if found[1] in (b"$B", b"$@"):
-        return bytes(byte | 0x80 if byte > 0x20 else byte for byte in found[2])
+        return found[2].translate(_HIGH)
     return re.sub(rb"[!-~]", lambda one: bytes((0x8E, one[0][0] | 0x80)), found[2]) if found[1] == b"(I" else found[2]
 
 
@@ -332,14 +335,20 @@ def _of_a_vendor(error: UnicodeError) -> tuple[str, int]:
     """What stands where Python's EUC-JP finds no character: one that NEC or IBM added to JIS X 0208 (①, ㈱, 髙), by
     Shift_JIS as Windows has it, which the WHATWG Encoding Standard reads here too; else U+FFFD."""
     assert isinstance(error, UnicodeDecodeError)
-    row, cell = (error.object[error.start : error.start + 2] + b"\0\0")[:2]
-    if 0xA1 <= row <= 0xFE and 0xA1 <= cell <= 0xFE:
-        first = (row - 0xA1) // 2 + (0x81 if row < 0xDF else 0xC1)
-        second = cell - 2 if row % 2 == 0 else cell - (0x61 if cell < 0xE0 else 0x60)
-        with suppress(UnicodeDecodeError):
-            return bytes((first, second)).decode("cp932"), error.start + 2
-        return "\ufffd", error.start + 2
-    return "\ufffd", error.start + 1
+    added = _ADDED.match(error.object, error.start)
+    if added:
+        return "".join(map(_by_windows, _PAIR.findall(added[0]))), added.end()
+    pair = _PAIR.match(error.object, error.start)
+    return (_by_windows(pair[0]), pair.end()) if pair else ("\ufffd", error.start + 1)
+
+
+@cache
+def _by_windows(pair: bytes) -> str:
+    """The character that Windows has where EUC-JP has two bytes; U+FFFD where it has none, either."""
+    row, cell = pair
+    first = (row - 0xA1) // 2 + (0x81 if row < 0xDF else 0xC1)
+    second = cell - 2 if row % 2 == 0 else cell - (0x61 if cell < 0xE0 else 0x60)
+    return bytes((first, second)).decode("cp932", "replace")[:1]
 
 
 codecs.register_error(_VENDORS, _of_a_vendor)

@@ -20,9 +20,10 @@ def render(blocks: Sequence[Block], form: Format) -> str:
 
 
 def _text(block: Block) -> str:
-    """A block as lines: an item has a dash or its number before it, a row its cells with a bar between them."""
+    """A block as lines: an item has a dash or its number before it, a row its cells up to the last with a text."""
     if block.cells is not None:
-        text = " | ".join(filter(None, block.cells))
+        last = max((place for place, cell in enumerate(block.cells) if cell), default=0)
+        text = " | ".join(block.cells[: last + 1]).lstrip()
     else:
         text = f"{_mark(block.item[1])} {block.text}" if block.item else block.text
     return text if block.kind == "pre" else text.replace(CODE, "")

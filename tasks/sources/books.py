@@ -25,7 +25,7 @@ _ZIP = b"PK\x03\x04"
 class BookReader(Reader):
     """Reads books."""
 
-    version = 5  # items have the number that a browser shows, negative ones, too
+    version = 6  # binomials are no fractions, and isotopes have their numbers where these stand
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     settings: BookSource

@@ -31,7 +31,7 @@ def _numbered(given: Arguments) -> list[str]:
 def raised(text: str, mark: str) -> str:
     """A raised (`^`) or lowered (`_`) part, marked so that it does not become one word with what is before it."""
     text = text.strip()
-    return f"{mark}{text}" if re.fullmatch(r"[+\-−]?\w+|[+\-−]", text) else f"{mark}{{{text}}}" if text else ""
+    return f"{mark}{text}" if re.fullmatch(r"[+\-−]?[^\W_]+|[+\-−]", text) else f"{mark}{{{text}}}" if text else ""
 
 
 def _chemical(given: Arguments) -> str:

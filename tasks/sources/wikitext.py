@@ -48,9 +48,13 @@ _BREAKS = {
     **dict.fromkeys(("blockquote", "br", "caption", "center", "dd", "div", "dl", "dt", "hr", "li", "ol", "p"), "\n"),
     **dict.fromkeys(("poem", "table", "tr", "ul"), "\n"),
     **dict.fromkeys(("td", "th"), " | "),
+    **dict.fromkeys(("sub", "sup"), " "),
 }
 """What comes in the place of tags that part a text."""
-_RAISED = re.compile(r"<(su[bp])\b[^<>]*>([^<>\n]{1,80})</\1>", re.IGNORECASE)
+_RAISED = re.compile(r"<(su[bp])\b[^<>]*>((?:[^<>\n]|<(?!/?su[bp]\b)[^<>\n]*>){1,200}?)</\1>", re.IGNORECASE)
+"""A raised or lowered part in which there is no other."""
+_RAISINGS = 4
+"""Raised parts in each other, at most."""
 _READING = re.compile(r"<(?:rt|rp)\b[^<>]*>[^<>\n]*</(?:rt|rp)>", re.IGNORECASE)
 _QUOTES = re.compile("('{2,})")
 _SWITCH = re.compile(
@@ -108,8 +112,7 @@ def plain(wikitext: str, files: Iterable[str] = (), categories: Iterable[str] = 
     walk = _Walk(FILES.union(files), CATEGORIES.union(categories))
     text = walk.flattened(walk.held(wikitext.replace("\x7f", "")))
     text = _READING.sub("", text) if "<rt" in text else text
-    text = _RAISED.sub(_raised, text)
-    text = _TAG.sub(_tag, text)
+    text = _TAG.sub(_tag, _with_raised(text))
     text = _SWITCH.sub("", _without_quotes(_EXTERNAL.sub(lambda link: link[1] or "", text)))
     text = _HOLLOW.sub("", _SPACES.sub(" ", _unescaped(text)))
     return Page(walk.restored("\n".join(lines(text))).strip("\n"), [*map(walk.restored, walk.categories)])
@@ -274,7 +277,7 @@ class _Walk:
 
     def _inline(self, text: str) -> str:
         """What a held table goes without, as the text around it will."""
-        text = _TAG.sub(lambda tag: " " if tag[2].lower() in _BREAKS else "", _RAISED.sub(_raised, text))
+        text = _TAG.sub(lambda tag: " " if tag[2].lower() in _BREAKS else "", _with_raised(text))
         text = _without_quotes(_EXTERNAL.sub(lambda link: link[1] or "", text))
         return _HOLLOW.sub("", _SPACES.sub(" ", _unescaped(text)))
 
@@ -373,5 +376,14 @@ def _tag(tag: re.Match[str]) -> str:
     return "" if tag[1] and tag[2].lower() in ("td", "th") else _BREAKS.get(tag[2].lower(), "")
 
 
+def _with_raised(text: str) -> str:
+    """With marks for what is raised and lowered, what is within another first."""
+    for _ in range(_RAISINGS if "<su" in text.lower() else 0):
+        text, count = _RAISED.subn(_raised, text)
+        if not count:
+            break
+    return text
+
+
 def _raised(found: re.Match[str]) -> str:
-    return raised(found[2], "^" if found[1].lower() == "sup" else "_")
+    return raised(_TAG.sub("", found[2]), "^" if found[1].lower() == "sup" else "_")

@@ -32,6 +32,8 @@ def test_cells_stand_in_their_columns_where_others_span_columns_and_rows() -> No
         "| Main | all | mud |",
     ]
     assert text(table).split("\n")[2] == "Rhine | lower | sand"
+    gaps = "<table><tr><th></th><th>2019</th><th>2020</th></tr><tr><td>gold</td><td></td><td>3</td></tr><tr><td>sand"
+    assert text(gaps).split("\n") == ["| 2019 | 2020", "gold |  | 3", "sand"]
     wide = "<table>" + f"<tr>{'<td colspan=99999 rowspan=99999>x</td>' * 9}<td>y</td></tr>" * 9
     assert all(len(block.cells or ()) < 1000 for block in found(wide))
 
@@ -93,6 +95,13 @@ def test_a_table_that_lays_out_a_page_is_paragraphs_and_lists(table: str) -> Non
         ("the 1<sup>st</sup>, M<sup>me</sup> Curie, Gold<sup>TM</sup>", "the 1st, M^{me} Curie, GoldTM"),
         ("said so<sup><a href=#n>12</a></sup>.", "said so[12]."),
         ("said so<sup>[3]</sup>", "said so[3]"),
+        ("said so<sup><a href=#n>b</a></sup>, so<sup><a href=#n>a note</a></sup>", "said so[b], so a note"),
+        ("2<sup>n + 1</sup>, f<sup>(k)</sup>, x<sub>i, j</sub>", "2^{n + 1}, f^{(k)}, x_{i, j}"),
+        ("2<sup>2<sup>n</sup></sup>, x<sub>a<sub>i</sub></sub>", "2^{2^n}, x_{a_i}"),
+        ("Gold<sup>(TM)</sup>, sand<sup>see below</sup>", "Gold(TM), sand see below"),
+        (f"mud<sup>{'found here ' * 9}</sup>", f"mud {'found here ' * 9}".strip()),
+        ("<math><mo>(</mo><mfrac linethickness=0pt><mi>n</mi><mi>k</mi></mfrac><mo>)</mo></math>", "$({n \\atop k})$"),
+        ("<math><mmultiscripts><mi>C</mi><mprescripts/><mn>6</mn><mn>14</mn></mmultiscripts></math>", "${}_{6}^{14}C$"),
     ],
 )
 def test_sub_and_superscripts_do_not_fuse(html: str, wanted: str) -> None:

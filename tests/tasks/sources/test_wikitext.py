@@ -22,6 +22,11 @@ from tasks.sources.wikitext import plain
         ("{{Infobox\n| a = [[b]]\n| c = {{d|e}}\n|}}\ntext", "text"),
         ("${{formatnum:{{Inflation|US|3}}}} {{formatnum:1000}}", "$ 1000"),
         ("H<sub>2</sub>O, 10<sup>6</sup>, x<sup>n + 1</sup>", "H_2O, 10^6, x^{n + 1}"),
+        (
+            "2<sup>2<sup>n</sup></sup>, x<sub>a<sub>i</sub></sub>, 10<sup><small>6</small></sup>",
+            "2^{2^n}, x_{a_i}, 10^6",
+        ),
+        ("{|\n| 10<sup><b>6</b></sup>\n|}said<sup>" + "so " * 99 + "</sup>", "10^6\n\nsaid " + ("so " * 99).strip()),
         ("so <math>a &lt; \\frac{b}{{c}}</math> holds", "so $a < \\frac{b}{{c}}$ holds"),
         ("<nowiki>[[as it is]] &amp; {{so}}</nowiki>", "[[as it is]] & {{so}}"),
         ("<syntaxhighlight lang=py>\nif a:\n    b = '''[[c]]'''\n</syntaxhighlight>", "if a:\n    b = '''[[c]]'''"),
