@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import json
+import locale
 import os
 import signal
 import sys
@@ -173,6 +175,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 
 def main() -> None:
     """Entry point of the console command. A run is done in a child process, which its supervisor ends as promised."""
+    _read_utf8()
     for ending in supervisor.obeyed():
         signal.signal(ending, stop)
     if sys.argv[1:2] in (["run"], ["rebase"]):
@@ -185,6 +188,15 @@ def main() -> None:
     except SystemExit as end:
         supervisor.ending(end.code if isinstance(end.code, int) else 0 if end.code is None else 1, stopped)
         raise
+
+
+def _read_utf8() -> None:
+    """Begin anew where Python would read files in the locale's encoding (LC_ALL=C with PYTHONUTF8=0, or Latin-1), as
+    libraries open theirs without naming one. What is printed stays in the terminal's."""
+    if codecs.lookup(locale.getpreferredencoding(False)).name != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.environ.setdefault("PYTHONIOENCODING", f"{getattr(sys.stdout, 'encoding', 'ascii')}:replace")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _main() -> None:

@@ -202,6 +202,11 @@ def _spacy(language: str | None) -> Any:
         if tokenizer.language == "zh":
             _build_dictionary()
         return tokenizer.tokenizer
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"Python reads files as {error.encoding}, as its locale says, and the files of datatrove are in UTF-8; "
+            "set PYTHONUTF8=1 in the environment of every process, or a locale in UTF-8 (LC_ALL=C.UTF-8)"
+        ) from None
     except (ImportError, ValueError) as error:
         raise ValueError(
             f"stages.signals.words.{language}: datatrove has no word tokenizer for it that works here ({error}); "

@@ -409,3 +409,13 @@ def test_a_run_says_at_once_what_is_started_but_where_json_is_asked_for(
     said = ask("run", spec, code=1)
     assert said.stderr == "sluice: starting Prefect and Ray, which takes some seconds\nsluice: no Prefect here\n"
     assert ask("run", spec, "--json", code=1).stderr == "sluice: no Prefect here\n"
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_files_are_read_as_utf8_whatever_the_locale_says(locale: str) -> None:
+    show = "command._main = lambda: print(open(sys.argv[1]).encoding)"
+    code = f"import sys; from flows.cli import command; {show}; command.main()"
+    environment = os.environ | {"PYTHONUTF8": "0", "LC_ALL": locale, "PYTHONCOERCECLOCALE": "0"}
+    asked = [sys.executable, "-c", code, __file__]
+    told = subprocess.run(asked, env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout.lower() == "utf-8\n"
