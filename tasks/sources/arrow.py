@@ -53,7 +53,7 @@ class ArrowReader(RowReader):
             batch = batch.select(self.present(batch.schema.names))
             _hold(batch)
             for start in range(0, batch.num_rows, BATCH):
-                yield from plain(batch.slice(start, BATCH), self.own_paths)
+                yield from plain(batch.slice(start, BATCH), self.own_paths, self.template is not None)
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         with opened(self.listing.path(row["file"])) as file:

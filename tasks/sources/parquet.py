@@ -10,7 +10,7 @@ has pages of another checksum than its writer recorded, is quarantined as `unrea
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import repeat
 from typing import IO, Any, ClassVar
@@ -38,7 +38,8 @@ class RowReader(Reader):
         """Of columns that are whole numbers or lie within structs also how they are read, as earlier versions read some
         as null."""
         exact = any(kind == pa.int64() or "." in path for path, kind in self.paths.items())
-        return super().hashed_settings() | ({"values": 2} if exact else {}) | hashed(self.settings.template)
+        short = {"floats": 2} if self.settings.template else {}  # as they are written shortest
+        return super().hashed_settings() | ({"values": 2} if exact else {}) | short | hashed(self.settings.template)
 
     @cached_property
     def template(self) -> Template | None:
@@ -111,7 +112,7 @@ class ParquetReader(RowReader):
         for group, first in _groups(file, part):
             position = first
             for batch in file.iter_batches(BATCH, row_groups=[group], columns=present, use_threads=False):
-                for row in plain(batch, self.own_paths):
+                for row in plain(batch, self.own_paths, self.template is not None):
                     self.document(row, position, part, records)
                     position += 1
 
@@ -124,17 +125,20 @@ class ParquetReader(RowReader):
                 if first <= place < first + count:
                     names = self.present(file.schema_arrow.names)
                     rows = file.read_row_group(group, names, use_threads=False).slice(place - first, 1)
-                    [found] = plain(rows.combine_chunks().to_batches()[0], self.own_paths)
+                    [found] = plain(rows.combine_chunks().to_batches()[0], self.own_paths, self.template is not None)
                     payload = (self.text_of(found) or "").encode()
                     if hashlib.sha256(payload).hexdigest() == row["payload"]:
                         return payload
         raise self.changed(row)
 
 
-def plain(batch: pa.RecordBatch, own: Mapping[str, pa.DataType]) -> list[dict[str, Any]]:
+def plain(batch: pa.RecordBatch, own: Mapping[str, pa.DataType], short: bool = False) -> list[dict[str, Any]]:
     """The rows of a batch; values of other types that say the same as what the columns `own` are to be, and bytes as
-    text."""
+    text. `short`: of floats of 32 and 16 bits the number that is written shortest, as a text is made of it: 0.1."""
     columns = [_values(batch.column(name), name, own) for name in batch.schema.names]
+    if short:
+        shorten = [_shortest(kind) or _same for kind in batch.schema.types]
+        columns = [[*map(each, column)] for each, column in zip(shorten, columns, strict=True)]
     return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -155,6 +159,32 @@ def _values(column: pa.Array, path: str, own: Mapping[str, pa.DataType]) -> list
         return [value.decode() if isinstance(value, bytes) else value for value in column.to_pylist()]
     except UnicodeDecodeError:
         return [_value(value) for value in column]
+
+
+def _shortest(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """What makes a value of a type one whose floats of 32 and 16 bits, wherever they lie in it, are those of 64 bits
+    with the fewest digits that read back as the same; None where it holds none."""
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+        single = kind.to_pandas_dtype()
+        return lambda value: None if value is None else float(str(single(value)))
+    if pa.types.is_struct(kind):
+        fields = {field.name: shorten for field in kind if (shorten := _shortest(field.type))}
+        if not fields:
+            return None
+        return lambda row: row and row | {name: shorten(row[name]) for name, shorten in fields.items()}
+    if pa.types.is_map(kind):
+        key, item = _shortest(kind.key_type) or _same, _shortest(kind.item_type) or _same
+        return None if key is item else lambda pairs: pairs and [(key(one), item(other)) for one, other in pairs]
+    each = _shortest(kind.value_type) if _is_list(kind) else None
+    return each and (lambda values: values and [each(value) for value in values])
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _value(value: pa.Scalar) -> Any:

@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
 from data_specs.extract import Extract
-from data_specs.sources import JsonlSource, ParquetSource
+from data_specs.sources import ArrowSource, JsonlSource, ParquetSource
 from tasks.sources import reader
 from tests.whole import go
 
@@ -54,6 +55,28 @@ def test_a_template_prints_all_digits_of_a_whole_number(tmp_path: Path) -> None:
     found = reader("numbers", settings, Extract())
     texts = [text for shard in found.shards(None)[0] for text in found.read(shard).documents["text"].to_pylist()]
     assert texts == [f"{number}, 1.5" for number in numbers]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_template_prints_the_shortest_digits_of_floats_of_32_and_16_bits(tmp_path: Path, kind: str) -> None:
+    texts = ["0.1", "3.4e+38", "1e-45", "-16777216.0", "0.3333333"]
+    score = pa.array([float(text) for text in texts], pa.float32())
+    nested = pa.struct({"half": pa.float16(), "many": pa.list_(pa.float32()), "full": pa.float64()})
+    rows = [{"half": np.float16(0.1), "many": [float(text), None], "full": 0.1} for text in texts]
+    table = pa.table({"score": score, "of": pa.array(rows, nested), "none": pa.nulls(5, pa.float32())})
+    settings: ParquetSource | ArrowSource
+    template = "{{ score }} {{ of.half }} {{ of.many }} {{ of.full }}{{ none }} {{ of.many | tojson }}"
+    if kind == "parquet":
+        pq.write_table(table, tmp_path / "a.parquet")
+        settings = ParquetSource(kind="parquet", paths=f"{tmp_path}/*", template=template)
+    else:
+        with pa.ipc.new_file(tmp_path / "a.arrow", table.schema) as file:
+            file.write_table(table)
+        settings = ArrowSource(kind="arrow", paths=f"{tmp_path}/*", template=template)
+    found = reader("scores", settings, Extract())
+    read = [row for shard in found.shards(None)[0] for row in found.read(shard).documents.to_pylist()]
+    assert [row["text"] for row in read] == [f"{t} 0.1 [{t}, None] 0.1 [{t}, null]" for t in texts]
+    assert all(hashlib.sha256(found.reread(row)).hexdigest() == row["payload"] for row in read)
 
 
 def test_a_record_as_a_whole_and_fields_that_are_missing(tmp_path: Path) -> None:
