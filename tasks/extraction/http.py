@@ -147,7 +147,7 @@ def is_html(response: Response, body: bytes) -> bool:
     if _BINARY.match(body):
         return False
     declared = response.declares_html
-    return _HTML.search(body, 0, 1024) is not None if declared is None else declared
+    return _HTML.search(body[:2048].replace(b"\0", b""), 0, 1024) is not None if declared is None else declared
 
 
 def decoded(response: Response, limit: int) -> bytes:

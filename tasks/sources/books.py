@@ -25,7 +25,7 @@ _ZIP = b"PK\x03\x04"
 class BookReader(Reader):
     """Reads books."""
 
-    version = 6  # binomials are no fractions, and isotopes have their numbers where these stand
+    version = 7  # a date is that of a book, not that of the making of its file
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     settings: BookSource

@@ -43,6 +43,8 @@ _PROLOG = re.compile(r"<(?:html|body)\b", re.IGNORECASE)
 """What a page begins with behind its declarations."""
 _LITERAL = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 """Text of XML that is written as it is, which HTML knows no more than to pass over."""
+_OF_FILES = ("creation", "modification", "conversion")
+"""What dates in EPUB 2 are of, beside a publication."""
 _OBFUSCATED = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 """What fonts are made unreadable by, and no text is."""
 
@@ -110,7 +112,10 @@ class _Archive:
         places = dict.fromkeys(_place(folder, each) for each in chosen)
         chapters = [self._chapter(each) for each in places if each not in apart]
         names = ("title", "creator", "date", "language")
-        told = {name: [said for each in _all(package, name) if (said := _said(each))] for name in names}
+        told = {
+            name: [said for each in _all(package, name) if (said := _said(each)) and not _is_of_the_file(each)]
+            for name in names
+        }
         return Epub(
             "\n\n".join(filter(None, chapters)),
             next(iter(told["title"]), None),
@@ -161,6 +166,11 @@ def _all(tree: Any, name: str) -> list[Any]:
 def _place(folder: str, element: Any) -> str:
     """The name in the archive of what an element leads to."""
     return posixpath.normpath(posixpath.join(folder, unquote((element.get("href") or "").partition("#")[0])))
+
+
+def _is_of_the_file(element: Any) -> bool:
+    """Whether a date is that of the making or the change of a file, and not that of a book."""
+    return any(name.rpartition("}")[2] == "event" and value in _OF_FILES for name, value in element.items())
 
 
 def _said(element: Any) -> str:

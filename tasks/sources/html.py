@@ -30,7 +30,7 @@ def address(base: str | None, key: str) -> str | None:
 class HtmlReader(PageReader):
     """Reads HTML files."""
 
-    version = 3  # Japanese in EUC-JP and ISO-2022-JP has all its characters
+    version = 4  # pages in UTF-16 are pages
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse", *LIBRARIES)
     settings: HtmlSource
 

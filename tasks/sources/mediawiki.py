@@ -72,7 +72,7 @@ def _site(path: str, digest: str, window: int) -> Site:
 class MediawikiReader(Reader):
     """Reads dumps of MediaWiki."""
 
-    version = 4  # what is raised stays so with other marks in it: 10^6 of <sup><small>6</small></sup> was 106
+    version = 5  # what is raised stays so with other marks in it, and formulas of chemistry are such
     libraries: ClassVar[tuple[str, ...]] = ("lxml",)
     settings: MediawikiSource
 

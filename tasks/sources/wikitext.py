@@ -167,7 +167,7 @@ class _Walk:
             return self.hold(_unescaped(content))
         if name in _FORMULA:
             formula = " ".join(_unescaped(content).split())
-            return self.hold(f"${formula}$") if formula else ""
+            return self.hold(f"${formula}$" if name == "math" else f"$\\ce{{{formula}}}$") if formula else ""
         if name in _CODE:
             code = _unescaped(content) if name == "pre" else content
             return "\n" + self.hold(code.strip("\n")) + "\n" if "\n" in code.strip() else self.hold(code.strip())

@@ -83,6 +83,18 @@ def test_chapters_are_xml_and_what_stands_in_them_is_told_apart(tmp_path: Path) 
     assert row["date"] is None
 
 
+def test_a_date_is_that_of_the_book_and_not_of_its_file(tmp_path: Path) -> None:
+    dates = (
+        '<dc:date opf:event="modification">2021-02-03</dc:date><dc:date opf:event="publication">1911-05-01</dc:date>'
+    )
+    for said, day in ((dates, "1911-05-01"), (dates.partition("</dc:date>")[0] + "</dc:date>", None)):
+        opf = OPF.replace("<dc:date>1911-05-01T00:00</dc:date>", said)
+        opf = opf.replace("<package ", '<package xmlns:opf="http://www.idpf.org/2007/opf" ')
+        (tmp_path / "a.epub").write_bytes(epub({"OEBPS/book.opf": opf}))
+        [row], _ = read_all(source(tmp_path / "*"))
+        assert row["date"] == day
+
+
 LICENCE = (
     "This eBook is for the use of anyone anywhere.\n\n"
     "Title: The River\n  A Tale\n\nAuthor: A. Writer\n\nLanguage: English\n\n"

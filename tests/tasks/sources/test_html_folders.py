@@ -48,3 +48,13 @@ def test_a_page_has_the_text_that_it_has_in_a_warc_file(tmp_path: Path) -> None:
     [folder] = read_all(source)
     assert sorted(folder.documents["text"].to_pylist()) == sorted(crawled.documents["text"].to_pylist())
     assert folder.documents["url"].null_count == 3
+
+
+def test_a_page_in_utf_16_is_a_page(tmp_path: Path) -> None:
+    for number, codec in enumerate(("utf-16", "utf-16-be")):
+        mark = "\ufeff" if codec == "utf-16-be" else ""
+        (tmp_path / f"{number}.html").write_bytes((mark + page(number).decode()).encode(codec))
+    source = reader("site", HtmlSource(kind="html", paths=str(tmp_path / "*.html"), groups=1), Extract())
+    [folder] = read_all(source)
+    assert folder.documents["title"].to_pylist() == ["Page 0", "Page 1"]
+    assert folder.ledger["dropped"] == {}

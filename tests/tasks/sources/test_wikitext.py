@@ -27,6 +27,7 @@ from tasks.sources.wikitext import plain
             "2^{2^n}, x_{a_i}, 10^6",
         ),
         ("{|\n| 10<sup><b>6</b></sup>\n|}said<sup>" + "so " * 99 + "</sup>", "10^6\n\nsaid " + ("so " * 99).strip()),
+        ("<chem>SO4^2-</chem>", "$\\ce{SO4^2-}$"),
         ("so <math>a &lt; \\frac{b}{{c}}</math> holds", "so $a < \\frac{b}{{c}}$ holds"),
         ("<nowiki>[[as it is]] &amp; {{so}}</nowiki>", "[[as it is]] & {{so}}"),
         ("<syntaxhighlight lang=py>\nif a:\n    b = '''[[c]]'''\n</syntaxhighlight>", "if a:\n    b = '''[[c]]'''"),
