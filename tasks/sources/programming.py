@@ -90,8 +90,17 @@ _OBJECTIVE = re.compile(r"^\s*(?:#import\s|@interface\b|@implementation\b|@proto
 _INCLUDES = re.compile(r"^\s*#\s*(?:include|define|if)", re.MULTILINE)
 _CONTENT: dict[str, tuple[tuple[str, re.Pattern[str]], ...]] = {
     ".h": (("Objective-C", _OBJECTIVE), ("C++", _CPP), ("C", re.compile(""))),
-    ".m": (("Objective-C", _OBJECTIVE), ("MATLAB", re.compile(r"^\s*(?:%|function\b|end\b)", re.MULTILINE))),
-    ".pl": (("Prolog", re.compile(r"^[^#\n]*:-", re.MULTILINE)),),
+    ".m": (
+        ("Objective-C", _OBJECTIVE),
+        ("Objective-C", re.compile(r"^\s*(?:#include\b|//|/\*)", re.MULTILINE)),
+        ("Mathematica", re.compile(r"\A\s*\(\*")),
+        ("MATLAB", re.compile("")),
+    ),
+    ".pl": (
+        ("Perl", re.compile(r"^\s*(?:use\s+[\w:]+|sub\s+\w+|my\s*[$@%(]|package\s+\w)", re.MULTILINE)),
+        ("Prolog", re.compile(r"^[^#\n]*:-", re.MULTILINE)),
+    ),
+    ".cl": (("Common Lisp", re.compile(r"^\s*\((?:defun|defmacro|defvar|defclass|in-package)\s", re.MULTILINE)),),
     ".v": (("Coq", re.compile(r"^\s*(?:Theorem|Lemma|Proof\.|Require |Definition )", re.MULTILINE)),),
     ".d": (("Makefile", re.compile(r"\A[^\n]*:[^\n]*\\\n")),),
     ".cls": (("TeX", re.compile(r"^\s*\\", re.MULTILINE)), ("Apex", re.compile(r"\bclass\b"))),

@@ -36,7 +36,7 @@ _VERSION_CONTROL = re.compile(r"(?:\A|/)\.(?:git|hg|svn|bzr)/")
 class RepositoryReader(Reader):
     """Reads repositories."""
 
-    version = 4  # several licences in a folder are no guess, and a link in a zip is no file
+    version = 5  # MATLAB without a comment is no Objective-C, Perl with `:-1` no Prolog
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     knows = ("file", "offset", "length", *RAW)
     settings: RepositorySource

@@ -161,6 +161,24 @@ def test_a_folder_gives_the_same_and_what_a_licence_says_is_read_for_all_files_b
     assert wash["spdx"] == "BSL-1.0"
 
 
+@pytest.mark.parametrize(
+    ("path", "text", "language"),
+    [
+        ("a.m", "x = [1 2 3];\nplot(x)\n", "MATLAB"),
+        ("a.m", "#import <Foundation/Foundation.h>\n", "Objective-C"),
+        ("a.m", "/* of Apple */\nint main(void) { return 0; }\n", "Objective-C"),
+        ("a.m", "(* a package *)\nf[x_] := x\n", "Mathematica"),
+        ("a.pl", "use strict;\nmy $x = $y ? 1:-1;\n", "Perl"),
+        ("a.pl", "print 1;\n", "Perl"),
+        ("a.pl", "mortal(X) :- man(X).\n", "Prolog"),
+        ("a.cl", "(defun wash (gravel) gravel)\n", "Common Lisp"),
+        ("a.cl", "__kernel void wash(__global float *gravel) {}\n", "OpenCL"),
+    ],
+)
+def test_a_suffix_that_several_languages_share_is_told_by_the_content(path: str, text: str, language: str) -> None:
+    assert programming.language_of(path, text) == language
+
+
 def test_a_link_in_a_zip_is_no_file(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         link = zipfile.ZipInfo("link.py")
