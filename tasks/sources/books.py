@@ -25,7 +25,7 @@ _ZIP = b"PK\x03\x04"
 class BookReader(Reader):
     """Reads books."""
 
-    version = 7  # a date is that of a book, not that of the making of its file
+    version = 8  # chapters are found whose names are in UTF-8 without saying so, or with accents apart
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     settings: BookSource

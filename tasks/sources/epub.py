@@ -10,6 +10,7 @@ import io
 import posixpath
 import re
 import struct
+import unicodedata
 import zipfile
 import zlib
 from contextlib import suppress
@@ -22,6 +23,7 @@ from lxml import etree
 
 from tasks.extraction import http
 from tasks.sources.fragments import plain
+from tasks.sources.tree import zip_name
 
 _PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
 _METADATA = 2**20
@@ -98,6 +100,7 @@ def _check(archive: zipfile.ZipFile, file: IO[bytes]) -> None:
 class _Archive:
     def __init__(self, archive: zipfile.ZipFile, largest: int) -> None:
         self._archive, self._left = archive, largest
+        self._files = {_composed(zip_name(each)): each for each in archive.infolist()}
 
     def book(self) -> Epub:
         container = self._xml("META-INF/container.xml")
@@ -127,14 +130,14 @@ class _Archive:
 
     def _readable(self) -> None:
         """Raises EpubError where more than fonts is encrypted."""
-        if "META-INF/encryption.xml" not in self._archive.namelist():
+        if "META-INF/encryption.xml" not in self._files:
             return
         methods = _all(self._xml("META-INF/encryption.xml"), "EncryptionMethod")
         if any(method.get("Algorithm") not in _OBFUSCATED for method in methods):
             raise EpubError("encrypted")
 
     def _chapter(self, name: str) -> str:
-        if name not in self._archive.NameToInfo:
+        if _composed(name) not in self._files:
             return ""
         page = http.text(self._bytes(name, self._left), "application/xhtml+xml")
         begun = _PROLOG.search(page)
@@ -148,14 +151,20 @@ class _Archive:
             raise EpubError("unreadable") from error
 
     def _bytes(self, name: str, most: int) -> bytes:
-        if self._archive.getinfo(name).compress_type not in _STORED:
+        member = self._files[_composed(name)]
+        if member.compress_type not in _STORED:
             raise EpubError("unreadable")
-        with self._archive.open(name) as file:
+        with self._archive.open(member) as file:
             found = file.read(most + 1)
         self._left -= len(found)
         if len(found) > most or self._left < 0:
             raise EpubError("too_large")
         return found
+
+
+def _composed(name: str) -> str:
+    """A name as names are compared: some systems write their accents apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _all(tree: Any, name: str) -> list[Any]:

@@ -36,7 +36,7 @@ _VERSION_CONTROL = re.compile(r"(?:\A|/)\.(?:git|hg|svn|bzr)/")
 class RepositoryReader(Reader):
     """Reads repositories."""
 
-    version = 5  # MATLAB without a comment is no Objective-C, Perl with `:-1` no Prolog
+    version = 6  # MATLAB without a comment is no Objective-C; paths of a zip are in UTF-8 where they are
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     knows = ("file", "offset", "length", *RAW)
     settings: RepositorySource

@@ -12,7 +12,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple
 
@@ -143,7 +143,7 @@ def _zip(file: IO[bytes], most: int) -> Iterator[Entry]:
                 if not member.is_dir() and not stat.S_ISLNK(member.external_attr >> 16):
                     with archive.open(member) as stream:
                         data = stream.read(most + 1)
-                    yield Entry(_inside(member.filename), member.header_offset, member.file_size, data)
+                    yield Entry(_inside(zip_name(member)), member.header_offset, member.file_size, data)
     except _ZIP_DAMAGE as error:
         raise TreeError("unreadable") from error
 
@@ -211,6 +211,14 @@ def _blobs(folder: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
             yield git.stdin, git.stdout
         finally:
             git.kill()
+
+
+def zip_name(member: zipfile.ZipInfo) -> str:
+    """The name of a file in a zip, which may be in UTF-8 without saying so."""
+    if not member.flag_bits & 0x800 and not member.filename.isascii():
+        with suppress(UnicodeError):
+            return member.filename.encode("cp437").decode()
+    return member.filename
 
 
 def _inside(path: str) -> str:

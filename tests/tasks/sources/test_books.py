@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,21 @@ def test_chapters_are_xml_and_what_stands_in_them_is_told_apart(tmp_path: Path) 
     [row], _ = read_all(source(tmp_path / "*"))
     assert row["text"].startswith("One\n\n法は\n\nTwo\n\nif (a\n< b)\n\na < b && <c>\n\nTwo\n\n水")
     assert row["date"] is None
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("says", [True, False])
+def test_chapters_are_found_by_their_names_however_a_zip_writes_them(tmp_path: Path, form: Any, says: bool) -> None:
+    name = "OEBPS/text/Éric 第一章.xhtml"
+    opf = OPF.replace("text/1.xhtml", "text/Éric 第一章.xhtml")
+    data = epub({unicodedata.normalize(form, name): FILES["OEBPS/text/1.xhtml"], "OEBPS/book.opf": opf})
+    if not says:  # the bit that tells that a name is in UTF-8, in the file's header and in the directory's
+        for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+            parts = data.split(mark)
+            data = mark.join([parts[0], *(part[: place - 3] + b"\0" + part[place - 2 :] for part in parts[1:])])
+    (tmp_path / "a.epub").write_bytes(data)
+    [row], _ = read_all(source(tmp_path / "*"))
+    assert row["text"] == TEXT
 
 
 def test_a_date_is_that_of_the_book_and_not_of_its_file(tmp_path: Path) -> None:
