@@ -42,7 +42,7 @@ from tasks.dedup.semantic import Semantic
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.nodes import Node, ordered
-from tasks.engine.reading import RAW_LANGUAGE
+from tasks.engine.reading import RAW_LANGUAGE, SourceError
 from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Stage
 from tasks.engine.takedowns import Takedowns
@@ -126,7 +126,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
         make.node(_held_out(spec, pins), "held_out"),
     ]
     own = own_columns(spec)
-    found += [node for name, settings in spec.stages.items() for node in make.of_spec(name, settings)]
+    found += make.of_stages()
     for kind in _MADE_WHERE_READ:
         stage = _OF_SETTINGS[kind](kind())
         if stage.name not in spec.stages and _reads(spec) & set(stage.writes.names):
@@ -223,7 +223,20 @@ class _Maker:
             learned.where = " and ".join([f"({learned.where})", *self.sealed] if learned.where else self.sealed)
         return Node(f"learn_{learned.label}", learned)
 
-    def of_spec(self, name: str, settings: Kind) -> list[Node]:
+    def of_stages(self) -> list[Node]:
+        """The nodes of the stages that the spec names. Raises SpecError with the mistakes of all of them."""
+        found, mistakes = list[Node](), list[str]()
+        for name, settings in self.spec.stages.items():
+            try:
+                found += self._of_stage(name, settings)
+            except (SpecError, SourceError) as error:
+                said = error.mistakes if isinstance(error, SpecError) else [str(error)]
+                mistakes += [_of_name(text, settings.kind, name) for text in said]
+        if mistakes:
+            raise SpecError(dict.fromkeys(mistakes))
+        return found
+
+    def _of_stage(self, name: str, settings: Kind) -> list[Node]:
         """The nodes of a stage as the spec names it."""
         seed, files = self.spec.seed, self.pins.files(name)
         plain = _OF_SETTINGS.get(type(settings))
@@ -299,6 +312,14 @@ class _Maker:
         text = settings.text or ("text" if getattr(stage, "rewrites", False) else own)
         verdict = self.verdict if isinstance(stage, RepeatedLines | RepeatedSpans) else {}
         return stage.called(name, {"text": text, **verdict, **settings.reads})
+
+
+def _of_name(mistake: str, kind: str, name: str) -> str:
+    """A mistake of a stage, which knows of itself its kind alone, as one of the stage of that name in the spec."""
+    place, _, _ = (text := mistake.removeprefix("source ")).partition(":")
+    if place.split(".")[:2] == ["stages", kind]:
+        return f"stages.{name}{text.removeprefix(f'stages.{kind}')}"
+    return text if place.startswith(("stages.", "lists.")) else f"stages.{name}: {text}"
 
 
 def _reads(spec: Spec) -> set[str]:

@@ -70,4 +70,4 @@ class DomainEstimator(Classifier):
         try:
             return self.trained(self.downsample(rows))
         except ValueError as error:
-            raise ValueError(f"stages.domain.labels: {error}") from None
+            raise ValueError(f"stages.{self.label}.labels: {error}") from None

@@ -80,7 +80,7 @@ class QualityEstimator(Classifier):
         """Raises ValueError without a reference: there is no quality stage then."""
         super().__init__(settings, seed)
         if settings.reference is None:
-            raise ValueError("stages.quality.reference is null: there is nothing to learn quality from")
+            raise ValueError(f"stages.{self.label}.reference is null: there is nothing to learn quality from")
         self.reference = normalised(settings.reference)
         self.raw = normalised(settings.raw or "true")
         kind = {"kind"} if settings.skip else set[str]()
@@ -116,7 +116,8 @@ class QualityEstimator(Classifier):
         if not total:
             sides = {name: [found[name, REFERENCE], found[name, RAW]] for name in pairs}
             raise ValueError(
-                f"stages.quality.reference: no language has both reference and raw documents (reference, raw: {sides})"
+                f"stages.{self.label}.reference: no language has both reference and raw documents "
+                f"(reference, raw: {sides})"
             )
         alone = {name: [found[name, REFERENCE], found[name, RAW]] for name, count in pairs.items() if not count}
         pairs = {name: count * min(half, total) // total for name, count in pairs.items() if count}

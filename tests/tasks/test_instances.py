@@ -9,9 +9,12 @@ import pyarrow as pa
 import pytest
 
 from data_specs.load import SpecError, load
+from tasks import registry
 from tasks.engine import job
 from tasks.engine.ledger import funnel
 from tasks.filters.normalise import Normalise
+from tasks.storage.pins import Pins
+from tasks.storage.store import Store
 from tests import small, whole
 from tests.commands import told
 
@@ -173,3 +176,35 @@ def test_a_mistake_in_stages_is_named(tmp_path: Path, stages: str, mistake: str)
     with pytest.raises(SpecError) as caught:
         registry.nodes(load(spec), Pins(Store(str(tmp_path)), "x"))
     assert mistake in str(caught.value)
+
+
+def test_mistakes_of_stages_by_other_names_than_their_kinds_are_all_told_with_their_lines(tmp_path: Path) -> None:
+    spec = spec_with(
+        tmp_path,
+        """
+stages:
+  vectors:
+    kind: embedding
+    model: nowhere/e5
+  judged: {kind: encoder, model: nowhere/bert}
+  topic:
+    kind: classify
+    model: nowhere/topics.bin
+  bad: {kind: blocked_words, words: {en: nowhere/bad.txt}}
+  polite: {kind: allowed, robots: "nowhere/*.warc.gz"}
+""",
+    )
+    with pytest.raises(SpecError) as found:
+        registry.nodes(load(spec), Pins(Store(str(tmp_path / "store")), "small"))
+    text = spec.read_text().split("\n")
+    names = {"vectors": "model: nowhere/e5", "judged": "judged:", "topic": "topic:", "bad": "bad:", "polite": "polite:"}
+    lines = {name: 1 + next(n for n, line in enumerate(text) if part in line) for name, part in names.items()}
+    assert [mistake.split(": ")[0] for mistake in found.value.mistakes] == [f"{spec}:{line}" for line in lines.values()]
+    keys = [mistake.split(": ")[1] for mistake in found.value.mistakes]
+    assert keys == [
+        "stages.vectors.model",
+        "stages.judged.model",
+        "stages.topic",
+        "stages.bad.words.en",
+        "stages.polite.robots",
+    ]
