@@ -8,9 +8,13 @@ import orjson
 
 
 def differences(where: str, before: Any, now: Any) -> list[str]:
-    """`settings.threshold: 0.8 -> 0.7`, one per changed leaf; what has a name is told by it, not by its place; of a
-    list of texts what came (+) and what went (-)."""
+    """`settings.threshold: 0.8 -> 0.7`, `settings.where: not set -> length > 9`, one per changed leaf; what has a name
+    is told by it, not by its place; of a list of texts what came (+) and what went (-)."""
     now = orjson.loads(orjson.dumps(now))
+    if isinstance(before, dict) and before and now is None:
+        now = {}
+    elif isinstance(now, dict) and now and before is None:
+        before = {}
     if (named := _named(before)) and (also := _named(now)):
         order = [[name for name in each if name in named and name in also] for each in (named, also)]
         moved = [f"{where}: in another order"] if order[0] != order[1] else []
@@ -23,7 +27,12 @@ def differences(where: str, before: Any, now: Any) -> list[str]:
     if _texts(before) and _texts(now) and set(before) != set(now):
         came, went = ([each for each in a if each not in b] for a, b in ((now, before), (before, now)))
         return [f"{where}: {', '.join([*(f'+ {each}' for each in came), *(f'- {each}' for each in went)])}"]
-    return [] if before == now else [f"{where}: {before} -> {now}"]
+    return [] if before == now else [f"{where}: {_written(before)} -> {_written(now)}"]
+
+
+def _written(value: Any) -> str:
+    """A value as specs have it."""
+    return "not set" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _texts(value: Any) -> bool:

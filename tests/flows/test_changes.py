@@ -158,3 +158,17 @@ def test_what_only_digests_tell_apart_is_said_in_words() -> None:
     taken = before | {"settings": {"a": 1, "taken_down": True}, "reads": ["text", "kind"]}
     assert changes.in_words(before, taken) == ["documents were taken down"]
     assert changes.in_words(before, before) == []
+
+
+def test_settings_are_told_as_specs_write_them() -> None:
+    before = {"settings": {"a": 1, "where": None, "on": True, "list": [1]}}
+    now = {"settings": {"where": "words > 5", "on": False, "list": [1, None], "keep": {"b": 2, "c": {"d": "x"}}}}
+    said = [
+        "settings.a: 1 -> not set",
+        "settings.keep.b: not set -> 2",
+        "settings.keep.c.d: not set -> x",
+        "settings.list: [1] -> [1,null]",
+        "settings.on: true -> false",
+        "settings.where: not set -> words > 5",
+    ]
+    assert changes.in_words(before, now) == said

@@ -75,7 +75,7 @@ def test_a_plan_of_a_complete_corpus_has_everything_cached_but_the_training(comp
         ("stages.duplicates.threshold=0.7", "candidates", "settings.threshold: 0.8 -> 0.7"),
         ("stages.language.characters=500", "language", "settings.characters: 1000 -> 500"),
         ("sources.web.text=body", "documents", "web: settings.text: text -> body"),
-        ("stages.quality.where=words > 5", "quality", "where: None -> (words > 5)"),
+        ("stages.quality.where=words > 5", "quality", "where: not set -> (words > 5)"),
     ],
 )
 def test_a_plan_names_the_setting_that_made_a_stage_stale(copied: Path, setting: str, stage: str, because: str) -> None:

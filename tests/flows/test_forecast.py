@@ -142,7 +142,7 @@ def test_the_training_is_expected_at_the_pace_of_the_last_one(copied: Path) -> N
 def test_of_what_a_stage_reads_only_the_difference_is_told(copied: Path) -> None:
     copied.write_text(copied.read_text().replace("\nrules:\n", '\nrules:\n  - few_lines: "lines < 3"\n'))
     [verdict] = [stage for stage in asked(copied)["stages"] if stage["name"] == "verdict"]
-    assert verdict["because"].startswith("reads: + lines; settings.rules.few_lines: None -> ")
+    assert verdict["because"].startswith("reads: + lines; settings.rules.few_lines.")
 
 
 def test_the_run_plan_is_expected_as_it_was_last_written(copied: Path) -> None:
