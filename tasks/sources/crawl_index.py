@@ -25,6 +25,7 @@ from tasks.engine.reading import SourceError
 from tasks.engine.sql import evaluate
 from tasks.sources.compression import DamageError, Packing, Unpacked, named
 from tasks.sources.files import steady
+from tasks.sources.text import day
 
 COLUMNS = pa.schema(
     [
@@ -62,7 +63,6 @@ _PARQUET = {
 _BATCH = 2**14
 _LONGEST = 2**20
 """Bytes of a line, at most."""
-_DAY = re.compile(r"[12]\d{3}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
 
 
 @dataclass
@@ -195,8 +195,7 @@ def _capture(line: bytes) -> dict[str, Any] | None:
         return None
     row = {name: _text(facts.get(key)) for name, key in _CDXJ.items()}
     numbers = {name: _number(row[name]) for name in ("status", "offset", "length")}
-    day = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}" if _DAY.match(stamp) else None
-    return {**row, **numbers, "host": _host(row["url"]), "crawled": day}
+    return {**row, **numbers, "host": _host(row["url"]), "crawled": day(f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}")}
 
 
 def _text(value: Any) -> str | None:
