@@ -25,7 +25,7 @@ _ZIP = b"PK\x03\x04"
 class BookReader(Reader):
     """Reads books."""
 
-    version = 8  # chapters are found whose names are in UTF-8 without saying so, or with accents apart
+    version = 9  # an illustrator is no author; chapters are found by addresses that begin with a slash
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     settings: BookSource

@@ -114,7 +114,7 @@ class _Archive:
         chosen = [items[each] for each in order if each in items and _is_chapter(items[each])]
         places = dict.fromkeys(_place(folder, each) for each in chosen)
         chapters = [self._chapter(each) for each in places if each not in apart]
-        names = ("title", "creator", "date", "language")
+        names = ("title", "date", "language")
         told = {
             name: [said for each in _all(package, name) if (said := _said(each)) and not _is_of_the_file(each)]
             for name in names
@@ -122,7 +122,7 @@ class _Archive:
         return Epub(
             "\n\n".join(filter(None, chapters)),
             next(iter(told["title"]), None),
-            ", ".join(told["creator"][:10]) or None,
+            ", ".join(_authors(package)[:10]) or None,
             next(iter(told["language"]), None),
             next(iter(told["date"]), None),
             [_said(each) for each in _all(package, "subject")][:50],
@@ -174,7 +174,23 @@ def _all(tree: Any, name: str) -> list[Any]:
 
 def _place(folder: str, element: Any) -> str:
     """The name in the archive of what an element leads to."""
-    return posixpath.normpath(posixpath.join(folder, unquote((element.get("href") or "").partition("#")[0])))
+    place = posixpath.join(folder, unquote((element.get("href") or "").partition("#")[0]))
+    return posixpath.normpath(place).lstrip("/")
+
+
+def _authors(package: Any) -> list[str]:
+    """Who wrote a book: its creators, without those who are told to have done something else for it, unless all are."""
+    roles = {
+        (each.get("refines") or "").removeprefix("#"): _said(each)
+        for each in _all(package, "meta")
+        if each.get("property") == "role"
+    }
+    creators = [
+        (said, next((value for name, value in each.items() if name.endswith("}role")), roles.get(each.get("id") or "")))
+        for each in _all(package, "creator")
+        if (said := _said(each))
+    ]
+    return [name for name, role in creators if role in (None, "", "aut")] or [name for name, _ in creators]
 
 
 def _is_of_the_file(element: Any) -> bool:

@@ -99,6 +99,22 @@ def test_chapters_are_found_by_their_names_however_a_zip_writes_them(tmp_path: P
     assert row["text"] == TEXT
 
 
+def test_an_illustrator_is_no_author_and_a_slash_leads_to_the_archive(tmp_path: Path) -> None:
+    creators = "<dc:creator>A. Writer</dc:creator><dc:creator>B. Writer</dc:creator>"
+    two = '<dc:creator opf:role="ill">B. Drawer</dc:creator><dc:creator opf:role="aut">A. Writer</dc:creator>'
+    three = (
+        '<dc:creator id="a">A. Writer</dc:creator><dc:creator id="b">B. Drawer</dc:creator>'
+        '<meta refines="#a" property="role">aut</meta><meta refines="#b" property="role">ill</meta>'
+    )
+    alone = '<dc:creator opf:role="edt">B. Editor</dc:creator>'
+    for said, author in ((two, "A. Writer"), (three, "A. Writer"), (alone, "B. Editor")):
+        opf = OPF.replace(creators, said).replace("<package ", '<package xmlns:opf="http://www.idpf.org/2007/opf" ')
+        opf = opf.replace('href="text/1.xhtml"', 'href="/OEBPS/text/1.xhtml"')
+        (tmp_path / "a.epub").write_bytes(epub({"OEBPS/book.opf": opf}))
+        [row], _ = read_all(source(tmp_path / "*"))
+        assert (row["author"], row["text"]) == (author, TEXT)
+
+
 def test_a_date_is_that_of_the_book_and_not_of_its_file(tmp_path: Path) -> None:
     dates = (
         '<dc:date opf:event="modification">2021-02-03</dc:date><dc:date opf:event="publication">1911-05-01</dc:date>'
