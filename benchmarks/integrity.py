@@ -96,7 +96,7 @@ class Spent:
                 self.size += len(data)
                 return self.file.write(data)
 
-        places = [(columns, name) for name in ("_known", "_hold", "_hold_slices")]
+        places = [(columns, name) for name in ("_known", "_hold", "_hold_slice")]
         places += [(manifest, "sealed_lines"), (manifest, "unsealed_lines"), (store, "sealed"), (store, "unsealed")]
         places += [(versions, "_named"), (versions, "_digest")]
         before = [getattr(module, name) for module, name in places]

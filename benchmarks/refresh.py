@@ -146,7 +146,7 @@ class Measured:
         slices, opened = columns.read_slices, columns.opened
 
         def read_slices(store: Any, path: str, wanted: Any) -> Any:
-            found = slices(store, path, wanted)
+            found = [*slices(store, path, wanted)]
             if "/state/" in path:
                 self.bytes["state read"] += sum(batch.nbytes for batch in found)
             return found

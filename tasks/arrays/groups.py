@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,17 @@ def changes(*columns: NDArray[Any]) -> NDArray[np.bool_]:
     if len(changed):
         changed[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
     return changed
+
+
+def distinct(parts: Iterable[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """The distinct values of arrays, sorted; beside them no more than twice as many are held, or a million."""
+    found, count = [np.empty(0, np.uint64)], 0
+    for part in parts:
+        found.append(np.unique(part))
+        count += len(found[-1])
+        if count > max(2**20, len(found[0])):
+            found, count = [np.unique(np.concatenate(found))], 0
+    return np.unique(np.concatenate(found))
 
 
 def runs(*columns: NDArray[Any]) -> tuple[I64, I64]:

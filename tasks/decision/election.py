@@ -2,162 +2,242 @@
 
 Documents are asked in the order of preference. One whose text no survivor is alike to survives, and removes what comes
 later of its own text and of those that it is alike to. Where a is alike to b, and b to c, in this order: a survives and
-removes b, and c survives. Whole clusters are elected at once, and a cluster may be most of a corpus: so the documents'
-columns are read a block at a time, and what is held beside them are some 80 bytes for a document and 8 for a pair that
-it lists.
+removes b, and c survives. Whole clusters are elected at once, and a cluster may be most of a corpus: so nothing that
+grows with one is held. Documents come block by block, what has to be known of each lies sorted in files where it is
+more than memory should hold (tasks/arrays/external.py), and pairs are gone through in the order of the later of both:
+once it is its turn, all that come before it are decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasks.arrays.addresses import SIMILAR_ADDRESS, U64, addresses, arrays, true
-from tasks.arrays.groups import I64, explode, numbers_within, runs
+from tasks.arrays import external
+from tasks.arrays.addresses import U64, arrays, true
+from tasks.arrays.external import Sorted, flags, folded, joined
+from tasks.arrays.groups import runs
 
-BLOCK = 1 << 16
-"""Documents whose addresses and pairs are read at a time."""
+Chosen = Callable[[pa.Table], NDArray[np.bool_]]
+"""Which of some documents (`cluster`, `older`, `held_out`, `passes`) may survive."""
 
-Removed = tuple[I64, I64, NDArray[np.float32]]
-"""Rows that are removed, for each of them the row that survives in its place, and their similarity."""
+_NOT_OLDER, _NOT_HUB, _LAST = np.uint64(2**63), np.uint64(2**62), np.uint64(2**64 - 1)
+_LATER, _EARLIER = np.uint64(32), np.uint64(2**32 - 1)
+"""A pair is one number: that of the later text in the higher bits, that of the earlier one in the lower."""
 
 
 class Election:
-    """Rows of whole clusters: their texts, which copies have in common, and which texts are alike."""
+    """Documents of whole clusters, and which texts are alike. A text is what copies have in common."""
 
-    def __init__(self, rows: pa.Table, one_sided: bool) -> None:
-        """Where pairs are `one_sided`, only one of both lists the other."""
-        self.rows = rows
-        self.text, self.first, self.partner, self.similarity = _graph(rows, one_sided)
-        texts = len(self.first) - 1
-        self.winner = np.full(texts, -1, np.int32)
-        """Of each text the row that survives in its place; -1 while there is none."""
-        self.score = np.ones(texts, np.float32)
-        """How similar that row is to the text."""
+    def __init__(self, preferred: Sequence[tuple[str, str]]) -> None:
+        """The columns that say who is preferred, and how they are sorted. Older documents, which have no `id`, come
+        first; others by `id` at last."""
+        self.preferred = [name for name, _ in preferred]
+        self.documents = Sorted(("older", "descending"), *preferred, ("id", "ascending"))
+        self.pairs = Sorted(("text", "ascending"))
+        """Each text with those that its documents list."""
+        self.shards: dict[int, int] = {}
+        """Numbers of shards, in which documents are."""
+        self.count = 0
+        self.older = self.evaluated = False
+        """Whether there are documents that survived before, and newer ones that are held out."""
 
-    def ranked(self, preferred: Sequence[tuple[str, str]]) -> I64:
-        """The rows, hubs first, then by the preferred columns, then by id."""
-        is_hub = np.zeros(len(self.winner), bool)
-        is_hub[self.text[true(self.rows["hub"])]] = True
-        rows = self.rows.set_column(self.rows.schema.get_field_index("hub"), "hub", [is_hub[self.text]])
-        rows = rows.append_column("older", rows["id"].is_null())
-        keys = [("older", "descending"), ("hub", "descending"), *preferred, ("id", "ascending")]
-        return pc.sort_indices(rows, sort_keys=keys).to_numpy()
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Documents, which are called by their addresses."""
+        for start in range(0, batch.num_rows, external.BLOCK):
+            self._add(batch.slice(start, external.BLOCK))
 
-    def hold(self, order: I64, older: NDArray[np.bool_]) -> None:
-        """Ask rows in an order. One that survives does so in the place of its own text, and of those alike to it that
-        nothing survives for so far; `older` ones survive in any case."""
-        text, first, partner, similarity = self.text.data, self.first.data, self.partner.data, self.similarity.data
-        winner, stays = self.winner.data, older.data
-        score: memoryview[Any] = self.score.data
-        for block in _blocks(len(order)):
-            for row in order[block].tolist():
-                own = text[row]
-                if winner[own] >= 0 and not stays[row]:
-                    continue
-                winner[own], score[own] = row, 1.0
-                for edge in range(first[own], first[own + 1]):
-                    if winner[partner[edge]] < 0:
-                        winner[partner[edge]], score[partner[edge]] = row, similarity[edge]
+    def _add(self, rows: pa.RecordBatch) -> None:
+        own = self._keys(rows["shard"], rows["position"])
+        copy = rows["copy_of"].is_valid().to_numpy(zero_copy_only=False)
+        text = own.copy()
+        text[copy] = self._keys(*rows["copy_of"].filter(pa.array(copy)).flatten())
+        older = rows["id"].is_null()
+        held_out = pc.fill_null(rows["held_out"], False)
+        documents = {
+            "number": np.arange(self.count, self.count + rows.num_rows, dtype=np.uint64),
+            "address": own,
+            "text": text,
+            "cluster": rows["cluster"],
+            "older": older,
+            "hub": pc.fill_null(rows["hub"], False),
+            "held_out": held_out,
+            "passes": rows["passes"],
+            "id": rows["id"],
+        }
+        self.count += rows.num_rows
+        self.older |= pc.any(older).as_py()
+        self.evaluated |= pc.any(pc.and_not(held_out, older)).as_py()
+        matters = pc.or_(pc.or_(documents["hub"], held_out), rows["passes"])
+        self.documents.add(pa.table(documents | {name: rows[name] for name in self.preferred}).filter(matters))
+        row, partners = pc.list_parent_indices(rows["alike"]), pc.list_flatten(rows["alike"])
+        for start in range(0, len(row), external.BLOCK):
+            shard, position, similarity = partners.slice(start, external.BLOCK).flatten()
+            lists = text[row.slice(start, external.BLOCK).to_numpy()]
+            self.pairs.add(pa.table({"text": lists, "other": self._keys(shard, position), "similarity": similarity}))
 
-    def answer(self, asked: I64) -> Removed:
-        """Of some rows those in whose place another one survives."""
-        winner = self.winner[self.text[asked]]
-        removed = asked[(winner >= 0) & (winner != asked)]
-        text = self.text[removed]
-        return removed, self.winner[text].astype(np.int64), self.score[text]
+    def _keys(self, shard: pa.Array, position: pa.Array) -> U64:
+        """Addresses as one number each."""
+        uids, place = np.unique(shard.to_numpy(), return_inverse=True)
+        numbers = np.array([self.shards.setdefault(uid, len(self.shards)) for uid in uids.tolist()], np.uint64)
+        return numbers[place] << np.uint64(32) | position.to_numpy()
 
+    def duplicates(self, eligible: Chosen) -> Iterator[pa.Table]:
+        """Block by block the newer documents that are removed of those that may survive: the `number` and `address` of
+        each, the address of its `survivor`, and their `similarity`."""
+        return _elected(self._ordered(eligible), self.pairs, self.older)
 
-def elected(rows: pa.Table, eligible: NDArray[np.bool_], preferred: Sequence[tuple[str, str]]) -> Removed:
-    """Rows of whole clusters, which of them may survive, and the columns that say who is preferred -> who is removed.
+    def _ordered(self, eligible: Chosen) -> Iterator[pa.Table]:
+        for rows in self.documents:
+            may = eligible(rows)
+            yield _asked(rows, true(rows["hub"]), may, may & ~true(rows["older"]))
 
-    Older documents, which have no `id`, have survived, and what they are alike to does not list them: it is listed by
-    newer ones."""
-    older = rows["id"].is_null().to_numpy()
-    election = Election(rows, one_sided=bool(older.any()))
-    order = election.ranked(preferred)
-    election.hold(order[eligible[order]], older)
-    return election.answer(np.flatnonzero(eligible & ~older))
+    def seen(self) -> Iterator[pa.Table]:
+        """The same of new held-out documents of the same text as an older one that was kept, or alike to it."""
+        if not (self.older and self.evaluated):
+            return iter(())
+        return _elected(self._as_given(), self.pairs, one_sided=True)
 
+    def _as_given(self) -> Iterator[pa.Table]:
+        documents = Sorted(("number", "ascending"))
+        for rows in self.documents:
+            older, passes, held_out = (true(rows[name]) for name in ("older", "passes", "held_out"))
+            documents.add(_asked(rows, np.zeros(len(rows), bool), older & passes, held_out & ~older))
+        return iter(documents)
 
-def seen(rows: pa.Table) -> Removed:
-    """New held-out documents of the same text as an older one that was kept, or alike to it -> their rows, those of the
-    older ones, and their similarity."""
-    older = rows["id"].is_null().to_numpy()
-    kept = np.flatnonzero(older & rows["passes"].to_numpy())
-    held_out = np.flatnonzero(true(rows["held_out"]) & ~older)
-    if not (len(kept) and len(held_out)):
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-    election = Election(rows, one_sided=True)
-    election.winner[election.text[kept]] = kept
-    election.hold(kept, older)
-    return election.answer(held_out)
-
-
-def _graph(rows: pa.Table, one_sided: bool) -> tuple[NDArray[np.int32], I64, NDArray[np.int32], NDArray[np.float32]]:
-    """Documents -> (the number of each one's text, the same for copies; where the partners of each text begin; the
-    partners, by number; how similar they are)."""
-    shards = np.unique(np.concatenate([_NONE, *(np.unique(shard) for shard, _ in _texts(rows))]))
-    keys = np.concatenate([_NONE, *(_keys(shards, *each) for each in _texts(rows))])
-    texts = np.unique(keys)
-    text = np.concatenate(
-        [np.empty(0, np.int32), *(np.searchsorted(texts, keys[block]).astype(np.int32) for block in _blocks(len(keys)))]
-    )
-    del keys
-    ways = (False, True) if one_sided else (False,)
-    degree = np.zeros(len(texts), np.int64)
-    for backward in ways:
-        for lists, _, _ in _pairs(rows, text, texts, shards, backward):
-            np.add.at(degree, lists, 1)
-    first = np.cumsum(np.append(0, degree))
-    partner, similarity = np.empty(first[-1], np.int32), np.empty(first[-1], np.float32)
-    free = first[:-1].copy()  # of each text the place of its next partner
-    for backward in ways:
-        for lists, others, scores in _pairs(rows, text, texts, shards, backward):
-            order = np.argsort(lists, kind="stable")
-            starts, ends = runs(lists[order])
-            place = free[lists[order]] + numbers_within(ends - starts)
-            partner[place], similarity[place] = others[order], scores[order]
-            free[lists[order[starts]]] += ends - starts
-    return text, first, partner, similarity
+    def addresses(self, documents: U64) -> tuple[U64, NDArray[np.uint32]]:
+        """Shards and positions of documents."""
+        shards = np.array([*self.shards], np.uint64)
+        return shards[documents >> np.uint64(32)], documents.astype(np.uint32)
 
 
-_NONE = np.empty(0, np.uint64)
+def _asked(rows: pa.Table, hub: NDArray[np.bool_], may: NDArray[np.bool_], asks: NDArray[np.bool_]) -> pa.Table:
+    """Documents, which of them may survive, and of which it is asked whether they do."""
+    known = {name: rows[name] for name in ("number", "address", "text", "older")}
+    return pa.table(known | {"hub": hub, "may": may, "asks": asks}).filter(pa.array(hub | may | asks))
 
 
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(start, start + BLOCK) for start in range(0, count, BLOCK))
+def _elected(documents: Iterable[pa.Table], pairs: Sorted, one_sided: bool) -> Iterator[pa.Table]:
+    """Documents in the order in which they are asked, and pairs -> those that ask and are removed. Where pairs are
+    `one_sided`, only one of both lists the other: older documents have survived, and what they are alike to does not
+    list them, but is listed."""
+    members = Sorted(("text", "ascending"))
+    texts = _Texts(documents, members)
+    survivors = Sorted(("text", "ascending"))
+    texts.settle(texts.directed(pairs, one_sided), survivors)
+    asking = (rows.filter(rows["asks"]).select(["text", "number", "address"]) for rows in members)
+    for rows in joined(asking, survivors, "text"):
+        yield rows.filter(pc.not_equal(rows["address"], rows["survivor"]))
 
 
-def _texts(rows: pa.Table) -> Iterator[tuple[U64, NDArray[np.uint32]]]:
-    """Block by block the address of each document's text, the first of copies: shards and positions."""
-    for start in range(0, rows.num_rows, BLOCK):
-        block = rows.select(["shard", "position", "copy_of"]).slice(start, BLOCK)
-        text = pc.coalesce(block["copy_of"].combine_chunks(), addresses(*arrays(block, "shard", "position")))
-        yield pc.struct_field(text, "shard").to_numpy(), pc.struct_field(text, "position").to_numpy()
+class _Texts:
+    """Texts, numbered in the order in which their first documents are asked."""
+
+    def __init__(self, documents: Iterable[pa.Table], members: Sorted) -> None:
+        """`members`: where documents are put by their text."""
+        asked = 0
+        for rows in documents:
+            members.add(rows.append_column("place", pa.array(np.arange(asked, asked + len(rows), dtype=np.uint64))))
+            asked += len(rows)
+        ordered = Sorted(("order", "ascending"))
+        for rows in folded(map(_alone, members), _text):
+            ordered.add(_in_order(rows.filter(pc.or_(rows["may"], rows["asks"]))))
+        self.known, self.numbers = Sorted(), Sorted(("text", "ascending"))
+        self.count = self.older = self.may = 0
+        for rows in ordered:
+            order, may = arrays(rows, "order", "may")
+            number = np.arange(self.count, self.count + len(rows), dtype=np.uint64)
+            self.known.add(rows.select(["text", "first", "last"]).append_column("rank", pa.array(number)))
+            self.numbers.add(pa.table({"text": rows["text"], "rank": number}))
+            self.count += len(rows)
+            self.may += int(may.sum())
+            self.older += int((order < _NOT_OLDER).sum())
+
+    def directed(self, pairs: Sorted, one_sided: bool) -> Sorted:
+        """Pairs of which the earlier one may remove the later, by the later one."""
+        halves, found = Sorted(("text", "ascending")), Sorted(("pair", "ascending"))
+        for rows in joined(pairs, self.numbers, "text"):
+            halves.add(pa.table({"text": rows["other"], "one": rows["rank"], "similarity": rows["similarity"]}))
+        for rows in joined(halves, self.numbers, "text"):
+            one, other, similarity = arrays(rows, "one", "rank", "similarity")
+            earlier, later = (np.minimum(one, other), np.maximum(one, other)) if one_sided else (one, other)
+            here = (earlier < later) & (earlier < self.may) & (later >= self.older)
+            pair = later[here] << _LATER | earlier[here]
+            found.add(pa.table({"pair": pair, "similarity": similarity[here]}))
+        return found
+
+    def settle(self, pairs: Sorted, survivors: Sorted) -> None:
+        """Find of each text the document that survives in its place: one of its own, or of the first one before it
+        that survives and that it is alike to."""
+        gone = flags(self.count)
+        removed, claims = Sorted(), Sorted(("rank", "ascending"))
+        for rows in pairs:
+            pair, similarity = arrays(rows, "pair", "similarity")
+            found = _decide(gone, pair >> _LATER, pair & _EARLIER)
+            later = {"rank": pair[found] >> _LATER, "by": pair[found] & _EARLIER, "similarity": similarity[found]}
+            removed.add(pa.table(later))
+        for rows in joined(removed, self.known, "rank"):
+            claims.add(pa.table({"rank": rows["by"], "of": rows["text"], "similarity": rows["similarity"]}))
+        for rows in joined(claims, self.known, "rank"):
+            survivors.add(_survivors(rows["of"], rows["first"], rows["similarity"]))
+        for rows in self.known:
+            rank = rows["rank"].to_numpy()
+            own = rows.filter(pa.array((gone[rank.astype(np.int64)] == 0) & (rank < self.may)))
+            survivors.add(_survivors(own["text"], own["last"], np.ones(len(own), np.float32)))
 
 
-def _keys(shards: U64, shard: U64, position: NDArray[np.uint32]) -> U64:
-    """Addresses in shards that are among `shards`, as one number each."""
-    return np.searchsorted(shards, shard).astype(np.uint64) << np.uint64(32) | position
+def _survivors(text: pa.ChunkedArray, survivor: pa.ChunkedArray, similarity: object) -> pa.Table:
+    return pa.table({"text": text, "survivor": survivor, "similarity": similarity})
 
 
-def _pairs(
-    rows: pa.Table, text: NDArray[np.int32], texts: U64, shards: U64, backward: bool
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]]:
-    """Block by block the pairs that documents list: the text of either one, and their similarity; `backward`: the other
-    one's text first. Partners that are not among the documents are left out."""
-    for start in range(0, rows.num_rows, BLOCK):
-        row, partners = explode(rows["alike"].slice(start, BLOCK))
-        shard, position, similarity = (pc.struct_field(partners, field.name).to_numpy() for field in SIMILAR_ADDRESS)
-        known = np.isin(shard, shards)
-        key = _keys(shards, shard[known], position[known])
-        place = np.minimum(np.searchsorted(texts, key), len(texts) - 1).astype(np.int32)
-        here = texts[place] == key
-        one, other, scores = text[start + row[known][here]], place[here], similarity[known][here]
-        yield (other, one, scores) if backward else (one, other, scores)
+def _decide(gone: NDArray[np.uint8], later: U64, earlier: U64) -> NDArray[np.int64]:
+    """Go through pairs, and take down who is gone -> the pairs by which it is."""
+    open_pairs = np.flatnonzero((gone[later.astype(np.int64)] | gone[earlier.astype(np.int64)]) == 0)
+    is_gone, found = gone.data, []
+    for number, one, other in zip(
+        open_pairs.tolist(), later[open_pairs].tolist(), earlier[open_pairs].tolist(), strict=True
+    ):
+        if not (is_gone[other] or is_gone[one]):
+            is_gone[one] = 1
+            found.append(number)
+    return np.array(found, np.int64)
+
+
+def _alone(rows: pa.Table) -> pa.Table:
+    """Documents as texts of which there is no other one."""
+    known = {name: rows[name] for name in ("text", "place", "older", "hub", "may", "asks")}
+    return pa.table(known | {"first": rows["address"], "last": rows["address"]})
+
+
+def _text(rows: pa.Table) -> pa.Table:
+    """Documents by text, those of a text in the order in which they are asked -> the texts: the place of the first that
+    may survive, and which one that is; whether it is older; the last of the older ones, which survive in any case, else
+    the first."""
+    text, may, older, hub, asks = arrays(rows, "text", "may", "older", "hub", "asks")
+    starts, ends = runs(text)
+    group = np.repeat(np.arange(len(starts)), ends - starts)
+    able = np.flatnonzero(may)
+    first = starts.copy()
+    those, at = np.unique(group[able], return_index=True)
+    first[those] = able[at]
+    last, again = first.copy(), able[older[able]]
+    last[group[again]] = again
+    known = {name: rows[name].take(first) for name in ("text", "place", "first", "older")}
+    known |= {"last": rows["last"].take(last)}
+    known |= {
+        name: np.logical_or.reduceat(values, starts) for name, values in (("may", may), ("hub", hub), ("asks", asks))
+    }
+    return pa.table(known).select(rows.column_names)
+
+
+def _in_order(texts: pa.Table) -> pa.Table:
+    """Texts with the number by which they are sorted: older ones first, then hubs, then by their documents; those of
+    which no document may survive at last."""
+    place, older, hub, may = arrays(texts, "place", "older", "hub", "may")
+    order = place + np.where(older, np.uint64(0), _NOT_OLDER) + np.where(hub, np.uint64(0), _NOT_HUB)
+    known = {"order": np.where(may, order, _LAST), "text": texts["text"], "may": may}
+    return pa.table(known | {"first": texts["first"], "last": texts["last"]})

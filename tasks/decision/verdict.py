@@ -9,7 +9,8 @@ touches a held-out document is out of training altogether: its other members are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from data_specs.base import Settings
 from data_specs.expressions import normalised, parse
 from data_specs.spec import Rule
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, addresses, arrays, true
+from tasks.arrays.external import Sorted, flags
 from tasks.arrays.groups import scatter_by_position
-from tasks.decision.election import Removed, elected, seen
+from tasks.decision.election import Election
+from tasks.engine.blockwise import Blocks, BlockwiseStage
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import AskingStage
 from tasks.engine.takedowns import REASON, TAKEN_DOWN
@@ -45,6 +48,8 @@ def preference(name: str) -> tuple[pa.Field, str]:
 
 BEFORE_CUT = {"kept": "kept_before_cut", "reason": "reason_before_cut"}
 """What the verdict's columns are called where a cut behind it may empty a text (tasks/decision/outcome.py)."""
+
+_NONE = np.empty(0, np.uint64)
 
 MADE_OF = {"source_rank": "source", "url_shape": "url"}
 """Of preferences that are no column: the one that they are made of."""
@@ -84,7 +89,7 @@ class Judgement(Settings):
     """In the order of preference, where `keep` has `source`."""
 
 
-class Verdict(AskingStage):
+class Verdict(BlockwiseStage, AskingStage):
     """Rules, then the election inside clusters.
 
     `kept`; `reason`: null for a kept document, else the first of its reasons: `takedown`; `emptied`, where rewriting
@@ -186,19 +191,32 @@ class Verdict(AskingStage):
             {name: found[name] if name in found else batch[name] for name in (*self.shuffled.names, "partition")}
         )
 
-    def remember(self, rows: pa.Table) -> pa.Table:
+    def remember_blocks(self, read: Callable[[], Blocks]) -> Iterator[pa.Table]:
         """Of each cluster that touches a held-out document one of these, of each other one those that were kept. These
         have no `id`: where newer documents come, they stay."""
-        passes, cluster = arrays(rows, "passes", "cluster")
-        held_out = np.flatnonzero(true(rows["held_out"]))
-        older = rows["id"].is_null().to_numpy()  # and was kept, also where newer ones are held out now
-        stays = passes & (older | ~np.isin(cluster, cluster[held_out]))
-        stays[self._duplicates(rows, stays)[0]] = False
-        kept = rows.filter(stays)
-        unnamed = pa.nulls(len(kept), rows["id"].type)
-        kept = kept.set_column(kept.schema.get_field_index("id"), rows.schema.field("id"), unnamed)
-        _, one = np.unique(cluster[held_out], return_index=True)
-        return pa.concat_tables([rows.take(held_out[one]), kept])
+        election, touched = self._election(), _NONE
+        for batch in read():
+            election.add(batch)
+            held_out = np.flatnonzero(pc.fill_null(batch["held_out"], False))
+            clusters, first = np.unique(batch["cluster"].to_numpy()[held_out], return_index=True)
+            new = ~np.isin(clusters, touched)
+            if new.any():
+                touched = np.union1d(touched, clusters)
+                yield pa.table(batch.take(held_out[first[new]]))
+
+        def stand(rows: pa.Table) -> NDArray[np.bool_]:
+            """An older one was kept, also where newer ones are held out now."""
+            return true(rows["passes"]) & (true(rows["older"]) | ~np.isin(rows["cluster"].to_numpy(), touched))
+
+        gone, count = flags(election.count), 0
+        for rows in election.duplicates(stand):
+            gone[rows["number"].to_numpy().astype(np.int64)] = 1
+        for batch in read():
+            rows = pa.table(batch)
+            stays = stand(rows.append_column("older", rows["id"].is_null())) & (gone[count : count + len(rows)] == 0)
+            count += len(rows)
+            unnamed = pa.nulls(int(stays.sum()), rows["id"].type)
+            yield rows.filter(stays).set_column(rows.schema.get_field_index("id"), rows.schema.field("id"), unnamed)
 
     def recall(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         """Of the older documents that are named, those that are kept, and those that are, or are copies of, what is
@@ -233,23 +251,33 @@ class Verdict(AskingStage):
         older = [known[field.name] if field.name in known else pa.nulls(len(by), field.type) for field in own.schema]
         return pa.concat_tables([own, pa.table(older, names=own.column_names).cast(own.schema)])
 
-    def reduce(self, rows: pa.Table) -> pa.Table:
-        shard, position, passes, cluster = arrays(rows, "shard", "position", "passes", "cluster")
-        contaminated = np.isin(cluster, cluster[true(rows["held_out"])])
-        copies = np.flatnonzero(passes & contaminated)  # of what is evaluated on
-        pairs = self._duplicates(rows, passes & ~contaminated), seen(rows)
-        removed, survivor = (np.concatenate([pair[part] for pair in pairs]) for part in (0, 1))
-        similarity = np.concatenate([pair[2] for pair in pairs])
-        kept = pa.StructArray.from_arrays(
-            [shard[survivor], position[survivor], similarity], fields=list(SIMILAR_ADDRESS)
-        )
-        about = np.concatenate([removed, copies])
-        duplicate_of = pa.concat_arrays([kept, pa.nulls(len(copies), SIMILAR_ADDRESS)])
-        return pa.table({"shard": shard[about], "position": position[about], "duplicate_of": duplicate_of})
+    def reduce_blocks(self, blocks: Blocks) -> Iterator[pa.Table]:
+        election, held_out = self._election(), _NONE
+        for batch in blocks:
+            election.add(batch)
+            touched = batch["cluster"].filter(pc.fill_null(batch["held_out"], False))
+            held_out = np.union1d(held_out, touched) if len(touched) else held_out
 
-    def _duplicates(self, rows: pa.Table, eligible: NDArray[np.bool_]) -> Removed:
+        def contaminated(rows: pa.Table) -> NDArray[np.bool_]:
+            return np.isin(rows["cluster"].to_numpy(), held_out)
+
+        found = Sorted(("shard", "ascending"), ("position", "ascending"))
+        for rows in election.documents:
+            copies = rows["address"].filter(pa.array(rows["passes"].to_numpy() & contaminated(rows)))
+            shard, position = election.addresses(copies.to_numpy())  # of what is evaluated on
+            nothing = pa.nulls(len(copies), SIMILAR_ADDRESS)
+            found.add(pa.table({"shard": shard, "position": position, "duplicate_of": nothing}))
+        duplicates = election.duplicates(lambda rows: rows["passes"].to_numpy() & ~contaminated(rows))
+        for rows in chain(duplicates, election.seen()):
+            address, survivor, similarity = arrays(rows, "address", "survivor", "similarity")
+            shard, position = election.addresses(address)
+            kept = pa.StructArray.from_arrays([*election.addresses(survivor), similarity], fields=list(SIMILAR_ADDRESS))
+            found.add(pa.table({"shard": shard, "position": position, "duplicate_of": kept}))
+        return iter(found)
+
+    def _election(self) -> Election:
         preferred = [preference(name) for name in self.settings.keep]
-        return elected(rows, eligible, [(field.name, order) for field, order in preferred])
+        return Election([(field.name, order) for field, order in preferred])
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         duplicate_of = scatter_by_position(rows, rows["duplicate_of"], batch.num_rows)

@@ -235,22 +235,22 @@ def damaged(path: str, why: object) -> DamagedError:
     return DamagedError(f"{path} is missing or damaged ({why}); {told}", path)
 
 
-def read_slices(store: Store, path: str, wanted: Mapping[int, str]) -> list[pa.RecordBatch]:
-    """Record batches of an Arrow IPC file, by number and recorded digest ("" where there is none). Raises
+def read_slices(store: Store, path: str, wanted: Mapping[int, str]) -> Iterator[pa.RecordBatch]:
+    """Record batches of an Arrow IPC file one by one, by number and recorded digest ("" where there is none). Raises
     DamagedError."""
     with _readable(path), _source(store, path) as source:
         reader = pa.ipc.open_file(source)
-        batches = [reader.get_batch(number).replace_schema_metadata(None) for number in wanted]
-        _hold_slices(path, batches, wanted)
-    return batches
+        for number, digest in wanted.items():
+            batch = reader.get_batch(number).replace_schema_metadata(None)
+            _hold_slice(path, batch, number, digest)
+            yield batch
 
 
-def _hold_slices(path: str, batches: Sequence[pa.RecordBatch], wanted: Mapping[int, str]) -> None:
-    """Raise DamagedError where slices have other values than were recorded."""
-    for batch, (number, digest) in zip(batches, wanted.items(), strict=True):
-        batch.validate(full=True)
-        if digest and slice_digest(pa.Table.from_batches([batch])) != digest:
-            raise damaged(path, f"slice {number} has other values than were recorded")
+def _hold_slice(path: str, batch: pa.RecordBatch, number: int, digest: str) -> None:
+    """Raise DamagedError where a slice has other values than were recorded."""
+    batch.validate(full=True)
+    if digest and slice_digest(pa.Table.from_batches([batch])) != digest:
+        raise damaged(path, f"slice {number} has other values than were recorded")
 
 
 def slice_digest(part: pa.Table) -> str:
