@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import pyarrow as pa
 
 from tasks.arrays.addresses import arrays
-from tasks.arrays.groups import changes, runs
+from tasks.arrays.external import Sorted, folded, joined
+from tasks.arrays.groups import runs
 from tasks.dedup.base import DuplicatesStage, as_table
+from tasks.engine.blockwise import Blocks, BlockwiseStage
 
 
-class ClusterSizes(DuplicatesStage):
+class ClusterSizes(DuplicatesStage, BlockwiseStage):
     """`cluster_size`: documents of this one's cluster, kept or not; 1 for one that is alone. Of a later generation's
     documents those of an older cluster count, too, but not an older one that was alone until they came; older ones
     have the sizes that they had, until a rebase."""
@@ -32,24 +36,23 @@ class ClusterSizes(DuplicatesStage):
             position=position, cluster=cluster, documents=documents, partition=cluster % np.uint64(self.partitions)
         )
 
-    def reduce(self, rows: pa.Table) -> pa.Table:
-        cluster, documents, shard, position = arrays(rows, "cluster", "documents", "shard", "position")
-        order, starts, ends = _by_cluster(rows)
-        size = np.empty(len(cluster), np.int64)
-        if len(order):
-            size[order] = np.repeat(np.add.reduceat(documents[order], starts), ends - starts)
-        return as_table(shard=shard, position=position, size=size)
+    def reduce_blocks(self, blocks: Blocks) -> Iterator[pa.Table]:
+        rows, found = Sorted(("cluster", "ascending")), Sorted(("shard", "ascending"), ("position", "ascending"))
+        for batch in blocks:
+            rows.add(pa.table(batch).take(np.arange(batch.num_rows)))
+        sizes = (
+            each.select(["cluster", "documents"]).rename_columns(["cluster", "size"]) for each in folded(rows, _one)
+        )
+        for each in joined(rows, sizes, "cluster"):
+            found.add(each.select(["shard", "position", "size"]))
+        return iter(found)
 
-    def remember(self, rows: pa.Table) -> pa.Table:
+    def remember_blocks(self, read: Callable[[], Blocks]) -> Iterator[pa.Table]:
         """A row for each cluster, with how many documents it has."""
-        cluster, documents = arrays(rows, "cluster", "documents")
-        order, starts, _ = _by_cluster(rows)
-        if not len(order):
-            return rows
-        first = order[changes(cluster[order])]
-        total = np.add.reduceat(documents[order], starts)
-        kept = rows.take(pa.array(first))
-        return kept.set_column(kept.schema.get_field_index("documents"), "documents", pa.array(total))
+        rows = Sorted(("cluster", "ascending"))
+        for batch in read():
+            rows.add(pa.table(batch).take(np.arange(batch.num_rows)))
+        return folded(rows, _one)
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         found = np.ones(batch.num_rows, np.int64)
@@ -57,8 +60,9 @@ class ClusterSizes(DuplicatesStage):
         return pa.table([pa.array(found)], schema=self.writes)
 
 
-def _by_cluster(rows: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows by cluster, each cluster's in their order, and where clusters start and end."""
-    cluster = rows["cluster"].to_numpy()
-    order = np.argsort(cluster, kind="stable")
-    return order, *runs(cluster[order])
+def _one(rows: pa.Table) -> pa.Table:
+    """Rows by cluster -> the first of each, with the documents of all."""
+    cluster, documents = arrays(rows, "cluster", "documents")
+    starts, _ = runs(cluster)
+    total = pa.array(np.add.reduceat(documents, starts))
+    return rows.take(starts).set_column(rows.schema.get_field_index("documents"), "documents", total)

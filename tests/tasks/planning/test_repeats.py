@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from data_specs.spec import Spec
+from tasks.arrays import external
 from tasks.dedup.cluster_sizes import ClusterSizes
 from tasks.planning.files import read_rows
 from tasks.planning.inputs import hosts
@@ -130,7 +131,11 @@ def test_a_host_is_that_of_its_url() -> None:
     assert none == [0, 0]
 
 
-def test_the_size_of_a_cluster_counts_its_documents_those_of_earlier_generations_too() -> None:
+@pytest.mark.parametrize("held", [1, external.HELD])
+def test_the_size_of_a_cluster_counts_its_documents_those_of_earlier_generations_too(
+    monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr(external, "HELD", held)
     stage = ClusterSizes(Spec.model_validate(_SMALL).duplicates)
     cluster = pa.array([5, None, 7, 5, 5, None, 7, 9], pa.uint64())
     shards = [pa.table({"cluster": part}) for part in (cluster[:3], cluster[3:])]
