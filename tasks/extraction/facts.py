@@ -21,8 +21,8 @@ from tasks.extraction.authors import credible
 VERSION = 4  # a site is the host of the address, never its user, and in its one spelling
 _LOOKED_AT = 2**20
 """Characters of a page that are looked at, at most."""
-_NEAR = re.compile(r"<[mst](?:eta|cript|ime)\b", re.IGNORECASE)
-"""Where the next three may be: one scan instead of one for each."""
+_BEGINS = re.compile(r"<[!hmst](?:--|1\b|eta\b|ime\b|itle\b|cript\b|tyle\b|vg\b|emplate\b|extarea\b)", re.IGNORECASE)
+"""Where an element that is looked at begins, or one in which none is: one scan instead of one for each."""
 _META = re.compile(r"<meta\b([^<>]{0,2000})>", re.IGNORECASE)
 _TIME = re.compile(r"<time\b[^<>]{0,500}?\bdatetime\s*+=\s*+[\"']([^\"']*+)", re.IGNORECASE)
 _LINKED = re.compile(
@@ -33,10 +33,11 @@ _TITLE = re.compile(r"<title\b[^<>]*+>(?:([^<]*+(?:<(?!/?title\b)[^<]*+){0,50}+)
 _HEADING = re.compile(r"<h1\b[^<>]*+>(?:([^<]*+(?:<(?!/?h1\b)[^<]*+){0,50}+)(?=</h1\b)|([^<]*+))", re.IGNORECASE)
 """Such an element up to its end; one that has none up to the next tag."""
 _TAG = re.compile(r"<[^<>]*+>")
-_APART = re.compile(r"<!--|<(script|style|svg|template|textarea)(?=[\s/>])[^<>]*+>", re.IGNORECASE)
-"""Where something begins in which no element of the page is."""
+_OPENED = re.compile(r"(?=[\s/>])[^<>]*+(?<!/)>")
+"""The rest of a tag that opens an element."""
 _ENDS = {name: re.compile(rf"</{name}\b", re.IGNORECASE) for name in ("script", "style", "svg", "template", "textarea")}
-_ENDS[""] = re.compile("-->")
+_ENDS["!--"] = re.compile("-->")
+"""By what a comment, or an element that holds none of the page, ends."""
 _DAY = re.compile(
     r"(?<!\d)((?:19|20)\d\d)(?:[-/.年](0?[1-9]|1[0-2])[-/.月](0?[1-9]|[12]\d|3[01])"
     r"|(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))(?!\d)"
@@ -57,11 +58,11 @@ _FACT = {name: (fact, rank) for fact, names in _NAMES.items() for rank, name in 
 
 def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | None]:
     """As `tasks.extraction.html.metadata` has them; `latest` is the day after which no page was published."""
-    html = _without_apart(html[:_LOOKED_AT])
-    near = [found.start() for found in _NEAR.finditer(html)]
+    html = html[:_LOOKED_AT]
+    near = _places(html)
     said = _said(html, near)
     linked = list(_linked(html, near))
-    title = said.get("title") or _first(_TITLE, html) or _first(_HEADING, html, _TAG)
+    title = said.get("title") or _first(_TITLE, html, near) or _first(_HEADING, html, near, _TAG)
     dates = (
         said.get("date"),
         *_values(linked, "datePublished"),
@@ -83,27 +84,28 @@ def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | Non
     }
 
 
-def _without_apart(html: str) -> str:
-    """A page without comments, scripts but for JSON-LD, styles, drawings and templates, as far as these have an end."""
-    out, at, place, endless = list[str](), 0, 0, set[str]()
-    while begun := _APART.search(html, place):
-        place, name = begun.end(), (begun[1] or "").lower()
-        if name in endless or html.endswith("/>", begun.start(), place):
-            continue
-        ended = _ENDS[name].search(html, place if name else begun.start() + 2)
-        if ended is None:
-            endless.add(name)
-            continue
-        place = ended.end()
-        if not (name == "script" and _LINKED.match(html, begun.start())):
-            out.append(html[at : begun.start()])
-            at = place
-    return "".join([*out, html[at:]])
+def _places(html: str) -> list[int]:
+    """Where titles, headings, meta and time elements and scripts of JSON-LD begin, none of them in a comment, another
+    script, a style, drawing or template, as far as these have an end."""
+    places, at, endless = list[int](), 0, set[str]()
+    while begun := _BEGINS.search(html, at):
+        start, at, name = begun.start(), begun.end(), begun[0][1:].lower()
+        if name not in _ENDS:
+            places.append(start)
+        elif name not in endless and (name == "!--" or _OPENED.match(html, at)):
+            ended = _ENDS[name].search(html, start + 2)
+            if ended is None:
+                endless.add(name)
+                continue
+            at = ended.end()
+            if name == "script" and _LINKED.match(html, start):
+                places.append(start)
+    return places
 
 
-def _first(pattern: re.Pattern[str], html: str, without: re.Pattern[str] | None = None) -> str | None:
-    """The first text that a pattern finds, without some parts."""
-    texts = (found[1] or found[2] or "" for found in pattern.finditer(html))
+def _first(pattern: re.Pattern[str], html: str, near: list[int], without: re.Pattern[str] | None = None) -> str | None:
+    """The first text of an element at some places, without some parts."""
+    texts = (found[1] or found[2] or "" for place in near if (found := pattern.match(html, place)))
     shown = (" ".join((without.sub("", text) if without else text).split()) for text in texts)
     return next(filter(None, shown), None)
 
