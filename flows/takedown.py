@@ -39,8 +39,8 @@ from training import checkpoint, start
 
 
 def named(run: Run, found: Found) -> dict[str, Any]:
-    """What was learned from documents that go, holds them or shows them: "trainings", "exports", "pins", "versions";
-    "unsought": shards among whose documents no near-copies could be sought."""
+    """What was learned from documents that go, holds them or shows them: "trainings", "exports", "pins" and
+    "other_pins", "versions"; "unsought": shards among whose documents no near-copies could be sought."""
     store = run.store
     files = token_files(store, found.shards)
     read = {path: found.shards[ids] for ids, paths in files.items() for path in paths}
@@ -51,6 +51,7 @@ def named(run: Run, found: Found) -> dict[str, Any]:
         "trainings": trainings,
         "exports": exported.holding(store, versions, found.rows.keys(), read.keys(), trainings),
         "pins": _pins(run, found),
+        "other_pins": _other_pins(run, found),
         "versions": {name: numbers for name, numbers in versions.items() if numbers},
         "unsought": found.unsought,
     }
@@ -161,6 +162,29 @@ def _pins(run: Run, found: Found) -> dict[str, int | None]:
             count += documents_of(learned, table.take(pa.array(rows)))
         if count or missing:
             result[learned.label] = None if missing else count
+    return result
+
+
+def _other_pins(run: Run, found: Found) -> list[dict[str, Any]]:
+    """What was learned beside the newest pins of this lineage, by earlier runs of it and in other lineages, and is in
+    the store: "lineage", "pin", "path", and whether the run that learned it "had" documents that go, by the version
+    that it made (true; null where it made none). Which of them it learned from is not looked into."""
+    result: list[dict[str, Any]] = []
+    for name in Pins.lineages(run.store) if found.rows else ():
+        history = Pins(run.store, name).history
+        versions = Versions(run.store, name)
+        had = {
+            facts["run"]: not found.rows.keys().isdisjoint(versions.files(facts, "documents"))
+            for facts in versions.all()
+        }
+        own = {pins[-1].get("path") for pins in history.values()} if name == run.spec.name else set[str]()
+        for pin, learned in history.items():
+            files = {each["path"]: had.get(each.get("run", "")) for each in learned if "path" in each}
+            result += [
+                {"lineage": name, "pin": pin, "path": path, "had": known}
+                for path, known in files.items()
+                if path not in own and known is not False and not path.endswith(SUFFIX) and run.store.exists(path)
+            ]
     return result
 
 

@@ -250,6 +250,14 @@ def takedown(found: dict[str, Any]) -> None:
     for name, count in named["pins"].items():
         how = "may have been learned from them" if count is None else f"learned from {count:,} of them"
         console().print(f"pin {escaped(name)}: {how}; `sluice run SPEC --retrain {escaped(name)}` learns it anew")
+    for each in named.get("other_pins", ()):
+        of = f"pin {escaped(each['pin'])} of {escaped(each['lineage'])}, {line(each['path'])}"
+        how = (
+            "learned by a run that had them"
+            if each["had"]
+            else "it is not known whether the run that learned it had them"
+        )
+        console().print(f"{of}: {how}; from which documents is not looked into", soft_wrap=True)
     for name, versions in named["versions"].items():
         numbers = ", ".join(map(str, versions))
         console().print(f"versions {numbers} of {escaped(name)}: they are not exported any more", soft_wrap=True)

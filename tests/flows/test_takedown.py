@@ -386,6 +386,28 @@ def test_what_is_left_verifies_and_nothing_else_moves(here: Path) -> None:
     assert read.record["stages"][0]["note"].startswith("recomputed: same values")
 
 
+def test_earlier_pins_and_those_of_other_lineages_are_named_too(here: Path) -> None:
+    first = Run.of(str(here)).pipeline.pins.get("tokenizer")
+    settings = (*SHORT_TRAINING, "tokenizer.vocabulary=300")
+    whole.go(here, settings, retrain=["tokenizer"], until="version")
+    other = here.with_name("other.yaml")
+    other.write_text(here.read_text().replace("name: small", "name: other"))
+    whole.go(other, ["tokenizer.vocabulary=310"], until="learn_tokenizer")  # makes no version
+    third = Run.of(str(other)).pipeline.pins.get("tokenizer")
+    found = told("takedown", here, "--url", SECRET)["named"]
+    assert found["pins"]["tokenizer"] >= 1
+    pins = {(each["lineage"], each["pin"], each["path"]): each["had"] for each in found["other_pins"]}
+    assert first is not None and third is not None  # noqa: PT018
+    assert pins["small", "tokenizer", first["path"]] is True
+    assert pins["other", "tokenizer", third["path"]] is None
+    assert {path for lineage, _, path in pins if lineage == "small"} == {first["path"]}
+    said = ask("takedown", here, "--url", SECRET).output
+    assert f"pin tokenizer of small, {first['path']}: learned by a run that had them" in said
+    assert f"pin tokenizer of other, {third['path']}: it is not known whether the run" in said
+    alone = told("takedown", here, "--url", "https://none.example.com/nothing")["named"]
+    assert alone["other_pins"] == []
+
+
 def test_a_held_out_documents_text_goes_and_what_was_learned_stays(here: Path) -> None:
     run = Run.of(str(here))
     before = run.pipeline.pins.get("held_out")
