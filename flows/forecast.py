@@ -280,8 +280,8 @@ def _training(run: Run, planned: str | None) -> dict[str, Any]:
 
 def _memory(spec: Spec, vocabulary: int, longest: int) -> dict[str, Any] | None:
     """Bytes that a step takes of each worker's device, those that it has, and whether the ones fit into the others;
-    null where that is not counted."""
-    if spec.model.architecture != "llama":
+    null where that is not counted. Of a model of a folder how sure that is, too."""
+    if spec.model.architecture not in memory.COUNTED:
         return None
     low = spec.training.precision in ("bf16", "fp16")
     if spec.training.precision == "auto":
@@ -290,7 +290,8 @@ def _memory(spec: Spec, vocabulary: int, longest: int) -> dict[str, Any] | None:
         memory.estimate(spec.model, spec.training, vocabulary, longest, low),
         memory.device_bytes(spec.training),
     )
-    return {**asdict(found), "total": found.total, "device": has, "fits": found.total < has}
+    sure = {"sure": memory.OF_FOLDERS} if spec.model.architecture == "causal" else {}
+    return {**asdict(found), "total": found.total, "device": has, "fits": found.total < has, **sure}
 
 
 def _rates(spec: Spec) -> list[tuple[int, float]]:
@@ -374,7 +375,8 @@ def show(found: dict[str, Any]) -> None:
     if needs := training.pop("memory"):
         fits = "fits" if needs["fits"] else "does NOT fit"
         sizes = (f"{needs[key] / 2**30:.2f} GiB" for key in ("total", "device"))
-        training["memory of a worker"] = f"{' of '.join(sizes)} (weights, states and a micro-batch): {fits}"
+        sure = f"; of a folder's model to {needs['sure']}" if "sure" in needs else ""
+        training["memory of a worker"] = f"{' of '.join(sizes)} (weights, states and a micro-batch{sure}): {fits}"
     if epochs := training.pop("epochs", None):
         training["epochs"] = ", ".join(f"{name} {count:g}" for name, count in epochs.items())
     training["learning rate"] = f"{drawn(rates)} {max(rates):.3g}"

@@ -18,7 +18,7 @@ from training.rows import Cursor, Plan
 
 def dry_run(spec: Spec, store: Store, plan: Plan, device: str, rendezvous: str | None = None) -> dict[str, Any]:
     """In the phase with the longest rows: `peak_bytes` of the rank that took the most, beside what it held before the
-    model was built; `expected_bytes`, of a Llama; `seconds` of the second step. Writes nothing."""
+    model was built; `expected_bytes`, where they are counted; `seconds` of the second step. Writes nothing."""
     join(device, rendezvous)
     import deepspeed  # noqa: F401  # what it holds is not the training's
 
@@ -32,7 +32,7 @@ def dry_run(spec: Spec, store: Store, plan: Plan, device: str, rendezvous: str |
     seconds = time.perf_counter() - began
     most = max(from_all_ranks(peak.most() - peak.before))
     found: dict[str, Any] = {"peak_bytes": most, "seconds": seconds}
-    if spec.model.architecture == "llama":
+    if spec.model.architecture in memory.COUNTED:
         low = trainer.bf16 or spec.training.precision == "fp16"
         expected = memory.estimate(spec.model, spec.training, plan.vocabulary, plan.phases[number].sequence, low)
         found["expected_bytes"] = expected.total

@@ -2,7 +2,8 @@
 
 Weights, gradients and optimizer state as DeepSpeed keeps them at each ZeRO stage (Rajbhandari et al. 2020); of a
 micro-batch what a layer keeps for the way back (counted as Korthikanti et al. 2022 do for another layer), and what the
-loss takes. `benchmarks/memory.py` holds it against measured peaks. Counted for Llamas; libraries are not counted.
+loss takes. `benchmarks/memory.py` holds it against measured peaks. Counted for Llamas, and as if they were such for the
+causal models of folders, by their matrices; libraries are not counted.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import subprocess
 from dataclasses import dataclass
 
 from data_specs.training import Model, Training
-from training.models.counts import layer, parameters
+from training.models.counts import inner, layer, parameters
 
+COUNTED = ("llama", "causal")
+OF_FOLDERS = "+10 % and -30 % (a GPT-2, a Qwen2 and a GPT-NeoX were measured; -40 % with activation checkpointing)"
+"""By how much a step of a folder's model may take more and less, and of which that is known."""
 CHUNK, TOKENS = 2**24, 512
 """Logits of a chunk, and tokens, at most, as in `training.models.head`."""
 
@@ -65,7 +69,7 @@ def _state(
     state = 8 * part if training.muon is None else 8 * part - 4 * layers / ranks
     state += 4 * part if training.average else 0
     if stage == 0:
-        largest = max(vocabulary * model.hidden, model.hidden * model.intermediate)
+        largest = max(vocabulary * model.hidden, model.hidden * inner(model))
         state = state * ranks
         return whole * (6 if bf16 else 4), 4 * whole, state, 8 * largest
     low = 2 if bf16 else 4
@@ -81,13 +85,13 @@ def _state(
 
 def _layer_bytes(model: Model, training: Training, sequence: int, bf16: bool) -> tuple[float, float]:
     """Per token: what a layer keeps for the way back, and what one needs beside it while it is computed."""
-    each, width, inner = (2 if bf16 else 4), model.hidden, model.intermediate
+    each, width, between = (2 if bf16 else 4), model.hidden, inner(model)
     norms = 2 * width * 8  # what goes in and, scaled, what comes out, in float32
     attention = 5 * width * each  # queries, keys and values for each head, what comes out, and that for the next matrix
     mask = 0 if training.attention == "flash_attention_2" else sequence * training.sequence_parallel * each
-    between = 4 * inner * each  # gate, its activation, the other half, their product
+    halves = 4 * between * each  # gate, its activation, the other half, their product
     cut = training.tensor_parallel
-    return norms + attention / cut + between / cut + mask, 2 * inner * each + 4 * width * each
+    return norms + attention / cut + halves / cut + mask, 2 * between * each + 4 * width * each
 
 
 def _loss(model: Model, training: Training, vocabulary: int, tokens: int) -> float:

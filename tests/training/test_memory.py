@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import pytest
 
 from benchmarks import gpu
+from benchmarks.memory import CASES, measured
 from data_specs.optimization import Average
 from data_specs.training import Batch, Checkpoint, Model, Training
 from tasks.storage.store import Store
 from tests import training_plan
 from training import checkpoint, dry_run, memory, ranks
 from training.memory import Estimate, estimate
+from training.models import counts
 from training.rows import Plan
 
 LARGE = Model(hidden=1024, layers=16, heads=16, kv_heads=16, intermediate=2816)
@@ -42,6 +45,29 @@ def test_settings_that_save_memory_are_counted() -> None:
     assert planned(muon={}).optimizer < plain.optimizer < planned(average={}).optimizer
     assert planned(sequence_parallel=8).activations < plain.activations / 4
     assert planned(tensor_parallel=2).weights < plain.weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt2, fp32", "qwen2, bf16", "gpt_neox, fp32"])
+def test_the_memory_of_a_folders_model_is_between_a_tenth_less_and_half_as_much_again(name: str) -> None:
+    found = measured(CASES[name])
+    assert 0.9 < found["planned"] / found["bytes"] < 1.5
+
+
+def test_a_folders_model_is_counted_by_its_matrices(tmp_path: Path) -> None:
+    def of_folder(sizes: dict[str, Any]) -> Model:
+        path = tmp_path / sizes["model_type"]
+        path.mkdir()
+        (path / "config.json").write_text(json.dumps(sizes))
+        return Model(folder=str(path))
+
+    sizes = {"hidden_size": 1024, "num_hidden_layers": 16, "num_attention_heads": 16, "intermediate_size": 2816}
+    llama = of_folder({"model_type": "llama", **sizes, "tie_word_embeddings": LARGE.tied})
+    assert planned(model=llama).total == pytest.approx(planned().total, rel=0.01)
+    gpt2 = of_folder({"model_type": "gpt2", "n_embd": 1024, "n_layer": 16, "n_head": 16})  # says no width between
+    assert counts.inner(gpt2) == 4096
+    assert counts.layer(gpt2) == 12 * 1024**2
+    assert planned(model=gpt2, zero=3).weights < planned(model=gpt2).weights / 2
 
 
 def test_a_dry_run_takes_two_steps_and_leaves_nothing(tmp_path: Path) -> None:

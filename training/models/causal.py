@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -135,17 +135,29 @@ def _by_head_alone(model: Any, head: nn.Module) -> bool:
     return torch.allclose(head(hidden[0]), logits, rtol=1e-4, atol=TOLERANCE * float(logits.std()))
 
 
+class Count(NamedTuple):
+    """What a model has, counted by building it without its weights."""
+
+    parameters: int
+    multiplied: int
+    """Of these, in matrices that multiply each token, the output's among them."""
+    queries: int
+    """The width of a layer's queries."""
+    inner: int
+    """What the widest matrix of a layer reads: the width of what is between the two of a feed-forward network."""
+
+
 @cache
-def count(config_json: str, vocabulary: int) -> tuple[int, int, int]:
-    """Parameters; those of matrices that multiply each token, the output's among them; the width of a layer's queries.
-    Nothing is drawn."""
+def count(config_json: str, vocabulary: int) -> Count:
+    """Nothing is drawn."""
     made = config(Model(architecture="causal", config=json.loads(config_json)), vocabulary, 8)
     with torch.device("meta"):
         model = _packed(made.model_type)(made)
     linear = [module for module in model.modules() if isinstance(module, nn.Linear | Conv1D)]
     width = getattr(made, "head_dim", None) or made.hidden_size // made.num_attention_heads
-    return (
+    return Count(
         sum(parameter.numel() for parameter in model.parameters()),
         sum(module.weight.numel() for module in linear),
         width * made.num_attention_heads,
+        max(module.in_features if isinstance(module, nn.Linear) else module.nx for module in linear),
     )

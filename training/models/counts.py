@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from data_specs.training import Model
+
+if TYPE_CHECKING:
+    from training.models import causal
 
 BUCKETS = 32
 """Of T5's relative positions."""
@@ -14,7 +18,7 @@ def parameters(settings: Model, vocabulary: int, sequence: int) -> int:
     """Number of parameters; `sequence`, the most positions of a row, counts where they have embeddings. Of any causal
     model they are counted by building it without its weights, which imports torch."""
     if settings.architecture == "causal":
-        return _of_any(settings, vocabulary)[0]
+        return _of_any(settings, vocabulary).parameters
     embeddings = vocabulary * settings.hidden * (1 if settings.tied else 2)
     width, once = settings.hidden, 0
     if settings.architecture == "llama":
@@ -31,7 +35,10 @@ def parameters(settings: Model, vocabulary: int, sequence: int) -> int:
 
 
 def layer(settings: Model) -> int:
-    """Parameters of a layer; of T5, of one in the encoder and one in the decoder."""
+    """Parameters of a layer; of T5, of one in the encoder and one in the decoder; of any causal model those of its
+    matrices, which are most."""
+    if settings.architecture == "causal":
+        return (_of_any(settings, 1).multiplied - settings.hidden) // settings.layers
     width, inner = settings.hidden, settings.intermediate
     square, between = width * width, 2 * width * inner
     if settings.architecture == "llama":
@@ -73,8 +80,8 @@ def row_flops(settings: Model, vocabulary: int, sequence: int, targets: int) -> 
     many in its second stream; both predict, as a BERT, these alone."""
     width, inner, layers = settings.hidden, settings.intermediate, settings.layers
     if settings.architecture == "causal":
-        _, multiplied, queries = _of_any(settings, vocabulary)
-        return 6 * sequence * multiplied + 12 * layers * queries * sequence**2
+        found = _of_any(settings, vocabulary)
+        return 6 * sequence * found.multiplied + 12 * layers * found.queries * sequence**2
     square, between = width * width, 2 * width * inner
     output = vocabulary * width
     if settings.architecture == "llama":
@@ -95,8 +102,13 @@ def row_flops(settings: Model, vocabulary: int, sequence: int, targets: int) -> 
     return 6 * (first * (layers - 1) + both * layers + targets * output) + 12 * width * pairs
 
 
-def _of_any(settings: Model, vocabulary: int) -> tuple[int, int, int]:
-    """Of any causal model: parameters, those of matrices that multiply each token, and the width of queries."""
+def inner(settings: Model) -> int:
+    """The width between the two matrices of a feed-forward network."""
+    return _of_any(settings, 1).inner if settings.architecture == "causal" else settings.intermediate
+
+
+def _of_any(settings: Model, vocabulary: int) -> causal.Count:
+    """Of any causal model what it has, which imports torch."""
     from training.models import causal
 
     return causal.count(json.dumps(settings.config, sort_keys=True), vocabulary)
