@@ -88,7 +88,7 @@ class StackExchangeReader(Reader):
             for offset, length in sorted(rest + [place for places in orphans.values() for place in places]):
                 records.quarantine(damage, part, offset, length)
             return
-        self._answers(part, questions, orphans)
+        self._answers(part, questions, orphans, records)
         if self._unended and part.start == 0:
             records.quarantine("truncated", part, 0)
         for question in questions.values():
@@ -141,12 +141,23 @@ class StackExchangeReader(Reader):
         else:
             records.drop("not_post", part, offset, length)
 
-    def _answers(self, part: Part, questions: dict[int, _Question], orphans: dict[int, list[tuple[int, int]]]) -> None:
-        """Give questions their answers, and take from the orphans those whose question is in the file."""
+    def _answers(
+        self,
+        part: Part,
+        questions: dict[int, _Question],
+        orphans: dict[int, list[tuple[int, int]]],
+        records: Records,
+    ) -> None:
+        """Give questions their answers, and take from the orphans those whose question is in the file, and from the
+        questions those whose number an earlier one in the file has."""
         for offset, _, line in self._lines(part, 0):
             numbers = _numbers(line or b"")
             if numbers.get("PostTypeId") == QUESTION:
-                orphans.pop(numbers.get("Id", -1), None)
+                number = numbers["Id"]
+                orphans.pop(number, None)
+                if number in questions and offset < questions[number].offset:
+                    again = questions.pop(number)
+                    records.drop("not_post", part, again.offset, len(again.row))
             question = questions.get(numbers.get("ParentId", -1))
             score = numbers.get("Score", 0)
             if line is None or not question or numbers.get("PostTypeId") != ANSWER or score < self.settings.score:

@@ -93,6 +93,14 @@ def test_an_answer_that_stands_twice_in_a_file_is_told_once(tmp_path: Path) -> N
         assert (document["answers"], counts) == (min(2, answers), {"in": 1})
 
 
+def test_of_questions_of_one_number_the_first_in_the_file_is_read_wherever_it_is_cut(tmp_path: Path) -> None:
+    (tmp_path / "Posts.xml").write_bytes(b"".join([*PARTS[:-1], *PARTS[1:]]))
+    rows, counts = read_all(source(tmp_path / "*"))
+    assert [row["title"] for row in rows] == [f"Title {number}" for number in range(1, 21)]
+    for size in (500, 2000, 9000):
+        assert read_all(source(tmp_path / "*", shard=size)) == (rows, counts)
+
+
 def test_an_answer_that_is_no_row_or_damaged_is_counted_and_told_nowhere(tmp_path: Path) -> None:
     rows = [
         post(1, 1, "asked", Title="T"),
