@@ -15,7 +15,7 @@ from data_specs.load import SpecError
 from data_specs.spec import Spec
 from flows import budgeted
 from flows.record import Record, new_name
-from tasks import registry
+from tasks import column_checks, registry
 from tasks.decision import conditions
 from tasks.dedup import minhash
 from tasks.engine import custom, garbage_collection, gates, next_version, rebase, worker
@@ -120,7 +120,7 @@ class CorpusRun:
         channels = [
             name for name, weight in registry.weights(self.spec).items() if weight and name in self.spec.channels
         ] or [*self.spec.channels]
-        columns = registry.columns(self.pipeline.nodes, own_columns(self.spec))
+        columns = column_checks.columns(self.pipeline.nodes, own_columns(self.spec))
         return gates.certain(self.spec, channels, conditions.gates(self.spec), columns)
 
     def reads(self) -> int:

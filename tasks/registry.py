@@ -5,20 +5,18 @@ Adding a stage is one module and one line here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import pyarrow as pa
-
-from data_specs import languages, stages
+from data_specs import stages
 from data_specs.augmentation import Augmentation
 from data_specs.base import Settings
-from data_specs.expressions import parse, suggestion
-from data_specs.load import SpecError, check_columns, placed
+from data_specs.expressions import parse
+from data_specs.load import SpecError, placed
 from data_specs.scoring import Scorer
 from data_specs.spec import Spec
 from data_specs.stages import Kind
+from tasks import column_checks
 from tasks.augmentation.rephrase import Rephrase, RephraseEstimator
 from tasks.augmentation.shuffle_sentences import ShuffleSentences
 from tasks.augmentation.synonyms import Synonyms
@@ -42,8 +40,7 @@ from tasks.dedup.semantic import Semantic
 from tasks.engine.counts import Counts
 from tasks.engine.custom import custom
 from tasks.engine.nodes import Node, ordered
-from tasks.engine.reading import RAW_LANGUAGE, SourceError
-from tasks.engine.sql import mistaken
+from tasks.engine.reading import SourceError
 from tasks.engine.stage import DOCUMENTS, CorpusStage, Estimator, Stage
 from tasks.engine.takedowns import Takedowns
 from tasks.filters.allowed import Allowed
@@ -67,7 +64,7 @@ from tasks.scoring.ensemble import Buckets, BucketsEstimator, Ensemble, Ensemble
 from tasks.scoring.labels import Judge, JudgeEstimator, Labels
 from tasks.scoring.perplexity import Perplexity, PerplexityEstimator
 from tasks.scoring.quality import Quality, QualityEstimator
-from tasks.sources import Reader, own_columns, reader, record_columns
+from tasks.sources import Reader, own_columns, reader
 from tasks.sources.taken_down import TakenDown
 from tasks.storage.pins import Pins, joins, learned_digest
 from tasks.tokenization.repetition import RepeatedTokens
@@ -137,7 +134,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     pinned = pins.get("tokenizer")
     file = provided(spec.tokenizer.path, spec.tokenizer) if spec.tokenizer.path is not None and not pinned else None
     facts = pinned["facts"] if pinned else {}
-    written, trained = columns(found, own), {"text": spec.text}
+    written, trained = column_checks.columns(found, own), {"text": spec.text}
     keep = [name for name in spec.duplicates.keep if name in ("length", "date") or name in written.names]
     found += [
         make.node(Channel(channels), *thresholds_of(spec.channels.values())),
@@ -171,9 +168,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     ]
     if spec.mixture.repetitions or "repeated_tokens" in _reads(spec):
         found.append(make.node(RepeatedTokens(), "tokenizer"))
-    _check_own(spec, found, own)
-    check_columns(spec, partial(_mistaken, spec, columns(found, own)))
-    _check_types(spec, columns(found, own))
+    column_checks.check(spec, found, own)
     models = {column: each.pins for each in found for column in each.writes}
     found += [make.learn(each, "held_out", *models.get(each.column, ())) for each in percentiles(spec)]
     try:
@@ -342,62 +337,6 @@ def _emptied(spec: Spec, written: Collection[str]) -> list[str]:
     it. A stage of one's own between them may not say it."""
     columns = [f"{name}_emptied" for name in spec.rewritings(spec.judged_text)]
     return columns[:1] + [name for name in columns[1:] if name in written]
-
-
-def _check_own(spec: Spec, found: Iterable[Node], own: pa.Schema) -> None:
-    """Raises SpecError where documents of some source have a column that is called as one of a stage."""
-    written = {column: node.name for node in found for column in node.writes}
-    if clash := next((name for name in RAW_LANGUAGE if name in own.names and name in written), None):
-        told = f"documents have a column {clash}, as a source refuses by it; call the stage otherwise"
-        raise SpecError([f"stages.{written[clash]}: {told}"])
-    for source, settings in spec.sources.items():
-        for name, kind in getattr(settings, "columns", {}).items():
-            if name in written:
-                remedy, other = "call the stage otherwise", f"{source.replace('-', '_')}_{name}"
-                if isinstance(keys := getattr(settings, "keys", None), Mapping):
-                    key = keys.get(name, name)
-                    remedy = f"call it otherwise, `columns: {{{other}: {kind}}}, keys: {{{other}: {key}}}`"
-                told = f"stage {written[name]} writes a column of this name; {remedy}"
-                raise SpecError([f"sources.{source}.columns.{name}: {told}"])
-
-
-def columns(found: Iterable[Node], own: pa.Schema | None = None) -> pa.Schema:
-    """Every column of documents, those that some sources have of their `own` among them, and of stages."""
-    written = {field.name: field for node in found if node.writes for field in node.schema}
-    return pa.schema([*DOCUMENTS, *(own or ()), *written.values()])
-
-
-def _mistaken(spec: Spec, columns: pa.Schema, texts: tuple[str, ...], source: str | None) -> dict[str, str]:
-    """Which expressions cannot be evaluated on columns of documents, or on those of a source's records -> why."""
-    if source is None:
-        packaged = ["language"] if languages.by_packaged(spec.stages["language"]) else []
-        packaged += ["raw_language"] if "raw_language" in own_columns(spec).names else []
-        never = [languages.never(texts, column) for column in packaged]
-        return {text: why for wrong in (*never, mistaken(texts, columns)) for text, why in wrong.items()}
-    known = record_columns(spec.sources[source], spec.lists)
-    for number, name in enumerate(known.names if texts else ()):
-        if name in known.names[:number]:
-            where = f"lists.{name}" if name in spec.lists else f"sources.{source}.columns.{name}"
-            raise SpecError([f"{where}: records of {source} have a column of this name; name it otherwise"])
-    said = ("is written by no stage", "is no column of this source's records, nor a list")
-    wrong = languages.never(texts, "raw_language") | mistaken(texts, known)
-    return {text: why.replace(*said) for text, why in wrong.items()}
-
-
-def _check_types(spec: Spec, columns: pa.Schema) -> None:
-    """Raises SpecError where losses are to be summed by what is no column of text, or a phase is to be ordered, or
-    semantic duplicates chosen, by what is no column of numbers."""
-    numbers = [f.name for f in columns if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
-    asked = [(f"stages.{name}.keep", each.keep) for name, each in spec.of_kind(stages.Semantic).items()]
-    asked += [(f"mixture.phases.{n}.order.by", p.order.by) for n, p in enumerate(spec.mixture.phases) if p.order]
-    for place, name in asked:
-        if name and name not in numbers:
-            raise SpecError([f"{place}: {name} is no column of numbers{suggestion(name, numbers)}"])
-    text = [field.name for field in columns if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)]
-    wrong = [(number, name) for number, name in enumerate(spec.training.loss_by) if name not in text]
-    if wrong:
-        said = (f"training.loss_by.{n}: {name} is no column of text{suggestion(name, text)}" for n, name in wrong)
-        raise SpecError(list(said))
 
 
 def _learned_too(spec: Spec) -> tuple[str, ...]:
