@@ -110,8 +110,9 @@ def _begun(
         phase, first = place_of(name, dict(plan))
         rows = read_rows(store, f"{folder}/{name}", plan["content"][name])
         segments = pc.list_value_length(rows["length"]).to_numpy()
-        row = np.repeat(np.arange(first, first + len(rows)), segments)
-        keys = _keys(*(pc.list_flatten(rows[column]).to_numpy() for column in ("file", "offset")))
+        begins = _begins(rows, plan["phases"][phase])
+        row = np.repeat(np.arange(first, first + len(rows)), segments)[begins]
+        keys = _keys(*(pc.list_flatten(rows[column]).to_numpy()[begins] for column in ("file", "offset")))
         for read, uses in zip(trained, found, strict=False):
             inside = np.zeros(len(rows) + 1, np.int64)
             for _, begin, count in (each for each in read if each[0] == phase):
@@ -121,6 +122,18 @@ def _begun(
             at = np.minimum(np.searchsorted(wanted, mine, sorter=order), len(wanted) - 1)
             np.add.at(uses, order[at[wanted[order[at]] == mine]], 1)
     return np.minimum(found.max(axis=0), table["uses"].to_numpy())
+
+
+def _begins(rows: pa.Table, phase: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Which segments of rows may be the beginning of a use of their document. Where rows overlap, a first token that
+    ends a row begins the next one, too, and counts there; of a document that is turned round all segments have the
+    offset of its first token, and their own `start`."""
+    found = np.ones(len(pc.list_flatten(rows["length"])), bool)
+    if phase.get("objective", {"kind": "causal"})["kind"] in ("causal", "prefix"):
+        found &= pc.list_flatten(rows["length"]).to_numpy() > 1
+    if "start" in rows.column_names:
+        found &= pc.list_flatten(rows["start"]).to_numpy() == 0
+    return found
 
 
 def _keys(file: np.ndarray, offset: np.ndarray) -> np.ndarray:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 
+from data_specs.objectives import Causal
+from tasks.planning.files import read_rows
 from tasks.planning.mixture import MixtureError
 from tasks.planning.run_plan import build, plan_folder
 from tasks.planning.seen import _usage, told
@@ -67,15 +70,40 @@ def test_of_a_plan_that_was_trained_on_in_part_the_rows_of_that_part_count() -> 
 
     def begun(part: range) -> Counter[tuple[str, int]]:
         read = row_documents(corpus.store, first, 0, 0, rows).to_pylist()
-        return Counter((row["file"], row["offset"]) for row in read if row["row"] in part) & before
+        mine = (row for row in read if row["row"] in part and row["length"] > 1)
+        return Counter((row["file"], row["offset"]) for row in mine) & before
 
-    assert counted([(0, 0, rows)]) == +before
+    assert counted([(0, 0, rows)]) == begun(range(rows))
+    assert (before - begun(range(rows))).total() <= 2  # of each channel one, of which its last row has the first token
     assert 0 < counted([(0, 0, 20)]).total() < before.total()
     for part in (range(12), range(5, 40)):
         assert counted([(0, part.start, len(part))]) == begun(part)
     assert counted([(0, 0, 4), (0, 4, 8)]) == begun(range(12))
     assert counted([(0, 0, 12)], [(0, 0, 40)]) == begun(range(40))  # of two trainings the one that read more
     assert counted([]) == Counter()
+
+
+@pytest.mark.parametrize("objective", [{}, {"fill_in_the_middle": {"rate": 0.5}}], ids=["plain", "turned"])
+def test_a_use_of_a_document_that_is_cut_between_rows_counts_once(objective: dict[str, Any]) -> None:
+    """Also where a row ends with its first token, with which the next one begins; and where it is turned round, so that
+    all its segments have the offset of its first token."""
+    lengths = [2 + 7 * number % 37 for number in range(60)]
+    corpus = Corpus([[("a", length, False) for length in lengths]])
+    spec = make_spec(("a",), STEP * 60, epochs={"default": 4})
+    training = spec.training.model_copy(update={"objective": Causal.model_validate(objective)})
+    spec = spec.model_copy(update={"training": training})
+    plan = build(spec, VOCABULARY, "0" * 32, corpus.shards, corpus.store)
+    folder, half = plan_folder(spec, "0" * 32), plan["phases"][0]["rows"] // 2
+    [name] = [name for name in plan["content"] if name.startswith("rows-")]
+    begun: Counter[int] = Counter()
+    for row in read_rows(corpus.store, f"{folder}/{name}", plan["content"][name]).slice(0, half).to_pylist():
+        turned = row.get("turned", [0] * len(row["offset"])), row.get("start", [0] * len(row["offset"]))
+        for offset, length, use, start in zip(row["offset"], row["length"], *turned, strict=True):
+            begun[offset] += length > 1 and (not use or start == 0)  # its second token is its first target
+    starts = np.cumsum([0, *lengths[:-1]]).tolist()
+    number = {path: place for place, (path, _) in enumerate(corpus.shards)}
+    _, offset, found, _ = _usage(corpus.store, folder, number, [[(0, 0, half)]])
+    assert dict(zip(offset.tolist(), found.tolist(), strict=True)) == {at: begun[at] for at in starts if begun[at]}
 
 
 def test_a_plan_is_made_after_what_was_trained_on() -> None:
