@@ -207,8 +207,9 @@ def _write_phase(
         targets = table["supervised"].to_numpy()
         for k in present:
             supervised[channels[k]] += int(targets[whose == k].sum())
-    padding = {name: each.padding for name, each in packed.items()}
-    return _Counts(supervised, padding, {name: each.discarded for name, each in packed.items()})
+    none = dict.fromkeys(phase.rows, 0) if packed else {}  # of channels without a row
+    padding = none | {name: each.padding for name, each in packed.items()}
+    return _Counts(supervised, padding, none | {name: each.discarded for name, each in packed.items()})
 
 
 def _write_held_out(folder: Folder, spec: Spec, held_out: dict[str, Documents]) -> dict[str, dict[str, int]]:

@@ -23,6 +23,7 @@ from tests.tasks.planning.test_run_plan import ROWS, SEQUENCE, VOCABULARY, Corpu
 from training.rows import IGNORED, Plan, Rows
 
 KEY = "0" * 32
+WEIGHTS = {"a": 1, "b": 0.001}
 
 
 def by_loop(lengths: list[int], width: int) -> list[int]:
@@ -48,6 +49,15 @@ def test_rows_are_as_full_as_those_of_a_loop(width: int, data: Any) -> None:
         filled[row] += length
     assert sorted(width - each for each in filled.values()) == by_loop(lengths, width)
     assert sorted(filled) == list(range(len(filled)))
+
+
+def test_a_channel_without_a_row_in_a_phase_leaves_nothing_empty_and_discards_nothing_there() -> None:
+    corpus = Corpus([[("ab"[number % 2], 10, False) for number in range(80)]])
+    spec = make_spec(("a", "b"), 5 * ROWS * SEQUENCE, packing="best_fit", phases=[{"until": 1, "weights": WEIGHTS}])
+    phase = build(spec, VOCABULARY, KEY, corpus.shards, corpus.store)["phases"][0]
+    found = phase["channels"]["b"]
+    assert (found["rows"], found["supervised"], found["padding"], found["discarded"]) == (0, 0, 0, 0)
+    assert phase["channels"]["a"]["rows"] == 5 * ROWS
 
 
 @pytest.mark.parametrize("shape", [RowShape(5, 1), RowShape(5, 0)])
