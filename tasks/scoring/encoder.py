@@ -203,6 +203,8 @@ class Scorer:
         return cls(settings, _fast(tokenizer), model, head)
 
     def scores(self, texts: Sequence[str]) -> F32:
+        if not texts:
+            return np.zeros(0, np.float32)
         if self.head is None:
             found = self._outputs(texts, lambda given: self.model(**given).logits[:, :1])
             return found[:, 0]

@@ -89,6 +89,8 @@ def test_of_any_other_folder_a_head_is_learned_and_its_model_stays(tmp_path: Pat
     stage = ready(lambda files: Encoder(settings, files), data, tmp_path)
     assert spearmanr(scored(stage, tested), tested["points"].to_numpy()).statistic > 0.7  # type: ignore[arg-type]
     assert facts["validation"]["mean_error"] < 1
+    nothing = documents([{"text": code(random.Random(1), 9)}, {"text": " \n"}])
+    assert np.isnan(scored(stage, nothing)).all()  # type: ignore[arg-type]
     (path / "config.json").write_text((path / "config.json").read_text() + " ")
     with pytest.raises(SpecError, match="changed since this run began"):
         stage.setup()
