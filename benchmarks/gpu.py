@@ -234,7 +234,8 @@ def ours(shape: Shape) -> str:
             runs.append(log.read(store, "gpu"))
             checkpoint.remove(store, "gpu", 6, 6)
         same = [[record["loss"] for record in steps] for steps in runs]
-        expected = memory.estimate(model, made.training, shape.vocabulary, shape.sequence, trainer.bf16).total
+        rows = shape.sequence, shape.sequence
+        expected = memory.estimate(model, made.training, shape.vocabulary, *rows, trainer.bf16).total
     rate = runs[0][-1]["tokens_per_second"]
     resumed = "to the last bit" if same[0] == same[1] else "NOT to the last bit"
     sizes = f"{most / 2**20:,.0f} MiB at most, planned {expected / 2**20:,.0f}"
@@ -264,7 +265,7 @@ def planned(shape: Shape) -> str:
 
     model, batch = settings(shape)
     training = Training(workers=1, zero=0, sequence=shape.sequence, batch=batch, chunked_loss=False)
-    found = estimate(model, training, shape.vocabulary, shape.sequence, bf16=True)
+    found = estimate(model, training, shape.vocabulary, shape.sequence, shape.sequence, bf16=True)
     return f"{found.total / 2**20:,.0f} MiB with whole logits"
 
 

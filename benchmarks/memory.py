@@ -3,7 +3,7 @@
 Each line is a process of its own on one core that takes two steps of a seeded plan; its peak is the most memory that it
 held beyond what it held before the model was built. The allocator gives back at once what is freed, as otherwise the
 peak would be that of its pools. CPU seconds are of the second step. The planner (`training/memory.py`) is to be within
-15 % of the peak; of models of folders between 10 % below and 50 % above it.
+15 % of the peak; of models of folders between 10 % below and 50 % above it. `--only` takes cases by their names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 LOSS = {"hidden": 256, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate": 640}
@@ -74,6 +73,25 @@ CASES |= {
         "activation checkpointing": {"zero": 0, "precision": "fp32", "activation_checkpointing": True},
     }.items()
 }
+TINY = {"hidden": 16, "layers": 1, "heads": 2, "intermediate": 24}
+SMALL = {"hidden": 256, "layers": 6, "heads": 4, "intermediate": 1024}
+WIDE = {"hidden": 512, "layers": 8, "heads": 8, "intermediate": 2048}
+CASES |= {
+    f"{kind}, {size}{name}, {precision}": {
+        "objective": kind,
+        "model": model,
+        "vocabulary": vocabulary,
+        "sequence": sequence,
+        "micro": micro,
+        "training": {"precision": precision, **settings},
+    }
+    for kind in ("masked", "span_corruption", "permutation")
+    for size, model, vocabulary, sequence, micro in (("", SMALL, 8192, 512, 4), ("wide, ", WIDE, 16_384, 1024, 2))
+    for name, settings in {key: SETTINGS[key] for key in ("ZeRO 0", "ZeRO 1", "activation checkpointing")}.items()
+    for precision in ("fp32", "bf16")
+    if (kind, name) != ("permutation", "activation checkpointing")  # which an XLNet does not have
+}
+"""The other objectives' models."""
 
 
 def case(given: dict[str, Any]) -> dict[str, float]:
@@ -82,28 +100,19 @@ def case(given: dict[str, Any]) -> dict[str, float]:
 
     import torch
 
-    from data_specs.training import Model
     from tasks.storage.store import Store
-    from tests import training_plan
     from training import log, loop, memory, ranks
     from training.begin import begin
     from training.peak import Peak
-    from training.rows import Plan
 
-    micro, sequence, vocabulary = given["micro"], given["sequence"], given["vocabulary"]
-    spec = training_plan.spec(1, micro, rows=micro, sequence=sequence, **given["training"])
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
-        if "folder" in given:
-            Path(folder, "config.json").write_text(json.dumps(given["folder"]))
-        spec = spec.model_copy(update={"model": Model(**given.get("model", {"folder": folder}))})
-        training_plan.write(store, (2,), rows=micro, sequence=sequence, vocabulary=vocabulary, longest=2000)
+        spec, plan = _made(given, store)
         ranks.join("cpu")
         torch.set_num_threads(1)
         import deepspeed  # noqa: F401  # what it holds is no part of a training's memory
 
-        plan = Plan.read(store, training_plan.PLAN)
-        _warm(loop)
+        _warm(given)
         peak = Peak(torch.device("cpu"))
         trainer = loop.Trainer(spec, store, plan, "measured")
         begin(trainer, resume=False)
@@ -113,21 +122,53 @@ def case(given: dict[str, Any]) -> dict[str, float]:
         seconds, taken = time.process_time() - began, peak.most() - peak.before
         trainer.save()  # the log, too
         loss = log.read(store, "measured")[-1]["loss"]
-        planned = memory.estimate(spec.model, spec.training, vocabulary, sequence, trainer.bf16).total
+        [phase] = plan.phases
+        sizes = plan.vocabulary, phase.sequence, phase.targets_of_a_row
+        planned = memory.estimate(spec.model, spec.training, *sizes, trainer.bf16).total
         return {"bytes": taken, "planned": planned, "seconds": seconds, "loss": loss}
 
 
-def _warm(loop: Any) -> None:
-    """What libraries load at their first use is no part of a step."""
-    from tasks.storage.store import Store
+def _made(given: dict[str, Any], store: Any) -> tuple[Any, Any]:
+    """Spec and run plan."""
+    return _of_objective(given, store) if "objective" in given else _causal(given, store)
+
+
+def _causal(given: dict[str, Any], store: Any) -> tuple[Any, Any]:
+    """Of a Llama, or a folder's model."""
+    from data_specs.training import Model
     from tests import training_plan
-    from training.begin import begin
     from training.rows import Plan
 
+    rows = {"rows": given["micro"], "sequence": given["sequence"]}
+    spec = training_plan.spec(1, given["micro"], **rows, **given["training"])
+    if "folder" in given:
+        store.commit("config.json", json.dumps(given["folder"]).encode())
+    model = Model(**given.get("model", {"folder": store.url}))
+    training_plan.write(store, (2,), **rows, vocabulary=given["vocabulary"], longest=2000)
+    return spec.model_copy(update={"model": model}), Plan.read(store, training_plan.PLAN)
+
+
+def _of_objective(given: dict[str, Any], store: Any) -> tuple[Any, Any]:
+    """Of a model that another objective trains."""
+    from benchmarks import objectives
+
+    micro, sequence = given["micro"], given["sequence"]
+    of_steps = {"sequence": sequence, "batch": {"tokens": micro * sequence, "micro": micro}}
+    spec = objectives.spec(given["objective"], 2, given["model"], **of_steps, **given["training"])
+    return spec, objectives.planned(spec, store, given["vocabulary"])
+
+
+def _warm(given: dict[str, Any]) -> None:
+    """What libraries load at their first use is no part of a step."""
+    from tasks.storage.store import Store
+    from training import loop
+    from training.begin import begin
+
+    tiny = {"model": TINY, "vocabulary": 8192, "sequence": 16, "micro": 2, "training": {"precision": "fp32"}}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
-        training_plan.write(store, (1,))
-        small = loop.Trainer(training_plan.spec(), store, Plan.read(store, training_plan.PLAN), "small")
+        spec, plan = _made({"objective": given["objective"], **tiny} if "objective" in given else tiny, store)
+        small = loop.Trainer(spec, store, plan, "small")
         begin(small, resume=False)
         small.step()
         small.engine.destroy()
@@ -145,11 +186,14 @@ def measured(given: dict[str, Any]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", help="cases whose names begin so")
     options = parser.parse_args()
     if options.case:
         print(json.dumps(case(options.case)))
         return
     for name, given in CASES.items():
+        if not name.startswith(options.only):
+            continue
         found = measured(given)
         taken, planned = found["bytes"] / 2**20, found["planned"] / 2**20
         print(

@@ -22,13 +22,14 @@ import pyarrow as pa
 
 KINDS = ("causal", "prefix", "masked", "span_corruption", "permutation")
 VOCABULARY, SEQUENCE, ROWS, MICRO = 8192, 256, 16, 8
+SIZES = {"hidden": 128, "layers": 4, "heads": 4, "intermediate": 320}
 
 
-def spec(kind: str, steps: int) -> Any:
+def spec(kind: str, steps: int, sizes: dict[str, int] = SIZES, **training: Any) -> Any:
+    """Of an objective: a model of such sizes, and what else is said of its training."""
     from data_specs.objectives import ARCHITECTURES
     from data_specs.spec import Spec
 
-    sizes = {"hidden": 128, "layers": 4, "heads": 4, "intermediate": 320}
     return Spec.model_validate(
         {
             "name": kind,
@@ -46,6 +47,7 @@ def spec(kind: str, steps: int) -> Any:
                 "precision": "fp32",
                 "evaluate": {"every": 0, "tokens": 512},
                 "checkpoint": {"every": 0},
+                **training,
             },
         }
     )
@@ -67,6 +69,17 @@ def shards(store: Any) -> list[tuple[str, pa.Table]]:
         "held_out": pa.array([number % 50 == 0 for number in range(count)]),
     }
     return [(path, pa.table(table))]
+
+
+def planned(spec: Any, store: Any, vocabulary: int = VOCABULARY) -> Any:
+    """The run plan of a spec, of seeded documents."""
+    from tasks.planning.run_plan import build, plan_folder, plan_key
+    from training.rows import Plan
+
+    inputs = shards(store)
+    key = plan_key(spec, vocabulary, [(path, "") for path, _ in inputs])
+    build(spec, vocabulary, key, inputs, store)
+    return Plan.read(store, plan_folder(spec, key))
 
 
 SPENT: dict[str, float] = defaultdict(float)
@@ -91,15 +104,11 @@ class Measured:
     """A training of one objective, of which parts are timed."""
 
     def __init__(self, store: Any, kind: str, steps: int) -> None:
-        from tasks.planning.run_plan import build, plan_folder, plan_key
         from training import loop
         from training.begin import begin
-        from training.rows import Plan
 
-        made, inputs = spec(kind, steps), shards(store)
-        key = plan_key(made, VOCABULARY, [(path, "") for path, _ in inputs])
-        build(made, VOCABULARY, key, inputs, store)
-        self.trainer = loop.Trainer(made, store, Plan.read(store, plan_folder(made, key)), kind)
+        made = spec(kind, steps)
+        self.trainer = loop.Trainer(made, store, planned(made, store), kind)
         begin(self.trainer, resume=False)
         timed(self.trainer.phases[0], "batch", "rows")
         timed(self.trainer, "_write_step", "log")

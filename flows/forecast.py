@@ -30,7 +30,7 @@ from tasks.engine.nodes import Node
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import StageError
 from tasks.engine.stage import CorpusStage, Estimator
-from tasks.planning.objectives import added_tokens
+from tasks.planning.objectives import added_tokens, targets_of_a_row
 from tasks.storage.pins import without
 from training import checkpoint, memory, models
 from training.schedule import learning_rate
@@ -278,18 +278,15 @@ def _training(run: Run, planned: str | None) -> dict[str, Any]:
     }
 
 
-def _memory(spec: Spec, vocabulary: int, longest: int) -> dict[str, Any] | None:
-    """Bytes that a step takes of each worker's device, those that it has, and whether the ones fit into the others;
-    null where that is not counted. Of a model of a folder how sure that is, too."""
-    if spec.model.architecture not in memory.COUNTED:
-        return None
+def _memory(spec: Spec, vocabulary: int, longest: int) -> dict[str, Any]:
+    """Bytes that a step takes of each worker's device, those that it has, and whether the ones fit into the others. Of
+    a model of a folder how sure that is, too."""
     low = spec.training.precision in ("bf16", "fp16")
     if spec.training.precision == "auto":
         low = memory.gpu_bytes(spec.training) is not None or models.processor_has_bf16()
-    found, has = (
-        memory.estimate(spec.model, spec.training, vocabulary, longest, low),
-        memory.device_bytes(spec.training),
-    )
+    targets = max(targets_of_a_row(shape.objective, longest) for shape in spec.shapes)
+    found = memory.estimate(spec.model, spec.training, vocabulary, longest, targets, low)
+    has = memory.device_bytes(spec.training)
     sure = {"sure": memory.OF_FOLDERS} if spec.model.architecture == "causal" else {}
     return {**asdict(found), "total": found.total, "device": has, "fits": found.total < has, **sure}
 
@@ -372,11 +369,11 @@ def show(found: dict[str, Any]) -> None:
     meant = {"positions": "positions (steps x batch)", "tokens": "tokens (targets among them)"}
     training = {meant.get(name, name.replace("_", " ")): value for name, value in found["training"].items()}
     rates = [rate for _, rate in found["training"]["learning_rate"]]
-    if needs := training.pop("memory"):
-        fits = "fits" if needs["fits"] else "does NOT fit"
-        sizes = (f"{needs[key] / 2**30:.2f} GiB" for key in ("total", "device"))
-        sure = f"; of a folder's model to {needs['sure']}" if "sure" in needs else ""
-        training["memory of a worker"] = f"{' of '.join(sizes)} (weights, states and a micro-batch{sure}): {fits}"
+    needs = training.pop("memory")
+    fits = "fits" if needs["fits"] else "does NOT fit"
+    sizes = (f"{needs[key] / 2**30:.2f} GiB" for key in ("total", "device"))
+    sure = f"; of a folder's model to {needs['sure']}" if "sure" in needs else ""
+    training["memory of a worker"] = f"{' of '.join(sizes)} (weights, states and a micro-batch{sure}): {fits}"
     if epochs := training.pop("epochs", None):
         training["epochs"] = ", ".join(f"{name} {count:g}" for name, count in epochs.items())
     training["learning rate"] = f"{drawn(rates)} {max(rates):.3g}"

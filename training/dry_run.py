@@ -18,7 +18,7 @@ from training.rows import Cursor, Plan
 
 def dry_run(spec: Spec, store: Store, plan: Plan, device: str, rendezvous: str | None = None) -> dict[str, Any]:
     """In the phase with the longest rows: `peak_bytes` of the rank that took the most, beside what it held before the
-    model was built; `expected_bytes`, where they are counted; `seconds` of the second step. Writes nothing."""
+    model was built; `expected_bytes`; `seconds` of the second step. Writes nothing."""
     join(device, rendezvous)
     import deepspeed  # noqa: F401  # what it holds is not the training's
 
@@ -31,10 +31,8 @@ def dry_run(spec: Spec, store: Store, plan: Plan, device: str, rendezvous: str |
         trainer.step()
     seconds = time.perf_counter() - began
     most = max(from_all_ranks(peak.most() - peak.before))
-    found: dict[str, Any] = {"peak_bytes": most, "seconds": seconds}
-    if spec.model.architecture in memory.COUNTED:
-        low = trainer.bf16 or spec.training.precision == "fp16"
-        expected = memory.estimate(spec.model, spec.training, plan.vocabulary, plan.phases[number].sequence, low)
-        found["expected_bytes"] = expected.total
+    low = trainer.bf16 or spec.training.precision == "fp16"
+    sizes = plan.vocabulary, plan.phases[number].sequence, plan.phases[number].targets_of_a_row
+    expected = memory.estimate(spec.model, spec.training, *sizes, low).total
     trainer.engine.destroy()
-    return found
+    return {"peak_bytes": most, "seconds": seconds, "expected_bytes": expected}

@@ -1,9 +1,9 @@
 """How much memory a training step takes of a device at most, from its settings alone, without torch.
 
 Weights, gradients and optimizer state as DeepSpeed keeps them at each ZeRO stage (Rajbhandari et al. 2020); of a
-micro-batch what a layer keeps for the way back (counted as Korthikanti et al. 2022 do for another layer), and what the
-loss takes. `benchmarks/memory.py` holds it against measured peaks. Counted for Llamas, and as if they were such for the
-causal models of folders, by their matrices; libraries are not counted.
+micro-batch what its layers keep for the way back (`training.activations`), and what the loss takes.
+`benchmarks/memory.py` holds it against measured peaks. The causal models of folders are counted as if they were Llamas,
+by their matrices; libraries are not counted.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import subprocess
 from dataclasses import dataclass
 
 from data_specs.training import Model, Training
+from training.activations import activations as of_batch
 from training.models.counts import inner, layer, parameters
 
-COUNTED = ("llama", "causal")
 OF_FOLDERS = "+10 % and -30 % (a GPT-2, a Qwen2 and a GPT-NeoX were measured; -40 % with activation checkpointing)"
 """By how much a step of a folder's model may take more and less, and of which that is known."""
+ONLY_PREDICTED = ("bert", "t5", "xlnet")
+"""Architectures whose output matrix gets what is predicted alone."""
 CHUNK, TOKENS = 2**24, 512
 """Logits of a chunk, and tokens, at most, as in `training.models.head`."""
 
@@ -43,17 +45,13 @@ class Estimate:
         return self.weights + self.gradients + self.optimizer + max(self.activations + self.loss, self.update)
 
 
-def estimate(model: Model, training: Training, vocabulary: int, sequence: int, bf16: bool) -> Estimate:
-    """Of the device of each worker; `sequence`: positions of the longest rows, `bf16`: or fp16."""
+def estimate(model: Model, training: Training, vocabulary: int, sequence: int, targets: int, bf16: bool) -> Estimate:
+    """Of the device of each worker; `sequence`: positions of the longest rows, of which `targets` are predicted (of a
+    Llama it does not matter, as all have logits); `bf16`: or fp16."""
     weights, gradients, optimizer, update = _state(model, training, vocabulary, sequence, bf16)
-    tokens = training.micro(sequence) * sequence // training.sequence_parallel
-    each = 2 if bf16 else 4
-    kept, working = _layer_bytes(model, training, sequence, bf16)
-    if training.activation_checkpointing:
-        activations = tokens * (model.layers * model.hidden * each + kept)
-    else:
-        activations = tokens * model.layers * kept
-    activations += tokens * (working + 3 * model.hidden * each)
+    activations = of_batch(model, training, sequence, targets, bf16)
+    with_logits = targets if model.architecture in ONLY_PREDICTED else sequence
+    tokens = training.micro(sequence) * with_logits // training.sequence_parallel
     loss = _loss(model, training, vocabulary, tokens)
     return Estimate(*(round(value) for value in (weights, gradients, optimizer, activations, loss, update)))
 
@@ -75,23 +73,13 @@ def _state(
     low = 2 if bf16 else 4
     weights = low * (part if stage == 3 else whole) + 4 * part
     kept = {1: whole, 2: 0, 3: part}[stage]  # stage 2 gives them up as they are reduced
-    gradients = low * kept + (4 * part if bf16 or stage > 1 else 0)  # else those of the update
+    gradients = low * kept + (4 * part if bf16 or stage > 1 else 0)
     if stage == 3:  # weights of two layers and of the embeddings come and go
         weights += low * max(vocabulary * model.hidden, 2 * layer(model))
     if training.offload != "none":
         return weights - 4 * part, gradients - 4 * part, 0, 0
-    return weights, gradients, state, 8 * part
-
-
-def _layer_bytes(model: Model, training: Training, sequence: int, bf16: bool) -> tuple[float, float]:
-    """Per token: what a layer keeps for the way back, and what one needs beside it while it is computed."""
-    each, width, between = (2 if bf16 else 4), model.hidden, inner(model)
-    norms = 2 * width * 8  # what goes in and, scaled, what comes out, in float32
-    attention = 5 * width * each  # queries, keys and values for each head, what comes out, and that for the next matrix
-    mask = 0 if training.attention == "flash_attention_2" else sequence * training.sequence_parallel * each
-    halves = 4 * between * each  # gate, its activation, the other half, their product
-    cut = training.tensor_parallel
-    return norms + attention / cut + halves / cut + mask, 2 * between * each + 4 * width * each
+    flat = 0 if bf16 or stage > 1 else 4 * part  # gradients once more, end to end
+    return weights, gradients, state, 8 * part + flat
 
 
 def _loss(model: Model, training: Training, vocabulary: int, tokens: int) -> float:

@@ -22,7 +22,7 @@ from data_specs.objectives import Causal, FillInTheMiddle, Objective
 from data_specs.training import Training
 from tasks.planning.files import read_json, read_plan, read_rows, read_tokens
 from tasks.planning.middle import turn
-from tasks.planning.objectives import MIDDLE, Noise, RowShape, numbers, row_shape, target_counts
+from tasks.planning.objectives import MIDDLE, Noise, RowShape, numbers, row_shape, targets_of_a_row
 from tasks.storage.store import Store
 from training.objectives import IGNORED, Batch, Packed, batch
 
@@ -57,8 +57,7 @@ class Phase:
     @property
     def targets_of_a_row(self) -> int:
         """Of one that is full and holds one document."""
-        full = np.array([self.row.width])
-        return int(target_counts(self.objective, full, np.array([1]), 0, Noise(0, None))[0])
+        return targets_of_a_row(self.objective, self.sequence)
 
 
 @dataclass(frozen=True)

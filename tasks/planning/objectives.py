@@ -136,6 +136,12 @@ def target_counts(
     return counts.astype(np.int32)
 
 
+def targets_of_a_row(objective: Objective, sequence: int) -> int:
+    """Of a row of so many positions that is full and holds one document."""
+    full = np.array([row_shape(objective, sequence).width])
+    return int(target_counts(objective, full, np.array([1]), 0, Noise(0, None))[0])
+
+
 def added_tokens(spec: Spec, entries: int) -> tuple[str, ...]:
     """The entries of the model's vocabulary that follow on the tokenizer's `entries`: reserved ones, where the spec
     asks for such, and the tokens that the objectives need."""

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from data_specs.load import load
+from data_specs.objectives import ARCHITECTURES
 from flows import costs
 from tasks.dedup.clusters import Clusters
 from tasks.engine.worker import Job
@@ -137,6 +138,18 @@ def test_the_training_is_expected_at_the_pace_of_the_last_one(copied: Path) -> N
     larger = asked(copied, "training.batch.tokens=2048", "training.steps=16")["stages"][-1]
     assert 3600 * larger["expected_core_hours"] == pytest.approx(16 * 3 * 2 * 2, abs=0.01)
     assert larger["because"].endswith("x 2 for another model or batch")
+
+
+@pytest.mark.parametrize("kind", ["causal", "masked", "span_corruption", "permutation"])
+def test_the_memory_of_a_step_of_any_objectives_model_is_said(copied: Path, kind: str) -> None:
+    model = {"architecture": ARCHITECTURES[kind], "hidden": 32, "layers": 2, "heads": 2, "intermediate": 64}
+    settings = f"model={orjson.dumps(model).decode()}", f"training.objective={kind}"
+    found = asked(copied, *settings)["training"]["memory"]
+    assert found["total"] > found["activations"] > found["weights"] > 0
+    assert found["fits"]
+    assert "sure" not in found  # which is for models of folders
+    text = ask("plan", copied, *(part for each in settings for part in ("--set", each))).output
+    assert "(weights, states and a micro-batch): fits" in text
 
 
 def test_of_what_a_stage_reads_only_the_difference_is_told(copied: Path) -> None:

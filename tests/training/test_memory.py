@@ -24,9 +24,11 @@ from training.rows import Plan
 LARGE = Model(hidden=1024, layers=16, heads=16, kv_heads=16, intermediate=2816)
 
 
-def planned(bf16: bool = True, model: Model = LARGE, vocabulary: int = 65_536, **training: Any) -> Estimate:
+def planned(
+    bf16: bool = True, model: Model = LARGE, vocabulary: int = 65_536, targets: int = 2048, **training: Any
+) -> Estimate:
     given = {"workers": 8, "sequence": 2048, "batch": Batch(tokens=2**18, micro=4), **training}
-    return estimate(model, Training.model_validate(given), vocabulary, 2048, bf16)
+    return estimate(model, Training.model_validate(given), vocabulary, 2048, targets, bf16)
 
 
 def test_each_stage_of_zero_takes_less_and_of_eight_ranks_the_last_one_an_eighth() -> None:
@@ -37,6 +39,11 @@ def test_each_stage_of_zero_takes_less_and_of_eight_ranks_the_last_one_an_eighth
     assert held[3] < held[0] / 4
 
 
+def test_the_update_in_float32_at_zero_1_has_the_gradients_once_more_end_to_end() -> None:
+    one, two = (planned(zero=zero, bf16=False) for zero in (1, 2))
+    assert one.update == pytest.approx(1.5 * two.update)
+
+
 def test_settings_that_save_memory_are_counted() -> None:
     plain = planned()
     assert planned(chunked_loss=False).loss > 10 * plain.loss
@@ -45,6 +52,37 @@ def test_settings_that_save_memory_are_counted() -> None:
     assert planned(muon={}).optimizer < plain.optimizer < planned(average={}).optimizer
     assert planned(sequence_parallel=8).activations < plain.activations / 4
     assert planned(tensor_parallel=2).weights < plain.weights
+
+
+@pytest.mark.parametrize("architecture", ["bert", "t5", "xlnet"])
+def test_of_other_objectives_what_is_predicted_counts_and_in_bf16_a_step_takes_less(architecture: str) -> None:
+    model = Model(architecture=architecture, hidden=512, layers=6, heads=8, intermediate=2048)
+    few, many = (planned(model=model, targets=targets, chunked_loss=False) for targets in (300, 600))
+    assert many.loss == 2 * few.loss
+    assert (many.activations > few.activations) == (architecture != "bert")  # only its output gets these alone
+    assert few.activations < planned(bf16=False, model=model, targets=300).activations
+    assert few.activations < planned(model=model, targets=300, zero=0).activations  # copies of autocast
+
+
+def test_layers_of_a_bert_and_a_t5_that_are_computed_again_are_not_kept() -> None:
+    for architecture in ("bert", "t5"):
+        model = Model(architecture=architecture, hidden=512, layers=24, heads=8, intermediate=2048)
+        plain, again = (planned(model=model, targets=300, activation_checkpointing=on) for on in (False, True))
+        assert again.activations < plain.activations / 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "masked, activation checkpointing, fp32",
+        "span_corruption, ZeRO 1, bf16",
+        "permutation, ZeRO 0, bf16",
+    ],
+)
+def test_the_memory_of_a_model_of_another_objective_is_planned_to_15_percent(name: str) -> None:
+    found = measured(CASES[name])
+    assert 0.85 < found["planned"] / found["bytes"] < 1.15
 
 
 @pytest.mark.slow
