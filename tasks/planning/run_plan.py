@@ -23,7 +23,7 @@ from tasks.arrays.hashing import seeded_hash
 from tasks.engine.stage import digest
 from tasks.planning import repeats
 from tasks.planning.allocation import allot
-from tasks.planning.best_fit import ORDERED_WINDOW, WINDOW, pack
+from tasks.planning.best_fit import ORDERED_WINDOW, WINDOW, Packed, pack
 from tasks.planning.collect import collect
 from tasks.planning.files import content_digest
 from tasks.planning.middle import ADDED
@@ -46,6 +46,8 @@ VERSION = 2  # evaluated are windows of many held-out documents, not whole ones
 """Raised when the same inputs give another plan."""
 FILE_TOKENS = 2**25
 """Tokens that the rows of one row file name: bounds the memory of writing one, and of writing its rows out."""
+_USE = 24
+"""Bits of the number of a use of a document."""
 USAGE = pa.schema(
     [
         ("channel", pa.int16()),
@@ -128,7 +130,10 @@ def build(
     counted = [_write_phase(folder, spec, n, phase, train, streams[n]) for n, phase in enumerate(phases)]
     discarded = {name: sum(counts.discarded.get(name, 0) for counts in counted) for name in spec.mixed}
     evaluated = _write_held_out(folder, spec, found.held_out)
-    uses = {name: _uses(usage, origins.get(name), len(documents[name].length)) for name, usage in usages.items()}
+    held = {name: [counts.held[name] for counts in counted if name in counts.held] for name in spec.mixed}
+    uses = {
+        name: _uses(usage, held[name], origins.get(name), len(documents[name].length)) for name, usage in usages.items()
+    }
     folder.write("usage.arrow", _usage_table(documents, uses))
     special = added_tokens(spec, vocabulary)
     plan = {
@@ -168,11 +173,12 @@ def rows_per_file(sequence: int) -> int:
 @dataclass(frozen=True)
 class _Counts:
     """Tokens of a phase, by channel: targets; and of rows packed by best fit, what they leave empty, and what no row
-    holds."""
+    holds. Where any phase packs so, also which uses of documents rows hold (`_held`)."""
 
     supervised: dict[str, int]
     padding: dict[str, int]
     discarded: dict[str, int]
+    held: dict[str, np.ndarray]
 
 
 def _write_phase(
@@ -209,7 +215,17 @@ def _write_phase(
             supervised[channels[k]] += int(targets[whose == k].sum())
     none = dict.fromkeys(phase.rows, 0) if packed else {}  # of channels without a row
     padding = none | {name: each.padding for name, each in packed.items()}
-    return _Counts(supervised, padding, none | {name: each.discarded for name, each in packed.items()})
+    discarded = none | {name: each.discarded for name, each in packed.items()}
+    whole = "best_fit" not in {shape.packing for shape in spec.shapes}
+    held = {} if whole else {name: _held(stream, packed.get(name)) for name, stream in streams.items()}
+    return _Counts(supervised, padding, discarded, held)
+
+
+def _held(stream: Stream, packed: Packed | None) -> np.ndarray:
+    """A number (int64) for each use of a document of which the rows of a stream hold a piece; packed by best fit, they
+    hold none of some."""
+    part = np.arange(len(stream.document)) if packed is None else np.unique(packed.part)
+    return stream.document[part] << _USE | stream.use[part]
 
 
 def _write_held_out(folder: Folder, spec: Spec, held_out: dict[str, Documents]) -> dict[str, dict[str, int]]:
@@ -253,9 +269,13 @@ def windows(documents: Documents, shape: RowShape) -> Stream:
     return Stream(document, start, (place + 1) * length // count - start, turn + 1)
 
 
-def _uses(usage: Usage, origin: np.ndarray | None, documents: int) -> np.ndarray:
-    """How often the plan begins each document, all its entries together; int32."""
-    return usage.own if origin is None else np.bincount(origin, usage.own, documents).astype(np.int32)
+def _uses(usage: Usage, held: Sequence[np.ndarray], origin: np.ndarray | None, documents: int) -> np.ndarray:
+    """How often the plan begins each document, all its entries together; int32. `held`: of each phase the uses that its
+    rows hold, where they are not all."""
+    own = usage.own
+    if held:
+        own = np.bincount(np.unique(np.concatenate(held)) >> _USE, minlength=len(own)).astype(np.int32)
+    return own if origin is None else np.bincount(origin, own, documents).astype(np.int32)
 
 
 def _usage_table(train: Mapping[str, Documents], uses: Mapping[str, np.ndarray]) -> pa.Table:

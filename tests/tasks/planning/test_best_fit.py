@@ -19,6 +19,7 @@ from tasks.planning.best_fit import best_fit, pack, pieces
 from tasks.planning.mixture import Stream
 from tasks.planning.objectives import RowShape
 from tasks.planning.run_plan import build, plan_folder
+from tasks.planning.trace import usage
 from tests.tasks.planning.test_run_plan import ROWS, SEQUENCE, VOCABULARY, Corpus, make_spec
 from training.rows import IGNORED, Plan, Rows
 
@@ -49,6 +50,30 @@ def test_rows_are_as_full_as_those_of_a_loop(width: int, data: Any) -> None:
         filled[row] += length
     assert sorted(width - each for each in filled.values()) == by_loop(lengths, width)
     assert sorted(filled) == list(range(len(filled)))
+
+
+@pytest.mark.parametrize("last", ["best_fit", "end_to_end"])
+def test_a_document_of_which_no_row_holds_a_piece_does_not_count_as_used(last: str) -> None:
+    lengths = [2 + 7 * number % 13 for number in range(120)]
+    corpus = Corpus([[("ab"[number % 2], length, False) for number, length in enumerate(lengths)]])
+    phases = [
+        {"until": end, "weights": {"a": 0.6, "b": 0.4}, "packing": each} for end, each in ((0.5, "best_fit"), (1, last))
+    ]
+    spec = make_spec(("a", "b"), 14 * ROWS * SEQUENCE, phases=phases, epochs={"default": 1})
+    plan = build(spec, VOCABULARY, KEY, corpus.shards, corpus.store)
+    rows = corpus.rows(plan, spec)
+    held = {corpus.of_token[segment[0]] for _, segments in rows for segment in segments}
+    table = usage(corpus.store, plan_folder(spec, KEY))
+    used = {number: row["uses"] for number, row in zip(_in_order(corpus), table.to_pylist(), strict=True)}
+    assert {number for number, uses in used.items() if uses} == held
+    for place, name in enumerate(plan["channels"]):
+        mine = [uses for number, uses in used.items() if number % 2 == place]
+        assert plan["usage"][name]["counts"] == {str(uses): count for uses, count in sorted(Counter(mine).items())}
+
+
+def _in_order(corpus: Corpus) -> list[int]:
+    """Documents as a table of usage has them: channel by channel."""
+    return sorted(corpus.documents, key=lambda number: (corpus.documents[number][0], number))
 
 
 def test_a_channel_without_a_row_in_a_phase_leaves_nothing_empty_and_discards_nothing_there() -> None:
