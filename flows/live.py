@@ -100,7 +100,8 @@ class LiveLosses:
             window, total = (self._means(kind, name) for kind in ("window", "total"))
             last = held_out.get(name, [(0, None)])[-1][1]
             of_window = [window.get(measure) for measure in ("loss", "perplexity", "bits_per_byte")]
-            rows.append([name, int(total.get("tokens", 0)), loss, *of_window, total.get("loss"), last])
+            tokens = None if self.losses is None else int(total.get("tokens", 0))
+            rows.append([name, tokens, loss, *of_window, total.get("loss"), last])
         header = ["channel", "tokens", "last step", "last 100 steps", "their perplexity", "their bits per byte"]
         header += ["all steps", "held out"]
         if all(row[BITS] is None for row in rows):
@@ -113,6 +114,8 @@ class LiveLosses:
         about += [f"{percent(self.step['mfu'])} of the device's peak"] if self.step.get("mfu") else []
         about += [f"waits for rows {percent(self.step['loader'] / self.step['seconds'])} of a step"]
         about += [f"{self.step['memory'] / 2**20:,.0f} MiB", f"{self.stall:.1f} s stalled by checkpoints"]
+        if self.losses and self.losses["step"] < self.step["step"]:
+            about += [f"tokens and means of steps are those after step {self.losses['step']:,}"]
         return f"# Training\n\n{'; '.join(about)}.\n\n![Channel losses]({picture})\n\n{body}\n"
 
     def _means(self, kind: str, name: str) -> dict[str, float]:
