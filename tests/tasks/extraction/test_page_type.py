@@ -57,6 +57,13 @@ def test_its_build_says_the_type_of_a_page() -> None:
     assert kind("", "<h2>We wash</h2><div>Gold and sand</div>" * 9) == "service"
 
 
+def test_an_address_that_is_made_of_a_title_says_more_than_a_build_of_short_parts() -> None:
+    parts = "<h2>We wash</h2><div>Gold and sand</div>" * 9
+    assert kind("", parts, "https://example.org/7/how-gold-is-washed/12?page=2") == "article"
+    for url in ("https://how-gold-is-washed.example/x", "https://example.org/x?of=/how-gold-is-washed", "//a-b-c-d/x"):
+        assert kind("", parts, url) == "service"
+
+
 def test_chinese_news_are_an_article_among_whatever_number_of_links() -> None:
     links = "".join(f"<li><a href=/{number}>某地将举办第{number}届农民丰收节</a></li>" for number in range(40))
     prose = "<p>今天上午，当地举行了新闻发布会，介绍了今年以来的有关情况，"
