@@ -15,10 +15,10 @@ from resiliparse.extract.html2text import extract_plain_text
 from tasks.extraction.facts import facts
 from tasks.extraction.formulas import LONGEST_SCRIPT, script
 
-_READING = re.compile(r"<rt\b", re.IGNORECASE)
+_SMALL = re.compile(r"<[rs](?:t\b|u[bp]\b)", re.IGNORECASE)
+"""Where a reading, or a sub- or superscript, may be: one scan for both, as most pages have neither."""
 _RUBY = re.compile(r"<(r[tp])\b[^<>]*+>[^<>]*+(?:</\1\s*+>)?|</?(?:ruby|rb|rtc|rt|rp)\b[^<>]*+>", re.IGNORECASE)
 """Readings, and the tags around what they are of."""
-_HAS_SCRIPT = re.compile("<su[bp]", re.IGNORECASE)
 _SCRIPT = re.compile(
     r"<pre\b"
     r"|<(su[bp])\b[^<>]{0,500}>([^<>]{0,99}(?:<(?!/?su[bp]\b)[^<>]{0,500}>[^<>]{0,99}){0,6})</\1\s*>",
@@ -42,7 +42,7 @@ def extract(html: str, url: str | None, latest: str | None, *, costliest: float,
     tags = html.count("<")
     if tags * _TAG > costliest:
         return {"reason": "too_costly", "work": {"elements": tags, "characters": len(html)}}
-    text = main_content(_with_scripts(html) if _HAS_SCRIPT.search(html) else html)
+    text = main_content(html, scripts=True)
     return {"text": text, **facts(html, url, latest)} if text.strip() else {"reason": "no_text"}
 
 
@@ -78,8 +78,9 @@ def _in_line(match: re.Match[str], html: str) -> str | None:
     return script(text, match[1].lower(), links[-1:] == [""] or _LINK.search(inside) is not None)
 
 
-def main_content(html: str) -> str:
+def main_content(html: str, scripts: bool = False) -> str:
     """The main text of a page, without readings above Japanese: resiliparse leaves out a character that stands alone
-    below one, and joins others with theirs."""
-    html = _RUBY.sub("", html) if _READING.search(html) else html
+    below one, and joins others with theirs. `scripts`: with sub- and superscripts as they stand in a line."""
+    if _SMALL.search(html):
+        html = _RUBY.sub("", _with_scripts(html) if scripts else html)
     return extract_plain_text(html, main_content=True, alt_texts=False)
