@@ -8,6 +8,7 @@ the step for an axis of their own.
 from __future__ import annotations
 
 import importlib.util
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ PATIENCE = 30.0
 """Seconds that the end of a training waits for what is still to be sent."""
 MOST = 1000
 """Values that MLflow takes at once."""
+LONGEST = 250
+"""Characters of a name that MLflow takes."""
 
 Send = Callable[[Mapping[str, Any]], None]
 """Takes one record."""
@@ -126,8 +129,15 @@ def _mlflow(settings: Mlflow, run: str, config: dict[str, Any]) -> tuple[Send, C
 
     def send(record: Mapping[str, Any]) -> None:
         at, step = int(record["time"] * 1000), record["step"]
-        values = [Metric(name, value, at, step) for name, value in scalars(record).items()]
+        values = [Metric(mlflow_name(name), value, at, step) for name, value in scalars(record).items()]
         for first in range(0, len(values), MOST):
             client.log_batch(key, metrics=values[first : first + MOST])
 
     return send, lambda: client.set_terminated(key)
+
+
+def mlflow_name(name: str) -> str:
+    """A name as MLflow takes it, which refuses all of a record for one that holds other characters, such as a value of
+    `loss_by` may have, or that is no path: `loss/source/a,b` is `loss/source/a_2c_b`, and an empty part is `_`."""
+    parts = (re.sub(r"[^\w. -]", lambda found: f"_{ord(found[0]):x}_", part) for part in name.split("/"))
+    return "/".join("_" if part in ("", ".", "..") else part for part in parts)[:LONGEST]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import posixpath
+import re
 import struct
 import sys
 import time
@@ -280,6 +282,20 @@ def test_a_tracker_that_fails_is_a_warning_and_the_training_goes_on(
     writer.close()
     found = [record["message"] for record in log.read(store, "r", "warning")]
     assert found == ["W&B is told nothing more of this attempt: ConnectionError: no server"]
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        *(("loss/channel/en", "loss/channel/en"), ("loss/source/新闻", "loss/source/新闻")),
+        *(("loss/topic/a (b), c", "loss/topic/a _28_b_29__2c_ c"), ("loss/url/http://x", "loss/url/http_3a_/_/x")),
+        *(("loss/topic/", "loss/topic/_"), ("loss/topic/..", "loss/topic/_"), ("loss/a\nb", "loss/a_a_b")),
+    ],
+)
+def test_mlflow_gets_names_that_it_takes_whatever_values_a_column_has(name: str, taken: str) -> None:
+    assert trackers.mlflow_name(name) == taken
+    assert re.fullmatch(r"[\w./ -]+", taken)
+    assert posixpath.normpath(taken) == taken
 
 
 def test_mlflow_itself_has_every_step(store: Store) -> None:
