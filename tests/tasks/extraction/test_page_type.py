@@ -64,6 +64,12 @@ def test_an_address_that_is_made_of_a_title_says_more_than_a_build_of_short_part
         assert kind("", parts, url) == "service"
 
 
+def test_an_address_of_a_forum_or_a_shop_is_one_also_where_it_is_made_of_a_title() -> None:
+    assert kind("", url="https://stackoverflow.com/questions/1/how-gold-is-washed-by-hand") == "forum"
+    parts = "<h2>A pan</h2><div>Of steel</div>" * 9
+    assert kind("", parts, "https://example.org/products/pan-of-steel-for-gold") == "product"
+
+
 def test_chinese_news_are_an_article_among_whatever_number_of_links() -> None:
     links = "".join(f"<li><a href=/{number}>某地将举办第{number}届农民丰收节</a></li>" for number in range(40))
     prose = "<p>今天上午，当地举行了新闻发布会，介绍了今年以来的有关情况，"
