@@ -20,10 +20,11 @@ def render(blocks: Sequence[Block], form: Format) -> str:
 
 
 def _text(block: Block) -> str:
-    """A block as lines: an item has a dash or its number before it, a row its cells up to the last with a text."""
+    """A block as lines: an item has a dash or its number before it, a row its cells up to the last with a text; one
+    that stands alone in its row, as in a page's frame, needs no bars."""
     if block.cells is not None:
-        last = max((place for place, cell in enumerate(block.cells) if cell), default=0)
-        text = " | ".join(block.cells[: last + 1]).lstrip()
+        filled = [place for place, cell in enumerate(block.cells) if cell]
+        text = " | ".join(block.cells[: filled[-1] + 1]).lstrip() if len(filled) > 1 else "".join(block.cells)
     else:
         text = f"{_mark(block.item[1])} {block.text}" if block.item else block.text
     return text if block.kind == "pre" else text.replace(CODE, "")

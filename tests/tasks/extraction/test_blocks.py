@@ -34,6 +34,8 @@ def test_cells_stand_in_their_columns_where_others_span_columns_and_rows() -> No
     assert text(table).split("\n")[2] == "Rhine | lower | sand"
     gaps = "<table><tr><th></th><th>2019</th><th>2020</th></tr><tr><td>gold</td><td></td><td>3</td></tr><tr><td>sand"
     assert text(gaps).split("\n") == ["| 2019 | 2020", "gold |  | 3", "sand"]
+    alone = "<table><tr><td></td><td>You are here</td></tr><tr><td></td><td></td><td>Home</td></tr></table>"
+    assert text(alone).split("\n") == ["You are here", "Home"]
     wide = "<table>" + f"<tr>{'<td colspan=99999 rowspan=99999>x</td>' * 9}<td>y</td></tr>" * 9
     assert all(len(block.cells or ()) < 1000 for block in found(wide))
 
