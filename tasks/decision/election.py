@@ -6,6 +6,10 @@ removes b, and c survives. Whole clusters are elected at once, and a cluster may
 grows with one is held. Documents come block by block, what has to be known of each lies sorted in files where it is
 more than memory should hold (tasks/arrays/external.py), and pairs are gone through in the order of the later of both:
 once it is its turn, all that come before it are decided.
+
+An example: texts a, b and c are asked in this order, so they are 0, 1 and 2. b lists a, and c lists b: as pairs (later,
+earlier) these are (1, 0) and (2, 1), and are read in this order. (1, 0): nothing is gone, so 1 is, by 0. (2, 1): 1 is
+gone, and takes nobody down. So a and c survive, and a in the place of b.
 """
 
 from __future__ import annotations
