@@ -28,7 +28,10 @@ _SCRIPT = re.compile(
 _CODE_ENDS = re.compile("</pre", re.IGNORECASE)
 _MARKUP = re.compile("<[^<>]*>")
 _LINK = re.compile(r"<(/?)a\b", re.IGNORECASE)
-_CLOSING = re.compile(r"</\w{1,6}>\Z")
+_LONE = re.compile(r">(\s?[^\x00-\u07ff]\s?)<")
+_BESIDE = "\ufdd0"
+"""resiliparse passes over a text of one character of three bytes between two tags, as `<b>爱</b>` and `<li>一</li>`: so
+this one, which Unicode keeps out of texts, goes beside it, and goes again."""
 _NEAR = 500
 """Characters before a script in which a link may begin that it stands in."""
 _TAG = 30e-6
@@ -48,8 +51,8 @@ def extract(html: str, url: str | None, latest: str | None, *, costliest: float,
 
 def _with_scripts(html: str) -> str:
     """A page with its sub- and superscripts as they stand in a line (as by `tasks.extraction.formulas.write_scripts`),
-    in time that is linear in its length. resiliparse passes over a lone `₂` between two elements: the first gets it."""
-    found, held, done, code_ends = list[str](), "", 0, 0
+    in time that is linear in its length."""
+    found, done, code_ends = list[str](), 0, 0
     for match in _SCRIPT.finditer(html):
         start, end = match.span()
         if start < code_ends:
@@ -58,14 +61,9 @@ def _with_scripts(html: str) -> str:
             code_end = _CODE_ENDS.search(html, end)
             code_ends = code_end.start() if code_end else len(html)
         elif (written := _in_line(match, html)) is not None:
-            if before := html[done:start]:
-                lone = len(written) == 1 and not written.isascii() and html.startswith("<", end)
-                closing = _CLOSING.search(before, max(0, len(before) - 9)) if lone else None
-                found += [held, before[: closing.start()] if closing else before]
-                held = closing[0] if closing else ""
-            found.append(escape(written))
+            found += [html[done:start], escape(written)]
             done = end
-    return "".join((*found, held, html[done:]))
+    return "".join((*found, html[done:]))
 
 
 def _in_line(match: re.Match[str], html: str) -> str | None:
@@ -83,4 +81,6 @@ def main_content(html: str, scripts: bool = False) -> str:
     below one, and joins others with theirs. `scripts`: with sub- and superscripts as they stand in a line."""
     if _SMALL.search(html):
         html = _RUBY.sub("", _with_scripts(html) if scripts else html)
-    return extract_plain_text(html, main_content=True, alt_texts=False)
+    html, lone = _LONE.subn(rf">\1{_BESIDE}<", html)
+    text: str = extract_plain_text(html, main_content=True, alt_texts=False)
+    return text.replace(_BESIDE, "") if lone else text

@@ -21,7 +21,7 @@ from warcio.warcwriter import WARCWriter
 
 from data_specs.extract import Extract
 from data_specs.sources import HtmlSource, WarcSource
-from tasks.extraction import http
+from tasks.extraction import at_once, http
 from tasks.extraction.child import Child
 from tasks.extraction.html import extract, metadata, names_author
 from tasks.sources import reader
@@ -422,3 +422,16 @@ def test_japanese_with_readings_above_it_is_without_these(options: Any) -> None:
     text = extract(page, None, None, fast=True, deepest=200, costliest=10, **options)["text"]
     assert "法律では親が 子を7回 守ることを決めました。" in text
     assert "ほうりつ" not in text
+
+
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        *(("<p>我们<b>爱</b>中国</p>", "我们爱中国"), ("<p><span>我们</span>爱<span>中国</span></p>", "我们爱中国")),
+        *(("<p>gold<b>—</b>sand</p>", "gold—sand"), ("<p>好</p>", "好"), ("<p>我<b>爱</b></p>", "我爱")),
+    ],
+)
+def test_resiliparse_passes_over_no_character_that_stands_alone_between_tags(html: str, text: str) -> None:
+    prose = "<p>" + "河水在夏天流过砾石，冬天静止不动。" * 6 + "</p>"
+    found = at_once.main_content(f"<html><body><article>{prose}{html}{prose}</article></body></html>")
+    assert found.split("\n")[2] == text
