@@ -33,6 +33,8 @@ _MARKS = regex.compile(r"(?<!\p{M})(\p{M}{30})\p{M}++")
 """More marks on a character than any script has; UAX #15 cuts at as many. NFC takes time of their number squared."""
 _MANY = regex.compile(r"\p{M}{31}")
 """Whether there are so many anywhere, which is found in half the time."""
+_RUN = regex.compile(r"[\p{M}\u200c\u200d]++")
+"""Marks and joiners in a row."""
 LONGEST = 1000
 """Characters of a title, author or site name, at most."""
 
@@ -45,7 +47,19 @@ def normalise(text: str) -> str:
         text = _NEWLINE.sub("\n", _SPACE.sub(" ", text).replace("\r\n", "\n"))
         text = _INVISIBLE.sub("", _UNSHAPED.sub("", text) if "\u200c" in text or "\u200d" in text else text)
     first = len(text) - len(text.lstrip(" \t\n"))
-    return _composed(text[text.rfind("\n", 0, first) + 1 :].rstrip())
+    return _shaped(_composed(text[text.rfind("\n", 0, first) + 1 :].rstrip()))
+
+
+def _shaped(text: str) -> str:
+    """Without the joiners of runs of marks in which one came to stand behind a mark that shapes nothing, as NFC changes
+    the places of marks."""
+    if ("\u200c" not in text and "\u200d" not in text) or not _UNSHAPED.search(text):
+        return text
+    return _composed(_RUN.sub(lambda run: _plain(run[0]) if _UNSHAPED.search(text, *run.span()) else run[0], text))
+
+
+def _plain(run: str) -> str:
+    return run.replace("\u200c", "").replace("\u200d", "")
 
 
 def _composed(text: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 import fsspec
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 from warcio.archiveiterator import ArchiveIterator
@@ -483,7 +483,8 @@ def test_text_is_normalised_as_stated() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", [" \n", " ", "\r\n", "a\x01", "e" + "\u0301" * 29, "\u200d", "a\u200d", "\ufb2c", "\x85 "]
+    "part",
+    [" \n", " ", "\r\n", "a\x01", "e" + "\u0301" * 29, "\u200d", "a\u200d", "\ufb2c", "\x85 ", "\u0301\u0f80\u200c"],
 )
 def test_text_of_one_thing_repeated_costs_time_and_memory_linear_in_it(part: str) -> None:
     text = part * (2**20 // len(part)) + "x"
@@ -507,6 +508,9 @@ def test_of_the_marks_on_a_character_thirty_are_kept_however_many_there_are() ->
 @given(
     st.text(alphabet=st.one_of(st.characters(codec=None), st.sampled_from("e\u0301\u0344\u093c\u0903")), max_size=90)
 )
+@example("\u0344\u0f80\u200c")  # NFC puts the joiner behind another mark
+@example("\u2329\u200d")
+@example("\u0301" + "\u0f80\u200c" * 99)
 def test_normalised_text_is_clean_and_stays_as_it_is(text: str) -> None:
     once = normalise(text)
     assert normalise(once) == once
