@@ -35,11 +35,18 @@ class RowReader(Reader):
     settings: ParquetSource | ArrowSource
 
     def hashed_settings(self) -> dict[str, Any]:
-        """Of columns that are whole numbers or lie within structs also how they are read, as earlier versions read some
-        as null."""
+        """Of columns that are whole numbers, strings or lie within structs also how they are read, as earlier versions
+        read some as null."""
         exact = any(kind == pa.int64() or "." in path for path, kind in self.paths.items())
+        times = {"times": 2} if pa.string() in self.own_paths.values() else {}
         short = {"floats": 2} if self.settings.template else {}  # as they are written shortest
-        return super().hashed_settings() | ({"values": 2} if exact else {}) | short | hashed(self.settings.template)
+        return (
+            super().hashed_settings()
+            | ({"values": 2} if exact else {})
+            | times
+            | short
+            | hashed(self.settings.template)
+        )
 
     @cached_property
     def template(self) -> Template | None:
@@ -152,13 +159,18 @@ def _values(column: pa.Array, path: str, own: Mapping[str, pa.DataType]) -> list
         there = column.is_valid().to_pylist()
         return [dict(zip(names, row, strict=True)) if known else None for known, row in zip(there, rows, strict=False)]
     wanted = own.get(path)
-    is_day = pa.types.is_date(column.type) or pa.types.is_timestamp(column.type)
-    if (pa.types.is_decimal(column.type) and wanted == pa.float64()) or (is_day and wanted == pa.string()):
+    if (pa.types.is_decimal(column.type) and wanted == pa.float64()) or (
+        _is_time(column.type) and wanted == pa.string()
+    ):
         column = column.cast(wanted)
     try:
         return [value.decode() if isinstance(value, bytes) else value for value in column.to_pylist()]
     except UnicodeDecodeError:
         return [_value(value) for value in column]
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_time(kind)
 
 
 def _shortest(kind: pa.DataType) -> Callable[[Any], Any] | None:

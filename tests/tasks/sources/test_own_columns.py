@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from datetime import date
+from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -92,11 +92,13 @@ def test_parquet_types_that_say_the_same_are_read_as_what_a_column_is_to_be(tmp_
             "day": pa.array([date(2026, 11, 29), None, None]),
             "lang": pa.array([b"en", b"\xff", None], pa.large_binary()),
             "when": pa.array([1, 2, 3], pa.timestamp("ns")),
+            "hour": pa.array([time(12, 30), None, None], pa.time32("s")),
             "parts": pa.array([["a"], ["b"], ["c"]]),
         }
     )
     pq.write_table(table, tmp_path / "a.parquet")
-    own: Any = {"score": "float", "day": "string", "lang": "string", "when": "string", "parts": "string"}
+    own: Any = {"score": "float", "day": "string", "lang": "string", "when": "string", "hour": "string"}
+    own |= {"parts": "string"}
     read = read_all(reader("web", ParquetSource(kind="parquet", paths=str(tmp_path / "*"), columns=own), Extract()))
     assert read.documents.select(["text", *own]).to_pydict() == {
         "text": ["one", "two"],
@@ -104,6 +106,7 @@ def test_parquet_types_that_say_the_same_are_read_as_what_a_column_is_to_be(tmp_
         "day": ["2026-11-29", None],
         "lang": ["en", None],
         "when": ["1970-01-01 00:00:00.000000001", "1970-01-01 00:00:00.000000002"],
+        "hour": ["12:30:00.000", None],
         "parts": [None, None],
     }
     assert read.ledger["dropped"] == {"no_text": 1}
