@@ -56,7 +56,7 @@ class Block:
     """Characters of it that lie in links."""
     quotes: int = 0
     """Quotations it stands in."""
-    item: tuple[int, int | None] | None = None
+    item: tuple[int, str | None] | None = None
     """Of a list's item the lists it stands in, and its number where they are numbered."""
     cells: list[str] | None = None
     language: str = ""
@@ -100,7 +100,7 @@ class _Walk:
         self._linked = self._quotes = 0
         self._lists: list[Numbering] = []
         """The lists around."""
-        self._bullet: tuple[int, int | None] | None = None
+        self._bullet: tuple[int, str | None] | None = None
 
     def inside(self, element: HtmlElement, part: int, kind: str, linked: bool) -> None:
         """What an element holds, of which the part and the kind of block are known."""
@@ -241,7 +241,7 @@ class _Walk:
     def _table(self, table: HtmlElement, part: int, linked: bool) -> None:
         rows = [row for row in table.iter("tr") if next(row.iterancestors("table"), None) is table]
         of_rows = [[cell for cell in row if cell.tag in ("td", "th")] for row in rows]
-        if table.get("role") in ("presentation", "none") or _lays_out(table, of_rows):
+        if table.get("role") in ("presentation", "none") or lays_out(table, of_rows):
             self.inside(table, part, "table", linked)
             return self.flush("table", part)
         if any(_NUMBERS.search(cell.get("class") or "") for cells in of_rows[:1] for cell in cells):
@@ -262,7 +262,7 @@ class _Walk:
                 between = "; " if any(block.item for block in found) else " "
                 texts.append(between.join(block.text.replace("\n", " ") for block in found))
                 links += sum(block.linked for block in found)
-            spans = [(_number(cell.get("rowspan")), _number(cell.get("colspan"))) for cell in cells]
+            spans = [(span(cell.get("rowspan")), span(cell.get("colspan"))) for cell in cells]
             in_columns = above.in_columns(Cell(text, *span) for text, span in zip(texts, spans, strict=True))
             if any(texts):
                 block = Block(" | ".join(texts), "row", part, links, self._quotes, cells=in_columns)
@@ -276,14 +276,14 @@ def _named(*names: str | None) -> int:
     return marks(" ".join(filter(None, names)))
 
 
-def _lays_out(table: HtmlElement, rows: list[list[HtmlElement]]) -> bool:
+def lays_out(table: HtmlElement, rows: list[list[HtmlElement]]) -> bool:
     """Whether a table only lays out what stands in it: others in it, one column, a cell of some length, or code."""
     if max(map(len, rows), default=0) < 2 or next(table.iterdescendants("table", "pre", "form"), None) is not None:
         return True
     return any(len(cell.xpath("string()").strip()) > _LONG_CELL for cells in rows for cell in cells)
 
 
-def _number(text: str | None) -> int:
+def span(text: str | None) -> int:
     """How many rows or columns a cell spans."""
     return int(text) if text and text.isdecimal() and len(text) < 6 else 1
 

@@ -66,7 +66,7 @@ def _item(block: Block) -> str:
     )
 
 
-def _mark(number: int | None) -> str:
+def _mark(number: str | None) -> str:
     return "-" if number is None else f"{number}."
 
 

@@ -2,7 +2,8 @@
 
 What Project Gutenberg puts around a text is cut off; title, author, date, language and subjects are those that the file
 tells. Dropped are files that are `empty`, above the limit, unpacked or not (`too_large`), binary (`not_text`), locked
-(`encrypted`), or without text (`no_text`); an EPUB that is no archive of a book is quarantined as `unreadable`.
+(`encrypted`), or without text (`no_text`); an EPUB that is no archive of a book is quarantined as `unreadable`, and a
+chapter that it names and has not is one quarantined record more, `missing`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ZIP = b"PK\x03\x04"
 class BookReader(Reader):
     """Reads books."""
 
-    version = 9  # an illustrator is no author; chapters are found by addresses that begin with a slash
+    version = 10  # rows of tables are lines, and items of lists have their letters
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     settings: BookSource
@@ -51,6 +52,8 @@ class BookReader(Reader):
             return records.drop(error.reason, *place)
         if book is None:
             return records.drop("not_text", *place)
+        for _ in range(book.missing):
+            records.quarantine("missing", *place)
         told = self.columns({"book_language": book.language, "subjects": "|".join(book.subjects) or None})
         found.columns |= told
         more = {"title": book.title, "author": book.author, "date": book.date, "own": told}

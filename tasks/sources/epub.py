@@ -69,6 +69,8 @@ class Epub:
     language: str | None = None
     date: str | None = None
     subjects: list[str] = field(default_factory=list)
+    missing: int = 0
+    """Chapters that it names and has not."""
 
 
 def read(file: IO[bytes], largest: int) -> Epub:
@@ -113,7 +115,9 @@ class _Archive:
         apart = {_place(folder, each) for each in _all(package, "reference") if each.get("type") in _APART}
         chosen = [items[each] for each in order if each in items and _is_chapter(items[each])]
         places = dict.fromkeys(_place(folder, each) for each in chosen)
-        chapters = [self._chapter(each) for each in places if each not in apart]
+        read = [each for each in places if each not in apart]
+        there = [each for each in read if _composed(each) in self._files]
+        chapters = [self._chapter(each) for each in there]
         names = ("title", "date", "language")
         told = {
             name: [said for each in _all(package, name) if (said := _said(each)) and not _is_of_the_file(each)]
@@ -126,6 +130,7 @@ class _Archive:
             next(iter(told["language"]), None),
             next(iter(told["date"]), None),
             [_said(each) for each in _all(package, "subject")][:50],
+            len(read) - len(there) + sum(each not in items for each in order),
         )
 
     def _readable(self) -> None:
@@ -137,8 +142,6 @@ class _Archive:
             raise EpubError("encrypted")
 
     def _chapter(self, name: str) -> str:
-        if _composed(name) not in self._files:
-            return ""
         page = http.text(self._bytes(name, self._left), "application/xhtml+xml")
         begun = _PROLOG.search(page)
         return plain(_LITERAL.sub(lambda found: escape(found[1]), page[begun.start() :] if begun else page))

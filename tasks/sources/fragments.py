@@ -1,4 +1,5 @@
-"""HTML that is text throughout as text: paragraphs and lists as lines, code as it stands, with its indentation.
+"""HTML that is text throughout as text: paragraphs, lists and rows of tables as lines, code as it stands, with its
+indentation.
 
 For posts that a site keeps by themselves, and chapters of books; pages, in which the text has to be found first, are
 for `tasks.extraction`.
@@ -11,6 +12,8 @@ from typing import Any
 
 from lxml import etree
 
+from tasks.extraction.blocks import lays_out, span
+from tasks.extraction.columns import Above, Cell
 from tasks.extraction.formulas import of_math
 from tasks.extraction.numbering import Numbering
 
@@ -19,9 +22,11 @@ _APART = frozenset(
     "details form fieldset center hgroup".split()
 )
 """Elements with a blank line around them."""
-_LINES = frozenset("br li tr ul ol dt dd caption figcaption summary legend option".split())
+_LINES = frozenset("br li tr td th ul ol dt dd caption figcaption summary legend option".split())
 _LEFT_OUT = frozenset("head title script style template img svg nav noscript iframe rt rp math".split())
 """Elements of which nothing is read, or what is said in another way: of `math` the formula."""
+_REPEATED = 2**20
+"""Characters of cells that may be repeated in a table's further rows."""
 _SPACE = re.compile(r"[ \t\r\n]+")
 
 
@@ -60,13 +65,22 @@ def plain(html: str) -> str:
         return html.strip()
     parser = etree.HTMLParser(no_network=True, huge_tree=False, remove_comments=True, remove_pis=True)
     root = etree.fromstring(f"<html><body>{html}</body></html>", parser)
-    text, lists, pre, outside = _Text(), list[Numbering](), 0, 0
-    for event, element in etree.iterwalk(root, events=("start", "end")) if root is not None else ():
+    return "" if root is None else _read(root)
+
+
+def _read(root: Any) -> str:
+    """The text of an element."""
+    text, lists, pre, outside, table = _Text(), list[Numbering](), 0, 0, None
+    for event, element in etree.iterwalk(root, events=("start", "end")):
         tag = element.tag.rpartition(":")[2]
         if event == "start":
             if tag == "math" and not outside:
                 text.add(of_math(element))
-            outside += tag in _LEFT_OUT
+            if tag == "table" and not outside and (rows := _rows(element)) is not None:
+                table = element
+                text.break_(2)
+                text.add(rows, code=True)
+            outside += tag in _LEFT_OUT or element is table
             if outside:
                 continue
             _begin(element, text, lists)
@@ -75,11 +89,13 @@ def plain(html: str) -> str:
                 text.add(element.text.lstrip("\n") if tag == "pre" else element.text, code=pre > 0)
         else:
             if outside:
-                outside -= tag in _LEFT_OUT
+                outside -= tag in _LEFT_OUT or element is table
+                if element is table:
+                    text.break_(2)
             else:
                 pre -= tag == "pre"
                 _end(element, text, lists)
-            if element.tail and not outside and element.getparent() is not None:
+            if element.tail and not outside and element is not root:
                 text.add(element.tail, code=pre > 0)
     return text.whole()
 
@@ -96,10 +112,32 @@ def _begin(element: Any, text: _Text, lists: list[Numbering]) -> None:
     elif tag == "li" and lists:
         number = lists[-1].of(element)
         text.add("  " * min(len(lists) - 1, 10) + ("- " if number is None else f"{number}. "), code=True)
-    elif tag in ("td", "th") and element.getprevious() is not None:
-        text.add(" | ")
     elif tag in ("sup", "sub"):
         text.add(("^" if tag == "sup" else "_") + "{" * _is_long(element))
+
+
+def _rows(table: Any) -> str | None:
+    """The rows of a table as lines, a bar between cells, what spans rows in each of them; None of one that only lays
+    out what stands in it."""
+    of_rows = [[cell for cell in row if cell.tag in ("td", "th")] for row in table.iter("tr")]
+    if lays_out(table, of_rows):
+        return None
+    above, found = Above(_REPEATED), [_in_line(caption) for caption in table.iterchildren("caption")]
+    for row in of_rows:
+        cells = [Cell(_in_line(each), span(each.get("rowspan")), span(each.get("colspan"))) for each in row]
+        texts = above.in_columns(cells)
+        while texts and not texts[-1]:
+            texts.pop()
+        found.append(" | ".join(texts) if any(each.text for each in cells) else "")
+    return "\n".join(filter(None, found))
+
+
+def _in_line(cell: Any) -> str:
+    """What stands in a cell, as one line."""
+    lines = [line.strip() for line in _read(cell).split("\n") if line.strip()]
+    if next(cell.iter("li"), None) is None:
+        return " ".join(lines)
+    return "; ".join(line.removeprefix("- ") for line in lines)
 
 
 def _is_long(element: Any) -> bool:

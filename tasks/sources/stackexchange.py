@@ -53,7 +53,7 @@ class _Question:
 class StackExchangeReader(Reader):
     """Reads Posts.xml of Stack Exchange's dumps."""
 
-    version = 5  # items have the number that a browser shows, negative ones, too
+    version = 6  # rows of tables are lines, and items of lists have their letters
     libraries: ClassVar[tuple[str, ...]] = ("lxml",)
     settings: StackExchangeSource
     _unended = False

@@ -43,6 +43,9 @@ def test_cells_stand_in_their_columns_where_others_span_columns_and_rows() -> No
 def test_items_have_the_numbers_that_they_say() -> None:
     items = "<ol start=5><li>gold</li><li value=9>sand</li><li>mud</li></ol><ul><li value=3>water</li></ul>"
     assert markdown(items).split("\n") == text(items).split("\n") == ["5. gold", "9. sand", "10. mud", "- water"]
+    letters = "<ol type=a><li>gold</li><li>sand<ol type=i><li>mud</li></ol></li></ol>"
+    assert [line.strip() for line in markdown(letters).split("\n")] == text(letters).split("\n")
+    assert text(letters).split("\n") == ["a. gold", "b. sand", "i. mud"]
     down = "<ol reversed><li>gold<ol><li>sand</li></ol></li><li>mud</li></ol><ol reversed start=9><li>a<li>b</ol>"
     assert markdown(down).split("\n") == ["2. gold", "   1. sand", "1. mud", "9. a", "8. b"]
 

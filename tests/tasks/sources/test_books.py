@@ -31,7 +31,7 @@ OPF = """<package xmlns="http://www.idpf.org/2007/opf" xmlns:dc="http://purl.org
 <item id="aside" href="aside.xhtml" media-type="application/xhtml+xml"/>
 <item id="map" href="map.png" media-type="image/png"/>
 </manifest><spine><itemref idref="nav"/><itemref idref="toc"/><itemref idref="one"/><itemref idref="two"/>
-<itemref idref="aside" linear="no"/><itemref idref="map"/><itemref idref="gone"/></spine>
+<itemref idref="aside" linear="no"/><itemref idref="map"/></spine>
 <guide><reference type="toc" href="toc.xhtml#here"/></guide></package>"""
 PAGE = '<?xml version="1.0" encoding="utf-8"?><!DOCTYPE html><html><head><title>no</title></head><body>%s</body></html>'
 FILES = {
@@ -82,6 +82,23 @@ def test_chapters_are_xml_and_what_stands_in_them_is_told_apart(tmp_path: Path) 
     [row], _ = read_all(source(tmp_path / "*"))
     assert row["text"].startswith("One\n\n法は\n\nTwo\n\nif (a\n< b)\n\na < b && <c>\n\nTwo\n\n水")
     assert row["date"] is None
+
+
+def test_a_chapter_that_a_book_names_and_has_not_is_counted_and_the_others_are_read(tmp_path: Path) -> None:
+    opf = OPF.replace('<itemref idref="map"/>', '<itemref idref="map"/><itemref idref="gone"/>')
+    (tmp_path / "a.epub").write_bytes(epub({"OEBPS/book.opf": opf, "OEBPS/text/1.xhtml": None}))
+    [row], counts = read_all(source(tmp_path / "*"))
+    assert row["text"] == TEXT[TEXT.index("Two") :]
+    assert counts == {"in": 3, "missing": 2}
+
+
+def test_paragraphs_of_a_cell_stay_in_its_row(tmp_path: Path) -> None:
+    table = (
+        "<table><tr><td><p>水</p></td><td><p>river</p><p>water</p></td></tr><tr><td colspan='2'>end</td></tr></table>"
+    )
+    (tmp_path / "a.epub").write_bytes(epub({"OEBPS/text/1.xhtml": PAGE % table}))
+    [row], _ = read_all(source(tmp_path / "*"))
+    assert row["text"].startswith("水 | river water\nend\n\nTwo")
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])

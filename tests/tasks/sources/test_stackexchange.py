@@ -198,6 +198,12 @@ def test_a_file_without_a_row_is_one_record_under_its_name(tmp_path: Path, name:
          "<m:math><m:msup><m:mi>x</m:mi><m:mn>2</m:mn></m:msup></m:math>", "is $\\frac{x}{2}$, $x^{2}$"),
         ("<svg><math><mn>1</mn></math></svg>a", "a"),
         ("<blockquote><p>said</p></blockquote>", "said"),
+        ("a<table><caption>T</caption><tr><th><p>x</p><p>y</p></th><th>z</th></tr><tr><td></td><td><br></td></tr>"
+         "<tr><td rowspan=2>1</td><td><ul><li>2</li><li>3</li></ul></td></tr><tr><td>4</td></tr>"
+         "<tr><td colspan=2>5</td></tr></table>b", "a\n\nT\nx y | z\n1 | 2; 3\n1 | 4\n5\n\nb"),
+        ("<table><tr><td><p>a</p><p>b</p></td></tr></table>c", "a\n\nb\n\nc"),
+        ("<table><tr><td><pre>x\n y</pre></td><td><table><tr><td>1</td><td>2</td></table></td></tr></table>",
+         "x\n y\n\n1 | 2"),
     ],
 )  # fmt: skip
 def test_the_html_of_a_post_is_text_with_its_code_as_it_stands(html: str, text: str) -> None:
@@ -205,7 +211,8 @@ def test_the_html_of_a_post_is_text_with_its_code_as_it_stands(html: str, text: 
 
 
 def test_deep_and_broken_html_costs_time_of_its_length() -> None:
-    for piece in ("<p>", "<ul><li>", "<pre>", "<b>", "</p>", "<", "&", "&#0;", "<td>", "<sup>", "<!--", "<![CDATA["):
+    for piece in ("<p>", "<ul><li>", "<pre>", "<b>", "</p>", "<", "&", "&#0;", "<td>", "<sup>", "<!--", "<![CDATA[",
+                  "<table><tr><td>", "<table><tr><td>a<td rowspan=9>b</table>"):  # fmt: skip
         assert len(plain("gold " + piece * (100_000 // len(piece)))) < 10**6
 
 
@@ -218,6 +225,9 @@ def test_deep_and_broken_html_costs_time_of_its_length() -> None:
         ("<ol start=-1><li>a</li><li>b</li><li>c</li></ol>", "-1. a\n0. b\n1. c"),
         ("<ol reversed><li>a<ol><li>b</ol><li>c</ol><ol reversed start=9><li>a<li value=5>b<li>c</ol>",
          "2. a\n  1. b\n1. c\n\n9. a\n5. b\n4. c"),
+        ("<ol type=a start=26><li>x</li><li>y</li></ol>", "z. x\naa. y"),
+        ("<ol type=I><li value=4>a</li><li type=i value=1994>b</li><li type=A>c</li><li type=1 value=0>d</li></ol>",
+         "IV. a\nmcmxciv. b\nBXS. c\n0. d"),
         ("<ol start=x><li>a<ul><li value=3>b</li></ul></li></ol>", "1. a\n  - b"),
         ("10<sup>-6</sup> x<sup>n + 1</sup> = H<sub>2</sub>O<sub>(l, s)</sub>!", "10^-6 x^{n + 1} = H_2O_{(l, s)}!"),
         ("the 1<sup>st</sup> x<sup><b>i</b>+1</sup>", "the 1^st x^{i+1}"),
