@@ -48,7 +48,7 @@ class Contamination(Stage):
     have it; `contamination_item`: `set:number` of that item, counted from 0; null where the share is 0.
     """
 
-    name, version = "contamination", 1
+    name, version = "contamination", 2  # an answer stands for no question that is null
     reads = ("text",)
     writes = pa.schema([("contamination", pa.float32()), ("contamination_item", pa.string())])
     unhashed = frozenset({"sets", "threshold"})  # what their files hold is in the fingerprint
@@ -110,11 +110,12 @@ def _digest(path: str) -> str:
 
 
 def _items(name: str, path: str, fields: Sequence[str | int]) -> Iterator[list[str]]:
-    """The texts of each item of a file. Raises SpecError, naming file and row."""
+    """The texts of each item of a file, the first of them that of the first field, "" where it has none. Raises
+    SpecError, naming file and row."""
     numbered = all(isinstance(field, int) for field in fields)
     for number, row in enumerate(rows_of(path, numbered)):
         try:
-            yield [text for field in fields for text in _texts(row[field])]
+            yield [text for field in fields for text in _texts(row[field]) or [""]]
         except (KeyError, IndexError, TypeError):
             known = ", ".join(map(str, row)) if isinstance(row, dict) else f"{len(row)} columns"
             wanted = ", ".join(map(str, fields))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 import zlib
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from typing import NamedTuple
@@ -232,16 +233,25 @@ def _inflated(body: bytes, limit: int) -> bytes:
 
 
 def _unbrotli(body: bytes, limit: int) -> bytes:
+    pieces = [body[start : start + _STEP] for start in range(0, len(body), _STEP)]
+    found, sound = _fed(pieces, limit)
+    if sound < len(pieces):  # with the damage goes what its piece gave before it: so that one byte by byte
+        found, _ = _fed([*pieces[:sound], *(bytes((byte,)) for byte in pieces[sound])], limit)
+    return bytes(found) or body
+
+
+def _fed(pieces: Sequence[bytes], limit: int) -> tuple[_Output, int]:
+    """What pieces of a Brotli stream decode to, up to damage, and how many are before that."""
     stream, found = brotli.Decompressor(), _Output()
-    try:
-        for start in range(0, len(body), _STEP):
-            part = stream.process(body[start : start + _STEP], output_buffer_limit=_STEP)
+    for number, piece in enumerate(pieces):
+        try:
+            part = stream.process(piece, output_buffer_limit=_STEP)
             while part:
                 found.add(part, limit)
                 part = stream.process(b"", output_buffer_limit=_STEP)
-    except brotli.error:
-        pass  # what came before the damage is kept
-    return bytes(found) or body
+        except brotli.error:
+            return found, number
+    return found, len(pieces)
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:

@@ -35,7 +35,7 @@ Place = tuple[int, int]
 class CdxReader(WarcReader):
     """Reads the records of a selection, and extracts the pages in them."""
 
-    version = 3  # Japanese in EUC-JP has all its characters, and a body that was stored decoded is itself
+    version = 4  # of a damaged body in Brotli what comes before the damage is kept
     unhashed = WarcReader.unhashed | {"base", "gap"}
     settings: CdxSource
 

@@ -108,6 +108,14 @@ def test_a_form_that_many_questions_share_is_no_item(tmp_path: Path) -> None:
     assert shares == [0, pytest.approx(1)]
 
 
+def test_the_answer_of_an_item_whose_question_is_null_stands_for_no_item(tmp_path: Path) -> None:
+    answer = "none of the answers above is right here"
+    for nothing in (None, [], ""):
+        rows = [*items(1, 3), {"question": nothing, "choices": answer}]
+        exam = {"path": written(tmp_path, rows), "fields": ["question", "choices"]}
+        assert found([f"x y z {answer} x y z"], exam=exam) == ([0], [None])
+
+
 @pytest.mark.parametrize(
     ("text", "share"),
     [("水从高处流向低处是因为什么力", 1), ("水从高处流向低处", 0), ("流向低处是因为什么力水从高处", 0)],

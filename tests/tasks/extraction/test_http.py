@@ -94,6 +94,15 @@ def test_a_body_with_a_wrong_checksum_is_kept_and_of_a_damaged_one_what_comes_be
         assert found[: len(data) // 3] == data[: len(data) // 3]
 
 
+@pytest.mark.parametrize("size", [2000, 400_000])
+def test_of_a_damaged_body_in_brotli_what_comes_before_the_damage_is_kept(size: int) -> None:
+    data = b"<html>" + random.Random(1).randbytes(size).hex().encode()
+    encoded = bytearray(brotli.compress(data, quality=5))
+    encoded[len(encoded) // 2 :] = b"\xff" * 999
+    found = web.decoded(response(bytes(encoded), Content_Encoding="br"), LIMIT)
+    assert found[: len(data) * 2 // 5] == data[: len(data) * 2 // 5]
+
+
 def test_repeated_headers_of_codings_are_all_undone() -> None:
     page = b"<html>gold"
     twice = b"Content-Encoding: gzip\r\nX: y\r\ncontent-encoding: br\r\nContent-Type: text/html\r\n"

@@ -110,10 +110,15 @@ def test_a_page_of_several_revisions_is_its_last_and_one_that_is_too_large_is_dr
 
 def test_namespaces_are_chosen_and_a_redirect_without_its_element_is_one(tmp_path: Path) -> None:
     pages = [page("Help:A", "how", namespace=12), page("B", "so"), page("C", "#重定向 [[B]]"), page("D", "#1 of [[B]]")]
+    pages += [
+        page("E", "#Rivers [[Rhine]]\n#Lakes [[Como]]"),
+        page("F", "#REDIRECCIÓN [[B]]"),
+        page("G", "#Redirect: [[B]]"),
+    ]
     (tmp_path / "a.xml").write_bytes((HEAD + "".join(pages)).encode() + END)
     rows, counts = read_all(source(tmp_path / "*", namespaces=(0, 12)))
-    assert [row["title"] for row in rows] == ["Help:A", "B", "D"]
-    assert counts == {"read": 4, "redirect": 1}
+    assert [row["title"] for row in rows] == ["Help:A", "B", "D", "E"]
+    assert counts == {"read": 7, "redirect": 3}
 
 
 def test_a_damaged_page_costs_itself_alone(tmp_path: Path) -> None:
