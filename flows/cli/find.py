@@ -37,7 +37,8 @@ def find(to: str, index: tuple[str, ...], where: str, as_json: bool) -> None:
     if as_json:
         return print_json(found)
     click.echo(
-        f"{found['selected']:,} of {found['captures']:,} captures, {found['revisits']:,} of them revisits: "
+        f"{found['selected']:,} records selected, {found['revisits']:,} of them revisits, from {found['captures']:,} "
+        "captures in the index: "
         f"{found['bytes'] / 2**20:,.1f} MiB in {found['files']:,} files"
     )
     click.echo(f"most of: {', '.join(f'{host} {count:,}' for host, count in found['hosts'].items())}")

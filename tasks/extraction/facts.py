@@ -18,7 +18,7 @@ from typing import Any
 from tasks.engine.hosts import site as site_of
 from tasks.extraction.authors import credible
 
-VERSION = 4  # a site is the host of the address, never its user, and in its one spelling
+VERSION = 5  # a title that is escaped twice is plain
 _LOOKED_AT = 2**20
 """Characters of a page that are looked at, at most."""
 _BEGINS = re.compile(r"<[!hmst](?:--|1\b|eta\b|ime\b|itle\b|cript\b|tyle\b|vg\b|emplate\b|extarea\b)", re.IGNORECASE)
@@ -62,7 +62,7 @@ def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | Non
     near = _places(html)
     said = _said(html, near)
     linked = list(_linked(html, near))
-    title = said.get("title") or _first(_TITLE, html, near) or _first(_HEADING, html, near, _TAG)
+    title = said.get("title") or unescape(_first(_TITLE, html, near) or _first(_HEADING, html, near, _TAG) or "")
     dates = (
         said.get("date"),
         *_values(linked, "datePublished"),
@@ -77,7 +77,7 @@ def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | Non
     authors = (said.get("author"), *_values(linked, "author"))
     site = said.get("site") or next(iter(_values(linked, "publisher")), None)
     return {
-        "title": unescape(title or "").strip(),
+        "title": unescape(title).strip(),  # many sites escape it twice
         "date": next((day for day in days if latest is None or day <= latest), None),
         "author": next(filter(None, map(credible, filter(None, authors))), ""),
         "site": unescape(site or "").strip().lstrip("@") or site_of(url),

@@ -72,6 +72,7 @@ class Selection:
     table: pa.Table = field(default_factory=COLUMNS.empty_table)
     """Sorted by file and place, each record once."""
     captures: int = 0
+    """Lines or rows of the index: also those that are unreadable, or name a record once more."""
     unreadable: int = 0
     """Lines that are none, and captures that do not say where they lie."""
     revisits: int = 0

@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
-from html import escape
+from html import escape, unescape
 from typing import IO, Any
 from urllib.parse import unquote
 
@@ -202,7 +202,7 @@ def _is_of_the_file(element: Any) -> bool:
 
 
 def _said(element: Any) -> str:
-    return " ".join((element.text or "").split())
+    return " ".join(unescape(element.text or "").split())  # some escape it twice
 
 
 def _is_chapter(item: Any) -> bool:

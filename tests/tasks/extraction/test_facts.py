@@ -49,6 +49,8 @@ def test_json_ld_time_elements_and_the_address_say_what_meta_elements_do_not() -
             "<title></title><h1><a href='/'><img></a></h1><h1>All the <em>gold</em> there is</h1>",
             "All the gold there is",
         ),
+        ("<title>R &amp;amp; M</title>", "R & M"),
+        ("<h1>R &amp;amp; M</h1>", "R & M"),
         ("<title>New <body><h1>Gold</h1>", "New"),
         ("<!-- never ended <title>New</title>", "New"),
     ],

@@ -92,6 +92,12 @@ def test_a_chapter_that_a_book_names_and_has_not_is_counted_and_the_others_are_r
     assert counts == {"in": 3, "missing": 2}
 
 
+def test_a_title_that_is_escaped_twice_is_plain(tmp_path: Path) -> None:
+    (tmp_path / "a.epub").write_bytes(epub({"OEBPS/book.opf": OPF.replace("The River", "R &amp;amp; M")}))
+    [row], _ = read_all(source(tmp_path / "*"))
+    assert row["title"] == "R & M"
+
+
 def test_paragraphs_of_a_cell_stay_in_its_row(tmp_path: Path) -> None:
     table = (
         "<table><tr><td><p>水</p></td><td><p>river</p><p>water</p></td></tr><tr><td colspan='2'>end</td></tr></table>"
