@@ -27,7 +27,8 @@ from tasks import registry
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS
 from tasks.decision.verdict import Verdict
 from tasks.dedup.clusters import Clusters
-from tasks.dedup.duplicates import Exact, VerifiedPairs
+from tasks.dedup.duplicates import Exact
+from tasks.dedup.pairs import AlikePairs
 from tasks.engine import worker
 from tasks.engine.job import Job
 from tasks.engine.nodes import Node
@@ -48,7 +49,7 @@ class Given(Stage):
 
     name = "given"
     reads = ("text",)
-    writes = pa.schema([Exact.writes.field("copy_of"), VerifiedPairs.writes.field("alike")])
+    writes = pa.schema([Exact.writes.field("copy_of"), AlikePairs.writes.field("alike")])
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         raise AssertionError("nothing is computed here")

@@ -31,7 +31,7 @@ from tests.whole import direct
 SHARD = 10_000
 SPANS, SPAN = 6, 25
 """Spans of a document, and words of a span."""
-STAGES = ("exact", "candidates", "alike", "clusters", "verdict")
+STAGES = ("exact", "candidates", "pairs", "alike", "clusters", "verdict")
 BEFORE = ("documents", "learn_held_out", "held_out", "channel")
 SPEC = """
 name: growth

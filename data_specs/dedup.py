@@ -9,18 +9,21 @@ from pydantic import Field, field_validator, model_validator
 from data_specs.base import Count, Expression, Label, Name, Share, is_empty, is_unset
 from data_specs.stage import Stage
 
+FLOOR = 0.5
+"""Similarity down to which pairs are kept unless a spec says otherwise."""
+
 
 class Duplicates(Stage):
     """Exact and near duplicates: MinHash-LSH (Broder 1997; Leskovec et al. ch. 3), candidates verified."""
 
     kind: Literal["duplicates"] = "duplicates"
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """True Jaccard similarity of the shingle sets from which two documents are alike. With 128 hashes, 87 % of the
-    pairs right at .8 are found, 97 % of those at .85."""
-    floor: Annotated[float | None, Field(gt=0, lt=1, exclude_if=is_unset)] = None
-    """Similarity from which pairs are looked for and kept, in a column `pairs`; by default the threshold. With a
-    floor below it another threshold reads no text, and `sluice whatif` knows what it would keep. More pairs are
-    compared: at .5, 32 bands of 4 hashes find 87 % of those right there, and 99.9 % of those at .7."""
+    """True Jaccard similarity of the shingle sets from which two documents are alike."""
+    floor: Annotated[float, Field(gt=0, lt=1)] = FLOOR
+    """Similarity from which pairs are looked for and kept, in a column `pairs`, or the threshold where that is lower:
+    another threshold from there on reads no text, and `sluice whatif` knows what it would keep. At .5, 32 bands of 4
+    hashes find 87 % of the pairs right there, and 99.9 % of those at .7. A threshold above .5 that the floor reaches
+    compares less, and keeps no others."""
     hashes: Annotated[int, Field(ge=16, le=1024)] = 128
     """Length of a signature; bands and rows follow from the threshold by datasketch's optimum, where a missed pair
     weighs nine times one compared in vain. More hashes tell pairs apart more sharply."""
@@ -46,13 +49,12 @@ class Duplicates(Stage):
     @property
     def compared_from(self) -> float:
         """The similarity down to which pairs are known."""
-        return self.threshold if self.floor is None else self.floor
+        return min(self.floor, self.threshold)
 
-    @model_validator(mode="after")
-    def _floor_is_lower(self) -> Duplicates:
-        if self.compared_from > self.threshold:
-            raise ValueError(f"floor: {self.floor:g} is above the threshold of {self.threshold:g}")
-        return self
+    @property
+    def keeps_pairs(self) -> bool:
+        """Whether pairs are kept for other thresholds: unless a floor above the default is all that this one asks."""
+        return not FLOOR < self.threshold <= self.floor
 
     @field_validator("keep")
     @classmethod

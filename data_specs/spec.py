@@ -274,8 +274,8 @@ class Spec(Settings):
         """What thresholds are chosen by has to be known."""
         if self.budget is None:
             return
-        if self.duplicates.floor is None:
-            yield "budget: other thresholds are known where stages.duplicates.floor says down to which pairs are kept"
+        if not self.duplicates.keeps_pairs:
+            yield "budget: other thresholds are known where stages.duplicates.floor is below the threshold"
         names = {rule.name: rule for rule in self.rules}
         wanted = self.budget.rule
         if wanted is not None and wanted not in names:

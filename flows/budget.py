@@ -36,12 +36,14 @@ def table_of(as_is: CorpusRun, spec: Spec, progress: Progress = lambda *_: None)
     SpecError and StageError."""
     duplicates = spec.duplicates
     bands, rows = minhash.bands_and_rows(duplicates.compared_from, duplicates.hashes)
-    asked = [each for each in sorted({*THRESHOLDS, duplicates.threshold}) if each >= duplicates.compared_from]
+    known = [each for each in sorted({*THRESHOLDS, duplicates.threshold}) if each >= duplicates.compared_from]
+    asked = [each for each in (with_threshold(spec, threshold) for threshold in known) if each.duplicates.keeps_pairs]
     found = []
     for number, each in enumerate(asked):
         progress(number, len(asked))
-        recall = round(minhash.found_share(each, bands, rows), 4)
-        found.append({"threshold": each, "recall": recall, **left(as_is, with_threshold(spec, each))})
+        threshold = each.duplicates.threshold
+        recall = round(minhash.found_share(threshold, bands, rows), 4)
+        found.append({"threshold": threshold, "recall": recall, **left(as_is, each)})
     progress(len(asked), len(asked))
     return found
 

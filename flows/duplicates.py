@@ -1,8 +1,8 @@
 """`sluice duplicates`: what to look at before a threshold is believed. Clusters, pairs with their differences, and what
 other thresholds would leave.
 
-Everything is asked of the columns (`docs/columns.md`): `cluster`, `alike`, with a floor also `pairs`, and
-`duplicate_of` of the verdict. Of a pair those words are shown that only one of the texts has.
+Everything is asked of the columns (`docs/columns.md`): `cluster`, `alike`, `pairs`, and `duplicate_of` of the
+verdict. Of a pair those words are shown that only one of the texts has.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def of(pipeline: Pipeline, asked: str) -> dict[str, Any]:
 def near(pipeline: Pipeline, similarity: float, number: int) -> list[dict[str, Any]]:
     """The pairs whose similarity is nearest to one, `number` on each side of it, from the most similar on, with the
     words that differ."""
-    column = "alike" if pipeline.spec.duplicates.floor is None else "pairs"
+    column = "pairs" if pipeline.spec.duplicates.keeps_pairs else "alike"
     found = [
         row
         for compared, order in (("<", "desc"), (">=", "asc"))
@@ -167,15 +167,14 @@ def matches(pipeline: Pipeline, path: str) -> int:
 
 def thresholds(spec: str, store: str | None, settings: Sequence[str]) -> dict[str, Any]:
     """What each threshold from the floor on would leave of the last accepted version (see `left_by_thresholds`), by the
-    thresholds that a budget has chosen. Raises SpecError, also where the spec has no floor, and StageError."""
+    thresholds that a budget has chosen. Raises SpecError, also where no pairs are kept for them, and StageError."""
     given = [*settings, *([f"store={store}"] if store is not None else [])]
     asked = budgeted.loaded(spec, given)
-    if asked.duplicates.floor is None:
-        known_from = asked.duplicates.threshold
+    if not asked.duplicates.keeps_pairs:
         raise SpecError(
             [
-                f"duplicates: pairs are known from the threshold of {known_from:g} on, which alone says "
-                "what stays; with stages.duplicates.floor: 0.5 the next run keeps them down to .5"
+                f"duplicates: of thresholds {asked.duplicates.threshold:g} alone is known, which says what stays; with "
+                "a lower stages.duplicates.floor the next run keeps pairs for others"
             ]
         )
     return left_by_thresholds(CorpusRun.of(spec, store), asked)

@@ -30,9 +30,9 @@ from tasks.dedup.centroids import CentroidsEstimator
 from tasks.dedup.cluster_sizes import ClusterSizes
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.contamination import Contamination
-from tasks.dedup.duplicates import AlikePairs, CandidateGroups, Exact, Pairs, VerifiedPairs
 from tasks.dedup.duplicates_of import DuplicatesOf
 from tasks.dedup.neighbours import Neighbours
+from tasks.dedup.pairs import evidence
 from tasks.dedup.repeated_lines import RepeatedLines
 from tasks.dedup.repeated_spans import RepeatedSpans
 from tasks.dedup.same_url import PagesOfOneUrl
@@ -279,8 +279,7 @@ class _Maker:
                 rephrase = Rephrase(settings, seed, files)
                 return self._scored(RephraseEstimator(settings, seed), rephrase, name, settings)
             case stages.Duplicates():
-                pairs = (VerifiedPairs,) if settings.floor is None else (Pairs, AlikePairs)
-                found = [stage(settings) for stage in (Exact, CandidateGroups, *pairs, Clusters)]
+                found = [*evidence(settings), Clusters(settings)]
                 return [self.node(self._called(each, each.name, settings)) for each in found]
         return []
 

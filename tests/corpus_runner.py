@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tasks.engine.stage import CorpusStage, RepeatedStage
+from tasks.engine.stage import CorpusStage, RepeatedStage, Stage
 
 ABOUT = [("shard", pa.uint64()), ("position", pa.uint32())]
 
@@ -42,9 +42,11 @@ def repeated(stage: RepeatedStage, rows: pa.Table, reduce_groups: Sequence[range
     raise AssertionError("100 rounds, and rows still change")
 
 
-def run(stage: CorpusStage, shards: Sequence[pa.Table]) -> list[pa.Table]:
+def run(stage: CorpusStage | Stage, shards: Sequence[pa.Table]) -> list[pa.Table]:
     """Shards with at least the columns the stage reads -> each with the columns it writes beside its own."""
     stage.setup()
+    if isinstance(stage, Stage):
+        return [_beside(stage, shard, stage(shard.select(list(stage.reads)))) for shard in shards]
     mapped = []
     for each, shard in enumerate(shards):
         rows = stage.map(shard.select(list(stage.reads)))
@@ -62,11 +64,15 @@ def run(stage: CorpusStage, shards: Sequence[pa.Table]) -> list[pa.Table]:
     for each, shard in enumerate(shards):
         about = reduced.filter(reduced["shard"].to_numpy() == number(each))
         about = about.take(np.argsort(about["position"].to_numpy(), kind="stable"))
-        columns = stage.scatter(shard.select(list(stage.scatters)), about)
-        assert columns.schema.names == stage.writes.names
-        assert columns.num_rows == shard.num_rows
-        columns = columns.cast(stage.writes)
-        for name in columns.column_names:
-            shard = shard.append_column(name, columns[name])
-        written.append(shard)
+        written.append(_beside(stage, shard, stage.scatter(shard.select(list(stage.scatters)), about)))
     return written
+
+
+def _beside(stage: CorpusStage | Stage, shard: pa.Table, columns: pa.Table) -> pa.Table:
+    """A shard with the columns that a stage wrote, checked."""
+    assert columns.schema.names == stage.writes.names
+    assert columns.num_rows == shard.num_rows
+    columns = columns.cast(stage.writes)
+    for name in columns.column_names:
+        shard = shard.append_column(name, columns[name])
+    return shard

@@ -15,8 +15,8 @@ from typing import Any
 from tests import small
 
 _FOLDER = Path(__file__).parent / "golden"
-SETTINGS = ("training.checkpoint.keep=1",)
-"""Beside `small.SPEC`, what the run was given."""
+SETTINGS = ("training.checkpoint.keep=1", "stages.duplicates.floor=0.8")
+"""Beside `small.SPEC`, what the run was given, and what is no default any more."""
 
 
 def unpacked(folder: Path) -> Path:

@@ -101,7 +101,7 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     optional["contamination"] = f"{{sets: {{exam: {{path: {tmp_path}/exam.jsonl}}}}}}"
     stages = ", ".join(f"{name}: {settings}" for name, settings in optional.items())
     (tmp_path / "more.yaml").write_text(
-        f"{SPEC}lists: {{some: {{domains: {tmp_path}/list.txt}}}}\nstages: {{{stages}}}\n"
+        f"{SPEC}lists: {{some: {{domains: {tmp_path}/list.txt}}}}\nstages: {{{stages}, duplicates: {{floor: 0.8}}}}\n"
         "mixture: {rehydration: fineweb2, repetitions: 32}\ntext: repeated_lines\n"
     )
     more = written(nodes(registry, tmp_path / "more.yaml", tmp_path))
@@ -109,7 +109,7 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     more["classify"] = [
         (name.replace("_some", "_<label>"), kind) for name, kind in more["classify"] if "other" not in name
     ]
-    assert full["alike"] == [each for each in more["alike"] if each not in full["pairs"]]  # it has a floor
+    assert full["alike"] == [each for each in more["alike"] if each not in full["pairs"]]
     assert demo.items() <= full.items()
     full |= {"alike": more["alike"]}
     assert found == full | {name: more[name] for name in (*optional, "cluster_size", "outcome", "repeated_tokens")}

@@ -96,7 +96,7 @@ def _write_page(
         "pairs": asked.near(current.pipeline, similarity, pairs),
         "thresholds": None,
     }
-    if current.spec.duplicates.floor is not None and Versions(current.store, current.spec.name).accepted is not None:
+    if current.spec.duplicates.keeps_pairs and Versions(current.store, current.spec.name).accepted is not None:
         found["thresholds"] = asked.left_by_thresholds(as_is, current.spec)
     with embedded.server():  # which starts meanwhile
         from flows import duplicates_page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,7 +38,7 @@ class DuplicatesStage(CorpusStage):
             self.reads = (*self.reads, *(name for name in settings.per if name not in self.reads))
 
     def hashed_settings(self) -> dict[str, Any]:
-        """What pairs are looked for from is what shapes the values: a floor, or else the threshold."""
+        """What pairs are looked for from is what shapes the values."""
         found = super().hashed_settings()
         found.pop("floor", None)
         found.pop("sources", None)  # which the verdict reads
@@ -67,6 +68,10 @@ class DuplicatesStage(CorpusStage):
             known = np.array(digests, np.uint64)
             found = seeded_hash(found ^ known[values.indices.to_numpy()], "scope", name)
         return found
+
+
+def texts(batch: pa.Table) -> Iterator[str]:
+    return (text.as_py() for text in batch["text"])
 
 
 def as_table(**columns: NDArray[Any] | pa.Array) -> pa.Table:

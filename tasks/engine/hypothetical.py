@@ -59,8 +59,8 @@ def judge(pipeline: Pipeline) -> Computed:
             continue
         if name not in EXPRESSIONS and (reads := texts & {*node.inputs, *_scattered(node)}):
             hint = ""
-            if name == "candidates" and pipeline.spec.duplicates.floor is None:
-                hint = "; with `stages.duplicates.floor: 0.5` runs keep pairs down to .5 for other thresholds"
+            if name == "candidates" and pipeline.spec.duplicates.threshold <= pipeline.spec.duplicates.floor:
+                hint = "; with a lower `stages.duplicates.floor` runs keep the pairs for other thresholds"
             raise StageError(
                 f"whatif: {name} would be computed anew from {', '.join(sorted(reads))}, and what it would say is not "
                 "known; ask about rules, channels, mixture, or settings that no text is read for, or make it by "

@@ -72,7 +72,7 @@ def test_a_plan_of_a_complete_corpus_has_everything_cached_but_the_training(comp
     ("setting", "stage", "because"),
     [
         ("rules.short=words < 80", "verdict", "settings.rules.short.drop: (words < 40) -> (words < 80)"),
-        ("stages.duplicates.threshold=0.7", "candidates", "settings.threshold: 0.8 -> 0.7"),
+        ("stages.duplicates.threshold=0.7", "alike", "settings.threshold: 0.8 -> 0.7"),
         ("stages.language.characters=500", "language", "settings.characters: 1000 -> 500"),
         ("sources.web.text=body", "documents", "web: settings.text: text -> body"),
         ("stages.quality.where=words > 5", "quality", "where: not set -> (words > 5)"),

@@ -65,7 +65,7 @@ def test_a_pair_that_rounds_to_the_threshold_is_below_it(
     asked = iter(rows)
     monkeypatch.setattr(duplicates, "_rows", lambda *_: next(asked))
     monkeypatch.setattr(duplicates, "_texts", lambda _, names: dict.fromkeys(names, "text"))
-    pipeline: Any = SimpleNamespace(spec=SimpleNamespace(duplicates=SimpleNamespace(floor=0.5)))
+    pipeline: Any = SimpleNamespace(spec=SimpleNamespace(duplicates=SimpleNamespace(keeps_pairs=True)))
     found = duplicates.near(pipeline, 0.8, 1)
     duplicates.show_pairs(found, 0.8, 0.5)
     said = capsys.readouterr().out

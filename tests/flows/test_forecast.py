@@ -33,7 +33,13 @@ def entries(store: Store) -> Iterator[tuple[str, str, Entry]]:
         yield from ((name, kind, entry) for entry in Manifest(store, folder).entries() if "rows" in entry)
 
 
-CHANGED = ("name=other", "seed=8", "stages.duplicates.threshold=0.7", "stages.language.characters=900")
+CHANGED = (
+    "name=other",
+    "seed=8",
+    "stages.duplicates.threshold=0.7",
+    "stages.duplicates.floor=0.52",
+    "stages.language.characters=900",
+)
 """Another lineage learns everything anew, and every stage but signals and exact has another fingerprint or
 other input."""
 
@@ -83,7 +89,7 @@ def test_a_step_is_expected_to_take_what_it_took_when_it_last_ran() -> None:
 
 
 def test_only_the_steps_that_are_left_are_expected(copied: Path) -> None:
-    change = ["stages.duplicates.threshold=0.7"]
+    change = ["stages.duplicates.floor=0.6"]
     run = go(copied, change, until="signals")
     pipeline = run.pipeline
     whole = {stage["name"]: stage for stage in asked(copied, *change)["stages"]}

@@ -20,7 +20,7 @@ import pytest
 from flows import summary
 from flows.run import Run
 from tasks.dedup.clusters import Clusters
-from tasks.dedup.duplicates import VerifiedPairs
+from tasks.dedup.pairs import VerifiedPairs
 from tasks.engine.rebase import RebaseError
 from tasks.storage.store import Store
 from tests import generations
@@ -36,7 +36,7 @@ ALONE = {"read", "shard", "ask", "map", "scatter", "count"}
 TOGETHER = {
     "exact": {"state", "reduce"},
     "candidates": {"state", "reduce"},
-    "alike": {"recall", "reduce"},
+    "pairs": {"recall", "reduce"},
     "clusters": {"recall", "reduce"},
     "verdict": {"state", "recall", "reduce"},
 }
@@ -322,8 +322,31 @@ def test_other_rules_and_partitions_go_through_the_generations_again_and_come_to
     one, other = night(changed, settings), night(always, settings)
     assert one.record["version"]["version"] == 4
     assert [len(each) for each in one.pipeline.generations()] == [FIRST, 1, 1]
-    for name in ("exact", "candidates", "alike", "clusters", "verdict"):
+    for name in ("exact", "candidates", "pairs", "alike", "clusters", "verdict"):
         assert values(one)[name] == values(other)[name]
+
+
+def test_a_store_without_pairs_below_the_threshold_goes_on_with_them_and_old_documents_keep_their_verdicts(
+    tmp_path: Path,
+) -> None:
+    """It was made before there were such by default."""
+    path, expected = generations.corpus(tmp_path, FILES[:FIRST], threshold=0.8), Expected()
+    text = path.read_text()
+    path.write_text(text.replace("threshold: 0.8", "threshold: 0.8, floor: 0.8"))
+    old: dict[str, Any] = {}
+    for number in (FIRST, FIRST + 1, FIRST + 2):
+        states = {each["name"]: each["state"] for each in night(path).record["stages"]}
+        now = documents(path)
+        assert {each: now[each]["reason"] for each in old} == {each: old[each]["reason"] for each in old}
+        expected.add([row for each, row in now.items() if each not in old])
+        assert {each: row["reason"] for each, row in now.items()} == expected.reasons
+        _check(now)
+        old = now
+        add(path, [number])
+        if number == FIRST + 1:
+            path.write_text(text)
+    assert states["pairs"] == "computed"
+    assert [each["version"] for each in told("versions", path)["versions"]] == [1, 2, 3]
 
 
 def test_clusters_of_a_night_that_are_found_in_rounds_are_the_same(

@@ -27,7 +27,7 @@ from tests.generations import write
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of two generations, with pairs down to a similarity of .5."""
     spec = small.corpus(tmp_path_factory.mktemp("whatif"), files=2)
-    spec.write_text(spec.read_text().replace("threshold: 0.8", "threshold: 0.9, floor: 0.5"))
+    spec.write_text(spec.read_text().replace("threshold: 0.8", "threshold: 0.9"))
     rows = [{"text": each, "url": f"https://example.org/graded/{n}"} for n, each in graded()]
     write(spec.parent, "web-70", rows[1::3])
     assert whole.go(spec).record["version"]["version"] == 1
@@ -147,8 +147,9 @@ def test_what_needs_texts_to_be_read_is_refused_and_so_is_what_the_version_has_n
     assert "candidates would be computed anew from text" in said
     assert "sluice run SPEC --until candidates" in said
     assert "floor" not in said
-    given = ("--set", "stages.duplicates.floor=null", "--set", "stages.duplicates.threshold=0.6")
-    assert "stages.duplicates.floor: 0.5" in ask("whatif", made, *given, code=1).output
+    for setting in ("threshold=0.4", "floor=0.9"):
+        said = ask("whatif", made, "--set", f"stages.duplicates.{setting}", code=1).output
+        assert "with a lower `stages.duplicates.floor`" in said
     said = ask("whatif", made, "--set", "sources.more={kind: jsonl, paths: none.jsonl}", code=1).output
     assert "no document of more is in the last version" in said
     for setting in ("columns={note: string}", "refuse={odd: \"url like '%7%'\"}", "refuse_same_payload=true"):
@@ -267,7 +268,7 @@ def test_each_threshold_from_the_floor_on_says_what_it_would_leave(made: Path) -
     assert sum(each[0] for each in rows[0.9]["channels"].values()) == kept
     for settings in (["--largest", 2, "--near", 0.8], ["--thresholds", "x"]):
         assert "one of DOCUMENT" in ask("duplicates", made, *settings, code=2).output
-    said = ask("duplicates", made, "--thresholds", "--set", "stages.duplicates.floor=null", code=2).output
+    said = ask("duplicates", made, "--thresholds", "--set", "stages.duplicates.floor=0.9", code=2).output
     assert "stages.duplicates.floor" in said
 
 
@@ -327,7 +328,7 @@ def test_a_budget_chooses_the_strictest_thresholds_that_leave_it(made: Path) -> 
     assert "one percentile" in said
     assert (
         "stages.duplicates.floor"
-        in ask("plan", made, "--set", "budget.tokens=1", "--set", "stages.duplicates.floor=null", code=2).output
+        in ask("plan", made, "--set", "budget.tokens=1", "--set", "stages.duplicates.floor=0.9", code=2).output
     )
 
 

@@ -15,7 +15,7 @@ from data_specs.spec import Rule
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS
 from tasks.decision.verdict import Verdict
 from tasks.dedup.clusters import Clusters
-from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
+from tasks.dedup.pairs import evidence
 from tasks.engine.ledger import removed_share
 from tests.corpus_runner import number, run
 from tests.golden import check_golden
@@ -394,8 +394,9 @@ def test_from_texts_to_verdict_no_chains_and_no_text_lost(monkeypatch, hubs):
         known = {"copy_of", "alike", "hub", "cluster", "text_length"}
         schema = pa.schema([*(field for field in COLUMNS if field.name not in known), ("text", pa.string())])
         tables = [table.select(schema.names).cast(schema) for table in tables]
-        for stage in (Exact, CandidateGroups, VerifiedPairs, Clusters):
-            tables = run(stage(Duplicates(threshold=0.8, partitions=shards + 1)), tables)
+        settings = Duplicates(threshold=0.8, partitions=shards + 1)
+        for stage in (*evidence(settings), Clusters(settings)):
+            tables = run(stage, tables)
         tables = run(Verdict(RULES, ("quality", "length"), shards + 2), tables)
         names = {(number(shard), at): at * shards + shard for shard in range(shards) for at in range(len(texts))}
         verdicts = [tables[each % shards].slice(each // shards, 1).to_pylist()[0] for each in range(len(texts))]

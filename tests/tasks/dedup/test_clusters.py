@@ -16,7 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from data_specs.dedup import Duplicates
 from tasks.arrays.hashing import seeded_hash
 from tasks.dedup.clusters import Clusters
-from tasks.dedup.duplicates import Exact, VerifiedPairs
+from tasks.dedup.duplicates import Exact
+from tasks.dedup.pairs import AlikePairs
 from tests.corpus_runner import number, run
 
 
@@ -26,12 +27,12 @@ def edges(pairs: list[tuple[int, int]], nodes: int, shards: int) -> list[pa.Tabl
     shard = np.array([number(each) for each in range(shards)], np.uint64)[other % shards]
     found = pa.StructArray.from_arrays(
         [shard, (other // shards).astype(np.uint32), np.ones(len(other), np.float32)],
-        fields=list(VerifiedPairs.writes.field("alike").type.value_type),
+        fields=list(AlikePairs.writes.field("alike").type.value_type),
     )
     order = np.lexsort((other, one))
     offsets = np.searchsorted(one[order], np.arange(nodes + 1)).astype(np.int32)
     alike = pa.ListArray.from_arrays(offsets, found.take(order), mask=pa.array(np.diff(offsets) == 0))
-    schema = pa.schema([Exact.writes.field("copy_of"), VerifiedPairs.writes.field("alike")])
+    schema = pa.schema([Exact.writes.field("copy_of"), AlikePairs.writes.field("alike")])
     return [
         pa.table([pa.nulls(len(alike[each::shards]), schema.types[0]), alike[each::shards]], schema=schema)
         for each in range(shards)

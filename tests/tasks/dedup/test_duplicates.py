@@ -9,6 +9,7 @@ import json
 import random
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +24,12 @@ from data_specs.dedup import Duplicates
 from flows.query import select
 from tasks.dedup import minhash
 from tasks.dedup.clusters import Clusters
-from tasks.dedup.duplicates import CandidateGroups, Exact, VerifiedPairs
+from tasks.dedup.duplicates import CandidateGroups, Exact
+from tasks.dedup.pairs import VerifiedPairs, evidence
 from tasks.text import units
 from tests.corpus_runner import number, run
 from tests.whole import go
 
-STAGES = (Exact, CandidateGroups, VerifiedPairs, Clusters)
 HAN = ("CJK", "HIRAGANA", "KATAKANA", "COMBINING KATAKANA", "THAI")
 
 
@@ -47,8 +48,8 @@ def dealt(texts: list[str], seed: int, count: int) -> tuple[list[list[int]], lis
 def found(texts: list[str], settings: Duplicates, seed: int = 0, shards: int = 3) -> list[dict]:
     """Each document's columns, addresses replaced by the documents' numbers."""
     hands, tables = dealt(texts, seed, shards)
-    for stage in STAGES:
-        tables = run(stage(settings), tables)
+    for stage in (*evidence(settings), Clusters(settings)):
+        tables = run(stage, tables)
     names = {(number(shard), row): each for shard, hand in enumerate(hands) for row, each in enumerate(hand)}
     rows: dict[int, dict] = {}
     for hand, result in zip(hands, tables, strict=True):
@@ -252,6 +253,7 @@ def test_our_candidates_are_as_good_as_datasketchs(shared):
     originals = pages(shared / "labels" / "weborganizer_dclm_pages.jsonl.gz", 150, 2000)
     texts = originals + [edited(text, chance.choice([0.005, 0.01, 0.02, 0.05]), chance) for text in originals]
     sets = [reference_shingles(text) for text in texts]
+    settings = Duplicates(threshold=0.8, floor=0.8)
     bands, rows = minhash.bands_and_rows(0.8, 128)
     lsh = MinHashLSH(params=(bands, rows), num_perm=128)
     sketches = []
@@ -264,7 +266,7 @@ def test_our_candidates_are_as_good_as_datasketchs(shared):
 
     hands, tables = dealt(texts, 0, 2)
     buckets: dict[int, set[int]] = {}
-    for hand, result in zip(hands, run(CandidateGroups(Duplicates()), run(Exact(Duplicates()), tables)), strict=True):
+    for hand, result in zip(hands, run(CandidateGroups(settings), run(Exact(settings), tables)), strict=True):
         for each, leaders in zip(hand, result["candidates"].to_pylist(), strict=True):
             for leader in leaders or ():
                 buckets.setdefault(leader, set()).add(each)
@@ -289,7 +291,7 @@ def test_alike_pairs_are_true_and_nearly_all_that_brute_force_finds(shared, file
         for a, b in itertools.combinations(range(len(texts)), 2)
         if (similarity := jaccard(sets[a], sets[b])) >= 0.8
     }
-    rows = found(texts, Duplicates())
+    rows = found(texts, Duplicates(floor=0.8))
     mine = {}
     for index, row in enumerate(rows):
         assert [*row["alike"].values()] == sorted(row["alike"].values(), reverse=True)
@@ -399,7 +401,7 @@ def test_many_copies_make_no_pairs():
 
 
 def test_a_popular_text_is_compared_with_hubs_only(monkeypatch):
-    monkeypatch.setattr("tasks.dedup.duplicates.HUBS", 4)
+    monkeypatch.setattr("tasks.dedup.pairs.HUBS", 4)
     chance = random.Random(5)
     common = [f"word{number}" for number in range(400)]
     texts = [" ".join([*common, *(str(chance.random()) for _ in range(2))]) for _ in range(60)]
@@ -456,8 +458,8 @@ def test_documents_that_differ_in_a_column_of_per_are_apart_and_each_part_is_as_
     sources = [chance.choice(["web", "books", None]) for _ in texts]
     settings = Duplicates(threshold=0.6, per=("source",))
     tables = [pa.table({"text": texts[n::3], "source": pa.array(sources[n::3], pa.string())}) for n in range(3)]
-    for stage in STAGES:
-        tables = run(stage(settings), tables)
+    for stage in (*evidence(settings), Clusters(settings)):
+        tables = run(stage, tables)
     rows = [tables[index % 3].slice(index // 3, 1).to_pylist()[0] for index in range(len(texts))]
     place = {(number(index % 3), index // 3): index for index in range(len(texts))}
     whole = found(texts, Duplicates(threshold=0.6))
@@ -484,16 +486,60 @@ def clusters_of(rows: list[dict]) -> list[set[int]]:
     return [*members.values()]
 
 
-def test_only_settings_that_matter_make_a_stage_stale():
-    def fingerprints(**changed):
-        return [stage(Duplicates(**changed)).fingerprint for stage in STAGES]
+def fingerprints(**changed: Any) -> dict[str, str]:
+    settings = Duplicates(**changed)
+    return {stage.name: stage.fingerprint for stage in (*evidence(settings), Clusters(settings))}
 
-    def stale(**changed):
-        return [a != b for a, b in zip(fingerprints(), fingerprints(**changed), strict=True)]
 
-    assert stale(partitions=3, keep=("date",)) == [False] * 4
-    assert stale(threshold=0.7) == [False, True, True, False]
-    assert stale(hashes=64) == [False, True, False, False]
-    assert stale(words=4) == [False, True, True, False]
-    assert stale(where="language = 'en'") == [True, True, False, False]
-    assert stale(per=("source",)) == [True, True, False, False]
+def test_only_settings_that_matter_make_a_stage_stale() -> None:
+    def stale(**changed: Any) -> set[str]:
+        return {name for name, found in fingerprints(**changed).items() if found != fingerprints()[name]}
+
+    assert stale(partitions=3, keep=("date",)) == set()
+    assert stale(threshold=0.7) == stale(threshold=0.5) == {"alike"}  # which reads no text
+    assert stale(threshold=0.4) == {"candidates", "pairs", "alike"}
+    assert stale(floor=0.6) == {"candidates", "pairs"}
+    assert stale(hashes=64) == {"candidates"}
+    assert stale(words=4) == {"candidates", "pairs"}
+    assert stale(where="language = 'en'") == {"exact", "candidates"}
+    assert stale(per=("source",)) == {"exact", "candidates"}
+
+
+@pytest.mark.parametrize(
+    ("threshold", "floor", "known_from", "kept"),
+    [
+        (0.8, 0.5, 0.5, True),
+        (0.5, 0.5, 0.5, True),
+        (0.4, 0.5, 0.4, True),
+        (0.8, 0.6, 0.6, True),
+        (0.8, 0.8, 0.8, False),
+        (0.8, 0.9, 0.8, False),
+    ],
+)
+def test_pairs_are_kept_from_the_floor_on_but_where_a_spec_says_no_lower_one_than_its_threshold(
+    threshold: float, floor: float, known_from: float, kept: bool
+) -> None:
+    settings = Duplicates(threshold=threshold, floor=floor)
+    assert settings.compared_from == known_from
+    assert ("pairs" in fingerprints(threshold=threshold, floor=floor)) is kept
+
+
+def test_the_alike_pairs_are_those_of_a_floor_at_the_threshold_and_no_more_are_missed() -> None:
+    chance = random.Random(6)
+    base = [" ".join(chance.choices([f"word{n}" for n in range(300)], k=120)) for _ in range(20)]
+    texts = [each for text in base for each in (text, *(edited(text, share, chance) for share in (0.005, 0.02, 0.05)))]
+    kept, alone = (found(texts, Duplicates(threshold=0.8, floor=floor)) for floor in (0.5, 0.8))
+    sets = [reference_shingles(text) for text in texts]
+    for rows in (kept, alone):
+        assert all(
+            similarity == np.float32(jaccard(sets[one], sets[other])) >= np.float32(0.8)
+            for one, row in enumerate(rows)
+            for other, similarity in row["alike"].items()
+        )
+    pairs = [{(one, other) for one, row in enumerate(rows) for other in row["alike"]} for rows in (kept, alone)]
+    assert pairs[1] <= pairs[0]
+    assert len(pairs[1]) > 20
+    own = [one for one, row in enumerate(kept) if row["copy_of"] is None]
+    assert pairs[0] == {
+        pair for pair in itertools.permutations(own, 2) if jaccard(*(sets[each] for each in pair)) >= 0.8
+    }

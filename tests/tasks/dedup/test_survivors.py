@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 FILES = generations.pages(6, 60, seed=4)
 BUSY, IDLE = "ray::_run", "ray::IDLE"
 """What Ray calls the processes of its workers; the others that it names so it cannot do without."""
-COLUMNS = ("exact", "candidates", "alike", "clusters", "verdict")
+COLUMNS = ("exact", "candidates", "pairs", "alike", "clusters", "verdict")
 Survivors = dict[str, list[bytes]]
 """Digests of what the stages of duplicates wrote, and of who survives, shard by shard."""
 
@@ -101,7 +101,7 @@ def test_survivors_are_those_of_one_worker_also_where_workers_die(corpus, alone,
 
 def test_survivors_are_the_same_where_the_driver_is_killed_in_the_middle(corpus, alone) -> None:
     store = corpus.parent / "killed"
-    for stage in ("exact", "alike"):
+    for stage in ("exact", "pairs"):
         command = [sys.executable, "-m", "tests.whole", str(corpus), f"store={store}", "cluster.cpus=2"]
         driver = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         while not [*store.glob(f"columns/{stage}@*/map/*.arrow")]:

@@ -25,7 +25,7 @@ SPEC = """
 name: chains
 store: {folder}/store
 sources: {{web: {{kind: jsonl, paths: "{folder}/web/*.jsonl.gz"}}}}
-stages: {{duplicates: {{partitions: 7}}}}
+stages: {{duplicates: {{floor: 0.8, partitions: 7}}}}
 channels: {{all: "true"}}
 """
 UNTIL = "clusters"
