@@ -122,11 +122,12 @@ def normalised(text: str) -> str:
     return _parse(text).text
 
 
-def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] | float], by: str = "language") -> str:
+def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] | float]) -> str:
     """Put pinned values in the place of each `percentile(column, p)`.
 
-    A mapping becomes a CASE over the column `by`, in which the key "" stands for every other value (without it they are
-    NULL, and so is a comparison with them); a number becomes itself; both are DOUBLE, so that they keep every bit.
+    A mapping becomes a CASE over the column `language`, in which the key "" stands for every other value (without it
+    they are NULL, and so is a comparison with them); a number becomes itself; both are DOUBLE, so that they keep every
+    bit.
     Returns canonical SQL. Raises ExpressionError when a threshold is missing or not finite.
     """
 
@@ -141,7 +142,7 @@ def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] |
             return _tree(_double(pinned))
         cases = " ".join(f"when {_quoted(value)} then {_double(pinned[value])}" for value in sorted(pinned) if value)
         other = _double(pinned[""]) if "" in pinned else "null"
-        return _tree(f'case "{by}" {cases} else {other} end' if cases else other)
+        return _tree(f'case "language" {cases} else {other} end' if cases else other)
 
     def bound(value: Any) -> Any:
         if isinstance(value, dict):

@@ -75,8 +75,9 @@ RunJobs = Callable[..., int]
 class Execution:
     """One run over one pipeline. `run_jobs` does the jobs: the Ray fan-out, or what a benchmark compares with it."""
 
-    def __init__(self, pipeline: Pipeline, progress: Progress | None = None, run_jobs: RunJobs = fanout.run) -> None:
-        self.pipeline, self.progress, self.run_jobs = pipeline, progress or (lambda *_: None), run_jobs
+    def __init__(self, pipeline: Pipeline, run_jobs: RunJobs = fanout.run) -> None:
+        self.pipeline, self.run_jobs = pipeline, run_jobs
+        self.progress: Progress = lambda *_: None
         self.results: list[StageResult] = []
         self.jobs: Counter[str] = Counter()
         """Jobs done, by stage."""

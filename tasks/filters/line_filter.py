@@ -82,8 +82,8 @@ class LineFilter(Rewriting):
     name, version = "line_filter", 1
     settings: stages.LineFilter
 
-    def __init__(self, settings: stages.LineFilter, files: dict[str, str] | None = None) -> None:
-        super().__init__(settings, files)
+    def __init__(self, settings: stages.LineFilter) -> None:
+        super().__init__(settings)
         self.line = LIKE[settings.like]
         self.writes = self.writes.append(pa.field("dropped_lines", pa.int32()))
         self.writes = self.writes.append(pa.field("dropped_word_share", pa.float32()))

@@ -50,11 +50,6 @@ class Entry(NamedTuple):
     """Its first bytes, one more than asked for of a longer one."""
 
 
-def is_archive(head: bytes) -> bool:
-    """Whether a file that begins so holds a repository, and is none of its files."""
-    return head.startswith((_ZIP, _BUNDLE)) or bool(compression_of(head)) or head[257:262] == b"ustar"
-
-
 def entries(path: str, window: int, most: int) -> Iterator[Entry]:
     """The plain files of an archive, of each at most `most` bytes and one. Raises TreeError, and OSError or SourceError
     where that is no fault of the archive."""
