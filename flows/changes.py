@@ -37,19 +37,19 @@ def in_words(before: Mapping[str, Any], now: Mapping[str, Any], own: bool = Fals
     digests, libraries and code by what they are of. `own`: whether the stage is one of one's own, whose file is its
     module."""
     old, new = (orjson.loads(orjson.dumps(fields)) for fields in (before, now))
-    said = []
+    changed = []
     if _settings(old).pop("taken_down", None) != _settings(new).pop("taken_down", None):
-        said.append("documents were taken down")
+        changed.append("documents were taken down")
         for fields in (old, new):
             fields["reads"] = [name for name in fields.get("reads", ()) if name != "kind"]
-    for name, told in _SAID.items():
+    for name, template in _IN_WORDS.items():
         values = old.pop(name, None), new.pop(name, None)
         if values[0] != values[1]:
-            said.append((_OWN if own and name == "files" else told).format(*values))
-    return said + differences("", old, new)
+            changed.append((_OWN if own and name == "files" else template).format(*values))
+    return changed + differences("", old, new)
 
 
-_SAID = {
+_IN_WORDS = {
     "files": "the files of its models or lists are others",
     "version": "Sluice makes its values otherwise: version {} -> {}",
     "models": "what it is learned from was learned anew",
@@ -117,12 +117,12 @@ def _some(what: str, found: list[str] | dict[str, str]) -> Iterator[tuple[str, d
         yield what, {"count": len(found), "files": {k: found[k] for k in first} if isinstance(found, dict) else first}
 
 
-def told(found: Files) -> str:
+def files_in_words(found: Files) -> str:
     """The files for people: `2 new files (a.gz, b.gz), 1 moved file (c.gz, was d.gz)`."""
-    return ", ".join(_told(what, **each) for what, each in found.items())
+    return ", ".join(_files_in_words(what, **each) for what, each in found.items())
 
 
-def _told(what: str, count: int, files: list[str] | dict[str, str]) -> str:
+def _files_in_words(what: str, count: int, files: list[str] | dict[str, str]) -> str:
     names = [f"{key}, was {files[key]}" if isinstance(files, dict) else key for key in list(files)[:3]]
     return f"{count:,} {what} {'file' if count == 1 else 'files'} ({', '.join(names)}{', ...' if count > 3 else ''})"
 

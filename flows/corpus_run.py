@@ -158,9 +158,9 @@ class CorpusRun:
             logger.warning("no version of the corpus is made: %s", error)
             return StageResult("version", "", "cached", 0, 0, 0.0, "none is made, as the store may not be written")
         facts = made.facts
-        told = _told(made, self.spec)
+        version_note = _version_note(made, self.spec)
         self.record["version"] = {name: facts[name] for name in ("version", "parent", "state", "why", "new")}
-        self.record["version"] |= {"note": told} if told else {}
+        self.record["version"] |= {"note": version_note} if version_note else {}
         if self.pipeline.rebasing:
             versions = Versions(self.store, self.spec.name)
             before = versions.read(facts["parent"]) if made.new else facts
@@ -176,7 +176,7 @@ class CorpusRun:
         shards = sum(each["shards"] for each in facts["generations"])
         seconds, state = round(time.perf_counter() - started, 3), "computed" if made.new else "cached"
         note = f"version {facts['version']}" + (f", {facts['new']:,} new shards" if made.new else "")
-        note = ", ".join(filter(None, [note, told]))
+        note = ", ".join(filter(None, [note, version_note]))
         return StageResult("version", facts["digest"][:16], state, shards, rows, seconds, note)
 
     @property
@@ -258,16 +258,16 @@ class CorpusRun:
         self._record.commit()
 
 
-def _told(made: next_version.Made, spec: Spec) -> str:
+def _version_note(made: next_version.Made, spec: Spec) -> str:
     """What is said of a version that was made now: which shards left, and which new ones no gate judged."""
-    said = []
+    notes = []
     if made.new and (left := made.facts["left"]):
         shards = f"{left:,} shard{'' if left == 1 else 's'}"
-        said.append(f"without {shards} of version {made.facts['parent']}")
+        notes.append(f"without {shards} of version {made.facts['parent']}")
     if made.unjudged:
         least = f"fewer than {spec.gates.new.least:,} records are new or were there (gates.new.least)"
-        said.append(f"not judged by gates.new: {', '.join(made.unjudged)}, of which {least}")
-    return "; ".join(said)
+        notes.append(f"not judged by gates.new: {', '.join(made.unjudged)}, of which {least}")
+    return "; ".join(notes)
 
 
 def made_with(pipeline: Pipeline) -> dict[str, Any]:

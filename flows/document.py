@@ -155,8 +155,8 @@ def _rule(pipeline: Pipeline, rule: Rule, row: pa.Table) -> dict[str, Any]:
     asked = {f"percentile({column}, {p})": (column, p) for column, p in conditions.asked_of(texts)}
     bound = {text: conditions.bound(text, pipeline.pins) for text in asked}
     numbers = evaluate(bound, row, dict.fromkeys(bound, pa.float64())).to_pylist()[0] if bound else {}
-    said = {"rule": rule.name, "drop": rule.drop, "where": rule.where, "origin": rule.origin}
-    return said | {"values": _values(row, texts), "thresholds": {text: plain(n) for text, n in numbers.items()}}
+    facts = {"rule": rule.name, "drop": rule.drop, "where": rule.where, "origin": rule.origin}
+    return facts | {"values": _values(row, texts), "thresholds": {text: plain(n) for text, n in numbers.items()}}
 
 
 def _values(row: pa.Table, texts: Iterable[str]) -> dict[str, Any]:
@@ -179,8 +179,10 @@ def by_stage(pipeline: Pipeline, found: dict[str, Any]) -> dict[str, dict[str, A
     stages = {"documents": [*pipeline.documents_schema.names, *ADDRESS.names]}
     stages |= {node.name: list(node.writes) for node in pipeline.nodes if node.writes}
     spec = pipeline.spec
-    said = {"text", spec.text, *spec.augmentations, *(f"{FAILS}{rule.name}" for rule in spec.rules)}
-    shown = {stage: {n: found[n] for n in names if n in found and n not in said} for stage, names in stages.items()}
+    elsewhere = {"text", spec.text, *spec.augmentations, *(f"{FAILS}{rule.name}" for rule in spec.rules)}
+    shown = {
+        stage: {n: found[n] for n in names if n in found and n not in elsewhere} for stage, names in stages.items()
+    }
     return {stage: columns for stage, columns in shown.items() if columns}
 
 

@@ -47,10 +47,10 @@ _CLUSTERED = """with named as (  -- who was alone in its generation is named by 
 """The documents with the cluster that each is in, also where a later generation made it one."""
 
 
-def partial(pipeline: Pipeline) -> str:
+def not_computed(pipeline: Pipeline) -> str:
     """What to say where duplicates, or the verdict, are not known of all documents; "" where they are."""
     stages = dict.fromkeys(pipeline.provider[name] for name in ("copy_of", "alike", "cluster", "kept"))
-    return query.partial(pipeline, stages)
+    return query.not_computed(pipeline, stages)
 
 
 def summary(pipeline: Pipeline) -> dict[str, Any]:
@@ -184,8 +184,8 @@ def left_by_thresholds(as_is: CorpusRun, asked: Spec) -> dict[str, Any]:
     """{"floor", "threshold", "rows": [{"threshold", "recall", "documents", "tokens", "channels": {name: [documents,
     tokens]}}]}: what each threshold from the floor on would leave, and which share of the pairs right at it is
     found."""
-    with progress("thresholds") as told:
-        rows = budget.table_of(as_is, asked, told)
+    with progress("thresholds") as report:
+        rows = budget.table_of(as_is, asked, report)
     return {"floor": asked.duplicates.compared_from, "threshold": asked.duplicates.threshold, "rows": rows}
 
 

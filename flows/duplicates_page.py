@@ -98,5 +98,5 @@ def _cluster(found: Mapping[str, Any]) -> str:
     addresses = [plain(each["url"] or "") for each in found["members"]]
     rows = [[*map(cell, member), url] for member, url in zip(members, addresses, strict=True)]
     more = found["documents"] - len(members)
-    told = f"{found['documents']:,} documents, {found['kept']:,} kept" + (f"; {more:,} are not shown" if more else "")
-    return f"{told}:\n\n{table(['document', 'outcome', 'similarity', 'characters', 'address'], rows)}"
+    counts = f"{found['documents']:,} documents, {found['kept']:,} kept" + (f"; {more:,} are not shown" if more else "")
+    return f"{counts}:\n\n{table(['document', 'outcome', 'similarity', 'characters', 'address'], rows)}"

@@ -156,7 +156,7 @@ def _computed(pipeline: Pipeline, node: Node, to_do: int) -> tuple[str, Cost | N
 
 def _read(pipeline: Pipeline, missing: np.ndarray, new: Mapping[str, changes.Files]) -> tuple[str, Cost | None]:
     """Why documents have to be read, by source, and what that costs."""
-    index, said, total = pipeline.outputs["documents"].index, [], Cost()
+    index, reasons, total = pipeline.outputs["documents"].index, [], Cost()
     sources = np.array([shard.source for shard in pipeline.shards])
     known = True
     for name, count in Counter(sources[missing].tolist()).items():
@@ -164,12 +164,12 @@ def _read(pipeline: Pipeline, missing: np.ndarray, new: Mapping[str, changes.Fil
         found = costs.newest(pipeline.store, "documents", name, reader.fingerprint)
         folder = f"documents/{found}"
         why = changes.settings(pipeline.store, folder, reader) if found else ["never ran"]
-        why = why or list(filter(None, [getattr(reader, "regrouped", ""), changes.told(new.get(name, {}))]))
-        said.append(f"{name}: {'; '.join(why) or 'new input'}")
+        why = why or list(filter(None, [getattr(reader, "regrouped", ""), changes.files_in_words(new.get(name, {}))]))
+        reasons.append(f"{name}: {'; '.join(why) or 'new input'}")
         cost = costs.shards(pipeline.store, folder, index, sources == name, count) if found else None
         known &= cost is not None
         total += cost or Cost()
-    return "; ".join(said), total if known else None
+    return "; ".join(reasons), total if known else None
 
 
 def _plan(run: Run, planned: str | None) -> dict[str, Any]:
@@ -184,8 +184,8 @@ def _train(run: Run, planned: str | None, training: dict[str, Any]) -> dict[str,
     entry = {"name": "train", "fingerprint": "", "shards": 0, "to_do": 0, "state": "stale" if planned else "waiting"}
     if planned and run.trained():
         return entry | {"state": "cached"}
-    begun = checkpoint.steps(run.store, f"{run.spec.name}-{run.identity[:12]}") if planned else []
-    steps = training["steps"] - max(begun, default=0)
+    saved = checkpoint.steps(run.store, f"{run.spec.name}-{run.identity[:12]}") if planned else []
+    steps = training["steps"] - max(saved, default=0)
     seconds, because = costs.training(run, steps, training["parameters"])
     if seconds is None:
         return entry | {"because": because}
@@ -360,8 +360,8 @@ def show(found: dict[str, Any]) -> None:
     pins = table("pin", "sha256", "age in days", "run", "note", title="Pins")
     notes = Notes()
     for pin in found["pins"]:
-        told = (pin.get(key, "") for key in (*(f"{what}_since_changed" for what in CHANGED), "moved", "without"))
-        changed = notes.cell(pin["name"], "; ".join(filter(None, told)))
+        remarks = (pin.get(key, "") for key in (*(f"{what}_since_changed" for what in CHANGED), "moved", "without"))
+        changed = notes.cell(pin["name"], "; ".join(filter(None, remarks)))
         pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], changed)
     if found["pins"]:
         console().print(pins)

@@ -34,7 +34,7 @@ def learn(
     """Learn a classifier, and show what it does with texts that it never saw."""
     facts = learned(to, train, dev, test, text, label, url, rename or {}, seed)
     page = MarkdownArtifact(
-        markdown=told(Path(to).stem, facts), key=key(Path(to).stem, "classifier"), description=f"Classifier {to}"
+        markdown=card(Path(to).stem, facts), key=key(Path(to).stem, "classifier"), description=f"Classifier {to}"
     )
     page.create(_sync=True)  # type: ignore[call-arg]
     return facts
@@ -70,7 +70,7 @@ def learned(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     path.with_suffix(".json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-    path.with_suffix(".md").write_text(told(path.stem, facts))
+    path.with_suffix(".md").write_text(card(path.stem, facts))
     return facts
 
 
@@ -94,7 +94,7 @@ def _renamed(rows: Rows, names: Mapping[str, str]) -> Rows:
     return [(text, url, names.get(label, label)) for text, url, label in rows]
 
 
-def told(name: str, facts: Mapping[str, Any]) -> str:
+def card(name: str, facts: Mapping[str, Any]) -> str:
     """What was learned, as a page of Markdown."""
     labels, test = facts["labels"], facts["test"]
     confusion = [[f"**{label}**", *row] for label, row in zip(labels, test["confusion"], strict=True)]

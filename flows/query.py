@@ -45,7 +45,7 @@ class Answer:
 
     columns: list[str]
     rows: Iterator[list[Any]]
-    partial: str
+    not_computed: str
     """What to say of stages that are asked and not computed for all documents; "" where all are."""
 
 
@@ -65,32 +65,34 @@ def select(pipeline: Pipeline, sql: str) -> Iterator[Answer]:
             connection.register(name, view)
         try:
             result = connection.execute(sql)
-            said = partial(pipeline, _stages(pipeline, nodes, known))
-            yield Answer([column[0] for column in result.description], _rows(result), said)
+            warning = not_computed(pipeline, _stages(pipeline, nodes, known))
+            yield Answer([column[0] for column in result.description], _rows(result), warning)
         except duckdb.Error as error:
             for view in known.values():
                 if view.error:
                     raise view.error from None
-            said = line(str(error).splitlines()[0])
+            message = line(str(error).splitlines()[0])
             if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
-                raise StageError(f"query: too large for this machine: {said}; ask for fewer rows or columns") from None
-            raise SpecError([f"query: {said.rstrip('!')}{_hint(pipeline, nodes, known)}"]) from None
+                raise StageError(
+                    f"query: too large for this machine: {message}; ask for fewer rows or columns"
+                ) from None
+            raise SpecError([f"query: {message.rstrip('!')}{_hint(pipeline, nodes, known)}"]) from None
         except RuntimeError as error:
             if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
                 raise KeyboardInterrupt from None
             raise
 
 
-def partial(pipeline: Pipeline, stages: Iterable[str]) -> str:
+def not_computed(pipeline: Pipeline, stages: Iterable[str]) -> str:
     """What to say where stages are not computed for all documents, as new ones have come, some were taken down, or
     shards are quarantined: what is counted by them is then of the others alone."""
-    documents, said = pipeline.outputs["documents"].index.done, []
+    documents, lacks = pipeline.outputs["documents"].index.done, []
     for stage in stages:
         lacking = np.flatnonzero(documents & ~pipeline.outputs[stage].index.done).tolist()
         if lacking:
             names = ", ".join(pipeline.shards[place].name for place in lacking[:3]) + (", ..." if lacking[3:] else "")
-            said.append(f"{stage} for {len(lacking):,} of {int(documents.sum()):,} shards ({names})")
-    return f"not computed: {'; '.join(said)}; the answer knows nothing of their documents there" if said else ""
+            lacks.append(f"{stage} for {len(lacking):,} of {int(documents.sum()):,} shards ({names})")
+    return f"not computed: {'; '.join(lacks)}; the answer knows nothing of their documents there" if lacks else ""
 
 
 def _stages(pipeline: Pipeline, nodes: list[Tree], known: Mapping[str, View]) -> list[str]:

@@ -214,7 +214,7 @@ def _examples(judged: Judged, drops: Flags, table: pa.Table, read: list[str], nu
             (heapq.heappushpop if len(heap) == number else heapq.heappush)(heap, entry)
 
 
-def told(answer: Answer) -> dict[str, Any]:
+def as_json(answer: Answer) -> dict[str, Any]:
     """The answer as JSON."""
     return {
         "sample": answer.sample,

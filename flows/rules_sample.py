@@ -87,12 +87,12 @@ def _read(
     make up `BYTES`."""
     reader = pipeline.readers[source]
     by_range = isinstance(reader, WarcReader)
-    begun = [_beginning(shard, by_range, BYTES // len(shards) if by_range else BYTES) for shard in shards]
+    beginnings = [_beginning(shard, by_range, BYTES // len(shards) if by_range else BYTES) for shard in shards]
     if not by_range:
-        before = np.cumsum([0, *(sum(map(_size, shard.parts)) for shard in begun)])
-        begun = [shard for shard, bytes_before in zip(begun, before, strict=False) if bytes_before < BYTES]
+        before = np.cumsum([0, *(sum(map(_size, shard.parts)) for shard in beginnings)])
+        beginnings = [shard for shard, bytes_before in zip(beginnings, before, strict=False) if bytes_before < BYTES]
     prepared = worker.prepare(reader, pipeline.store)
-    for number, shard in enumerate(begun):
+    for number, shard in enumerate(beginnings):
         read = prepared.read(shard)
         for reasons in (read.ledger["dropped"], read.ledger["quarantined"]):
             if reasons:
@@ -101,7 +101,7 @@ def _read(
         for field in pipeline.documents_schema:
             if field.name not in table.column_names:
                 table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-        yield len(begun) - number, table.select(pipeline.documents_schema.names)
+        yield len(beginnings) - number, table.select(pipeline.documents_schema.names)
     if hasattr(prepared, "close"):
         prepared.close()
 

@@ -96,8 +96,8 @@ class Run(CorpusRun):
         seconds = round(time.perf_counter() - started, 3)
         state = "cached" if cached and not self._replanned else "computed"
         before = self.plan_facts.get("seen", {})
-        said = [seen.told(before), moved(self.store, before)]
-        note = "; ".join([*self.execution.repaired(), *filter(None, said)])
+        notes = [seen.elsewhere_in_words(before), moved(self.store, before)]
+        note = "; ".join([*self.execution.repaired(), *filter(None, notes)])
         result = StageResult("plan", key[:16], state, len(self.corpus.shards), rows, seconds, note)
         self.execution.results.append(result)
         return result
@@ -265,9 +265,9 @@ class Run(CorpusRun):
     def _evaluated_otherwise(self) -> str:
         """What to say where the training was evaluated on other named sets than the spec has; "" where it was not."""
         with suppress(FileNotFoundError, DeniedError, DamagedError):
-            begun = self.store.json(f"runs/{self.training_name}/run.json")["spec"]["training"]["evaluate"]
+            before = self.store.json(f"runs/{self.training_name}/run.json")["spec"]["training"]["evaluate"]
             now = self.spec.training.evaluate.model_dump(mode="json").get("sets", {})
-            if begun.get("sets", {}) != redaction.values(now):
+            if before.get("sets", {}) != redaction.values(now):
                 return "it was evaluated on other training.evaluate.sets than these, which no summary has"
         return ""
 

@@ -27,14 +27,14 @@ def moved(store: Store, known: Known) -> str:
     as it is; "" where they have not."""
     now = {name: rows_of(read) for name, read in rows_read(store, [*known]).items()}
     return "; ".join(
-        f"mixture.seen: of {name} {_told(each.get('rows'))} counted as read when this plan was made, and are "
-        f"{_told(now.get(name))} now: it stays as it was made"
+        f"mixture.seen: of {name} {_counted(each.get('rows'))} counted as read when this plan was made, and are "
+        f"{_counted(now.get(name))} now: it stays as it was made"
         for name, each in known.items()
         if each.get("rows") != now.get(name)
     )
 
 
-def _told(rows: int | None) -> str:
+def _counted(rows: int | None) -> str:
     return "all rows" if rows is None else f"{rows:,} rows"
 
 

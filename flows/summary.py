@@ -36,8 +36,8 @@ def show(record: dict[str, Any], store: Store) -> None:
     if "version" in record:
         version = record["version"]
         note = f"{version['note']}; " if "note" in version else ""
-        said = f"version {version['version']} of the corpus, {version['state']}: {note}`sluice versions SPEC`"
-        console().print(escaped(said), soft_wrap=True)
+        line = f"version {version['version']} of the corpus, {version['state']}: {note}`sluice versions SPEC`"
+        console().print(escaped(line), soft_wrap=True)
     if "rebase" in record:
         show_rebase(record["rebase"])
     if "plan" in record:
@@ -57,9 +57,9 @@ def show(record: dict[str, Any], store: Store) -> None:
 def show_rebase(found: dict[str, dict[str, list[int]]]) -> None:
     """Print what changed sides in a rebase."""
     grid = table("", "documents", "tokens", title="Rebase: documents that change sides")
-    for name, told in (("kept", "kept, was dropped as"), ("dropped", "dropped now as")):
+    for name, change in (("kept", "kept, was dropped as"), ("dropped", "dropped now as")):
         for reason, counted in sorted(found[name].items()):
-            grid.add_row(f"{told} {escaped(reason)}", *map(cell, counted))
+            grid.add_row(f"{change} {escaped(reason)}", *map(cell, counted))
     console().print(grid if grid.row_count else "Rebase: no document changes sides")
 
 
@@ -153,13 +153,13 @@ def funnel(found: dict[str, Any]) -> tuple[list[str], Rows]:
 
 def damaged(found: dict[str, Any]) -> list[str]:
     """Per source, files whose records are quarantined, as far as a funnel names them."""
-    told = []
+    lines = []
     for source, counts in found["sources"].items():
         files = counts.get("files", {}).items()
         reasons = {key: ", ".join(f"{n:,} {why}" for why, n in each.items()) for key, each in files}
         if reasons:
-            told.append(f"quarantined of {source}: " + ", ".join(f"{key} ({why})" for key, why in reasons.items()))
-    return told
+            lines.append(f"quarantined of {source}: " + ", ".join(f"{key} ({why})" for key, why in reasons.items()))
+    return lines
 
 
 def mixture(plan: dict[str, Any]) -> tuple[list[str], Rows]:

@@ -108,9 +108,9 @@ class _Parent:
         asked = time.monotonic()  # since when the child is to end
         while (status := self._status()) is None:
             found = signal.sigtimedwait(self.waited, 0.5)
-            told, now = self.code, time.monotonic()
+            before, now = self.code, time.monotonic()
             self._listen()
-            if self.code is not None and told is None:
+            if self.code is not None and before is None:
                 asked = now
             if found and found.si_signo != signal.SIGCHLD:
                 if self.signalled is None:

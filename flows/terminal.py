@@ -166,14 +166,14 @@ def blame(found: dict[str, Any]) -> None:
     """Print the documents of a step, the highest loss first."""
     logged = found["logged"]
     channels = {name: loss for name, (loss, _) in (logged["channels"] or {}).items() if loss is not None}
-    said = [f"step {found['step']:,} of {found['run']}: {found['documents']:,} documents"]
+    parts = [f"step {found['step']:,} of {found['run']}: {found['documents']:,} documents"]
     if logged["loss"] is not None:
-        said.append(f"loss {logged['loss']:.3f} ({', '.join(f'{n} {loss:.3f}' for n, loss in channels.items())})")
+        parts.append(f"loss {logged['loss']:.3f} ({', '.join(f'{n} {loss:.3f}' for n, loss in channels.items())})")
     if logged["reason"]:
-        said.append(f"not taken: {logged['reason']}")
+        parts.append(f"not taken: {logged['reason']}")
     if logged["left_out"]:
-        said.append(f"its update was left out: {logged['left_out']}")
-    console().print(escaped("; ".join(said)), soft_wrap=True)
+        parts.append(f"its update was left out: {logged['left_out']}")
+    console().print(escaped("; ".join(parts)), soft_wrap=True)
     for other in found["others"]:
         why = f"left out: {other['reason']}" if other["reason"] else "taken"
         said_of = (
@@ -214,12 +214,12 @@ def lineage(found: dict[str, Any]) -> None:
         steps = [f"{each['step']:,}" for each in use["steps"]]
         some = ", ".join(steps[:_STEPS]) + (f", ... ({len(steps):,} steps)" if len(steps) > _STEPS else "")
         what = "targets" if use["predicted"] else "tokens read"
-        said = f"trained on at steps {some}: {use['tokens']:,} {what}" if steps else "not trained on so far"
-        said += "".join(f", {count:,} of them as {name}" for name, count in use["augmented"].items())
-        said += f"; {use['to_come']:,} rows to come" if use["to_come"] else ""
-        said = "held out: evaluated on, never trained on" if use["held_out"] else said
-        said += f"; began with {use['began_with']}, which was trained on it" if "began_with" in use else ""
-        console().print(escaped(f"{use['run']}: {said}"), soft_wrap=True)
+        use_in_words = f"trained on at steps {some}: {use['tokens']:,} {what}" if steps else "not trained on so far"
+        use_in_words += "".join(f", {count:,} of them as {name}" for name, count in use["augmented"].items())
+        use_in_words += f"; {use['to_come']:,} rows to come" if use["to_come"] else ""
+        use_in_words = "held out: evaluated on, never trained on" if use["held_out"] else use_in_words
+        use_in_words += f"; began with {use['began_with']}, which was trained on it" if "began_with" in use else ""
+        console().print(escaped(f"{use['run']}: {use_in_words}"), soft_wrap=True)
     if not found["runs"]:
         console().print("no training's plan reads it")
 
@@ -231,10 +231,10 @@ def takedown(found: dict[str, Any]) -> None:
         return console().print("all of it was taken down before; no document that it names is in the store")
     few = _few([*asked["urls"], *asked["domains"], *asked["ids"]])
     count = plural(found["count"], "document")
-    said = f"takedown {found['takedown']}: {count} purged" if done else f"{count} would be purged"
+    text = f"takedown {found['takedown']}: {count} purged" if done else f"{count} would be purged"
     shown = found["documents"][:_LONGEST] if all("why" in row for row in found["documents"][:1]) else []
-    said += f" (asked: {few})" if few else ""
-    console().print(f"{said}:" if shown else said, soft_wrap=True)
+    text += f" (asked: {few})" if few else ""
+    console().print(f"{text}:" if shown else text, soft_wrap=True)
     for row in shown:
         where = line(row["url"] or row["file"])
         console().print(f"  {row['id']}  {row['why']}  {escaped(row['source'])}  {where}", soft_wrap=True)
@@ -263,9 +263,9 @@ def takedown(found: dict[str, Any]) -> None:
         console().print(f"versions {numbers} of {escaped(name)}: they are not exported any more", soft_wrap=True)
     if shards := named.get("unsought"):
         some = ", ".join(map(line, shards[:_STEPS])) + (", ..." if shards[_STEPS:] else "")
-        said = f"near-copies {'were' if done else 'are'} not sought in {len(shards):,} shards ({some})"
+        text = f"near-copies {'were' if done else 'are'} not sought in {len(shards):,} shards ({some})"
         remedy = "" if done else ": `sluice run SPEC` tries them again, which is better done first"
-        console().print(f"{said}, whose duplicates are quarantined{remedy}", soft_wrap=True)
+        console().print(f"{text}, whose duplicates are quarantined{remedy}", soft_wrap=True)
     if not done:
         console().print("nothing is changed; `--yes` does it")
     elif found["count"]:
@@ -378,7 +378,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Says on standard error how many of all are done: on one line of a terminal, elsewhere every tenth part."""
     shown, tenth = sys.stderr.isatty(), -1
 
-    def told(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal tenth
         if shown:
             sys.stderr.write(f"\r{done:,} of {total:,} {what}")
@@ -388,7 +388,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None]]:
         sys.stderr.flush()
 
     try:
-        yield told
+        yield report
     finally:
         if shown:
             sys.stderr.write("\n")

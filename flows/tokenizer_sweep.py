@@ -70,8 +70,8 @@ def tokenizers(
         (folder / f"{each['kind']}-{each['size']}.json").write_bytes(data)
     picture = pictures.tokenizers(found)
     (folder / "tokenizers.svg").write_text(picture, encoding="utf-8")
-    page = f"![Tokenizers]({pictures.data_uri(picture)})\n\n{told(found)}"
-    (folder / "tokenizers.md").write_text(f"![Tokenizers](tokenizers.svg)\n\n{told(found)}\n", encoding="utf-8")
+    page = f"![Tokenizers]({pictures.data_uri(picture)})\n\n{as_table(found)}"
+    (folder / "tokenizers.md").write_text(f"![Tokenizers](tokenizers.svg)\n\n{as_table(found)}\n", encoding="utf-8")
     artifact = MarkdownArtifact(
         markdown=page, key=key(current.spec.name, "tokenizers"), description=f"Tokenizers of {current.spec.name}"
     )
@@ -122,7 +122,7 @@ def _sample(current: CorpusRun, dirty_where: str | None = None) -> pa.Table:
     return rows
 
 
-def told(found: Sequence[dict[str, Any]]) -> str:
+def as_table(found: Sequence[dict[str, Any]]) -> str:
     """A table, a line for each tokenizer and channel."""
     rows = []
     for each in found:

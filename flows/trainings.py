@@ -36,11 +36,11 @@ def training(current: Run, name: str | None = None) -> Training:
             raise CheckpointError("this spec as it stands has no run plan, so no training: `sluice run` makes both")
         name = folder.removeprefix("runs/")
     try:
-        begun = current.store.json(f"runs/{name}/run.json")
+        noted = current.store.json(f"runs/{name}/run.json")
     except FileNotFoundError as error:
         known = ", ".join(names(current.store)) or "none"
         raise CheckpointError(f"there is no training runs/{name} in the store; there are: {known}") from error
-    was = begun["spec"]
+    was = noted["spec"]
     of: dict[str, Any] = {"model": Model.model_validate(was["model"]), "seed": was["seed"]}
     if not as_it_stands:  # what is exported and sampled from is what that one's spec says
         average = was["training"].get("average")
@@ -48,7 +48,7 @@ def training(current: Run, name: str | None = None) -> Training:
         special = {token: was["tokenizer"].get(token) for token in ("end", "pad", "mask")}
         of["training"] = current.spec.training.model_copy(update=averages)
         of["tokenizer"] = current.spec.tokenizer.model_copy(update=special)
-    return Training(name, current.spec.model_copy(update=of), Plan.read(current.store, begun["plan"]), was["name"])
+    return Training(name, current.spec.model_copy(update=of), Plan.read(current.store, noted["plan"]), was["name"])
 
 
 def tokenizer(current: Run, of: Training) -> Pin:
@@ -61,7 +61,7 @@ def tokenizer(current: Run, of: Training) -> Pin:
     raise CheckpointError(f"the tokenizer of runs/{of.name}, whose digest begins with {digest}, is pinned no longer")
 
 
-def told(name: str, at: int, asked: int | None) -> str:
+def checkpoint_name(name: str, at: int, asked: int | None) -> str:
     """Which checkpoint of a training is taken, and, where another step was asked for, why."""
     return f"{name}, step {at:,}" + (f", the newest up to {asked:,}" if asked not in (None, at) else "")
 

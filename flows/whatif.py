@@ -66,8 +66,8 @@ def ask(spec: str, store: str | None, settings: Sequence[str], examples: int = E
     as_is, other = CorpusRun.of(spec, store), budgeted.loaded(spec, given)
     pins = as_is.pipeline.pins
     if budgeted.applies(other) and pins.get(budgeted.PIN) and not budgeted.pinned(pins, other):
-        told = "`sluice plan` shows which it would choose by that of now"
-        raise StageError(f"whatif: a run chooses thresholds anew, as they were pinned for another budget; {told}")
+        remedy = "`sluice plan` shows which it would choose by that of now"
+        raise StageError(f"whatif: a run chooses thresholds anew, as they were pinned for another budget; {remedy}")
     return judged(as_is, other, examples) | {"settings": list(settings)}
 
 

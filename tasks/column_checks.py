@@ -39,8 +39,8 @@ def _check_own(spec: Spec, found: Iterable[Node], own: pa.Schema) -> None:
     """Raises SpecError where documents of some source have a column that is called as one of a stage."""
     written = {column: node.name for node in found for column in node.writes}
     if clash := next((name for name in RAW_LANGUAGE if name in own.names and name in written), None):
-        told = f"documents have a column {clash}, as a source refuses by it; call the stage otherwise"
-        raise SpecError([f"stages.{written[clash]}: {told}"])
+        message = f"documents have a column {clash}, as a source refuses by it; call the stage otherwise"
+        raise SpecError([f"stages.{written[clash]}: {message}"])
     for source, settings in spec.sources.items():
         for name, kind in getattr(settings, "columns", {}).items():
             if name in written:
@@ -48,8 +48,8 @@ def _check_own(spec: Spec, found: Iterable[Node], own: pa.Schema) -> None:
                 if isinstance(keys := getattr(settings, "keys", None), Mapping):
                     key = keys.get(name, name)
                     remedy = f"call it otherwise, `columns: {{{other}: {kind}}}, keys: {{{other}: {key}}}`"
-                told = f"stage {written[name]} writes a column of this name; {remedy}"
-                raise SpecError([f"sources.{source}.columns.{name}: {told}"])
+                message = f"stage {written[name]} writes a column of this name; {remedy}"
+                raise SpecError([f"sources.{source}.columns.{name}: {message}"])
 
 
 def _mistaken(spec: Spec, columns: pa.Schema, texts: tuple[str, ...], source: str | None) -> dict[str, str]:
@@ -64,9 +64,9 @@ def _mistaken(spec: Spec, columns: pa.Schema, texts: tuple[str, ...], source: st
         if name in known.names[:number]:
             where = f"lists.{name}" if name in spec.lists else f"sources.{source}.columns.{name}"
             raise SpecError([f"{where}: records of {source} have a column of this name; name it otherwise"])
-    said = ("is written by no stage", "is no column of this source's records, nor a list")
+    wording = ("is written by no stage", "is no column of this source's records, nor a list")
     wrong = languages.never(texts, "raw_language") | mistaken(texts, known)
-    return {text: why.replace(*said) for text, why in wrong.items()}
+    return {text: why.replace(*wording) for text, why in wrong.items()}
 
 
 def _check_types(spec: Spec, columns: pa.Schema) -> None:
@@ -81,5 +81,5 @@ def _check_types(spec: Spec, columns: pa.Schema) -> None:
     text = [field.name for field in columns if pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)]
     wrong = [(number, name) for number, name in enumerate(spec.training.loss_by) if name not in text]
     if wrong:
-        said = (f"training.loss_by.{n}: {name} is no column of text{suggestion(name, text)}" for n, name in wrong)
-        raise SpecError(list(said))
+        mistakes = (f"training.loss_by.{n}: {name} is no column of text{suggestion(name, text)}" for n, name in wrong)
+        raise SpecError(list(mistakes))

@@ -59,9 +59,9 @@ def _begin_with(trainer: Trainer, begins: Start) -> dict[str, str]:
     if any(each != contents for each in from_all_ranks(contents)):
         raise CheckpointError("training.start.folder does not hold the same on all nodes; copy it to each again")
     if trainer.tokenizer:
-        said = start.other_tokens(trainer.store, begins, trainer.tokenizer, trainer.plan)
-        if said:
-            raise CheckpointError(said)
+        mistake = start.other_tokens(trainer.store, begins, trainer.tokenizer, trainer.plan)
+        if mistake:
+            raise CheckpointError(mistake)
     read, trainer.updates = start.reader(trainer.store, trainer.spec, begins, trainer.shapes, trainer.tokenizer)
     engine.restore(trainer.engine, trainer.updates, read)
     return contents

@@ -77,13 +77,13 @@ def _begun_with(
 ) -> start.Read | None:
     """The weights that a run began with, where they were not drawn from its seed. Raises CheckpointError where there
     are others in their place."""
-    if said := start.other(store, run):
-        raise CheckpointError(said)
-    begun = store.json(f"runs/{run}/run.json")["spec"]["training"].get("start")
-    if not begun:
+    if mistake := start.other(store, run):
+        raise CheckpointError(mistake)
+    settings = store.json(f"runs/{run}/run.json")["spec"]["training"].get("start")
+    if not settings:
         return None
     try:
         loaded = loaded_tokenizer(store, pinned_tokenizer(store, spec, plan), spec)
     except PlanError:  # it is not pinned any more
         loaded = None
-    return start.reader(store, spec, Start.model_validate(begun), shapes, loaded)[0]
+    return start.reader(store, spec, Start.model_validate(settings), shapes, loaded)[0]

@@ -98,14 +98,14 @@ class History:
             return []
         alone = f"than at step {held[-1]['step']} and before, which are no part of what a summary compares"
         before = held[-1].get("sets_of", {})
-        said = [
+        differences = [
             f"training.evaluate.sets.{name}: it holds other documents {alone}"
             for name, found in sets.items()
             if before.get(name, found) != found
         ]
         if held[-1].get("averaged", False) != averaged:
-            said.append(
+            differences.append(
                 f"training.average.evaluate: what is evaluated is {'the average' if averaged else 'no average'}, "
                 f"other weights {alone}"
             )
-        return said
+        return differences

@@ -255,13 +255,13 @@ def _first_and_last(held: Sequence[Record], name: str) -> dict[str, Any]:
 
 def _seconds_taken(everything: Iterable[Record]) -> float:
     """Seconds from the beginning of each attempt, its loading too, to its last record; not those between them."""
-    total, begun, last = 0.0, 0.0, 0.0
+    total, since, last = 0.0, 0.0, 0.0
     for record in everything:
         if record["kind"] == "start":
-            total += last - begun
-            begun = max(last, record["time"] - record.get("loading", 0.0))  # a rollback begins one in the same process
+            total += last - since
+            since = max(last, record["time"] - record.get("loading", 0.0))  # a rollback begins one in the same process
         last = record["time"]
-    return total + last - begun
+    return total + last - since
 
 
 def _last_of(steps: Sequence[Record], fields: Iterable[str]) -> dict[str, Any]:

@@ -41,11 +41,11 @@ def sample(
         raise CheckpointError(f"runs/{run} trains a {spec.model.architecture}, which does not go on with a text")
     model: Any = models.plain(spec.model)(frozen.config(store, spec, plan, run, step)).eval()
     model.load_state_dict(frozen.model(store, spec, plan, run, step, as_exported=True).state_dict())
-    begun = loaded.encoder.encode(prompt, add_special_tokens=False).ids or [loaded.end]
+    beginning = loaded.encoder.encode(prompt, add_special_tokens=False).ids or [loaded.end]
     torch.manual_seed(how.seed)
     logging.set_verbosity_error()  # a text longer than the rows that were trained on is what was asked for
     sampled = {"temperature": how.temperature, "top_p": how.top_p, "top_k": 0} if how.temperature else {}
-    inputs = torch.tensor([begun] * how.count)
+    inputs = torch.tensor([beginning] * how.count)
     made = model.generate(
         inputs,
         attention_mask=torch.ones_like(inputs),
@@ -56,4 +56,4 @@ def sample(
         use_cache=True,
         **sampled,
     )
-    return [loaded.encoder.decode(row[len(begun) :], skip_special_tokens=True) for row in made.tolist()]
+    return [loaded.encoder.decode(row[len(beginning) :], skip_special_tokens=True) for row in made.tolist()]

@@ -51,18 +51,18 @@ def noted(store: Store, run: str) -> tuple[Start | None, dict[str, str]]:
     """What a training began with in the place of weights drawn from its seed, and what that held; nothing where that is
     not known: a killed run did not note it, or an earlier version, or it is another user's or damaged."""
     try:
-        begun = store.json(f"runs/{run}/run.json")
+        record = store.json(f"runs/{run}/run.json")
     except (FileNotFoundError, DeniedError, DamagedError):
         return None, {}
-    settings = begun["spec"]["training"].get("start")
-    return Start.model_validate(settings) if settings else None, begun.get("start", {})
+    settings = record["spec"]["training"].get("start")
+    return Start.model_validate(settings) if settings else None, record.get("start", {})
 
 
 def ancestors(store: Store, run: str) -> Iterator[tuple[str, int]]:
     """Which checkpoint of another training one began with (run, step), which that one began with, and so on: what they
     were trained on is in its weights, too. Of a folder that a training of this store was exported to, its last step."""
     before = {run}
-    while (begun := noted(store, run)[0]) and (of := _training_of(store, begun)) and of[0] not in before:
+    while (start := noted(store, run)[0]) and (of := _training_of(store, start)) and of[0] not in before:
         yield of
         run = of[0]
         before.add(run)
@@ -82,11 +82,11 @@ def trained_on(store: Store, child: str, run: str, step: int) -> list[log.Record
     return steps
 
 
-def _training_of(store: Store, begun: Start) -> tuple[str, int] | None:
-    if begun.run:
-        return begun.of_run
+def _training_of(store: Store, start: Start) -> tuple[str, int] | None:
+    if start.run:
+        return start.of_run
     root = store.local("runs")
-    folder = Path(str(begun.folder)).resolve()
+    folder = Path(str(start.folder)).resolve()
     if root is None or not folder.is_relative_to(root.resolve()) or folder == root.resolve():
         return None
     name = folder.relative_to(root.resolve()).parts[0]
@@ -123,10 +123,10 @@ def _theirs(store: Store, start: Start) -> tuple[Encoder | None, dict[str, int]]
         path = Path(start.folder) / "tokenizer.json"
         return (Encoder.from_file(str(path)) if path.is_file() else None), {}
     try:
-        begun = store.json(f"runs/{start.of_run[0]}/run.json")
-        plan = read_plan(store, begun["plan"])
+        record = store.json(f"runs/{start.of_run[0]}/run.json")
+        plan = read_plan(store, record["plan"])
         named = {path.split("/")[1].partition("@")[0] for path in plan["files"]}
-        for pin in reversed(Pins(store, begun["spec"]["name"]).history.get("tokenizer", ())):
+        for pin in reversed(Pins(store, record["spec"]["name"]).history.get("tokenizer", ())):
             if named == {pin["sha256"][:8]}:
                 file = fetched(store, pin["path"], pin["sha256"])
                 return Encoder.from_file(str(file)), numbers(plan.get("special", ()), plan["vocabulary"])

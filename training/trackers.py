@@ -93,7 +93,7 @@ class Tracker:
 def _wandb(settings: Wandb, run: str, config: dict[str, Any], folder: str) -> tuple[Send, Callable[[], None]]:
     import wandb
 
-    begun = wandb.init(
+    session = wandb.init(
         project=settings.project,
         entity=settings.entity,
         mode=settings.mode,
@@ -103,14 +103,14 @@ def _wandb(settings: Wandb, run: str, config: dict[str, Any], folder: str) -> tu
         dir=folder,
         config=config,
     )
-    begun.define_metric("step")
-    begun.define_metric("*", step_metric="step")
+    session.define_metric("step")
+    session.define_metric("*", step_metric="step")
 
     def send(record: Mapping[str, Any]) -> None:
         if values := scalars(record):
-            begun.log({"step": record["step"], **values})
+            session.log({"step": record["step"], **values})
 
-    return send, begun.finish
+    return send, session.finish
 
 
 def _mlflow(settings: Mlflow, run: str, config: dict[str, Any]) -> tuple[Send, Callable[[], None]]:
@@ -120,12 +120,12 @@ def _mlflow(settings: Mlflow, run: str, config: dict[str, Any]) -> tuple[Send, C
     client = MlflowClient(tracking_uri=settings.uri)
     experiment = client.get_experiment_by_name(settings.experiment)
     number = experiment.experiment_id if experiment else client.create_experiment(settings.experiment)
-    begun = client.search_runs([number], f"tags.`sluice.run` = '{run}'", max_results=1)
-    named = begun[0] if begun else client.create_run(number, tags={"sluice.run": run}, run_name=run)
+    existing = client.search_runs([number], f"tags.`sluice.run` = '{run}'", max_results=1)
+    named = existing[0] if existing else client.create_run(number, tags={"sluice.run": run}, run_name=run)
     key = named.info.run_id
     known = named.data.params
-    told = [Param(name, str(value)[:500]) for name, value in config.items() if name not in known]
-    client.log_batch(key, params=told)
+    parameters = [Param(name, str(value)[:500]) for name, value in config.items() if name not in known]
+    client.log_batch(key, params=parameters)
 
     def send(record: Mapping[str, Any]) -> None:
         at, step = int(record["time"] * 1000), record["step"]

@@ -75,12 +75,12 @@ def _same_type(wanted: str, folder: str) -> None:
     names and sizes and are another function: Granite multiplies what a layer adds, Gemma adds one to a norm's weight,
     SmolLM3 has layers without RoPE."""
     try:
-        said = json.loads((Path(folder) / "config.json").read_bytes()).get("model_type")
+        found = json.loads((Path(folder) / "config.json").read_bytes()).get("model_type")
     except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(f"training.start.folder: {folder} cannot be loaded ({error})") from error
-    if said not in (wanted, *SAME.get(wanted, ())):
+    if found not in (wanted, *SAME.get(wanted, ())):
         raise CheckpointError(
-            f"training.start: {folder} is a {said}, `model` a {wanted}: its weights are another function"
+            f"training.start: {folder} is a {found}, `model` a {wanted}: its weights are another function"
         )
 
 
@@ -117,8 +117,8 @@ def same_function(spec: Spec, was: dict[str, Any], what: str) -> None:
             f"{after.get('rope_type')}"
         )
     phases = spec.mixture.phases
-    said = "rope_theta" in spec.model.model_fields_set or bool(phases and phases[0].rope_theta)
-    if before.get("rope_theta") != after.get("rope_theta") and not said:
+    chosen = "rope_theta" in spec.model.model_fields_set or bool(phases and phases[0].rope_theta)
+    if before.get("rope_theta") != after.get("rope_theta") and not chosen:
         raise CheckpointError(
             f"training.start: {what} was trained with a base of RoPE of {before.get('rope_theta'):,.0f}, `model` has "
             f"{after.get('rope_theta'):,.0f}: set model.rope_theta to that, or to another that is meant"

@@ -153,12 +153,12 @@ def of_spec(command: Callable[..., None]) -> Callable[..., None]:
     @JSON
     @plain_errors
     @functools.wraps(command)
-    def begun(spec: str, store: str | None, settings: tuple[str, ...], **given: Any) -> None:
+    def with_run(spec: str, store: str | None, settings: tuple[str, ...], **given: Any) -> None:
         from flows.run import Run
 
         command(Run.of(spec, store, settings), **given)
 
-    return begun
+    return with_run
 
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:

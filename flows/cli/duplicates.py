@@ -56,7 +56,7 @@ def duplicates(
         return print_json(found) if as_json else asked.show_thresholds(found)
     current = CorpusRun.of(spec, store, settings)
     current.resolve()
-    print_warning(asked.partial(current.pipeline))
+    print_warning(asked.not_computed(current.pipeline))
     if page is not None:
         if document is not None:
             raise SpecError(["duplicates: a page is of the corpus, not of one DOCUMENT"])

@@ -38,4 +38,6 @@ def export_model(current: Run, to: str, name: str | None, step: int | None, as_j
     if as_json:
         print_json({"run": of.name, "step": at, "to": to, "files": sizes})
     else:
-        click.echo(f"{trainings.told(of.name, at, step)}: {len(sizes)} files, {sum(sizes.values()):,} bytes in {to}")
+        click.echo(
+            f"{trainings.checkpoint_name(of.name, at, step)}: {len(sizes)} files, {sum(sizes.values()):,} bytes in {to}"
+        )

@@ -33,7 +33,7 @@ def find(to: str, index: tuple[str, ...], where: str, as_json: bool) -> None:
     files = Listing("INDEX", SourceSettings(paths=index)).files()
     selection = crawl_index.select([file.path for file in files], where)
     crawl_index.write(selection, to)
-    found = selection.told()
+    found = selection.as_json()
     if as_json:
         return print_json(found)
     click.echo(

@@ -53,4 +53,4 @@ def learn(
     if as_json:
         print_json(facts)
     else:
-        click.echo(learning.told(model.removesuffix(".bin"), facts))
+        click.echo(learning.card(model.removesuffix(".bin"), facts))

@@ -31,7 +31,7 @@ def query(current: Run, sql: str, as_json: bool) -> None:
     from flows import terminal
 
     with queries.select(current.pipeline, sql) as answer:
-        print_warning(answer.partial)
+        print_warning(answer.not_computed)
         if as_json:
             print_json_rows(answer.columns, answer.rows)
         else:

@@ -36,10 +36,10 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
 
     answer = judging.judge(current.pipeline, examples if as_json or rule else 0, sample, rule)
     if as_json:
-        print_json(judging.told(answer))
+        print_json(judging.as_json(answer))
         return
-    for said in answer.nothing_of():
-        print_warning(f"rules: {said}")
+    for rule_note in answer.nothing_of():
+        print_warning(f"rules: {rule_note}")
     if answer.missing:
         print_warning(f"rules: not known without a run: {', '.join(answer.missing)}")
     if not answer.sample and answer.shards[0] < answer.shards[1]:

@@ -42,27 +42,27 @@ def run(
     from flows.run import Run
     from tasks.engine import ray_session
 
-    begun = Run.of(spec, store, settings, None, retrain)
+    current = Run.of(spec, store, settings, None, retrain)
     if version is None:
-        begun.corpus_stages(start, until)
+        current.corpus_stages(start, until)
     elif start or replace or retrain or until not in (None, "plan", "train"):
         raise SpecError(["--version: it is trained on as it is; of these options only --until plan goes with it"])
     else:
-        begun.train_on(version)
+        current.train_on(version)
     if replace and start is None:
         raise SpecError(["--replace: says what to do with the other values of --from STAGE, which is missing"])
-    reads = begun.reads() if version is None else 0
+    reads = current.reads() if version is None else 0
     begins(as_json, ray=reads > 0)
     with embedded.server():
         if reads:
-            ray_session.start(begun.spec.cluster)
-            ray_session.warm(begun.spec.cluster, reads, "tasks.sources")
+            ray_session.start(current.spec.cluster)
+            ray_session.warm(current.spec.cluster, reads, "tasks.sources")
         from flows import prefect_patches
         from flows.pretrain import pretrain
 
     prefect_patches.keep_signals()
     prefect_patches.give_up_together()
-    name = begun.name
+    name = current.name
     where = None if store is None else parameters.masked(store)
     given = [parameters.masked(setting) for setting in settings]
     with embedded.answering():
@@ -72,10 +72,10 @@ def run(
         raise KeyboardInterrupt
     record = Run.of(spec, store, settings, name).record
     if not as_json:
-        summary.show(record, begun.store)
+        summary.show(record, current.store)
     if state.is_completed():
         if as_json:
-            print_json(summary.opened(record, begun.store))
+            print_json(summary.opened(record, current.store))
         return
     error = record.get("error") or state.message or "the run failed; see the log above"
-    failed(error, record.get("exit", 1), as_json, summary.opened(record, begun.store))
+    failed(error, record.get("exit", 1), as_json, summary.opened(record, current.store))

@@ -47,4 +47,4 @@ def sample(
     if as_json:
         print_json({"run": of.name, "step": at, "prompt": prompt, "texts": texts})
     else:
-        terminal.samples(trainings.told(of.name, at, step), prompt, texts)
+        terminal.samples(trainings.checkpoint_name(of.name, at, step), prompt, texts)

@@ -71,4 +71,4 @@ def tokenizers(
     if as_json:
         print_json({"tokenizers": found})
     else:
-        click.echo(trying.told(found))
+        click.echo(trying.as_table(found))

@@ -117,8 +117,10 @@ def _nameless() -> Iterator[IO[bytes]]:
         with tempfile.TemporaryFile(prefix="sluice-") as file:
             yield file
     except OSError as error:
-        told = f"{error.strerror} in {tempfile.gettempdir()}, where rows are sorted; set TMPDIR to a folder with room"
-        raise OSError(error.errno, told) from error
+        message = (
+            f"{error.strerror} in {tempfile.gettempdir()}, where rows are sorted; set TMPDIR to a folder with room"
+        )
+        raise OSError(error.errno, message) from error
 
 
 def batched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -18,7 +18,7 @@ from tasks.engine.stage import Estimator
 from tasks.sources.text import normalise
 from tasks.storage.columns import value_digest
 from tasks.storage.pinned_texts import SUFFIX, written
-from tasks.text.endpoint import Endpoint, Question, Said, is_of, sent_of
+from tasks.text.endpoint import Endpoint, Question, Reply, is_of, sent_of
 
 TABLE = pa.schema([("id", pa.binary(16)), ("text", pa.string()), ("of", pa.string())])
 """What is pinned, sorted by id, with what was sent `of` each; the text of one that was taken down is empty."""
@@ -98,6 +98,6 @@ class RephraseEstimator(Estimator):
         return written(table), found.facts() | facts
 
 
-def _text(said: Said) -> str | None:
+def _text(reply: Reply) -> str | None:
     """The text of an answer, as texts of sources are; None of one that breaks off or holds nothing."""
-    return (normalise(said.text) or None) if said.whole else None
+    return (normalise(reply.text) or None) if reply.whole else None

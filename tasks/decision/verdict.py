@@ -194,19 +194,19 @@ class Verdict(BlockwiseStage, AskingStage):
     def remember_blocks(self, read: Callable[[], Blocks]) -> Iterator[pa.Table]:
         """Of each cluster that touches a held-out document one of these, of each other one those that were kept. These
         have no `id`: where newer documents come, they stay."""
-        election, touched = self._election(), _NONE
+        election, contaminated = self._election(), _NONE
         for batch in read():
             election.add(batch)
             held_out = np.flatnonzero(pc.fill_null(batch["held_out"], False))
             clusters, first = np.unique(batch["cluster"].to_numpy()[held_out], return_index=True)
-            new = ~np.isin(clusters, touched)
+            new = ~np.isin(clusters, contaminated)
             if new.any():
-                touched = np.union1d(touched, clusters)
+                contaminated = np.union1d(contaminated, clusters)
                 yield pa.table(batch.take(held_out[first[new]]))
 
         def stand(rows: pa.Table) -> NDArray[np.bool_]:
             """An older one was kept, also where newer ones are held out now."""
-            return true(rows["passes"]) & (true(rows["older"]) | ~np.isin(rows["cluster"].to_numpy(), touched))
+            return true(rows["passes"]) & (true(rows["older"]) | ~np.isin(rows["cluster"].to_numpy(), contaminated))
 
         gone, count = flags(election.count), 0
         for rows in election.duplicates(stand):
@@ -255,8 +255,8 @@ class Verdict(BlockwiseStage, AskingStage):
         election, held_out = self._election(), _NONE
         for batch in blocks:
             election.add(batch)
-            touched = batch["cluster"].filter(pc.fill_null(batch["held_out"], False))
-            held_out = np.union1d(held_out, touched) if len(touched) else held_out
+            clusters = batch["cluster"].filter(pc.fill_null(batch["held_out"], False))
+            held_out = np.union1d(held_out, clusters) if len(clusters) else held_out
 
         def contaminated(rows: pa.Table) -> NDArray[np.bool_]:
             return np.isin(rows["cluster"].to_numpy(), held_out)

@@ -49,5 +49,5 @@ def _cast(values: pa.ChunkedArray, field: pa.Field, who: str) -> pa.ChunkedArray
     try:
         return values.cast(field.type)
     except pa.ArrowException as error:
-        told = f"{who} returned {field.name} as {values.type}, declared {field.type}"
-        raise ContractError(f"{told}: {error}") from None
+        message = f"{who} returned {field.name} as {values.type}, declared {field.type}"
+        raise ContractError(f"{message}: {error}") from None

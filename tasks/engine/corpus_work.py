@@ -240,12 +240,12 @@ def do_reduce(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slice
 
 def _reduced(stage: CorpusStage, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """What a stage says of rows, by shard and position."""
-    told = f"{stage.name}.reduce"
+    who = f"{stage.name}.reduce"
     if isinstance(stage, BlockwiseStage):
         blocks = (each.select(schema.names) for each in stage.reduce_blocks(batched(batches)))
-        return mapped(schema, (contract.checked(each, schema, each.num_rows, told) for each in blocks))
+        return mapped(schema, (contract.checked(each, schema, each.num_rows, who) for each in blocks))
     found = stage.reduce(pa.Table.from_batches([*batches], pa.schema([*stage.shuffled, ("shard", pa.uint64())])))
-    found = contract.checked(found.select(schema.names), schema, found.num_rows, told).combine_chunks()
+    found = contract.checked(found.select(schema.names), schema, found.num_rows, who).combine_chunks()
     return found.take(np.lexsort((found["position"].to_numpy(), found["shard"].to_numpy())))
 
 

@@ -60,11 +60,11 @@ def try_empty(stage: Stage, computed: Callable[[Stage, pa.Table], pa.Table]) -> 
         computed(stage, pa.Table.from_pylist([_EMPTY], DOCUMENTS))
     except Exception as error:
         _try_ordinary(stage, computed)
-        told = f"{_failed(stage, error)}: stages.{stage.label} fails on an empty text ({_said(error)})"
+        message = f"{_failed(stage, error)}: stages.{stage.label} fails on an empty text ({_said(error)})"
         remedy = (
             "as a takedown leaves it; give null where nothing is defined, and of an empty text to rewrite an empty one"
         )
-        raise SpecError([f"{told}, {remedy}"]) from error
+        raise SpecError([f"{message}, {remedy}"]) from error
 
 
 def _try_ordinary(stage: Stage, computed: Callable[[Stage, pa.Table], pa.Table]) -> None:

@@ -194,8 +194,8 @@ class Export:
                 f"{self._where} holds the beginning of another export; name a new folder, or empty this one"
             )
         data = self.target.list("data")
-        begun = entries or self.target.exists("export.json")
-        own = {"data", _PROGRESS, *_OWN} if begun else set()
+        resumes = entries or self.target.exists("export.json")
+        own = {"data", _PROGRESS, *_OWN} if resumes else set()
         self._refuse({*self.target.list(""), *self.target.folders("")} - own)
         self._refuse(f"data/{name}" for name in data if f"data/{name}" not in named)
         if not entries:

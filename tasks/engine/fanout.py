@@ -70,13 +70,15 @@ def _fit(name: str, needs: Mapping[str, float], cluster: Cluster, nodes: Callabl
         if any(all(node.get(kind, 0) >= need for kind, need in needs.items()) for node in alive):
             return
         largest = {kind: max((node.get(kind, 0) for node in alive), default=0) for kind in needs}
-        told = f"a job of {name} needs {_amounts(needs)}, but the largest node of Ray has {_amounts(largest)} for tasks"
+        message = (
+            f"a job of {name} needs {_amounts(needs)}, but the largest node of Ray has {_amounts(largest)} for tasks"
+        )
         if time.monotonic() >= until:
             raise ClusterError(
-                f"{told}: lower `cores`, `memory` or `gpus` of the stage, or cluster.shard_memory, or add a node"
+                f"{message}: lower `cores`, `memory` or `gpus` of the stage, or cluster.shard_memory, or add a node"
             )
         if not warned:
-            log.warning("%s: waiting for a larger one", told)
+            log.warning("%s: waiting for a larger one", message)
         warned = True
         time.sleep(5)
 

@@ -93,18 +93,18 @@ def listed(pipeline: Pipeline, listings: Listings) -> list[str]:
             other = "; another data set wants a source of another name"
         gone = sorted((expected & (stay | lost) if other else expected) - keys - unreadable.keys())
         if gone:
-            told = f"{len(gone):,} of {len(expected):,} files of source {source} are gone: {_named(gone)}"
+            note = f"{len(gone):,} of {len(expected):,} files of source {source} are gone: {_named(gone)}"
             limit = pipeline.spec.gates.gone
             if len(gone) > limit * len(expected):
                 raise GateError(
-                    f"documents: {told}: more than gates.gone = {_share(limit)}; bring them back, or raise the gate "
+                    f"documents: {note}: more than gates.gone = {_share(limit)}; bring them back, or raise the gate "
                     f"for one run (`--set gates.gone=100%`){other}"
                 )
             if lost:
-                told += f"; with a changed file of their shard went the documents of {_named(sorted(lost))}"
+                note += f"; with a changed file of their shard went the documents of {_named(sorted(lost))}"
             kept = stay.intersection(gone)
             whose = "their documents" if len(kept) == len(gone) else f"the documents of {_named(sorted(kept))}"
-            notes.append(told + (f"; {whose} stay in the corpus" if kept else ""))
+            notes.append(note + (f"; {whose} stay in the corpus" if kept else ""))
     return notes
 
 
@@ -144,7 +144,7 @@ class Reading:
     """Files of which a part, or all, cannot be read, and why."""
 
     @property
-    def told(self) -> str:
+    def damage_in_words(self) -> str:
         """The damaged files, for people."""
         return f"{len(self.damaged):,} files cannot be read whole: {_named(self.damaged)}"
 
@@ -250,8 +250,8 @@ def _within(pipeline: Pipeline, source: str, lost: int, total: int, what: str, f
 def _named(files: Collection[str]) -> str:
     """The first files, with why where that is known."""
     why = files if isinstance(files, Mapping) else {}
-    told = [f"{key} ({why[key]})" if key in why else key for key in islice(files, NAMED)]
-    return in_one_line(", ".join([*told, *(["..."] if len(files) > NAMED else [])]))
+    shown = [f"{key} ({why[key]})" if key in why else key for key in islice(files, NAMED)]
+    return in_one_line(", ".join([*shown, *(["..."] if len(files) > NAMED else [])]))
 
 
 def removed(pipeline: Pipeline) -> None:

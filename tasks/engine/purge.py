@@ -111,13 +111,13 @@ def derived(store: Store, shards: Collection[str]) -> None:
                 files.setdefault(folder, []).extend([path] if name != "recipe.json" else [])
         live = {folder: _live(store, folder) for folder in files}
         ids = {folder: {entry["ids"] for entry in entries.values()} for folder, entries in live.items()}
-        touched = top in samples or any(not found.isdisjoint(shards) for found in ids.values())
+        any_held = top in samples or any(not found.isdisjoint(shards) for found in ids.values())
         # What holds rows of many shards goes first: that others are touched tells that it is.
         for folder in sorted(files, key=lambda folder: (bool(ids[folder] - {None}), folder == top)):
             gone = {
                 key
                 for key, entry in live[folder].items()
-                if top in samples or entry["ids"] in shards or (touched and entry["ids"] is None)
+                if top in samples or entry["ids"] in shards or (any_held and entry["ids"] is None)
             }
             if gone:
                 Manifest(store, folder).append([{"key": key, "removed": True} for key in sorted(gone)], whole=True)
@@ -153,9 +153,9 @@ def _rewritten(
         after = change(before, np.array(rows[path], np.int64))
         if after.equals(before):
             return entry
-        told = {key: value for key, value in entry.items() if key not in ("bytes", "checksum")}
-        told["columns"] = columns.digests(after)
-        return told | columns.write(store, path, after, told, once=False)
+        facts = {key: value for key, value in entry.items() if key not in ("bytes", "checksum")}
+        facts["columns"] = columns.digests(after)
+        return facts | columns.write(store, path, after, facts, once=False)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         made = dict(zip(rows, pool.map(rewritten, rows), strict=True))

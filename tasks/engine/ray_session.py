@@ -176,5 +176,5 @@ def running(cluster: Cluster) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    told = str(error) if isinstance(error, OwnStageError) else f"{type(error).__name__}: {error}"
-    return printable(told.splitlines()[0][:300])
+    message = str(error) if isinstance(error, OwnStageError) else f"{type(error).__name__}: {error}"
+    return printable(message.splitlines()[0][:300])

@@ -96,11 +96,11 @@ class Execution:
         jobs_run = self._compute("documents")
         fingerprints = "+".join(sorted({reader.fingerprint for reader in self.pipeline.readers.values()}))
         result = self._result("documents", fingerprints, jobs_run, started)
-        said = [f"{name}: {reader.regrouped}" for name, reader in self.pipeline.readers.items() if reader.regrouped]
+        notes = [f"{name}: {reader.regrouped}" for name, reader in self.pipeline.readers.items() if reader.regrouped]
         readings = gates.readings(self.pipeline)
-        damaged = [f"of source {name} {each.told}" for name, each in readings.items() if each.damaged]
-        said += [*gone, *damaged, *gates.unfilled(self.pipeline)]
-        result.note = "; ".join([*said, *filter(None, [result.note])])
+        damaged = [f"of source {name} {each.damage_in_words}" for name, each in readings.items() if each.damaged]
+        notes += [*gone, *damaged, *gates.unfilled(self.pipeline)]
+        result.note = "; ".join([*notes, *filter(None, [result.note])])
         gates.read(self.pipeline, readings, listings)
         listings.commit({name: each.whole for name, each in readings.items()}, self.pipeline.readers)
         return result

@@ -51,11 +51,11 @@ def present(pipeline: Pipeline, versions: Versions) -> Present:
     left = 0
     for generation in base["generations"] if base else ():
         names = versions.shards(generation["names"]).select(["source", "name", "digest"])
-        standing = [
+        numbers = [
             place_of.pop(name, None) for name in zip(*(names[n].to_pylist() for n in names.column_names), strict=True)
         ]
-        places.append([place for place in standing if place is not None])
-        left += len(standing) - len(places[-1])
+        places.append([place for place in numbers if place is not None])
+        left += len(numbers) - len(places[-1])
     new = sorted(place_of.values())
     places = [each for each in [*places, new] if each]
     stages = _stages(pipeline)

@@ -68,10 +68,12 @@ def check(stage: Any, expected: Mapping[str, Any]) -> None:
     """Raises OtherValuesError where this process would make other values of a stage than the one whose `recipe` is
     expected, as a node with other libraries, or another version of Sluice, would: they would go by that one's name."""
     found = recipe(stage)
-    told = [f"{name} {found.get(name)}, not {wanted}" for name, wanted in expected.items() if found.get(name) != wanted]
-    if told:
+    wrong = [
+        f"{name} {found.get(name)}, not {wanted}" for name, wanted in expected.items() if found.get(name) != wanted
+    ]
+    if wrong:
         raise OtherValuesError(
-            f"{socket.gethostname()} would make other values of {stage.name}, as it has {'; '.join(told)}: every node "
+            f"{socket.gethostname()} would make other values of {stage.name}, as it has {'; '.join(wrong)}: every node "
             "needs the same checkout and environment"
         )
 
@@ -102,8 +104,8 @@ def _read(reader: Any, job: Job, store: Store, entry: Entry) -> pa.Table:
     entry["ids"] = entry["columns"]["id"]
     entry["ledger"] = read.ledger
     if refused := read.refused.num_rows:
-        told = {name: entry[name] for name in ("key", "shard", "ids")} | {"rows": refused}
-        written = columns.write(store, refused_path(job.path), read.refused, told, once=False)
+        facts = {name: entry[name] for name in ("key", "shard", "ids")} | {"rows": refused}
+        written = columns.write(store, refused_path(job.path), read.refused, facts, once=False)
         entry["refused"] = {"rows": refused} | written
     return table
 

@@ -112,9 +112,9 @@ def collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> Collected:
     phases = [number for number, phase in enumerate(spec.mixture.phases) if phase.where]
     loss_by = spec.training.loss_by
     orders = [number for number, phase in enumerate(spec.mixture.phases) if phase.order]
-    standing = ["times"] * repeats.asked(spec) + ["host"] * bool(spec.mixture.host_tokens)
+    wanted_extra = ["times"] * repeats.asked(spec) + ["host"] * bool(spec.mixture.host_tokens)
     cut = [*cut_phases(spec)]
-    train = {name: _DocumentChunks(phases, loss_by, orders, standing, cut) for name in spec.mixed}
+    train = {name: _DocumentChunks(phases, loss_by, orders, wanted_extra, cut) for name in spec.mixed}
     held_out = {name: _DocumentChunks((), loss_by) for name in spec.mixed}
     values = {name: Values() for name in loss_by}
     repetitive = {name: {"documents": 0, "tokens": 0} for name in spec.mixed} if spec.mixture.repetitions else {}
@@ -125,21 +125,21 @@ def collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> Collected:
         where = {number: _flags(table[f"where_{number}"]) for number in phases}
         groups = {name: values[name].numbered(table[f"by_{name}"]) for name in loss_by}
         order = {number: table[f"order_{number}"].to_numpy().astype(np.float64) for number in orders}
-        extra = _extra(spec, table) if standing else {}
+        extra = _extra(spec, table) if wanted_extra else {}
         cuts = {number: table[f"cut_{number}"].combine_chunks() for number in cut}
-        held, homeless = _flags(table["held_out"]), length > 0
+        held, unassigned = _flags(table["held_out"]), length > 0
         left_out = _flags(table["repetitive"]) if repetitive else np.zeros(len(table), bool)
         for name in spec.mixed:
             inside = _flags(pc.equal(table["channel"], name))
-            homeless &= ~inside
+            unassigned &= ~inside
             wanted = inside & (length > 1) & ~held
             train[name].add(columns, where, groups, order, extra, cuts, wanted & ~left_out)
             if repetitive:
                 repetitive[name]["documents"] += int((wanted & left_out).sum())
                 repetitive[name]["tokens"] += int(length[wanted & left_out].sum())
             held_out[name].add(columns, where, groups, order, extra, cuts, inside & (length > 1) & held)
-        if (homeless & ~held).any():
-            row = int(np.flatnonzero(homeless & ~held)[0])
+        if (unassigned & ~held).any():
+            row = int(np.flatnonzero(unassigned & ~held)[0])
             raise MixtureError(
                 f"channels: {path}: document {row} is to be trained on, but its channel is {table['channel'][row]}; "
                 f"the spec has {', '.join(spec.channels)}: call them as they were called when the corpus was made"

@@ -41,7 +41,7 @@ def times(spec: Spec, cells: Sequence[np.ndarray], cluster_size: np.ndarray | No
     return found
 
 
-def standing(documents: Documents, spec: Spec) -> tuple[Documents, np.ndarray]:
+def entries(documents: Documents, spec: Spec) -> tuple[Documents, np.ndarray]:
     """The entries of a channel's documents (with `times`, and hosts where they are capped), and which document each is
     (int64)."""
     seed, whole = spec.seed, np.floor(documents.extra["times"])

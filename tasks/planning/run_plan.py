@@ -120,7 +120,7 @@ def build(
     origins: dict[str, np.ndarray] = {}
     train = documents
     if repeats.asked(spec):
-        entries = {name: repeats.standing(each, spec) for name, each in documents.items()}
+        entries = {name: repeats.entries(each, spec) for name, each in documents.items()}
         train = {name: each for name, (each, _) in entries.items()}
         origins = {name: origin for name, (_, origin) in entries.items()}
     sizes = {name: int(documents.length.sum(dtype=np.int64)) for name, documents in train.items()}

@@ -60,7 +60,7 @@ def rows_of(trained: Sequence[Read]) -> int:
     return max((sum(count for _, _, count in read) for read in trained), default=0)
 
 
-def told(known: Known) -> str:
+def elsewhere_in_words(known: Known) -> str:
     """What to say of plans whose documents are not all known; "" where they are."""
     return "; ".join(
         f"mixture.seen: {each['elsewhere']:,} of the {each['documents']:,} documents that {folder} read count as not "

@@ -89,8 +89,8 @@ def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -
 def _targets(plan: dict[str, Any], phase: int, first: int, lengths: np.ndarray, segments: np.ndarray) -> np.ndarray:
     """Targets of each segment (int64) of rows of a phase (-1: held out), of which `first` is the first and which have
     so many `segments` of so many tokens each (`lengths`); of objectives that draw them among a row's tokens, these."""
-    said = plan if phase < 0 else plan["phases"][phase]
-    kind = said.get("objective", {"kind": "causal"})["kind"]
+    shape = plan if phase < 0 else plan["phases"][phase]
+    kind = shape.get("objective", {"kind": "causal"})["kind"]
     lengths = lengths.astype(np.int64)
     if kind == "prefix":
         noise = Noise(plan["seed"], None if phase < 0 else phase)

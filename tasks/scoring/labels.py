@@ -24,7 +24,7 @@ from tasks.arrays.sampling import smallest
 from tasks.engine.stage import Estimator, Stage
 from tasks.sources.files import escaping
 from tasks.storage.columns import value_digest
-from tasks.text.endpoint import Asked, Endpoint, Question, Said, is_of, sent_of
+from tasks.text.endpoint import Asked, Endpoint, Question, Reply, is_of, sent_of
 from tasks.text.rows import rows_of
 
 FORM = 'End with one line of the form "score: N", where N is a number from {lowest:g} to {highest:g}.'
@@ -216,10 +216,10 @@ class JudgeEstimator(Estimator):
         asked = Endpoint(settings, self.label, store, about, "number", self._number).ask(questions)
         return asked, [[asked.answers[name] for name in votes if name in asked.answers] for votes in names]
 
-    def _number(self, said: Said) -> float | None:
+    def _number(self, reply: Reply) -> float | None:
         """The number in an answer, where it is one of the scale."""
-        scores = _SCORE.findall(said.text)
-        found = re.match(_NUMBER, scores[-1]) if scores else re.fullmatch(rf"\s*({_NUMBER})\s*\.?\s*", said.text)
+        scores = _SCORE.findall(reply.text)
+        found = re.match(_NUMBER, scores[-1]) if scores else re.fullmatch(rf"\s*({_NUMBER})\s*\.?\s*", reply.text)
         if found is None:
             return None
         number = float(re.sub("[\u2212\u2013]", "-", found[0].strip().rstrip(".")))

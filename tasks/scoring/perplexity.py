@@ -114,8 +114,8 @@ class Fluency:
         words, line = _split(lines)
         symbols = _symbols(words, self._vocabulary)
         unknown = np.flatnonzero(symbols == UNKNOWN)
-        begun, at = _begun(symbols, line, len(lines))
-        bits = self._words.bits(begun)[at].astype(np.float64)
+        sequences, at = _begun(symbols, line, len(lines))
+        bits = self._words.bits(sequences)[at].astype(np.float64)
         distinct = pc.dictionary_encode(words.take(pa.array(unknown)))
         bits[unknown] += self._spelled(distinct.dictionary)[distinct.indices.to_numpy()]
         size = np.bincount(line, pc.binary_length(words).to_numpy(), len(lines))
@@ -125,8 +125,8 @@ class Fluency:
         """What words cost that are spelled."""
         characters, word = _letters(words)
         symbols = _symbols(characters, self._characters)
-        begun, at = _begun(symbols, word, len(words))
-        bits = self._spelling.bits(begun)[at] + UNICODE * (symbols == UNKNOWN)
+        sequences, at = _begun(symbols, word, len(words))
+        bits = self._spelling.bits(sequences)[at] + UNICODE * (symbols == UNKNOWN)
         return np.asarray(np.bincount(word, bits, len(words)), np.float64)
 
 

@@ -132,9 +132,9 @@ class QualityEstimator(Classifier):
         """Which languages, of a hundredth of the sample or more, it scores and was not learned in."""
         alone = facts.get("one_sided", {})
         sampled = 2 * sum(facts["pairs"].values()) + sum(map(sum, alone.values()))
-        said = [
+        cautions = [
             f"{name or 'unknown'} has {'reference' if sides[0] else 'raw'} documents alone, and is scored all the same"
             for name, sides in alone.items()
             if sum(sides) * 100 >= sampled
         ]
-        return "; ".join([f"learned in {', '.join(facts['pairs'])}", *said]) if said else ""
+        return "; ".join([f"learned in {', '.join(facts['pairs'])}", *cautions]) if cautions else ""

@@ -78,7 +78,7 @@ class Selection:
     revisits: int = 0
     """Selected captures that say what another one holds."""
 
-    def told(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Numbers, as JSON."""
         table = self.table
         return {

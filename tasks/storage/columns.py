@@ -229,10 +229,10 @@ def damaged(path: str, why: object) -> DamagedError:
     nothing."""
     top, _, rest = path.partition("/")
     stage = rest.partition("@")[0] if top == "columns" else top
-    told = "a run that reads it makes it again"
+    remedy = "a run that reads it makes it again"
     if top in ("documents", "columns", "tokens"):
-        told += f", `sluice invalidate SPEC {stage}` and then `sluice run` at once"
-    return DamagedError(f"{path} is missing or damaged ({why}); {told}", path)
+        remedy += f", `sluice invalidate SPEC {stage}` and then `sluice run` at once"
+    return DamagedError(f"{path} is missing or damaged ({why}); {remedy}", path)
 
 
 def read_slices(store: Store, path: str, wanted: Mapping[int, str]) -> Iterator[pa.RecordBatch]:

@@ -41,13 +41,13 @@ def held(store: Store, folder: str, who: str, alone: bool, wait: bool) -> Iterat
     """A lease of a folder while the block runs, `alone` or with others that share it. Raises TakenError where another
     has it, unless its end is to be waited for."""
     lease = _Lease(store, f"leases/{folder or 'store'}", who, alone)
-    told = False
+    warned = False
     while other := lease.taken_by():
         if not wait:
             raise TakenError(other)
-        if not told:
+        if not warned:
             log.warning("%s: waiting for %s", folder or store.url, other)
-            told = True
+            warned = True
         time.sleep(_POLL_SECONDS)
     renewing = threading.Thread(target=lease.renew, daemon=True)
     renewing.start()

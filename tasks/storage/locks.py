@@ -79,7 +79,7 @@ def _file_locked(store: Store, folder: str, kind: int, who: str, wait: bool) -> 
 
 def _lock(file: IO[str], shown: str, folder: str, kind: int, wait: bool) -> None:
     """Lock an open file. Raises BusyError where another has it, unless its end is to be waited for."""
-    said = False
+    warned = False
     while True:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
@@ -89,9 +89,9 @@ def _lock(file: IO[str], shown: str, folder: str, kind: int, wait: bool) -> None
             other = file.read(200) or "another process"
             if not wait:
                 raise BusyError(_busy(folder, other)) from None
-        if not said:
+        if not warned:
             log.warning("%s: waiting for %s, which works there alone", shown, other)
-            said = True
+            warned = True
         time.sleep(_POLL_SECONDS)
 
 

@@ -65,7 +65,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Said:
+class Reply:
     """An answer: what was said, and whether that is all of it."""
 
     text: str
@@ -108,7 +108,7 @@ class Endpoint:
         store: Store | None,
         about: Mapping[str, Any],
         kept_as: str,
-        read: Callable[[Said], Any],
+        read: Callable[[Reply], Any],
         **more: Any,
     ) -> None:
         """`about`: what shapes answers beside question and endpoint: those to others are kept apart. `read`: an answer
@@ -190,14 +190,14 @@ class Endpoint:
                 return self._answer(self._sent(question))
             except urllib.error.HTTPError as error:
                 with error:
-                    said = self._said(error.read(2000).decode("utf-8", "replace"))
+                    message = self._shown(error.read(2000).decode("utf-8", "replace"))
                     later = error.headers.get("Retry-After", "")
                 if error.code < 500 and error.code not in _LATER:
                     if error.code in (400, 413, 422):
                         raise _NoAnswerError(f"status_{error.code}") from None
                     raise EndpointError(
                         f"stages.{self.label}.endpoint: {redacted(self.settings.endpoint)} answers {error.code} "
-                        f"({said}); is {self.settings.key_from} set, and `model` one of its models?"
+                        f"({message}); is {self.settings.key_from} set, and `model` one of its models?"
                     ) from None
                 kind = f"status_{error.code}"
                 wait = max(wait, float(later)) if re.fullmatch(r"\d{1,3}", later) else wait
@@ -211,7 +211,7 @@ class Endpoint:
                 wait = min(2 * wait, 60)
         raise _NoAnswerError(kind)
 
-    def _said(self, body: str) -> str:
+    def _shown(self, body: str) -> str:
         """What a server said, in one line, without the key."""
         text = body.replace(self._key, "***") if self._key else body
         return redacted(" ".join(text.split())[:200])
@@ -231,12 +231,12 @@ class Endpoint:
         """What is read off an answer, and the tokens. Raises ValueError for what is none."""
         try:
             choice = answer["choices"][0]
-            said = Said(choice["message"]["content"] or "", choice.get("finish_reason") != "length")
+            reply = Reply(choice["message"]["content"] or "", choice.get("finish_reason") != "length")
             used = answer.get("usage") or {}
             tokens = int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0)
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError("no answer of this interface") from error
-        return self.read(said), tokens
+        return self.read(reply), tokens
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -175,9 +175,9 @@ def _datatrove(language: str | None) -> Split:
 def _spacy_alone() -> Iterator[None]:
     """spaCy imports torch where it is there, for models that are not used here (1 to 2.5 s and 180 MiB a worker), and
     its command line, with all that this downloads models by (.2 s)."""
-    command, told = ModuleType("spacy.cli"), ModuleType("spacy.cli.info")
-    setattr(told, "info", None)  # noqa: B010 (which no module declares)
-    instead = {"torch": None, command.__name__: command, told.__name__: told}
+    command, info = ModuleType("spacy.cli"), ModuleType("spacy.cli.info")
+    setattr(info, "info", None)  # noqa: B010 (which no module declares)
+    instead = {"torch": None, command.__name__: command, info.__name__: info}
     hidden = {name: module for name, module in instead.items() if name not in sys.modules}
     sys.modules.update(hidden)  # type: ignore[arg-type]
     try:

@@ -221,6 +221,6 @@ def test_what_is_no_index_is_named(crawl: Path, tmp_path: Path) -> None:
     assert "ends in .parquet" in ask("find", tmp_path / "x.json", crawl / "cdx-00000.gz", code=2).output
     line = '{"url": "http://x/", "filename": "f", "offset": "-1", "length": "x"}'
     (tmp_path / "d.cdxj").write_text(f"com,x)/ 20240101000000 {line}\nbroken\n\n" + cdxj([]))
-    assert select([str(tmp_path / "d.cdxj")], "true").told() | {"hosts": 0} == {
+    assert select([str(tmp_path / "d.cdxj")], "true").as_json() | {"hosts": 0} == {
         "captures": 2, "unreadable": 2, "selected": 0, "revisits": 0, "files": 0, "bytes": 0, "hosts": 0,
     }  # fmt: skip
