@@ -23,6 +23,7 @@ import yaml
 from data_specs.load import load
 from data_specs.reasons import OWN_REASONS
 from data_specs.sources import Source
+from data_specs.spec import Spec
 from data_specs.stages import KINDS
 from tasks import registry
 from tasks.dedup import lsh_index
@@ -115,6 +116,13 @@ def test_every_column_that_is_written_is_described_and_no_other(tmp_path: Path) 
     assert found == full | {name: more[name] for name in (*optional, "cluster_size", "outcome", "repeated_tokens")}
 
 
+def test_every_part_of_a_spec_is_described() -> None:
+    parts = re.findall(
+        r"^\| (`[^|]+) \| [^|]+ \|$", (ROOT / "docs" / "spec.md").read_text().partition("\n## ")[0], re.MULTILINE
+    )
+    assert {name for part in parts for name in re.findall(r"`(\w+)`", part)} == set(Spec.model_fields)
+
+
 def test_every_reason_is_described() -> None:
     assert {reason for reason, _ in described(COLUMNS)["Reasons"]} >= OWN_REASONS
 
@@ -182,7 +190,7 @@ def test_characters_become_what_the_page_of_sources_says() -> None:
         assert found == unicodedata.normalize("NFC", f"a{alone}b"), hex(ord(character))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/corpus.md", "docs/rewriting_text.md"])
+@pytest.mark.parametrize("page", ["docs/spec.md", "docs/corpus.md", "docs/rewriting_text.md"])
 def test_stages_on_pages_are_as_a_spec_takes_them(page: str, tmp_path: Path) -> None:
     parts = [text for language, text in blocks((ROOT / page).read_text()) if language == "yaml"]
     parts = [text for text in parts if "stages:\n" in text and "sources:" not in text]

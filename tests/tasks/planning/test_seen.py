@@ -12,7 +12,7 @@ from data_specs.objectives import Causal
 from tasks.planning.files import read_rows
 from tasks.planning.mixture import MixtureError
 from tasks.planning.run_plan import build, plan_folder
-from tasks.planning.seen import _usage, told
+from tasks.planning.seen import _usage, elsewhere_in_words
 from tasks.planning.trace import row_documents, usage
 from tests.tasks.planning.test_run_plan import ROWS, SEQUENCE, VOCABULARY, Corpus, make_spec
 
@@ -154,12 +154,14 @@ def test_an_earlier_plan_of_whose_documents_nothing_is_known_is_refused_and_some
     _, before = made(corpus, "1", tokens=STEP * 5, seen=[first])
     assert "seen" not in plan
     assert before["seen"] == {first: {"documents": read, "elsewhere": 0}}
-    assert told(before["seen"]) == ""
+    assert elsewhere_in_words(before["seen"]) == ""
     [(path, table), other] = corpus.shards
     corpus.shards = [(f"{path}-anew", table), other]
     _, after = made(corpus, "2", tokens=STEP * 5, seen=[first])
     assert after["seen"] == {first: {"documents": read, "elsewhere": elsewhere}}
-    assert f"{elsewhere:,} of the {read:,} documents that {first} read count as not read" in told(after["seen"])
+    assert f"{elsewhere:,} of the {read:,} documents that {first} read count as not read" in elsewhere_in_words(
+        after["seen"]
+    )
     corpus.shards = [(f"{path}-anew", table) for path, table in corpus.shards]
     with pytest.raises(MixtureError, match=rf"nothing is known of the {read} documents that {first} read"):
         made(corpus, "3", tokens=STEP * 5, seen=[first])

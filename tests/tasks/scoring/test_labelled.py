@@ -17,7 +17,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from data_specs import stages
 from data_specs.document import SpecError
-from flows.learn import learned, told
+from flows.learn import card, learned
 from tasks.scoring import labelled
 from tasks.scoring.classify import Classify
 from tests.small import chinese, english
@@ -68,7 +68,7 @@ def test_a_learned_classifier_gives_each_document_a_label_and_probabilities(tmp_
     assert np.abs(each.sum(axis=0) - 1).max() < 1e-3
     assert {found[name][-1] for name in found} == {None}
     page = (tmp_path / "model.md").read_text()
-    assert page == told("model", facts)
+    assert page == card("model", facts)
     assert "| **Shop / ads** |" in page
 
 
