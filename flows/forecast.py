@@ -21,7 +21,6 @@ from data_specs.spec import Spec
 from flows import budgeted, changes, costs, summary
 from flows.costs import Cost
 from flows.run import Run
-from flows.terminal import Notes, console, pairs, percent, table
 from tasks.dedup import minhash
 from tasks.engine import gates
 from tasks.engine.gates import GateError
@@ -35,7 +34,7 @@ from tasks.storage.pins import without
 from training import checkpoint, memory, models
 from training.schedule import learning_rate
 
-_COST = "expected_core_hours"
+COST = "expected_core_hours"
 CHANGED = ("settings", "text", "columns", "file")
 """What may have changed since something was pinned."""
 _DRAWN = 60
@@ -50,9 +49,9 @@ def forecast(run: Run) -> dict[str, Any]:
     training = _training(run, planned)
     stages = [*corpus(run.pipeline), _plan(run, planned), _train(run, planned, training)]
     expected = {
-        "core_hours": round(sum(stage.get(_COST, 0.0) for stage in stages), 6),
+        "core_hours": round(sum(stage.get(COST, 0.0) for stage in stages), 6),
         "bytes": sum(stage.get("expected_bytes", 0) for stage in stages),
-        "unknown": [s["name"] for s in stages if s["state"] not in ("cached", "partial") and _COST not in s],
+        "unknown": [s["name"] for s in stages if s["state"] not in ("cached", "partial") and COST not in s],
     }
     pins = _pins(run.pipeline)
     found = {"spec": run.spec.name, "stages": stages, "expected": expected, "pins": pins, "training": training}
@@ -110,7 +109,7 @@ def _expected(cost: Cost | None) -> dict[str, Any]:
         return {}
     return {
         "expected_jobs": round(cost.jobs),
-        _COST: round(cost.seconds / 3600, 6),
+        COST: round(cost.seconds / 3600, 6),
         "expected_bytes": int(cost.bytes),
     }
 
@@ -296,85 +295,3 @@ def _rates(spec: Spec) -> list[tuple[int, float]]:
     steps, settings = spec.steps, spec.training.learning_rate
     some = np.unique(np.linspace(0, steps - 1, min(_DRAWN, steps)).astype(int)).tolist()
     return [(step + 1, learning_rate(step, steps, settings, spec.model.hidden)) for step in some]
-
-
-def drawn(values: list[float]) -> str:
-    """Values from 0 on as a line of bars, the largest a full one."""
-    most = max(values) or 1.0
-    return "".join(" ▁▂▃▄▅▆▇█"[round(value / most * 8)] for value in values)
-
-
-def show(found: dict[str, Any]) -> None:
-    """Print a forecast."""
-    grid = table("stage", "state", "to do", "of", "core-hours", "bytes", "because", title=f"Plan of {found['spec']}")
-    expected = found["expected"]
-    names = expected["unknown"]
-    notes = Notes()
-    for stage in found["stages"]:
-        hours, size = stage.get(_COST), stage.get("expected_bytes")
-        none = "unknown" if stage["name"] in names else ""
-        cells = (none if hours is None else f"{hours:.4f}", none if size is None else f"{size:,}")
-        to_do, of = (f"{stage[key]:,}" if stage[key] else "" for key in ("to_do", "shards"))
-        because = notes.cell(stage["name"], "; ".join(filter(None, [stage.get("because"), *stage.get("gone", [])])))
-        grid.add_row(stage["name"], stage["state"], to_do, of, *cells, because)
-    grid.add_section()
-    if any(_COST in stage for stage in found["stages"]) or not names:
-        some = f"and what is unknown: {', '.join(names[:3])}{', ...' if names[3:] else ''}" if names else ""
-        grid.add_row("expected", "", "", "", f"{expected['core_hours']:.4f}", f"{expected['bytes']:,}", some)
-    else:
-        grid.add_row("expected", "", "", "", "unknown", "unknown", "")
-    console().print(grid)
-    notes.show()
-    console().print(
-        "to do, of: shards; core-hours: hours of worker processes by the clock, one core each; as the same steps last "
-        "took"
-    )
-    if found["admission"]:
-        admission = table("source", "reason", "by its", "refused", "of", "where", title="Admission, before extraction")
-        for each in found["admission"]:
-            counts = (f"{each['refused']:,}", f"{each['records']:,}") if "refused" in each else ("", "")
-            admission.add_row(each["source"], each["reason"], each["by"], *counts, each["refuse"])
-        console().print(admission)
-    known = found["duplicates"]
-    shares = dict(known["curve"])
-    at, above = known["threshold"], min(each for each in shares if each > known["threshold"])
-    console().print(
-        f"Duplicates: pairs found by {known['bands']} bands of {known['rows']}, from similarity 0 to 1: "
-        f"{drawn([*shares.values()])}; {percent(1 - shares[at])} of those right at {at:g} are missed, "
-        f"{percent(1 - shares[above])} of those at {above:g}"
-    )
-    if known["code_without_symbols"]:
-        console().print(
-            f"Duplicates: of the code of {', '.join(known['code_without_symbols'])} symbols do not count: files that "
-            "differ in `+` and `-` alone are copies. `stages.duplicates.symbols: \"kind = 'code'\"` tells them apart "
-            '(texts are compared anew), "false" leaves it at that'
-        )
-    if "unknown" in found.get("budget", {}):
-        console().print(f"Budget: what thresholds would leave is not known: {found['budget']['unknown']}")
-    elif "budget" in found:
-        from flows import budget
-
-        budget.show(found["budget"], at)
-    for stop in found["certain_stops"]:
-        console().print(f"This run would stop: {stop}")
-    pins = table("pin", "sha256", "age in days", "run", "note", title="Pins")
-    notes = Notes()
-    for pin in found["pins"]:
-        remarks = (pin.get(key, "") for key in (*(f"{what}_since_changed" for what in CHANGED), "moved", "without"))
-        changed = notes.cell(pin["name"], "; ".join(filter(None, remarks)))
-        pins.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], changed)
-    if found["pins"]:
-        console().print(pins)
-    notes.show()
-    meant = {"positions": "positions (steps x batch)", "tokens": "tokens (targets among them)"}
-    training = {meant.get(name, name.replace("_", " ")): value for name, value in found["training"].items()}
-    rates = [rate for _, rate in found["training"]["learning_rate"]]
-    needs = training.pop("memory")
-    fits = "fits" if needs["fits"] else "does NOT fit"
-    sizes = (f"{needs[key] / 2**30:.2f} GiB" for key in ("total", "device"))
-    sure = f"; of a folder's model to {needs['sure']}" if "sure" in needs else ""
-    training["memory of a worker"] = f"{' of '.join(sizes)} (weights, states and a micro-batch{sure}): {fits}"
-    if epochs := training.pop("epochs", None):
-        training["epochs"] = ", ".join(f"{name} {count:g}" for name, count in epochs.items())
-    training["learning rate"] = f"{drawn(rates)} {max(rates):.3g}"
-    pairs(((name, f"{each:,}" if isinstance(each, int) else each) for name, each in training.items()), "Training")

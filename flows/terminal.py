@@ -33,9 +33,9 @@ _ROOMY = 100
 """Characters of a line in which a table of `_MANY` columns keeps its room beside cells."""
 _MANY = 7
 """See `_ROOMY`."""
-_STEPS = 20
+STEPS = 20
 """Steps of a training that are named for one document, at most."""
-_LONGEST = 1000
+LONGEST = 1000
 """Rows that are printed, at most."""
 
 
@@ -127,7 +127,7 @@ def pairs(values: Iterable[tuple[str, Any]], title: str | None = None) -> None:
 
 def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
     """Print rows, of many only the first, and how many there are."""
-    shown = list(islice(found, _LONGEST))
+    shown = list(islice(found, LONGEST))
     if len(columns) > min(_SIDE_BY_SIDE, console(wide=True).width // _NARROW):
         for number, row in enumerate(shown, 1):
             pairs(zip(columns, row, strict=True), f"row {number:,}")
@@ -176,10 +176,8 @@ def blame(found: dict[str, Any]) -> None:
     console().print(escaped("; ".join(parts)), soft_wrap=True)
     for other in found["others"]:
         why = f"left out: {other['reason']}" if other["reason"] else "taken"
-        said_of = (
-            f"another step {found['step']:,}, of row {other['row']:,} on, was {why}; --row {other['row']} shows it"
-        )
-        console().print(escaped(said_of), soft_wrap=True)
+        text = f"another step {found['step']:,}, of row {other['row']:,} on, was {why}; --row {other['row']} shows it"
+        console().print(escaped(text), soft_wrap=True)
     how = "those that the step read them with"
     if not found["exact"]:
         how = "the nearest kept (training.checkpoint says which are)"
@@ -211,98 +209,23 @@ def lineage(found: dict[str, Any]) -> None:
     for text in _verdict(found["verdict"]):
         console().print(escaped(text), soft_wrap=True)
     for use in found["runs"]:
-        steps = [f"{each['step']:,}" for each in use["steps"]]
-        some = ", ".join(steps[:_STEPS]) + (f", ... ({len(steps):,} steps)" if len(steps) > _STEPS else "")
-        what = "targets" if use["predicted"] else "tokens read"
-        use_in_words = f"trained on at steps {some}: {use['tokens']:,} {what}" if steps else "not trained on so far"
-        use_in_words += "".join(f", {count:,} of them as {name}" for name, count in use["augmented"].items())
-        use_in_words += f"; {use['to_come']:,} rows to come" if use["to_come"] else ""
-        use_in_words = "held out: evaluated on, never trained on" if use["held_out"] else use_in_words
-        use_in_words += f"; began with {use['began_with']}, which was trained on it" if "began_with" in use else ""
-        console().print(escaped(f"{use['run']}: {use_in_words}"), soft_wrap=True)
+        console().print(escaped(f"{use['run']}: {_use(use)}"), soft_wrap=True)
     if not found["runs"]:
         console().print("no training's plan reads it")
 
 
-def takedown(found: dict[str, Any]) -> None:
-    """Print what a takedown takes or took, and what was made with it."""
-    done, asked, named = found["state"] == "ended", found["asked"], found["named"]
-    if found["state"] == "known":
-        return console().print("all of it was taken down before; no document that it names is in the store")
-    few = _few([*asked["urls"], *asked["domains"], *asked["ids"]])
-    count = plural(found["count"], "document")
-    text = f"takedown {found['takedown']}: {count} purged" if done else f"{count} would be purged"
-    shown = found["documents"][:_LONGEST] if all("why" in row for row in found["documents"][:1]) else []
-    text += f" (asked: {few})" if few else ""
-    console().print(f"{text}:" if shown else text, soft_wrap=True)
-    for row in shown:
-        where = line(row["url"] or row["file"])
-        console().print(f"  {row['id']}  {row['why']}  {escaped(row['source'])}  {where}", soft_wrap=True)
-    if shown and found["count"] > len(shown):
-        console().print(f"  ... ({found['count'] - len(shown):,} more; `--json` gives all)")
-    if unmet := found["unmet"]:
-        later = "what comes of it is refused" if done else "with `--yes` what comes of it is refused"
-        console().print(f"names no document: {_few(unmet)}; {later}", soft_wrap=True)
-    for each in named["trainings"]:
-        console().print(f"training runs/{escaped(each['run'])}: {_trained_on(each)}", soft_wrap=True)
-    for each in named["exports"]:
-        console().print(f"{each.get('what') or 'export'} {line(each['to'])}, {_exported(each)}", soft_wrap=True)
-    for name, count in named["pins"].items():
-        how = "may have been learned from them" if count is None else f"learned from {count:,} of them"
-        console().print(f"pin {escaped(name)}: {how}; `sluice run SPEC --retrain {escaped(name)}` learns it anew")
-    for each in named.get("other_pins", ()):
-        of = f"pin {escaped(each['pin'])} of {escaped(each['lineage'])}, {line(each['path'])}"
-        how = (
-            "learned by a run that had them"
-            if each["had"]
-            else "it is not known whether the run that learned it had them"
-        )
-        console().print(f"{of}: {how}; from which documents is not looked into", soft_wrap=True)
-    for name, versions in named["versions"].items():
-        numbers = ", ".join(map(str, versions))
-        console().print(f"versions {numbers} of {escaped(name)}: they are not exported any more", soft_wrap=True)
-    if shards := named.get("unsought"):
-        some = ", ".join(map(line, shards[:_STEPS])) + (", ..." if shards[_STEPS:] else "")
-        text = f"near-copies {'were' if done else 'are'} not sought in {len(shards):,} shards ({some})"
-        remedy = "" if done else ": `sluice run SPEC` tries them again, which is better done first"
-        console().print(f"{text}, whose duplicates are quarantined{remedy}", soft_wrap=True)
-    if not done:
-        console().print("nothing is changed; `--yes` does it")
-    elif found["count"]:
-        plain = "what comes later at these addresses is refused; the same texts at others are not"
-        full = "what comes later at these addresses, or with the same words, is refused; near-copies at others are not"
-        console().print(plain if asked["only"] else full, soft_wrap=True)
-        console().print("`sluice run SPEC` makes a version without them")
-
-
-def _few(names: Sequence[str]) -> str:
-    """The first of many names, and how many there are."""
-    return ", ".join(map(line, names[:_STEPS])) + (f", ... ({len(names):,})" if names[_STEPS:] else "")
-
-
-def _exported(export: dict[str, Any]) -> str:
-    """Of what an export is that may hold what is taken down, and what to do."""
-    if run := export.get("run"):
-        return f"of runs/{escaped(run)} at step {export['step']:,}: trained on them; remove it, or keep it"
-    of = f"of version {export['version']}" if export["version"] else f"of {escaped(export.get('plan') or 'the corpus')}"
-    return f"{of}: " + (
-        "in the store, goes with them" if export["inside"] else "may hold them; make it again, and remove the old one"
-    )
-
-
-def _trained_on(use: dict[str, Any]) -> str:
-    """What a training has of documents that are taken down."""
-    if "unknown" in use:
-        return f"it cannot be told whether it read them ({line(use['unknown'], None)})"
-    if not use["steps"] and "began_with" not in use:
-        return "evaluated on them, never trained"
-    kept = ", ".join(each.rpartition("/")[2] for each in use["checkpoints"]) or "none is kept"
-    places = [line(use[name]) for name in ("exported", "uploaded") if use.get(name)]
-    exported = f"; exported as {' and '.join(places)}" if places else ""
-    if "began_with" in use:
-        own = f", and read them at {use['steps']:,} steps" if use["steps"] else ""
-        return f"began with {escaped(use['began_with'])}, which has them{own}; checkpoints: {kept}{exported}"
-    return f"read them at {use['steps']:,} steps, first {use['first_step']:,}; checkpoints since: {kept}{exported}"
+def _use(use: dict[str, Any]) -> str:
+    """What a training made of a document: held out, or at which steps it was read."""
+    began = f"; began with {use['began_with']}, which was trained on it" if "began_with" in use else ""
+    if use["held_out"]:
+        return f"held out: evaluated on, never trained on{began}"
+    steps = [f"{each['step']:,}" for each in use["steps"]]
+    some = ", ".join(steps[:STEPS]) + (f", ... ({len(steps):,} steps)" if len(steps) > STEPS else "")
+    what = "targets" if use["predicted"] else "tokens read"
+    read = f"trained on at steps {some}: {use['tokens']:,} {what}" if steps else "not trained on so far"
+    augmented = "".join(f", {count:,} of them as {name}" for name, count in use["augmented"].items())
+    to_come = f"; {use['to_come']:,} rows to come" if use["to_come"] else ""
+    return f"{read}{augmented}{to_come}{began}"
 
 
 def _taken_down(found: dict[str, Any]) -> None:

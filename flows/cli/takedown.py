@@ -50,7 +50,7 @@ def takedown(
     """
     from flows import asked as request
     from flows import takedown as takedowns
-    from flows import takedown_search, terminal
+    from flows import takedown_printed, takedown_search, terminal
     from tasks.engine import garbage_collection
 
     with garbage_collection.alone(current.store) if yes else nullcontext():
@@ -65,7 +65,7 @@ def takedown(
     if as_json:
         print_json(found)
     else:
-        terminal.takedown(found)
+        takedown_printed.show(found)
 
 
 def _as_they_open(named: dict[str, Any], store: Store) -> dict[str, Any]:

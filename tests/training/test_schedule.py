@@ -11,7 +11,7 @@ import transformers
 from pydantic import ValidationError
 
 from data_specs.training import LearningRate
-from flows import forecast
+from flows import forecast_printed
 from training.schedule import learning_rate
 
 WIDTH = 64
@@ -108,5 +108,5 @@ def test_a_shape_that_is_not_asked_for_leaves_a_training_its_identity() -> None:
 
 
 def test_a_plan_draws_the_rate_from_the_first_step_to_the_last() -> None:
-    drawn = forecast.drawn([1.0, 2.0, 4.0, 4.0, 0.0])
+    drawn = forecast_printed.drawn([1.0, 2.0, 4.0, 4.0, 0.0])
     assert drawn == "▂▄██ "
