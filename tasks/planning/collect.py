@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,58 +24,6 @@ column `where_<number>` per phase (from 0) that has a `where`; null counts as fa
 for each of `training.loss_by`; null is a value of its own. Numbers `order_<number>` per phase that has an order. Where
 the mixture asks for it: bool columns `repeat_<number>` per cell and `repetitive`, `cluster_size` (int64), `host`
 (uint64), and per phase of `cut_phases` a list `cut_<number>` of where a document is cut."""
-
-
-class _DocumentChunks:
-    """Documents of one channel as they come in, shard by shard."""
-
-    def __init__(
-        self,
-        phases: Iterable[int],
-        groups: Iterable[str],
-        orders: Iterable[int] = (),
-        extra: Iterable[str] = (),
-        cuts: Iterable[int] = (),
-    ) -> None:
-        self.chunks: list[list[np.ndarray]] = [[np.empty(0, kind)] for kind in Documents.TYPES]
-        self.where: dict[int, list[np.ndarray]] = {number: [np.empty(0, bool)] for number in phases}
-        self.groups: dict[str, list[np.ndarray]] = {name: [np.empty(0, np.int16)] for name in groups}
-        self.order: dict[int, list[np.ndarray]] = {number: [np.empty(0)] for number in orders}
-        kinds: dict[str, Any] = {"times": np.float64, "host": np.uint64}
-        self.cuts: dict[int, list[pa.Array]] = {number: [pa.array([], pa.list_(pa.int32()))] for number in cuts}
-        self.extra: dict[str, list[np.ndarray]] = {name: [np.empty(0, kinds[name])] for name in extra}
-
-    def add(
-        self,
-        columns: Sequence[np.ndarray],
-        where: dict[int, np.ndarray],
-        groups: dict[str, np.ndarray],
-        order: dict[int, np.ndarray],
-        extra: dict[str, np.ndarray],
-        cuts: dict[int, pa.Array],
-        chosen: np.ndarray,
-    ) -> None:
-        for chunks, column in zip(self.chunks, columns, strict=True):
-            chunks.append(column[chosen].astype(chunks[0].dtype))
-        for number, chunks in self.where.items():
-            chunks.append(where[number][chosen])
-        for name, chunks in self.groups.items():
-            chunks.append(groups[name][chosen])
-        for number, chunks in self.order.items():
-            chunks.append(order[number][chosen])
-        for name, chunks in self.extra.items():
-            chunks.append(extra[name][chosen])
-        for number, lists in self.cuts.items():
-            lists.append(cuts[number].filter(pa.array(chosen)))
-
-    def concatenated(self) -> Documents:
-        file, offset, length, hashes = (np.concatenate(chunks) for chunks in self.chunks)
-        where = {number: np.concatenate(chunks) for number, chunks in self.where.items()}
-        groups = {name: np.concatenate(chunks) for name, chunks in self.groups.items()}
-        order = {number: np.concatenate(chunks) for number, chunks in self.order.items()}
-        extra = {name: np.concatenate(chunks) for name, chunks in self.extra.items()}
-        cuts = {number: pa.concat_arrays(lists) for number, lists in self.cuts.items()}
-        return Documents(file, offset, length, hashes, where, groups, order, extra=extra, cuts=cuts)
 
 
 class Values:
@@ -109,46 +56,80 @@ class Collected:
 def collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> Collected:
     """Documents of one token (no text) have no target and are left out. Raises MixtureError where a document to train
     on has no channel."""
-    phases = [number for number, phase in enumerate(spec.mixture.phases) if phase.where]
-    loss_by = spec.training.loss_by
-    orders = [number for number, phase in enumerate(spec.mixture.phases) if phase.order]
-    wanted_extra = ["times"] * repeats.asked(spec) + ["host"] * bool(spec.mixture.host_tokens)
-    cut = [*cut_phases(spec)]
-    train = {name: _DocumentChunks(phases, loss_by, orders, wanted_extra, cut) for name in spec.mixed}
-    held_out = {name: _DocumentChunks((), loss_by) for name in spec.mixed}
-    values = {name: Values() for name in loss_by}
+    train = {name: [_no_documents(spec)] for name in spec.mixed}
+    held_out = {name: [_no_documents(spec)] for name in spec.mixed}
+    values = {name: Values() for name in spec.training.loss_by}
     repetitive = {name: {"documents": 0, "tokens": 0} for name in spec.mixed} if spec.mixture.repetitions else {}
     files: list[str] = []
     for path, table in shards:
-        length = pc.fill_null(table["length"], 0).to_numpy().astype(np.int64)
-        columns = np.full(len(table), len(files)), np.cumsum(length) - length, length, words(table["id"])
-        where = {number: _flags(table[f"where_{number}"]) for number in phases}
-        groups = {name: values[name].numbered(table[f"by_{name}"]) for name in loss_by}
-        order = {number: table[f"order_{number}"].to_numpy().astype(np.float64) for number in orders}
-        extra = _extra(spec, table) if wanted_extra else {}
-        cuts = {number: table[f"cut_{number}"].combine_chunks() for number in cut}
-        held, unassigned = _flags(table["held_out"]), length > 0
+        documents = _documents(spec, len(files), table, values)
+        held = _flags(table["held_out"])
         left_out = _flags(table["repetitive"]) if repetitive else np.zeros(len(table), bool)
+        without_channel = documents.length > 0
         for name in spec.mixed:
             inside = _flags(pc.equal(table["channel"], name))
-            unassigned &= ~inside
-            wanted = inside & (length > 1) & ~held
-            train[name].add(columns, where, groups, order, extra, cuts, wanted & ~left_out)
+            without_channel &= ~inside
+            inside &= documents.length > 1
+            train[name].append(documents.take(np.flatnonzero(inside & ~held & ~left_out)))
+            held_out[name].append(documents.take(np.flatnonzero(inside & held)))
             if repetitive:
-                repetitive[name]["documents"] += int((wanted & left_out).sum())
-                repetitive[name]["tokens"] += int(length[wanted & left_out].sum())
-            held_out[name].add(columns, where, groups, order, extra, cuts, inside & (length > 1) & held)
-        if (unassigned & ~held).any():
-            row = int(np.flatnonzero(unassigned & ~held)[0])
+                repeated = inside & ~held & left_out
+                repetitive[name]["documents"] += int(repeated.sum())
+                repetitive[name]["tokens"] += int(documents.length[repeated].sum())
+        if (without_channel & ~held).any():
+            row = int(np.flatnonzero(without_channel & ~held)[0])
             raise MixtureError(
                 f"channels: {path}: document {row} is to be trained on, but its channel is {table['channel'][row]}; "
                 f"the spec has {', '.join(spec.channels)}: call them as they were called when the corpus was made"
             )
         files.append(path)
-    documents = {name: turned_documents(spec, found.concatenated()) for name, found in train.items()}
-    evaluated = {name: found.concatenated() for name, found in held_out.items()}
     numbered = {name: list(found.number) for name, found in values.items()}
-    return Collected(files, documents, evaluated, repetitive, numbered)
+    return Collected(
+        files,
+        {name: turned_documents(spec, Documents.concatenated(parts)) for name, parts in train.items()},
+        {name: Documents.concatenated(parts) for name, parts in held_out.items()},
+        repetitive,
+        numbered,
+    )
+
+
+def _documents(spec: Spec, file: int, table: pa.Table, values: Mapping[str, Values]) -> Documents:
+    """All documents of a shard, whose token file has a number."""
+    length = pc.fill_null(table["length"], 0).to_numpy().astype(np.int64)
+    return Documents(
+        file=np.full(len(table), file, np.int32),
+        offset=np.cumsum(length) - length,
+        length=length.astype(np.int32),
+        hash=words(table["id"]),
+        where={number: _flags(table[f"where_{number}"]) for number in _phases(spec, "where")},
+        groups={name: found.numbered(table[f"by_{name}"]) for name, found in values.items()},
+        order={number: table[f"order_{number}"].to_numpy().astype(np.float64) for number in _phases(spec, "order")},
+        extra=_extra(spec, table) if repeats.asked(spec) else {},
+        cuts={number: table[f"cut_{number}"].combine_chunks() for number in cut_phases(spec)},
+    )
+
+
+def _no_documents(spec: Spec) -> Documents:
+    """The same of no shard."""
+    return Documents(
+        file=np.empty(0, np.int32),
+        offset=np.empty(0, np.int64),
+        length=np.empty(0, np.int32),
+        hash=np.empty(0, np.uint64),
+        where={number: np.empty(0, bool) for number in _phases(spec, "where")},
+        groups={name: np.empty(0, np.int16) for name in spec.training.loss_by},
+        order={number: np.empty(0) for number in _phases(spec, "order")},
+        extra={
+            **({"times": np.empty(0)} if repeats.asked(spec) else {}),
+            **({"host": np.empty(0, np.uint64)} if spec.mixture.host_tokens else {}),
+        },
+        cuts={number: pa.array([], pa.list_(pa.int32())) for number in cut_phases(spec)},
+    )
+
+
+def _phases(spec: Spec, setting: str) -> list[int]:
+    """Numbers of the phases that have a setting."""
+    return [number for number, phase in enumerate(spec.mixture.phases) if getattr(phase, setting)]
 
 
 def cut_phases(spec: Spec) -> dict[int, RowShape]:

@@ -8,8 +8,9 @@ step has each channel's share, and the seed says which rows these are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,11 +33,16 @@ ROWS = pa.schema(
 """Columns of a row file (docs/run_plan.md)."""
 
 
+_PLAIN = ("file", "offset", "length", "hash")
+"""What all documents have: arrays [n]."""
+_BY_KEY = ("where", "groups", "order", "extra")
+"""What the spec asks for: arrays [n] by a key."""
+
+
 @dataclass(frozen=True)
 class Documents:
     """Documents of one channel: token file (int32 [n]), first token in it (int64), tokens (int32), hash (uint64)."""
 
-    TYPES: ClassVar = (np.int32, np.int64, np.int32, np.uint64)
     file: np.ndarray
     offset: np.ndarray
     length: np.ndarray
@@ -55,21 +61,30 @@ class Documents:
     extra: dict[str, np.ndarray] = field(default_factory=dict)
     """`times`, how often each stands in an epoch (float64), and `host` (uint64), until that is done with
     (tasks/planning/repeats.py); empty where each stands once."""
-
     cuts: dict[int, pa.Array] = field(default_factory=dict)
     """Phase -> where each is cut into pieces for rows (lists of int32); of phases that cut at lines or sentences."""
 
     def take(self, index: np.ndarray) -> Documents:
         """Some of them, in an order, also several times."""
         named: dict[str, Any] = {
-            name: {key: values[index] for key, values in getattr(self, name).items()}
-            for name in ("where", "groups", "order", "extra")
+            name: {key: values[index] for key, values in getattr(self, name).items()} for name in _BY_KEY
         }
-        plain: dict[str, Any] = {name: getattr(self, name)[index] for name in ("file", "offset", "length", "hash")}
+        plain: dict[str, Any] = {name: getattr(self, name)[index] for name in _PLAIN}
         seen = None if self.seen is None else self.seen[index]
         turned = self.turned[index] if len(self.turned) else self.turned
         cuts = {number: each.take(pa.array(index)) for number, each in self.cuts.items()}
         return replace(self, **plain, **named, seen=seen, turned=turned, cuts=cuts)
+
+    @staticmethod
+    def concatenated(parts: Sequence[Documents]) -> Documents:
+        """The documents of one part after those of another; of parts alike in what they have, one at least."""
+        plain: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _PLAIN}
+        named: dict[str, Any] = {
+            name: {key: np.concatenate([getattr(part, name)[key] for part in parts]) for key in getattr(parts[0], name)}
+            for name in _BY_KEY
+        }
+        cuts = {number: pa.concat_arrays([part.cuts[number] for part in parts]) for number in parts[0].cuts}
+        return Documents(**plain, **named, cuts=cuts)
 
     def passing(self, number: int, phase: PhaseRows) -> np.ndarray:
         return np.ones(len(self.length), bool) if phase.where is None else self.where[number]
