@@ -23,8 +23,8 @@ import orjson
 
 from benchmarks.clusters import Watched, alone
 from benchmarks.duplicates import true_shingles
+from flows.commands.query import select
 from flows.corpus_run import CorpusRun
-from flows.query import select
 from tasks.dedup import minhash
 from tests.whole import direct
 

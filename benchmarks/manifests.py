@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from data_specs.base import Settings
 from data_specs.spec import Spec
-from flows.forecast import corpus
+from flows.commands.forecast import corpus
 from tasks import registry
 from tasks.engine import rotation
 from tasks.engine.ledger import funnel

@@ -25,7 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data_specs.dedup import Embedding as Settings
-from flows.query import select
+from flows.commands.query import select
 from tasks.scoring.embedding import Embedding
 from tasks.scoring.labelled import area
 from tests import whole

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.redaction import escaped
-from flows import document as documents
 from flows import pictures, shown, summary
+from flows.commands import document as documents
 from flows.record import SPIKES
 from flows.run import Run
 from flows.terminal import cell, line, percent

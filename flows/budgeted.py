@@ -1,4 +1,4 @@
-"""A spec with the thresholds that were chosen by its budget (flows/budget.py), once a run has pinned them.
+"""A spec with the thresholds that were chosen by its budget (flows/commands/budget.py), once a run has pinned them.
 
 They are what `sluice plan` says to set, and are set as by `--set`, before what is: so that holds which is given. Of a
 rule its percentile alone is: what else it says is as the spec has it now. Another budget, or a percentile of another

@@ -13,7 +13,7 @@ from prefect.artifacts import MarkdownArtifact
 
 from flows import pictures
 from flows.artifacts import table
-from flows.duplicates import size_named
+from flows.commands.duplicates import size_named
 from flows.shown import key
 from flows.terminal import cell, line, percent
 from flows.word_diff import Piece
@@ -37,7 +37,7 @@ def page(
     similarity: float,
     thresholds: Mapping[str, Any] | None = None,
 ) -> str:
-    """Markdown. `summary`, `clusters`, `pairs` and `thresholds` are those of flows/duplicates.py."""
+    """Markdown. `summary`, `clusters`, `pairs` and `thresholds` are those of flows/commands/duplicates.py."""
     sizes = [[size_named(size), *counts] for size, *counts in summary["clusters"]]
     removed = [[f"{value:.2f} and more" if value < 1 else "1", count] for value, count in summary["removed"]]
     parts = [

@@ -189,8 +189,9 @@ def tokenizers(found: Sequence[Mapping[str, Any]]) -> str:
 
 @matplotlib.rc_context(STYLE)
 def thresholds(rows: Sequence[Mapping[str, Any]], chosen: float) -> str:
-    """Rows of `flows.budget.table_of` -> a line per channel: which share of the documents that the highest threshold
-    leaves each of them leaves; broken, the share of the pairs right at a threshold that are found; `chosen` marked."""
+    """Rows of `flows.commands.budget.table_of` -> a line per channel: which share of the documents that the highest
+    threshold leaves each of them leaves; broken, the share of the pairs right at a threshold that are found; `chosen`
+    marked."""
     x = np.array([row["threshold"] for row in rows], float)
     counts = {name: [row["channels"].get(name, (0, 0))[0] for row in rows] for name in rows[-1]["channels"]}
     left = [(name, 100 * np.array(counts[name], float) / counts[name][-1]) for name in counts if counts[name][-1]]

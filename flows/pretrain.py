@@ -224,7 +224,7 @@ def _make_corpus(
 
 def _chosen(current: Run) -> StageResult:
     """Choose thresholds by the budget."""
-    from flows import budget  # which few runs need
+    from flows.commands import budget  # which few runs need
 
     return budget.choose(current)
 

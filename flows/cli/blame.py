@@ -26,7 +26,8 @@ def blame(current: Run, step: int, top: int, row: int | None, layers: bool, name
 
     Losses are computed anew from the newest checkpoint that the step did not yet shape.
     """
-    from flows import lineage, summary, terminal
+    from flows import summary, terminal
+    from flows.commands import lineage
 
     found = lineage.of_step(current, step, top, name, row)
     if layers:

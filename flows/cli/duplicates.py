@@ -44,8 +44,8 @@ def duplicates(
     which their texts differ; or what each threshold would leave; or a page of all that.
     """
     from data_specs.load import SpecError
-    from flows import duplicates as asked
-    from flows import exported
+    from flows.commands import duplicates as asked
+    from flows.commands import exported
     from flows.corpus_run import CorpusRun
 
     given = (document, None if page else largest, None if page else near, matches, thresholds)
@@ -86,8 +86,8 @@ def _write_page(
 ) -> dict[str, Any]:
     """Write the page of a corpus's duplicates, and show it in Prefect; what stands on it. Other thresholds are asked of
     the corpus as it is without settings that the command is given."""
-    from flows import duplicates as asked
-    from flows import exported
+    from flows.commands import duplicates as asked
+    from flows.commands import exported
     from tasks.engine.versions import Versions
 
     found = {

@@ -45,8 +45,8 @@ def export(
     sluice export SPEC corpus --columns url,language,quality --where "language = 'en'"
     sluice export SPEC s3://bucket/corpus --format jsonl
     """
-    from flows import export as exports
     from flows import terminal
+    from flows.commands import export as exports
     from flows.summary import place
     from tasks.storage.store import Store
 

@@ -23,7 +23,7 @@ def export_model(current: Run, to: str, name: str | None, step: int | None, as_j
     `AutoModelForCausalLM` and `AutoTokenizer` load it. TO must hold no files.
     """
     from data_specs.load import SpecError
-    from flows import exported, trainings
+    from flows.commands import exported, trainings
     from tasks.storage.store import Store
     from training import export, frozen
 

@@ -23,7 +23,8 @@ def export_plan(current: Run, to: str, form: str, as_json: bool) -> None:
     that are read, each as often as it is, as an indexed dataset for each channel, and a blend file for each phase.
     """
     from data_specs.load import SpecError
-    from flows import exported, summary
+    from flows import summary
+    from flows.commands import exported
     from tasks.planning import plan_export
     from tasks.storage.store import Store
 

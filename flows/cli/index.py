@@ -39,8 +39,8 @@ def index(
     sluice index exams 'exams/*.jsonl' --field question --field answer
     """
     from data_specs.load import SpecError
-    from flows import index as indexing
     from flows import terminal
+    from flows.commands import index as indexing
 
     if bool(files) == (spec is not None):
         raise SpecError(["index: FILES or --spec, one of both"])

@@ -21,8 +21,8 @@ def inspect(current: Run, document: str, as_json: bool) -> None:
     DOCUMENT is its URL, or its id in hexadecimal, or a beginning of that which no other id has; `sluice query` finds
     ids. Of a URL that became no document it shows the records that reading refused, and why (`refused`).
     """
-    from flows import document as documents
     from flows import terminal
+    from flows.commands import document as documents
 
     found = documents.document(current.pipeline, document)
     if as_json:

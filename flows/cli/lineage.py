@@ -20,8 +20,8 @@ def lineage(current: Run, document: str, as_json: bool) -> None:
 
     DOCUMENT is its URL, or its id in hexadecimal, or a beginning of that which no other id has.
     """
-    from flows import lineage as found_by
     from flows import terminal
+    from flows.commands import lineage as found_by
 
     found = found_by.of_document(current, document)
     if as_json:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @reading
 def plan(current: Run, as_json: bool) -> None:
     """Say what a run of SPEC would do: what is cached, what is stale and why, pins, and what training will cost."""
-    from flows import forecast, forecast_printed
+    from flows.commands import forecast, forecast_printed
 
     found = forecast.forecast(current)
     if as_json:

@@ -27,8 +27,8 @@ def query(current: Run, sql: str, as_json: bool) -> None:
     sluice query SPEC "select id, url, words from corpus where kept and language = 'zh' order by quality limit 9"
     sluice query SPEC "select url, reason, measures from refused where url like '%/forum/%'"
     """
-    from flows import query as queries
     from flows import terminal
+    from flows.commands import query as queries
 
     with queries.select(current.pipeline, sql) as answer:
         print_warning(answer.not_computed)

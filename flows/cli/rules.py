@@ -9,7 +9,7 @@ import click
 from flows.cli.command import cli, print_json, print_warning, reading
 
 if TYPE_CHECKING:
-    from flows.rules import Answer
+    from flows.commands.rules import Answer
     from flows.run import Run
 
 
@@ -32,7 +32,7 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
     Over the columns that the store has, or, before a run is paid for, over documents that are spread over each source
     and its files, of which nothing is stored. With --set rules.NAME="..." another threshold is tried.
     """
-    from flows import rules as judging
+    from flows.commands import rules as judging
 
     answer = judging.judge(current.pipeline, examples if as_json or rule else 0, sample, rule)
     if as_json:
@@ -55,7 +55,7 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
 
 def _show(answer: Answer) -> None:
     from flows import terminal
-    from flows.rules import ALL
+    from flows.commands.rules import ALL
 
     documents, tokens = answer.documents, answer.tokens
     what = f"a sample of {documents[ALL]:,} documents" if answer.sample else "the store"

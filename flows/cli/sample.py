@@ -35,7 +35,8 @@ def sample(
     as_json: bool,
 ) -> None:
     """Let a checkpoint of SPEC's training go on with PROMPT; an empty one begins a document."""
-    from flows import terminal, trainings
+    from flows import terminal
+    from flows.commands import trainings
     from training import frozen
     from training.sample import Sampling
     from training.sample import sample as sampled

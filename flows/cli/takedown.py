@@ -48,9 +48,10 @@ def takedown(
     sluice takedown SPEC --domain example.org --list requests.txt --yes
     sluice takedown SPEC --where "not allowed" --yes
     """
-    from flows import asked as request
-    from flows import takedown as takedowns
-    from flows import takedown_printed, takedown_search, terminal
+    from flows import terminal
+    from flows.commands import asked as request
+    from flows.commands import takedown as takedowns
+    from flows.commands import takedown_printed, takedown_search
     from tasks.engine import garbage_collection
 
     with garbage_collection.alone(current.store) if yes else nullcontext():

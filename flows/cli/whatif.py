@@ -24,7 +24,7 @@ def whatif(spec: str, store: str | None, settings: tuple[str, ...], as_json: boo
     sluice whatif SPEC --set rules.short="words < 80"
     sluice whatif SPEC --set rules.low_quality="quality < percentile(quality, 30)" --set mixture.tokens=2G
     """
-    from flows import whatif as asking
+    from flows.commands import whatif as asking
 
     found = asking.ask(spec, store, settings, examples)
     if as_json:

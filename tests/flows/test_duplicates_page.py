@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from flows import duplicates, duplicates_page
+from flows import duplicates_page
+from flows.commands import duplicates
 from flows.word_diff import pieces
 
 ONE = "A | table, *bold* and _more_ <script>alert(1)</script> [link](http://a.org) # same\nline 河流 https://b.org/x"

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flows import forecast
+from flows.commands import forecast
 from flows.run import Run
 from tasks.decision.held_out import HeldOut
 from tasks.engine import garbage_collection

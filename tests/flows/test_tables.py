@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from flows import duplicates, pretrain, summary, terminal, versions
+from flows import pretrain, summary, terminal, versions
+from flows.commands import duplicates
 from tests import generations
 from tests.commands import ask, told
 

@@ -11,7 +11,7 @@ import transformers
 from pydantic import ValidationError
 
 from data_specs.training import LearningRate
-from flows import forecast_printed
+from flows.commands import forecast_printed
 from training.schedule import learning_rate
 
 WIDTH = 64

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array, triu
 
 from data_specs.dedup import Duplicates
-from flows.query import select
+from flows.commands.query import select
 from tasks.dedup import minhash
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import CandidateGroups, Exact

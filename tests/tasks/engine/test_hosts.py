@@ -9,7 +9,7 @@ import pytest
 
 from data_specs.load import SpecError
 from data_specs.sources import UrlList
-from flows import asked
+from flows.commands import asked
 from tasks.dedup.boilerplate import _lines
 from tasks.engine.hosts import as_one, site, sites, split
 from tasks.planning.inputs import hosts

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
-from flows import query
 from flows.cli import cli
+from flows.commands import query
 from flows.run import Run
 from tasks.engine import views
 from tasks.engine.pipeline import Pipeline

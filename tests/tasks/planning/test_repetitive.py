@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from flows import summary
-from flows.query import select
+from flows.commands.query import select
 from tests import small, whole
 
 DASHES = "https://example.org/dashes"

@@ -18,8 +18,9 @@ import numpy as np
 from data_specs import redaction
 from data_specs.load import SpecError
 from data_specs.spec import Spec
-from flows import budgeted, changes, costs, summary
-from flows.costs import Cost
+from flows import budgeted, summary
+from flows.commands import changes, costs
+from flows.commands.costs import Cost
 from flows.run import Run
 from tasks.dedup import minhash
 from tasks.engine import gates
@@ -88,7 +89,7 @@ def _duplicates(spec: Spec) -> dict[str, Any]:
 
 def _budget(run: Run) -> dict[str, Any]:
     """What thresholds would leave, and which leave the budget; or why that is not known."""
-    from flows import budget  # which takes the views, and half a second of them
+    from flows.commands import budget  # which takes the views, and half a second of them
 
     try:
         pin = budgeted.pinned(run.pipeline.pins, run.spec) if budgeted.applies(run.spec) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from flows.costs import folders
+from flows.commands.costs import folders
 from flows.differences import differences
 from tasks.engine import upstream
 from tasks.engine.listings import Listings

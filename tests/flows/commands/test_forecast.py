@@ -11,7 +11,7 @@ import pytest
 
 from data_specs.load import load
 from data_specs.objectives import ARCHITECTURES
-from flows import costs
+from flows.commands import costs
 from tasks.dedup.clusters import Clusters
 from tasks.engine.worker import Job
 from tasks.storage.manifest import Entry, Manifest
@@ -246,5 +246,5 @@ def test_a_plan_tells_where_code_that_differs_in_its_symbols_alone_counts_as_cop
     assert "of the code of code symbols do not count" in " ".join(ask("plan", spec).output.split())
     for symbols in ("\"kind = 'code'\"", "'false'"):
         assert asked(spec, f"stages.duplicates.symbols={symbols}")["duplicates"]["code_without_symbols"] == []
-    demo = load(str(Path(__file__).parents[2] / "data_specs" / "demo.yaml"))
+    demo = load(str(Path(__file__).parents[3] / "data_specs" / "demo.yaml"))
     assert demo.duplicates.symbols == "kind = 'code'"

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.objectives import Causal, Prefix
-from flows import document as documents
-from flows import trainings
-from flows.query import plain
+from flows.commands import document as documents
+from flows.commands import trainings
+from flows.commands.query import plain
 from flows.run import Run
 from tasks.engine.outputs import token_files
 from tasks.planning.trace import rows_of

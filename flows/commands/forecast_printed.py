@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flows.forecast import CHANGED, COST
+from flows.commands.forecast import CHANGED, COST
 from flows.terminal import Notes, console, pairs, percent, table
 
 
@@ -88,7 +88,7 @@ def _budget(found: dict[str, Any], threshold: float) -> None:
     if "unknown" in found:
         console().print(f"Budget: what thresholds would leave is not known: {found['unknown']}")
         return
-    from flows import budget  # which takes the views, and half a second of them
+    from flows.commands import budget  # which takes the views, and half a second of them
 
     budget.show(found, threshold)
 

@@ -15,7 +15,7 @@ import zstandard
 from ruamel.yaml import YAML
 
 from data_specs.load import SpecError
-from flows import export as exports
+from flows.commands import export as exports
 from flows.run import Run
 from tasks.engine import export as engine
 from tests.commands import HOSTILE, ask, told

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from data_specs.tokenizer import Tokenizer
-from flows import changes
-from flows.forecast import forecast
+from flows.commands import changes
+from flows.commands.forecast import forecast
 from flows.run import Run
 from tasks.tokenization.kinds import learn
 from tests import small

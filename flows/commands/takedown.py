@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_specs.load import SpecError
-from flows import exported, lineage, record
-from flows.asked import Asked
+from flows import record
+from flows.commands import exported, lineage
+from flows.commands.asked import Asked
+from flows.commands.takedown_search import Found, Progress, find, newest_corpus
 from flows.run import Run
-from flows.takedown_search import Found, Progress, find, newest_corpus
 from tasks.engine import purge, worker
 from tasks.engine.job import inputs
 from tasks.engine.outputs import token_files

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from data_specs.expressions import parse
 from data_specs.load import SpecError
-from flows import exported, versions
+from flows import versions
+from flows.commands import exported
 from flows.corpus_run import CorpusRun
 from tasks.arrays.addresses import true
 from tasks.dedup import lsh_index

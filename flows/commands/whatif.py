@@ -26,8 +26,8 @@ from data_specs.reasons import EMPTIED_BY_CUT
 from data_specs.sources import SourceSettings
 from data_specs.spec import Spec
 from flows import budgeted
+from flows.commands.query import plain
 from flows.corpus_run import CorpusRun
-from flows.query import plain
 from flows.terminal import cell, console, line, plural, table
 from flows.versions import no_longer
 from tasks.decision.verdict import BEFORE_CUT

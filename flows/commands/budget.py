@@ -1,9 +1,9 @@
 """A budget of tokens in the place of thresholds: what each threshold of duplicates would leave, and which to choose.
 
-Asked of the last accepted version's columns, as `sluice whatif` asks (flows/whatif.py), so no text is read and nothing
-is written, but the pin of a budget that says `apply`. Tokens are `token_estimate`. Duplicates come before quality: of
-the thresholds that leave enough the lowest is chosen, which removes most, and then the strictest percentile of the
-rule that still leaves enough: the highest where it drops what is below, the lowest where it drops what is above.
+Asked of the last accepted version's columns, as `sluice whatif` asks (flows/commands/whatif.py), so no text is read and
+nothing is written, but the pin of a budget that says `apply`. Tokens are `token_estimate`. Duplicates come before
+quality: of the thresholds that leave enough the lowest is chosen, which removes most, and then the strictest percentile
+of the rule that still leaves enough: the highest where it drops what is below, the lowest where it drops what is above.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from data_specs.spec import Spec
-from flows import budgeted, whatif
+from flows import budgeted
+from flows.commands import whatif
 from flows.corpus_run import CorpusRun
 from flows.terminal import cell, console, line, percent, rounded, table
 from tasks import registry

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from flows import artifacts, lineage, takedown, trainings
-from flows import document as documents
+from flows import artifacts
+from flows.commands import document as documents
+from flows.commands import lineage, takedown, trainings
 from flows.run import Run
 from tasks.planning.trace import row_documents, rows_of
 from tasks.storage.checksums import sealed_lines

@@ -11,9 +11,10 @@ from data_specs.base import Bytes
 from data_specs.expressions import ExpressionError, renamed, suggestion
 from data_specs.load import SpecError
 from data_specs.spec import Spec
-from flows import exported, versions
+from flows import versions
+from flows.commands import exported
+from flows.commands.data_card import card
 from flows.corpus_run import made_with
-from flows.data_card import card
 from flows.run import Run
 from tasks.decision import conditions
 from tasks.engine.export import MARKS, SIZE, Export, Form, Question, TargetError

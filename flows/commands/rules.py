@@ -1,10 +1,10 @@
 """What each rule of a spec drops: over the columns that a store has, or over a sample of the sources where it has none.
 
 Rules are judged by the verdict's own code, one shard at a time, so memory holds a shard and the counts. Without their
-columns, documents of each source are sampled (`flows.rules_sample`); what is not learned yet (scores, percentiles) is
-then null, and a rule over it drops nothing, which is said. A domain is what the labels say that it would be learned
-from, and a `where` over what is not known judges every document. `text` is the one that the verdict reads, or the
-source's where a sample does not have that. What was taken down is no document.
+columns, documents of each source are sampled (`flows.commands.rules_sample`); what is not learned yet (scores,
+percentiles) is then null, and a rule over it drops nothing, which is said. A domain is what the labels say that it
+would be learned from, and a `where` over what is not known judges every document. `text` is the one that the verdict
+reads, or the source's where a sample does not have that. What was taken down is no document.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from data_specs.expressions import normalised, parse
 from data_specs.groups import named
 from data_specs.load import SpecError
 from data_specs.spec import Rule
-from flows import rules_sample
-from flows.query import plain
+from flows.commands import rules_sample
+from flows.commands.query import plain
 from tasks.arrays.numbers import as_float
 from tasks.decision import conditions
 from tasks.decision.verdict import failing

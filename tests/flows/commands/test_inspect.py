@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.document import at
+from flows.commands.document import at
 from tasks.engine.views import views
 from tests import small, whole
 from tests.commands import ask, told

@@ -17,8 +17,8 @@ from pyarrow import compute, dataset
 from data_specs.expressions import parse
 from data_specs.load import SpecError
 from data_specs.spec import Rule
-from flows import refused
-from flows.query import plain
+from flows.commands import refused
+from flows.commands.query import plain
 from flows.terminal import line
 from tasks.decision import conditions
 from tasks.engine.pipeline import Pipeline

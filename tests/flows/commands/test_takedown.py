@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_specs import stages
-from flows import artifacts, duplicates_page, embedded, shown, summary, takedown
+from flows import artifacts, duplicates_page, embedded, shown, summary
+from flows.commands import takedown
 from flows.run import Run
 from tasks.dedup import minhash
 from tasks.engine.takedowns import PendingError, Takedowns

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_specs.load import load
-from flows import whatif
+from flows.commands import whatif
 from flows.run import Run
 from tasks.engine import fanout
 from tasks.engine.runner import Execution

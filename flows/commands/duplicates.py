@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from data_specs.load import SpecError
 from data_specs.spec import Spec
-from flows import budget, budgeted, query, word_diff
+from flows import budgeted, word_diff
+from flows.commands import budget, query
+from flows.commands.document import by_url
+from flows.commands.query import select
 from flows.corpus_run import CorpusRun
-from flows.document import by_url
-from flows.query import select
 from flows.terminal import cell, console, difference, line, progress, table
 from tasks.engine.pipeline import Pipeline
 
