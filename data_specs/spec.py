@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from data_specs import stage_checks
 from data_specs.augmentation import Augmentation
 from data_specs.base import Count, Expression, Label, Name, Settings, is_empty, is_unset
 from data_specs.causal_config import positions
@@ -16,23 +17,17 @@ from data_specs.cluster import Cluster
 from data_specs.dedup import Boilerplate, Duplicates, RepeatedLines, RepeatedSpans
 from data_specs.expressions import parse, suggestion
 from data_specs.extract import Extract
-from data_specs.filters import Allowed, LineFilter, Listed, Normalise, PersonalData
+from data_specs.filters import LineFilter, Normalise, PersonalData
 from data_specs.gates import Gates
 from data_specs.languages import mistakes as strange_languages
 from data_specs.mixture import Mixture
 from data_specs.objectives import ARCHITECTURES, Causal
 from data_specs.reasons import OWN_REASONS
-from data_specs.scoring import Buckets, Perplexity, Ranking, Scorer
+from data_specs.scoring import Buckets, Perplexity, Scorer
 from data_specs.sources import Source, UrlList
-from data_specs.stages import ALWAYS, KINDS, SINGLE, Custom, Kind, Stage
+from data_specs.stages import ALWAYS, Custom, Kind, Stage
 from data_specs.tokenizer import Tokenizer
 from data_specs.training import Model, PhaseShape, Training
-
-TAKEN = frozenset(
-    """documents corpus refused held_out exact candidates alike clusters channel verdict outcome tokens
-    token_estimate counts version budget plan train""".split()
-)
-"""Stages and views of Sluice's own, and what else is called like a stage. What learns `x` is called `learn_x`."""
 
 AnyStage = TypeVar("AnyStage", bound=Stage)
 
@@ -202,34 +197,9 @@ class Spec(Settings):
         return frozenset(reason for source in self.sources.values() for reason in source.refuse)
 
     def _stages(self) -> Iterator[str]:
-        for name, stage in self.stages.items():
-            if name in KINDS and stage.kind != name:
-                yield f"stages.{name}: {name} is a kind, so a stage of this name is of it; name this one otherwise"
-            if name in TAKEN or name.startswith("learn_"):
-                yield f"stages.{name}: {name} is a stage or view of Sluice's own; name the stage otherwise"
-            if stage.kind in SINGLE and name != stage.kind:
-                yield f"stages.{name}: there is one stage of the kind {stage.kind}; call it so"
-            chosen = stage.text if isinstance(stage, Stage) else None
-            if chosen is not None and chosen not in self.texts:
-                yield f"stages.{name}.text is {chosen}, which is no text{suggestion(chosen, self.texts, mark='')}"
-            for wanted in stage.lists if isinstance(stage, Allowed | Listed) else ():
-                if wanted not in self.lists:
-                    yield f"stages.{name}.lists: {wanted} is no list{suggestion(wanted, self.lists, mark='')}"
-            if isinstance(stage, Ranking) and name in (stage.of if isinstance(stage.of, tuple) else [stage.of]):
-                yield f"stages.{name}.of: a stage is not of its own column"
-            for number, wanted in enumerate(stage.keep if isinstance(stage, Duplicates) else ()):
-                if wanted not in self.preferences:
-                    hint = suggestion(wanted, self.preferences)
-                    *some, last = (f"`{each}`" for each in self.preferences)
-                    yield f"stages.{name}.keep.{number} is `{wanted}`, but should be {', '.join(some)} or {last}{hint}"
-            if isinstance(stage, Duplicates):
-                if ("source" in stage.keep) != bool(stage.sources):
-                    yield f"stages.{name}.sources: `source` in keep and sources, in order, belong together"
-                for number, wanted in enumerate(stage.sources):
-                    if wanted not in self.sources:
-                        hint = suggestion(wanted, self.sources, mark="")
-                        yield f"stages.{name}.sources.{number}: {wanted} is no source{hint}"
-            if isinstance(stage, RepeatedLines | RepeatedSpans) and name in self._cut_from(name):
+        yield from stage_checks.mistakes(self.stages, self.texts, self.lists, self.sources, self.preferences)
+        for name in self.of_kind(RepeatedLines) | self.of_kind(RepeatedSpans):
+            if name in self._cut_from(name):
                 yield f"stages.{name}.text: a text is not cut from itself"
         for name in self.augmentations:
             if name in self.channels or name == "default":

@@ -82,7 +82,8 @@ class Trainer:
         self.bf16 = from_rank_zero(models.bf16(spec.training, self.device))
         model: torch.nn.Module = models.build(spec.model, plan.vocabulary, plan.longest(), spec.seed)
         self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-        models.prepare(model, spec.training, compiled := devices.compiles(spec, self.device.type == "cuda"))
+        compiled = devices.compiles(spec, self.device.type == "cuda")
+        models.prepare(model, spec.training, compiled)
         if spec.training.sequence_parallel > 1:
             parallel.share_positions(model, self.place)
         self.engine = engine.initialize(model.to(self.device), spec.training, self.bf16, compiled)
@@ -284,8 +285,18 @@ class Trainer:
         model, sums = self.spec.model.model_dump(mode="json"), self.sums.copy()
 
         def commit(step: int) -> None:
-            kept = every.keep, sums, every.milestones, updates
-            checkpoint.commit(self.store, self.run, cursor, self.plan.digest, model, self.world, *kept)
+            checkpoint.commit(
+                self.store,
+                self.run,
+                cursor,
+                self.plan.digest,
+                model,
+                self.world,
+                keep=every.keep,
+                sums=sums,
+                milestones=every.milestones,
+                updates=updates,
+            )
 
         self.saver.save(cursor.step, engine.state(self.engine), commit)
         self.saved(wait)
@@ -304,8 +315,10 @@ class Trainer:
         where the run was asked to end before; it is saved as it stands, and an evaluation then due is made up for."""
         dog = self.watchdog = Watchdog(self.store, self.run, self.rank, self.world, self.settings.watchdog)
         try:
-            share = self.place.replica, self.place.replicas
-            with opening(self.phases, self.plan, lambda: self.cursor, *share, self.settings.micro):
+            place = self.place
+            with opening(
+                self.phases, self.plan, lambda: self.cursor, place.replica, place.replicas, self.settings.micro
+            ):
                 return self._train()
         finally:
             dog.close()

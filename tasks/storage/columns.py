@@ -65,6 +65,9 @@ def has_nan(column: pa.ChunkedArray) -> bool:
 
 
 def _feed(state: Any, chunks: Sequence[pa.Array], kind: pa.DataType) -> None:
+    """Hash values, however they are cut into chunks: which are null, where some are; a bar; then all of them, nulls as
+    zeros. Of texts and lists first all lengths, then all that is in them: of "ab" and "c" 2, 1 and abc. Of structs a
+    field after the other."""
     if any(chunk.null_count for chunk in chunks):
         for chunk in chunks:
             state.update(pc.is_valid(chunk).to_numpy(zero_copy_only=False).view(np.uint8))
