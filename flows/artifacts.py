@@ -95,10 +95,10 @@ def spikes(run: Run) -> None:
     for record in found:
         rows = []
         for row in shown_of[id(record)]:
-            of = known.get((row["file"], row["position"]), {})
+            document = known.get((row["file"], row["position"]), {})
             loss = "not finite" if row["loss"] is None else row["loss"]
-            where = of.get("url") or of.get("read_from") or row["file"]
-            rows.append([loss, row["tokens"], row["channel"], line(where), line(of.get("text"))])
+            where = document.get("url") or document.get("read_from") or row["file"]
+            rows.append([loss, row["tokens"], row["channel"], line(where), line(document.get("text"))])
         title = f"## Step {record['step']:,}: {escaped(record['reason'])}; {DIVERGED[record['kind']]}"
         parts.append(f"{title}\n\n{table(['loss', 'targets', 'channel', 'document', 'text'], rows)}")
     if parts:

@@ -84,11 +84,11 @@ def _t5(model: Model, sequence: int, targets: int, rows: int, sizes: Sizes) -> t
         return width * (2 * sizes.stream + square + sizes.read(products))
 
     feed_forward = normed(1) + model.intermediate * sizes.read(2)
-    own = normed(3) + 4 * width * low  # queries, keys, values, what comes out
-    asking = normed(1) + 2 * width * low + sequence * low  # queries, what comes out; the mask
+    attention = normed(3) + 4 * width * low  # queries, keys, values, what comes out
+    cross_attention = normed(1) + 2 * width * low + sequence * low  # queries, what comes out; the mask
     asked = 2 * width * low * (2 if sizes.autocast else 1)  # keys and values of the encoder's positions
-    of_inputs = own + feed_forward + model.heads * sequence * low
-    of_targets = own + asking + feed_forward + model.heads * targets * low
+    of_inputs = attention + feed_forward + model.heads * sequence * low
+    of_targets = attention + cross_attention + feed_forward + model.heads * targets * low
     encoder, decoder = rows * sequence * of_inputs, rows * (targets * of_targets + sequence * asked)
     pairs = rows * model.heads * sequence**2
     scores = 8 * pairs  # in float32, and what is added to them

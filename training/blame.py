@@ -83,11 +83,11 @@ def _record(
     if not found:
         until = f"; it took steps 1 to {len(taken)}" if taken else ""
         raise CheckpointError(f"runs/{run} has no step {step}{until}")
-    of = [record for record in found if row is None or record["row"] == row]
-    if not of:
+    matching = [record for record in found if row is None or record["row"] == row]
+    if not matching:
         rows = ", ".join(f"{record['row']:,}" for record in found)
         raise CheckpointError(f"step {step} of runs/{run} does not begin at row {row:,}, but at {rows}")
-    record = of[-1]
+    record = matching[-1]
     place = record["phase"], record["row"]
     before = sum((each["phase"], each["row"]) < place for each in taken)
     return record, [each for each in found if each is not record], min(before, step - 1)

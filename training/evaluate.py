@@ -31,13 +31,13 @@ class HeldOut:
 
     def __init__(self, rows: Evaluated, micro: int, rank: int, world: int) -> None:
         self.batches: list[Batch] = []
-        own = range(rank, len(rows), world)
+        mine = range(rank, len(rows), world)
         each = -(-len(rows) // world)  # every rank runs as many: ZeRO 3 gathers weights in each forward pass
-        share = [*own, *[0] * (each - len(own))]
+        share = [*mine, *[0] * (each - len(mine))]
         for first in range(0, each, micro):
             parts = [rows.batch(row, 1) for row in share[first : first + micro]]
             batch = Batch.joined(parts)
-            spare = first + len(parts) - len(own)
+            spare = first + len(parts) - len(mine)
             if spare > 0:
                 batch.labels[-spare:] = IGNORED
             self.batches.append(batch)
@@ -97,6 +97,9 @@ class Evaluation:
             for name, (loss, tokens) in total.channels.items()
             if total.bytes and loss is not None
         }
-        by = {column: {value: loss for value, (loss, _) in of.items()} for column, of in total.grouped.items()}
+        by = {
+            column: {value: loss for value, (loss, _) in of_column.items()}
+            for column, of_column in total.grouped.items()
+        }
         more = {"by": by, "sets": sets, "sets_of": self.digests, "bits_per_byte": bits, "averaged": self.averaged}
         return {"losses": found} | {name: each for name, each in more.items() if each}

@@ -39,9 +39,9 @@ def layer_norms(store: Store, spec: Spec, plan: Plan, run: str, step: int, row: 
     squares: dict[str, float] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            of = layer(name)
-            squares[of] = squares.get(of, 0.0) + float(parameter.grad.double().square().sum())
-    return {of: math.sqrt(square) for of, square in squares.items()}
+            of_layer = layer(name)
+            squares[of_layer] = squares.get(of_layer, 0.0) + float(parameter.grad.double().square().sum())
+    return {of_layer: math.sqrt(square) for of_layer, square in squares.items()}
 
 
 def layer(name: str) -> str:

@@ -101,10 +101,10 @@ class ChannelLoss:
             beside.copy_(both[self.sums.numel() :])
         sums, found = iter(self.sums.tolist()), {}
         for column, names in self.columns.items():
-            of = dict(zip(names, sums, strict=False))
-            found[column] = {name: (s / n if n else None, int(n)) for name, (s, n, _) in of.items()}
+            sums_of = dict(zip(names, sums, strict=False))
+            found[column] = {name: (s / n if n else None, int(n)) for name, (s, n, _) in sums_of.items()}
             if self.token_bytes is not None:
-                self.bytes[column] = {name: int(spelled) for name, (_, _, spelled) in of.items()}
+                self.bytes[column] = {name: int(spelled) for name, (_, _, spelled) in sums_of.items()}
         channels = self.channels = found.pop("")
         self.grouped = found
         total, tokens, _ = self.sums[: len(channels)].sum(0).tolist()

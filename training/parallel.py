@@ -77,9 +77,9 @@ def share_positions(model: Any, place: Place) -> None:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    of = place.sequence[1]
-    groups = [dist.new_group(list(range(first, first + of))) for first in range(0, dist.get_world_size(), of)]
-    group = groups[dist.get_rank() // of]
+    ranks = place.sequence[1]
+    groups = [dist.new_group(list(range(first, first + ranks))) for first in range(0, dist.get_world_size(), ranks)]
+    group = groups[dist.get_rank() // ranks]
 
     def attention(
         module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, **more: Any

@@ -220,12 +220,12 @@ class Rows:
         if phase is None:
             self.rows, self.per_file, self.sequence, self.objective = plan.held_out, 0, plan.sequence, plan.objective
         else:
-            of = plan.phases[phase]
+            planned = plan.phases[phase]
             self.rows, self.per_file, self.sequence, self.objective = (
-                of.rows,
-                of.rows_per_file,
-                of.sequence,
-                of.objective,
+                planned.rows,
+                planned.rows_per_file,
+                planned.sequence,
+                planned.objective,
             )
         self.written = plan.written and phase is not None
         self.noise = Noise(plan.seed, phase)

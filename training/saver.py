@@ -37,9 +37,9 @@ class Saver:
         wrong with the checkpoint before."""
         began = time.perf_counter()
         self.wait()
-        own = [(name, start, {kind: array.copy() for kind, array in parts.items()}) for name, start, parts in state]
+        copied = [(name, start, {kind: array.copy() for kind, array in parts.items()}) for name, start, parts in state]
         stall = time.perf_counter() - began
-        self.thread = threading.Thread(target=self._write, args=(step, own, commit, stall), daemon=True)
+        self.thread = threading.Thread(target=self._write, args=(step, copied, commit, stall), daemon=True)
         self.thread.start()
 
     def wait(self) -> None:

@@ -118,6 +118,6 @@ class Sets:
             if loss is not None:
                 found[name] = {"loss": loss, "perplexity": perplexity(loss), "tokens": tokens}
                 if self.every_token:
-                    of = spelled.get(name) or self.bytes[name]
-                    found[name]["bits_per_byte"] = bits_per_byte(loss * tokens, of)
+                    size = spelled.get(name) or self.bytes[name]
+                    found[name]["bits_per_byte"] = bits_per_byte(loss * tokens, size)
         return found

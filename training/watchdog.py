@@ -88,15 +88,15 @@ class Watchdog:
     def _end(self) -> None:
         """Say where this rank is, and end it where nothing has moved until the others said so, too."""
         seen = self.count
-        own = f"{folder(self.run)}/{self.rank:05d}.json"
-        self.store.commit_json(own, self._report())
+        path = f"{folder(self.run)}/{self.rank:05d}.json"
+        self.store.commit_json(path, self._report())
         deadline = time.monotonic() + min(ANSWER, self.seconds)
         reports = self._reports()
         while len(reports) < self.world and time.monotonic() < deadline:
             time.sleep(0.1)
             reports = self._reports()
         if self.count != seen or self._over.is_set():
-            self.store.remove(own)
+            self.store.remove(path)
             return
         if self.rank == min(reports, default=self.rank):
             message = silent(reports, self.world, self.seconds)

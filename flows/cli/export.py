@@ -58,10 +58,10 @@ def export(
         print_json(found)
         return
     left_out = f", without {len(found['left_out']):,} quarantined shards" if found["left_out"] else ""
-    of = f"version {found['version']}, " if found["version"] else ""
-    there = "was there already: " if found["state"] == "cached" else ""
+    corpus = f"version {found['version']}, " if found["version"] else ""
+    already = "was there already: " if found["state"] == "cached" else ""
     click.echo(
-        f"{terminal.line(found['to'])}: {of}{there}{terminal.plural(found['documents'], 'document')} in "
+        f"{terminal.line(found['to'])}: {corpus}{already}{terminal.plural(found['documents'], 'document')} in "
         f"{terminal.plural(found['files'], 'file')}, "
         f"{found['bytes']:,} bytes{left_out}"
     )

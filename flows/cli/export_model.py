@@ -30,14 +30,20 @@ def export_model(current: Run, to: str, name: str | None, step: int | None, as_j
     into = Store(to)
     if into.list(""):
         raise SpecError([f"export-model: {to} holds files; name a folder that is empty, or new"])
-    of = trainings.training(current, name)
-    at = frozen.step_at(current.store, of.name, step)
-    tokenizer = trainings.tokenizer(current, of)
-    sizes = export.write(current.store, of.spec, of.plan, of.name, at, tokenizer, (into, ""), new=True)
-    exported.note(current.store, into, f"{of.name}@{at}", {"spec": current.spec.name, "run": of.name, "step": at})
+    training = trainings.training(current, name)
+    chosen = frozen.step_at(current.store, training.name, step)
+    tokenizer = trainings.tokenizer(current, training)
+    sizes = export.write(
+        current.store, training.spec, training.plan, training.name, chosen, tokenizer, (into, ""), new=True
+    )
+    exported.note(
+        current.store,
+        into,
+        f"{training.name}@{chosen}",
+        {"spec": current.spec.name, "run": training.name, "step": chosen},
+    )
     if as_json:
-        print_json({"run": of.name, "step": at, "to": to, "files": sizes})
+        print_json({"run": training.name, "step": chosen, "to": to, "files": sizes})
     else:
-        click.echo(
-            f"{trainings.checkpoint_name(of.name, at, step)}: {len(sizes)} files, {sum(sizes.values()):,} bytes in {to}"
-        )
+        checkpoint = trainings.checkpoint_name(training.name, chosen, step)
+        click.echo(f"{checkpoint}: {len(sizes)} files, {sum(sizes.values()):,} bytes in {to}")

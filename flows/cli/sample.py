@@ -41,11 +41,20 @@ def sample(
     from training.sample import Sampling
     from training.sample import sample as sampled
 
-    of = trainings.training(current, name)
-    at = frozen.step_at(current.store, of.name, step)
+    training = trainings.training(current, name)
+    chosen = frozen.step_at(current.store, training.name, step)
     how = Sampling(tokens, count, temperature, top_p, seed)
-    texts = sampled(current.store, of.spec, of.plan, of.name, at, trainings.tokenizer(current, of), prompt, how)
+    texts = sampled(
+        current.store,
+        training.spec,
+        training.plan,
+        training.name,
+        chosen,
+        trainings.tokenizer(current, training),
+        prompt,
+        how,
+    )
     if as_json:
-        print_json({"run": of.name, "step": at, "prompt": prompt, "texts": texts})
+        print_json({"run": training.name, "step": chosen, "prompt": prompt, "texts": texts})
     else:
-        terminal.samples(trainings.checkpoint_name(of.name, at, step), prompt, texts)
+        terminal.samples(trainings.checkpoint_name(training.name, chosen, step), prompt, texts)

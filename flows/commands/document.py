@@ -78,8 +78,8 @@ def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
 
 def _names(takedown: Takedown, url: str) -> bool:
     """Whether a takedown says of an address that it is not to be read."""
-    of = takedown["asked"]
-    return TakenDown((), [*of["urls"], *takedown["urls"]], of["domains"]).names(url)
+    asked = takedown["asked"]
+    return TakenDown((), [*asked["urls"], *takedown["urls"]], asked["domains"]).names(url)
 
 
 def _said(takedown: Takedown) -> dict[str, Any]:

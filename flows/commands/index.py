@@ -52,8 +52,8 @@ def of_version(to: str, spec: str, store: str | None, version: int | None, floor
     made = lsh_index.build(
         Path(to), documents(), floor, settings.hashes, settings.words, settings.characters, bool(settings.symbols)
     )
-    of = {"spec": run.spec.name, "version": facts["version"], "what": "index"}
-    exported.note(run.store, Store(to), digest(made["files"]), of)
+    made_of = {"spec": run.spec.name, "version": facts["version"], "what": "index"}
+    exported.note(run.store, Store(to), digest(made["files"]), made_of)
     return made | {"of": f"{run.spec.name}, version {facts['version']}"}
 
 

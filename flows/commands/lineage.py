@@ -36,15 +36,15 @@ def of_step(current: Run, step: int, top: int, name: str | None = None, row: int
     id, source, url, the beginning of its text, channel, targets and loss; beside them what the log says of the step,
     and the first rows of `others` of its number, one of which is asked for by its `row`. Raises CheckpointError where
     there is no such training or step."""
-    of = trainings.training(current, name)
-    found = blame(current.store, of.spec, of.plan, of.name, step, row)
+    training = trainings.training(current, name)
+    found = blame(current.store, training.spec, training.plan, training.name, step, row)
     table = found.documents
     count = table.num_rows
     some = sorted({*range(min(top, count)), *range(max(0, count - top), count)})
     rows = table.take(some).to_pylist()
     known = documents.at(current.pipeline, rows)
     return {
-        "run": of.name,
+        "run": training.name,
         "step": step,
         "row": found.record["row"],
         "others": [{key: other.get(key) for key in ("row", "reason")} for other in found.others],
@@ -62,8 +62,8 @@ def of_step(current: Run, step: int, top: int, name: str | None = None, row: int
 
 def layer_norms(current: Run, step: int, name: str | None = None, row: int | None = None) -> dict[str, float]:
     """Layer -> norm of the gradient of a step there, by the same weights. Raises CheckpointError as `of_step`."""
-    of = trainings.training(current, name)
-    return gradients.layer_norms(current.store, of.spec, of.plan, of.name, step, row)
+    training = trainings.training(current, name)
+    return gradients.layer_norms(current.store, training.spec, training.plan, training.name, step, row)
 
 
 def of_document(current: Run, asked: str) -> dict[str, Any]:
@@ -78,11 +78,11 @@ def of_document(current: Run, asked: str) -> dict[str, Any]:
     ids = current.pipeline.outputs["documents"].index.digests["id"][place].tobytes().hex()
     read = {file: [found["position"]] for file in token_files(current.store, {ids})[ids]}
     used = {name: use(current, name, read) for name in trainings.names(current.store)}
-    for name, of in used.items():
+    for name, use_of_run in used.items():
         child = name
         for before, step in start.ancestors(current.store, name):
             if before in used and was_read(current, child, before, step, read):
-                of["began_with"] = f"{before}@{step}"
+                use_of_run["began_with"] = f"{before}@{step}"
                 break
             child = before
     chosen = ("id", "source", "file", "url", "channel", "kept", "reason", "taken_down", "augmented")
@@ -98,19 +98,19 @@ def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict
     """How one training uses documents, which are rows of token files; `predicted`: whether the tokens are its targets
     there, not all that it reads, of which an objective predicts some. Raises CheckpointError where its log lacks some
     of its steps."""
-    of = trainings.training(current, name)
+    training = trainings.training(current, name)
     kept = log.surviving(log.records(current.store, name))
     logged = [record for record in kept if record["kind"] == "step"]
     last = max(checkpoint.steps(current.store, name), default=0)
     if lost := log.missing((record["step"] for record in logged), last):
         raise CheckpointError(log.lacking(name, lost))
-    rows = rows_of(current.store, of.plan.path, documents)
+    rows = rows_of(current.store, training.plan.path, documents)
     diverged = [record for record in kept if record["kind"] in log.DIVERGED]
-    taken = _steps([record for record in logged if log.updated(record)], of.plan, rows)
+    taken = _steps([record for record in logged if log.updated(record)], training.plan, rows)
     trained = rows.filter(pa.array(taken > 0))
     steps: dict[int, int] = defaultdict(int)
-    channels = of.plan.channels
-    as_augmented: dict[str, int] = dict.fromkeys(of.plan.augmented, 0)
+    channels = training.plan.channels
+    as_augmented: dict[str, int] = dict.fromkeys(training.plan.augmented, 0)
     columns = (trained[name].to_pylist() for name in ("channel", "targets"))
     for step, channel, targets in zip(taken[taken > 0].tolist(), *columns, strict=True):
         steps[step] += targets
@@ -120,7 +120,7 @@ def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict
         "run": name,
         "steps": [{"step": step, "tokens": targets} for step, targets in sorted(steps.items())],
         "tokens": int(sum(steps.values())),
-        "predicted": all(isinstance(phase.objective, Causal | Prefix) for phase in of.plan.phases),
+        "predicted": all(isinstance(phase.objective, Causal | Prefix) for phase in training.plan.phases),
         "augmented": {name: targets for name, targets in as_augmented.items() if targets},
         "to_come": int(to_come(logged, diverged, rows).sum()),
         "held_out": bool(pc.any(pc.equal(rows["phase"], -1)).as_py()),
@@ -130,10 +130,10 @@ def use(current: Run, name: str, documents: Mapping[str, Sequence[int]]) -> dict
 def was_read(current: Run, child: str, run: str, step: int, documents: Mapping[str, Sequence[int]]) -> bool:
     """Whether the checkpoint of a run that a training began with (`child`) was trained on one of some documents. Raises
     CheckpointError where that run is gone, or its log lacks some of those steps."""
-    of = trainings.training(current, run)
+    training = trainings.training(current, run)
     records = start.trained_on(current.store, child, run, step)
-    rows = rows_of(current.store, of.plan.path, documents)
-    return bool((_steps([record for record in records if log.updated(record)], of.plan, rows) > 0).any())
+    rows = rows_of(current.store, training.plan.path, documents)
+    return bool((_steps([record for record in records if log.updated(record)], training.plan, rows) > 0).any())
 
 
 def _steps(records: list[log.Record], plan: Plan, rows: pa.Table) -> np.ndarray:
@@ -145,17 +145,17 @@ def _steps(records: list[log.Record], plan: Plan, rows: pa.Table) -> np.ndarray:
         here = np.flatnonzero(phase == number)
         if taken and len(here):
             first, count, step = np.array(sorted(taken)).T
-            at = np.searchsorted(first, row[here], "right") - 1
-            read = (at >= 0) & (row[here] < first[at] + count[at])
-            found[here[read]] = step[at[read]]
+            record = np.searchsorted(first, row[here], "right") - 1
+            read = (record >= 0) & (row[here] < first[record] + count[record])
+            found[here[read]] = step[record[read]]
     return found
 
 
 def to_come(steps: Sequence[log.Record], diverged: Sequence[log.Record], rows: pa.Table) -> np.ndarray:
     """Which rows a training is still to read: those behind its last step, but for what it skips as it diverged."""
     phase, row = rows["phase"].to_numpy(), rows["row"].to_numpy()
-    at, first = max(((r["phase"], r["row"] + r["rows"]) for r in steps), default=(0, 0))
-    found = (phase > at) | ((phase == at) & (row >= first))
+    last_phase, first = max(((r["phase"], r["row"] + r["rows"]) for r in steps), default=(0, 0))
+    found = (phase > last_phase) | ((phase == last_phase) & (row >= first))
     for r in diverged:
         found &= (phase != r["phase"]) | (row < r["row"]) | (row >= r["row"] + r["rows"])
     return found

@@ -178,13 +178,16 @@ def _other_pins(run: Run, found: Found) -> list[dict[str, Any]]:
             facts["run"]: not found.rows.keys().isdisjoint(versions.files(facts, "documents"))
             for facts in versions.all()
         }
-        own = {pins[-1].get("path") for pins in history.values()} if name == run.spec.name else set[str]()
+        pinned_by_spec = {pins[-1].get("path") for pins in history.values()} if name == run.spec.name else set[str]()
         for pin, learned in history.items():
             files = {each["path"]: had.get(each.get("run", "")) for each in learned if "path" in each}
             result += [
                 {"lineage": name, "pin": pin, "path": path, "had": known}
                 for path, known in files.items()
-                if path not in own and known is not False and not path.endswith(SUFFIX) and run.store.exists(path)
+                if path not in pinned_by_spec
+                and known is not False
+                and not path.endswith(SUFFIX)
+                and run.store.exists(path)
             ]
     return result
 

@@ -87,8 +87,10 @@ def _exported(export: dict[str, Any]) -> str:
     """Of what an export is that may hold what is taken down, and what to do."""
     if run := export.get("run"):
         return f"of runs/{escaped(run)} at step {export['step']:,}: trained on them; remove it, or keep it"
-    of = f"of version {export['version']}" if export["version"] else f"of {escaped(export.get('plan') or 'the corpus')}"
-    return f"{of}: " + (
+    corpus = (
+        f"of version {export['version']}" if export["version"] else f"of {escaped(export.get('plan') or 'the corpus')}"
+    )
+    return f"{corpus}: " + (
         "in the store, goes with them" if export["inside"] else "may hold them; make it again, and remove the old one"
     )
 
@@ -103,6 +105,6 @@ def _trained_on(use: dict[str, Any]) -> str:
     places = [line(use[name]) for name in ("exported", "uploaded") if use.get(name)]
     exported = f"; exported as {' and '.join(places)}" if places else ""
     if "began_with" in use:
-        own = f", and read them at {use['steps']:,} steps" if use["steps"] else ""
-        return f"began with {escaped(use['began_with'])}, which has them{own}; checkpoints: {kept}{exported}"
+        also_read = f", and read them at {use['steps']:,} steps" if use["steps"] else ""
+        return f"began with {escaped(use['began_with'])}, which has them{also_read}; checkpoints: {kept}{exported}"
     return f"read them at {use['steps']:,} steps, first {use['first_step']:,}; checkpoints since: {kept}{exported}"

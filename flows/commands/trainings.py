@@ -41,24 +41,28 @@ def training(current: Run, name: str | None = None) -> Training:
         known = ", ".join(names(current.store)) or "none"
         raise CheckpointError(f"there is no training runs/{name} in the store; there are: {known}") from error
     was = noted["spec"]
-    of: dict[str, Any] = {"model": Model.model_validate(was["model"]), "seed": was["seed"]}
+    settings: dict[str, Any] = {"model": Model.model_validate(was["model"]), "seed": was["seed"]}
     if not as_it_stands:  # what is exported and sampled from is what that one's spec says
         average = was["training"].get("average")
         averages = {"average": Average.model_validate(average) if average else None}
         special = {token: was["tokenizer"].get(token) for token in ("end", "pad", "mask")}
-        of["training"] = current.spec.training.model_copy(update=averages)
-        of["tokenizer"] = current.spec.tokenizer.model_copy(update=special)
-    return Training(name, current.spec.model_copy(update=of), Plan.read(current.store, noted["plan"]), was["name"])
+        settings["training"] = current.spec.training.model_copy(update=averages)
+        settings["tokenizer"] = current.spec.tokenizer.model_copy(update=special)
+    return Training(
+        name, current.spec.model_copy(update=settings), Plan.read(current.store, noted["plan"]), was["name"]
+    )
 
 
-def tokenizer(current: Run, of: Training) -> Pin:
+def tokenizer(current: Run, training: Training) -> Pin:
     """The tokenizer of a training: the one pinned whose digest its token files are named by. Raises
     CheckpointError where there is none."""
-    [digest] = {path.split("/")[1].partition("@")[0] for path in of.plan.files}
-    for pin in reversed(Pins(current.store, of.lineage).history.get("tokenizer", ())):
+    [digest] = {path.split("/")[1].partition("@")[0] for path in training.plan.files}
+    for pin in reversed(Pins(current.store, training.lineage).history.get("tokenizer", ())):
         if pin["sha256"].startswith(digest):
             return pin
-    raise CheckpointError(f"the tokenizer of runs/{of.name}, whose digest begins with {digest}, is pinned no longer")
+    raise CheckpointError(
+        f"the tokenizer of runs/{training.name}, whose digest begins with {digest}, is pinned no longer"
+    )
 
 
 def checkpoint_name(name: str, at: int, asked: int | None) -> str:

@@ -56,15 +56,15 @@ class Election:
             self._add(batch.slice(start, external.BLOCK))
 
     def _add(self, rows: pa.RecordBatch) -> None:
-        own = self._keys(rows["shard"], rows["position"])
+        address = self._keys(rows["shard"], rows["position"])
         copy = rows["copy_of"].is_valid().to_numpy(zero_copy_only=False)
-        text = own.copy()
+        text = address.copy()
         text[copy] = self._keys(*rows["copy_of"].filter(pa.array(copy)).flatten())
         older = rows["id"].is_null()
         held_out = pc.fill_null(rows["held_out"], False)
         documents = {
             "number": np.arange(self.count, self.count + rows.num_rows, dtype=np.uint64),
-            "address": own,
+            "address": address,
             "text": text,
             "cluster": rows["cluster"],
             "older": older,
@@ -190,8 +190,8 @@ class _Texts:
             survivors.add(_survivors(rows["of"], rows["first"], rows["similarity"]))
         for rows in self.known:
             rank = rows["rank"].to_numpy()
-            own = rows.filter(pa.array((gone[rank.astype(np.int64)] == 0) & (rank < self.may)))
-            survivors.add(_survivors(own["text"], own["last"], np.ones(len(own), np.float32)))
+            surviving = rows.filter(pa.array((gone[rank.astype(np.int64)] == 0) & (rank < self.may)))
+            survivors.add(_survivors(surviving["text"], surviving["last"], np.ones(len(surviving), np.float32)))
 
 
 def _survivors(text: pa.ChunkedArray, survivor: pa.ChunkedArray, similarity: object) -> pa.Table:

@@ -109,6 +109,6 @@ def thresholds(column: str, artefact: bytes) -> dict[Threshold, float | dict[str
     languages = {name: values or found["corpus"] for name, values in found["languages"].items()}
     result: dict[Threshold, float | dict[str, float]] = {}
     for place, p in enumerate(GRID):
-        own = {name: values[place] for name, values in languages.items()}
-        result[column, p] = own | {"": found["corpus"][place]} if own else found["corpus"][place]
+        by_language = {name: values[place] for name, values in languages.items()}
+        result[column, p] = by_language | {"": found["corpus"][place]} if by_language else found["corpus"][place]
     return result

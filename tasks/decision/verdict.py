@@ -153,13 +153,13 @@ class Verdict(BlockwiseStage, AskingStage):
         gating = frozenset[str]().union(*(parse(text).columns for text in self.gates.values()))
         self.scatters = tuple(sorted({*judged, *gating, "source", "channel", "held_out"}))
         fails = [pa.field(f"fails_{rule.name}", pa.bool_()) for rule in rules]
-        own = [
+        fixed = [
             ("kept", pa.bool_()),
             ("reason", pa.string()),
             ("evaluated", pa.bool_()),
             ("duplicate_of", SIMILAR_ADDRESS),
         ]
-        self.writes = pa.schema([*own, *fails])
+        self.writes = pa.schema([*fixed, *fails])
 
     def written_as(self, role: str) -> str:
         return BEFORE_CUT.get(role, role) if self.cut_later else role
@@ -169,11 +169,11 @@ class Verdict(BlockwiseStage, AskingStage):
             {"name": rule.name, "drop": normalised(rule.drop), "where": rule.where and normalised(rule.where)}
             for rule in self.settings.rules
         ]
-        own: dict[str, Any] = {name: True for name in ("emptied", "taken_down") if getattr(self, name)}
-        own |= {"sources": self.settings.sources} if self.settings.sources else {}
-        own |= {"evaluates_dropped": True} if self.evaluates_dropped else {}
-        own |= {"url_shapes": 2} if "url_shape" in self.shuffled.names else {}  # an empty address is none
-        return {"rules": rules, "keep": self.settings.keep, "gates": self.gates, **own}
+        optional: dict[str, Any] = {name: True for name in ("emptied", "taken_down") if getattr(self, name)}
+        optional |= {"sources": self.settings.sources} if self.settings.sources else {}
+        optional |= {"evaluates_dropped": True} if self.evaluates_dropped else {}
+        optional |= {"url_shapes": 2} if "url_shape" in self.shuffled.names else {}  # an empty address is none
+        return {"rules": rules, "keep": self.settings.keep, "gates": self.gates, **optional}
 
     def map(self, batch: pa.Table) -> pa.Table:
         position = np.flatnonzero(batch["cluster"].is_valid())
@@ -230,9 +230,9 @@ class Verdict(BlockwiseStage, AskingStage):
 
     def map_recalled(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         """Older documents stand in the clusters of those that name them. They have no `id`, which puts them first."""
-        own = self.map(batch)
+        mapped = self.map(batch)
         uid = rows["by_shard"][0].as_py()
-        own = own.append_column("shard", pa.array(np.full(len(own), uid, np.uint64)))
+        mapped = mapped.append_column("shard", pa.array(np.full(len(mapped), uid, np.uint64)))
         rows = rows.filter(batch["cluster"].take(rows["by_position"]).is_valid())
         by, position, shard, similarity = arrays(rows, "by_position", "position", "shard", "similarity")
         cluster = batch["cluster"].take(by)
@@ -248,8 +248,8 @@ class Verdict(BlockwiseStage, AskingStage):
             "shard": shard,
             "partition": (cluster.to_numpy() % self.partitions).astype(np.int32),
         }
-        older = [known[field.name] if field.name in known else pa.nulls(len(by), field.type) for field in own.schema]
-        return pa.concat_tables([own, pa.table(older, names=own.column_names).cast(own.schema)])
+        older = [known[field.name] if field.name in known else pa.nulls(len(by), field.type) for field in mapped.schema]
+        return pa.concat_tables([mapped, pa.table(older, names=mapped.column_names).cast(mapped.schema)])
 
     def reduce_blocks(self, blocks: Blocks) -> Iterator[pa.Table]:
         election, held_out = self._election(), _NONE

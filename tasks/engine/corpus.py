@@ -38,8 +38,8 @@ class Corpus:
         """Whether a column is one that the documents of a shard do not have: their source has none, or an earlier
         version read them."""
         documents = self.outputs["documents"].index
-        own = self.provider[name] == "documents" and name not in DOCUMENTS.names
-        return own and not documents.has(self.role[name], place)
+        of_some_sources = self.provider[name] == "documents" and name not in DOCUMENTS.names
+        return of_some_sources and not documents.has(self.role[name], place)
 
     def recorded(self, place: int, names: Iterable[str]) -> dict[str, Recorded]:
         """What is known of the files that hold the columns `names` of a shard, by path."""

@@ -227,12 +227,12 @@ def do_reduce(stage: CorpusStage, job: Job, store: Store, entry: Entry) -> Slice
     def read() -> Iterator[pa.RecordBatch]:
         return (batch.select(names) for batch in _each(job, store))
 
-    own = None if isinstance(stage, BlockwiseStage) else [*read()]
+    rows_here = None if isinstance(stage, BlockwiseStage) else [*read()]
     before: Iterator[pa.RecordBatch] = iter(())
     if job.state:
-        keys = distinct(batch[stage.state_key].to_numpy() for batch in (read() if own is None else own))
+        keys = distinct(batch[stage.state_key].to_numpy() for batch in (read() if rows_here is None else rows_here))
         before = (batch.select(names) for batch in _before(stage, job, store, keys))
-    rows = chain(before, read() if own is None else own)
+    rows = chain(before, read() if rows_here is None else rows_here)
     schema = pa.schema([*stage.reduced, ("shard", pa.uint64()), ("position", pa.uint32())])
     found = _reduced(stage, rows, schema)
     return _slices(found, (chunk.to_numpy() for chunk in found["shard"].chunks), entry), found.schema

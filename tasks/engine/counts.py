@@ -91,9 +91,9 @@ def totals(tables: Iterable[tuple[str, pa.Table]]) -> Totals:
     """The counts of many shards, by source; without hosts, of which there are many, and whose duplicates they are."""
     found: Totals = {}
     for source, table in tables:
-        own = found.setdefault(source, {})
+        of_source = found.setdefault(source, {})
         for row in table.filter(pc.invert(pc.is_in(table["by"], pa.array(["host", "duplicate_of"])))).to_pylist():
-            outcomes = own.setdefault(row["by"], {}).setdefault(row["value"], {})
+            outcomes = of_source.setdefault(row["by"], {}).setdefault(row["value"], {})
             counted = [row["documents"], row["bytes"], row["tokens"]]
             outcomes[row["outcome"]] = _sum(outcomes.get(row["outcome"]), counted)
     return found

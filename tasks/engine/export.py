@@ -107,12 +107,12 @@ class Export:
     def __init__(self, corpus: View, asked: Question, target: Store) -> None:
         self.corpus, self.asked, self.target = corpus, asked, target
         kinds = corpus.schema
-        own = ("id", "text", *(MARKS if asked.augmented else ()))
+        always = ("id", "text", *(MARKS if asked.augmented else ()))
         self.schema = pa.schema(
             [
                 ("id", pa.string()),
                 ("text", pa.string()),
-                *(kinds.field(name) for name in asked.columns if name not in own),
+                *(kinds.field(name) for name in asked.columns if name not in always),
                 *((name, pa.string()) for name in MARKS if asked.augmented),
             ]
         )
@@ -195,8 +195,8 @@ class Export:
             )
         data = self.target.list("data")
         resumes = entries or self.target.exists("export.json")
-        own = {"data", _PROGRESS, *_OWN} if resumes else set()
-        self._refuse({*self.target.list(""), *self.target.folders("")} - own)
+        ours = {"data", _PROGRESS, *_OWN} if resumes else set()
+        self._refuse({*self.target.list(""), *self.target.folders("")} - ours)
         self._refuse(f"data/{name}" for name in data if f"data/{name}" not in named)
         if not entries:
             self._begin(identity)
@@ -355,12 +355,12 @@ class Export:
         others = [name for name in dict.fromkeys([*self.schema.names, *self.groups]) if name not in ("id", "text")]
         for stage in ("", *self.asked.augmented):
             made = table.filter(pc.is_valid(table[f"{stage}_id"])) if stage else table
-            own = {"id": made[f"{stage}_id"], "text": made[stage]} if stage else {"text": made[self.asked.text]}
+            renamed = {"id": made[f"{stage}_id"], "text": made[stage]} if stage else {"text": made[self.asked.text]}
             if self.asked.augmented:
                 nothing = pa.nulls(len(made), pa.string())
-                own |= {"origin": made["id"] if stage else nothing}
-                own |= {"augmented": pa.array([stage] * len(made), pa.string()) if stage else nothing}
-            columns = {name: own[name] if name in own else made[name] for name in ("id", "text", *others)}
+                renamed |= {"origin": made["id"] if stage else nothing}
+                renamed |= {"augmented": pa.array([stage] * len(made), pa.string()) if stage else nothing}
+            columns = {name: renamed[name] if name in renamed else made[name] for name in ("id", "text", *others)}
             yield pa.table(columns)
 
 

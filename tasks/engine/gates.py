@@ -47,8 +47,8 @@ def quarantined(pipeline: Pipeline, name: str) -> None:
     rows = pipeline.outputs["documents"].index.rows
     sources = np.array([shard.source for shard in pipeline.shards])
     for source in sorted(set(sources[lost].tolist())):
-        own = sources == source
-        documents, gone = int(rows[own].sum()), int(rows[own & lost].sum())
+        of_source = sources == source
+        documents, gone = int(rows[of_source].sum()), int(rows[of_source & lost].sum())
         if gone > limit * documents:
             raise GateError(
                 f"{name}: {gone:,} of the {documents:,} documents of source {source} are quarantined, more than "

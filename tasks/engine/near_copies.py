@@ -63,15 +63,15 @@ def in_clusters(pipeline: Pipeline | Snapshot, ids: Collection[bytes]) -> set[by
         for _, table in corpus.scan(("id", "shard", "position", *_EVIDENCE)):
             row, alike = _partners(table["alike"])
             copied, original = _partners(table["copy_of"])
-            own = _addresses(*arrays(table, "shard", "position"))
+            address = _addresses(*arrays(table, "shard", "position"))
             cluster = pc.fill_null(table["cluster"], 0).to_numpy()
             mine = pc.is_in(table["id"], pa.array(sorted(found), pa.string())).to_numpy()
-            mine |= np.isin(own, known) | (np.isin(cluster, clusters) & table["cluster"].is_valid().to_numpy())
+            mine |= np.isin(address, known) | (np.isin(cluster, clusters) & table["cluster"].is_valid().to_numpy())
             mine[row[np.isin(alike, known)]] = True
             mine[copied[np.isin(original, known)]] = True
             if mine.any():
                 found.update(table["id"].filter(pa.array(mine)).to_pylist())
-                known = np.unique(np.concatenate([known, own[mine], alike[mine[row]], original[mine[copied]]]))
+                known = np.unique(np.concatenate([known, address[mine], alike[mine[row]], original[mine[copied]]]))
                 in_one = mine & table["cluster"].is_valid().to_numpy()
                 clusters = np.unique(np.concatenate([clusters, cluster[in_one]]))
         if before == (len(found), len(known), len(clusters)):

@@ -199,24 +199,24 @@ class Pipeline(KeyedCorpus):
         self, stage: Stage | Counts, kind: Literal["shard", "count"], folder: str, suffix: str, reads: Sequence[str]
     ) -> Output:
         """What is known of a file for each shard, made of some of its columns alone, and the next jobs for them."""
-        of = {name: stage.of_source(name) for name in self.readers}
-        own = {name: made.variant for name, made in of.items() if made.variant}
+        stages = {name: stage.of_source(name) for name in self.readers}
+        variants = {name: made.variant for name, made in stages.items() if made.variant}
         found = self.keys_of(
             range(len(self.shards)),
             stage.fingerprint,
             self.columns_read(stage, reads),
-            (lambda place: own.get(self.shards[place].source, "").encode()) if own else None,
+            (lambda place: variants.get(self.shards[place].source, "").encode()) if variants else None,
         )
         keys = [found.get(place) for place in range(len(self.shards))]
         index = Index(Manifest(self.store, folder).entries(), keys, stage.writes.names)
         output = Output([folder] * len(keys), suffix, index)
         batches = {"": JobBatch(stage, f"{stage.name}@{stage.fingerprint}", output.folders, index)}
-        for name, variant in own.items():
-            batches[name] = JobBatch(of[name], f"{stage.name}@{stage.fingerprint}:{variant}", output.folders, index)
+        for name, variant in variants.items():
+            batches[name] = JobBatch(stages[name], f"{stage.name}@{stage.fingerprint}:{variant}", output.folders, index)
         for place in self.due(index):
             source = self.shards[place].source
             job = self.job(stage, kind, str(keys[place]), output.path(place), place, reads)
-            batches[source if source in own else ""].jobs.append(job)
+            batches[source if source in variants else ""].jobs.append(job)
         output.batches = [batch for batch in batches.values() if batch.jobs]
         return output
 

@@ -56,11 +56,11 @@ def known(versions: Versions) -> dict[str, Known]:
         keys = versions.keys(generation["keys"]["documents"])
         columns = (table[name].to_pylist() for name in ("source", "name", "digest"))
         for row, (source, name, content) in enumerate(zip(*columns, strict=True)):
-            own = found.setdefault(source, Known())
-            own.names.append((name, content))
-            own.places.append((table, row))
-            own.keys.append(keys[row])
-            own.generations.append(number)
+            known_here = found.setdefault(source, Known())
+            known_here.names.append((name, content))
+            known_here.places.append((table, row))
+            known_here.keys.append(keys[row])
+            known_here.generations.append(number)
     return found
 
 

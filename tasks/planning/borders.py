@@ -65,15 +65,15 @@ def pieces_at(stream: Stream, cuts: pa.Array, shape: RowShape) -> tuple[np.ndarr
     lists = cuts.take(pa.array(stream.document))
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
     flat = lists.flatten().to_numpy().astype(np.int64)
-    of = np.repeat(np.arange(len(counts)), counts)
+    part_of = np.repeat(np.arange(len(counts)), counts)
     stop = stream.start + stream.length
-    inside = (flat > stream.start[of] + shape.overlap) & (flat < stop[of])
-    flat, of = flat[inside], of[inside]
-    cut = np.bincount(of, minlength=len(counts))
+    inside = (flat > stream.start[part_of] + shape.overlap) & (flat < stop[part_of])
+    flat, part_of = flat[inside], part_of[inside]
+    cut = np.bincount(part_of, minlength=len(counts))
     part = np.repeat(np.arange(len(counts)), cut + 1)
     first = np.cumsum(cut + 1) - cut - 1
-    here = first[of] + numbers_within(cut)
+    behind = first[part_of] + numbers_within(cut)
     begin, end = np.empty(len(part), np.int64), np.empty(len(part), np.int64)
-    begin[first], begin[here + 1] = stream.start, flat - shape.overlap
-    end[first + cut], end[here] = stop, flat
+    begin[first], begin[behind + 1] = stream.start, flat - shape.overlap
+    end[first + cut], end[behind] = stop, flat
     return part, begin - stream.start[part], end - begin

@@ -54,56 +54,56 @@ class PlanInputs:
     @property
     def names(self) -> tuple[str, ...]:
         """Columns that are read."""
-        return tuple(dict.fromkeys(name for of in ("", *self.augmented) for name in self._names(of)))
+        return tuple(dict.fromkeys(name for stage in ("", *self.augmented) for name in self._names(stage)))
 
-    def _names(self, of: str = "") -> tuple[str, ...]:
-        """Columns that are read of documents, or of what a stage made `of` them."""
-        own = (f"{of}_id", f"{of}_tokens") if of else ("id", "channel", "held_out", "tokens")
+    def _names(self, stage: str = "") -> tuple[str, ...]:
+        """Columns that are read of documents, or of the texts that a stage made."""
+        columns = (f"{stage}_id", f"{stage}_tokens") if stage else ("id", "channel", "held_out", "tokens")
         asked = sorted(frozenset[str]().union(*(parse(text).columns for text in self.wheres.values())))
-        return tuple(dict.fromkeys((*own, *asked, *self.loss_by, *self.orders.values(), *self.more)))
+        return tuple(dict.fromkeys((*columns, *asked, *self.loss_by, *self.orders.values(), *self.more)))
 
     def digests(self) -> Iterator[tuple[str, str]]:
         """(token file, digest of the values read), per shard, from manifests."""
         outputs, provider, role = self.pipeline.outputs, self.pipeline.provider, self.pipeline.role
-        for of in ("", *self.augmented):
-            names = self._names(of)
+        for stage in ("", *self.augmented):
+            names = self._names(stage)
             for place, _ in self.pipeline.files(names):
                 found = [outputs[provider[name]].index.digests[role[name]][place].tobytes().hex() for name in names]
-                yield self._file(of, place), digest([found, self.wheres])
+                yield self._file(stage, place), digest([found, self.wheres])
 
-    def _file(self, of: str, place: int) -> str:
+    def _file(self, stage: str, place: int) -> str:
         """The token file of a shard."""
-        column = f"{of}_tokens" if of else "tokens"
+        column = f"{stage}_tokens" if stage else "tokens"
         return self.pipeline.outputs[self.pipeline.provider[column]].path(place)
 
     def tables(self) -> Iterator[tuple[str, pa.Table]]:
         """(token file, its `collect.INPUT` table), per shard."""
         borders = self.borders() if self.borders and self.cuts else None
-        for of in ("", *self.augmented):
-            yield from self._tables(of, borders)
+        for stage in ("", *self.augmented):
+            yield from self._tables(stage, borders)
 
-    def _tables(self, of: str, borders: Borders | None) -> Iterator[tuple[str, pa.Table]]:
-        names = self._names(of)
+    def _tables(self, stage: str, borders: Borders | None) -> Iterator[tuple[str, pa.Table]]:
+        names = self._names(stage)
         for place, files in self.pipeline.files(names):
             table = job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, names))
-            own, path = _texts(table, of) if of else table, self._file(of, place)
-            self.checksums[path] = token_checksum(own["tokens"])
-            length = pc.list_value_length(own["tokens"]).cast(pa.int32())
-            result = own.select(["id", "channel", "held_out"]).append_column("length", length)
+            columns, path = _texts(table, stage) if stage else table, self._file(stage, place)
+            self.checksums[path] = token_checksum(columns["tokens"])
+            length = pc.list_value_length(columns["tokens"]).cast(pa.int32())
+            result = columns.select(["id", "channel", "held_out"]).append_column("length", length)
             for name in self.loss_by:
                 result = result.append_column(f"by_{name}", table[name])
             for name, by in self.orders.items():
                 result = result.append_column(name, as_float(table[by]))
             if borders:
                 for name, shape in self.cuts.items():
-                    result = result.append_column(name, borders.cuts(own["tokens"], shape))
+                    result = result.append_column(name, borders.cuts(columns["tokens"], shape))
             if "cluster_size" in self.more:
                 result = result.append_column("cluster_size", table["cluster_size"].cast(pa.int64()))
             if "url" in self.more:
                 result = result.append_column("host", hosts(table["url"]))
             if self.wheres:
-                if of and REPEATED in names:
-                    table = table.set_column(table.column_names.index(REPEATED), REPEATED, repeated(own["tokens"]))
+                if stage and REPEATED in names:
+                    table = table.set_column(table.column_names.index(REPEATED), REPEATED, repeated(columns["tokens"]))
                 try:
                     judged = evaluate(self.wheres, table)
                 except ExpressionError as error:
@@ -115,21 +115,21 @@ class PlanInputs:
     def verify(self) -> None:
         """Hold the token files against their manifests, for a plan that does not know their checksums. Raises
         DamagedError."""
-        for of in ("", *self.augmented):
-            column = f"{of}_tokens" if of else "tokens"
+        for stage in ("", *self.augmented):
+            column = f"{stage}_tokens" if stage else "tokens"
             for place, files in self.pipeline.files((column,)):
                 job.read(self.pipeline.store, files, None, None, self.pipeline.recorded(place, (column,)))
 
 
-def _texts(table: pa.Table, of: str) -> pa.Table:
+def _texts(table: pa.Table, stage: str) -> pa.Table:
     """What documents have of their own, of the texts that a stage made. A row without one has no tokens, and any id."""
-    ids = [bytes.fromhex(each) if each else bytes(16) for each in table[f"{of}_id"].to_pylist()]
+    ids = [bytes.fromhex(each) if each else bytes(16) for each in table[f"{stage}_id"].to_pylist()]
     return pa.table(
         {
             "id": pa.array(ids, pa.binary(16)),
-            "channel": pa.array([of] * len(table), pa.string()),
+            "channel": pa.array([stage] * len(table), pa.string()),
             "held_out": pa.array(np.zeros(len(table), bool)),
-            "tokens": table[f"{of}_tokens"],
+            "tokens": table[f"{stage}_tokens"],
         }
     )
 

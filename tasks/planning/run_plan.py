@@ -272,10 +272,10 @@ def windows(documents: Documents, shape: RowShape) -> Stream:
 def _uses(usage: Usage, held: Sequence[np.ndarray], origin: np.ndarray | None, documents: int) -> np.ndarray:
     """How often the plan begins each document, all its entries together; int32. `held`: of each phase the uses that its
     rows hold, where they are not all."""
-    own = usage.own
+    begun = usage.own
     if held:
-        own = np.bincount(np.unique(np.concatenate(held)) >> _USE, minlength=len(own)).astype(np.int32)
-    return own if origin is None else np.bincount(origin, own, documents).astype(np.int32)
+        begun = np.bincount(np.unique(np.concatenate(held)) >> _USE, minlength=len(begun)).astype(np.int32)
+    return begun if origin is None else np.bincount(origin, begun, documents).astype(np.int32)
 
 
 def _usage_table(train: Mapping[str, Documents], uses: Mapping[str, np.ndarray]) -> pa.Table:

@@ -46,11 +46,11 @@ def with_seen(
     for folder in dict.fromkeys(plans):  # one that is named twice was read once
         file, offset, uses, known[folder] = _usage(store, folder, number, trained.get(folder))
         here = _keys(file, offset)
-        for name, own in keys.items():
-            place = np.searchsorted(own, here, sorter=order[name])
-            inside = place < len(own)
+        for name, mine in keys.items():
+            place = np.searchsorted(mine, here, sorter=order[name])
+            inside = place < len(mine)
             row = order[name][place[inside]]
-            same = own[row] == here[inside]
+            same = mine[row] == here[inside]
             counts[name][row[same]] += uses[inside][same]
     return {name: replace(found, seen=counts[name]) for name, found in train.items()}, known
 

@@ -68,12 +68,12 @@ def rows_of(store: Store, folder: str, documents: Mapping[str, Sequence[int]]) -
     for name in (name for name in plan["content"] if wanted and name.startswith(("rows-", "held_out"))):
         rows = _rows(store, folder, plan, name)
         file, offset = pc.list_flatten(rows["file"]).to_numpy(), pc.list_flatten(rows["offset"]).to_numpy()
-        here = np.zeros(len(file), bool)
+        asked = np.zeros(len(file), bool)
         for index, positions in wanted.items():
             mine = np.flatnonzero(file == index)
             position = np.searchsorted(ends[index], offset[mine], "right") - 1
-            here[mine] = np.isin(position, np.asarray(positions))
-        segment = np.flatnonzero(here)
+            asked[mine] = np.isin(position, np.asarray(positions))
+        segment = np.flatnonzero(asked)
         segments = pc.list_value_length(rows["length"]).to_numpy().astype(np.int64)
         last = np.cumsum(segments)
         number, first = place_of(name, plan)

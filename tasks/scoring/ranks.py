@@ -62,11 +62,11 @@ class Ranked(Stage):
         both = group, pc.list_element(pc.split_pattern(group, "/"), 0)
         names = [name.to_numpy(zero_copy_only=False) for name in both]
         for place, column in enumerate(self.of):
-            own = self.quantiles[place]
-            chosen = np.select([np.isin(name, [*own]) for name in names], names, CORPUS)
+            quantiles = self.quantiles[place]
+            chosen = np.select([np.isin(name, [*quantiles]) for name in names], names, CORPUS)
             for name in np.unique(chosen):
                 rows = np.flatnonzero(chosen == name)
-                found[rows, place] = rank(own[name], as_float(batch[column].take(pa.array(rows))).to_numpy())
+                found[rows, place] = rank(quantiles[name], as_float(batch[column].take(pa.array(rows))).to_numpy())
         return np.where(lower, 1 - found, found)
 
 

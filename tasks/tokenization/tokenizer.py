@@ -230,9 +230,9 @@ class TokenizerEstimator(Estimator):
         total = min(self.settings.sample, int(size.sum() + rows["cut"].to_numpy().sum()))
         repeats = np.zeros(rows.num_rows, np.int64)
         for members, share in self._groups(rows["channel"]):
-            own = size[members]
-            left = share * total - (np.cumsum(own) - own)
-            repeats[members] = np.ceil(left / max(1, own.sum())).clip(0, REPEATS)
+            sizes = size[members]
+            left = share * total - (np.cumsum(sizes) - sizes)
+            repeats[members] = np.ceil(left / max(1, sizes.sum())).clip(0, REPEATS)
         return repeats
 
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
