@@ -61,19 +61,22 @@ def places(borders: np.ndarray, length: int, shape: RowShape) -> list[int]:
 
 
 def pieces_at(stream: Stream, cuts: pa.Array, shape: RowShape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Parts of documents cut where `cuts` says of each document: (part, first token in it, tokens) of each piece."""
+    """Parts of documents cut where `cuts` says of each document: (part, first token in it, tokens) of each piece.
+
+    Beside the steps: rows that overlap by one token; tokens 0 to 9 of a document that is cut at 4 and 8, and tokens 2
+    to 7 of one that is cut at 5. The pieces are tokens 0 to 3, 3 to 7 and 7 to 9, then 2 to 4 and 4 to 7."""
     lists = cuts.take(pa.array(stream.document))
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
-    flat = lists.flatten().to_numpy().astype(np.int64)
-    part_of = np.repeat(np.arange(len(counts)), counts)
-    stop = stream.start + stream.length
+    flat = lists.flatten().to_numpy().astype(np.int64)  # 4 8 5
+    part_of = np.repeat(np.arange(len(counts)), counts)  # 0 0 1
+    stop = stream.start + stream.length  # 10 8
     inside = (flat > stream.start[part_of] + shape.overlap) & (flat < stop[part_of])
     flat, part_of = flat[inside], part_of[inside]
-    cut = np.bincount(part_of, minlength=len(counts))
-    part = np.repeat(np.arange(len(counts)), cut + 1)
-    first = np.cumsum(cut + 1) - cut - 1
-    behind = first[part_of] + numbers_within(cut)
+    cut = np.bincount(part_of, minlength=len(counts))  # 2 1
+    part = np.repeat(np.arange(len(counts)), cut + 1)  # 0 0 0 1 1: the part of each piece
+    first = np.cumsum(cut + 1) - cut - 1  # 0 3: the first piece of each part
+    before = first[part_of] + numbers_within(cut)  # 0 1 3: the piece that ends at each cut
     begin, end = np.empty(len(part), np.int64), np.empty(len(part), np.int64)
-    begin[first], begin[behind + 1] = stream.start, flat - shape.overlap
-    end[first + cut], end[behind] = stop, flat
+    begin[first], begin[before + 1] = stream.start, flat - shape.overlap  # 0 3 7 2 4
+    end[first + cut], end[before] = stop, flat  # 4 8 10 5 8
     return part, begin - stream.start[part], end - begin

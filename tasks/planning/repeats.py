@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from data_specs.spec import Spec
-from tasks.arrays.groups import numbers_within
+from tasks.arrays.groups import changes, numbers_within
 from tasks.arrays.hashing import seeded_hash
 from tasks.planning.packing import Documents
 
@@ -65,13 +65,16 @@ def entries(documents: Documents, spec: Spec) -> tuple[Documents, np.ndarray]:
 
 def _under(documents: Documents, count: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Which documents are, with their host's others before them in the order of a hash, of at most so many tokens; all
-    of those without a host."""
+    of those without a host.
+
+    Beside the steps: at most 30 tokens; documents of 10, 20 and 5 tokens of one host and one of 30 without; by the hash
+    the third comes before the second and that before the first."""
     host = documents.extra["host"]
     order = np.lexsort((seeded_hash(documents.hash, seed, "host"), host))
-    tokens = (documents.length.astype(np.int64) * count)[order]
-    total = np.cumsum(tokens)
-    starts = np.flatnonzero(np.diff(host[order], prepend=host[order][:1] + np.uint64(1)))
-    before = np.repeat(total[starts] - tokens[starts], np.diff(np.append(starts, len(order))))
+    tokens = (documents.length.astype(np.int64) * count)[order]  # 30, 5 20 10
+    total = np.cumsum(tokens)  # 30, 35 55 65
+    starts = np.flatnonzero(changes(host[order]))  # 0 1: where each host begins
+    before = np.repeat(total[starts] - tokens[starts], np.diff(np.append(starts, len(order))))  # 0, 30 30 30
     under = np.empty(len(order), bool)
-    under[order] = total - before <= most
+    under[order] = total - before <= most  # 5 and 25 are, 35 is not
     return under | (host == 0)

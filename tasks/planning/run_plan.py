@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_specs.spec import Spec
+from tasks.arrays.groups import numbers_within
 from tasks.arrays.hashing import seeded_hash
 from tasks.engine.stage import digest
 from tasks.planning import repeats
@@ -257,15 +258,18 @@ def _write_held_out(folder: Folder, spec: Spec, held_out: dict[str, Documents]) 
 def windows(documents: Documents, shape: RowShape) -> Stream:
     """The documents cut into the fewest even windows of at most a row's tokens, in turns: each document's first window,
     then the second one of those that have it, and so on. The hash of an id says where its document stands in every
-    turn, and which of its windows is its first; the ones behind it follow, around the document's end."""
-    order = np.argsort(seeded_hash(documents.hash, "held_out"), kind="stable")
-    count = -(-documents.length[order].astype(np.int64) // shape.width)
-    turn = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    turn, and which of its windows is its first; the ones behind it follow, around the document's end.
+
+    Beside the steps: rows of 4 tokens; documents of 10 tokens, which have three windows, and of 3; by the hash the
+    second stands before the first, whose first window is its last one."""
+    order = np.argsort(seeded_hash(documents.hash, "held_out"), kind="stable")  # 1 0
+    count = -(-documents.length[order].astype(np.int64) // shape.width)  # 1 3
+    turn = numbers_within(count)  # 0, 0 1 2
     by_turn = np.argsort(turn, kind="stable")
     document, count, turn = (values[by_turn] for values in (np.repeat(order, count), np.repeat(count, count), turn))
-    first = (seeded_hash(documents.hash, "window")[document] % count.astype(np.uint64)).astype(np.int64)
-    place, length = (first + turn) % count, documents.length[document].astype(np.int64)
-    start = place * length // count
+    first = (seeded_hash(documents.hash, "window")[document] % count.astype(np.uint64)).astype(np.int64)  # 0, 2 2 2
+    place, length = (first + turn) % count, documents.length[document].astype(np.int64)  # 0, 2 0 1
+    start = place * length // count  # 0, 6 0 3
     return Stream(document, start, (place + 1) * length // count - start, turn + 1)
 
 
