@@ -29,7 +29,11 @@ Place = tuple[str | int, ...]
 _CORE = "tag:yaml.org,2002:"
 _NUMBERS = {f"{_CORE}{kind}" for kind in ("null", "bool", "int", "float")}
 _WORDS = {f"{_CORE}{kind}" for kind in ("str", "timestamp", "merge", "value")}
-
+_HINTS = {
+    "'\\t'": "; indent with spaces, not tabs",
+    "undefined alias": "; put what begins with * in quotes",
+}
+"""What to do about mistakes in YAML, by words of its errors."""
 
 Mistake = tuple[str, str]
 """`file:line`, and what is wrong there."""
@@ -113,7 +117,7 @@ def parse(text: str, file: str) -> Document:
             root = yaml.compose(text)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        hint = "; indent with spaces, not tabs" if "'\\t'" in str(error.problem) else ""
+        hint = next((hint for words, hint in _HINTS.items() if words in str(error.problem)), "")
         raise SpecError([f"{file}:{line}: is not YAML: {error.problem}{hint}"]) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

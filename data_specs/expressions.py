@@ -111,7 +111,8 @@ def parse(text: str, known: Collection[str] | None = None) -> Parsed:
     if known is not None and (unknown := parsed.columns - set(known)):
         raise ExpressionError(
             "; ".join(
-                f"column `{column}` is written by no stage{suggestion(column, known)}" for column in sorted(unknown)
+                f"column `{column}` is written by no stage{suggestion(column, known) or _as_text(column, text)}"
+                for column in sorted(unknown)
             )
         )
     return parsed
@@ -193,6 +194,12 @@ def renamed(text: str, columns: Mapping[str, str]) -> str:
         return [changed(child) for child in value] if isinstance(value, list) else value
 
     return _written(changed(_tree(text)))
+
+
+def _as_text(column: str, text: str) -> str:
+    """What to write instead of a name that seems to be meant as a text; or nothing."""
+    name, quoted = re.escape(column), column.replace("'", "''")
+    return f"; as a text it is written '{quoted}'" if re.search(rf'"{name}"|(?:=|<>) *{name}\b', text) else ""
 
 
 def suggestion(name: str, known: Collection[str], mark: str = "`") -> str:

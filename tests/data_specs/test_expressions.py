@@ -177,6 +177,8 @@ def test_hostile_text_is_refused(text: str) -> None:
     ("text", "message"),
     [
         ("langauge = 'zh'", "column `langauge` is written by no stage; did you mean `language`?"),
+        ('language = "zh"', "column `zh` is written by no stage; as a text it is written 'zh'"),
+        ("language = zh", "column `zh` is written by no stage; as a text it is written 'zh'"),
         ("lenght(text) > 3", "function `lenght` is not allowed; did you mean `length`?"),
         ("getenv('X') = 'y'", "function `getenv` is not allowed"),
         ("a in (select 1)", "a subquery is not allowed"),

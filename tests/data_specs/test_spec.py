@@ -277,7 +277,11 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         ("name: small", 'name: "\\ud800"', "spec.yaml:1: a word has half of a surrogate pair, which is no character"),
         ("steps: 10", "1.5: 10", "spec.yaml:20: a key is neither a word nor a whole number"),
         ("steps: 10", "steps: &x [*x]", "spec.yaml:20: an alias contains itself"),
-        ("steps: 10", "steps: *x", "spec.yaml:20: is not YAML: found undefined alias 'x'"),
+        (
+            "steps: 10",
+            "steps: *x",
+            "spec.yaml:20: is not YAML: found undefined alias 'x'; put what begins with * in quotes",
+        ),
         ("steps: 10", "steps: 10\n---\na: b", "spec.yaml:21: is not YAML: but found another document"),
         ("steps: 10", "steps: \x07", "spec.yaml:20: has a character that YAML does not allow: U+0007"),
         (
