@@ -146,7 +146,8 @@ def plain(batch: pa.RecordBatch, own: Mapping[str, pa.DataType], short: bool = F
     if short:
         shorten = [_shortest(kind) or _same for kind in batch.schema.types]
         columns = [[*map(each, column)] for each, column in zip(shorten, columns, strict=True)]
-    return [dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
+    rows = zip(*columns, strict=True) if columns else repeat((), batch.num_rows)
+    return [dict(zip(batch.schema.names, row, strict=True)) for row in rows]
 
 
 def _values(column: pa.Array, path: str, own: Mapping[str, pa.DataType]) -> list[Any]:

@@ -115,6 +115,19 @@ def test_parquet_types_that_say_the_same_are_read_as_what_a_column_is_to_be(tmp_
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_rows_of_a_file_that_has_none_of_the_columns_are_counted(tmp_path: Path, kind: str) -> None:
+    table = pa.table({"content": [f"words of {number}" for number in range(2000)]})
+    if kind == "parquet":
+        pq.write_table(table, tmp_path / "a.parquet")
+    else:
+        with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as writer:
+            writer.write_table(table)
+    settings: Any = ParquetSource if kind == "parquet" else ArrowSource
+    found = read_all(reader("web", settings(kind=kind, paths=str(tmp_path / "*")), Extract()))
+    assert found.ledger == {"in": 2000, "lost": 0, "dropped": {"no_text": 2000}, "quarantined": {}}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
 def test_decimals_are_whole_numbers_where_they_are_and_what_is_in_a_struct_is_read_alike(
     tmp_path: Path, kind: str
 ) -> None:
