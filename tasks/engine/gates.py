@@ -29,6 +29,13 @@ _MOST = 20_000
 DAMAGE = frozenset({"unreadable", "truncated"})
 """Reasons of quarantined records that stand for a damaged file."""
 
+_MEANS = {
+    "not_json": "a line that is not one JSON object in UTF-8",
+    "unreadable": "what is damaged, or no file of its source's kind, or not compressed as its name says",
+    "no_pages": "a file without records of its source's kind",
+}
+"""What to say of reasons, as settings may be wrong, and not the files."""
+
 
 class GateError(RuntimeError):
     """A gate of the spec stopped the run (exit code 3)."""
@@ -121,9 +128,14 @@ def read(pipeline: Pipeline, readings: Mapping[str, Reading], listings: Listings
         if source not in found:
             lost = [*counts["dropped"].items(), *counts["quarantined"].items()]
             why = ", ".join(f"{count:,} {reason}" for reason, count in lost) or "there is none"
+            key = getattr(pipeline.spec.sources[source], "text", None)
+            no_text = key and counts["in"] and counts["in"] == counts["dropped"].get("no_text")
+            remedy = (
+                f"see whether they call their text {key}, else say how, `text: ...`" if no_text else "mend its settings"
+            )
             raise GateError(
-                f"documents: none of the {counts['in']:,} records of source {source} is a document ({why}); mend "
-                "its settings, or leave it out"
+                f"documents: none of the {counts['in']:,} records of source {source} is a document ({why}); {remedy}, "
+                "or leave it out"
             )
 
 
@@ -197,7 +209,8 @@ def unfilled(pipeline: Pipeline) -> list[str]:
         for name, kind in reader.named.items() if places else ():
             digests = ((index.digests[name][place].tobytes().hex(), int(index.rows[place])) for place in places)
             if all(made == _nulls(rows, kind) for made, rows in digests):
-                why = f"see whether its records call it so, and whether it is {kind}"
+                word = getattr(pipeline.spec.sources[source], "columns", {}).get(name, kind)
+                why = f"see whether its records call it so, and whether it is {word}"
                 found.append(f"no document of source {source} has {name}: {why}")
         ledgers = [index.ledger(place) or {} for place in places]
         for name in sorted(set.intersection(*({*each.get("lacking", ())} for each in ledgers)) if ledgers else ()):
@@ -241,10 +254,16 @@ def _within(pipeline: Pipeline, source: str, lost: int, total: int, what: str, f
     limit = pipeline.spec.gates.quarantined
     if lost > limit * total:
         named = f": {_named(files)}" if files else ""
+        remedy = f"{_explained(named)}mend or remove them, or raise the gate"
         raise GateError(
             f"documents: {lost:,} of {total:,} {what} of source {source} cannot be read, {_share(lost / total)}, more "
-            f"than gates.quarantined = {_share(limit)}{named}; mend or remove them, or raise the gate"
+            f"than gates.quarantined = {_share(limit)}{named}; {remedy}"
         )
+
+
+def _explained(named: str) -> str:
+    """What reasons mean that name no damage by themselves."""
+    return "".join(f"{reason} is {what}; " for reason, what in _MEANS.items() if f" {reason}" in named)
 
 
 def _named(files: Collection[str]) -> str:

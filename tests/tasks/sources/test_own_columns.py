@@ -19,6 +19,7 @@ from data_specs.load import SpecError
 from data_specs.sources import ArrowSource, JsonlSource, ParquetSource
 from flows.run import Run
 from tasks.engine import job
+from tasks.engine.gates import GateError
 from tasks.engine.reading import Read
 from tasks.sources import reader
 from tests import small, whole
@@ -253,6 +254,20 @@ def test_rules_channels_gates_and_queries_see_a_column_and_other_sources_are_not
     assert told("query", spec, sql, "--set", gate)["rows"] == [[20, 0.5]]
 
 
+def test_records_that_call_their_text_otherwise_are_said_to_do_so(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=20)
+    spec.write_text(spec.read_text().replace('web/*.jsonl.gz"}', 'web/*.jsonl.gz", text: content}'))
+    with pytest.raises(GateError, match=r"20 no_text.*; see whether they call their text content, else say how"):
+        whole.go(spec, until="documents")
+
+
+def test_lines_that_are_no_json_are_explained(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=20)
+    next((tmp_path / "web").iterdir()).write_bytes(gzip.compress(b'[{"text": "a"}, {"text": "b"}]'))
+    with pytest.raises(GateError, match=r"1 not_json.*; not_json is a line that is not one JSON object in UTF-8; mend"):
+        whole.go(spec, until="documents")
+
+
 def test_a_column_that_no_document_has_a_value_in_is_said(tmp_path: Path) -> None:
     spec = small.corpus(tmp_path, files=2, documents=20)
     wrong = 'web/*.jsonl.gz", url: link, columns: {scoer: float, size: int}}'
@@ -260,7 +275,7 @@ def test_a_column_that_no_document_has_a_value_in_is_said(tmp_path: Path) -> Non
     for _ in range(2):
         note = whole.go(spec, until="documents").record["stages"][0]["note"]
         assert note.count("no document of source web has") == 3
-        assert "source web has scoer: see whether its records call it so" in note
+        assert "source web has scoer: see whether its records call it so, and whether it is float" in note
     spec.write_text(spec.read_text().replace("url: link", "url: url").replace("size: int", "url_: string"))
     note = whole.go(spec, until="documents").record["stages"][0]["note"]
     assert note.count("no document of source web has") == 2
