@@ -64,8 +64,8 @@ class Synonyms(Augmenting):
         table, pieces, here = self.tables[code], list[str](), 0
         known = list[int]()
         runs = [*_RUN.finditer(text)]
-        for run, split in zip(runs, self.split[code]([run[0] for run in runs]), strict=True):
-            split = split if "".join(split) == run[0] else [run[0]]
+        for run, found in zip(runs, self.split[code]([run[0] for run in runs]), strict=True):
+            split = found.split(" ") if found.replace(" ", "") == run[0] else [run[0]]
             pieces.append(text[here : run.start()])
             for word in split:
                 if word.lower() in table:

@@ -115,7 +115,7 @@ class C4Lines:
     """Finds C4's lines, and counts sentences as spaCy's sentencizer does, which datatrove uses: one begins at the first
     word after terminal punctuation; closing marks in between belong to the old one."""
 
-    def __init__(self, runs: dict[str, list[str]], split: Split) -> None:
+    def __init__(self, runs: dict[str, str], split: Split) -> None:
         """`runs`: words of each run of text between white space, as far as known; `split` gives others."""
         self._marks = _Marks(runs, split)
 
@@ -154,7 +154,7 @@ class _Marks(dict[str, str]):
     space, in order; other punctuation leaves nothing. Of several words without a terminal mark between them one tells
     as much."""
 
-    def __init__(self, runs: dict[str, list[str]], split: Split) -> None:
+    def __init__(self, runs: dict[str, str], split: Split) -> None:
         self._runs, self._split = runs, split
         self._words = _WordMarks()
         self["\n"] = "|"  # between two lines: no sentence goes on
@@ -166,14 +166,14 @@ class _Marks(dict[str, str]):
     def _of(self, part: str) -> str:
         words = self._runs.get(part)
         if words is not None:
-            return "".join(map(self._words.__getitem__, words))
+            return "".join(map(self._words.__getitem__, words.split(" ")))
         return "".join(map(self._of_piece, _PIECE.findall(part) or " "))
 
     def _of_piece(self, piece: str) -> str:
         if piece.isspace():
             return "w"
         words = self._runs[piece] if piece in self._runs else self._split([piece])[0]
-        return "".join(map(self._words.__getitem__, words))
+        return "".join(map(self._words.__getitem__, words.split(" ")))
 
 
 class _WordMarks(dict[str, str]):

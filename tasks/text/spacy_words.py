@@ -39,7 +39,7 @@ Length = Callable[[str], int]
 
 
 class SpacyWords:
-    """Words of runs, as `tokenizer(run)` would give them."""
+    """Words of runs, as `tokenizer(run)` would give them, with a space between two."""
 
     def __init__(self, tokenizer: Any) -> None:
         """`tokenizer`: spaCy's, of a language."""
@@ -60,18 +60,18 @@ class SpacyWords:
                 self._late.setdefault((words[0], words[1]), []).append(words)
         self._begins_late = {first for first, _ in self._late}
 
-    def __call__(self, run: str) -> list[str]:
+    def __call__(self, run: str) -> str:
         if run in self._special:
-            return list(self._special[run])
+            return " ".join(self._special[run])
         if run.isascii():  # of nine in ten runs its methods tell faster than patterns
             if run.isalpha() or run.isdecimal() or _NAME.fullmatch(run):
-                return [run]
+                return run
             word, mark = run[:-1], run[-1]
             plain = word.isalpha() and len(word) > 1 and word not in self._cores and self._match is None
             if plain and (self._suffix_of_dot(run[-4:]) == 1 if mark == "." else mark in self._suffixes):
-                return [word, mark]
+                return f"{word} {mark}"
         elif _WORD.fullmatch(run):
-            return [run]
+            return run
         if framed := _FRAMED.fullmatch(run):
             before, word, after = framed.groups()
             # A word of no special case takes part in none, whatever marks are beside it.
@@ -84,8 +84,8 @@ class SpacyWords:
         if not self._begins_late.isdisjoint(words):
             for place, pair in enumerate(pairwise(words)):
                 if any(words[place : place + len(late)] == late for late in self._late.get(pair, ())):
-                    return [token.text for token in self._tokenizer(run)]
-        return words
+                    return " ".join([token.text for token in self._tokenizer(run)])
+        return " ".join(words)
 
     def _each_a_word(self, before: str, end: str, after: str) -> bool:
         """Whether `_split` makes a word of each mark before and behind a word that ends so; False where it may not."""

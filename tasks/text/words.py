@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain, count
 from types import ModuleType
 from typing import Any, Literal
 
@@ -28,16 +25,17 @@ from tasks.text.spacy_words import SpacyWords
 
 Kind = Literal["jieba", "characters", "spaces", "datatrove"]
 
-Split = Callable[[Sequence[str]], list[list[str]]]
-"""Runs without white space -> the words of each, none of them empty."""
+Split = Callable[[Sequence[str]], list[str]]
+"""Runs without white space -> the words of each, none of them empty, with a space between two. As strings, which Arrow
+parts again, and not as lists, over which Python's collector spent a tenth of the time of all signals."""
 
 LONGEST = 1000
 """Characters that spaCy or jieba get at once without a natural break. Both are quadratic in what they cannot split:
 measured on one core, 100,000 times the same ideograph took jieba 31 s, 4,000 opening brackets took spaCy 1.6 s."""
 
-KNOWN = 1 << 17
-"""Runs whose words by datatrove's tokenizer are kept from one batch to the next, some 30 MB a language. Of 1.23M runs
-of 4,600 English web pages, 455,000 of them distinct, 551,000 are not known; of half as many 682,000."""
+KNOWN = 1 << 18
+"""Runs whose words by datatrove's tokenizer are kept from one batch to the next, some 30 MB a language. Of 1.06M runs
+of 10,892 English web pages, 390,000 of them distinct, 473,000 are not known; of half as many 615,000."""
 
 _WIDE_SPACE = re.compile("[\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 """White space to `str.split`, beyond that of ASCII."""
@@ -59,21 +57,22 @@ class Words:
     """[words] indices into `vocabulary`."""
     vocabulary: list[str]
     """Distinct words, in order of first use."""
-    runs: dict[str, list[str]]
-    """Each distinct run between white space, and its words."""
+    runs: dict[str, str]
+    """Each distinct run between white space, and its words, as its splitter gave them."""
 
 
 def tokenise(texts: Sequence[str], split: Split) -> Words:
     """The words of texts, each distinct run split once."""
     runs, run, parts = _runs(texts)
-    pieces = split(runs)
-    vocabulary, word = _numbered(pieces)
-    sizes = np.fromiter(map(len, pieces), np.int64, len(pieces))
+    split_runs = split(runs)
+    pieces = pc.split_pattern(pa.array(split_runs, pa.string()), " ")
+    sizes = pc.list_value_length(pieces).to_numpy().astype(np.int64)
+    vocabulary, word = _numbered(pieces.flatten())
     counts = sizes[run]
     shift = (np.cumsum(sizes) - sizes)[run] - (np.cumsum(counts) - counts)
     place = np.arange(counts.sum()) + np.repeat(shift, counts)
     text = np.repeat(np.arange(len(texts)), parts)
-    return Words(np.repeat(text, counts), word[place], vocabulary, dict(zip(runs, pieces, strict=True)))
+    return Words(np.repeat(text, counts), word[place], vocabulary, dict(zip(runs, split_runs, strict=True)))
 
 
 def _runs(texts: Sequence[str]) -> tuple[list[str], I64, I64]:
@@ -83,15 +82,13 @@ def _runs(texts: Sequence[str]) -> tuple[list[str], I64, I64]:
     lists = pc.ascii_split_whitespace(spaced)
     blank = pc.equal(spaced, "")
     parts = pc.if_else(blank, 0, pc.list_value_length(lists)).to_numpy(zero_copy_only=False).astype(np.int64)
-    runs = lists.filter(pc.invert(blank)).flatten().dictionary_encode()
-    return runs.dictionary.to_pylist(), runs.indices.to_numpy().astype(np.int64), parts
+    return *_numbered(lists.filter(pc.invert(blank)).flatten()), parts
 
 
-def _numbered(lists: Sequence[list[str]]) -> tuple[list[str], I64]:
-    """Distinct strings of all lists, in order of first use; and all of them in order, as indices into these."""
-    number: defaultdict[str, int] = defaultdict(count().__next__)
-    numbers = np.fromiter(map(number.__getitem__, chain.from_iterable(lists)), np.int64)
-    return list(number), numbers
+def _numbered(strings: pa.StringArray) -> tuple[list[str], I64]:
+    """Distinct strings, in order of first use; and all of them in order, as indices into these."""
+    encoded = strings.dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
 
 
 def splitter(kind: Kind, language: str | None) -> Split:
@@ -100,19 +97,19 @@ def splitter(kind: Kind, language: str | None) -> Split:
         case "spaces":
             return spaces
         case "characters":
-            return lambda runs: [list(run) for run in runs]
+            return lambda runs: list(map(" ".join, runs))
         case "jieba":
             return _jieba()
         case "datatrove":
             return _datatrove(language)
 
 
-def spaces(runs: Sequence[str]) -> list[list[str]]:
+def spaces(runs: Sequence[str]) -> list[str]:
     """Unicode's word boundaries (UAX #29): letters with marks, apostrophes and points inside, numbers with theirs; an
     ideograph or a Thai letter is a word by itself, and so is a run of one symbol, such as a rule of dashes. On 1,500
     English web pages the verdict of all rules was as with datatrove's tokenizer, to which `don't` is two words, for
     97.3 %."""
-    return [[match[0] for match in _WORD.finditer(run)] for run in runs]
+    return [" ".join([match[0] for match in _WORD.finditer(run)]) for run in runs]
 
 
 def _jieba() -> Split:
@@ -122,9 +119,9 @@ def _jieba() -> Split:
     import jieba
     import rjieba
 
-    def words(run: str) -> list[str]:
+    def words(run: str) -> str:
         if len(run) <= LONGEST and _UNMARKED.fullmatch(run):
-            return rjieba.cut(run)
+            return " ".join(rjieba.cut(run))
         found: list[str] = []
         for block in _BLOCK.findall(run):
             if _UNMARKED.fullmatch(block):
@@ -134,7 +131,7 @@ def _jieba() -> Split:
                 found += jieba.lcut(block)
             else:
                 found += block
-        return found
+        return " ".join(found)
 
     return lambda runs: [words(run) for run in runs]
 
@@ -155,20 +152,34 @@ def _datatrove(language: str | None) -> Split:
     of more than LONGEST characters is split in pieces of that many first."""
     nlp = _spacy(language)
     tokenizer = nlp.tokenizer
+
+    def by_spacy(run: str) -> str:
+        return " ".join([token.text for token in tokenizer(run)])
+
     # Of English alone: Italian's `12°` and Portuguese's `_US$` were found to be other words to spaCy itself.
-    of_run = SpacyWords(tokenizer) if language == "en" else lambda run: [token.text for token in tokenizer(run)]
+    known = _Known(SpacyWords(tokenizer) if language == "en" else by_spacy)
 
-    @lru_cache(KNOWN)
-    def words(run: str) -> list[str]:
-        if len(run) <= LONGEST:
-            return of_run(run)
-        return [word for start in range(0, len(run), LONGEST) for word in of_run(run[start : start + LONGEST])]
-
-    def split(runs: Sequence[str]) -> list[list[str]]:
+    def split(runs: Sequence[str]) -> list[str]:
         with nlp.memory_zone():
-            return [words(run) for run in runs]
+            return list(map(known.__getitem__, runs))
 
     return split
+
+
+class _Known(dict[str, str]):
+    """Run -> its words, of the runs of LONGEST characters at most that came last. It begins anew when it is full: to
+    note which were asked for takes more time than to split those few again."""
+
+    def __init__(self, of_run: Callable[[str], str]) -> None:
+        self._of_run = of_run
+
+    def __missing__(self, run: str) -> str:
+        if len(run) > LONGEST:
+            return " ".join([self._of_run(run[at : at + LONGEST]) for at in range(0, len(run), LONGEST)])
+        if len(self) >= KNOWN:
+            self.clear()
+        self[run] = words = self._of_run(run)
+        return words
 
 
 @contextmanager
