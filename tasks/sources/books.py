@@ -26,7 +26,7 @@ _ZIP = b"PK\x03\x04"
 class BookReader(Reader):
     """Reads books."""
 
-    version = 10  # rows of tables are lines, and items of lists have their letters
+    version = 11  # Chinese that is short or among much English is found where nothing names its encoding
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     settings: BookSource

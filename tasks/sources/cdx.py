@@ -35,7 +35,7 @@ Place = tuple[int, int]
 class CdxReader(WarcReader):
     """Reads the records of a selection, and extracts the pages in them."""
 
-    version = 4  # of a damaged body in Brotli what comes before the damage is kept
+    version = 5  # Chinese that is short or among much English is found where nothing names its encoding
     unhashed = WarcReader.unhashed | {"base", "gap"}
     settings: CdxSource
 

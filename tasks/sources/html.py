@@ -30,7 +30,7 @@ def address(base: str | None, key: str) -> str | None:
 class HtmlReader(PageReader):
     """Reads HTML files."""
 
-    version = 4  # pages in UTF-16 are pages
+    version = 5  # Chinese that is short or among much English is found where nothing names its encoding
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse", *LIBRARIES)
     settings: HtmlSource
 

@@ -31,7 +31,7 @@ from tasks.sources.pages import LIBRARIES, PageReader
 class WarcReader(PageReader):
     """Reads WARC files, and extracts the pages in them in a child process of its own."""
 
-    version = 7  # of a damaged body in Brotli what comes before the damage is kept
+    version = 8  # Chinese that is short or among much English is found where nothing names its encoding
     libraries: ClassVar[tuple[str, ...]] = (
         *("FastWARC", "Resiliparse", "brotli", "zstandard"),
         *LIBRARIES,
@@ -118,7 +118,7 @@ class WarcReader(PageReader):
 class ArcReader(WarcReader):
     """Reads ARC files, the format before WARC."""
 
-    version = 4  # of a damaged body in Brotli what comes before the damage is kept
+    version = 5  # Chinese that is short or among much English is found where nothing names its encoding
     settings: ArcSource
 
     def _records(self, file: IO[bytes], part: Part) -> Iterator[Record | Fault]:

@@ -94,6 +94,22 @@ def test_a_body_with_a_wrong_checksum_is_kept_and_of_a_damaged_one_what_comes_be
         assert found[: len(data) // 3] == data[: len(data) // 3]
 
 
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        *(("你好世界", "gbk"), ("戏剧化的剧情，实在精彩", "gbk")),
+        ("2. (5 分) $\\frac{1+2 i}{(1-i)^{2}}=(\\quad)$ A. $-1$ B. $2$ 选择正确的一项", "gbk"),
+        *(
+            ("Съешь же ещё этих мягких французских булок", "koi8-r"),
+            ("Un café très glacé à Besançon, où ça ?", "cp1252"),
+        ),
+        *(("ปฏิบัติการสักการะบูชาและการประ", "cp874"), ("Ξεσκεπάζω την ψυχοφθόρα βδελυγμία", "iso8859-7")),
+    ],
+)
+def test_little_text_in_an_encoding_that_nothing_names_is_itself(text: str, codec: str) -> None:
+    assert web.text(text.encode(codec), meta=False) == text
+
+
 @pytest.mark.parametrize("size", [2000, 400_000])
 def test_of_a_damaged_body_in_brotli_what_comes_before_the_damage_is_kept(size: int) -> None:
     data = b"<html>" + random.Random(1).randbytes(size).hex().encode()
