@@ -221,38 +221,51 @@ class Pipeline(KeyedCorpus):
         return output
 
     def _learned(self, learned: Estimator) -> Output:
-        """Samples of every shard, then one fit; nothing where a pin exists."""
-        folder, count = f"models/{learned.name}/samples@{learned.fingerprint}", len(self.shards)
-        pending = Output([], "", Index((), [None] * count))
-        if self.pins.get(learned.label):
-            return pending
+        """Samples of every shard, then one fit of all of them; nothing where a pin exists, or a column that is read is
+        not resolved yet."""
+        output = Output([], "", Index((), [None] * len(self.shards)))
         names = self.columns_read(learned, learned.inputs)
-        if not all(name in self.provider and self.provider[name] in self.outputs for name in names):
-            return pending
+        resolved = all(name in self.provider and self.provider[name] in self.outputs for name in names)
+        if self.pins.get(learned.label) or not resolved:
+            return output
+        sampling = self._sampling(learned, names)
+        samples = sampling.index
+        output.index.errors = samples.errors
+        if sampling.jobs:
+            output.batches = [sampling]
+            return output
+        unavailable = self.unavailable(names) | (samples.state == QUARANTINED)
+        too_many_failed = len(samples.errors) > self.spec.gates.quarantined * len(self.shards)
+        if (samples.done | unavailable).all() and samples.done.any() and not too_many_failed:
+            fitting = self._fitting(learned, sampling)
+            if f"{learned.label}:{fitting.jobs[0].key}" not in self.tried:
+                output.batches = [fitting]
+        return output
+
+    def _sampling(self, learned: Estimator, names: Sequence[str]) -> JobBatch:
+        """The samples of the shards, and the jobs for those that are due; it reads the columns `names`."""
+        folder = f"models/{learned.name}/samples@{learned.fingerprint}"
         keys = self.keys(f"{learned.fingerprint}:sample", names)
         samples = Index(Manifest(self.store, folder).entries(), keys)
-        batch = JobBatch(learned, f"{learned.name}@{learned.fingerprint}", [folder] * count, samples)
+        batch = JobBatch(learned, f"{learned.name}@{learned.fingerprint}", [folder] * len(keys), samples)
         for place in self.due(samples):
             path = f"{folder}/{keys[place]}.parquet"
             batch.jobs.append(self.job(learned, "sample", str(keys[place]), path, place, learned.inputs))
-        unavailable = self.unavailable(names) | (samples.state == QUARANTINED)
-        pending.index.errors = samples.errors
-        failed = len(samples.errors) > self.spec.gates.quarantined * count
-        if batch.jobs or failed or not (samples.done | unavailable).all() or not samples.done.any():
-            pending.batches = [batch] if batch.jobs else []
-            return pending
-        key = digest([learned.fingerprint, [key for key, done in zip(keys, samples.done, strict=True) if done]])
-        if f"{learned.label}:{key}" in self.tried:
-            return pending
+        return batch
+
+    def _fitting(self, learned: Estimator, sampling: JobBatch) -> JobBatch:
+        """The fit of the samples that there are."""
+        samples = sampling.index
+        sampled = np.flatnonzero(samples.done).tolist()
+        key = digest([learned.fingerprint, [samples.keys[place] for place in sampled]])
         batch = JobBatch(learned, f"{learned.name}@{learned.fingerprint}", [f"models/{learned.name}"], Index((), [key]))
-        paths = {f"{folder}/{keys[place]}.parquet": place for place in np.flatnonzero(samples.done).tolist()}
+        batch.without = [self.shards[place].name for place in np.flatnonzero(~samples.done).tolist()]
+        paths = {f"{sampling.folders[place]}/{samples.keys[place]}.parquet": place for place in sampled}
         recorded = {path: samples.recorded(place) for path, place in paths.items()}
         inputs = tuple((path, ()) for path in paths)
         path = f"models/{learned.name}/{key}{learned.suffix}"
-        batch.without = [self.shards[place].name for place in np.flatnonzero(~samples.done).tolist()]
         batch.jobs = [Job("fit", key, path, learned.name, self.run, inputs=inputs, recorded=recorded)]
-        pending.batches = [batch]
-        return pending
+        return batch
 
     # -- committing --------------------------------------------------------------------------------------------------
 
