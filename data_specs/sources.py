@@ -155,25 +155,30 @@ class WetSource(CompressedSource):
     """A `wet.paths.gz` whose lines, appended to `paths` as their base URL, name the files (Common Crawl)."""
 
 
-class ParquetSource(SourceSettings):
-    """Parquet files; one document a row."""
+class RowSource(SourceSettings):
+    """What sources have of which a row or a line with named values is a document."""
 
-    kind: Literal["parquet"]
     text: str = "text"
-    """The column of the text."""
+    """The column, or key, of the text."""
     template: TemplateText = None
     """Instead of `text`: what a text is made of several fields by, in Jinja2's language, such as
     `{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}`; `row` is the record as a whole. A record that
     does not fit has no text."""
     url: str = "url"
-    """The column of the address; null where absent."""
+    """The column, or key, of the address; null where absent."""
     columns: dict[Name, ColumnType] = {}
-    """Columns that documents keep, and their types: int and float have 64 bits; decimals may be floats, and bytes,
-    dates and times strings. Rules, gates, channels and queries see them; they are null for documents of other sources,
-    and where a value is of another type."""
+    """Columns, or keys, whose values documents keep as columns, and their types: int and float have 64 bits; decimals
+    may be floats, and bytes, dates and times of Parquet and Arrow strings. Rules, gates, channels and queries see them;
+    they are null for documents of other sources, and where a value is of another type."""
     keys: dict[Name, str] = {}
     """Where the value of a column stands, where it is not at its name: `{score: metadata.language_score}`. Those of the
     text and the address may have dots, too."""
+
+
+class ParquetSource(RowSource):
+    """Parquet files; one document a row."""
+
+    kind: Literal["parquet"]
     longest: Annotated[Bytes, Field(ge=1)] = 8 * 2**20
     """Rows whose text is longer than this many bytes are dropped as too large: a longer one could cost seconds."""
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
@@ -188,24 +193,10 @@ class ArrowSource(ParquetSource):
     """Bytes of a group of files. A file is never split."""
 
 
-class JsonlSource(CompressedSource):
+class JsonlSource(RowSource, CompressedSource):
     """JSON lines, plain or compressed (.gz, .zst, .bz2, .xz); one document a line."""
 
     kind: Literal["jsonl"]
-    text: str = "text"
-    """The key of the text."""
-    template: TemplateText = None
-    """Instead of `text`: what a text is made of several fields by, in Jinja2's language, such as
-    `{% for m in messages %}{{ m.role }}: {{ m.content }}\\n{% endfor %}`; `row` is the record as a whole. A record that
-    does not fit has no text."""
-    url: str = "url"
-    """The key of the address; null where absent."""
-    columns: dict[Name, ColumnType] = {}
-    """Keys whose values documents keep as columns, and their types: int and float have 64 bits. Rules, gates, channels
-    and queries see them; they are null for documents of other sources, and where a value is of another type."""
-    keys: dict[Name, str] = {}
-    """Where the value of a column stands, where it is not at its name: `{score: metadata.language_score}`. Those of the
-    text and the address may have dots, too."""
     longest: Annotated[Bytes, Field(ge=1, lt=2**31)] = 8 * 2**20
     """Lines longer than this many bytes are dropped as too large: a longer one could cost seconds."""
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
