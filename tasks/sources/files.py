@@ -34,6 +34,7 @@ from tasks.engine.stage import digest
 from tasks.sources import far
 from tasks.sources.digests import Digests, remembered
 from tasks.sources.names import Noted, below, relative
+from tasks.sources.patterns import MAGIC, linked, remedy
 
 log = logging.getLogger("sluice")
 
@@ -51,7 +52,6 @@ _AT_ONCE = 16
 """Files asked for at once: far away, each costs a request."""
 _TASKS = 2000
 """Batches of files at most: a task costs more than a question about a local file."""
-_MAGIC = re.compile(r"[*?\[]")
 _ESCAPED = re.compile("//([89a-f][0-9a-f])")
 
 
@@ -165,7 +165,7 @@ class Listing:
         if self.index:
             return absolute(self.settings.patterns[0]).rstrip("/") + "/"
         parts = map(_parts, self.settings.patterns)
-        plain = [folder + _MAGIC.split(rest, maxsplit=1)[0] for folder, rest in parts]
+        plain = [folder + MAGIC.split(rest, maxsplit=1)[0] for folder, rest in parts]
         folders = zip(*(path.split("/")[:-1] for path in plain), strict=False)
         return "".join(names[0] + "/" for names in takewhile(lambda names: len(set(names)) == 1, folders))
 
@@ -181,6 +181,7 @@ class Listing:
         SourceError where a pattern matches nothing, nothing is left, or a file far away cannot be read."""
         self.unreadable, self._unversioned = {}, []
         names = sorted(self._listed(self.index) if self.index else self._found())
+        self._tell_links()
         if self.settings.match is not None:
             try:
                 matching = re.compile(self.settings.match)
@@ -263,10 +264,25 @@ class Listing:
             if not paths:
                 where = "" if "://" in pattern else f" in {os.getcwd()}"
                 folder = any(info["type"] == "directory" for info in found.values())
-                remedy = f"it is a folder: write {pattern.rstrip('/')}/**" if folder else "correct `paths`"
-                raise SourceError(f"source {self.source}: {pattern} matches no file{where}; {remedy}")
+                what = f"it is a folder: write {pattern.rstrip('/')}/**" if folder else remedy(pattern)
+                raise SourceError(f"source {self.source}: {pattern} matches no file{where}; {what}")
             names.update(path.removeprefix(self.root) for path in paths)
         return names
+
+    def _tell_links(self) -> None:
+        """Warn of links to folders that the wildcards of the patterns do not follow, and no pattern spells out."""
+        parts = [each for each in map(_parts, self.settings.patterns) if each[0]] if not self.index else []
+        spelt = [folder for folder, _ in parts]
+        links = {link for each in parts for link in linked(*each)}
+        if passed := sorted(link for link in links if not any(folder.startswith(f"{link}/") for folder in spelt)):
+            more = f" and {len(passed) - 1:,} more" if passed[1:] else ""
+            log.warning(
+                "source %s: wildcards do not follow links to folders, so nothing is read below %s%s; where it should "
+                "be, name it in `paths`",
+                self.source,
+                printable(passed[0]),
+                more,
+            )
 
     def _listed(self, index: str) -> set[str]:
         with self._explained(index), steady(absolute(index)) as file:
@@ -334,7 +350,7 @@ def _parts(pattern: str) -> tuple[str, str]:
     if "://" in pattern or "::" in pattern:
         return "", pattern
     pattern = pattern.rstrip("/") or "/"
-    at = _MAGIC.split(pattern, maxsplit=1)[0].rfind("/") + 1
+    at = MAGIC.split(pattern, maxsplit=1)[0].rfind("/") + 1
     return absolute(pattern[:at] or ".").rstrip("/") + "/", pattern[at:]
 
 

@@ -140,6 +140,7 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         ("steps: 10", "xyzzy: 10", "spec.yaml:20: training.xyzzy is unknown"),
         ("{threshold:", "{treshold:", "spec.yaml:6: stages.duplicates.treshold is unknown; did you mean threshold?"),
         ('paths: "crawl', 'path: "crawl', "spec.yaml:3: sources.pages.path is unknown; did you mean paths?"),
+        ("kind: warc", "kind: wikipedia", "arxiv, pdf; did you mean `mediawiki`?"),
         ("kind: warc, ", "", "spec.yaml:3: sources.pages.kind is missing"),
         ("kind: warc, ", "kind: warc, shrad: 1, ", "spec.yaml:3: sources.pages.shrad is unknown; did you mean shard?"),
         (

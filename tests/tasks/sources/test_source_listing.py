@@ -105,6 +105,31 @@ def test_files_behind_links_are_read_and_links_that_lead_nowhere_or_in_circles_a
     assert (file.key, file.size) == ("x.txt", (tmp_path / "cache/more/x.txt").stat().st_size)
 
 
+@pytest.mark.parametrize(
+    ("patterns", "passed"),
+    [
+        (["web/**"], ["web/a/up", "web/more"]),
+        (["web/**/*.txt"], ["web/a/up", "web/more"]),
+        (["web/*/*.txt"], ["web/more"]),
+        (["web/**", "web/more/*.txt"], ["web/a/up"]),
+        *((each, []) for each in (["web/*.txt"], ["web/more/*.txt"], ["web/a/*.txt"])),
+    ],
+)
+def test_links_to_folders_that_wildcards_pass_over_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, patterns: list[str], passed: list[str]
+) -> None:
+    web = folder(tmp_path / "web", [b"a.txt", b"a/b.txt"])
+    folder(tmp_path / "other", [b"c.txt"])
+    (web / "more").symlink_to("../other")
+    (web / "a/up").symlink_to("..")
+    paths = [str(tmp_path / pattern) for pattern in patterns]
+    source = reader("web", FolderSource(kind="text", paths=paths), Extract())
+    source.listing.files()
+    more = " and 1 more" if passed[1:] else ""
+    assert passed == [] or f"nothing is read below {tmp_path / passed[0]}{more};" in caplog.text
+    assert bool(passed) == ("source web: wildcards do not follow links to folders" in caplog.text)
+
+
 def test_every_kind_of_source_takes_files_of_any_name(tmp_path: Path) -> None:
     for name in (b"a\xe9.warc.gz", b"b\n\x1b.warc.gz", b"c::d.warc.gz"):
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(archive([words(80)]))

@@ -292,6 +292,8 @@ def test_shards_keep_name_and_digest_when_a_file_is_added_and_data_moves(tmp_pat
         ({"paths": "*.gz", "match": "("}, r"source web: match: '\(': missing \)"),
         ({"paths": "nofs://x/*"}, r"source web: nofs://x/\* cannot be read: Protocol not known: nofs.*"),
         ({"paths": "x/", "listing": "missing.gz"}, r"source web: missing\.gz cannot be read: it does not exist"),
+        ({"paths": "[b]/*"}, r".* matches no file in .*; a path of this name is there: write \[\[\]b\]/\*"),
+        ({"paths": "{a,b}.gz"}, r".* matches no file in .*; braces choose nothing: write a list of patterns"),
         ({"paths": "x/", "listing": "a.gz"}, r"source web: a\.gz lists no file; correct `listing`"),
     ],
 )
@@ -300,6 +302,7 @@ def test_what_cannot_be_listed_is_said_with_a_remedy(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.gz").write_bytes(b"")
+    Path("[b]").mkdir()
     source = reader("web", WarcSource(kind="warc", **settings), Extract())
     with pytest.raises(SourceError, match=f"^{message}"):
         source.shards(None)
