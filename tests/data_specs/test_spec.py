@@ -140,7 +140,13 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         ("steps: 10", "xyzzy: 10", "spec.yaml:20: training.xyzzy is unknown"),
         ("{threshold:", "{treshold:", "spec.yaml:6: stages.duplicates.treshold is unknown; did you mean threshold?"),
         ('paths: "crawl', 'path: "crawl', "spec.yaml:3: sources.pages.path is unknown; did you mean paths?"),
-        ("kind: warc", "kind: wikipedia", "arxiv, pdf; did you mean `mediawiki`?"),
+        (
+            "kind: warc",
+            "kind: wikipedia",
+            "spec.yaml:3: sources.pages.kind is `wikipedia`, but should be one of warc, arc, cdx, wet, jsonl, parquet, "
+            "arrow, html, text, code, repository, mediawiki, stackexchange, books, arxiv, pdf; did you "
+            "mean `mediawiki`?",
+        ),
         ("kind: warc, ", "", "spec.yaml:3: sources.pages.kind is missing"),
         ("kind: warc, ", "kind: warc, shrad: 1, ", "spec.yaml:3: sources.pages.shrad is unknown; did you mean shard?"),
         (
