@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.redaction import escaped
-from flows import pictures, shown, summary
+from flows import pictures, prefect_ui, summary
 from flows.commands import document as documents
 from flows.record import SPIKES
 from flows.run import Run
@@ -33,7 +33,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _publish(run: Run, name: str, title: str, svg: str | None, body: str) -> None:
     picture = f"![{title}]({pictures.data_uri(svg)})\n\n" if svg else ""
-    shown.artifact(run, name, title, f"# {title}\n\n{picture}{body}\n")
+    prefect_ui.artifact(run, name, title, f"# {title}\n\n{picture}{body}\n")
     if svg:
         run.keep(f"{name}.svg", svg.encode())
     run.keep(f"{name}.md", f"# {title}\n\n{f'![{title}]({name}.svg)' if svg else ''}\n\n{body}\n".encode())

@@ -13,7 +13,7 @@ from typing import Any, Self
 from data_specs.expressions import suggestion
 from data_specs.load import SpecError
 from data_specs.spec import Spec
-from flows import budgeted
+from flows import chosen_thresholds
 from flows.record import Record, new_name
 from tasks import column_checks, registry
 from tasks.decision import conditions
@@ -69,10 +69,10 @@ class CorpusRun:
     ) -> Self:
         """Load a spec and make its run. Raises SpecError."""
         given = (*settings, *([f"store={store}"] if store is not None else []))
-        run = cls(budgeted.loaded(spec, given, retrain), name or new_name(), retrain)
+        run = cls(chosen_thresholds.loaded(spec, given, retrain), name or new_name(), retrain)
         run._given = spec, given
         known = {node.stage.label for node in run.pipeline.nodes if node.name.startswith("learn_")}
-        known |= {budgeted.PIN} if budgeted.applies(run.spec) else set()
+        known |= {chosen_thresholds.PIN} if chosen_thresholds.applies(run.spec) else set()
         if unknown := sorted(set(retrain) - known):
             raise SpecError(
                 f"--retrain: {', '.join(unknown)} is not learned by this spec; {', '.join(sorted(known))} are"
@@ -81,7 +81,7 @@ class CorpusRun:
 
     def reloaded(self) -> Self:
         """The same run, of what the store holds now."""
-        run = type(self)(budgeted.loaded(*self._given) if self._given else self.spec, self.name)
+        run = type(self)(chosen_thresholds.loaded(*self._given) if self._given else self.spec, self.name)
         run._given = self._given
         return run
 
@@ -182,7 +182,11 @@ class CorpusRun:
     @property
     def chooses(self) -> bool:
         """Whether thresholds are to be chosen by the budget, once there is a version."""
-        if not budgeted.applies(self.spec) or budgeted.pinned(self.pipeline.pins, self.spec) or self.pipeline.rebasing:
+        if (
+            not chosen_thresholds.applies(self.spec)
+            or chosen_thresholds.pinned(self.pipeline.pins, self.spec)
+            or self.pipeline.rebasing
+        ):
             return False
         return Versions(self.store, self.spec.name).accepted is not None
 

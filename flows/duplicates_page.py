@@ -14,7 +14,7 @@ from prefect.artifacts import MarkdownArtifact
 from flows import pictures
 from flows.artifacts import table
 from flows.commands.duplicates import size_named
-from flows.shown import key
+from flows.prefect_ui import key
 from flows.terminal import cell, line, percent
 from flows.word_diff import Piece
 

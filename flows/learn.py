@@ -12,7 +12,7 @@ from prefect.artifacts import MarkdownArtifact
 
 from data_specs.document import SpecError
 from flows.artifacts import table
-from flows.shown import key, without_traceback
+from flows.prefect_ui import key, without_traceback
 from flows.terminal import percent
 from tasks.scoring import labelled
 from tasks.scoring.labelled import DEV, TEST, Rows

@@ -21,11 +21,11 @@ from prefect.states import Completed, Failed, State
 from data_specs import redaction
 from data_specs.load import SpecError
 from data_specs.redaction import printable
-from flows import artifacts, liveness, prefect_patches, shown
+from flows import artifacts, liveness, prefect_patches, prefect_ui
 from flows.errors import USER_ERRORS
-from flows.live import LiveLosses
+from flows.prefect_ui import Progress
 from flows.run import Run
-from flows.shown import Progress
+from flows.training_page import LiveLosses
 from tasks.engine.gates import GateError
 from tasks.engine.runner import StageResult
 from tasks.storage import locks
@@ -136,7 +136,7 @@ def fails_without_traceback(steps: Callable[P, Ended]) -> Callable[P, Ended]:
     return ended
 
 
-@flow(name="corpus", flow_run_name=shown.run_name, persist_result=False)
+@flow(name="corpus", flow_run_name=prefect_ui.run_name, persist_result=False)
 @fails_without_traceback
 @documented
 def corpus(
@@ -150,12 +150,12 @@ def corpus(
     run: str | None = None,
 ) -> Ended:
     """The data half: from sources to tokens."""
-    current = Run.of(spec, store, set or (), run or shown.record_name(), retrain or ())
+    current = Run.of(spec, store, set or (), run or prefect_ui.record_name(), retrain or ())
     ended = run is None or until not in (None, "plan", "train")
     return _make_corpus(current, until, ended, from_stage, replace)
 
 
-@flow(name="rebase", flow_run_name=shown.run_name, persist_result=False)
+@flow(name="rebase", flow_run_name=prefect_ui.run_name, persist_result=False)
 @fails_without_traceback
 @documented
 def rebase(
@@ -165,12 +165,12 @@ def rebase(
     run: str | None = None,
 ) -> Ended:
     """The generations of a corpus become one, as if all of its files had come at once."""
-    current = Run.of(spec, store, set or (), run or shown.record_name())
+    current = Run.of(spec, store, set or (), run or prefect_ui.record_name())
     current.pipeline.rebasing = True
     return _make_corpus(current)
 
 
-@flow(name="training", flow_run_name=shown.run_name, persist_result=False)
+@flow(name="training", flow_run_name=prefect_ui.run_name, persist_result=False)
 @fails_without_traceback
 @documented
 def training(
@@ -182,15 +182,15 @@ def training(
     version: int | None = None,
 ) -> Ended:
     """The training half: the run plan, then training on it."""
-    current = Run.of(spec, store, set or (), run or shown.record_name())
+    current = Run.of(spec, store, set or (), run or prefect_ui.record_name())
     names = _training_stages(until)
-    with current.working(), shown.progress(current, len(names)) as progress:
+    with current.working(), prefect_ui.progress(current, len(names)) as progress:
         if version is None:
             current.resolve(anew=False)
         else:
             current.train_on(version)
             current.begin()
-        shown.name_by_version(current)
+        prefect_ui.name_by_version(current)
         current.watch = LiveLosses(current)
         failed = _steps(current, names, progress, lambda name: getattr(current, name)(progress))
         current.save(ended=True)
@@ -207,14 +207,14 @@ def _make_corpus(
     names = current.corpus_stages(start, until)
     last = ["version"] if _makes_version(until) else []
     # Alone with `replace`, as another run may have read what is replaced.
-    with current.working(alone=replace), shown.progress(current, len(names + last)) as progress:
+    with current.working(alone=replace), prefect_ui.progress(current, len(names + last)) as progress:
         current.begin()
         failed = _steps(current, names, progress, lambda name: current.stage(name, progress, name == start, replace))
         failed = failed or _steps(current, last, progress, lambda _: current.version(progress))
         chosen = bool(last) and not failed and current.chooses
         if chosen:
             failed = _steps(current, ["budget"], progress, lambda _: _chosen(current))
-        shown.name_by_version(current)
+        prefect_ui.name_by_version(current)
         current.save(ended and not chosen)
         artifacts.corpus(current)
     if chosen and not failed:
@@ -251,23 +251,23 @@ def _halves(
     version: int | None = None,
 ) -> Ended:
     """Both halves, each a flow of its own inside the one at work; of a `version` that is there the second alone."""
-    current = Run.of(spec, store, settings or (), run or shown.record_name())
+    current = Run.of(spec, store, settings or (), run or prefect_ui.record_name())
     later = _training_stages(until)
     if version is not None:
         if start or replace or retrain or not later:
             raise SpecError(["version: it is trained on as it is; of these parameters only `until: plan` goes with it"])
-        with shown.progress(current, len(later)):
+        with prefect_ui.progress(current, len(later)):
             state = training(spec, store, until, settings, current.name, version, return_state=True)
         return state.result() if state.is_completed() else Failed(message=state.message)
     stages = len(current.corpus_stages(start, until)) + _makes_version(until) + len(later)
-    with shown.progress(current, stages), nullcontext() if replace else locks.shared(current.store):
+    with prefect_ui.progress(current, stages), nullcontext() if replace else locks.shared(current.store):
         state = corpus(spec, store, start, until, replace, settings, retrain, current.name, return_state=True)
         if state.is_completed() and later:
             state = training(spec, store, until, settings, current.name, return_state=True)
     return state.result() if state.is_completed() else Failed(message=state.message)
 
 
-@flow(name="pretrain", flow_run_name=shown.run_name, persist_result=False)
+@flow(name="pretrain", flow_run_name=prefect_ui.run_name, persist_result=False)
 @fails_without_traceback
 @documented
 def pretrain(
@@ -285,7 +285,7 @@ def pretrain(
     return _halves(spec, store, from_stage, until, replace, set, retrain, run, version)
 
 
-@flow(name="stage", flow_run_name=shown.run_name, persist_result=False)
+@flow(name="stage", flow_run_name=prefect_ui.run_name, persist_result=False)
 @fails_without_traceback
 @documented
 def stage(

@@ -18,7 +18,7 @@ from data_specs.tokenizer import Tokenizer
 from flows import pictures
 from flows.artifacts import table
 from flows.corpus_run import CorpusRun
-from flows.shown import key, without_traceback
+from flows.prefect_ui import key, without_traceback
 from flows.terminal import percent
 from flows.versions import no_longer
 from tasks import registry

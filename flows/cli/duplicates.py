@@ -45,7 +45,7 @@ def duplicates(
     """
     from data_specs.load import SpecError
     from flows.commands import duplicates as asked
-    from flows.commands import exported
+    from flows.commands import export_records
     from flows.corpus_run import CorpusRun
 
     given = (document, None if page else largest, None if page else near, matches, thresholds)
@@ -65,7 +65,9 @@ def duplicates(
         return print_json(found) if as_json else click.echo(page)
     if matches is not None:
         count = asked.matches(current.pipeline, matches)
-        exported.note_file(current.store, matches, current.spec.name, "matches", current.pipeline.outputs["documents"])
+        export_records.note_file(
+            current.store, matches, current.spec.name, "matches", current.pipeline.outputs["documents"]
+        )
         found = {"matches": count, "to": matches}
         return print_json(found) if as_json else click.echo(f"{count:,} matches in {matches}")
     if document is not None:
@@ -87,7 +89,7 @@ def _write_page(
     """Write the page of a corpus's duplicates, and show it in Prefect; what stands on it. Other thresholds are asked of
     the corpus as it is without settings that the command is given."""
     from flows.commands import duplicates as asked
-    from flows.commands import exported
+    from flows.commands import export_records
     from tasks.engine.versions import Versions
 
     found = {
@@ -104,5 +106,5 @@ def _write_page(
     with embedded.answering():
         page = duplicates_page.page(name, found, found["largest"], found["pairs"], similarity, found["thresholds"])
         duplicates_page.publish(name, page, path)
-    exported.note_file(current.store, path, name, "page", current.pipeline.outputs["documents"])
+    export_records.note_file(current.store, path, name, "page", current.pipeline.outputs["documents"])
     return found | {"page": path}

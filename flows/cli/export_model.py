@@ -23,7 +23,7 @@ def export_model(current: Run, to: str, name: str | None, step: int | None, as_j
     `AutoModelForCausalLM` and `AutoTokenizer` load it. TO must hold no files.
     """
     from data_specs.load import SpecError
-    from flows.commands import exported, trainings
+    from flows.commands import export_records, trainings
     from tasks.storage.store import Store
     from training import export, frozen
 
@@ -36,7 +36,7 @@ def export_model(current: Run, to: str, name: str | None, step: int | None, as_j
     sizes = export.write(
         current.store, training.spec, training.plan, training.name, chosen, tokenizer, (into, ""), new=True
     )
-    exported.note(
+    export_records.note(
         current.store,
         into,
         f"{training.name}@{chosen}",

@@ -24,7 +24,7 @@ def export_plan(current: Run, to: str, form: str, as_json: bool) -> None:
     """
     from data_specs.load import SpecError
     from flows import summary
-    from flows.commands import exported
+    from flows.commands import export_records
     from tasks.planning import plan_export
     from tasks.storage.store import Store
 
@@ -38,7 +38,7 @@ def export_plan(current: Run, to: str, form: str, as_json: bool) -> None:
         written = (plan_export.rows if form == "rows" else plan_export.megatron)(current.store, folder, into)
     except plan_export.PlanExportError as error:
         raise SpecError([f"export-plan: {error}"]) from None
-    exported.note(current.store, into, folder.rpartition("@")[2], {"spec": current.spec.name, "plan": folder})
+    export_records.note(current.store, into, folder.rpartition("@")[2], {"spec": current.spec.name, "plan": folder})
     what = "rows" if form == "rows" else "documents"
     if as_json:
         print_json({"plan": summary.place(current.store, folder), "format": form, "to": to, what: written})

@@ -22,7 +22,7 @@ def funnel(current: Run, by: str | None, as_json: bool) -> None:
     others; `sluice run` counts them when it makes a version.
     """
     from flows import summary
-    from flows.commands import counted as counts
+    from flows.commands import funnel_groups as counts
     from flows.terminal import console
     from tasks.engine.ledger import funnel as count
 

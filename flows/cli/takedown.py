@@ -49,9 +49,9 @@ def takedown(
     sluice takedown SPEC --where "not allowed" --yes
     """
     from flows import terminal
-    from flows.commands import asked as request
     from flows.commands import takedown as takedowns
     from flows.commands import takedown_printed, takedown_search
+    from flows.commands import takedown_request as request
     from tasks.engine import garbage_collection
 
     with garbage_collection.alone(current.store) if yes else nullcontext():

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from data_specs.spec import Spec
-from flows import budgeted
+from flows import chosen_thresholds
 from flows.commands import whatif
 from flows.corpus_run import CorpusRun
 from flows.terminal import cell, console, line, percent, rounded, table
@@ -118,7 +118,7 @@ def choose(run: CorpusRun) -> StageResult:
     facts = Versions(run.store, run.spec.name).accepted
     about = {name: found[name] for name in ("tokens", "left", "enough")}
     pin = {"value": found["settings"], **about, "version": facts["version"] if facts else None, "run": run.name}
-    run.pipeline.pins.set(budgeted.PIN, pin)
+    run.pipeline.pins.set(chosen_thresholds.PIN, pin)
     only = "" if found["enough"] else "only "
     note = f"{only}{found['left']:,} tokens are left by {', '.join(found['settings'])}"
     note = "; ".join([note, *short(found["channels"])])
@@ -149,7 +149,9 @@ def with_threshold(spec: Spec, threshold: float) -> Spec:
 def with_percentile(spec: Spec, name: str, percentile: float) -> Spec:
     """The spec with another percentile in one of its rules."""
     rules = [
-        each.model_copy(update={"drop": budgeted.with_percentile(each.drop, percentile)}) if each.name == name else each
+        each.model_copy(update={"drop": chosen_thresholds.with_percentile(each.drop, percentile)})
+        if each.name == name
+        else each
         for each in spec.rules
     ]
     return spec.model_copy(update={"rules": tuple(rules)})

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from data_specs.load import SpecError
 from data_specs.spec import Spec
-from flows import budgeted, word_diff
+from flows import chosen_thresholds, word_diff
 from flows.commands import budget, query
 from flows.commands.document import by_url
 from flows.commands.query import select
@@ -170,7 +170,7 @@ def thresholds(spec: str, store: str | None, settings: Sequence[str]) -> dict[st
     """What each threshold from the floor on would leave of the last accepted version (see `left_by_thresholds`), by the
     thresholds that a budget has chosen. Raises SpecError, also where no pairs are kept for them, and StageError."""
     given = [*settings, *([f"store={store}"] if store is not None else [])]
-    asked = budgeted.loaded(spec, given)
+    asked = chosen_thresholds.loaded(spec, given)
     if not asked.duplicates.keeps_pairs:
         raise SpecError(
             [

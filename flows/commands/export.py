@@ -12,7 +12,7 @@ from data_specs.expressions import ExpressionError, renamed, suggestion
 from data_specs.load import SpecError
 from data_specs.spec import Spec
 from flows import versions
-from flows.commands import exported
+from flows.commands import export_records
 from flows.commands.data_card import card
 from flows.corpus_run import made_with
 from flows.run import Run
@@ -77,8 +77,8 @@ def export(
     work.end(found, card(made, found, counts, about), about)
     of: dict[str, Any] = {"spec": run.spec.name, "version": number}
     if number is None:
-        of["documents"] = exported.documents_of(corpus.pipeline.outputs["documents"])
-    exported.note(run.store, target, found.identity, of)
+        of["documents"] = export_records.documents_of(corpus.pipeline.outputs["documents"])
+    export_records.note(run.store, target, found.identity, of)
     return {
         **about,
         "to": to,

@@ -18,7 +18,7 @@ import numpy as np
 from data_specs import redaction
 from data_specs.load import SpecError
 from data_specs.spec import Spec
-from flows import budgeted, summary
+from flows import chosen_thresholds, summary
 from flows.commands import changes, costs
 from flows.commands.costs import Cost
 from flows.run import Run
@@ -92,9 +92,9 @@ def _budget(run: Run) -> dict[str, Any]:
     from flows.commands import budget  # which takes the views, and half a second of them
 
     try:
-        pin = budgeted.pinned(run.pipeline.pins, run.spec) if budgeted.applies(run.spec) else None
+        pin = chosen_thresholds.pinned(run.pipeline.pins, run.spec) if chosen_thresholds.applies(run.spec) else None
         pinned = {key: pin[key] for key in ("value", "tokens", "left", "version", "run")} if pin else None
-        return budget.choice(run, run.spec) | {"apply": budgeted.applies(run.spec), "pinned": pinned}
+        return budget.choice(run, run.spec) | {"apply": chosen_thresholds.applies(run.spec), "pinned": pinned}
     except (SpecError, StageError) as error:
         return {"unknown": str(error)}
 

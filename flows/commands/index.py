@@ -13,7 +13,7 @@ import pyarrow as pa
 from data_specs.expressions import parse
 from data_specs.load import SpecError
 from flows import versions
-from flows.commands import exported
+from flows.commands import export_records
 from flows.corpus_run import CorpusRun
 from tasks.arrays.addresses import true
 from tasks.dedup import lsh_index
@@ -53,7 +53,7 @@ def of_version(to: str, spec: str, store: str | None, version: int | None, floor
         Path(to), documents(), floor, settings.hashes, settings.words, settings.characters, bool(settings.symbols)
     )
     made_of = {"spec": run.spec.name, "version": facts["version"], "what": "index"}
-    exported.note(run.store, Store(to), digest(made["files"]), made_of)
+    export_records.note(run.store, Store(to), digest(made["files"]), made_of)
     return made | {"of": f"{run.spec.name}, version {facts['version']}"}
 
 

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from data_specs.load import SpecError
 from flows import record
-from flows.commands import exported, lineage
-from flows.commands.asked import Asked
+from flows.commands import export_records, lineage
+from flows.commands.takedown_request import Asked
 from flows.commands.takedown_search import Found, Progress, find, newest_corpus
 from flows.run import Run
 from tasks.engine import purge, worker
@@ -50,7 +50,7 @@ def named(run: Run, found: Found) -> dict[str, Any]:
     trainings = _with_descendants(run, read, {name: _training(run, name, read) for name in _trainings(store)})
     return {
         "trainings": trainings,
-        "exports": exported.holding(store, versions, found.rows.keys(), read.keys(), trainings),
+        "exports": export_records.holding(store, versions, found.rows.keys(), read.keys(), trainings),
         "pins": _pins(run, found),
         "other_pins": _other_pins(run, found),
         "versions": {name: numbers for name, numbers in versions.items() if numbers},
@@ -258,7 +258,7 @@ def finish(store: Store, takedown: Takedown) -> None:
     for name, versions in takedown["named"]["versions"].items():
         for version in versions:
             Versions(store, name).purge(version, number)
-    exported.remove_inside(store, takedown["named"]["exports"])
+    export_records.remove_inside(store, takedown["named"]["exports"])
     record.forget_documents(store)
     Takedowns(store).end(takedown)
 

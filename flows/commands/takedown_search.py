@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from data_specs.expressions import ExpressionError, parse
 from data_specs.load import SpecError
-from flows.commands.asked import Asked
 from flows.commands.export import condition
+from flows.commands.takedown_request import Asked
 from flows.run import Run
 from tasks.engine.near_copies import in_clusters, unsought
 from tasks.engine.pipeline import Pipeline

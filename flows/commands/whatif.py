@@ -25,7 +25,7 @@ from data_specs.load import SpecError
 from data_specs.reasons import EMPTIED_BY_CUT
 from data_specs.sources import SourceSettings
 from data_specs.spec import Spec
-from flows import budgeted
+from flows import chosen_thresholds
 from flows.commands.query import plain
 from flows.corpus_run import CorpusRun
 from flows.terminal import cell, console, line, plural, table
@@ -63,9 +63,13 @@ def ask(spec: str, store: str | None, settings: Sequence[str], examples: int = E
     before, after, tokens before, after]. Raises SpecError, and StageError where no version is there or the answer would
     need texts to be read."""
     given = [*settings, *([f"store={store}"] if store is not None else [])]
-    as_is, other = CorpusRun.of(spec, store), budgeted.loaded(spec, given)
+    as_is, other = CorpusRun.of(spec, store), chosen_thresholds.loaded(spec, given)
     pins = as_is.pipeline.pins
-    if budgeted.applies(other) and pins.get(budgeted.PIN) and not budgeted.pinned(pins, other):
+    if (
+        chosen_thresholds.applies(other)
+        and pins.get(chosen_thresholds.PIN)
+        and not chosen_thresholds.pinned(pins, other)
+    ):
         remedy = "`sluice plan` shows which it would choose by that of now"
         raise StageError(f"whatif: a run chooses thresholds anew, as they were pinned for another budget; {remedy}")
     return judged(as_is, other, examples) | {"settings": list(settings)}

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_specs import stages
-from flows import artifacts, duplicates_page, embedded, shown, summary
+from flows import artifacts, duplicates_page, embedded, summary
 from flows.commands import takedown
 from flows.run import Run
 from tasks.dedup import minhash
@@ -317,7 +317,7 @@ def spike_page(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     event = {"kind": "left_out", "step": 6, "reason": "the loss is 9", "documents": found}
     with monkeypatch.context() as patched:
-        patched.setattr(shown, "artifact", lambda *_: None)  # Prefect's
+        patched.setattr(prefect_ui, "artifact", lambda *_: None)  # Prefect's
         patched.setattr(log, "records", lambda *_: [event])
         artifacts.spikes(run)
 

@@ -9,7 +9,7 @@ import pytest
 
 from data_specs.load import SpecError
 from data_specs.sources import UrlList
-from flows.commands import asked
+from flows.commands import takedown_request
 from tasks.dedup.boilerplate import _lines
 from tasks.engine.hosts import as_one, site, sites, split
 from tasks.planning.inputs import hosts
@@ -40,7 +40,7 @@ def test_a_host_has_one_name_however_an_address_spells_it(urls: list[str], name:
     (tmp_path / "list.txt").write_text(f"{name}\n")
     assert all(Listed("x", UrlList(domains=str(tmp_path / "list.txt"))).matches(urls))
     for given in (name, name.upper(), name if name.startswith("[") else f"{name}."):
-        wanted = asked.asked((), (given,), (), (), False)
+        wanted = takedown_request.asked((), (given,), (), (), False)
         assert wanted is not None
         assert wanted.domains == (name,)
         assert all(map(TakenDown(domains=wanted.domains).names, urls))
@@ -56,4 +56,4 @@ def test_what_is_no_host_is_none_and_hosts_that_were_counted_under_several_spell
     counted = pa.array(["example.com.", "Example.com", "bücher.example", None])
     assert as_one(counted).to_pylist() == ["example.com", "example.com", "xn--bcher-kva.example", None]
     with pytest.raises(SpecError, match="is no domain"):
-        asked.asked((), ("com",), (), (), False)
+        takedown_request.asked((), ("com",), (), (), False)

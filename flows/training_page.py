@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
-from flows import artifacts, pictures, shown
+from flows import artifacts, pictures, prefect_ui
 from flows.run import Run
 from flows.terminal import percent
 from training import log
@@ -79,15 +79,15 @@ class LiveLosses:
             if self.artifact is None:
                 self.artifact = MarkdownArtifact(
                     markdown=page,
-                    key=shown.key(self.run.spec.name, "training"),
+                    key=prefect_ui.key(self.run.spec.name, "training"),
                     description=f"Channel losses of {self.run.spec.name}, run {self.run.name}, while it trains",
-                    flow_run_id=shown.page(),
+                    flow_run_id=prefect_ui.page(),
                 ).create(_sync=True)  # type: ignore[call-arg]
             else:
                 client = get_client(sync_client=True)
                 client.update_artifact(self.artifact.id, ArtifactUpdate(data=page))
         except (httpx.HTTPError, PrefectException) as error:
-            shown.warn(f"the page of channel losses could not be written ({error}); it is tried again")
+            prefect_ui.warn(f"the page of channel losses could not be written ({error}); it is tried again")
 
     def page(self) -> str:
         """Markdown."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows import shown
+from flows import prefect_ui
 
 
 @pytest.fixture
@@ -15,16 +15,18 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is shown of the progress of runs, outside of Prefect."""
     found: list[str] = []
     bar: Any = SimpleNamespace(create=lambda **_: SimpleNamespace(id="bar"))
-    monkeypatch.setattr(shown, "_started", lambda: SimpleNamespace(id="run"))
-    monkeypatch.setattr(shown, "ProgressArtifact", lambda **_: bar)
-    monkeypatch.setattr(shown, "get_run_logger", lambda: SimpleNamespace(info=lambda _: None))
-    monkeypatch.setattr(shown, "update_progress_artifact", lambda bar, share, text: found.append(f"{share:.0f} {text}"))
+    monkeypatch.setattr(prefect_ui, "_started", lambda: SimpleNamespace(id="run"))
+    monkeypatch.setattr(prefect_ui, "ProgressArtifact", lambda **_: bar)
+    monkeypatch.setattr(prefect_ui, "get_run_logger", lambda: SimpleNamespace(info=lambda _: None))
+    monkeypatch.setattr(
+        prefect_ui, "update_progress_artifact", lambda bar, share, text: found.append(f"{share:.0f} {text}")
+    )
     return found
 
 
 def test_a_trainings_first_loss_is_said_at_once_and_later_ones_now_and_then(said: list[str]) -> None:
     run: Any = SimpleNamespace(spec=SimpleNamespace(name="small"))
-    progress = shown.Progress(run, 2)
+    progress = prefect_ui.Progress(run, 2)
     progress.begin()
     for done in range(3):
         progress("signals", done, 3)

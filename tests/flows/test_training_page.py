@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from flows import live, shown
-from flows.live import LiveLosses
+from flows import training_page
+from flows.training_page import LiveLosses
 
 
 def step(number: int, loss: float) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def pages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             return self
 
     client = SimpleNamespace(update_artifact=lambda number, update: given.append(update.data))
-    monkeypatch.setattr(live, "MarkdownArtifact", Page)
-    monkeypatch.setattr(live, "get_client", lambda **_: client)
+    monkeypatch.setattr(training_page, "MarkdownArtifact", Page)
+    monkeypatch.setattr(training_page, "get_client", lambda **_: client)
     return given
 
 
@@ -77,10 +77,10 @@ def test_steps_that_are_taken_back_leave_the_picture_and_many_are_thinned(
     told({"kind": "start", "step": 4})
     assert [entry["step"] for entry in told.entries] == [1, 2, 3, 4]
     assert told.page() == ""  # until the next step: the last is taken again
-    for number in range(5, 3 * live.MOST):
+    for number in range(5, 3 * training_page.MOST):
         told(step(number, 5.0))
-    assert len(told.entries) <= live.MOST + 1
-    assert told.entries[-1]["step"] > 3 * live.MOST - 8
+    assert len(told.entries) <= training_page.MOST + 1
+    assert told.entries[-1]["step"] > 3 * training_page.MOST - 8
 
 
 def test_evaluations_and_sums_of_steps_that_are_taken_back_leave_the_page(pages: list[str]) -> None:
@@ -100,11 +100,11 @@ def test_evaluations_and_sums_of_steps_that_are_taken_back_leave_the_page(pages:
 
 def test_a_page_that_cannot_be_written_ends_nothing(pages: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(shown, "warn", said.append)
+    monkeypatch.setattr(prefect_ui, "warn", said.append)
 
     def refused(**_: Any) -> Any:
-        raise live.httpx.ConnectError("no server")
+        raise training_page.httpx.ConnectError("no server")
 
-    monkeypatch.setattr(live, "MarkdownArtifact", refused)
+    monkeypatch.setattr(training_page, "MarkdownArtifact", refused)
     losses()(step(1, 5.0))
     assert said == ["the page of channel losses could not be written (no server); it is tried again"]
