@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows import training_page
+from flows import prefect_ui, training_page
 from flows.training_page import LiveLosses
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_specs import stages
-from flows import artifacts, duplicates_page, embedded, summary
+from flows import artifacts, duplicates_page, embedded, prefect_ui, summary
 from flows.commands import takedown
 from flows.run import Run
 from tasks.dedup import minhash

@@ -425,8 +425,8 @@ def corpus_by_flow(spec: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     with monkeypatch.context() as patched:
         patched.setattr(fanout, "run", whole.direct)
         patched.setattr(pretrain, "run_stage", lambda _, work, return_state: pretrain._ended(work()))
-        patched.setattr(pretrain.shown, "progress", lambda *_: nullcontext(Progress()))
-        patched.setattr(pretrain.shown, "name_by_version", lambda _: None)
+        patched.setattr(pretrain.prefect_ui, "progress", lambda *_: nullcontext(Progress()))
+        patched.setattr(pretrain.prefect_ui, "name_by_version", lambda _: None)
         patched.setattr(pretrain.artifacts, "corpus", lambda _: None)
         patched.setattr(Execution.__init__, "__defaults__", (None, whole.direct))
         pretrain._make_corpus(run)
