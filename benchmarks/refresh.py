@@ -96,20 +96,21 @@ class Measured:
     @contextmanager
     def padded(self, stage: Any, jobs: Sequence[Job]) -> Iterator[None]:
         """State of random keys in the place of maps that are not there."""
-        real = corpus_work._collected
+        real = corpus_work._each
 
-        def collected(job: Job, store: Any, schema: pa.Schema | None = None) -> pa.Table:
+        def each(job: Job, store: Any) -> Iterator[pa.RecordBatch]:
             there = [part for part in job.slices if store.exists(part[0])]
-            missing = len(job.slices) - len(there)
-            rows = real(replace(job, slices=tuple(there)), store, schema)
-            return pa.concat_tables([rows, self.noise(rows, missing)]) if missing else rows
+            batches = [*real(replace(job, slices=tuple(there)), store)]
+            yield from batches
+            if batches and len(there) < len(job.slices):
+                yield from self.noise(pa.Table.from_batches(batches), len(job.slices) - len(there)).to_batches()
 
         if jobs[0].kind == "state" and self.rows:
-            corpus_work._collected = collected
+            corpus_work._each = each
         try:
             yield
         finally:
-            corpus_work._collected = real
+            corpus_work._each = real
 
     def noise(self, rows: pa.Table, missing: int) -> pa.Table:
         """As many rows, of `missing` shards, as real ones have."""
