@@ -193,7 +193,7 @@ def _shard(before: Snapshot, place: int, new: pa.Table, cut: bool, examples: int
     reasons = []
     for when, judged in ((BEFORE, old), (AFTER, new)):
         groups = {
-            "source": pa.array([before.shards[place].source] * len(old)),
+            "source": pa.array([before.shards[place].source] * len(old), pa.string()),
             "channel": judged["channel"],
             "language": judged["language"] if "language" in judged.column_names else old["language"],
         }

@@ -25,14 +25,16 @@ from tests.generations import write
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus of two generations, with pairs down to a similarity of .5."""
+    """A corpus of two generations, with pairs down to a similarity of .5; of one shard no record is a document."""
     spec = small.corpus(tmp_path_factory.mktemp("whatif"), files=2)
-    spec.write_text(spec.read_text().replace("threshold: 0.8", "threshold: 0.9"))
+    text = spec.read_text().replace("threshold: 0.8", "threshold: 0.9")
+    spec.write_text(text.replace('web/*.jsonl.gz"', 'web/*.jsonl.gz", shard: 1'))
     rows = [{"text": each, "url": f"https://example.org/graded/{n}"} for n, each in graded()]
     write(spec.parent, "web-70", rows[1::3])
     assert whole.go(spec).record["version"]["version"] == 1
     small.web(spec.parent / "web", 2, 60, 1)
     write(spec.parent, "web-80", [*rows[::3], *rows[2::3]])
+    write(spec.parent, "web-90", [{"text": "", "url": "https://example.org/empty"}])
     assert whole.go(spec).record["version"]["version"] == 2
     return spec
 
