@@ -235,6 +235,7 @@ def _facts(run: Run, asked: Asked, found: Found) -> Takedown:
         "spec": run.spec.name,
         "asked": asked.json(),
         "ids": sorted(found.documents),
+        "payloads": found.payloads,
         "urls": sorted({each["url"] for each in found.documents.values() if each["url"]}),
         "texts": [] if asked.only else sorted(found.texts),
         "words": [] if asked.only else sorted(found.words),

@@ -45,6 +45,8 @@ class Found:
     """By id: "source", "file", "url", "why" (asked or near-copy)."""
     rows: dict[str, list[int]] = field(default_factory=dict)
     """By the path of the documents."""
+    payloads: dict[str, list[str]] = field(default_factory=dict)
+    """By id: of its record, as settings made it, sorted."""
     texts: set[str] = field(default_factory=set)
     """Digests of their texts."""
     words: set[str] = field(default_factory=set)
@@ -88,8 +90,8 @@ def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progr
     """Add documents that are named to what was found, of every folder of documents."""
     files = [*_documents(store)]
     for number, (path, recorded) in enumerate(files, 1):
-        table = columns.read(store, path, ["id", "source", "file", "url", "kind"], recorded)
-        ids, urls = table["id"].to_pylist(), table["url"].to_pylist()
+        table = columns.read(store, path, ["id", "source", "file", "url", "kind", "payload"], recorded)
+        ids, urls, payloads = table["id"].to_pylist(), table["url"].to_pylist(), table["payload"]
         left = pc.not_equal(table["kind"], TAKEN_DOWN).to_pylist()
         rows = [
             row
@@ -104,7 +106,9 @@ def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progr
             found.texts |= {text_digest(text.encode()) for text in texts}
             found.words |= {digest for each in zip(texts, kinds, strict=True) if (digest := words_digest(*each))}
             for row, facts in zip(rows, table.select(["source", "file", "url"]).take(rows).to_pylist(), strict=True):
-                found.documents.setdefault(ids[row].hex(), facts | {"why": why})
+                name, payload = ids[row].hex(), payloads[row].as_py()
+                found.documents.setdefault(name, facts | {"why": why})
+                found.payloads[name] = sorted({*found.payloads.get(name, ()), payload})
         progress(number, len(files))
 
 

@@ -24,9 +24,10 @@ _FOLDER = "takedowns"
 
 Takedown = dict[str, Any]
 """{"takedown": number, "time", "spec", "asked": {"urls", "domains", "ids", "only"}, "ids" (of all documents that go),
-"urls", "texts" and "words" (digests) that later crawls are held against beside what was asked for ("words" of texts but
-for case, spacing and punctuation; takedowns of earlier versions have none), "documents" {path: rows},
-"shards" {digest of ids: rows}, "named" (what was learned from them, holds or shows them), "ended"}."""
+"payloads" {id: those of its record, as `documents` has them}, "urls", "texts" and "words" (digests) that later crawls
+are held against beside what was asked for ("words" of texts but for case, spacing and punctuation; earlier versions'
+takedowns have neither these nor "payloads"), "documents" {path: rows}, "shards" {digest of ids: rows}, "named" (what
+was learned from them, holds or shows them), "ended"}."""
 
 
 class PendingError(StoreError):
@@ -56,6 +57,12 @@ class Takedowns:
     def ids(self) -> frozenset[bytes]:
         """Ids of the documents of which a row alone is left, or will be: one that was asked for may not be there."""
         return frozenset[bytes]().union(*map(ids_of, self.all))
+
+    @property
+    def payloads(self) -> dict[bytes, frozenset[str]]:
+        """Of ids the payloads of the records that went; none of one that was not there, or by an earlier version."""
+        known = (item for each in self.all for item in each.get("payloads", {}).items())
+        return {bytes.fromhex(name): frozenset(payloads) for name, payloads in known}
 
     def named(self, name: str) -> Iterator[str]:
         """All `urls`, `domains`, `texts` or `words` that later crawls are held against."""

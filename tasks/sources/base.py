@@ -79,6 +79,9 @@ class Reader(Fingerprinted):
     """Columns of its records beside the source's own: of PLACE and RECORD."""
     taken_down: TakenDown | None = None
     """What was taken down from the store, which a record is held against before it becomes a document."""
+    place_names: ClassVar[bool] = False
+    """Whether a record without an address is named by its place: it is a file, or its payload hangs on settings. Where
+    one was taken down, all that stands there later is; elsewhere a record of another payload is another document."""
     extracts: ClassVar[bool] = False
     """Whether making a document takes an extraction, which is worth to be taken over."""
 
@@ -144,7 +147,7 @@ class Reader(Fingerprinted):
             found: Records = Admitted(self.source, self.writes, self.admission, earlier)
         else:
             found = Records(self.source, self.writes, earlier)
-        found.taken_down = self.taken_down
+        found.taken_down, found.place_names = self.taken_down, self.place_names
         return found
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:

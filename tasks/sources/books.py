@@ -29,6 +29,7 @@ class BookReader(Reader):
     version = 11  # Chinese that is short or among much English is found where nothing names its encoding
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
+    place_names = True
     settings: BookSource
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:

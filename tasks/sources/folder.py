@@ -65,6 +65,7 @@ class FolderReader(Reader):
 
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     knows = ("file", "offset", "length", *RAW)
+    place_names = True
     settings: FolderSource
 
     def fingerprint_fields(self) -> dict[str, Any]:

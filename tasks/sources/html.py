@@ -32,6 +32,7 @@ class HtmlReader(PageReader):
 
     version = 5  # Chinese that is short or among much English is found where nothing names its encoding
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse", *LIBRARIES)
+    place_names = True
     settings: HtmlSource
 
     def remember(self, entry: Mapping[str, Any]) -> None:

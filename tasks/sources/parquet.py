@@ -32,6 +32,7 @@ BATCH = 1024
 class RowReader(Reader):
     """What readers of tables share."""
 
+    place_names = True
     settings: ParquetSource | ArrowSource
 
     def hashed_settings(self) -> dict[str, Any]:

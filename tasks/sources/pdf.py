@@ -32,6 +32,7 @@ class PdfReader(Reader):
     libraries: ClassVar[tuple[str, ...]] = ("pypdfium2",)
     unhashed = Reader.unhashed | {"wall_seconds"}
     knows = ("file", "offset", "length", *RAW)
+    place_names = True
     settings: PdfSource
 
     def __init__(

@@ -55,6 +55,8 @@ class Records:
 
     taken_down: TakenDown | None = None
     """What was taken down from the store; None where nothing was."""
+    place_names = False
+    """Whether a record without an address is named by its place, whatever it holds."""
 
     def __init__(self, source: str, schema: pa.Schema = DOCUMENTS, earlier: pa.Table | None = None) -> None:
         """`schema`: DOCUMENTS, and the source's own columns. `earlier`: documents of records among these, of which `id`
@@ -62,6 +64,8 @@ class Records:
         self._earlier = earlier
         ids = earlier["id"].to_pylist() if earlier else ()
         self._place = {found: place for place, found in enumerate(ids)}
+        self._instead: dict[bytes, bytes] = {}
+        """Ids of what stands where another record was taken down, by the id of that one."""
         self.source, self._schema = source, schema
         self._rows: list[dict[str, Any]] = []
         self._batches: list[pa.RecordBatch] = []
@@ -131,7 +135,8 @@ class Records:
 
     def take_back_at(self, reason: str, part: Part, places: Iterable[tuple[int, int]]) -> None:
         """Quarantine the documents of a file's records of some offsets and indices."""
-        ids = pa.array([self._id(part, *place) for place in places], DOCUMENTS.field("id").type)
+        names = [self._id(part, *place) for place in places]
+        ids = pa.array([self._instead.get(name, name) for name in names], DOCUMENTS.field("id").type)
         if len(ids):
             self._take_back(reason, part, lambda batch: pc.is_in(batch["id"], ids))
 
@@ -156,8 +161,13 @@ class Records:
         more text, addresses and values of its own than `LARGEST`.
         """
         text, url, name = normalise(text), more.pop("url", None), self._id(part, offset, more.pop("index", 0))
+        content = hashlib.sha256(payload).hexdigest()
         if self.taken_down and name in self.taken_down.ids:
-            return self._tombstone(name, part, offset, length)
+            if not self.taken_down.other_at(name, content) or (url is None and self.place_names):
+                return self._tombstone(name, part, offset, length)
+            name = self._id_instead(name, content)
+            if name in self.taken_down.ids:
+                return self._tombstone(name, part, offset, length)
         if not text:
             return self.drop("no_text", part, offset, length, url)
         encoded = text.encode()  # as strings they would take up to four times as much memory
@@ -184,7 +194,7 @@ class Records:
                 "file": part.key,
                 "offset": offset,
                 "length": length,
-                "payload": hashlib.sha256(payload).hexdigest(),
+                "payload": content,
                 **own,
                 **more,
                 **names,
@@ -211,6 +221,11 @@ class Records:
         """The id of the document that the record of a place becomes."""
         record = "\0".join((self.source, part.key, str(offset), str(index)))
         return hashlib.blake2b(record.encode(errors="surrogatepass"), digest_size=16).digest()
+
+    def _id_instead(self, name: bytes, payload: str) -> bytes:
+        """The id of a document whose record stands where another one was taken down: not that of the other one."""
+        made = hashlib.blake2b(name + payload.encode(), digest_size=16).digest()
+        return self._instead.setdefault(name, made)
 
     def _gather(self) -> None:
         """Make a batch of the rows: a column that grows by itself takes three times its size in the end."""

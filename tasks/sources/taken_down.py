@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tasks.engine.takedowns import Takedowns, text_digest
 from tasks.sources.canonical_url import NOTHING, canonical_url
@@ -22,8 +22,11 @@ class TakenDown:
         domains: Iterable[str] = (),
         texts: Iterable[str] = (),
         words: Iterable[str] = (),
+        payloads: Mapping[bytes, frozenset[str]] | None = None,
     ) -> None:
+        """`payloads`: of ids those of the records that went, where they are known."""
         self.ids = frozenset(ids)
+        self._payloads = payloads or {}
         self._addresses = frozenset(map(canonical_url, urls)) - {NOTHING}
         self._domains = frozenset(domains)
         self._texts = frozenset(texts)
@@ -32,7 +35,14 @@ class TakenDown:
     @classmethod
     def of(cls, found: Takedowns) -> TakenDown | None:
         """None where nothing was taken down."""
-        return cls(found.ids, *map(found.named, ("urls", "domains", "texts", "words"))) if found else None
+        if not found:
+            return None
+        urls, domains, texts, words = map(found.named, ("urls", "domains", "texts", "words"))
+        return cls(found.ids, urls, domains, texts, words, found.payloads)
+
+    def other_at(self, name: bytes, payload: str) -> bool:
+        """Whether a record of this payload, at the place of one that was taken down, is known to be another one."""
+        return payload not in self._payloads.get(name, (payload,))
 
     def names(self, url: str | None) -> bool:
         """Whether an address was taken down, or a domain that it is of."""

@@ -454,6 +454,23 @@ def test_later_crawls_do_not_bring_them_back(here: Path) -> None:
     assert (known["state"], known["documents"]) == ("known", [])
 
 
+@pytest.mark.parametrize("addresses", [True, False])
+def test_a_page_that_moves_to_the_place_of_one_that_is_removed_stays(tmp_path: Path, addresses: bool) -> None:
+    pages = [{"text": secret(f"page{number}", number), "url": f"a.org/{number}"} for number in range(9)]
+    rows = [page if addresses else {"text": page["text"]} for page in pages]
+    generations.write(tmp_path, "web-0", rows)
+    path = generations.spec(tmp_path)
+    generations.night(path)
+    asked = "select id, text from corpus where kind <> 'taken_down' order by \"offset\""
+    gone, text = told("query", path, asked)["rows"][3]
+    told("takedown", path, "--id", gone, "--yes")
+    assert text == rows.pop(3)["text"]
+    for found in (rows, [*rows[:3], {"text": text}, *rows[3:]], rows):
+        generations.write(tmp_path, "web-0", found)
+        generations.night(path)
+        assert [row[1] for row in told("query", path, asked)["rows"]] == [row["text"] for row in rows]
+
+
 def test_a_run_that_waited_for_its_end_knows_of_it(here: Path) -> None:
     run = Run.of(str(here), None, SHORT_TRAINING)
     run.pipeline.rebasing = True

@@ -79,6 +79,41 @@ def test_a_document_leaves_a_row_and_no_other_one_moves() -> None:
     assert second == dict.fromkeys(whole) | left | {"kind": "taken_down", "text": ""}
 
 
+@pytest.mark.parametrize("addresses", [True, False])
+def test_a_record_that_moved_to_the_place_of_one_is_another_document(addresses: bool) -> None:
+    def made(taken_down: TakenDown | None, texts: list[str], place_names: bool = False) -> list[dict[str, Any]]:
+        records = Records("web")
+        records.taken_down, records.place_names = taken_down, place_names
+        for offset, text in enumerate(texts):
+            url = f"https://a.org/{text}" if addresses else None
+            records.keep(PART, offset, 1, text.encode(), "text", text, url=url)
+        return records.read().documents.to_pylist()
+
+    _, two = made(None, ["one", "two"])
+    gone = {two["id"]: frozenset([two["payload"]])}
+    taken = TakenDown(ids=gone, urls=["https://a.org/two"], payloads=gone)
+    assert [row["text"] for row in made(taken, ["one", "two"])] == ["one", ""]
+    one, four = made(taken, ["one", "four"])
+    assert (one["text"], four["text"]) == ("one", "four")
+    assert four["id"] not in (one["id"], two["id"])
+    both = gone | {four["id"]: frozenset([four["payload"]])}
+    assert [row["text"] for row in made(TakenDown(ids=both, payloads=both), ["one", "four"])] == ["one", ""]
+    assert [row["text"] for row in made(TakenDown(ids=gone), ["one", "four"])] == ["one", ""]  # by an earlier version
+    assert [row["text"] for row in made(taken, ["one", "four"], True)] == ["one", "four" if addresses else ""]
+
+
+def test_what_stands_in_the_place_of_one_can_be_taken_back() -> None:
+    gone = read(None, ["one", "two"]).documents["id"][1].as_py()
+    records = Records("web")
+    records.taken_down = TakenDown(ids=[gone], payloads={gone: frozenset(["another"])})
+    for offset, text in enumerate(["one", "three"]):
+        records.keep(PART, offset, 1, text.encode(), "text", text)
+    records.take_back_at("unsound", PART, [(1, 0)])
+    found = records.read()
+    assert found.documents["text"].to_pylist() == ["one"]
+    assert found.ledger["quarantined"] == {"unsound": 1}
+
+
 def test_what_has_its_address_or_its_text_is_refused_and_counted() -> None:
     gone = TakenDown(urls=["a.org/0"], texts=[text_digest(b"three")])
     found = read(gone, ["one", "two", "three"])
