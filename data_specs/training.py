@@ -185,7 +185,7 @@ class Spikes(Settings):
     """Go back to the newest checkpoint and on without the step's rows; leave out the step's update, and go on behind
     it; or stop, and let the next run go back."""
     window: Annotated[int, Field(ge=8, le=100_000)] = 128
-    """Steps before it that a step is held against, once there are half as many and the warm-up is over."""
+    """Steps of its phase that a step is held against, once there are half as many and the warm-up is over."""
     threshold: Annotated[float, Field(gt=0)] = 8.0
     """Robust standard deviations (1.4826 times the median absolute deviation, at least 1 % of the median) by which the
     loss may be away from the median, above or below."""

@@ -46,8 +46,8 @@ def begin(trainer: Trainer, resume: bool) -> None:
     before = history.last_steps(trainer.cursor.step, needed) if history else []
     trainer.sums = ChannelSums(sums, before)
     if watched:
-        known, left_out = from_rank_zero((spikes.known(before)[-watched.window :], spikes.left_out(before)))
-        trainer.watch = spikes.Watch(watched, trainer.settings.learning_rate.warmup, known, left_out)
+        (known, phase), left_out = from_rank_zero((spikes.known(before), spikes.left_out(before)))
+        trainer.watch = spikes.Watch(watched, trainer.settings.learning_rate.warmup, known, left_out, phase)
     if history:
         _begin_log(trainer, resume, history, broken, begun_with)
 

@@ -136,6 +136,8 @@ class Trainer:
         self.meter.begin()
         phase, place = self.plan.phases[self.cursor.phase], self.cursor.planned(self.plan)
         self._enter(phase)
+        if self.watch:
+            self.watch.enter(self.cursor.phase)
         rate = self._set_rate(place)
         total = ChannelLoss(self.plan.channels, self.device, self.plan.loss_by, self.token_bytes)
         done = self._passes(phase, place, total)

@@ -2,8 +2,9 @@
 checkpoint before one and on without its batch).
 
 A step is held against the median of the steps before it, in median absolute deviations, which a few wild ones do not
-move; a spike itself never enters them. What is judged are values reduced over all ranks, and what is known of earlier
-steps comes from the log. So every rank decides alike, and a resumed run as a straight one.
+move; a spike itself never enters them, nor do steps of another phase of the mixture, as other text or longer rows move
+the loss for good. What is judged are values reduced over all ranks, and what is known of earlier steps comes from the
+log. So every rank decides alike, and a resumed run as a straight one.
 """
 
 from __future__ import annotations
@@ -37,13 +38,22 @@ class SpikeError(DivergedError):
 
 
 class Watch:
-    """What the last steps were like, oldest first: (loss, norm of the gradient) of each."""
+    """What the last steps of a phase were like, oldest first: (loss, norm of the gradient) of each."""
 
-    def __init__(self, settings: Spikes, warmup: int, before: Iterable[tuple[float, float]], left_out: int = 0) -> None:
-        self.settings, self.warmup = settings, warmup
+    def __init__(
+        self, settings: Spikes, warmup: int, before: Iterable[tuple[float, float]], left_out: int = 0, phase: int = 0
+    ) -> None:
+        """`before`: of steps of `phase`."""
+        self.settings, self.warmup, self.phase = settings, warmup, phase
         self.before: deque[tuple[float, float]] = deque(before, settings.window)
         self.left_out = left_out
         """Steps in a row, the last ones, of which the update was left out."""
+
+    def enter(self, phase: int) -> None:
+        """A step of this phase follows."""
+        if phase != self.phase:
+            self.before.clear()
+            self.phase = phase
 
     def add(self, loss: float, norm: float) -> None:
         """A step that was taken."""
@@ -81,10 +91,12 @@ class Watch:
         )
 
 
-def known(steps: Iterable[Mapping[str, Any]]) -> list[tuple[float, float]]:
-    """Of the records of steps what a watch that saw them has: nothing of those whose update was left out, as they were
-    spikes, or as gradients in fp16 were too large."""
-    return [(record["loss"], record["grad_norm"]) for record in steps if log.updated(record)]
+def known(steps: Sequence[Mapping[str, Any]]) -> tuple[list[tuple[float, float]], int]:
+    """Of the records of steps what a watch that saw them has, and the phase that it is in: nothing of earlier phases,
+    nor of steps whose update was left out, as they were spikes, or as gradients in fp16 were too large."""
+    phase = steps[-1]["phase"] if steps else 0
+    own = (record for record in steps if record["phase"] == phase and log.updated(record))
+    return [(record["loss"], record["grad_norm"]) for record in own], phase
 
 
 def left_out(steps: Sequence[Mapping[str, Any]]) -> int:

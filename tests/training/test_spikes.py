@@ -55,11 +55,26 @@ def test_nothing_is_a_spike_during_warm_up_or_before_half_a_window() -> None:
 def test_a_resumed_watch_knows_the_steps_that_a_straight_one_does() -> None:
     logged = [{"loss": 2.0, "grad_norm": 1.0}, {"loss": 2.1, "grad_norm": None, "overflow": True}]  # inf is null there
     logged.append({"loss": None, "grad_norm": None, "left_out": "the loss is not finite"})
-    assert spikes.known([*logged, {"loss": 1.9, "grad_norm": 0.5}]) == [(2.0, 1.0), (1.9, 0.5)]
+    steps = [{"phase": 1} | record for record in (*logged, {"loss": 1.9, "grad_norm": 0.5})]
+    assert spikes.known(steps) == ([(2.0, 1.0), (1.9, 0.5)], 1)
+    assert spikes.known([{"phase": 0} | logged[0], *steps]) == spikes.known(steps)
+    assert spikes.known([]) == ([], 0)
     assert spikes.left_out([*logged, {"loss": 1.9, "grad_norm": 0.5}]) == 0
     assert spikes.left_out([*logged, *logged[1:]]) == 2  # what fp16 left out is not counted, and does not end a row
     of_both = {"loss": None, "grad_norm": None, "left_out": "the loss is not finite", "overflow": True}
     assert spikes.left_out([logged[0], of_both, of_both]) == 2  # as a straight run counts them: fp16 overflows by NaN
+
+
+def test_steps_of_another_phase_are_no_measure() -> None:
+    found = watch([5.0] * 16)
+    found.enter(0)
+    assert found.of_loss(50.0, 20) is not None
+    found.enter(1)
+    assert found.of_loss(50.0, 20) is None
+    for _ in range(8):
+        found.add(50.0, 1.0)
+    assert found.of_loss(50.0, 20) is None
+    assert found.of_loss(5.0, 20) is not None
 
 
 def test_the_rate_is_lower_behind_what_was_skipped_for_so_many_steps_of_the_plan(tmp_path: Path) -> None:
