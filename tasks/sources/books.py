@@ -55,9 +55,9 @@ class BookReader(Reader):
             return records.drop("not_text", *place)
         for _ in range(book.missing):
             records.quarantine("missing", *place)
-        told = self.columns({"book_language": book.language, "subjects": "|".join(book.subjects) or None})
-        found.columns |= told
-        more = {"title": book.title, "author": book.author, "date": book.date, "own": told}
+        own = self.columns({"book_language": book.language, "subjects": "|".join(book.subjects) or None})
+        found.columns |= own
+        more = {"title": book.title, "author": book.author, "date": book.date, "own": own}
         keep = partial(records.keep, found.part, 0, len(body), body, "text", book.text, **more)
         records.by_text(found, book.text, keep)
 

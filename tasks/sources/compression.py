@@ -177,15 +177,17 @@ class Unpacker:
 
     def restart(self) -> None:
         """Begin with another file, or another place."""
-        self._fed = self.told = 0
+        self._fed = 0
+        self.unpacked = 0
+        """Bytes that all members became."""
         self._last = b""
         self.renew()
 
     def renew(self) -> None:
         """Begin the next member."""
         self._engine = self._engines()
-        self.member = self.told
-        """Where it begins in what all become."""
+        self.member = self.unpacked
+        """Where it begins among these bytes."""
         self.eof, self.needs_input = False, True
 
     @property
@@ -203,15 +205,15 @@ class Unpacker:
         self.eof, self.needs_input = self._engine.eof, self._engine.needs_input
         self._last = (self._last + data[-4:])[-4:]
         self._fed += len(data) - (len(self.unused) if self.eof else 0)
-        self.told += len(found)
-        if self.told > ALLOWANCE + RATIO * self._fed:
-            raise DamageError("bomb", f"{self._fed:,} bytes become more than {self.told:,}")
+        self.unpacked += len(found)
+        if self.unpacked > ALLOWANCE + RATIO * self._fed:
+            raise DamageError("bomb", f"{self._fed:,} bytes become more than {self.unpacked:,}")
         return found
 
     def broken_off(self) -> str:
         """Why a member has not ended though its file has: `truncated`; `unreadable` where the file ends with how many
         bytes a gzip member is of, so that its end is there, and a wrong bit hides it."""
-        found = self.told - self.member
+        found = self.unpacked - self.member
         away = (found - int.from_bytes(self._last, "little")) % 2**32
         return "unreadable" if self._sized and min(away, 2**32 - away) < min(_NEAR, found // 2) else "truncated"
 

@@ -119,7 +119,8 @@ def elements(part: Part, tag: str, largest: int, window: int, root: str = "") ->
             return
         if plain:
             stream.seek(part.start)
-        yield from _cut(stream, tag, largest, part.start, part.end if plain else sys.maxsize, part.end, root)
+        cutter = _Cutter(tag, largest, root, part.start, part.end if plain else sys.maxsize)
+        yield from cutter.elements(stream, part.end)
 
 
 def reread(path: str, tag: str, offset: int, length: int, window: int) -> Iterator[bytes]:
@@ -127,7 +128,7 @@ def reread(path: str, tag: str, offset: int, length: int, window: int) -> Iterat
     if in_pieces(path, tag):
         with opened(path) as file:
             member = Member(_Pieces(file, tag), offset, Packing("bz2"))
-            yield from (each.data for each in _cut(member, tag, length) if each.data)
+            yield from (each.data for each in _Cutter(tag, length).elements(member) if each.data)
         return
     with _stream(path, window) as stream:
         if named(path) is None:
@@ -152,7 +153,7 @@ def _of_pieces(part: Part, tag: str, largest: int, root: str) -> Iterator[Elemen
                 continue
             ends: list[int] = []
             last = partial(_is_last, source, member)
-            for index, found in enumerate(_cut(member, tag, largest, root=root, last=last)):
+            for index, found in enumerate(_Cutter(tag, largest, root).elements(member, last=last)):
                 ends.append(found.offset + found.length)
                 if not (member.broken and found.fault == "truncated"):
                     found.offset, found.index = position, index
@@ -165,58 +166,108 @@ def _is_last(source: Input, member: Member) -> bool:
     return source.past(member.end) >= source.size
 
 
-def _cut(
-    stream: Any,
-    tag: str,
-    largest: int,
-    start: int = 0,
-    end: int = sys.maxsize,
-    size: int = 0,
-    root: str = "",
-    last: Callable[[], bool] = lambda: True,
-) -> Iterator[Element]:
-    """The elements of a stream whose first byte is that of `start`, of those that begin before `end`; `size` is that of
-    the file.
+class _Cutter:
+    """Cuts elements out of a stream whose first byte is that of `start`: those that begin before `end`, with their
+    bytes where these are `largest` at most.
 
-    One in which another begins is `truncated`, an end without a beginning `not_xml`: nothing between is passed over
-    without a word, but for the end of what began before a range. So is, behind the last element, a file whose `root`
-    has no end, where the stream's end is the file's (`last`).
+    Nothing between two elements is passed over without a word, but for the end of one that began before `start`. An
+    element in which another begins is `truncated`, an end without a beginning `not_xml`. So that a file that breaks off
+    between two elements is found out, too, what stands behind the last one is `truncated` where the file's `root` has
+    no end.
+
+    Of `A</p> <p>B</p> </p> <p>C <p>D</p> <p>E`, read from the middle of a file on:
+
+    - `</p>` behind A: passed over, as it ends what began before;
+    - `<p>B</p>`: an element;
+    - `</p>` behind it: `not_xml`, as nothing has begun;
+    - `<p>C `: `truncated`, as another begins in it;
+    - `<p>D</p>`: an element;
+    - `<p>E`: `truncated`, as the stream ends in it; or the reader's own fault, where the stream is damaged there.
+
+    With `end` at D, the elements are those up to C: at `<p>` of D, C has ended, and what follows is another range's.
     """
-    edge = re.compile(rb"<(/?)%s(?:\s[^<>]{0,999})?>|</%s\s*>" % (tag.encode(), (root or tag).encode()))
-    ready, base, seen = bytearray(), start, start
-    begun, ours = -1, start == 0
-    unended = bool(root) and start == 0  # of a range, once an element begins in it: no other one tells of the end
-    while True:
-        fault, lost, since = "", 0, None
-        try:
-            more = stream.read(BLOCK)
-        except EOFError:
-            more, fault = b"", "truncated"
-        except DamageError as error:
-            more, fault, lost = b"", error.reason, max(0, size - error.at)
-            since = error.since if fault == "unreadable" else None
-        if not more:
-            break
-        ready += more
-        for found in edge.finditer(ready, seen - base):
-            place, seen, closes = base + found.start(), base + found.end(), bool(found[1])
-            if found[1] is None:
-                unended = unended and begun >= 0
-                continue
-            if begun >= 0:
-                stop = seen if closes else place
-                data = bytes(ready[begun - base : stop - base]) if stop - begun <= largest else None
-                yield Element(begun, 0, stop - begun, data, "" if closes else "truncated")
-            elif closes and ours and place < end:
-                yield Element(place, 0, seen - place, None, "not_xml")
-            begun, ours = -1 if closes else place, True
-            if place >= end and not (closes and root):  # whether another one follows tells whose the file's end is
+
+    def __init__(self, tag: str, largest: int, root: str = "", start: int = 0, end: int = sys.maxsize) -> None:
+        names = tag.encode(), (root or tag).encode()
+        self._tags = re.compile(rb"<(/?)%s(?:\s[^<>]{0,999})?>|</%s\s*>" % names)
+        """Beginnings (group 1 is empty) and ends ("/") of elements, and the end of the root (no group 1)."""
+        self._largest, self._root, self._end = largest, root, end
+        self._ready, self._base = bytearray(), start
+        """Bytes that may still be part of an element, and where the first one is."""
+        self._searched = start
+        """Up to where tags have been found."""
+        self._begun: int | None = None
+        """Where the element begins that has no end so far."""
+        self._ours = start == 0
+        """Whether a tag without the other one is a fault of this range, and not the rest of what began before it."""
+        self._unended = bool(root) and start == 0
+        """Whether an end of the root is awaited; of a range, once an element begins in it: no other one says that it is
+        missing."""
+        self._done = False
+
+    def elements(self, stream: Any, size: int = 0, last: Callable[[], bool] = lambda: True) -> Iterator[Element]:
+        """`size` is that of the file; `last` says, at the end of the stream, whether the file ends there."""
+        while not isinstance(more := _read(stream, size), _End):
+            self._ready += more
+            yield from self._cut()
+            if self._done:
                 return
-            unended = unended or (bool(root) and not closes)
-        seen = max(seen, base + len(ready) - _EDGE)
-        kept = begun if begun >= 0 and seen - begun <= largest else seen
-        del ready[: kept - base]
-        base = kept
-    if begun >= 0 or fault or (unended and last()):
-        place = begun if begun >= 0 else seen
-        yield Element(place, 0, base + len(ready) - place, None, fault or "truncated", lost, since)
+            self._forget()
+        if self._begun is not None or more.fault or (self._unended and last()):
+            place = self._searched if self._begun is None else self._begun
+            length = self._base + len(self._ready) - place
+            yield Element(place, 0, length, None, more.fault or "truncated", more.lost, more.since)
+
+    def _cut(self) -> Iterator[Element]:
+        """The elements that the tags end which have not been seen so far."""
+        for tag in self._tags.finditer(self._ready, self._searched - self._base):
+            place, self._searched = self._base + tag.start(), self._base + tag.end()
+            if tag[1] is None:
+                self._unended = self._unended and self._begun is not None
+                continue
+            closes = tag[1] == b"/"
+            if self._begun is not None:
+                yield self._element(self._begun, place, closes)
+            elif closes and self._ours and place < self._end:
+                yield Element(place, 0, self._searched - place, None, "not_xml")
+            self._begun, self._ours = None if closes else place, True
+            if place >= self._end and not (closes and self._root):  # whether one follows says whose the file's end is
+                self._done = True
+                return
+            self._unended = self._unended or (bool(self._root) and not closes)
+
+    def _element(self, begun: int, place: int, closes: bool) -> Element:
+        """What began at `begun` and ends with the tag at `place`, or before it where that begins another one."""
+        stop = self._searched if closes else place
+        whole = stop - begun <= self._largest
+        data = bytes(self._ready[begun - self._base : stop - self._base]) if whole else None
+        return Element(begun, 0, stop - begun, data, "" if closes else "truncated")
+
+    def _forget(self) -> None:
+        """Keep the bytes of an element that may still be small enough, or else those in which a tag may begin."""
+        self._searched = max(self._searched, self._base + len(self._ready) - _EDGE)
+        kept = self._searched
+        if self._begun is not None and self._searched - self._begun <= self._largest:
+            kept = self._begun
+        del self._ready[: kept - self._base]
+        self._base = kept
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a stream ends: as it should, or with an element's `fault`, `lost` and `since`."""
+
+    fault: str = ""
+    lost: int = 0
+    since: int | None = None
+
+
+def _read(stream: Any, size: int) -> bytes | _End:
+    """The next bytes of a stream of a file of so many bytes, or how it ends."""
+    try:
+        return stream.read(BLOCK) or _End()
+    except EOFError:
+        return _End("truncated")
+    except DamageError as error:
+        since = error.since if error.reason == "unreadable" else None
+        return _End(error.reason, max(0, size - error.at), since)

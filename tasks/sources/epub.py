@@ -119,17 +119,17 @@ class _Archive:
         there = [each for each in read if _composed(each) in self._files]
         chapters = [self._chapter(each) for each in there]
         names = ("title", "date", "language")
-        told = {
-            name: [said for each in _all(package, name) if (said := _said(each)) and not _is_of_the_file(each)]
+        metadata = {
+            name: [text for each in _all(package, name) if (text := _text(each)) and not _is_of_the_file(each)]
             for name in names
         }
         return Epub(
             "\n\n".join(filter(None, chapters)),
-            next(iter(told["title"]), None),
+            next(iter(metadata["title"]), None),
             ", ".join(_authors(package)[:10]) or None,
-            next(iter(told["language"]), None),
-            next(iter(told["date"]), None),
-            [_said(each) for each in _all(package, "subject")][:50],
+            next(iter(metadata["language"]), None),
+            next(iter(metadata["date"]), None),
+            [_text(each) for each in _all(package, "subject")][:50],
             len(read) - len(there) + sum(each not in items for each in order),
         )
 
@@ -182,16 +182,16 @@ def _place(folder: str, element: Any) -> str:
 
 
 def _authors(package: Any) -> list[str]:
-    """Who wrote a book: its creators, without those who are told to have done something else for it, unless all are."""
+    """Who wrote a book: its creators, without those whose role was another one, unless all are."""
     roles = {
-        (each.get("refines") or "").removeprefix("#"): _said(each)
+        (each.get("refines") or "").removeprefix("#"): _text(each)
         for each in _all(package, "meta")
         if each.get("property") == "role"
     }
     creators = [
-        (said, next((value for name, value in each.items() if name.endswith("}role")), roles.get(each.get("id") or "")))
+        (text, next((value for name, value in each.items() if name.endswith("}role")), roles.get(each.get("id") or "")))
         for each in _all(package, "creator")
-        if (said := _said(each))
+        if (text := _text(each))
     ]
     return [name for name, role in creators if role in (None, "", "aut")] or [name for name, _ in creators]
 
@@ -201,7 +201,8 @@ def _is_of_the_file(element: Any) -> bool:
     return any(name.rpartition("}")[2] == "event" and value in _OF_FILES for name, value in element.items())
 
 
-def _said(element: Any) -> str:
+def _text(element: Any) -> str:
+    """The text of an element, on one line."""
     return " ".join(unescape(element.text or "").split())  # some escape it twice
 
 

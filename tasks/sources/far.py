@@ -38,7 +38,7 @@ def options(path: str) -> dict[str, Any]:
 
 def reason(error: BaseException) -> str:
     """Why a file cannot be read; fsspec calls a file missing whatever the server said of it."""
-    said = error.__cause__ if isinstance(error, FileNotFoundError) else None
-    if isinstance(error, FileNotFoundError) and getattr(said, "status", 404) == 404:
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    if isinstance(error, FileNotFoundError) and getattr(cause, "status", 404) == 404:
         return "it does not exist"
-    return f"{said or error or type(error).__name__}"
+    return f"{cause or error or type(error).__name__}"

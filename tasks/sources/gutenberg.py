@@ -51,11 +51,11 @@ def cut(text: str) -> Book:
     starts = [found.end() for found in _START.finditer(head)]
     begin = starts[-1] if starts else 0
     end = _END.search(text, max(begin, len(text) - _NEAR))
-    told = {name: " ".join(f"{value}{more}".split()) for name, value, more in _FIELD.findall(head[:begin])}
+    header = {name: " ".join(f"{value}{more}".split()) for name, value, more in _FIELD.findall(head[:begin])}
     body = text[begin : end.start() if end else len(text)]
     for _ in range(3):
         typed = _TYPED.match(body) if starts else None
         if not typed:
             break
         body = body[typed.end() :]
-    return Book(body.strip("\n"), told.get("Title"), told.get("Author"), told.get("Language"))
+    return Book(body.strip("\n"), header.get("Title"), header.get("Author"), header.get("Language"))

@@ -58,15 +58,15 @@ class Site:
 
     @classmethod
     def of(cls, head: str) -> Site:
-        said = {name: html.unescape(value) for name, value in _SITE.findall(head)}
+        about = {name: html.unescape(value) for name, value in _SITE.findall(head)}
         spaces: dict[str, set[str]] = {"6": set(), "14": set()}
         for key, name in _NAMESPACE.findall(head):
             spaces[key].add(html.unescape(name).lower())
-        base, slash, _ = said.get("base", "").rpartition("/")
+        base, slash, _ = about.get("base", "").rpartition("/")
         root = ROOT if re.search(rf"<{ROOT}\b", head) else ""
         web = base.startswith(("http://", "https://"))
         files, categories = frozenset(spaces["6"]), frozenset(spaces["14"])
-        return cls(said.get("sitename"), base + slash if web else None, files, categories, root)
+        return cls(about.get("sitename"), base + slash if web else None, files, categories, root)
 
     def url(self, title: str) -> str | None:
         """The address of a page."""

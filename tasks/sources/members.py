@@ -119,7 +119,7 @@ class Member:
         self._input, self._packing = source, packing
         self._unpacker = Unpacker(packing)
         self.whole = 0
-        """Bytes told by members that ended as they should."""
+        """Bytes of members that ended as they should."""
         self.end = start
         """Where the next byte of the file is read."""
         self.broken = ""
@@ -154,7 +154,7 @@ class Member:
             self.end += len(data)
             if self._unpacker.eof:
                 self.end -= len(self._unpacker.unused)
-                self.whole = self._unpacker.told
+                self.whole = self._unpacker.unpacked
             if found:
                 return found
         return b""

@@ -58,17 +58,17 @@ class PdfReader(Reader):
         if _MARK not in body[:_WITHIN]:
             return records.drop("not_text", *place)
         found.length, found.payload = len(body), body
-        told = self._extracted(body)
-        reason = told.get("reason")
+        extracted = self._extracted(body)
+        reason = extracted.get("reason")
         if reason in _QUARANTINED:
             return records.quarantine(reason, *place)
         if reason:
             return records.drop(reason, *place)
-        own = self.columns(told)
+        own = self.columns(extracted)
         found.columns |= own
-        more = {"title": told["title"], "author": told["author"], "own": own}
-        keep = partial(records.keep, found.part, 0, len(body), body, "text", told["text"], **more)
-        records.by_text(found, told["text"], keep)
+        more = {"title": extracted["title"], "author": extracted["author"], "own": own}
+        keep = partial(records.keep, found.part, 0, len(body), body, "text", extracted["text"], **more)
+        records.by_text(found, extracted["text"], keep)
 
     def _extracted(self, body: bytes) -> dict[str, Any]:
         """What the child says of a file, which it has by its path."""

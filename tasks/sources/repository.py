@@ -50,18 +50,20 @@ class RepositoryReader(Reader):
         files = [file for file in self.listing.files() if not _VERSION_CONTROL.search(file.key)]
         archives = [file for file in files if _ARCHIVES.search(file.key)]
         loose = [file for file in files if not _ARCHIVES.search(file.key)]
-        told = sorted((file for file in loose if _is_license(file.key)), key=lambda file: file.key, reverse=True)
+        license_files = [file for file in loose if _is_license(file.key)]
+        license_files.sort(key=lambda file: file.key, reverse=True)
         self._licenses = {}
-        for file in told:
+        for file in license_files:
             self._licenses.setdefault(_folder(file.key), []).append(file.path)
         number = self.groups(loose, GROUP, groups, self.settings.groups) if loose else 0
         apart = [shard for file in archives for shard in ranged(self.source, file, sys.maxsize)]
-        return [*self._grouped(loose, told, number), *apart], number
+        return [*self._grouped(loose, license_files, number), *apart], number
 
-    def _grouped(self, files: list[File], told: list[File], number: int) -> list[InputShard]:
+    def _grouped(self, files: list[File], license_files: list[File], number: int) -> list[InputShard]:
         """Groups of files; what a licence file says is part of what is read for the files below it."""
-        said = digest([[file.key, file.digest] for file in told])
-        return [replace(shard, digest=digest([shard.digest, said])) for shard in grouped(self.source, files, number)]
+        of_licenses = digest([[file.key, file.digest] for file in license_files])
+        shards = grouped(self.source, files, number)
+        return [replace(shard, digest=digest([shard.digest, of_licenses])) for shard in shards]
 
     def read_part(self, part: Part, records: Records) -> None:
         if _ARCHIVES.search(part.key):
@@ -70,9 +72,9 @@ class RepositoryReader(Reader):
             data = file.read(self.settings.largest + 1)
         entry = tree.Entry(part.key, 0, part.end, data)
         above = (folder for folder in _folders(part.key) if folder in self._licenses)
-        self._file(entry, part, records, {folder: self._said(folder) for folder in above})
+        self._file(entry, part, records, {folder: self._license_of(folder) for folder in above})
 
-    def _said(self, folder: str) -> str | None:
+    def _license_of(self, folder: str) -> str | None:
         """The licence of a folder."""
         found = {}
         for path in self._licenses[folder]:
@@ -82,15 +84,15 @@ class RepositoryReader(Reader):
 
     def _archive(self, part: Part, records: Records) -> None:
         how = part.path, self.settings.window
-        told: dict[str, dict[str, str | None]] = {}
+        known: dict[str, dict[str, str | None]] = {}
         try:
             for entry in tree.entries(*how, _LICENSE):
                 if _is_license(entry.path):
-                    known = licenses.spdx(http.text(entry.data, meta=False))
-                    told.setdefault(_folder(entry.path), {})[_name(entry.path)] = known
+                    spdx = licenses.spdx(http.text(entry.data, meta=False))
+                    known.setdefault(_folder(entry.path), {})[_name(entry.path)] = spdx
         except tree.TreeError:
-            pass  # is told by the second reading
-        found = {folder: licenses.of_folder(files) for folder, files in told.items()}
+            pass  # the second reading records it
+        found = {folder: licenses.of_folder(files) for folder, files in known.items()}
         seen = 0
         try:
             for entry in tree.entries(*how, self.settings.largest):

@@ -191,9 +191,9 @@ class StackExchangeReader(Reader):
         }
         url = f"{self.settings.base.rstrip('/')}/questions/{asked['Id']}" if self.settings.base else None
         found = Found(*place, url, payload=question.row, columns=self.columns(own))
-        told = [text for _, text in answers]
+        answer_texts = [text for _, text in answers]
         date = day(asked.get("CreationDate"))
-        records.by_address(found, partial(self._text, found, asked, told, records, dict(found.columns), date))
+        records.by_address(found, partial(self._text, found, asked, answer_texts, records, dict(found.columns), date))
 
     def _text(
         self,

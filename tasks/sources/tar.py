@@ -94,5 +94,5 @@ def _number(data: bytes) -> int | None:
 
 def _sums(header: bytes) -> bool:
     """Whether the sum in a header is that of its bytes."""
-    said = _number(header[148:156])
-    return said == sum(header) - sum(header[148:156]) + 8 * 32
+    stated = _number(header[148:156])
+    return stated == sum(header) - sum(header[148:156]) + 8 * 32

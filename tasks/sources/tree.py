@@ -80,7 +80,7 @@ class _Blocks:
 
     def pass_zeros(self) -> int | None:
         """Go past blocks of zeros; how many bytes that were, None where nothing follows. To the end, so that a
-        compression's checksum there is asked."""
+        compression's checksum there is requests."""
         passed = 0
         while block := self.read(_AHEAD):
             if block.strip(b"\0"):
@@ -158,14 +158,14 @@ def _bundle(file: IO[bytes], most: int) -> Iterator[Entry]:
         _git(folder, "-C", "repository", "fetch", "-q", "--no-tags", "../bundle", f"+{ref}:refs/heads/read")
         tree = _git(folder, "-C", "repository", "ls-tree", "-r", "-z", "-l", "refs/heads/read").split(b"\0")
         files = [line.split(b"\t", 1) for line in tree if line.startswith(b"100")]
-        with _blobs(folder) as (asked, told):
+        with _blobs(folder) as (requests, replies):
             for number, (about, path) in enumerate(files):
-                asked.write(about.split()[2] + b"\n")
-                asked.flush()
-                size = int(told.readline().split()[-1])
-                data = told.read(min(size, most + 1))
+                requests.write(about.split()[2] + b"\n")
+                requests.flush()
+                size = int(replies.readline().split()[-1])
+                data = replies.read(min(size, most + 1))
                 left = size - len(data) + 1
-                while left > 0 and (passed := told.read(min(left, 2**20))):
+                while left > 0 and (passed := replies.read(min(left, 2**20))):
                     left -= len(passed)
                 yield Entry(path.decode(errors="replace"), number, size, data)
 
@@ -195,7 +195,7 @@ def _git(folder: str, *arguments: str) -> bytes:
 
 @contextmanager
 def _blobs(folder: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """What is asked for objects by their names, and what tells them."""
+    """Where objects are asked for by their names, and where they come."""
     command = ["git", "-C", "repository", "cat-file", "--batch"]
     with subprocess.Popen(
         command, cwd=folder, env=_environment(folder), stdin=subprocess.PIPE, stdout=subprocess.PIPE
