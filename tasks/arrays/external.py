@@ -103,6 +103,17 @@ def mapped(schema: pa.Schema, blocks: Iterable[pa.Table]) -> pa.Table:
     return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(data))).read_all()
 
 
+@contextmanager
+def numbers(parts: Iterable[NDArray[np.uint64]]) -> Iterator[Callable[[int, int], NDArray[np.uint64]]]:
+    """Numbers that lie in a file without a name, one part after the other: so many of them from a place on. They are
+    read, not mapped, so that none of its pages are the process's."""
+    with _nameless() as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+        file.flush()
+        yield lambda start, count: np.frombuffer(os.pread(file.fileno(), 8 * count, 8 * start), np.uint64)
+
+
 def flags(count: int) -> NDArray[np.uint8]:
     """uint8 [count] of zeros that lie in a file without a name."""
     with _nameless() as file:
@@ -124,15 +135,16 @@ def _nameless() -> Iterator[IO[bytes]]:
 
 
 def batched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of `BLOCK` rows or more, but for the last one."""
+    """The same rows in batches of `BLOCK` rows or `HELD` bytes or more, but for the last one."""
     held: list[pa.RecordBatch] = []
-    rows = 0
+    rows = size = 0
     for batch in batches:
         held.append(batch)
         rows += batch.num_rows
-        if rows >= BLOCK:
+        size += batch.nbytes
+        if rows >= BLOCK or size >= HELD:
             yield pa.concat_batches(held)
-            held, rows = [], 0
+            held, rows, size = [], 0, 0
     if held:
         yield pa.concat_batches(held)
 

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from data_specs.dedup import Duplicates
 from tasks.arrays.addresses import SIMILAR_ADDRESS, U64, arrays
 from tasks.arrays.groups import I64, changes, explode, lists_by_position, runs
-from tasks.arrays.hashing import seeded_hash
 from tasks.dedup import minhash
 from tasks.dedup.base import DuplicatesStage, as_table, texts
-from tasks.dedup.duplicates import HUBS, CandidateGroups, Exact, leaders_by_position
+from tasks.dedup.comparison import alike
+from tasks.dedup.duplicates import CandidateGroups, Exact, leaders_by_position
+from tasks.engine.blockwise import Blocks, BlockwiseStage
 from tasks.engine.stage import CorpusStage, RecallingStage, Stage
 
 
@@ -27,7 +27,7 @@ def evidence(settings: Duplicates) -> list[Stage | CorpusStage]:
     return [Exact(settings), CandidateGroups(settings), *pairs]
 
 
-class VerifiedPairs(DuplicatesStage, RecallingStage):
+class VerifiedPairs(DuplicatesStage, RecallingStage, BlockwiseStage):
     """Pairs of candidates whose shingle sets have a Jaccard similarity of at least `compared_from`.
 
     `pairs` lists them with both documents, the most similar first, then by address; null without any. `hub` is true for
@@ -85,42 +85,8 @@ class VerifiedPairs(DuplicatesStage, RecallingStage):
         mapped = mapped.set_column(mapped.schema.get_field_index("position"), "position", own)
         return mapped.append_column("shard", pa.array(np.full(len(mapped), batch["shard"][0].as_py(), np.uint64)))
 
-    def reduce(self, rows: pa.Table) -> pa.Table:
-        sets = [each.values.to_numpy() for each in rows["shingles"]]
-        content = seeded_hash(np.array([each.sum() for each in sets], np.uint64), "content")
-        member, leaders = explode(rows["leaders"])
-        leader = leaders.to_numpy()
-        order = np.lexsort((content[member], leader))
-        found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, bool))]
-        for start, end in zip(*runs(leader[order]), strict=True):
-            found += self._pairs(member[order[start:end]], sets)
-        one, other, similarity, hub = (np.concatenate(part) for part in zip(*found, strict=True))
-        shard, position = arrays(rows, "shard", "position")
-        others = pa.StructArray.from_arrays([shard[other], position[other], similarity], fields=list(SIMILAR_ADDRESS))
-        return as_table(shard=shard[one], position=position[one], other=others, hub=hub)
-
-    def _pairs(self, group: I64, sets: list[U64]) -> Iterator[tuple[I64, I64, NDArray[np.float32], NDArray[np.bool_]]]:
-        """Rows that share a leader, by content -> alike pairs in both directions: (row, other row, similarity, whether
-        the row is a hub to the other).
-
-        One row after another is compared with all behind it. Beside the steps: the sets {1 2 3}, {2 3 4} and {3 9}, and
-        the first of them compared with the others."""
-        values, ends = _joined([sets[row] for row in group])  # 1 2 3 2 3 4 3 9, and 3 6 8
-        distinct, shingle = np.unique(values, return_inverse=True)  # 1 2 3 4 9, and 0 1 2 1 2 3 2 4
-        sizes = np.diff(ends, prepend=0)  # 3 3 2
-        starts = ends - sizes  # 0 3 6
-        crowded = len(group) > HUBS
-        for rank in range(min(len(group) - 1, HUBS)):
-            mine = np.zeros(len(distinct), bool)
-            mine[shingle[starts[rank] : ends[rank]]] = True  # 1 1 1 0 0
-            behind = shingle[ends[rank] :]  # 1 2 3 2 4: the shingles of those behind, which begin at 0 and 3
-            shared = np.add.reduceat(mine[behind], starts[rank + 1 :] - ends[rank], dtype=np.int64)  # 2 1
-            jaccard = shared / (sizes[rank] + sizes[rank + 1 :] - shared)  # 2/4 1/4
-            near = np.flatnonzero(jaccard >= self.settings.compared_from)
-            similarity = jaccard[near].astype(np.float32)
-            one, others = np.full(len(near), group[rank]), group[rank + 1 + near]
-            yield one, others, similarity, np.full(len(near), crowded)
-            yield others, one, similarity, np.zeros(len(near), bool)
+    def reduce_blocks(self, blocks: Blocks) -> Iterator[pa.Table]:
+        return alike(blocks, self.settings.compared_from)
 
     def scatter(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         position, hub = arrays(rows, "position", "hub")

@@ -19,9 +19,9 @@ class BlockwiseStage(CorpusStage):
     def reduce_blocks(self, blocks: Blocks) -> Iterator[pa.Table]:
         """What `reduce` does; what it returns is sorted by `shard` and `position`."""
 
-    @abstractmethod
     def remember_blocks(self, read: Callable[[], Blocks]) -> Iterator[pa.Table]:
         """What `remember` does of the rows that `read` gives, each time that it is called."""
+        return (pa.table(batch) for batch in read())
 
     def reduce(self, rows: pa.Table) -> pa.Table:
         schema = pa.schema([*self.reduced, ("shard", pa.uint64()), ("position", pa.uint32())])

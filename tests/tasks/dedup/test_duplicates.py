@@ -401,7 +401,7 @@ def test_many_copies_make_no_pairs():
 
 
 def test_a_popular_text_is_compared_with_hubs_only(monkeypatch):
-    monkeypatch.setattr("tasks.dedup.pairs.HUBS", 4)
+    monkeypatch.setattr("tasks.dedup.comparison.HUBS", 4)
     chance = random.Random(5)
     common = [f"word{number}" for number in range(400)]
     texts = [" ".join([*common, *(str(chance.random()) for _ in range(2))]) for _ in range(60)]
