@@ -103,7 +103,7 @@ def found(run: CorpusRun, similar: dict[str, float]) -> None:
     with select(run.pipeline, "select count(*) from corpus where alike is not null") as answer:
         [[paired]] = answer.rows
     wrong = sum(np.float32(similar[url]) != np.float32(value) for url, value in known.items())
-    bands, rows = minhash.bands_and_rows(run.spec.duplicates.threshold, run.spec.duplicates.hashes)
+    bands, rows = minhash.bands_and_rows(run.spec.duplicates.compared_from, run.spec.duplicates.hashes)
     print(
         f"  {paired:,} documents are in a pair, {2 * len(known):,} of them twins; similarities that are wrong: {wrong}"
     )
