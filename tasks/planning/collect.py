@@ -63,34 +63,35 @@ def collect(spec: Spec, shards: Iterable[tuple[str, pa.Table]]) -> Collected:
     files: list[str] = []
     for path, table in shards:
         documents = _documents(spec, len(files), table, values)
+        inside = {name: _flags(pc.equal(table["channel"], name)) for name in spec.mixed}
         held = _flags(table["held_out"])
+        _check_channels(spec, path, table, (documents.length > 0) & ~held & ~np.any(list(inside.values()), axis=0))
         left_out = _flags(table["repetitive"]) if repetitive else np.zeros(len(table), bool)
-        without_channel = documents.length > 0
-        for name in spec.mixed:
-            inside = _flags(pc.equal(table["channel"], name))
-            without_channel &= ~inside
-            inside &= documents.length > 1
-            train[name].append(documents.take(np.flatnonzero(inside & ~held & ~left_out)))
-            held_out[name].append(documents.take(np.flatnonzero(inside & held)))
+        for name, of_channel in inside.items():
+            to_train, to_evaluate = (of_channel & (documents.length > 1) & each for each in (~held, held))
+            train[name].append(documents.take(np.flatnonzero(to_train & ~left_out)))
+            held_out[name].append(documents.take(np.flatnonzero(to_evaluate)))
             if repetitive:
-                repeated = inside & ~held & left_out
-                repetitive[name]["documents"] += int(repeated.sum())
-                repetitive[name]["tokens"] += int(documents.length[repeated].sum())
-        if (without_channel & ~held).any():
-            row = int(np.flatnonzero(without_channel & ~held)[0])
-            raise MixtureError(
-                f"channels: {path}: document {row} is to be trained on, but its channel is {table['channel'][row]}; "
-                f"the spec has {', '.join(spec.channels)}: call them as they were called when the corpus was made"
-            )
+                repetitive[name]["documents"] += int((to_train & left_out).sum())
+                repetitive[name]["tokens"] += int(documents.length[to_train & left_out].sum())
         files.append(path)
-    numbered = {name: list(found.number) for name, found in values.items()}
     return Collected(
         files,
         {name: turned_documents(spec, Documents.concatenated(parts)) for name, parts in train.items()},
         {name: Documents.concatenated(parts) for name, parts in held_out.items()},
         repetitive,
-        numbered,
+        {name: list(found.number) for name, found in values.items()},
     )
+
+
+def _check_channels(spec: Spec, path: str, table: pa.Table, without: np.ndarray) -> None:
+    """Raises MixtureError where a document to train on is `without` a channel of the spec."""
+    if without.any():
+        row = int(np.flatnonzero(without)[0])
+        raise MixtureError(
+            f"channels: {path}: document {row} is to be trained on, but its channel is {table['channel'][row]}; "
+            f"the spec has {', '.join(spec.channels)}: call them as they were called when the corpus was made"
+        )
 
 
 def _documents(spec: Spec, file: int, table: pa.Table, values: Mapping[str, Values]) -> Documents:

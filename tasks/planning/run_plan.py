@@ -116,55 +116,40 @@ def build(
     there; `trained`: of plans of `mixture.seen` on which no training came to its end, the rows that each read. Raises
     MixtureError, before anything is written, with one line for each thing that cannot be met."""
     found = collect(spec, shards)
-    files = found.files
-    documents, seen = with_seen(store, spec.mixture.seen, found.train, files, trained or {})
-    origins: dict[str, np.ndarray] = {}
-    train = documents
-    if repeats.asked(spec):
-        entries = {name: repeats.entries(each, spec) for name, each in documents.items()}
-        train = {name: each for name, (each, _) in entries.items()}
-        origins = {name: origin for name, (_, origin) in entries.items()}
-    sizes = {name: int(documents.length.sum(dtype=np.int64)) for name, documents in train.items()}
+    documents, seen = with_seen(store, spec.mixture.seen, found.train, found.files, trained or {})
+    entries, origins = _entries(spec, documents)
+    sizes = {name: int(each.length.sum(dtype=np.int64)) for name, each in entries.items()}
     phases = schedule(spec, sizes)
-    usages, streams = allot(spec, phases, train)
+    usages, streams = allot(spec, phases, entries)
     folder = Folder(store, plan_folder(spec, key))
-    counted = [_write_phase(folder, spec, n, phase, train, streams[n]) for n, phase in enumerate(phases)]
-    discarded = {name: sum(counts.discarded.get(name, 0) for counts in counted) for name in spec.mixed}
-    evaluated = _write_held_out(folder, spec, found.held_out)
-    held = {name: [counts.held[name] for counts in counted if name in counts.held] for name in spec.mixed}
-    uses = {
-        name: _uses(usage, held[name], origins.get(name), len(documents[name].length)) for name, usage in usages.items()
-    }
+    counted = [_write_phase(folder, spec, n, phase, entries, streams[n]) for n, phase in enumerate(phases)]
+    held_out = _write_held_out(folder, spec, found.held_out)
+    uses = _uses_of_documents(documents, usages, counted, origins)
     folder.write("usage.arrow", _usage_table(documents, uses))
-    special = added_tokens(spec, vocabulary)
     plan = {
-        "digest": key,
-        "spec": spec.name,
-        "seed": spec.seed,
-        "vocabulary": vocabulary + len(special),
-        "special": list(special),
-        **({"own": dict(own)} if own else {}),
-        "sequence": spec.training.sequence,
-        "objective": spec.training.objective.model_dump(mode="json"),
-        "loss_by": found.values,
-        "channels": list(spec.mixed),
-        **({"augmented": spec.augmentations} if spec.augmentations else {}),
-        "steps": sum(phase.steps for phase in phases),
-        "rows_per_step": spec.training.rows,
-        "rows_per_file": rows_per_file(spec.training.sequence),
-        "phases": [_phase_json(n, phase, counted[n]) for n, phase in enumerate(phases)],
-        "supervised": sum(sum(counts.supervised.values()) for counts in counted),
-        "channel_tokens": {name: sum(counts.supervised.get(name, 0) for counts in counted) for name in spec.mixed},
-        "usage": {name: _usage_json(usage, uses[name], discarded[name]) for name, usage in usages.items()},
+        **_settings_json(spec, vocabulary, key, own or {}, found.values),
+        **_phases_json(spec, phases, counted),
+        "usage": {name: _usage_json(usage, uses[name], _discarded(counted, name)) for name, usage in usages.items()},
         **({"repetitive": found.repetitive} if found.repetitive else {}),
         **({"seen": seen} if seen else {}),
-        "held_out": evaluated,
-        "files": files,
-        "checksums": [(checksums or {}).get(path, "") for path in files],
+        "held_out": held_out,
+        "files": found.files,
+        "checksums": [(checksums or {}).get(path, "") for path in found.files],
         "content": folder.content,
     }
     store.commit_json(f"{folder.path}/plan.json", plan)
     return plan
+
+
+def _entries(spec: Spec, documents: dict[str, Documents]) -> tuple[dict[str, Documents], dict[str, np.ndarray]]:
+    """What rows are cut from, by channel: each document as often as the mixture says, and which document each entry is;
+    of the latter {} where every document is one entry."""
+    if not repeats.asked(spec):
+        return documents, {}
+    entries, origins = {}, {}
+    for name, each in documents.items():
+        entries[name], origins[name] = repeats.entries(each, spec)
+    return entries, origins
 
 
 def rows_per_file(sequence: int) -> int:
@@ -273,6 +258,20 @@ def windows(documents: Documents, shape: RowShape) -> Stream:
     return Stream(document, start, (place + 1) * length // count - start, turn + 1)
 
 
+def _uses_of_documents(
+    documents: Mapping[str, Documents],
+    usages: Mapping[str, Usage],
+    counted: Sequence[_Counts],
+    origins: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """By channel, how often the plan begins each document to train on."""
+    uses = {}
+    for name, usage in usages.items():
+        held = [counts.held[name] for counts in counted if name in counts.held]
+        uses[name] = _uses(usage, held, origins.get(name), len(documents[name].length))
+    return uses
+
+
 def _uses(usage: Usage, held: Sequence[np.ndarray], origin: np.ndarray | None, documents: int) -> np.ndarray:
     """How often the plan begins each document, all its entries together; int32. `held`: of each phase the uses that its
     rows hold, where they are not all."""
@@ -290,6 +289,38 @@ def _usage_table(train: Mapping[str, Documents], uses: Mapping[str, np.ndarray])
         columns = [np.full(len(length), index, np.int16), found.file, found.offset, length, uses[name]]
         parts.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, USAGE, strict=True)], schema=USAGE))
     return pa.concat_tables(parts)
+
+
+def _settings_json(
+    spec: Spec, vocabulary: int, key: str, own: Mapping[str, int], values: dict[str, list[str]]
+) -> dict[str, Any]:
+    """What plan.json says of the spec, the tokenizer's vocabulary and `training.loss_by`."""
+    special = added_tokens(spec, vocabulary)
+    return {
+        "digest": key,
+        "spec": spec.name,
+        "seed": spec.seed,
+        "vocabulary": vocabulary + len(special),
+        "special": list(special),
+        **({"own": dict(own)} if own else {}),
+        "sequence": spec.training.sequence,
+        "objective": spec.training.objective.model_dump(mode="json"),
+        "loss_by": values,
+        "channels": list(spec.mixed),
+        **({"augmented": spec.augmentations} if spec.augmentations else {}),
+    }
+
+
+def _phases_json(spec: Spec, phases: Sequence[PhaseRows], counted: Sequence[_Counts]) -> dict[str, Any]:
+    """What plan.json says of steps, rows and targets."""
+    return {
+        "steps": sum(phase.steps for phase in phases),
+        "rows_per_step": spec.training.rows,
+        "rows_per_file": rows_per_file(spec.training.sequence),
+        "phases": [_phase_json(n, phase, counted[n]) for n, phase in enumerate(phases)],
+        "supervised": sum(sum(counts.supervised.values()) for counts in counted),
+        "channel_tokens": {name: sum(counts.supervised.get(name, 0) for counts in counted) for name in spec.mixed},
+    }
 
 
 def _phase_json(number: int, phase: PhaseRows, counts: _Counts) -> dict[str, Any]:
@@ -317,6 +348,11 @@ def _phase_json(number: int, phase: PhaseRows, counts: _Counts) -> dict[str, Any
             for name, count in phase.rows.items()
         },
     }
+
+
+def _discarded(counted: Sequence[_Counts], name: str) -> int:
+    """Tokens of a channel that best fit leaves out of all rows."""
+    return sum(counts.discarded.get(name, 0) for counts in counted)
 
 
 def _usage_json(usage: Usage, uses: np.ndarray, discarded: int) -> dict[str, Any]:
