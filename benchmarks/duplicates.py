@@ -51,8 +51,11 @@ def texts(paths: list[str]) -> Iterator[str]:
 
 
 def true_shingles(text: str) -> set[tuple[str, ...]]:
-    """Shingles of spaced scripts as they are defined, by a loop over characters."""
-    folded = map(units.folding, text)
+    """Shingles of five units as they are defined, by a loop over characters: of words, and of characters of scripts
+    written without spaces."""
+    alone = {character for character in set(text) if any(low <= ord(character) <= high for low, high in units.UNSPACED)}
+    apart = "".join(f" {each} " if each in alone else each for each in text)
+    folded = map(units.folding, apart)
     words = "".join(each if unicodedata.category(each)[0] in "LMN" else " " for each in folded).split()
     return {tuple(words[at : at + 5]) for at in range(len(words) - 4)}
 
