@@ -80,8 +80,10 @@ def parse_steps(value: Any) -> Any:
 
 
 def checked(text: str) -> str:
-    """The text itself, when it is one expression. Raises ExpressionError, a ValueError, when it is not."""
+    """The text itself, when it is one expression that can be true. Raises ExpressionError, a ValueError, when it is
+    not."""
     expressions.parse(text)
+    expressions.check_nulls(text)
     return text
 
 

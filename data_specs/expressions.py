@@ -74,6 +74,11 @@ _KINDS = _names("""
 """)
 """Types of syntax nodes that are allowed."""
 _PLAIN = _names("COLUMN_REF CONSTANT COMPARISON CONJUNCTION OPERATOR BETWEEN")
+_ORDERED = _names("""
+    COMPARE_EQUAL COMPARE_NOTEQUAL COMPARE_LESSTHAN COMPARE_GREATERTHAN COMPARE_LESSTHANOREQUALTO
+    COMPARE_GREATERTHANOREQUALTO
+""")
+"""Comparisons that are null where a side is."""
 _PLAIN_OPERATORS = _names("COMPARE_IN COMPARE_NOT_IN OPERATOR_NOT OPERATOR_IS_NULL OPERATOR_IS_NOT_NULL")
 """What `compares_with_constants` allows."""
 _LITERALS = _names("INTEGER NUMERIC STRING BOOLEAN NULL_LITERAL")
@@ -154,6 +159,14 @@ def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] |
 
     parsed = _parse(text)
     return _written(bound(_tree(text))) if parsed.percentiles else parsed.text
+
+
+def check_nulls(text: str) -> None:
+    """Raises ExpressionError where what is written compares with null: that is never true, nor false."""
+    for node in _walk(_tree(text)):
+        sides = [node["left"], node["right"]] if node["type"] in _ORDERED else []
+        if any(side.get("literal", {}).get("kind") == "NULL_LITERAL" for side in sides):
+            raise ExpressionError("a comparison with null is never true; write `is null` or `is not null`")
 
 
 def compares_with_constants(text: str) -> bool:

@@ -7,18 +7,23 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from data_specs.base import Bytes, Count, Expression, Name, Settings
+from data_specs.expressions import suggestion
 
 
 def _well_formed(template: str | None) -> str | None:
     if template is None:
         return None
-    from jinja2 import TemplateSyntaxError  # here, as most specs have no template
+    from jinja2 import TemplateSyntaxError, meta  # here, as most specs have no template
     from jinja2.sandbox import SandboxedEnvironment
 
+    environment = SandboxedEnvironment()
+    environment.globals.clear()  # `range` and `dict` may be fields
     try:
-        SandboxedEnvironment().parse(template)
+        fields = meta.find_undeclared_variables(environment.parse(template))
     except TemplateSyntaxError as error:
         raise ValueError(f"line {error.lineno} of the template: {error.message}") from None
+    if not fields:
+        raise ValueError("the template has no field of a record; one stands in two braces, {{ title }}")
     return template
 
 
@@ -173,6 +178,13 @@ class RowSource(SourceSettings):
     keys: dict[Name, str] = {}
     """Where the value of a column stands, where it is not at its name: `{score: metadata.language_score}`. Those of the
     text and the address may have dots, too."""
+
+    @model_validator(mode="after")
+    def _keys_of_columns(self) -> RowSource:
+        for name in self.keys:
+            if name not in self.columns:
+                raise ValueError(f"keys.{name} is of no column of `columns`{suggestion(name, self.columns)}")
+        return self
 
 
 class ParquetSource(RowSource):

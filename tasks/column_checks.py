@@ -3,7 +3,7 @@ settings that name a column of the right type."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from tasks.engine.nodes import Node
 from tasks.engine.reading import RAW_LANGUAGE
 from tasks.engine.sql import mistaken
 from tasks.engine.stage import DOCUMENTS
-from tasks.sources import own_columns, record_columns
+from tasks.sources import otherwise, own_columns, record_columns
 
 
 def columns(found: Iterable[Node], own: pa.Schema | None = None) -> pa.Schema:
@@ -42,13 +42,9 @@ def _check_own(spec: Spec, found: Iterable[Node], own: pa.Schema) -> None:
         message = f"documents have a column {clash}, as a source refuses by it; call the stage otherwise"
         raise SpecError([f"stages.{written[clash]}: {message}"])
     for source, settings in spec.sources.items():
-        for name, kind in getattr(settings, "columns", {}).items():
+        for name in getattr(settings, "columns", {}):
             if name in written:
-                remedy, other = "call the stage otherwise", f"{source.replace('-', '_')}_{name}"
-                if isinstance(keys := getattr(settings, "keys", None), Mapping):
-                    key = keys.get(name, name)
-                    remedy = f"call it otherwise, `columns: {{{other}: {kind}}}, keys: {{{other}: {key}}}`"
-                message = f"stage {written[name]} writes a column of this name; {remedy}"
+                message = f"stage {written[name]} writes a column of this name{otherwise(source, name, settings)}"
                 raise SpecError([f"sources.{source}.columns.{name}: {message}"])
 
 

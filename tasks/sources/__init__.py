@@ -29,6 +29,7 @@ from data_specs.sources import (
     ParquetSource,
     PdfSource,
     RepositorySource,
+    RowSource,
     SourceSettings,
     StackExchangeSource,
     UrlList,
@@ -100,6 +101,17 @@ def record_columns(settings: SourceSettings, lists: Mapping[str, UrlList]) -> pa
     return pa.schema([*known, *own, *((name, pa.bool_()) for name in lists)])
 
 
+def otherwise(source: str, name: str, settings: SourceSettings) -> str:
+    """What to do about a column of a source that is called as another one of its documents."""
+    if not isinstance(settings, RowSource):
+        return "; call the stage otherwise"
+    if name in ("text", "url"):
+        return f"; `{name}` of the source says what it is read from"
+    other = f"{source.replace('-', '_')}_{name}"
+    kind, key = settings.columns[name], settings.keys.get(name, name)
+    return f"; call it otherwise, `columns: {{{other}: {kind}}}, keys: {{{other}: {key}}}`"
+
+
 def own_columns(spec: Spec) -> pa.Schema:
     """The columns that sources of a spec have of their own, and those of the language of raw texts where one asks for
     it. Raises SpecError for one of two types, or of the name of one that every document has."""
@@ -108,7 +120,8 @@ def own_columns(spec: Spec) -> pa.Schema:
         for name, kind in getattr(settings, "columns", {}).items():
             first, before = found.setdefault(name, (source, kind))
             if name in (*DOCUMENTS.names, *(field.name for field in ADDRESS)):
-                raise SpecError([f"sources.{source}.columns.{name}: every document has a column of this name"])
+                message = "every document has a column of this name"
+                raise SpecError([f"sources.{source}.columns.{name}: {message}{otherwise(source, name, settings)}"])
             if before != kind:
                 raise SpecError([f"sources.{source}.columns.{name} is {kind}, but {before} in sources.{first}"])
     refused = [text for settings in spec.sources.values() for text in settings.refuse.values()]

@@ -281,6 +281,11 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         ),
         ('["a/**/*.py"', '{"a/**/*.py"', "spec.yaml:4: is not YAML: expected ',' or '}', but got ']'"),
         ("steps: 10", "steps: !!python/name:os.system x", "spec.yaml:20: the tag python/name:os.system is not allowed"),
+        (
+            "zh: \"language = 'zh'\"",
+            'zh: "url != null"',
+            "spec.yaml:12: channels.zh: a comparison with null is never true; write `is null` or `is not null`",
+        ),
         ("name: small", 'name: "\\ud800"', "spec.yaml:1: a word has half of a surrogate pair, which is no character"),
         ("steps: 10", "1.5: 10", "spec.yaml:20: a key is neither a word nor a whole number"),
         ("steps: 10", "steps: &x [*x]", "spec.yaml:20: an alias contains itself"),

@@ -286,6 +286,12 @@ def test_a_column_that_no_document_has_a_value_in_is_said(tmp_path: Path) -> Non
     [
         ("{score: double}", "sources.a.columns.score is `double`, but should be"),
         ("{url: string}", "sources.a.columns.url: every document has a column of this name"),
+        ("{title: string}", "name; call it otherwise, `columns: {a_title: string}, keys: {a_title: title}`"),
+        ("{text: string}", "every document has a column of this name; `text` of the source says what it is read from"),
+        (
+            "{score: float}, keys: {scor: id}",
+            "sources.a: keys.scor is of no column of `columns`; did you mean `score`?",
+        ),
         ("{position: int}", "sources.a.columns.position: every document has a column of this name"),
         ("{host: string}", "sources.a.columns.host: every record has a column of this name"),
         ("{score: int}", "sources.b.columns.score is float, but int in sources.a"),

@@ -108,10 +108,12 @@ def test_a_field_is_meant_whatever_else_python_or_the_language_knows_by_its_name
 
 def test_a_template_reaches_nothing_but_its_record_and_a_wrong_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
-    for template in ("{{ text.__class__.__mro__ }}", "{% include 'x' %}", "{{ range(10**9) | list }}"):
+    for template in ("{{ text.__class__.__mro__ }}", "{% include 'x' %}{{ text }}", "{{ range(10**9) | list }}"):
         found = reader("x", JsonlSource(kind="jsonl", paths=f"{tmp_path}/*", template=template), Extract())
         [shard] = [shard for shard in found.shards(None)[0] if shard.parts]
         assert found.read(shard).ledger["dropped"] == {"no_text": 1}
+    with pytest.raises(ValidationError, match="the template has no field of a record; one stands in two braces"):
+        JsonlSource(kind="jsonl", paths="x", template="{title}: {text}")
     with pytest.raises(ValidationError, match="line 1 of the template"):
         JsonlSource(kind="jsonl", paths="x", template="{% for %}")
     plain = reader("x", JsonlSource(kind="jsonl", paths="x"), Extract())
