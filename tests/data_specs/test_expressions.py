@@ -269,7 +269,6 @@ def test_what_passes_is_a_scalar_to_an_unguarded_duckdb_too(text: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(TRUTH, st.lists(st.tuples(st.integers(0, 60), st.sampled_from(FRAGMENTS)), max_size=3))
 def test_a_spoilt_expression_is_refused_or_still_a_scalar(text: str, inserted: list[tuple[int, str]]) -> None:

@@ -49,7 +49,6 @@ def asked(spec: Path, *settings: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_what_is_expected_of_a_stage_is_what_all_its_steps_then_cost(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

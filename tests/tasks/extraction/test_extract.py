@@ -125,7 +125,6 @@ def pages(shared: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_the_text_is_trafilaturas_and_does_not_depend_on_what_came_before(pages: list[str]) -> None:
     children = [Child(f"benchmarks.extraction:{name}", 60, 2**31, 300) for name in ("ours", "ours", "plain")]
     try:

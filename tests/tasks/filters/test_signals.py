@@ -34,8 +34,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_specs import stages
-from data_specs.expressions import parse
-from data_specs.load import load
 from tasks.engine.sql import evaluate
 from tasks.filters.lines import repeated
 from tasks.filters.repetition import Grams, duplicate_characters, top_characters
@@ -267,18 +265,6 @@ def test_the_rule_files_drop_what_datatrove_drops(judged: Judged) -> None:
             else:
                 assert reason == next(iter(failing), None), judged.documents["text"][row]
         assert any(reasons)
-
-
-def test_the_rule_files_read_columns_that_are_there(tmp_path: Path) -> None:
-    includes = "".join(f"  - include: {path}\n" for path in PUBLISHED)
-    (tmp_path / "spec.yaml").write_text(
-        f"name: x\nsources: {{a: {{kind: text, paths: a}}}}\nchannels: {{all: 'true'}}\nrules:\n{includes}"
-    )
-    spec = load(tmp_path / "spec.yaml")
-    assert {rule.name for rule in spec.rules} == DROPS.keys()
-    for rule in spec.rules:
-        parse(rule.drop, Signals.writes.names)
-        assert parse(rule.where or "true").columns <= {"language"}
 
 
 class TestWords:

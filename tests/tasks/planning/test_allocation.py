@@ -152,7 +152,6 @@ def weights_told(message: str, phases: list[dict[str, Any]]) -> list[dict[str, A
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(mixtures())
 def test_following_what_is_said_to_the_letter_makes_the_mixture_possible(

@@ -44,7 +44,6 @@ def outcome(source: Reader) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @given(data=st.lists(LINES, max_size=30).map(b"\n".join), ended=st.booleans(), shard=st.integers(1, 400))
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_ranges_of_any_size_give_the_documents_of_the_whole(

@@ -181,7 +181,6 @@ def nested() -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_any_split_gives_the_records_of_the_whole_with_archives_inside_and_a_broken_member(nested: bytes) -> None:
     whole = essence(found(nested))
     assert [item if isinstance(item, str) else "page" for item in whole] == [*["page"] * 4, "unreadable", "page"]
@@ -232,25 +231,6 @@ def test_what_is_no_archive_is_one_quarantined_record_and_the_run_goes_on(tmp_pa
     first, second = read_all(warc(tmp_path / "*.warc.gz"))
     assert first.ledger["in"] == sum(first.ledger["quarantined"].values()) == 1
     assert second.documents.num_rows == 1
-
-
-def test_damage_of_any_kind_never_raises() -> None:
-    data = archive([words(40, seed) for seed in range(3)])
-    plain = archive([words(40, seed) for seed in range(3)], compressed=False)
-    draw = random.Random(11)
-    for original in (data, plain):
-        for _ in range(150):
-            damaged = bytearray(original)
-            for _ in range(draw.randrange(1, 6)):
-                place = draw.randrange(len(damaged))
-                match draw.randrange(3):
-                    case 0:
-                        damaged[place] = draw.randrange(256)
-                    case 1:
-                        del damaged[place : place + draw.randrange(60)]
-                    case _:
-                        damaged[place:place] = draw.randbytes(draw.randrange(60))
-            assert len(found(bytes(damaged))) <= 20
 
 
 def test_ids_and_values_do_not_depend_on_how_an_archive_is_cut(tmp_path: Path) -> None:
