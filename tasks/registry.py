@@ -22,7 +22,7 @@ from tasks.augmentation.shuffle_sentences import ShuffleSentences
 from tasks.augmentation.synonyms import Synonyms
 from tasks.decision.channel import Channel
 from tasks.decision.conditions import bound, gates, percentiles, rules, thresholds_of
-from tasks.decision.held_out import HeldOut, HeldOutColumn, evaluates_dropped
+from tasks.decision.held_out import HeldOut, HeldOutColumn, evaluates_dropped, knows_payloads
 from tasks.decision.outcome import Outcome
 from tasks.decision.verdict import BEFORE_CUT, Verdict
 from tasks.dedup.boilerplate import BoilerplateLines
@@ -149,6 +149,7 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
                 spec.duplicates.sources,
                 bool(spec.cut_texts),
                 evaluates_dropped(pins),
+                knows_payloads(pins),
             ),
             *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
             bound=make.text | make.verdict,
@@ -326,9 +327,12 @@ def _reads(spec: Spec) -> set[str]:
 
 
 def _held_out(spec: Spec, pins: Pins) -> HeldOutColumn:
-    found = {name: pins.get(joins(name)) for name in spec.sources}
+    """By the table and, of sources that came after it, by their shares; a table that was learned anew has of these."""
+    table, payloads = pins.get("held_out"), knows_payloads(pins)
+    chosen_of = table["facts"]["sources"] if table and payloads else ()
+    found = {name: pins.get(joins(name)) for name in spec.sources if name not in chosen_of}
     joined = {name: (pin["value"], pin["seed"]) for name, pin in found.items() if pin}
-    return HeldOutColumn(pins.files("held_out"), joined)
+    return HeldOutColumn(pins.files("held_out"), joined, payloads)
 
 
 def _emptied(spec: Spec, written: Collection[str]) -> list[str]:

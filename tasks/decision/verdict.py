@@ -129,6 +129,7 @@ class Verdict(BlockwiseStage, AskingStage):
         sources: tuple[str, ...] = (),
         cut_later: bool = False,
         evaluates_dropped: bool = True,
+        by_payload: bool = False,
     ) -> None:
         """`rules`: in plain SQL, percentiles bound. `keep`: of those whose columns are written. `gates`: the `where` of
         each stage that has one, for the ledger's count of kept documents that were skipped. `emptied`: columns one of
@@ -136,10 +137,11 @@ class Verdict(BlockwiseStage, AskingStage):
         empty rows are left. `sources`: in the order in which duplicates of them stay. `cut_later`: whether texts of
         what is kept are cut, so that not this, but the outcome is the last word on a document. `evaluates_dropped`:
         false of held-out tables of earlier versions, of which a document that a rule drops is not evaluated on: their
-        lineages stay comparable with themselves."""
+        lineages stay comparable with themselves. `by_payload`: whether documents are held out by payloads, too, of
+        which copies are no more than that."""
         super().__init__(Judgement(rules=rules, keep=tuple(keep), sources=sources if "source" in keep else ()))
         self.emptied, self.taken_down, self.cut_later = tuple(emptied), taken_down, cut_later
-        self.evaluates_dropped = evaluates_dropped
+        self.evaluates_dropped, self.by_payload = evaluates_dropped, by_payload
         self.partitions = partitions
         self.gates = dict(gates or {})
         texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
@@ -151,7 +153,8 @@ class Verdict(BlockwiseStage, AskingStage):
         columns = {*judged, "channel", *wanted} - {"position", "passes"}
         self.reads = tuple(sorted(columns))
         gating = frozenset[str]().union(*(parse(text).columns for text in self.gates.values()))
-        self.scatters = tuple(sorted({*judged, *gating, "source", "channel", "held_out"}))
+        copies = {"held_out_by_payload", "copy_of"} if by_payload else set()
+        self.scatters = tuple(sorted({*judged, *gating, *copies, "source", "channel", "held_out"}))
         fails = [pa.field(f"fails_{rule.name}", pa.bool_()) for rule in rules]
         fixed = [
             ("kept", pa.bool_()),
@@ -171,7 +174,7 @@ class Verdict(BlockwiseStage, AskingStage):
         ]
         optional: dict[str, Any] = {name: True for name in ("emptied", "taken_down") if getattr(self, name)}
         optional |= {"sources": self.settings.sources} if self.settings.sources else {}
-        optional |= {"evaluates_dropped": True} if self.evaluates_dropped else {}
+        optional |= {name: True for name in ("evaluates_dropped", "by_payload") if getattr(self, name)}
         optional |= {"url_shapes": 2} if "url_shape" in self.shuffled.names else {}  # an empty address is none
         return {"rules": rules, "keep": self.settings.keep, "gates": self.gates, **optional}
 
@@ -285,6 +288,9 @@ class Verdict(BlockwiseStage, AskingStage):
         held_out_copy[rows["position"].filter(rows["duplicate_of"].is_null()).to_numpy()] = True
         textless, fails = self._textless(batch), failing(self.settings.rules, batch)
         no_channel, held_out = ~batch["channel"].is_valid().to_numpy(), true(batch["held_out"])
+        if self.by_payload:
+            copies = true(pc.and_(batch["held_out_by_payload"], batch["copy_of"].is_valid()))
+            held_out, held_out_copy = held_out & ~copies, held_out_copy | copies
         duplicate = duplicate_of.is_valid().to_numpy(zero_copy_only=False)
         reasons = {
             **textless,

@@ -12,6 +12,7 @@ import pytest
 from data_specs.training import Evaluate
 from tasks.arrays.hashing import below, seeded_hash, words
 from tasks.decision.held_out import HeldOut, HeldOutColumn
+from tasks.storage.pinned_texts import written
 from tests.golden import check_golden
 
 COUNT = 20_000
@@ -21,7 +22,8 @@ def documents(first: int = 0, count: int = COUNT) -> pa.Table:
     ids = [hashlib.md5(str(number).encode()).digest() for number in range(first, first + count)]
     sources = ["crawl" if number % 4 else "books" for number in range(first, first + count)]
     texts = [f"text {number}" for number in range(first, first + count)]
-    return pa.table({"id": pa.array(ids, pa.binary(16)), "source": sources, "text": texts})
+    payloads = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    return pa.table({"id": pa.array(ids, pa.binary(16)), "source": sources, "text": texts, "payload": payloads})
 
 
 def frozen(table: pa.Table, share: float = 0.05, seed: int = 1) -> tuple[bytes, dict[str, object]]:
@@ -34,7 +36,7 @@ def column(data: bytes, folder: Path, table: pa.Table) -> list[bool]:
     path.write_bytes(data)
     stage = HeldOutColumn({str(path): hashlib.sha256(data).hexdigest()})
     stage.setup()
-    return stage(table.select(["id"]))["held_out"].to_pylist()
+    return stage(table.select(["id", "payload"]))["held_out"].to_pylist()
 
 
 def test_the_share_is_taken_of_every_source_and_the_facts_say_so() -> None:
@@ -74,9 +76,44 @@ def test_the_column_is_membership_in_the_table_and_not_the_hash(tmp_path: Path) 
     assert not any(column(data, tmp_path, documents(first=COUNT)))
 
 
+def test_by_ids_and_payloads_and_by_payloads_elsewhere_but_not_where_another_record_stands(tmp_path: Path) -> None:
+    data, _ = frozen(documents())
+    path = tmp_path / "held_out.arrow"
+    path.write_bytes(data)
+    table = pa.ipc.open_file(io.BytesIO(data)).read_all()
+    one, other, new = (table["id"][0].as_py(), table["id"][1].as_py(), b"n" * 16)
+    first, second = table["payload"].to_pylist()[:2]
+    cases = [
+        ((one, first), (True, False)),
+        ((other, "f" * 64), (False, False)),
+        ((other, first), (True, True)),
+        ((new, second), (True, True)),
+        ((new, "f" * 64), (False, False)),
+        ((one, None), (True, False)),  # it was taken down
+        ((new, None), (False, False)),
+    ]
+    ids, payloads = zip(*(case for case, _ in cases), strict=True)
+    stage = HeldOutColumn({str(path): hashlib.sha256(data).hexdigest()})
+    stage.setup()
+    found = stage(pa.table({"id": pa.array(ids, pa.binary(16)), "payload": pa.array(payloads, pa.string())}))
+    assert [*zip(*(found[name].to_pylist() for name in found.column_names), strict=True)] == [want for _, want in cases]
+
+
+def test_a_table_of_an_earlier_version_goes_on_by_ids(tmp_path: Path) -> None:
+    data, _ = frozen(documents())
+    earlier = pa.ipc.open_file(io.BytesIO(data)).read_all().drop_columns(["payload"])
+    path = tmp_path / "held_out.arrow"
+    path.write_bytes(written(earlier))
+    stage = HeldOutColumn({str(path): ""}, payloads=False)
+    stage.setup()
+    found = stage(documents().select(["id"]))
+    assert found.column_names == ["held_out"]
+    assert set(documents()["id"].filter(found["held_out"]).to_pylist()) == set(earlier["id"].to_pylist())
+
+
 def test_nothing_held_out_is_a_table_without_rows(tmp_path: Path) -> None:
     data, facts = frozen(documents(), share=0)
-    assert facts == {"rows": 0, "sources": {}, "evaluates_dropped": True}
+    assert facts == {"rows": 0, "sources": {}, "evaluates_dropped": True, "payloads": True}
     assert not any(column(data, tmp_path, documents(count=10)))
 
 

@@ -37,6 +37,7 @@ COLUMNS = pa.schema(
         ("hub", pa.bool_()),
         ("cluster", pa.uint64()),
         ("held_out", pa.bool_()),
+        ("held_out_by_payload", pa.bool_()),
         ("channel", pa.string()),
     ]
 )
@@ -54,6 +55,7 @@ GOOD = {
     "hub": False,
     "cluster": None,
     "held_out": False,
+    "held_out_by_payload": False,
     "channel": "en",
 }
 
@@ -110,6 +112,13 @@ def test_the_reason_is_the_first_that_holds(document, reason, fails):
     assert verdict["evaluated"] is bool(document.get("held_out") and document.get("channel", "en"))
     assert verdict["duplicate_of"] is None
     assert {name for name in ("short", "foreign") if verdict[f"fails_{name}"]} == set(fails)
+
+
+def test_of_what_is_held_out_by_its_payload_alone_what_is_no_copy_is_evaluated_on():
+    moved = {"cluster": 1, "held_out": True, "held_out_by_payload": True}
+    found = judged([moved, moved | {"copy_of": 0}, {"cluster": 1, "alike": {0: 0.9}}], by_payload=True)
+    assert [verdict["reason"] for verdict in found] == ["held_out", "held_out_copy", "held_out_copy"]
+    assert [verdict["evaluated"] for verdict in found] == [True, False, False]
 
 
 @pytest.mark.parametrize(

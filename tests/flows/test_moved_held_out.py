@@ -1,0 +1,116 @@
+"""Held-out documents whose files change: what is evaluated on is what was held out, wherever it stands by then."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests import generations
+from tests.generations import documents, night
+
+SETTINGS = ("training.evaluate.held_out=20%",)
+
+
+def pages(count: int, seed: int) -> list[dict[str, str]]:
+    """Pages that are unlike each other, each as long as any other, so that a line stands where another stood."""
+    rng = random.Random(seed)
+    return [
+        {
+            "text": " ".join(f"w{rng.randrange(10**6):06}" for _ in range(120)),
+            "url": f"https://a.org/{seed}/{number:03}",
+        }
+        for number in range(count)
+    ]
+
+
+class Corpus:
+    """One of JSON lines or of Parquet, of which files can be written anew."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder, self.kind = folder, kind
+        self.path = generations.spec(folder)
+        if kind == "parquet":
+            text = self.path.read_text().replace(", shard: 1", "")
+            self.path.write_text(text.replace("jsonl", "parquet").replace(".parquet.gz", ".parquet"))
+
+    def write(self, name: str, rows: Sequence[dict[str, str]], source: str = "web") -> None:
+        if self.kind == "jsonl":
+            return generations.write(self.folder, name, rows, source)
+        (self.folder / source).mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(list(rows)), self.folder / source / f"{name}.parquet")
+
+    def night(self) -> dict[str, dict[str, Any]]:
+        """What there is of each text then."""
+        night(self.path, SETTINGS)
+        return {row["text"]: row for row in documents(self.path).values()}
+
+
+def held(found: dict[str, dict[str, Any]]) -> set[str]:
+    return {text for text, row in found.items() if row["held_out"]}
+
+
+@pytest.fixture(params=["jsonl", "parquet"])
+def corpus(request: pytest.FixtureRequest, tmp_path: Path) -> Corpus:
+    return Corpus(tmp_path, request.param)
+
+
+def test_records_that_move_in_their_file_stay_held_out_and_no_other_ones_are_in_their_stead(corpus: Corpus) -> None:
+    moving, others = pages(60, 1), pages(20, 2)
+    corpus.write("moving", moving)
+    corpus.write("others", others)
+    before = corpus.night()
+    assert 5 < len(held(before) & {row["text"] for row in moving}) < 30
+    first = next(number for number, row in enumerate(moving) if not before[row["text"]]["held_out"])
+    corpus.write("moving", [row for number, row in enumerate(moving) if number != first])
+    after = corpus.night()
+    assert len(after) == len(before) - 1
+    assert held(after) == held(before)
+    assert {text for text, row in after.items() if row["evaluated"]} == held(before)
+    assert not any(after[text]["kept"] for text in held(before))
+
+
+def test_what_was_held_out_is_not_trained_on_in_another_file_once_its_own_has_other_records(corpus: Corpus) -> None:
+    moving = pages(60, 1)
+    corpus.write("moving", moving)
+    corpus.write("others", pages(20, 2))
+    before = corpus.night()
+    corpus.write("moving", pages(60, 3))
+    corpus.write("elsewhere", moving[::-1])
+    after = corpus.night()
+    assert len(after) == 140
+    assert held(after) == held(before)
+    assert not any(after[text]["kept"] for text in held(before))
+
+
+def test_of_copies_of_a_held_out_document_none_is_evaluated_on_beside_it(corpus: Corpus) -> None:
+    moving = pages(60, 1)
+    corpus.write("moving", moving)
+    before = corpus.night()
+    corpus.write("zz", moving)
+    night(corpus.path, SETTINGS)
+    rows = documents(corpus.path).values()
+    again = [row for row in rows if row["file"].startswith("zz")]
+    assert sorted(row["text"] for row in rows if row["evaluated"]) == sorted(held(before))
+    assert {row["text"] for row in again if row["reason"] == "held_out_copy"} == held(before)
+    assert {row["reason"] for row in again} == {"held_out_copy", "duplicate"}
+
+
+def test_a_source_that_came_later_has_the_same_documents_held_out_once_records_of_it_move(corpus: Corpus) -> None:
+    corpus.write("others", pages(20, 2))
+    corpus.night()
+    web = corpus.path.read_text().partition("sources: {")[2].partition("\n")[0].removesuffix("}")
+    corpus.path.write_text(corpus.path.read_text().replace(web, f"{web}, {web.replace('web', 'news')}"))
+    news = pages(60, 4)
+    corpus.write("news", news, "news")
+    before = corpus.night()
+    assert 5 < len(held(before) & {row["text"] for row in news}) < 30
+    corpus.write("news", news[1:], "news")
+    after = corpus.night()
+    assert held(after) == held(before) - {news[0]["text"]}
+    assert {text for text, row in after.items() if row["evaluated"]} == held(after)
