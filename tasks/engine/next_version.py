@@ -18,6 +18,7 @@ from tasks.engine.runner import Execution
 from tasks.engine.snapshot import Present, present, stage_facts
 from tasks.engine.versions import ACCEPTED, COUNTS, REFUSED, Facts, Versions
 from tasks.storage import columns
+from tasks.storage.store import StoreError
 
 
 @dataclass
@@ -34,14 +35,14 @@ class Made:
 
 def make(execution: Execution, counts: Counts, about: Facts, run: str) -> Made:
     """Commit a version where the corpus is another one than that of the last; else the last one, also where that was
-    refused and the gates still are the same. `about`: what a data card says of it."""
+    refused and the gates still are the same, or the one that another run has made meanwhile of the same corpus.
+    `about`: what a data card says of it. Raises StoreError where that run has made another one."""
     pipeline, spec = execution.pipeline, execution.pipeline.spec
     versions = Versions(pipeline.store, spec.name)
     found, gates = present(pipeline, versions), spec.gates.model_dump(mode="json")
     base, newest = versions.accepted, versions.newest()
     for known in filter(None, (base, newest)):
-        same = known["digest"] == found.digest and _same_values(known["generations"], found.generations)
-        if same and (known["state"] == ACCEPTED or known["limits"] == gates):
+        if _stands(known, found, gates):
             return Made(known, False)
     counted = execution.count(counts)
     for generation, places in zip(found.generations, found.places, strict=True):
@@ -74,9 +75,21 @@ def make(execution: Execution, counts: Counts, about: Facts, run: str) -> Made:
         "funnel": funnel(pipeline),
         "totals": added(*sums),
     }
-    versions.create(facts)
+    try:
+        versions.create(facts)
+    except StoreError:
+        meanwhile = versions.newest()
+        if meanwhile and _stands(meanwhile, found, gates):
+            return Made(meanwhile, False)
+        raise
     came = {pipeline.shards[place].source for place in found.places[-1]} if base and found.new else set()
     return Made(facts, True, sorted(came - {row["source"] for row in judged}))
+
+
+def _stands(known: Facts, found: Present, gates: Facts) -> bool:
+    """Whether a version is of the corpus as it is, and gates would judge it as they did."""
+    same = known["digest"] == found.digest and _same_values(known["generations"], found.generations)
+    return same and (known["state"] == ACCEPTED or known["limits"] == gates)
 
 
 def _same_values(known: Sequence[Facts], found: Sequence[Facts]) -> bool:

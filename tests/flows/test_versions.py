@@ -109,6 +109,28 @@ def test_of_two_drivers_one_makes_a_version_and_the_other_is_told(
     assert lineage.read(1) == facts
 
 
+@pytest.mark.parametrize("theirs", [[], ["rules.short=domain <> 'code' and words < 250"]])
+def test_a_run_goes_on_with_the_version_that_another_made_meanwhile_where_it_is_the_same(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, theirs: list[str]
+) -> None:
+    written(copied, "web-50.jsonl.gz", english(5, 30))
+    create, others = Versions.create, list[Run]()
+
+    def late(lineage: Versions, facts: Any) -> None:
+        monkeypatch.setattr(Versions, "create", create)
+        others.append(go(copied, theirs))
+        create(lineage, facts)
+
+    monkeypatch.setattr(Versions, "create", late)
+    if theirs:
+        with pytest.raises(StoreError, match="another run of small has made version 2 of the corpus meanwhile"):
+            go(copied)
+        return
+    run = go(copied)
+    assert [found["run"] for found in versions(copied)][1:] == [others[0].name]
+    assert run.record["version"]["version"] == 2
+
+
 def test_a_damaged_list_of_shards_is_named_and_never_taken_for_a_new_corpus(copied: Path) -> None:
     [path] = (copied.parent / "store" / "versions" / "small" / "shards").iterdir()
     path.write_bytes(path.read_bytes()[:-100])

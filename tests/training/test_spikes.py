@@ -196,6 +196,16 @@ def test_a_training_that_stops_at_a_spike_names_its_rows_and_the_next_run_goes_o
     assert len(log.read(store, "stops")) == 59
 
 
+def test_spikes_of_a_process_that_ended_count_towards_those_that_are_taken_back(tmp_path: Path) -> None:
+    store, low = Store(str(tmp_path)), GARBAGE + 80
+    training_plan.write(store, phases=(60,), garbage=range(GARBAGE, GARBAGE + 8), repeated=range(low, low + 8))
+    assert len(trained(store, "run", action="stop")) == 1
+    [error] = Ranks(tmp_path, 1, [(settings(1, at_most=1), PLAN, "run", True)]).wait()
+    assert isinstance(error, SpikeError)
+    assert [event["row"] for event in log.read(store, "run", "spike")] == [GARBAGE, low]
+    assert Ranks(tmp_path, 1, [(settings(1, at_most=1), PLAN, "run", True)]).wait() == []
+
+
 def test_a_spike_before_the_first_checkpoint_begins_anew_without_its_rows(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     training_plan.write(store, phases=(30,), garbage=range(160, 168))
@@ -283,3 +293,30 @@ def test_with_skip_a_loss_that_is_not_finite_is_null_in_the_log_and_in_no_sum(
     assert sum(each["tokens"] for each in sums.values()) == sum(tokens for _, tokens in known)
     total = sum(each["loss"] * each["tokens"] for each in sums.values())
     assert total == pytest.approx(sum(loss * tokens for loss, tokens in known))
+
+
+def test_steps_that_a_process_left_out_before_it_ended_count_towards_those_in_a_row(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, found = spec(micro=8, spikes={"action": "skip", "at_most": 3}), Trainer.losses
+
+    def broken(trainer: Trainer, batch: Batch) -> tuple[torch.Tensor, Any]:
+        total, (losses, *more) = found(trainer, batch)
+        bad = trainer.cursor.step >= 9
+        return (total * math.nan, (losses * math.nan, *more)) if bad else (total, (losses, *more))
+
+    ranks.join("cpu")
+    monkeypatch.setattr(Trainer, "losses", broken)
+    for last in (11, 12):  # steps 10 and 11 are left out, and then 12
+        trainer = Trainer(chosen, store, Plan.read(store, PLAN), "in a row")
+        begin(trainer, resume=last == 12)
+        while trainer.cursor.step < last:
+            trainer.step()
+        trainer.save()
+        if last == 12:
+            with pytest.raises(NonFiniteError):
+                trainer.step()
+        assert trainer.log is not None
+        trainer.log.close()
+        trainer.engine.destroy()
+    assert [record["step"] for record in log.read(store, "in a row", "left_out")] == [10, 11, 12]
