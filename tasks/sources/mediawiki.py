@@ -81,7 +81,7 @@ def _site(path: str, digest: str, window: int) -> Site:
 class MediawikiReader(Reader):
     """Reads dumps of MediaWiki."""
 
-    version = 6  # a list that begins with a link is no redirect
+    version = 7  # a fraction does not run into the number before it
     libraries: ClassVar[tuple[str, ...]] = ("lxml",)
     settings: MediawikiSource
 

@@ -119,6 +119,9 @@ def _japanese(given: Arguments) -> str:
     return f"{shown} ({written})" if shown and written else shown or written
 
 
+_FRACTIONS = ("frac", "sfrac", "fraction", "tfrac")
+_WHOLE = re.compile(r"[0-9]'*\Z")
+"""The end of a number, which may be in bold."""
 _ONE, _TEXT = _first("1"), _first("text", "quote", "1", "content")
 _SHOWN: dict[str, Callable[[Arguments], str]] = {
     **dict.fromkeys(
@@ -155,7 +158,7 @@ _SHOWN: dict[str, Callable[[Arguments], str]] = {
     **dict.fromkeys(("ipa", "ipalink", "ipablink", "unicode", "script"), _last),
     **dict.fromkeys(("angbr", "angbr ipa", "angle bracket", "grapheme"), lambda given: f"⟨{given.get('1', '')}⟩"),
     **dict.fromkeys(("convert", "cvt"), _converted),
-    **dict.fromkeys(("frac", "sfrac", "fraction", "tfrac"), _fraction),
+    **dict.fromkeys(_FRACTIONS, _fraction),
     **dict.fromkeys(
         ("hlist", "plainlist", "flatlist", "unbulleted list", "ubl", "plain list", "cslist"), _joined(", ")
     ),
@@ -196,14 +199,16 @@ _PREFIXED: dict[str, Callable[[str], str]] = {
 _LANGUAGE = re.compile(r"lang-[a-z]{2,3}(?:-[a-z]+)?\Z")
 
 
-def expanded(parts: list[str]) -> str:
-    """What is to be read of a call: its name, and its arguments as they stand between bars."""
+def expanded(parts: list[str], before: str = "") -> str:
+    """What is to be read of a call: its name, and its arguments as they stand between bars. `before`: the text before
+    it, into whose number a fraction does not run: 5{{frac|1|2}} is 5 1/2."""
     name = " ".join(parts[0].replace("_", " ").split()).lower()
     prefix, colon, rest = parts[0].partition(":")
     if colon and (function := _PREFIXED.get(prefix.strip().lower())):
         return function(rest)
     shown = _SHOWN.get(name) or (_ONE if _LANGUAGE.match(name) else None)
-    return shown(_given(parts[1:])) if shown else ""
+    text = shown(_given(parts[1:])) if shown else ""
+    return f" {text}" if text and name in _FRACTIONS and _WHOLE.search(before) else text
 
 
 def _given(arguments: list[str]) -> Arguments:

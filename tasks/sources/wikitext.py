@@ -243,7 +243,7 @@ class _Walk:
         parts = ["".join(part) for part in done.parts]
         match done.kind:
             case "{":
-                text = expanded(parts)
+                text = expanded(parts, "".join(stack[-1].parts[-1][-2:]))
             case "3":
                 text = parts[1] if len(parts) > 1 else ""
             case "[":

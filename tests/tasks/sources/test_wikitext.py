@@ -71,6 +71,19 @@ def test_a_quantity_is_what_its_template_says(call: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("wikitext", "text"),
     [
+        ("a 5{{frac|1|2}} inch", "a 5 1/2 inch"),
+        ("a '''5'''{{sfrac|1|2}}, [[six|6]]{{frac|1|2}}, {{val|7}}{{frac|2}}", "a 5 1/2, 6 1/2, 7 1/2"),
+        ("a -{{frac|1|2}}, x{{frac|1|2}}, 6 {{frac|1|2}}, 1{{nowrap|000}}", "a -1/2, x1/2, 6 1/2, 1000"),
+        ("{|\n| 5{{frac|1|2}}\n| {{frac|1|2}}\n|}", "5 1/2 | 1/2"),
+    ],
+)
+def test_a_fraction_does_not_run_into_the_whole_number_before_it(wikitext: str, text: str) -> None:
+    assert plain(wikitext).text == text
+
+
+@pytest.mark.parametrize(
+    ("wikitext", "text"),
+    [
         ("L'''Iliade'' est\nd'''Homère'', et '''lui'''", "L'Iliade est\nd'Homère, et lui"),
         ("l''''amour''' ''''''six'''''' and a '''b'''", "l'amour 'six' and a b"),
         ("a '''b c'''d ''e", "a b cd e"),
