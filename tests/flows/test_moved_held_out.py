@@ -13,6 +13,7 @@ import pytest
 
 from tests import generations
 from tests.generations import documents, night
+from tests.whole import go
 
 SETTINGS = ("training.evaluate.held_out=20%",)
 
@@ -44,6 +45,11 @@ class Corpus:
             return generations.write(self.folder, name, rows, source)
         (self.folder / source).mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(list(rows)), self.folder / source / f"{name}.parquet")
+
+    def join_news(self) -> None:
+        """Give it the source `news`."""
+        web = self.path.read_text().partition("sources: {")[2].partition("\n")[0].removesuffix("}")
+        self.path.write_text(self.path.read_text().replace(web, f"{web}, {web.replace('web', 'news')}"))
 
     def night(self) -> dict[str, dict[str, Any]]:
         """What there is of each text then."""
@@ -104,8 +110,7 @@ def test_of_copies_of_a_held_out_document_none_is_evaluated_on_beside_it(corpus:
 def test_a_source_that_came_later_has_the_same_documents_held_out_once_records_of_it_move(corpus: Corpus) -> None:
     corpus.write("others", pages(20, 2))
     corpus.night()
-    web = corpus.path.read_text().partition("sources: {")[2].partition("\n")[0].removesuffix("}")
-    corpus.path.write_text(corpus.path.read_text().replace(web, f"{web}, {web.replace('web', 'news')}"))
+    corpus.join_news()
     news = pages(60, 4)
     corpus.write("news", news, "news")
     before = corpus.night()
@@ -114,3 +119,19 @@ def test_a_source_that_came_later_has_the_same_documents_held_out_once_records_o
     after = corpus.night()
     assert held(after) == held(before) - {news[0]["text"]}
     assert {text for text, row in after.items() if row["evaluated"]} == held(after)
+
+
+def test_a_table_that_is_learned_anew_has_the_documents_of_a_source_that_came_later_and_no_share_is_added(
+    tmp_path: Path,
+) -> None:
+    corpus = Corpus(tmp_path, "jsonl")
+    corpus.write("others", pages(20, 2))
+    corpus.night()
+    corpus.join_news()
+    corpus.write("news", pages(200, 4), "news")
+    before = corpus.night()
+    run = go(corpus.path, SETTINGS, until="held_out", retrain=["held_out"])
+    after = corpus.night()
+    [_, table] = run.pipeline.pins.history["held_out"]
+    assert held(after) != held(before)
+    assert len(held(after)) == table["facts"]["rows"] < 60
