@@ -95,8 +95,8 @@ def _cluster(found: Mapping[str, Any]) -> str:
         [each["id"][:12], "kept" if each["kept"] else line(each["reason"]), each["similarity"], each["characters"]]
         for each in found["members"]
     ]
-    addresses = [plain(each["url"] or "") for each in found["members"]]
+    addresses = [plain(each["url"] or each["file"]) for each in found["members"]]
     rows = [[*map(cell, member), url] for member, url in zip(members, addresses, strict=True)]
     more = found["documents"] - len(members)
     counts = f"{found['documents']:,} documents, {found['kept']:,} kept" + (f"; {more:,} are not shown" if more else "")
-    return f"{counts}:\n\n{table(['document', 'outcome', 'similarity', 'characters', 'address'], rows)}"
+    return f"{counts}:\n\n{table(['document', 'outcome', 'similarity', 'characters', 'address or file'], rows)}"

@@ -90,6 +90,6 @@ def _show_examples(name: str, drop: str, dropped: list[dict[str, object]], other
             assert isinstance(values, dict)
             plain = {key: str(value) if isinstance(value, bool) else value for key, value in values.items()}
             shown = ", ".join(f"{key} {terminal.cell(value)}" for key, value in plain.items())
-            name = f"{terminal.line(document['url'])}\n{document['id']}" if document["url"] else str(document["id"])
+            name = f"{terminal.line(document['url'] or document['file'])}\n{document['id']}"
             grid.add_row(shown, name, terminal.line(document["text"]))
         terminal.console().print(grid if grid.row_count else f"{side}: no document")

@@ -43,6 +43,8 @@ REASONS = {
 
 NAMED = ("id", "source", "url")
 """What a document is shown by."""
+BY_FILE = """by its file: `sluice query SPEC "select id from corpus where file = 'NAME'"`"""
+"""How a document without a URL is found."""
 OPENING = 120
 """Characters of its text that stand beside it."""
 
@@ -64,7 +66,8 @@ def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
             return found
         missed = refused.missed(pipeline) if by_url(asked) else 0
         unsure = f"; of {missed} shards the refused records are only counted, or not all kept" if missed else ""
-        raise SpecError([f"no document has {_what(asked)}{unsure}"])
+        remedy = f"; {BY_FILE}" if by_url(asked) and "://" not in asked else ""
+        raise SpecError([f"no document has {_what(asked)}{unsure}{remedy}"])
     [values] = row.to_pylist()
     columns: dict[str, Any] = {column: plain(value) for column, value in values.items()}
     if columns["kind"] == TAKEN_DOWN and (went := Takedowns(pipeline.store).of(columns["id"])):
@@ -108,7 +111,7 @@ def _row(corpus: View, asked: str, made: Sequence[str]) -> pa.Table | None:
     else:
         beginning = asked.lower()
         if not beginning or set(beginning) - set("0123456789abcdef") or len(beginning) > 32:
-            raise SpecError([f"{asked!r} is not a document's id (up to 32 hexadecimal digits), nor a URL"])
+            raise SpecError([f"{asked!r} is not a document's id (up to 32 hexadecimal digits), nor a URL; {BY_FILE}"])
         condition = compute.starts_with(dataset.field("id"), beginning)
     found = _meeting(corpus, condition)
     if not found and not by_url(asked):

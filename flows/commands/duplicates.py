@@ -30,7 +30,8 @@ ROWS = 50_000
 """Rows of an export that are held at once."""
 MEMBERS = 20
 """Members of a cluster that are shown."""
-_MEMBER = "id, source, url, channel, kept, reason, duplicate_of.similarity as similarity, text_length as characters"
+_MEMBER = """id, source, url, file, channel, kept, reason, duplicate_of.similarity as similarity,
+    text_length as characters"""
 _CLUSTERED = """with named as (  -- who was alone in its generation is named by newer documents alone
         select cluster, copy_of.shard as shard, copy_of.position as position from corpus
         where cluster is not null and copy_of is not null
@@ -40,7 +41,7 @@ _CLUSTERED = """with named as (  -- who was alone in its generation is named by 
         )
     ),
     clustered as (
-        select id, source, url, channel, kept, reason, duplicate_of, text_length,
+        select id, source, url, file, channel, kept, reason, duplicate_of, text_length,
             coalesce(corpus.cluster, once.cluster) as cluster
         from corpus left join (select shard, position, min(cluster) as cluster from named group by all) once
         using (shard, position)
@@ -280,7 +281,7 @@ def _show_member(member: dict[str, Any]) -> None:
     similar = "" if member["similarity"] is None else f" {member['similarity']:.3f}"
     state = "kept" if member["kept"] else f"{line(member['reason'])}{similar}"
     size = f"{member['characters'] or 0:,} characters"
-    console().print(f"  {member['id'][:12]}  {state}  {size}  {line(member['url'])}", soft_wrap=True)
+    console().print(f"  {member['id'][:12]}  {state}  {size}  {line(member['url'] or member['file'])}", soft_wrap=True)
 
 
 def _beginning(found: list[word_diff.Piece], most: int = 20) -> list[word_diff.Piece]:

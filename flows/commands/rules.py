@@ -115,7 +115,8 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
     texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
     read = sorted(frozenset[str]().union(*(parse(text).columns for text in texts)))
     judged_text = pipeline.spec.judged_text
-    wanted = list(dict.fromkeys([*read, "id", "url", "kind", "text", judged_text, "source", "language", "channel"]))
+    shown = ("id", "url", "file", "kind", "text", judged_text, "source", "language", "channel")
+    wanted = list(dict.fromkeys([*read, *shown]))
     domains = {name for name, stage in pipeline.spec.stages.items() if getattr(stage, "labels", None)}
     known = all(
         pipeline.outputs[pipeline.provider[name]].index.done.any() for name in wanted if name in pipeline.provider
@@ -204,7 +205,7 @@ def _examples(judged: Judged, drops: Flags, table: pa.Table, read: list[str], nu
             if len(heap) == number and -distance[row] <= heap[0][0]:
                 break
             values = {name: plain(table[name][row].as_py()) for name in read if name in named}
-            shown = {name: plain(table[name][row].as_py()) for name in ("id", "url")}
+            shown = {name: plain(table[name][row].as_py()) for name in ("id", "url", "file")}
             judged.met += 1
             entry = (
                 -float(distance[row]),

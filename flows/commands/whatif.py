@@ -257,11 +257,11 @@ def _add(counts: dict[str, Counted], rows: list[_Row]) -> None:
 
 def _example(corpus: View, judged: pa.Table, place: int, row: int, text: str) -> dict[str, Any]:
     """One document, with what it was and would be."""
-    names = [name for name in ("id", "source", "url", "channel", "reason", text) if name in corpus.schema.names]
+    names = [name for name in ("id", "source", "url", "file", "channel", "reason", text) if name in corpus.schema.names]
     corpus.places = [place]
     [(_, table_)] = corpus.scan(names, dataset.field("position") == row)
     [values] = table_.to_pylist()
-    found = {name: plain(values.get(name)) for name in ("id", "source", "url")}
+    found = {name: plain(values.get(name)) for name in ("id", "source", "url", "file")}
     now = judged.slice(row, 1).to_pylist()[0]
     return found | {
         "channel": [values["channel"], now["channel"]],
@@ -303,9 +303,8 @@ def show(found: dict[str, Any]) -> None:
         console().print(f"{plural(sum(reasons.values()), 'document')} {kind}: {every}" if every else none)
         for each in found["examples"][side]:
             was, will = each["reason"]
-            console().print(
-                f"  {each['id'][:12]}  {line(was) or 'kept'} -> {line(will) or 'kept'}  {line(each['url'])}"
-            )
+            where = line(each["url"] or each["file"])
+            console().print(f"  {each['id'][:12]}  {line(was) or 'kept'} -> {line(will) or 'kept'}  {where}")
             console().print(f"    {line(each['text'], 200)}", soft_wrap=True)
     for why in found["stops"]:
         console().print(f"This run would stop: {line(why, None)}", soft_wrap=True)

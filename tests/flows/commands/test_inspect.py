@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,20 @@ def test_documents_of_a_step_are_shown_by_the_text_that_the_model_reads(tmp_path
     [shown] = at(run.pipeline, [{"file": output.path(shard), "position": position}]).values()
     assert shown["text"].startswith("Write to ")
     assert "jane" not in shown["text"]
+
+
+def test_a_document_without_a_url_is_named_by_its_file_wherever_documents_are_listed(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=24)
+    first, second, copy = (tmp_path / "code" / name for name in ("module_00.py", "module_01.py", "module_99.py"))
+    copy.write_text(first.read_text())
+    whole.go(spec)
+    for shown in (
+        ask("whatif", spec, "--set", "rules.short=domain = 'code'", "--examples", 40),
+        ask("rules", spec, "--set", "rules.short=domain = 'code' and words < 1000", "--rule", "short"),
+        ask("duplicates", spec, "--largest", 40),
+    ):
+        assert re.search(r"module_\d\d\.py", shown.stdout)
+    for asked in (second.name, f"code/{second.name}"):
+        remedy = ask("inspect", spec, asked, code=2).stderr
+        assert "select id from corpus where file = 'NAME'" in " ".join(remedy.split())
+    assert told("inspect", spec, one(spec, f"file = '{second.name}'"))["file"] == second.name
