@@ -33,7 +33,11 @@ def training(current: Run, name: str | None = None) -> Training:
     if name is None:
         folder = current.training_folder()
         if folder is None:
-            raise CheckpointError("this spec as it stands has no run plan, so no training: `sluice run` makes both")
+            known = ", ".join(names(current.store))
+            others = f"; --run NAME takes one that is there, of other settings: {known}" if known else ""
+            raise CheckpointError(
+                f"this spec as it stands has no run plan, so no training: `sluice run` makes both{others}"
+            )
         name = folder.removeprefix("runs/")
     try:
         noted = current.store.json(f"runs/{name}/run.json")

@@ -415,7 +415,9 @@ def test_an_export_is_of_the_training_that_was_named_whichever_spec_asks_or_is_r
         assert (tmp_path / "named" / name).read_bytes() == Path(str(exported), name).read_bytes()
     said = ask("export-model", *asked, tmp_path / "none", "--run", "small-0", code=1).output
     assert f"there is no training runs/small-0 in the store; there are: {run.training_name}" in said
-    assert "so no training" in ask("export-model", *asked, tmp_path / "none", code=1).output
+    said = ask("export-model", *asked, tmp_path / "none", code=1).output
+    assert "so no training" in said
+    assert f"--run NAME takes one that is there, of other settings: {run.training_name}" in said
     assert not (tmp_path / "none").exists()
 
 
