@@ -147,7 +147,7 @@ class Execution:
         if left_out := without(pin):
             note += f"; {left_out}: --retrain {node.stage.label} learns it of all"
         if not jobs_run and digest(pin["ingredients"]) != digest(node.stage.fingerprint_fields()):
-            note += f"; its settings have changed since: --retrain {node.stage.label} learns it anew"
+            note += f"; not as it would be now, see `sluice plan`: --retrain {node.stage.label} learns it anew"
         elif not jobs_run and (why := node.stage.since(pin)):
             note += f"; {why}: --retrain {node.stage.label} takes it"
         elif not jobs_run and (changed := upstream.changed_columns(self.pipeline, pin, node.stage)):
