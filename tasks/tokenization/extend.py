@@ -3,7 +3,7 @@
 Merges are added behind the old ones, so they join only what the old tokenizer made of a text: every text is encoded as
 before but for where a new entry applies, and no old entry becomes unreachable. (A word that is added as a whole is
 found before any merge: `中华人民` so added would take `中华人民共和国` apart, where that is one token.) Numbers of old
-entries stay, new ones follow on the highest.
+entries and added tokens stay, new ones follow on the highest.
 
 A character that the old tokenizer spells by entries such as `<0xE4>` becomes an entry with the first merge that has it:
 what is merged of such entries is no text to any decoder.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -37,7 +37,9 @@ def extended(data: bytes, count: int, texts: Sequence[str] = (), words: Sequence
     if model["type"] != "BPE":
         raise TokenizerError(f"a {model['type']} cannot be extended by merges: take one of the type BPE")
     encoder = Encoder.from_str(json.dumps(file))
-    added = _Added(model, 1 + max(encoder.get_vocab(with_added_tokens=True).values()), count)
+    numbers = encoder.get_vocab(with_added_tokens=True)
+    _keep(file, numbers)
+    added = _Added(model, 1 + max(numbers.values()), count)
     for word in words:
         cut = _pieces(encoder, word)
         if len(cut) != 1:
@@ -54,6 +56,20 @@ def extended(data: bytes, count: int, texts: Sequence[str] = (), words: Sequence
     _learn(encoder, added, texts)
     model["merges"] = added.merges
     return Encoder.from_str(json.dumps(file)).to_str(pretty=True).encode()
+
+
+def _keep(file: dict[str, Any], numbers: Mapping[str, int]) -> None:
+    """Make added tokens entries of the model, of the numbers that they have: the library numbers those that are none
+    by how many entries there are, which new ones change. Raises TokenizerError where a text would then become a special
+    one."""
+    vocabulary = file["model"]["vocab"]
+    moved = [token for token in file["added_tokens"] if token["content"] not in vocabulary]
+    vocabulary |= {token["content"]: numbers[token["content"]] for token in moved}
+    encoder = Encoder.from_str(json.dumps(file))
+    special = [token["content"] for token in moved if token["special"]]
+    for token in special:
+        if any(part.value in special for piece in _pieces(encoder, token) for part in encoder.model.tokenize(piece)):
+            raise TokenizerError(f"a text that spells {token} would be read as that token, as the model takes it whole")
 
 
 class _Added:

@@ -110,12 +110,39 @@ def test_an_entry_for_what_is_unknown_is_merged_with_nothing() -> None:
         extended(old, 5, words=["黄金"])
 
 
+def outside(**more: object) -> bytes:
+    """OLD with two added tokens that are no entries of its model, as Qwen has them."""
+    encoder = Encoder.from_buffer(OLD)
+    encoder.add_special_tokens(["<|im_end|>", "Assistant"])
+    encoder.add_tokens(["<tool>"])
+    file = json.loads(encoder.to_str())
+    file["model"] |= more
+    return json.dumps(file).encode()
+
+
+def test_added_tokens_that_are_no_entries_of_the_model_keep_their_numbers() -> None:
+    old = outside()
+    new = extended(old, 60, LATER, ["neighbours"])
+    first, second = Encoder.from_buffer(old), Encoder.from_buffer(new)
+    before, after = first.get_vocab(), second.get_vocab()
+    assert {token: after[token] for token in before} == before
+    assert len(set(after.values())) == len(after) > len(before)
+    for text in [*texts(seed=5, count=20), *LATER[:1], "Assistant neighbours<tool><|im_end|> neighbourhood"]:
+        assert second.decode(second.encode(text).ids, skip_special_tokens=False) == text
+        second.encode_special_tokens = True
+        assert second.decode(spelled := second.encode(text).ids) == text
+        assert not {after["<|im_end|>"], after["Assistant"]} & {*spelled}
+        second.encode_special_tokens = False
+
+
 def test_what_cannot_be_extended_is_refused() -> None:
     with pytest.raises(TokenizerError, match="two words is cut before any merge, into 2 parts"):
         extended(OLD, 5, words=["two words"])
     unigram = learn(texts(), Tokenizer(kind="unigram", vocabulary=700, reserved=4))
     with pytest.raises(TokenizerError, match="a Unigram cannot be extended by merges"):
         extended(unigram, 5, texts())
+    with pytest.raises(TokenizerError, match="a text that spells Assistant would be read as that token"):
+        extended(outside(ignore_merges=True), 5, texts())
 
 
 def test_a_real_tokenizer_keeps_all_it_had(shared: Path) -> None:
