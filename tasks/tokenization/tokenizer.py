@@ -101,6 +101,11 @@ def load(data: bytes, name: str, settings: Tokenizer | None = None) -> Loaded:
         encoder = Encoder.from_buffer(data)
     except ValueError as error:
         raise TokenizerError(f"{name} is no tokenizer.json that tokenizers can read: {error}") from error
+    if dropout := getattr(encoder.model, "dropout", None):
+        raise TokenizerError(
+            f'{name} has a dropout of {dropout:.3g}, with which a text has other tokens each time; put `"dropout": '
+            "null` there, under `model`"
+        )
     encoder.no_padding()
     encoder.no_truncation()
     encoder.encode_special_tokens = True

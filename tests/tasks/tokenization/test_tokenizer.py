@@ -367,6 +367,10 @@ def test_a_file_is_taken_as_it_is_with_its_own_ids(tmp_path: Path) -> None:
             Encoder(models.BPE({"a": 0}, [])).to_str().encode(),
             r"my\.json has no end-of-text token; one of <\|endoftext",
         ),
+        (
+            Encoder(models.BPE({END: 0}, [], dropout=0.1)).to_str().encode(),
+            r"my\.json has a dropout of 0\.1, with which a text has other tokens each time; put `\"dropout\": null`",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
