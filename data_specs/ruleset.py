@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from data_specs.document import Document, Mistake, Place, SpecError, kind, read
-from data_specs.expressions import ExpressionError, normalised, suggestion
+from data_specs.expressions import normalised, suggestion
+from data_specs.sql_parser import ExpressionError
 
 _FILE = ("origin", "rules", "where")
 _OWN = Path(__file__).parent / "rules"

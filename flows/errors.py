@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from data_specs.expressions import ExpressionError
 from data_specs.load import SpecError
+from data_specs.sql_parser import ExpressionError
 from flows.embedded import ServerError
 from tasks.engine import ray_session
 from tasks.engine.gates import GateError

@@ -8,9 +8,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from data_specs.base import Bytes
-from data_specs.expressions import ExpressionError, renamed, suggestion
+from data_specs.expressions import renamed, suggestion
 from data_specs.load import SpecError
 from data_specs.spec import Spec
+from data_specs.sql_parser import ExpressionError
 from flows import versions
 from flows.commands import export_records
 from flows.commands.data_card import card

@@ -20,8 +20,9 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from data_specs.expressions import locked, suggestion
+from data_specs.expressions import suggestion
 from data_specs.load import SpecError
+from data_specs.sql_parser import locked
 from flows.terminal import line
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import StageError

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_specs.expressions import ExpressionError, parse
+from data_specs.expressions import parse
 from data_specs.load import SpecError
+from data_specs.sql_parser import ExpressionError
 from flows.commands.export import condition
 from flows.commands.takedown_request import Asked
 from flows.run import Run

@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_specs.expressions import ExpressionError, compares_with_constants, literals, parse
+from data_specs.expressions import compares_with_constants, literals, parse
 from data_specs.redaction import in_one_line
 from data_specs.spec import Spec
+from data_specs.sql_parser import ExpressionError
 from tasks.engine.ledger import funnel, removed_share
 from tasks.engine.listings import Listings
 from tasks.engine.pipeline import NAMED, Pipeline

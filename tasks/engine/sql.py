@@ -17,7 +17,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_specs.expressions import ExpressionError, bind, locked, parse
+from data_specs.expressions import bind, parse
+from data_specs.sql_parser import ExpressionError, locked
 
 
 def evaluate(

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from data_specs.expressions import ExpressionError, parse
+from data_specs.expressions import parse
+from data_specs.sql_parser import ExpressionError
 from tasks.arrays.numbers import as_float
 from tasks.arrays.repetitions import repeated
 from tasks.engine import job

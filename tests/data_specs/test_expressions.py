@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_specs.expressions import FUNCTIONS, ExpressionError, bind, normalised, parse
+from data_specs.expressions import FUNCTIONS, bind, normalised, parse
+from data_specs.sql_parser import ExpressionError
 from tasks.engine.sql import evaluate
 
 HOSTILE = """

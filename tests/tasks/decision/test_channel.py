@@ -7,7 +7,7 @@ import itertools
 import pyarrow as pa
 import pytest
 
-from data_specs.expressions import ExpressionError
+from data_specs.sql_parser import ExpressionError
 from tasks.decision.channel import Channel
 
 CHANNELS = {"code": "domain = 'code'", "zh": "language = 'zh'", "long": "length(text) > 5"}

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from warcio.archiveiterator import ArchiveIterator
 
-from data_specs.expressions import ExpressionError
 from data_specs.extract import Extract
 from data_specs.sources import CdxSource, WarcSource
+from data_specs.sql_parser import ExpressionError
 from tasks.engine.reading import SourceError
 from tasks.sources import Read, crawl_index, reader
 from tasks.sources.cdx import CdxReader, one_request_each
