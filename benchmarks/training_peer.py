@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks.training import RATE, WORKERS, Clock, joined
+from benchmarks.training_ranks import RATE, WORKERS, Clock, joined
 
 
 def rows_of(plan: Any, store: Any) -> list[dict[str, Any]]:
