@@ -23,7 +23,7 @@ from tasks.engine.sql import evaluate
 from tasks.engine.stage import digest
 from tasks.engine.versions import Versions
 from tasks.storage.store import Store
-from tasks.text.rows import rows_of
+from tasks.text.rows import rows_of, text_of
 
 
 def of_version(to: str, spec: str, store: str | None, version: int | None, floor: float) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def of_files(
         for path in paths:
             for number, row in enumerate(rows_of(path, numbered=False)):
                 try:
-                    text = "\n".join(str(row[field]) for field in fields if row[field] is not None)
+                    text = "\n".join(text_of(row[field], path, number) for field in fields if row[field] is not None)
                 except (KeyError, TypeError):
                     known = ", ".join(map(str, row)) if isinstance(row, dict) else "no fields"
                     raise SpecError(

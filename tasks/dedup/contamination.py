@@ -30,7 +30,7 @@ from tasks.dedup import minhash
 from tasks.engine.stage import Stage
 from tasks.sources.files import escaping
 from tasks.text import units
-from tasks.text.rows import is_csv, rows_of
+from tasks.text.rows import is_csv, is_parquet, rows_of, text_of
 
 LONG = 13
 """Units of an n-gram."""
@@ -66,7 +66,8 @@ class Contamination(Stage):
             for name, paths in self._sets.items()
         }
         by_the_book = {"csv": 2} if any(is_csv(path) for path in self.files) else {}
-        return super().hashed_settings() | {"sets": sets} | by_the_book
+        of_bytes = {"parquet": 2} if any(is_parquet(path) for path in self.files) else {}
+        return super().hashed_settings() | {"sets": sets} | by_the_book | of_bytes
 
     def setup(self) -> None:
         """Raises SpecError where a set cannot be read, or is not what the run began with."""
@@ -115,20 +116,20 @@ def _items(name: str, path: str, fields: Sequence[str | int]) -> Iterator[list[s
     numbered = all(isinstance(field, int) for field in fields)
     for number, row in enumerate(rows_of(path, numbered)):
         try:
-            yield [text for field in fields for text in _texts(row[field]) or [""]]
+            yield [text_of(text, path, number) for field in fields for text in _texts(row[field]) or [""]]
         except (KeyError, IndexError, TypeError):
             known = ", ".join(map(str, row)) if isinstance(row, dict) else f"{len(row)} columns"
             wanted = ", ".join(map(str, fields))
             raise SpecError(f"sets.{name}.fields: row {number} of {path} has not all of {wanted}: {known}") from None
 
 
-def _texts(value: Any) -> list[str]:
-    """The texts of a field: one; of a list or an object each."""
+def _texts(value: Any) -> list[Any]:
+    """The values of a field: one; of a list or an object each."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
         return [text for each in value for text in _texts(each)]
-    return [] if value is None else [str(value)]
+    return [] if value is None else [value]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tasks.scoring.linear import address
 from tasks.text.fasttext_model import PREFIX, features
 from tasks.text.fasttext_model import load as load_fasttext
 from tasks.text.held_back import plain
-from tasks.text.rows import rows_of
+from tasks.text.rows import rows_of, text_of
 
 Rows = list[tuple[str, str, str]]
 """Text, address (empty where none is read) and label."""
@@ -72,7 +72,9 @@ def read(path: str, text: str, label: str, url: str | None = None) -> Rows:
         if row.get(text) is None or row.get(label) is None:
             missing = text if row.get(text) is None else label
             raise SpecError(f"{path}: row {number:,} has no `{missing}`; its fields are {', '.join(map(str, row))}")
-        rows.append((str(row[text]), str(row.get(url) or "") if url else "", str(row[label])))
+        values = row[text], (row.get(url) or "") if url else "", row[label]
+        one, address, name = (text_of(value, path, number) for value in values)
+        rows.append((one, address, name))
     return rows
 
 

@@ -25,7 +25,7 @@ from tasks.engine.stage import Estimator, Stage
 from tasks.sources.files import escaping
 from tasks.storage.columns import value_digest
 from tasks.text.endpoint import Asked, Endpoint, Question, Reply, is_of, sent_of
-from tasks.text.rows import rows_of
+from tasks.text.rows import rows_of, text_of
 
 FORM = 'End with one line of the form "score: N", where N is a number from {lowest:g} to {highest:g}.'
 _NUMBER = r"[-\u2212\u2013+]?(?:\d+(?:\.\d+)?|\.\d+)(?![.,]?\d|[A-Za-z%]|\s*(?:[-\u2013\u2014~]|to\b)\s*\d)"
@@ -56,7 +56,7 @@ def _table(found: Iterable[list[float]], writes: pa.Schema) -> pa.Table:
 class Labels(Stage):
     """`labels`: the mean of the numbers that files give a document."""
 
-    name, version = "labels", 4  # an empty address or text joins nothing
+    name, version = "labels", 5  # addresses and texts that Parquet has as bytes join, too
     writes = _columns("labels", pa.float64())
     settings: stages.Labels
 
@@ -90,7 +90,8 @@ class Labels(Stage):
             if name in (None, "") or value in (None, ""):
                 continue
             found = True
-            yield name.hex() if isinstance(name, bytes) else str(name), self._number(path, number, value)
+            of_an_id = self.settings.by == "id" and isinstance(name, bytes)
+            yield name.hex() if of_an_id else text_of(name, path, number), self._number(path, number, value)
         if first and not found:
             raise SpecError(f"stages.{self.label}: no row of {path} has both {' and '.join(wanted)}: {first}")
 

@@ -24,11 +24,16 @@ def is_csv(path: str) -> bool:
     return ".csv" in Path(path).name.lower()
 
 
+def is_parquet(path: str) -> bool:
+    """Whether a file is read as Parquet."""
+    return path.lower().endswith(".parquet")
+
+
 def rows_of(path: str, numbered: bool) -> Iterator[Any]:
     """The rows of a Parquet, CSV or JSONL file, the last two plain or in gzip; of a CSV file without a line of names
     where fields are `numbered`. Raises SpecError where it cannot be read, or a row of CSV has more or fewer fields than
     the first: a comma or a quotation mark of a text then stands where one of the table's would."""
-    if path.lower().endswith(".parquet"):
+    if is_parquet(path):
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 for batch in file.iter_batches():
@@ -47,6 +52,15 @@ def rows_of(path: str, numbered: bool) -> Iterator[Any]:
         raise SpecError(
             f"{path} cannot be read as {'CSV' if is_csv(path) else 'a JSON object a line'}: {error}"
         ) from None
+
+
+def text_of(value: Any, path: str, row: int) -> str:
+    """A value of a row as text: bytes, which Parquet files have that do not say that they are text, by UTF-8. Raises
+    SpecError where they are none."""
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: row {row:,} has bytes where a text is asked for, and no UTF-8: {error}") from None
 
 
 def _csv(path: str, text: str, numbered: bool) -> Iterator[Any]:

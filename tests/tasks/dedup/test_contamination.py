@@ -129,6 +129,8 @@ def test_sets_are_read_of_every_form(tmp_path: Path) -> None:
     rows = [{"question": item["question"], "answer": item["answer"]} for item in items(1, 20)]
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    as_bytes = [{name: text.encode() for name, text in row.items()} for row in rows]  # as of writers that do not say
+    pq.write_table(pa.Table.from_pylist(as_bytes), tmp_path / "b.parquet")
     with (tmp_path / "a.csv").open("w", newline="") as file:
         csv.DictWriter(file, ["question", "answer"]).writerows([{"question": "question", "answer": "answer"}, *rows])
     for number in range(2):
@@ -138,6 +140,7 @@ def test_sets_are_read_of_every_form(tmp_path: Path) -> None:
     for name, fields in (
         ("a.jsonl.gz", ["question"]),
         ("a.parquet", ["question"]),
+        ("b.parquet", ["question"]),
         ("a.csv", ["question"]),
         ("part*", [0]),
     ):
@@ -149,12 +152,14 @@ def test_sets_are_read_of_every_form(tmp_path: Path) -> None:
 def test_a_set_that_is_missing_broken_or_of_other_fields_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text("{")
     (tmp_path / "broken.parquet").write_text("PAR1")
+    pq.write_table(pa.table({"question": ["多少？".encode("gbk")]}), tmp_path / "gbk.parquet")
     (tmp_path / "empty.csv").write_text("question,answer\n")
     (tmp_path / "short.csv").write_text("question,answer\nwhy not,no\n")
     (tmp_path / "same.csv").write_text("question\n" + "one two three four five six seven eight\n" * 10)
     path = written(tmp_path, items(1, 2))
     for settings, said in (
         ({"path": str(tmp_path / "broken.parquet")}, "broken.parquet cannot be read as Parquet"),
+        ({"path": str(tmp_path / "gbk.parquet"), "fields": ["question"]}, "row 0 has bytes where a text is asked for"),
         *(
             ({"path": str(tmp_path / f"{name}.csv"), "fields": ["question"]}, f"{name}.csv has no item that would be")
             for name in ("empty", "short", "same")

@@ -255,11 +255,13 @@ def test_labels_of_files_are_joined_by_address_id_or_text(tmp_path: Path) -> Non
     lines = [{"url": "http://x", "points": 2}, {"url": "http://x", "points": 5}, {"url": "http://y", "points": None}]
     (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, lines)))
     (tmp_path / "labels.csv").write_text("text,points\nz,1.5\n")
+    pq.write_table(pa.table({"text": [b"z"], "points": [1.5]}), tmp_path / "bytes.parquet")
     ids = [{"id": table["id"][1].as_py().hex(), "points": 4}]
     (tmp_path / "ids.jsonl").write_text("\n".join(map(json.dumps, ids)))
     for path, by, expected in (
         ("labels.jsonl", "url", [(3.5, 2, 3.0), (None, 0, None), (None, 0, None)]),
         ("labels.csv", "text", [(None, 0, None), (None, 0, None), (1.5, 1, 0.0)]),
+        ("bytes.parquet", "text", [(None, 0, None), (None, 0, None), (1.5, 1, 0.0)]),
         ("ids.jsonl", "id", [(None, 0, None), (4.0, 1, 0.0), (None, 0, None)]),
     ):
         stage = Labels(stages.Labels(path=str(tmp_path / path), by=by, value="points"))  # type: ignore[arg-type]
