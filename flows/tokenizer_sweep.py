@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -80,8 +81,9 @@ def tokenizers(
 
 
 def _lines(path: str | None) -> list[str]:
-    """The lines of a file that are not empty."""
-    return [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()] if path else []
+    """The lines of a file that are not empty, in Unicode NFC, as documents are."""
+    text = Path(path).read_text(encoding="utf-8-sig") if path else ""
+    return [line for line in unicodedata.normalize("NFC", text).splitlines() if line.strip()]
 
 
 def _extension(settings: Tokenizer, path: str | None, more: int, words: list[str]) -> Extension | None:
