@@ -40,7 +40,7 @@ STILL = 90.0
 RULES = Path(data_specs.__file__).parent / "rules"
 CORES = 2
 SLUICE = Path(sys.executable).parent / "sluice"
-DUPLICATES = ("exact", "candidates", "alike", "clusters")
+DUPLICATES = ("exact", "candidates", "pairs", "alike", "clusters")
 EXTRACTORS = ("trafilatura", "resiliparse")
 SPEC = """
 name: filters
