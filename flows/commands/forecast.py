@@ -67,10 +67,11 @@ def forecast(run: Run) -> dict[str, Any]:
 
 
 def _gone(run: Run) -> tuple[list[str], list[str]]:
-    """Which files have left the sources, in words; gates at which a run would stop for it, or for files that cannot be
-    read."""
+    """Which files have left the sources, and which held-out documents, in words; gates at which a run would stop for
+    it, or for files that cannot be read."""
+    listings = Listings(run.spec, run.store)
     try:
-        return gates.listed(run.pipeline, Listings(run.spec, run.store)), []
+        return [*gates.listed(run.pipeline, listings), *gates.held_out(run.pipeline, listings)], []
     except GateError as error:
         return [], [str(error)]
 

@@ -24,6 +24,7 @@ from tasks.engine.reading import InputShard
 from tasks.engine.sql import evaluate
 from tasks.storage.columns import value_digest
 from tasks.storage.manifest import QUARANTINED, Index
+from tasks.storage.pins import joins
 
 _MOST = 20_000
 """Combinations of values on which two expressions are judged, at most."""
@@ -113,6 +114,30 @@ def listed(pipeline: Pipeline, listings: Listings) -> list[str]:
             kept = stay.intersection(gone)
             whose = "their documents" if len(kept) == len(gone) else f"the documents of {_named(sorted(kept))}"
             notes.append(note + (f"; {whose} stay in the corpus" if kept else ""))
+    return notes
+
+
+def held_out(pipeline: Pipeline, listings: Listings) -> list[str]:
+    """Held-out documents are known by their payloads: where settings of their source make others of these, what was
+    held out would be trained on. Raises GateError, but where `gates.gone` lets all go; then it is said, for people."""
+    table, notes = pipeline.pins.get("held_out"), list[str]()
+    if table is None or not table["facts"].get("payloads"):
+        return notes
+    for source, reader in pipeline.readers.items():
+        before, now = listings.payload_settings(source), reader.payload_settings
+        count = table["facts"]["sources"].get(source)
+        if not before or before == now or not (count or pipeline.pins.get(joins(source))):
+            continue
+        documents = f"the {count:,} held-out documents" if count else "the held-out documents"
+        was, made = (", ".join(f"{name}: {value}" for name, value in each.items()) for each in (before, now))
+        note = in_one_line(f"{documents} of source {source} are found no more, as its `{was}` has become `{made}`")
+        if pipeline.spec.gates.gone < 1:
+            raise GateError(
+                f"documents: {note}, and would be trained on: more than gates.gone = {_share(pipeline.spec.gates.gone)}"
+                "; set it as it was, choose anew what is held out of all sources (`--retrain held_out`), or raise the "
+                "gate for one run (`--set gates.gone=100%`)"
+            )
+        notes.append(f"{note}, and are trained on")
     return notes
 
 

@@ -46,6 +46,10 @@ class Listings:
         entry = self.last.get(source, {})
         return dict(zip(entry["files"], entry["digests"], strict=True)) if "digests" in entry else {}
 
+    def payload_settings(self, source: str) -> dict[str, Any]:
+        """The settings that payloads hung on; none where an earlier version noted them."""
+        return dict(self.last.get(source, {}).get("payload_settings", {}))
+
     def commit(self, files: Mapping[str, Collection[str]], readers: Mapping[str, Reader]) -> None:
         """Note what was read of each source, and what its reader has to know of it. A store that may not be written
         holds all that is read of it."""

@@ -137,6 +137,10 @@ class Reader(Protocol):
         """After `shards`: what the next run has to know of the files `keys`. JSON."""
 
     @property
+    def payload_settings(self) -> Mapping[str, Any]:
+        """The settings that the payloads of records hang on."""
+
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that name the source's documents."""
 

@@ -92,7 +92,7 @@ class Execution:
         started = time.perf_counter()
         self.pipeline.list_sources()
         listings = Listings(self.pipeline.spec, self.pipeline.store)
-        gone = gates.listed(self.pipeline, listings)
+        gone = [*gates.listed(self.pipeline, listings), *gates.held_out(self.pipeline, listings)]
         jobs_run = self._compute("documents")
         fingerprints = "+".join(sorted({reader.fingerprint for reader in self.pipeline.readers.values()}))
         result = self._result("documents", fingerprints, jobs_run, started)

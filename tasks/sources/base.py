@@ -115,8 +115,15 @@ class Reader(Fingerprinted):
         self.listing.noted = Noted.of(entry)
 
     def noted(self, keys: Sequence[str]) -> dict[str, Any]:
-        """What the next run has to know of the files `keys`: how they are named, and the digests of their contents."""
-        return {"names": self.listing.names(), "digests": [self.listing.digests[key] for key in keys]}
+        """What the next run has to know of the files `keys`: how they are named, the digests of their contents, and
+        where payloads hang on settings, on which."""
+        found = {"names": self.listing.names(), "digests": [self.listing.digests[key] for key in keys]}
+        return found | ({"payload_settings": self.payload_settings} if self.payload_settings else {})
+
+    @property
+    def payload_settings(self) -> dict[str, Any]:
+        """The settings that the payloads of records hang on: none where a payload is what stands in the file."""
+        return {}
 
     @property
     def named(self) -> dict[str, pa.DataType]:

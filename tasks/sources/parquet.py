@@ -53,6 +53,11 @@ class RowReader(Reader):
     def template(self) -> Template | None:
         return Template(self.settings.template) if self.settings.template else None
 
+    @property
+    def payload_settings(self) -> dict[str, Any]:
+        """A row's payload is its text."""
+        return {"template": self.settings.template} if self.settings.template else {"text": self.settings.text}
+
     def lacking(self) -> list[str]:
         return self.template.lacking() if self.template else []
 

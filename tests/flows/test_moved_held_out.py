@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.engine.gates import GateError
 from tests import generations
+from tests.commands import told
 from tests.generations import documents, night
 from tests.whole import go
 
@@ -119,6 +122,50 @@ def test_a_source_that_came_later_has_the_same_documents_held_out_once_records_o
     after = corpus.night()
     assert held(after) == held(before) - {news[0]["text"]}
     assert {text for text, row in after.items() if row["evaluated"]} == held(after)
+
+
+def test_another_text_setting_that_makes_other_documents_of_held_out_ones_stops_plan_and_run(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, "parquet")
+    corpus.write("pages", [row | {"body": f"{row['text']} more"} for row in pages(60, 1)])
+    count = len(held(corpus.night()))
+    other = (*SETTINGS, "sources.web.text=body")
+    why = f"the {count} held-out documents of source web are found no more, as its `text: text` has become `text: body`"
+    options = [option for setting in other for option in ("--set", setting)]
+    [stop] = told("plan", corpus.path, *options)["certain_stops"]
+    assert why in stop
+    assert "--retrain held_out" in stop
+    for _ in range(2):  # a run that was stopped is no run that read them so
+        with pytest.raises(GateError, match=re.escape(why)):
+            go(corpus.path, other, until="held_out")
+    assert held(corpus.night())
+    run = go(corpus.path, (*other, "gates.gone=100%"), until="held_out")
+    assert why in run.execution.results[0].note
+    assert why not in go(corpus.path, other, until="held_out").execution.results[0].note
+    retrained = go(
+        corpus.path, (*SETTINGS, "sources.web.template='{{ body }}'"), until="held_out", retrain=["held_out"]
+    )
+    assert "are found no more" not in retrained.execution.results[0].note
+
+
+def test_another_template_of_a_source_that_came_later_stops_a_run_too(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, "parquet")
+    corpus.write("others", pages(20, 2))
+    corpus.night()
+    corpus.join_news()
+    corpus.write("news", pages(60, 4), "news")
+    corpus.night()
+    with pytest.raises(GateError, match="the held-out documents of source news are found no more"):
+        go(corpus.path, (*SETTINGS, "sources.news.template='{{ url }} {{ text }}'"), until="held_out")
+
+
+def test_held_out_lines_stay_so_under_another_text_setting_as_the_line_is_what_they_are_known_by(
+    tmp_path: Path,
+) -> None:
+    corpus = Corpus(tmp_path, "jsonl")
+    corpus.write("pages", [row | {"body": f"{row['text']} more"} for row in pages(60, 1)])
+    before = held(corpus.night())
+    night(corpus.path, (*SETTINGS, "sources.web.text=body"))
+    assert {row["text"].removesuffix(" more") for row in documents(corpus.path).values() if row["held_out"]} == before
 
 
 def test_a_table_that_is_learned_anew_has_the_documents_of_a_source_that_came_later_and_no_share_is_added(
