@@ -64,7 +64,7 @@ def judge(pipeline: Pipeline) -> Computed:
             raise StageError(
                 f"whatif: {name} would be computed anew from {', '.join(sorted(reads))}, and what it would say is not "
                 "known; ask about rules, channels, mixture, or settings that no text is read for, or make it by "
-                f"`sluice run SPEC --until {name}` with the same --set{hint}"
+                f"`sluice run SPEC --until {name}` with these settings{hint}"
             )
         try:
             execution.stage(name)

@@ -147,7 +147,7 @@ def test_epochs_are_not_told_where_documents_stand_more_often_or_less(made: Path
 def test_what_needs_texts_to_be_read_is_refused_and_so_is_what_the_version_has_not(made: Path) -> None:
     said = ask("whatif", made, "--set", "stages.duplicates.words=3", code=1).output
     assert "candidates would be computed anew from text" in said
-    assert "sluice run SPEC --until candidates" in said
+    assert "`sluice run SPEC --until candidates` with these settings" in said
     assert "floor" not in said
     for setting in ("threshold=0.4", "floor=0.9"):
         said = ask("whatif", made, "--set", f"stages.duplicates.{setting}", code=1).output
