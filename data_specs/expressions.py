@@ -148,11 +148,32 @@ def bind(text: str, thresholds: Mapping[tuple[str, float], Mapping[str, float] |
 
 
 def check_nulls(text: str) -> None:
-    """Raises ExpressionError where what is written compares with null: that is never true, nor false."""
+    """Raises ExpressionError where what is written compares with null: no such comparison is true."""
     for node in walk(tree_of(text)):
-        sides = [node["left"], node["right"]] if node["type"] in _ORDERED else []
-        if any(side.get("literal", {}).get("kind") == "NULL_LITERAL" for side in sides):
+        if any(map(_is_null, _all_needed(node))):
             raise ExpressionError("a comparison with null is never true; write `is null` or `is not null`")
+        if any(map(_is_null, _excluded(node))):
+            raise ExpressionError("`not in` a list with null is never true; leave null out, and write `is not null`")
+
+
+def _all_needed(node: Tree) -> list[Tree]:
+    """Parts of a comparison that is never true where one of them is null: sides, bounds, the only value of a list."""
+    if node["type"] in _ORDERED:
+        return [node["left"], node["right"]]
+    if node["type"] == "COMPARE_BETWEEN":
+        return [node["input"], node["lower"], node["upper"]]
+    return node["children"] if node["type"] == "COMPARE_IN" and len(node["children"]) == 2 else []
+
+
+def _excluded(node: Tree) -> list[Tree]:
+    """The list of a `not in`."""
+    child = node["children"][0] if node["type"] == "OPERATOR_NOT" else node
+    inside = child["type"] == ("COMPARE_NOT_IN" if child is node else "COMPARE_IN")
+    return child["children"][1:] if inside else []
+
+
+def _is_null(node: Tree) -> bool:
+    return node.get("literal", {}).get("kind") == "NULL_LITERAL"
 
 
 def compares_with_constants(text: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import wraps
 from pathlib import Path
@@ -18,13 +18,14 @@ from pydantic import ValidationError
 
 from data_specs import schema
 from data_specs.document import Document, Mistake, Place, SpecError, dotted, kind, parse, read, undotted
-from data_specs.expressions import suggestion
+from data_specs.expressions import compared, suggestion
 from data_specs.mistakes import explained, place_of, shown
 from data_specs.ruleset import Ruleset
+from data_specs.scoring import Domain
 from data_specs.spec import Spec
 from data_specs.stages import with_kinds
 
-__all__ = ["SpecError", "check_columns", "load", "placed"]
+__all__ = ["SpecError", "check_columns", "load", "placed", "unmatched"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,6 +105,22 @@ def check_columns(spec: Spec, wrong: Callable[[tuple[str, ...], str | None], Map
         ]
     if mistakes:
         raise SpecError(mistakes)
+
+
+def unmatched(spec: Spec) -> list[str]:
+    """What to say of expressions that compare a column with a text that it never is in this spec: a source, channel or
+    label of another name. No mistake, as files of rules are shared between specs."""
+    labels = {name: stage.labels for name, stage in spec.stages.items() if isinstance(stage, Domain) and stage.labels}
+    known: dict[str, Collection[str]] = {"source": spec.sources, "channel": spec.channels, **labels}
+    written = Document(spec.name, spec.model_dump(mode="json"), spec._places)
+    return [
+        f"{written.line(place)}: {shown(place, written.value)}: {column} is never '{value}' in this spec"
+        f"{suggestion(value, values)}"
+        for place, text in schema.expressions(spec)
+        if _refused_by(place) is None
+        for column, values in known.items()
+        for value in sorted(compared(text, column) - {*values})
+    ]
 
 
 def placed(make: Callable[Concatenate[Spec, P], T]) -> Callable[Concatenate[Spec, P], T]:

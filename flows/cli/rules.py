@@ -38,8 +38,8 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
     if as_json:
         print_json(judging.as_json(answer))
         return
-    for rule_note in answer.nothing_of():
-        print_warning(f"rules: {rule_note}")
+    for rule_note in [*answer.unmatched, *(f"rules: {each}" for each in answer.nothing_of())]:
+        print_warning(rule_note)
     if answer.missing:
         print_warning(f"rules: not known without a run: {', '.join(answer.missing)}")
     if not answer.sample and answer.shards[0] < answer.shards[1]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_specs import redaction
-from data_specs.load import SpecError
+from data_specs.load import SpecError, unmatched
 from data_specs.spec import Spec
 from flows import chosen_thresholds, summary
 from flows.commands import changes, costs
@@ -44,8 +44,8 @@ _DRAWN = 60
 
 def forecast(run: Run) -> dict[str, Any]:
     """{"spec", "stages": [...], "expected": {...}, "admission": [...], "pins": [...], "training": {...},
-    "certain_stops": [...], "duplicates": {...}} of a run that is resolved, and of a spec that has one "budget"; stops
-    are gates at which it is bound to stop."""
+    "certain_stops": [...], "unmatched": [...], "duplicates": {...}} of a run that is resolved, and of a spec that has
+    one "budget"; stops are gates at which it is bound to stop, unmatched are texts of expressions that no column is."""
     planned = run.planned()
     training = _training(run, planned)
     stages = [*corpus(run.pipeline), _plan(run, planned), _train(run, planned, training)]
@@ -60,6 +60,7 @@ def forecast(run: Run) -> dict[str, Any]:
     gone, stops = _gone(run)
     stages[0] |= {"gone": gone} if gone else {}
     found["certain_stops"] = [*stops, *run.certain_stops()]
+    found["unmatched"] = unmatched(run.spec)
     found["duplicates"] = _duplicates(run.spec)
     if run.spec.budget is not None:
         found["budget"] = _budget(run)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.commands.forecast import CHANGED, COST
-from flows.terminal import Notes, console, pairs, percent, table
+from flows.terminal import Notes, console, line, pairs, percent, table
 
 
 def show(found: Mapping[str, Any]) -> None:
@@ -17,6 +17,8 @@ def show(found: Mapping[str, Any]) -> None:
     _duplicates(found["duplicates"])
     if "budget" in found:
         _budget(found["budget"], found["duplicates"]["threshold"])
+    for note in found["unmatched"]:
+        console().print(line(note, None), soft_wrap=True)
     for stop in found["certain_stops"]:
         console().print(f"This run would stop: {stop}")
     _pins(found["pins"])

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from data_specs.expressions import normalised, parse
 from data_specs.groups import named
-from data_specs.load import SpecError
+from data_specs.load import SpecError, unmatched
 from data_specs.spec import Rule
 from flows.commands import rules_sample
 from flows.commands.query import plain
@@ -92,6 +92,8 @@ class Answer:
     dropped: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, Counter[str]] = field(default_factory=dict)
     """Of a sample that was read from sources: source -> reason -> records of which reading made no document."""
+    unmatched: list[str] = field(default_factory=list)
+    """What is said of texts that expressions of the spec compare with columns that are never that."""
 
     def nothing_of(self) -> list[str]:
         """What is said of sources that were read, and of which nothing is judged."""
@@ -122,6 +124,7 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
         pipeline.outputs[pipeline.provider[name]].index.done.any() for name in wanted if name in pipeline.provider
     )
     answer = Answer(not known, _unpinned(pipeline), [Judged.of(rule) for rule in rules], [0, len(pipeline.shards)])
+    answer.unmatched = unmatched(pipeline.spec)
     sampled = rules_sample.sampled(pipeline, wanted, size, answer.missing, answer.left_out)
     for found in _computed(pipeline, wanted) if known else sampled:
         table = found.filter(pc.not_equal(found["kind"], TAKEN_DOWN))
@@ -221,6 +224,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
         "sample": answer.sample,
         "shards": answer.shards,
         "unknown_columns": answer.missing,
+        "unmatched": answer.unmatched,
         "left_out": {name: dict(found) for name, found in answer.left_out.items()},
         "documents": dict(answer.documents),
         "tokens": dict(answer.tokens),

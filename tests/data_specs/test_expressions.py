@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_specs.expressions import FUNCTIONS, bind, normalised, parse
+from data_specs.expressions import FUNCTIONS, bind, check_nulls, normalised, parse
 from data_specs.sql_parser import ExpressionError
 from tasks.engine.sql import evaluate
 
@@ -440,3 +440,19 @@ def test_lists_can_be_counted_and_searched() -> None:
     assert result["some"].to_pylist() == [True, False, None]
     assert result["two"].to_pylist() == [True, False, None]
     assert result["first"].to_pylist() == [True, None, None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a = null", "not (a < null)", "a between null and 3", "a in (null)", "a not in (1, null)", "not (a in (1, null))"],
+)
+def test_what_compares_with_null_is_refused(text: str) -> None:
+    with pytest.raises(ExpressionError, match="is never true"):
+        check_nulls(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a in (1, null)", "a is distinct from null", "a not in (1, 2)", "coalesce(a, null) = 1"]
+)
+def test_what_may_be_true_beside_a_null_is_not_refused(text: str) -> None:
+    check_nulls(text)

@@ -18,7 +18,7 @@ from data_specs import schema
 from data_specs.base import Settings, parse_count
 from data_specs.filters import Language, Signals
 from data_specs.languages import PACKAGED
-from data_specs.load import SpecError, check_columns, load
+from data_specs.load import SpecError, check_columns, load, unmatched
 from data_specs.spec import Spec
 from tasks import registry
 from tasks.engine.sql import mistaken
@@ -285,6 +285,12 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
             "zh: \"language = 'zh'\"",
             'zh: "url != null"',
             "spec.yaml:12: channels.zh: a comparison with null is never true; write `is null` or `is not null`",
+        ),
+        (
+            "zh: \"language = 'zh'\"",
+            "zh: \"language not in ('de', null)\"",
+            "spec.yaml:12: channels.zh: `not in` a list with null is never true; leave null out, and write "
+            "`is not null`",
         ),
         ("name: small", 'name: "\\ud800"', "spec.yaml:1: a word has half of a surrogate pair, which is no character"),
         ("steps: 10", "1.5: 10", "spec.yaml:20: a key is neither a word nor a whole number"),
@@ -802,3 +808,24 @@ def test_a_number_with_separators_is_read_to_its_last_digit(text: str, number: i
 def test_a_comma_that_is_no_separator_of_thousands_is_not_left_out(text: str) -> None:
     with pytest.raises(ValueError, match="is not a"):
         parse_count(text)
+
+
+def test_texts_that_a_column_never_is_in_a_spec_are_said_with_their_lines_and_are_no_mistakes(spec: Path) -> None:
+    assert unmatched(load(spec)) == []
+    found = unmatched(
+        load(
+            spec,
+            [
+                "rules.foreign=source in ('pagse', 'code') or channel <> 'de' or domain = 'cod'",
+                "stages.domain={labels: {code: \"source = 'code'\", prose: \"source = 'books'\"}}",
+            ],
+        )
+    )
+    assert found == [
+        "--set stages.domain: stages.domain.labels.prose: source is never 'books' in this spec",
+        "--set rules.foreign: rule foreign: source is never 'pagse' in this spec; did you mean `pages`?",
+        "--set rules.foreign: rule foreign: channel is never 'de' in this spec; did you mean `en`?",
+        "--set rules.foreign: rule foreign: domain is never 'cod' in this spec; did you mean `code`?",
+    ]
+    for name in ("demo", "full"):
+        assert unmatched(load(SPECS / f"{name}.yaml")) == []

@@ -181,3 +181,13 @@ def test_rules_that_read_the_text_are_judged_by_the_text_that_the_verdict_reads(
             whole.go(masked, until="verdict")
     [row] = told("query", masked, "select sum(fails_marked), sum(fails_address) from corpus")["rows"]
     assert row == [1, 0]
+
+
+def test_a_rule_about_a_source_that_is_none_is_judged_and_said(computed: Any) -> None:
+    spec, _ = computed
+    given = (spec, "--set", "rules.short=source = 'wbe' and words < 40")
+    why = "source is never 'wbe' in this spec; did you mean `web`?"
+    for command in ("rules", "plan"):
+        assert any(why in note for note in told(command, *given)["unmatched"])
+        assert why in " ".join(ask(command, *given).output.split())
+        assert told(command, spec)["unmatched"] == []
