@@ -22,13 +22,12 @@ from data_specs.spec import Spec
 from tasks.arrays.groups import numbers_within
 from tasks.arrays.hashing import seeded_hash
 from tasks.engine.stage import digest
-from tasks.planning import repeats
+from tasks.planning import repeats, usage
 from tasks.planning.allocation import allot
-from tasks.planning.best_fit import ORDERED_WINDOW, WINDOW, Packed, pack
+from tasks.planning.best_fit import ORDERED_WINDOW, WINDOW, pack
 from tasks.planning.collect import collect
 from tasks.planning.files import content_digest
-from tasks.planning.middle import ADDED
-from tasks.planning.mixture import PhaseRows, Stream, Usage, schedule
+from tasks.planning.mixture import PhaseRows, Stream, schedule
 from tasks.planning.objectives import Noise, RowShape, added_tokens, row_shape, target_counts
 from tasks.planning.packing import (
     ROWS,
@@ -41,24 +40,13 @@ from tasks.planning.packing import (
     training_order,
 )
 from tasks.planning.seen import Read, with_seen
+from tasks.planning.usage import Held, held
 from tasks.storage.store import Store
 
 VERSION = 2  # evaluated are windows of many held-out documents, not whole ones
 """Raised when the same inputs give another plan."""
 FILE_TOKENS = 2**25
 """Tokens that the rows of one row file name: bounds the memory of writing one, and of writing its rows out."""
-_USE = 24
-"""Bits of the number of a use of a document."""
-USAGE = pa.schema(
-    [
-        ("channel", pa.int16()),
-        ("file", pa.int32()),
-        ("offset", pa.int64()),
-        ("length", pa.int32()),
-        ("uses", pa.int32()),
-    ]
-)
-"""Columns of usage.arrow (docs/run_plan.md)."""
 
 
 def plan_key(spec: Spec, vocabulary: int, shards: Iterable[tuple[str, str]]) -> str:
@@ -122,14 +110,17 @@ def build(
     phases = schedule(spec, sizes)
     usages, streams = allot(spec, phases, entries)
     folder = Folder(store, plan_folder(spec, key))
-    counted = [_write_phase(folder, spec, n, phase, entries, streams[n]) for n, phase in enumerate(phases)]
+    counted = [_write_phase(folder, spec, n, phase, entries, streams[: n + 1]) for n, phase in enumerate(phases)]
     held_out = _write_held_out(folder, spec, found.held_out)
-    uses = _uses_of_documents(documents, usages, counted, origins)
-    folder.write("usage.arrow", _usage_table(documents, uses))
+    uses = usage.uses_of_documents(documents, usages, [counts.held for counts in counted], origins)
+    folder.write("usage.arrow", usage.table(documents, uses))
     plan = {
         **_settings_json(spec, vocabulary, key, own or {}, found.values),
         **_phases_json(spec, phases, counted),
-        "usage": {name: _usage_json(usage, uses[name], _discarded(counted, name)) for name, usage in usages.items()},
+        "usage": {
+            name: usage.summary(of, uses[name], [counts.held[name] for counts in counted if name in counts.held])
+            for name, of in usages.items()
+        },
         **({"repetitive": found.repetitive} if found.repetitive else {}),
         **({"seen": seen} if seen else {}),
         "held_out": held_out,
@@ -159,18 +150,24 @@ def rows_per_file(sequence: int) -> int:
 @dataclass(frozen=True)
 class _Counts:
     """Tokens of a phase, by channel: targets; and of rows packed by best fit, what they leave empty, and what no row
-    holds. Where any phase packs so, also which uses of documents rows hold (`_held`)."""
+    holds. Where any phase packs so, also what rows hold of each stream."""
 
     supervised: dict[str, int]
     padding: dict[str, int]
     discarded: dict[str, int]
-    held: dict[str, np.ndarray]
+    held: dict[str, Held]
 
 
 def _write_phase(
-    folder: Folder, spec: Spec, number: int, phase: PhaseRows, train: dict[str, Documents], streams: dict[str, Stream]
+    folder: Folder,
+    spec: Spec,
+    number: int,
+    phase: PhaseRows,
+    train: dict[str, Documents],
+    so_far: Sequence[dict[str, Stream]],
 ) -> _Counts:
-    """The row files of a phase."""
+    """The row files of a phase. `so_far`: the streams of the phases up to this one."""
+    *earlier, streams = so_far
     channels = list(spec.mixed)
     channel, row = training_order(phase, channels, number, spec.seed)
     size, noise = rows_per_file(phase.shape.sequence), Noise(spec.seed, number)
@@ -202,16 +199,12 @@ def _write_phase(
     none = dict.fromkeys(phase.rows, 0) if packed else {}  # of channels without a row
     padding = none | {name: each.padding for name, each in packed.items()}
     discarded = none | {name: each.discarded for name, each in packed.items()}
-    whole = "best_fit" not in {shape.packing for shape in spec.shapes}
-    held = {} if whole else {name: _held(stream, packed.get(name)) for name, stream in streams.items()}
-    return _Counts(supervised, padding, discarded, held)
-
-
-def _held(stream: Stream, packed: Packed | None) -> np.ndarray:
-    """A number (int64) for each use of a document of which the rows of a stream hold a piece; packed by best fit, they
-    hold none of some."""
-    part = np.arange(len(stream.document)) if packed is None else np.unique(packed.part)
-    return stream.document[part] << _USE | stream.use[part]
+    kept = {}
+    if "best_fit" in {shape.packing for shape in spec.shapes}:
+        for name, stream in streams.items():
+            before = [each[name] for each in earlier if name in each]
+            kept[name] = held(stream, packed.get(name), train[name].length, before)
+    return _Counts(supervised, padding, discarded, kept)
 
 
 def _write_held_out(folder: Folder, spec: Spec, held_out: dict[str, Documents]) -> dict[str, dict[str, int]]:
@@ -256,39 +249,6 @@ def windows(documents: Documents, shape: RowShape) -> Stream:
     place, length = (first + turn) % count, documents.length[document].astype(np.int64)  # 0, 2 0 1
     start = place * length // count  # 0, 6 0 3
     return Stream(document, start, (place + 1) * length // count - start, turn + 1)
-
-
-def _uses_of_documents(
-    documents: Mapping[str, Documents],
-    usages: Mapping[str, Usage],
-    counted: Sequence[_Counts],
-    origins: Mapping[str, np.ndarray],
-) -> dict[str, np.ndarray]:
-    """By channel, how often the plan begins each document to train on."""
-    uses = {}
-    for name, usage in usages.items():
-        held = [counts.held[name] for counts in counted if name in counts.held]
-        uses[name] = _uses(usage, held, origins.get(name), len(documents[name].length))
-    return uses
-
-
-def _uses(usage: Usage, held: Sequence[np.ndarray], origin: np.ndarray | None, documents: int) -> np.ndarray:
-    """How often the plan begins each document, all its entries together; int32. `held`: of each phase the uses that its
-    rows hold, where they are not all."""
-    begun = usage.own
-    if held:
-        begun = np.bincount(np.unique(np.concatenate(held)) >> _USE, minlength=len(begun)).astype(np.int32)
-    return begun if origin is None else np.bincount(origin, begun, documents).astype(np.int32)
-
-
-def _usage_table(train: Mapping[str, Documents], uses: Mapping[str, np.ndarray]) -> pa.Table:
-    """Of every document to train on, how often it is begun."""
-    parts = [USAGE.empty_table()]
-    for index, (name, found) in enumerate(train.items()):
-        length = found.length - np.where(found.turned, ADDED, 0) if len(found.turned) else found.length
-        columns = [np.full(len(length), index, np.int16), found.file, found.offset, length, uses[name]]
-        parts.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, USAGE, strict=True)], schema=USAGE))
-    return pa.concat_tables(parts)
 
 
 def _settings_json(
@@ -347,25 +307,4 @@ def _phase_json(number: int, phase: PhaseRows, counts: _Counts) -> dict[str, Any
             }
             for name, count in phase.rows.items()
         },
-    }
-
-
-def _discarded(counted: Sequence[_Counts], name: str) -> int:
-    """Tokens of a channel that best fit leaves out of all rows."""
-    return sum(counts.discarded.get(name, 0) for counts in counted)
-
-
-def _usage_json(usage: Usage, uses: np.ndarray, discarded: int) -> dict[str, Any]:
-    every = np.ones(len(usage.lengths), bool)
-    tokens, leftover = usage.tokens(every), usage.leftover
-    used = int(usage.own @ usage.lengths.astype(np.int64)) - leftover - discarded
-    times = np.bincount(uses)
-    return {
-        "documents": len(uses),
-        "tokens": tokens,
-        "used": used,
-        "epochs": used / tokens if tokens else 0.0,
-        "cap": usage.cap,
-        "counts": {str(count): int(documents) for count, documents in enumerate(times) if documents},
-        "leftover": leftover,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from collections import Counter
 from itertools import chain, pairwise
@@ -69,6 +70,28 @@ def test_a_document_of_which_no_row_holds_a_piece_does_not_count_as_used(last: s
     for place, name in enumerate(plan["channels"]):
         mine = [uses for number, uses in used.items() if number % 2 == place]
         assert plan["usage"][name]["counts"] == {str(uses): count for uses, count in sorted(Counter(mine).items())}
+
+
+@pytest.mark.parametrize("packing", [*itertools.product(["best_fit", "end_to_end"], repeat=3)])
+def test_tokens_used_are_those_that_rows_hold_also_where_a_phase_goes_on_with_a_document(
+    packing: tuple[str, ...],
+) -> None:
+    rng = np.random.default_rng(5)
+    corpus = Corpus([[("ab"[number % 2], int(rng.integers(2, 40)), False) for number in range(200)]])
+    for seed in range(10):
+        ends = (*np.sort(rng.choice(np.arange(2, 10), 2, replace=False) / 10).tolist(), 1)
+        phases = [
+            {"until": end, "weights": {"a": 0.6, "b": 0.4}, "packing": each, "where": where}
+            for end, each, where in zip(ends, packing, (None, "x", None) if seed % 2 else (None,) * 3, strict=True)
+        ]
+        spec = make_spec(("a", "b"), 20 * ROWS * SEQUENCE, phases=phases, epochs={"default": 1})
+        plan = build(spec, VOCABULARY, f"{seed:032}", corpus.shards, corpus.store)
+        held: dict[str, set[int]] = {"a": set(), "b": set()}
+        for channel, segments in corpus.rows(plan, spec):
+            held[channel].update(*segments)
+        assert {name: usage["used"] for name, usage in plan["usage"].items()} == {
+            name: len(tokens) for name, tokens in held.items()
+        }
 
 
 def _in_order(corpus: Corpus) -> list[int]:
