@@ -21,7 +21,7 @@ from data_specs.document import Document, Mistake, Place, SpecError, dotted, kin
 from data_specs.expressions import compared, suggestion
 from data_specs.mistakes import explained, place_of, shown
 from data_specs.ruleset import Ruleset
-from data_specs.scoring import Domain
+from data_specs.scoring import EVERY, Domain
 from data_specs.spec import Spec
 from data_specs.stages import with_kinds
 
@@ -109,17 +109,19 @@ def check_columns(spec: Spec, wrong: Callable[[tuple[str, ...], str | None], Map
 
 def unmatched(spec: Spec) -> list[str]:
     """What to say of expressions that compare a column with a text that it never is in this spec: a source, channel or
-    label of another name. No mistake, as files of rules are shared between specs."""
-    labels = {name: stage.labels for name, stage in spec.stages.items() if isinstance(stage, Domain) and stage.labels}
-    known: dict[str, Collection[str]] = {"source": spec.sources, "channel": spec.channels, **labels}
+    label of another name, each where it is first. No mistake, as files of rules are shared between specs."""
+    known: dict[str, Collection[str]] = {"source": spec.sources, "channel": spec.channels}
+    known |= {name: (*EVERY, *each.labels) for name, each in spec.of_kind(Domain).items() if each.labels}
+    found: dict[tuple[str, str], list[Place]] = {}
+    for place, text in schema.expressions(spec):
+        for column, values in known.items() if _refused_by(place) is None else ():
+            for value in sorted(compared(text, column) - {*values}):
+                found.setdefault((column, value), []).append(place)
     written = Document(spec.name, spec.model_dump(mode="json"), spec._places)
     return [
         f"{written.line(place)}: {shown(place, written.value)}: {column} is never '{value}' in this spec"
-        f"{suggestion(value, values)}"
-        for place, text in schema.expressions(spec)
-        if _refused_by(place) is None
-        for column, values in known.items()
-        for value in sorted(compared(text, column) - {*values})
+        f"{suggestion(value, known[column])}" + (f" (nor where {len(more)} more ask)" if more else "")
+        for (column, value), (place, *more) in found.items()
     ]
 
 
