@@ -95,7 +95,7 @@ class Verdict(BlockwiseStage, AskingStage):
     `kept`; `reason`: null for a kept document, else the first of its reasons: `takedown`; `emptied`, where rewriting
     left nothing of its text; a rule, by name, in order; `no_channel`; `held_out`; `held_out_copy`; `duplicate`.
     `evaluated`: whether it is held out and has a text and a channel, whatever rules drop it, so that variants of rules
-    are compared on the same texts; but for a duplicate of what an earlier generation kept.
+    are compared on the same texts; but for a duplicate of what an earlier generation kept, and of copies but for one.
     `duplicate_of`: for a duplicate, the address of the kept document it is alike to, and their similarity (1 for
     copies). `fails_<rule>`: whether the rule drops the document, whatever the others say.
     """
@@ -147,7 +147,8 @@ class Verdict(BlockwiseStage, AskingStage):
         texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
         judged = frozenset[str]().union(*(parse(text).columns for text in texts))
         chosen = [preference(name)[0] for name in keep]
-        self.shuffled = pa.schema([*CANDIDATE, *chosen])
+        known = [pa.field("held_out_by_payload", pa.bool_())] if by_payload else []
+        self.shuffled = pa.schema([*CANDIDATE, *known, *chosen])
         judged |= {*emptied} | ({"kind"} if taken_down else set())
         wanted = (MADE_OF.get(name, name) for name in self.shuffled.names)
         columns = {*judged, "channel", *wanted} - {"position", "passes"}
@@ -174,7 +175,8 @@ class Verdict(BlockwiseStage, AskingStage):
         ]
         optional: dict[str, Any] = {name: True for name in ("emptied", "taken_down") if getattr(self, name)}
         optional |= {"sources": self.settings.sources} if self.settings.sources else {}
-        optional |= {name: True for name in ("evaluates_dropped", "by_payload") if getattr(self, name)}
+        optional |= {"evaluates_dropped": True} if self.evaluates_dropped else {}
+        optional |= {"by_payload": 2} if self.by_payload else {}  # 2: of copies one is evaluated on
         optional |= {"url_shapes": 2} if "url_shape" in self.shuffled.names else {}  # an empty address is none
         return {"rules": rules, "keep": self.settings.keep, "gates": self.gates, **optional}
 
@@ -255,9 +257,11 @@ class Verdict(BlockwiseStage, AskingStage):
         return pa.concat_tables([mapped, pa.table(older, names=mapped.column_names).cast(mapped.schema)])
 
     def reduce_blocks(self, blocks: Blocks) -> Iterator[pa.Table]:
-        election, held_out = self._election(), _NONE
+        election, held_out, evaluated = self._election(), _NONE, [_EVALUATED.empty_table()]
         for batch in blocks:
             election.add(batch)
+            if self.by_payload:
+                evaluated.append(_evaluated(batch))
             clusters = batch["cluster"].filter(pc.fill_null(batch["held_out"], False))
             held_out = np.union1d(held_out, clusters) if len(clusters) else held_out
 
@@ -265,6 +269,8 @@ class Verdict(BlockwiseStage, AskingStage):
             return np.isin(rows["cluster"].to_numpy(), held_out)
 
         found = Sorted(("shard", "ascending"), ("position", "ascending"))
+        again = _all_but_one(pa.concat_tables(evaluated))
+        found.add(again.append_column("duplicate_of", pa.nulls(len(again), SIMILAR_ADDRESS)))
         for rows in election.documents:
             copies = rows["address"].filter(pa.array(rows["passes"].to_numpy() & contaminated(rows)))
             shard, position = election.addresses(copies.to_numpy())  # of what is evaluated on
@@ -289,8 +295,8 @@ class Verdict(BlockwiseStage, AskingStage):
         textless, fails = self._textless(batch), failing(self.settings.rules, batch)
         no_channel, held_out = ~batch["channel"].is_valid().to_numpy(), true(batch["held_out"])
         if self.by_payload:
-            copies = true(pc.and_(batch["held_out_by_payload"], batch["copy_of"].is_valid()))
-            held_out, held_out_copy = held_out & ~copies, held_out_copy | copies
+            held_out_copy |= true(_copies(batch))
+            held_out &= ~held_out_copy
         duplicate = duplicate_of.is_valid().to_numpy(zero_copy_only=False)
         reasons = {
             **textless,
@@ -324,6 +330,34 @@ class Verdict(BlockwiseStage, AskingStage):
         found = {REASON: true(pc.equal(batch["kind"], TAKEN_DOWN))} if self.taken_down else {}
         emptied = [true(batch[name]) for name in self.emptied]
         return found | ({"emptied": np.logical_or.reduce(emptied)} if emptied else {})
+
+
+_EVALUATED = pa.schema([("text", ADDRESS), ("copy", pa.bool_()), ("shard", pa.uint64()), ("position", pa.uint32())])
+"""Held-out documents, and the first document of their units."""
+
+
+def _copies(batch: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
+    """Which documents are held out by their payload alone, and are copies: what they are copies of is evaluated on."""
+    return pc.fill_null(pc.and_(batch["held_out_by_payload"], batch["copy_of"].is_valid()), False)
+
+
+def _evaluated(batch: pa.RecordBatch) -> pa.Table:
+    """The newer documents of some clusters that would be evaluated on, each by itself."""
+    held_out = pc.and_(pc.fill_null(batch["held_out"], False), batch["id"].is_valid())
+    batch = batch.filter(pc.and_not(held_out, _copies(batch)))
+    own = pa.StructArray.from_arrays([batch["shard"], batch["position"]], fields=list(ADDRESS))
+    text = pc.coalesce(batch["copy_of"], own)
+    return pa.table([text, batch["copy_of"].is_valid(), batch["shard"], batch["position"]], schema=_EVALUATED)
+
+
+def _all_but_one(evaluated: pa.Table) -> pa.Table:
+    """Shard and position of documents, of those of the same units of all but one: the first, else that of the lowest
+    address."""
+    rows = evaluated.flatten().sort_by([(name, "ascending") for name in evaluated.flatten().column_names])
+    shard, position = (rows[name].to_numpy() for name in rows.column_names[:2])
+    again = np.zeros(len(rows), bool)
+    again[1:] = (shard[1:] == shard[:-1]) & (position[1:] == position[:-1])
+    return rows.select(["shard", "position"]).filter(pa.array(again))
 
 
 def outcomes(source: pa.ChunkedArray, reason: pa.ChunkedArray) -> dict[str, dict[str, int]]:

@@ -110,6 +110,16 @@ def test_of_copies_of_a_held_out_document_none_is_evaluated_on_beside_it(corpus:
     assert {row["reason"] for row in again} == {"held_out_copy", "duplicate"}
 
 
+def test_a_copy_that_stands_before_a_held_out_document_is_not_evaluated_on_beside_it(corpus: Corpus) -> None:
+    moving = pages(60, 1)
+    corpus.write("moving", [*moving, *moving[::-1]])
+    held_out = held(corpus.night())
+    rows = documents(corpus.path).values()
+    assert len(held_out) > 10
+    assert sorted(row["text"] for row in rows if row["evaluated"]) == sorted(held_out)
+    assert not any(row["kept"] for row in rows if row["text"] in held_out)
+
+
 def test_a_source_that_came_later_has_the_same_documents_held_out_once_records_of_it_move(corpus: Corpus) -> None:
     corpus.write("others", pages(20, 2))
     corpus.night()

@@ -121,6 +121,28 @@ def test_of_what_is_held_out_by_its_payload_alone_what_is_no_copy_is_evaluated_o
     assert [verdict["evaluated"] for verdict in found] == [True, False, False]
 
 
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_of_held_out_copies_of_each_other_one_is_evaluated_on(shards):
+    held, moved = {"cluster": 1, "held_out": True}, {"cluster": 1, "held_out": True, "held_out_by_payload": True}
+    other = {"cluster": 1}
+    for documents, evaluated in (
+        ([moved, held | {"copy_of": 0}], {0}),  # a copy stands before the one that was held out
+        ([held, held | {"copy_of": 0}, held | {"alike": {0: 0.9}}], {0, 2}),  # near copies are not copies
+        ([other, moved | {"copy_of": 0}, held | {"copy_of": 0}], {2}),  # the first is not held out: of other bytes
+        ([held, held | {"cluster": 2}, held | {"cluster": None}], {0, 1, 2}),
+    ):
+        found = judged(documents, by_payload=True, shards=shards)
+        assert {number for number, verdict in enumerate(found) if verdict["evaluated"]} == evaluated
+        assert {verdict["reason"] for verdict in found} <= {"held_out", "held_out_copy"}
+    two = judged([other, *[held | {"copy_of": 0}] * 2], by_payload=True, shards=shards)
+    assert sum(verdict["evaluated"] for verdict in two) == 1
+
+
+def test_of_tables_of_earlier_versions_all_held_out_copies_are_evaluated_on_as_they_were():
+    found = judged([{"cluster": 1, "held_out": True}, {"cluster": 1, "held_out": True, "copy_of": 0}])
+    assert [verdict["evaluated"] for verdict in found] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("keep", "other", "winner"),
     [
