@@ -37,7 +37,7 @@ class PaperError(ValueError):
 class ArxivReader(Reader):
     """Reads arXiv's sources."""
 
-    version = 5  # a paper goes on behind a subfile and a listing of a document; \iffalse ends where it does
+    version = 6  # a paper begins with the file that has class and document with what it names
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     settings: ArxivSource
 

@@ -226,6 +226,88 @@ def test_a_paper_is_what_latex_would_set_of_its_files(source: str, text: str) ->
         assert paper.text == text
 
 
+CLASS, DOCUMENT = "\\documentclass{a}", "\\begin{document}%s\\end{document}"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"preamble.tex": CLASS + "\\newcommand{\\x}{y}", "algebra.tex": "\\input{preamble}" + DOCUMENT % "Gold."},
+        {"thesis.tex": CLASS + "\\input{body}", "body.tex": DOCUMENT % "\\input{gold}", "gold.tex": "Gold.",
+         "figure.tex": CLASS + DOCUMENT % "A figure alone."},
+        {"a.tex": CLASS + DOCUMENT % "\\input{gold}", "gold.tex": "Gold.", "review.tex": CLASS + DOCUMENT % "No."},
+        {"old.tex": "Plain \\TeX, of one file, and longer.", "a.tex": CLASS + DOCUMENT % "Gold."},
+    ],
+)  # fmt: skip
+def test_a_paper_begins_with_the_file_that_has_class_and_document_with_what_it_names(files: dict[str, str]) -> None:
+    files = {name: text.replace("Gold.", "Gold. " + "It is heavy. " * 20) for name, text in files.items()}
+    paper = latex.paper(files)
+    assert paper is not None
+    assert paper.text == ("Gold. " + "It is heavy. " * 20).strip()
+
+
+@pytest.mark.parametrize(
+    ("defined", "used", "text"),
+    [
+        (r"\newcommand{\part}[1]{\input{s/#1}}", r"a \part{one} b \part{gone} c", "a One. b  c"),
+        (r"\newcommand\part[1]{\ifx\x\y\input{../#1}\else\input{#1}\fi}", r"\part{s/one}",
+         r"\ifx\x\y\else One.\fi"),
+        (r"\makeatletter\newcommand{\part}[1]{\@@input #1 }\makeatother", r"a \part{s/one} b", "a One.  b"),
+        ("", "a\\input{s/two}b \\noindent\\input s/one", "aTwo.\nb \\noindent One."),
+        ("", "a \\verb|\\input{s/one}| b\n\\begin{verbatim}\n\\input{s/one}\n\\end{verbatim}",
+         "a \\verb|\\input{s/one}| b\n\\begin{verbatim}\n\\input{s/one}\n\\end{verbatim}"),
+        ("", "a\n\\begin{verbatim}\n\\endinput\n\\end{verbatim}\nb\n\\endinput\nc",
+         "a\n\\begin{verbatim}\n\\endinput\n\\end{verbatim}\nb"),
+    ],
+)  # fmt: skip
+def test_files_are_put_in_by_the_authors_own_macros_and_end_where_they_say(defined: str, used: str, text: str) -> None:
+    files = {"s/one.tex": "One.", "s/two.tex": "Two.\n\\endinput\nLeft over."}
+    paper = latex.paper({"main.tex": f"{CLASS}{defined}{DOCUMENT % used}", **files})
+    assert paper is not None
+    assert paper.text == text
+
+
+@pytest.mark.parametrize(
+    ("defined", "used", "text"),
+    [
+        (r"\newcommand{\ie}{\emph{i.e.}\@\xspace}", r"gold, \ie heavy, \ie, \ie{} heavy (\ie)",
+         r"gold, \emph{i.e.} heavy, \emph{i.e.}, \emph{i.e.}{} heavy (\emph{i.e.})"),
+        (r"\newcommand{\au}{Au\xspace}\newcommand{\aus}{\au\xspace}", "\\aus and\n\\aus\nis $\\aus$",
+         "Au and\nAu\nis $Au$"),
+        (r"\newcommand{\mail}{a@b.org}\newcommand{\t}[1]{\begin{tabular}{@{}l@{}}#1\end{tabular}}", r"\mail, \t{x}",
+         r"a@b.org, \begin{tabular}{@{}l@{}}x\end{tabular}"),
+        (r"\makeatletter\newcommand{\x}{\@ifnextchar(\a\b}\makeatother", r"\x", r"\x"),
+        (r"\newcommand{\v}[1]{\boldmath$\displaystyle#1$}\def\w#1{\bf#1}", r"\v{z} \v{\pi} \v1 \w{\it z}",
+         r"\boldmath$\displaystyle z$ \boldmath$\displaystyle\pi$ \boldmath$\displaystyle1$ \bf\it z"),
+    ],
+)  # fmt: skip
+def test_macros_become_what_latex_would_set(defined: str, used: str, text: str) -> None:
+    paper = latex.paper({"main.tex": f"{CLASS}{defined}{DOCUMENT % used}"})
+    assert paper is not None
+    assert paper.text == text
+
+
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        (r"O-\textit{minimality}\xspace and \textcolor{red}{more} \textbf{of}~it", "O-minimality and more of it"),
+        (r"\Large\bfseries Gold \vspace{2mm}\\[1ex] and \texttt{lead}", "Gold and lead"),
+        (r"$x^{2}$ of \alpha{} and {\LaTeX}", r"$x^{2}$ of \alpha and \LaTeX"),
+    ],
+)
+def test_a_title_has_no_commands_that_make_no_text(source: str, title: str) -> None:
+    paper = latex.paper({"main.tex": f"{CLASS}\\title{{{source}}}{DOCUMENT % 'Gold.'}"})
+    assert paper is not None
+    assert paper.title == title
+
+
+def test_the_file_that_begins_a_paper_is_found_in_time_of_its_length() -> None:
+    files = {f"{number}.tex": CLASS + "\\input{all}" + DOCUMENT % "x" for number in range(2000)}
+    begun = time.process_time()
+    assert latex.paper({**files, "all.tex": "gold " * 200_000}) is not None
+    assert time.process_time() - begun < 4
+
+
 def test_a_damaged_archive_is_read_or_counted_whatever_was_done_to_it(tmp_path: Path) -> None:
     rng, whole = random.Random(2), packed(PAPERS)
     for number in range(200):
