@@ -40,7 +40,7 @@ class Duplicates(Stage):
     keep: tuple[Name, ...] = ("quality", "length")
     """Which member of a cluster survives: the best by these, in order; then the smallest id. `length` is the longest,
     `date` the earliest, `source` the first of `sources`, `url` the plainest address (without parameters, then of fewer
-    parts, then shorter), the name of a column of numbers its highest."""
+    parts, then shorter), the name of a stage that scores, but for perplexity and buckets, its highest."""
     sources: Annotated[tuple[Label, ...], Field(exclude_if=is_empty)] = ()
     """Sources in the order in which documents of them stay, for `source` in `keep`; those not named come last."""
     partitions: Annotated[int, Field(ge=1, le=4096)] = 16

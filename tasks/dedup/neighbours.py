@@ -27,7 +27,7 @@ CLUSTERS = 1024
 
 class Neighbours(ByCentroid):
     """`neighbours`: the place of a document on the path, a number to order by; `neighbours_cosine`: its cosine to the
-    one before it. Null without an embedding.
+    one before it, kept or not. Null without an embedding.
 
     Documents of a later generation have a path of their own, which follows in each cluster on those of earlier ones:
     the path of generation g lies between g / (g + 1) and (g + 1) / (g + 2) of the cluster's interval."""

@@ -337,5 +337,11 @@ def test_a_run_drops_what_was_said_before_and_fills_rows_with_neighbours(tmp_pat
     rows = told("query", spec, asked, f"--set={order}")["rows"]
     assert all(row[0] == "said_before" for row in rows if row[1])
     assert all(row[2] is not None for row in rows)
+    page = (Path(__file__).parents[3] / "docs/mixture.md").read_text()
+    asked = page.partition('$ sluice query SPEC "select avg(array')[2].partition('"')[0]
+    [[said]] = told("query", spec, f"select avg(array{asked}", f"--set={order}")["rows"]
+    kept = told("query", spec, "select embedding from corpus where kept order by neighbours", f"--set={order}")["rows"]
+    beside = np.array([row[0] for row in kept])
+    assert said == pytest.approx((beside[1:] * beside[:-1]).sum(1).mean(), abs=1e-4)
     plain = whole.go(spec, [*given, order.replace("by: neighbours, bins: null, rows: shuffled", "by: words, bins: 2")])
     assert run.plan_facts["content"] != plain.plan_facts["content"]
