@@ -97,7 +97,7 @@ class CandidateGroups(DuplicatesStage):
 
     name = "candidates"
     meets = True
-    version = 2  # more bands of fewer rows: a missed pair weighs more than one compared in vain
+    version = minhash.VERSION
     unhashed = frozenset({"keep", "partitions"})
     reads = ("text", "copy_of")
     scatters = ("copy_of",)

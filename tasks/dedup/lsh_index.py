@@ -92,6 +92,7 @@ def build(
         "rows": rows,
     }
     facts |= {"symbols": True} if symbols else {}
+    facts |= {"signatures": minhash.VERSION}
     facts |= {"unicode": unicodedata.unidata_version, "indexed": len(names), "shingles": end}
     facts["files"] = {name: _sha256(folder / name) for name in _files()}
     facts["content"] = _content(folder, _files())
@@ -102,7 +103,8 @@ def build(
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """What an index is. Raises SpecError where a folder is none, or one made with other tables of characters."""
+    """What an index is. Raises SpecError where a folder is none, or one made with other tables of characters, or
+    other signatures."""
     try:
         found: dict[str, Any] = orjson.loads((folder / FACTS).read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:
@@ -110,6 +112,10 @@ def facts_of(folder: Path) -> dict[str, Any]:
     made, here = (found.get("unicode") if isinstance(found, dict) else None), unicodedata.unidata_version
     if made != here:
         raise SpecError(f"{folder} was made with Unicode {made}, here it is {here}; make it again")
+    if found.get("signatures") != minhash.VERSION:
+        raise SpecError(
+            f"{folder} holds signatures of another version of Sluice, by which nothing is found; make it again"
+        )
     return found
 
 

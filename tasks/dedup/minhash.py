@@ -4,13 +4,8 @@ A text is cut into units (tasks/text/units.py). A shingle is `words` consecutive
 most units of the text are characters of a script written without spaces; a text of fewer units is one shingle, a text
 without units has none. The text alone decides: the same units give the same shingles under any language label.
 
-Shingles are hashed as units are. A permutation of shingle hashes is the multiplication by an odd 64-bit number:
-datasketch's affine scheme without its addend, which mixed hashes do not need (the tests bound bias and variance). Half
-of the time cuts and hashes units, a third takes the minima (benchmarks/duplicates.py).
-
-Of texts to clusters the minima are a fifth. Fewer hashes of each shingle (Fast Similarity Sketching, Dahlgaard et al.
-2017) would save 16 % of it in numpy, 17 % by rensa, which has them, and hashes of 32 bits 10 %; of all work on a corpus
-that is .1 %, for which the candidates of every store would be computed anew.
+Shingles are hashed as units are. A signature takes a few more hashes of each shingle, not one for each of its places
+(Fast Similarity Sketching): a sixth of the time from texts to bands (benchmarks/duplicates.py).
 """
 
 from __future__ import annotations
@@ -22,13 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.arrays.addresses import I64, U64
+from tasks.arrays.groups import changes
 from tasks.arrays.hashing import seeded_hash
 from tasks.text.units import BLOCK, Mask, powers, units
 
+VERSION = 3
+"""Of signatures and keys of bands, which stores and indexes hold: 2 had as many hashes of each shingle as places."""
 MISSED = 0.9
 """What a missed pair weighs against a candidate in vain (1 - MISSED), which is only compared and then forgotten. For a
 threshold of .8 and 128 hashes: 14 bands of 9 rows, which find 87 % of the pairs at .8, 97 % at .85 and 99.9 % at .9,
 and 13 % of those at .6. With equal weights 40 %, 69 % and 93 % are found."""
+
+EMPTY = np.uint64(2**64 - 1)
+"""Of a bin that no shingle was thrown into."""
+REPEATED = 32
+"""Where shingles have been thrown so many times for each bin and one is empty still, few of them are distinct: the
+chance of it otherwise is exp(-32) for each bin. Repeats are removed then; of a page that repeats one word without end
+all would be thrown in all rounds."""
 
 _SHINGLE_BASE = 0xD6E8FEB86659FD93
 _BAND_BASE = 0xA0761D6478BD642F
@@ -60,19 +65,49 @@ def sketches(
 
 
 def signatures(hashes: U64, offsets: I64, count: int) -> U64:
-    """MinHash signatures (Broder 1997), [texts, count]; a text without shingles has all bits set."""
-    result = np.full((count, len(offsets) - 1), np.iinfo(np.uint64).max)
-    filled = np.flatnonzero(np.diff(offsets))
-    factors = seeded_hash(np.arange(count, dtype=np.uint64), "permutation") | np.uint64(1)
-    begins_block = np.diff(offsets[filled] // BLOCK, prepend=-1) > 0
-    for chosen in np.split(filled, np.flatnonzero(begins_block)[1:]) if len(filled) else ():
-        block = hashes[offsets[chosen[0]] : offsets[chosen[-1] + 1]]
-        starts = offsets[chosen] - offsets[chosen[0]]
-        permuted = np.empty_like(block)
-        for row, factor in zip(result, factors, strict=True):
-            np.multiply(block, factor, out=permuted)
-            row[chosen] = np.minimum.reduceat(permuted, starts)
-    return result.T
+    """Signatures by Fast Similarity Sketching (Dahlgaard, Knudsen & Thorup 2017), [texts, count]; a text without
+    shingles has all bits set. `count` is at most 1024.
+
+    Each place of a signature is a bin. In a round every shingle is thrown into a bin by a hash, and a bin keeps the
+    least hash of the first round in which it is hit. A text is done once all its bins are: one of 1,000 shingles mostly
+    after one round of 128 bins, shorter ones after more. The last `count` rounds throw all shingles into one bin each,
+    so that those of a text of a single shingle are hit, too. Which shingle a bin keeps is the first of a random order
+    of all: two texts have it in common with the probability of their Jaccard similarity, as by MinHash (Broder 1997),
+    and repeats count once.
+    """
+    result = np.full((len(offsets) - 1, count), EMPTY)
+    text = np.repeat(np.arange(len(result)), np.diff(offsets))
+    done = 0
+    while len(hashes):
+        ahead = min(BLOCK // len(hashes), done)  # as many again, but no more than are hashed at once
+        rounds = np.arange(done, min(done + max(ahead, 1), 2 * count), dtype=np.uint64)[:, None]
+        for start in range(0, len(hashes), BLOCK):
+            part = slice(start, start + BLOCK)
+            bins, values = _thrown(hashes[part], rounds, count)
+            bins += text[part] * count
+            np.minimum.at(result.reshape(-1), bins.reshape(-1), values.reshape(-1))
+        done += len(rounds)
+        left = (result == EMPTY).any(axis=1)[text]
+        hashes, text = hashes[left], text[left]
+        if len(text) and done * np.bincount(text).max() > REPEATED * count:
+            order = np.lexsort((hashes, text))
+            order = order[changes(text[order], hashes[order])]
+            hashes, text = hashes[order], text[order]
+    return result
+
+
+def _thrown(hashes: U64, rounds: U64, count: int) -> tuple[I64, U64]:
+    """Shingles in rounds [rounds, 1] -> the bin of each, and what is kept of it, [rounds, shingles]: 11 bits of the
+    round, so that an earlier one is less, and 53 of its hash, by whose other end the bin is chosen."""
+    values = seeded_hash(hashes ^ seeded_hash(rounds, "round"), "throw")
+    bins = values & np.uint64(0xFFFFFFFF)
+    bins *= np.uint64(count)
+    bins >>= np.uint64(32)
+    last = rounds[:, 0] >= count
+    bins[last] = rounds[last] - np.uint64(count)
+    values >>= np.uint64(11)
+    values |= rounds << np.uint64(53)
+    return bins.view(np.int64), values
 
 
 @lru_cache

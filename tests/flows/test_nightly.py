@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -15,11 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows import summary
 from flows.run import Run
+from tasks.arrays.hashing import seeded_hash
+from tasks.dedup import minhash
 from tasks.dedup.clusters import Clusters
+from tasks.dedup.duplicates import CandidateGroups
 from tasks.dedup.pairs import VerifiedPairs
 from tasks.engine.rebase import RebaseError
 from tasks.storage.store import Store
@@ -330,9 +335,9 @@ def test_a_store_without_pairs_below_the_threshold_goes_on_with_them_and_old_doc
     tmp_path: Path,
 ) -> None:
     """It was made before there were such by default."""
-    path, expected = generations.corpus(tmp_path, FILES[:FIRST], threshold=0.8), Expected()
+    path, expected = generations.corpus(tmp_path, FILES[:FIRST], threshold=0.7), Expected()
     text = path.read_text()
-    path.write_text(text.replace("threshold: 0.8", "threshold: 0.8, floor: 0.8"))
+    path.write_text(text.replace("threshold: 0.7", "threshold: 0.7, floor: 0.7"))
     old: dict[str, Any] = {}
     for number in (FIRST, FIRST + 1, FIRST + 2):
         states = {each["name"]: each["state"] for each in night(path).record["stages"]}
@@ -347,6 +352,39 @@ def test_a_store_without_pairs_below_the_threshold_goes_on_with_them_and_old_doc
             path.write_text(text)
     assert states["pairs"] == "computed"
     assert [each["version"] for each in told("versions", path)["versions"]] == [1, 2, 3]
+
+
+def test_a_store_of_earlier_signatures_goes_on_with_those_of_now_and_old_documents_keep_their_verdicts(
+    tmp_path: Path,
+) -> None:
+    path, expected = generations.corpus(tmp_path, FILES[:FIRST], threshold=0.8), Expected()
+    old: dict[str, Any] = {}
+    for number in (FIRST, FIRST + 1, FIRST + 2):
+        with pytest.MonkeyPatch.context() as patch:
+            if number <= FIRST + 1:
+                patch.setattr(CandidateGroups, "version", 2)
+                patch.setattr(minhash, "signatures", permuted)
+            night(path)
+            now = documents(path)
+        assert {each: now[each]["reason"] for each in old} == {each: old[each]["reason"] for each in old}
+        expected.add([row for each, row in now.items() if each not in old])
+        assert {each: row["reason"] for each, row in now.items()} == expected.reasons
+        _check(now)
+        old = now
+        if number == FIRST + 1:
+            planned = {each["name"]: each["state"] for each in told("plan", path)["stages"]}
+            assert planned["exact"] == "cached"
+            assert planned["candidates"] == "stale"
+        add(path, [number])
+
+
+def permuted(hashes: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
+    """Signatures of version 2: for each place the least of all shingles by a permutation."""
+    factors = seeded_hash(np.arange(count, dtype=np.uint64), "permutation") | np.uint64(1)
+    rows = [
+        (hashes[start:end, None] * factors).min(axis=0, initial=2**64 - 1) for start, end in itertools.pairwise(offsets)
+    ]
+    return np.array(rows, np.uint64).reshape(-1, count)
 
 
 def test_clusters_of_a_night_that_are_found_in_rounds_are_the_same(

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasketch import MinHash, MinHashLSH
-from datasketch.lsh import _optimal_param
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array, triu
@@ -192,59 +191,6 @@ def test_where_symbols_count_in_no_document_all_is_as_without() -> None:
     assert found(texts, Duplicates(symbols="false")) == found(texts, Duplicates())
     assert Exact(Duplicates()).fingerprint != Exact(Duplicates(symbols="false")).fingerprint
     assert Clusters(Duplicates()).fingerprint == Clusters(Duplicates(symbols="false")).fingerprint
-
-
-def test_blocks_do_not_change_hashes(monkeypatch):
-    chance = random.Random(1)
-    texts = [
-        " ".join(chance.choices(["alpha", "beta", "gamma", "语言", ""], k=chance.randrange(60))) for _ in range(200)
-    ]
-    whole = minhash.sketches(texts, 5, 5, 4, 3)
-    for module in (minhash, units):
-        monkeypatch.setattr(module, "BLOCK", 64)
-    for one, other in zip(whole, minhash.sketches(texts, 5, 5, 4, 3), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize("hashes", [16, 64, 128, 200])
-def test_bands_and_rows_are_datasketchs_optimum(hashes):
-    for threshold in (0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99):
-        assert minhash.bands_and_rows(threshold, hashes) == _optimal_param(
-            threshold, hashes, 1 - minhash.MISSED, minhash.MISSED
-        )
-
-
-def random_sets(similarity: float, size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` pairs of sets of random 64-bit hashes with a given Jaccard similarity: hashes, offsets."""
-    random_bits = np.random.default_rng(7)
-    common = round(similarity * size)
-    own = (size - common) // 2
-    pool = random_bits.integers(0, 2**64, (count, common + 2 * own), dtype=np.uint64)
-    sets = [part for row in pool for part in (row[: common + own], np.r_[row[:common], row[common + own :]])]
-    return np.concatenate(sets), np.cumsum([0, *map(len, sets)])
-
-
-@pytest.mark.parametrize("size", [20, 400])
-@pytest.mark.parametrize("similarity", [0.2, 0.5, 0.8, 0.9])
-def test_signatures_estimate_jaccard_without_bias_and_with_binomial_variance(similarity, size):
-    pairs, hashes = 600, 128
-    values, offsets = random_sets(similarity, size, pairs)
-    signature = minhash.signatures(values, offsets, hashes)
-    estimate = (signature[::2] == signature[1::2]).mean(axis=1)
-    sigma = np.sqrt(similarity * (1 - similarity) / hashes)
-    assert abs(estimate.mean() - similarity) < 3 * sigma / np.sqrt(pairs)
-    assert 0.8 < estimate.std() / sigma < 1.2
-
-
-@pytest.mark.parametrize("similarity", [0.6, 0.7, 0.8, 0.9])
-def test_pairs_share_a_band_as_often_as_theory_says(similarity):
-    pairs = 1500
-    bands, rows = minhash.bands_and_rows(0.8, 128)
-    values, offsets = random_sets(similarity, 300, pairs)
-    keys = minhash.band_keys(minhash.signatures(values, offsets, bands * rows), bands, rows)
-    recall = (keys[::2] == keys[1::2]).any(axis=1).mean()
-    theory = 1 - (1 - similarity**rows) ** bands
-    assert abs(recall - theory) < 4 * np.sqrt(theory * (1 - theory) / pairs)
 
 
 def test_our_candidates_are_as_good_as_datasketchs(shared):

@@ -104,6 +104,15 @@ def test_an_index_that_is_missing_or_was_made_anew_or_is_there_already_is_refuse
     assert stage.fingerprint != DuplicatesOf(Settings(index=str(tmp_path / "one"))).fingerprint
 
 
+@pytest.mark.parametrize("version", [None, minhash.VERSION - 1, minhash.VERSION + 1])
+def test_an_index_of_other_signatures_is_refused(tmp_path: Path, version: int | None) -> None:
+    facts = lsh_index.build(tmp_path, [("a", "some words")], floor=0.7)
+    facts = {name: value for name, value in facts.items() if name != "signatures"}
+    (tmp_path / "index.json").write_text(json.dumps(facts if version is None else facts | {"signatures": version}))
+    with pytest.raises(SpecError, match=r"signatures of another version of Sluice.* make it again"):
+        DuplicatesOf(Settings(index=str(tmp_path)))
+
+
 @pytest.mark.parametrize("name", ["documents", "ends", "shingles"])
 def test_an_index_of_which_a_copy_broke_off_is_refused(tmp_path: Path, name: str) -> None:
     rng = random.Random(6)
