@@ -1,4 +1,4 @@
-"""Documents that share a leader are compared, however many there are.
+"""Documents that share a leader, as members of one bucket of LSH do, are compared, however many there are.
 
 What is held does not grow with a group, nor with a partition: shingles lie in a file, where each document meets others
 in rows that are sorted (tasks/arrays/external.py), and so lie the pairs that are found. Of a group the hubs are held,

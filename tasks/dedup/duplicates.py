@@ -33,9 +33,10 @@ from tasks.dedup.base import DuplicatesStage, as_table, texts
 from tasks.text import units
 
 HUBS = 64
-"""Of the texts that meet at one leader, as many (the first by a hash of their content) are compared with all others;
-up to this many, every pair is compared. The verdict elects hubs first, so that what they are alike to is removed: where
-a share f of n texts passes the rules, about f n exp(-64 f) of them, at most n / 174, may find no hub that stays."""
+"""Of the texts that meet at one leader, as many are compared with all others, its hubs: nodes through which the graph
+of alike texts is connected, and the first of a group by a hash of their content. Up to this many, every pair is
+compared. The verdict elects hubs first, so that what they are alike to is removed: where a share f of n texts passes
+the rules, about f n exp(-64 f) of them, at most n / 174, may find no hub that stays."""
 
 
 class Exact(DuplicatesStage):
@@ -90,9 +91,10 @@ class Exact(DuplicatesStage):
 class CandidateGroups(DuplicatesStage):
     """Documents that may be alike: MinHash-LSH (Broder 1997; Leskovec et al., Mining of Massive Datasets, ch. 3).
 
-    Documents whose signatures agree in a band share a bucket; its leader is the member of the least content, a hash of
-    all its shingles. `candidates` are the leaders' contents of a document's buckets of two or more, sorted: documents
-    that share one are to be compared. Null without any, and for copies, for whom their first stands.
+    Documents whose signatures agree in a band share a bucket; its leader, the member that names it (as in Hartigan's
+    leader clustering), is the one of the least content, a hash of all its shingles. `candidates` are the leaders'
+    contents of a document's buckets of two or more, sorted: documents that share one are to be compared. Null without
+    any, and for copies, for whom their first stands.
     """
 
     name = "candidates"
