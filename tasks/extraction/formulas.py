@@ -61,6 +61,9 @@ _ACCENTS = {
     ".": "dot",
 }
 _ACCENTS |= {"¨": "ddot", "⏞": "overbrace", "︷": "overbrace"}
+_WORD = re.compile(r"[^\W\d_]{3}")
+_SIGN = re.compile(r"[\\^_{]")
+"""What LaTeX has and a description in words has not."""
 _WRITTEN = "written"
 LONGEST_SCRIPT = 60
 """Characters of a sub- or superscript; what is longer is text that is set small."""
@@ -145,7 +148,9 @@ def of_math(element: HtmlElement) -> str:
     for each in element.iter("annotation"):
         if "tex" in (each.get("encoding") or "").lower() and (each.text or "").strip():
             return enclosed(each.text or "", display)
-    return enclosed(element.get("alttext") or _latex(element, 0), display)
+    alternative = element.get("alttext") or ""
+    words = _WORD.search(alternative) and not _SIGN.search(alternative)
+    return enclosed((not words and alternative) or _latex(element, 0) or alternative, display)
 
 
 def _latex(element: HtmlElement, depth: int) -> str:

@@ -32,7 +32,7 @@ _TRUST = 1.5
 """Log odds by which trafilatura's word counts more than was learned. On pages of WCXB that were not learned from it
 costs nothing; on those of trafilatura's own evaluation a third of the unwanted segments go. It rarely
 takes a page's title and code, so of these it says nothing."""
-VERSION = 8  # items of a list of letters or Roman numbers have these
+VERSION = 9  # alttext in words is no formula
 """Raised when values change, where weights stay."""
 _IN_ELEMENTS = XPath(".//text()[not(parent::script or parent::style or parent::template)]")
 _LINES = 50

@@ -26,7 +26,7 @@ _ZIP = b"PK\x03\x04"
 class BookReader(Reader):
     """Reads books."""
 
-    version = 11  # Chinese that is short or among much English is found where nothing names its encoding
+    version = 12  # lists of links through a book and numbers of printed pages are no text; alttext in words no formula
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     place_names = True

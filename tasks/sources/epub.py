@@ -22,6 +22,7 @@ from urllib.parse import unquote
 from lxml import etree
 
 from tasks.extraction import http
+from tasks.sources import navigation
 from tasks.sources.fragments import plain
 from tasks.sources.tree import zip_name
 
@@ -144,7 +145,8 @@ class _Archive:
     def _chapter(self, name: str) -> str:
         page = http.text(self._bytes(name, self._left), "application/xhtml+xml")
         begun = _PROLOG.search(page)
-        return plain(_LITERAL.sub(lambda found: escape(found[1]), page[begun.start() :] if begun else page))
+        page = _LITERAL.sub(lambda found: escape(found[1]), page[begun.start() :] if begun else page)
+        return plain(page, navigation.of_page)
 
     def _xml(self, name: str) -> Any:
         parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)

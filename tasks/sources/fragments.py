@@ -8,6 +8,7 @@ for `tasks.extraction`.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Set
 from typing import Any
 
 from lxml import etree
@@ -59,28 +60,28 @@ class _Text:
         return "".join(self._out).rstrip()
 
 
-def plain(html: str) -> str:
-    """The text of a fragment of HTML."""
+def plain(html: str, apart: Callable[[Any], Set[Any]] = lambda _: frozenset()) -> str:
+    """The text of a fragment of HTML, without the elements that `apart` finds in it."""
     if "<" not in html and "&" not in html:
         return html.strip()
     parser = etree.HTMLParser(no_network=True, huge_tree=False, remove_comments=True, remove_pis=True)
     root = etree.fromstring(f"<html><body>{html}</body></html>", parser)
-    return "" if root is None else _read(root)
+    return "" if root is None else _read(root, apart(root))
 
 
-def _read(root: Any) -> str:
-    """The text of an element."""
+def _read(root: Any, apart: Set[Any]) -> str:
+    """The text of an element, without those in it that are `apart`."""
     text, lists, pre, outside, table = _Text(), list[Numbering](), 0, 0, None
     for event, element in etree.iterwalk(root, events=("start", "end")):
         tag = element.tag.rpartition(":")[2]
         if event == "start":
             if tag == "math" and not outside:
                 text.add(of_math(element))
-            if tag == "table" and not outside and (rows := _rows(element)) is not None:
+            if tag == "table" and not outside and element not in apart and (rows := _rows(element, apart)) is not None:
                 table = element
                 text.break_(2)
                 text.add(rows, code=True)
-            outside += tag in _LEFT_OUT or element is table
+            outside += tag in _LEFT_OUT or element is table or element in apart
             if outside:
                 continue
             _begin(element, text, lists)
@@ -89,7 +90,7 @@ def _read(root: Any) -> str:
                 text.add(element.text.lstrip("\n") if tag == "pre" else element.text, code=pre > 0)
         else:
             if outside:
-                outside -= tag in _LEFT_OUT or element is table
+                outside -= tag in _LEFT_OUT or element is table or element in apart
                 if element is table:
                     text.break_(2)
             else:
@@ -116,15 +117,15 @@ def _begin(element: Any, text: _Text, lists: list[Numbering]) -> None:
         text.add(("^" if tag == "sup" else "_") + "{" * _is_long(element))
 
 
-def _rows(table: Any) -> str | None:
+def _rows(table: Any, apart: Set[Any]) -> str | None:
     """The rows of a table as lines, a bar between cells, what spans rows in each of them; None of one that only lays
     out what stands in it."""
     of_rows = [[cell for cell in row if cell.tag in ("td", "th")] for row in table.iter("tr")]
     if lays_out(table, of_rows):
         return None
-    above, found = Above(_REPEATED), [_in_line(caption) for caption in table.iterchildren("caption")]
+    above, found = Above(_REPEATED), [_in_line(caption, apart) for caption in table.iterchildren("caption")]
     for row in of_rows:
-        cells = [Cell(_in_line(each), span(each.get("rowspan")), span(each.get("colspan"))) for each in row]
+        cells = [Cell(_in_line(each, apart), span(each.get("rowspan")), span(each.get("colspan"))) for each in row]
         texts = above.in_columns(cells)
         while texts and not texts[-1]:
             texts.pop()
@@ -132,9 +133,9 @@ def _rows(table: Any) -> str | None:
     return "\n".join(filter(None, found))
 
 
-def _in_line(cell: Any) -> str:
+def _in_line(cell: Any, apart: Set[Any]) -> str:
     """What stands in a cell, as one line."""
-    lines = [line.strip() for line in _read(cell).split("\n") if line.strip()]
+    lines = [line.strip() for line in _read(cell, apart).split("\n") if line.strip()]
     if next(cell.iter("li"), None) is None:
         return " ".join(lines)
     return "; ".join(line.removeprefix("- ") for line in lines)

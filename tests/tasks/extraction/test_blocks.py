@@ -120,6 +120,9 @@ MATHS = {
         "$\\frac{a}{b}$",
     ),
     "alttext": ("<math alttext='{\\displaystyle a^{2}}'><mi>a</mi></math>", "$a^{2}$"),
+    "alttext in words": ("<math alttext='Alternative text not available'><mi>a</mi></math>", "$a$"),
+    "alttext in letters": ("<math alttext='a + b'><mi>c</mi></math>", "$a + b$"),
+    "alttext alone": ("<math alttext='gold'></math>", "$gold$"),
     "bare": (
         "<math display=block><mfrac><mrow><mi>a</mi><mo>+</mo><mn>1</mn></mrow><msqrt><mi>β</mi></msqrt></mfrac>"
         "</math>",

@@ -92,6 +92,42 @@ def test_a_chapter_that_a_book_names_and_has_not_is_counted_and_the_others_are_r
     assert counts == {"in": 3, "missing": 2}
 
 
+LINKS = "".join(f"<li><a href='{each}.xhtml#a'>Chapter {each}</a>, {each}</li>" for each in range(9))
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        f"<p>It flows.</p><ul>{LINKS}</ul>",
+        f"<p>It flows.</p><ul><li><a href='0.xhtml'>Part</a><ol>{LINKS}</ol></li></ul>",
+        f"<p>It flows.</p><table><tr><td></td><td><ol>{LINKS}</ol></td></tr></table>",
+        "<p>It <span epub:type='pagebreak' id='p1'>169</span>flows.</p>",
+        "<p>It <span epub:type='pagebreak' title='169'/>flows.</p>",
+        "<div role='doc-pagebreak'>169</div><p>It flows.</p>",
+        "<p>It flows.</p><section epub:type='backmatter index'><h2>Index</h2><p>Gold, 3</p></section>",
+        "<section epub:type='toc'><h1>Brief Contents</h1><p>One</p></section><p>It flows.</p>",
+    ],
+)
+def test_what_leads_through_a_book_is_no_text_of_it(tmp_path: Path, page: str) -> None:
+    (tmp_path / "a.epub").write_bytes(epub({"OEBPS/text/1.xhtml": PAGE % page}))
+    [row], _ = read_all(source(tmp_path / "*"))
+    assert row["text"] == f"It flows.\n\n{TEXT[TEXT.index('Two') :]}"
+
+
+def test_a_page_of_contents_is_no_text_and_lists_with_links_in_them_are(tmp_path: Path) -> None:
+    contents = "<h1>Contents</h1>" + LINKS.replace("li>", "p>")
+    (tmp_path / "a.epub").write_bytes(epub({"OEBPS/text/1.xhtml": PAGE % contents}))
+    [row], _ = read_all(source(tmp_path / "*"))
+    assert row["text"] == TEXT[TEXT.index("Two") :]
+    few = "<ul><li><a href='2.xhtml'>Chapter 2</a></li></ul>"
+    away = "<ul>" + "<li><a href='https://a.org/'>A place</a></li>" * 9 + "</ul>"
+    told = "<ol>" + "<li>Of gold and lead it says nothing, see <a href='2.xhtml'>there</a></li>" * 9 + "</ol>"
+    for kept, number in ((few, 1), (away, 9), (told, 9)):
+        (tmp_path / "a.epub").write_bytes(epub({"OEBPS/text/1.xhtml": PAGE % kept}))
+        [row], _ = read_all(source(tmp_path / "*"))
+        assert row["text"].count("\n") == TEXT[TEXT.index("Two") :].count("\n") + 1 + number
+
+
 def test_a_title_that_is_escaped_twice_is_plain(tmp_path: Path) -> None:
     (tmp_path / "a.epub").write_bytes(epub({"OEBPS/book.opf": OPF.replace("The River", "R &amp;amp; M")}))
     [row], _ = read_all(source(tmp_path / "*"))
