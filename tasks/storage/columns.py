@@ -54,13 +54,22 @@ def _canonical(kind: pa.DataType) -> pa.DataType:
 
 def has_nan(column: pa.ChunkedArray) -> bool:
     """Whether a value is NaN, at any depth of lists and structs."""
+    return _any_number(column, pc.is_nan)
+
+
+def has_infinity(column: pa.ChunkedArray) -> bool:
+    """Whether a value is infinite, at any depth of lists and structs."""
+    return _any_number(column, pc.is_inf)
+
+
+def _any_number(column: pa.ChunkedArray, asked: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> bool:
     kind = column.type
     if pa.types.is_floating(kind):
-        return bool(pc.any(pc.is_nan(column)).as_py())
+        return bool(pc.any(asked(column)).as_py())
     if pa.types.is_struct(kind):
-        return any(map(has_nan, column.flatten()))
+        return any(_any_number(each, asked) for each in column.flatten())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return has_nan(pc.list_flatten(column))
+        return _any_number(pc.list_flatten(column), asked)
     return False
 
 

@@ -18,6 +18,7 @@ from data_specs.load import SpecError
 from flows.commands import export as exports
 from flows.run import Run
 from tasks.engine import export as engine
+from tests import small, whole
 from tests.commands import HOSTILE, ask, told
 
 
@@ -327,6 +328,36 @@ def test_an_export_goes_to_a_url(computed: Any) -> None:
     assert files.exists("/exported/README.md")
     assert len(files.ls("/exported/data")) == found["files"]
     assert told("export", spec, "memory://exported")["state"] == "cached"
+
+
+INFINITE = """
+import pyarrow as pa
+
+from tasks.engine.stage import Stage
+
+
+class Odds(Stage):
+    name, version = "odds", 1
+    reads = ("text",)
+    writes = pa.schema([("odds", pa.list_(pa.float32()))])
+
+    def __call__(self, batch):
+        return pa.table([pa.array([[1.5, float("inf")]] * batch.num_rows)], names=["odds"])
+"""
+
+
+def test_what_json_has_no_word_for_is_said_and_not_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "infinite_odds.py").write_text(INFINITE)
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = small.corpus(tmp_path, files=1)
+    stage = "stages:\n  odds: {kind: custom, code: 'infinite_odds:Odds'}\n"
+    spec.write_text(spec.read_text().replace("stages:\n", stage))
+    whole.go(spec, until="verdict")
+    asked = ("export", spec, tmp_path / "lines", "--format", "jsonl", "--columns", "odds")
+    assert "JSON has no infinity, as is in odds; take --format parquet" in ask(*asked, code=1).output
+    assert not list(tmp_path.glob("lines/data/*.zst"))
+    ask("export", spec, tmp_path / "tables", "--columns", "odds")
+    assert rows(tmp_path / "tables")[0]["odds"] == [1.5, float("inf")]
 
 
 def test_a_column_of_ones_own_is_not_replaced_by_what_marks_texts_that_were_made() -> None:
