@@ -1,6 +1,6 @@
 """What of a page of a book leads through the book and is no text of it: contents, indexes, numbers of printed pages.
 
-A page says so itself (`epub:type`, `role`), or it is a list, or a page, that consists of links to places of the book.
+A page says so itself (`epub:type`, `role`, a class), or it is a list or a page that consists of links to its book.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from lxml import etree
 
 _KINDS = frozenset("toc toc-brief landmarks page-list pagebreak loi lot loa lov index".split())
 _ROLES = frozenset("doc-toc doc-pagelist doc-pagebreak doc-index".split())
-_LISTS = frozenset(("ul", "ol", "dl"))
+_CLASSES = frozenset("pagenum pageno x-ebookmaker-pageno".split())
+"""Classes of the numbers of pages in books of Project Gutenberg."""
+_NUMBER = 12
+"""Letters of such a number, at most: "[Pg xxxviii]"."""
+_LISTS = frozenset(("ul", "ol", "dl", "table"))
 _UNREAD = frozenset(("head", "script", "style", "nav"))
 _LINKS = 5
 """Links of a list that leads through a book, at least."""
@@ -41,7 +45,7 @@ def of_page(root: Any) -> set[Any]:
         if element.tag == "a" and _is_within(element.get("href")):
             inside, number = own, number + 1
         leads = number >= _LINKS and inside >= _LINKED * own and (element.tag in _LISTS or element.tag == "body")
-        declared = _is_declared(element)
+        declared = _is_declared(element) or (own <= _NUMBER and _is_number(element))
         if leads or declared:
             found.add(element)
         if element.tag in _UNREAD or declared or (leads and not open_lists):  # a list around it may lead, too
@@ -56,6 +60,10 @@ def of_page(root: Any) -> set[Any]:
 def _is_declared(element: Any) -> bool:
     kinds, role = element.get("epub:type"), element.get("role")
     return bool(kinds and not _KINDS.isdisjoint(kinds.split())) or bool(role and not _ROLES.isdisjoint(role.split()))
+
+
+def _is_number(element: Any) -> bool:
+    return not _CLASSES.isdisjoint((element.get("class") or "").split())
 
 
 def _is_within(address: str | None) -> bool:

@@ -104,6 +104,8 @@ LINKS = "".join(f"<li><a href='{each}.xhtml#a'>Chapter {each}</a>, {each}</li>" 
         "<p>It <span epub:type='pagebreak' id='p1'>169</span>flows.</p>",
         "<p>It <span epub:type='pagebreak' title='169'/>flows.</p>",
         "<div role='doc-pagebreak'>169</div><p>It flows.</p>",
+        "<p>It <span class='pagenum x'><a id='p'>[Pg 169]</a></span>flows.</p>",
+        f"<p>It flows.</p><table>{LINKS.replace('<li>', '<tr><td>').replace('</li>', '</td></tr>')}</table>",
         "<p>It flows.</p><section epub:type='backmatter index'><h2>Index</h2><p>Gold, 3</p></section>",
         "<section epub:type='toc'><h1>Brief Contents</h1><p>One</p></section><p>It flows.</p>",
     ],
@@ -122,7 +124,8 @@ def test_a_page_of_contents_is_no_text_and_lists_with_links_in_them_are(tmp_path
     few = "<ul><li><a href='2.xhtml'>Chapter 2</a></li></ul>"
     away = "<ul>" + "<li><a href='https://a.org/'>A place</a></li>" * 9 + "</ul>"
     told = "<ol>" + "<li>Of gold and lead it says nothing, see <a href='2.xhtml'>there</a></li>" * 9 + "</ol>"
-    for kept, number in ((few, 1), (away, 9), (told, 9)):
+    misused = "<p class='pagenum'>It flows through the land.</p>"
+    for kept, number in ((few, 1), (away, 9), (told, 9), (misused, 1)):
         (tmp_path / "a.epub").write_bytes(epub({"OEBPS/text/1.xhtml": PAGE % kept}))
         [row], _ = read_all(source(tmp_path / "*"))
         assert row["text"].count("\n") == TEXT[TEXT.index("Two") :].count("\n") + 1 + number
