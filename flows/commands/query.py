@@ -179,14 +179,15 @@ def _hint(pipeline: Pipeline, nodes: list[Tree], known: dict[str, View]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: bytes in hexadecimal, no NaN, numbers that JSON's readers keep, the rest as text."""
+    """A value as JSON has it: bytes in hexadecimal, numbers that JSON's readers keep, the rest as text, also `nan` and
+    `inf`, which are no nulls."""
     match value:
         case None | bool() | str():
             return value
         case int():
             return value if -(2**63) <= value < 2**64 else str(value)
         case float():
-            return value if math.isfinite(value) else None
+            return value if math.isfinite(value) else str(value)
         case Decimal():
             return float(value) if Decimal(repr(float(value))) == value else str(value)
         case bytes():
