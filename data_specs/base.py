@@ -118,3 +118,34 @@ def is_unset(value: object) -> bool:
 def is_empty(value: object) -> bool:
     """The same of a setting that is 0, false or empty by default."""
     return not value
+
+
+def _well_formed(template: str | None) -> str | None:
+    if template is None:
+        return None
+    from jinja2 import TemplateSyntaxError, meta  # here, as most specs have no template
+    from jinja2.sandbox import SandboxedEnvironment
+
+    environment = SandboxedEnvironment()
+    environment.globals.clear()  # `range` and `dict` may be fields
+    try:
+        fields = meta.find_undeclared_variables(environment.parse(template))
+    except TemplateSyntaxError as error:
+        raise ValueError(f"line {error.lineno} of the template: {error.message}") from None
+    if not fields:
+        raise ValueError("the template has no field of a record; one stands in two braces, {{ title }}")
+    return template
+
+
+def _known(encoding: str) -> str:
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise ValueError(str(error)) from None
+    return encoding
+
+
+Encoding = Annotated[str, AfterValidator(_known)]
+"""What Python calls an encoding of characters."""
+TemplateText = Annotated[str | None, AfterValidator(_well_formed)]
+"""A template in Jinja2's language."""

@@ -4,31 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from data_specs.base import Bytes, Count, Expression, Name, Settings
+from data_specs.base import Bytes, Count, Encoding, Expression, Name, Settings, TemplateText
 from data_specs.expressions import suggestion
 
-
-def _well_formed(template: str | None) -> str | None:
-    if template is None:
-        return None
-    from jinja2 import TemplateSyntaxError, meta  # here, as most specs have no template
-    from jinja2.sandbox import SandboxedEnvironment
-
-    environment = SandboxedEnvironment()
-    environment.globals.clear()  # `range` and `dict` may be fields
-    try:
-        fields = meta.find_undeclared_variables(environment.parse(template))
-    except TemplateSyntaxError as error:
-        raise ValueError(f"line {error.lineno} of the template: {error.message}") from None
-    if not fields:
-        raise ValueError("the template has no field of a record; one stands in two braces, {{ title }}")
-    return template
-
-
-TemplateText = Annotated[str | None, AfterValidator(_well_formed)]
-"""A template in Jinja2's language."""
 ColumnType = Literal["string", "int", "float", "bool"]
 
 
@@ -216,6 +196,34 @@ class JsonlSource(RowSource, CompressedSource):
     beginning and is never split: one above some 300 MB is better cut into many (`split --line-bytes=256M --filter`)."""
 
 
+class CsvSource(RowSource, CompressedSource):
+    """CSV and TSV, plain or compressed (.gz, .zst, .bz2, .xz); one document a row. The first row names the columns."""
+
+    kind: Literal["csv"]
+    delimiter: str | None = None
+    """What stands between fields, one character; null: a tab in files named .tsv or .tab, else a comma."""
+    quote: str = '"'
+    """What stands around fields that hold the delimiter, line ends, or itself, doubled; "": nothing does, as in many
+    TSV files."""
+    header: tuple[str, ...] = ()
+    """Names of the columns of files whose first row does not name them."""
+    encoding: Encoding | None = None
+    """Of files without a byte order mark, such as gb18030; null: UTF-8."""
+    longest: Annotated[Bytes, Field(ge=1, lt=2**31)] = 8 * 2**20
+    """Rows longer than this many bytes are dropped as too large."""
+    shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20
+    """Bytes of a group of files. A file is never split: one above some 300 MB is better cut into many."""
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> CsvSource:
+        known = [each for each in (self.delimiter, self.quote) if each]
+        if any(len(each) != 1 or each in "\r\n\0" for each in known) or self.delimiter == "":
+            raise ValueError("delimiter and quote are one character, and no line end")
+        if len(known) != len({*known}) or (self.delimiter is None and self.quote in (",", "\t")):
+            raise ValueError("delimiter and quote are the same character")
+        return self
+
+
 class MediawikiSource(CompressedSource):
     """Dumps of MediaWiki, as Wikipedia's `pages-articles`: XML, plain or compressed (.bz2, .gz, .zst, .xz); one
     document an article, its text without markup. `docs/sources.md` says what is kept of it."""
@@ -354,6 +362,7 @@ Source = Annotated[
     | CdxSource
     | WetSource
     | JsonlSource
+    | CsvSource
     | ParquetSource
     | ArrowSource
     | HtmlSource

@@ -33,6 +33,9 @@ DAMAGE = frozenset({"unreadable", "truncated"})
 
 _MEANS = {
     "not_json": "a line that is not one JSON object in UTF-8",
+    "not_csv": "a row that is not in UTF-8, or another text behind a quoted field (see `encoding`, `quote`)",
+    "unclosed_quote": "a line that opens a quoted field which nothing closes (see `quote`)",
+    "wrong_fields": "a row of more or fewer fields than the first (see `delimiter`)",
     "unreadable": "what is damaged, or no file of its source's kind, or not compressed as its name says",
     "no_pages": "a file without records of its source's kind",
 }

@@ -1,8 +1,9 @@
 """Sources: where records become documents, or are counted out with a reason.
 
 One reader per source lists its shards and reads them: `warc`, `arc` and `cdx` (pages, with their extraction), `wet`,
-`jsonl`, `parquet`, `arrow`, `mediawiki`, `stackexchange`, `books`, `arxiv`, `pdf`, `repository`, and folders of `html`,
-`text` and `code`. Every record is accounted for, and a document's id does not depend on how files are cut into shards.
+`jsonl`, `csv`, `parquet`, `arrow`, `mediawiki`, `stackexchange`, `books`, `arxiv`, `pdf`, `repository`, and folders of
+`html`, `text` and `code`. Every record is accounted for, and a document's id does not depend on how files are cut into
+shards.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from data_specs.sources import (
     ArxivSource,
     BookSource,
     CdxSource,
+    CsvSource,
     FolderSource,
     HtmlSource,
     JsonlSource,
@@ -62,6 +64,7 @@ _READERS: dict[type[SourceSettings], tuple[str, str]] = {
     CdxSource: ("cdx", "CdxReader"),
     WetSource: ("wet", "WetReader"),
     JsonlSource: ("jsonl", "JsonlReader"),
+    CsvSource: ("csv_reader", "CsvReader"),
     ParquetSource: ("parquet", "ParquetReader"),
     ArrowSource: ("arrow", "ArrowReader"),
     HtmlSource: ("html", "HtmlReader"),

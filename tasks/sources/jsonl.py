@@ -56,6 +56,16 @@ def lines(path: str, start: int = 0, window: int = WINDOW) -> Iterator[io.Buffer
         yield stream
 
 
+def broken(error: EOFError | DamageError, part: Part, offset: int, records: Records) -> None:
+    """Count out what is behind a place of a compressed file that breaks off there or is damaged; in a damaged member
+    also what is before it."""
+    if isinstance(error, EOFError):
+        return records.quarantine("truncated", part, offset)
+    if error.reason == "unreadable":
+        records.take_back(error.reason, part, error.since)
+    records.quarantine(error.reason, part, offset, lost=max(0, part.end - max(part.start, error.at)))
+
+
 def _pass(stream: IO[bytes], most: int = sys.maxsize) -> int:
     """Read to the end of a line, `most` bytes of it at most; returns how many were read."""
     passed = 0
@@ -167,12 +177,8 @@ class JsonlReader(Reader):
                     else:
                         self._document(line.rstrip(b"\r\n"), part, offset, records)
                     offset += length
-        except EOFError:
-            records.quarantine("truncated", part, offset)
-        except DamageError as error:
-            if error.reason == "unreadable":
-                records.take_back(error.reason, part, error.since)
-            records.quarantine(error.reason, part, offset, lost=max(0, part.end - max(part.start, error.at)))
+        except (EOFError, DamageError) as error:
+            broken(error, part, offset, records)
 
     def _document(self, line: bytes, part: Part, offset: int, records: Records) -> None:
         row = _parsed(line.removeprefix(b"\xef\xbb\xbf"), None if self._template else self._keys)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_specs.sources import ArrowSource, ParquetSource
+from data_specs.sources import ArrowSource, CsvSource, ParquetSource
 from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
 from tasks.sources.fields import tops, value
 from tasks.sources.files import opened
@@ -33,7 +33,7 @@ class RowReader(Reader):
     """What readers of tables share."""
 
     place_names = True
-    settings: ParquetSource | ArrowSource
+    settings: ParquetSource | ArrowSource | CsvSource
 
     def hashed_settings(self) -> dict[str, Any]:
         """Of columns that are whole numbers, strings or lie within structs also how they are read, as earlier versions

@@ -113,11 +113,18 @@ class Records:
         self.by_address(found, lambda: self.by_text(found, text, keep))
 
     def quarantine(
-        self, reason: str, part: Part, offset: int, length: int | None = None, url: str | None = None, lost: int = 0
+        self,
+        reason: str,
+        part: Part,
+        offset: int,
+        length: int | None = None,
+        url: str | None = None,
+        lost: int = 0,
+        measures: Mapping[str, Any] | None = None,
     ) -> None:
         """Count out a record of a file that could not be worked on, or what stands for `lost` bytes of the file;
-        `length` is None where it is not known how far it goes."""
-        self._refused.add(reason, part, offset, length, url)
+        `length` is None where it is not known how far it goes, `measures` are what led to that."""
+        self._refused.add(reason, part, offset, length, url, measures)
         self._in += 1
         self._lost += lost
         self._quarantined[reason] += 1

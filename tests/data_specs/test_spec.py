@@ -143,8 +143,8 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
         (
             "kind: warc",
             "kind: wikipedia",
-            "spec.yaml:3: sources.pages.kind is `wikipedia`, but should be one of warc, arc, cdx, wet, jsonl, parquet, "
-            "arrow, html, text, code, repository, mediawiki, stackexchange, books, arxiv, pdf; did you "
+            "spec.yaml:3: sources.pages.kind is `wikipedia`, but should be one of warc, arc, cdx, wet, jsonl, csv, "
+            "parquet, arrow, html, text, code, repository, mediawiki, stackexchange, books, arxiv, pdf; did you "
             "mean `mediawiki`?",
         ),
         ("kind: warc, ", "", "spec.yaml:3: sources.pages.kind is missing"),
@@ -153,7 +153,7 @@ def test_what_is_written_is_loaded(spec: Path) -> None:
             "kind: warc",
             "kind: wrac",
             "spec.yaml:3: sources.pages.kind is `wrac`, but should be one of warc, arc, cdx, wet, jsonl, "
-            "parquet, arrow, html, text, code, repository, mediawiki, stackexchange, books, arxiv, pdf; "
+            "csv, parquet, arrow, html, text, code, repository, mediawiki, stackexchange, books, arxiv, pdf; "
             "did you mean `warc`?",
         ),
         (

@@ -115,3 +115,9 @@ def arrow(writer: Callable[[io.BytesIO, pa.Schema], Any], batches: int = 6) -> l
     data = sink.getvalue()
     first = data.index(b"\xff\xff\xff\xff", 16)  # each message begins so: the first is the schema
     return [data[a:b] for a, b in zip((0, first, *ends), (first, *ends, len(data)), strict=True)]
+
+
+def csv(rows: int = 9) -> list[bytes]:
+    """The parts of a file of CSV: the names of its columns, and rows whose texts hold quotes and line ends."""
+    lines = [f'"Row {n}, with ""quotes"" 河流,\nand lines",http://example.org/{n}\r\n' for n in range(rows)]
+    return [line.encode() for line in ("text,url\r\n", *lines)]

@@ -33,6 +33,7 @@ from data_specs.extract import Extract
 from data_specs.sources import (
     ArcSource,
     ArrowSource,
+    CsvSource,
     JsonlSource,
     MediawikiSource,
     PdfSource,
@@ -74,6 +75,7 @@ DUMPS: dict[str, tuple[type[SourceSettings], list[bytes]]] = {
     ),
     "wet": (WetSource, [*dumps.parted(test_wet.wet(test_wet.TEXTS, compressed=False)), b"\n"]),
     "arrow": (ArrowSource, dumps.arrow(pa.ipc.new_stream)),
+    "csv": (CsvSource, dumps.csv()),
     "arrow-file": (ArrowSource, dumps.arrow(pa.ipc.new_file)),
 }
 """Kinds of large files: their settings, and the parts that one is put together from. What follows a hyphen tells

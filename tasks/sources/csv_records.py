@@ -1,0 +1,178 @@
+"""The records of CSV: bytes into rows of fields, of files that anyone may have written.
+
+A record ends with its line, unless a quoted field is open there. Which quotes open one is found here, in bytes and with
+a bound, so that of a record that grows above its limit nothing is held; what its fields are says Python's `csv`, in its
+strict form. Where quoting is wrong the first line of a record is at fault alone, and what is behind is read again: a
+quote that is never closed costs its line, not its file. So no byte is read more often than twice: between a quote that
+opens a field and the next one that may close it none opens another.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+_PIECE = 2**20
+_LONGEST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How fields are told apart: one character between them, and one around those that hold it or line ends, "" where
+    quotes are characters as any other."""
+
+    delimiter: str
+    quote: str
+
+    @property
+    def blank(self) -> bytes:
+        """What a line may hold and be blank."""
+        return b" \r\n".replace(self.delimiter.encode(), b"")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A record: where it begins, in bytes and in lines, from 1 on; its bytes without the line end, and its fields, or
+    why it has none: `not_csv`, `unclosed_quote` or `too_large`."""
+
+    offset: int
+    length: int
+    line: int
+    data: bytes = b""
+    fields: list[str] | None = None
+    reason: str = ""
+
+
+def rows(
+    opened: Callable[[int], AbstractContextManager[io.BufferedReader]], dialect: Dialect, longest: int, start: int = 0
+) -> Iterator[Row]:
+    """The records of a file in UTF-8, without blank lines. `opened` gives its bytes from a place on; of a record above
+    `longest` bytes no field is made."""
+    csv.field_size_limit(_LONGEST)  # of the whole process; what there is of a record is bounded here
+    offset, line = start, 1
+    again = True
+    while again:
+        again = False
+        with opened(offset) as stream:
+            ahead = _Ahead(stream)
+            while True:
+                passed = ahead.pass_blank(dialect.blank)
+                offset, line = offset + len(passed), line + passed.count(b"\n")
+                if not (found := _next(ahead, dialect, longest)):
+                    break
+                row = _row(found, offset, line, dialect)
+                length, lines = found.size, found.lines
+                again = found.open and found.data is None
+                if row.reason in ("not_csv", "unclosed_quote"):
+                    length, lines = found.first, 1
+                    row = Row(offset, length, line, reason=row.reason)
+                    ahead.give_back((found.data or b"")[length:])
+                if row.reason or row.data.strip(dialect.blank):
+                    yield row
+                offset, line = offset + length, line + lines
+                if again:
+                    break
+
+
+class _Ahead:
+    """The lines of a stream, of which some may be given back."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream, self._back = stream, io.BytesIO()
+
+    def readline(self, size: int) -> bytes:
+        return self._back.readline(size) or self._stream.readline(size)
+
+    def pass_blank(self, blank: bytes) -> bytes:
+        """Blank lines that come next, all at once that are buffered."""
+        if self._back.tell() < len(self._back.getbuffer()):
+            return b""
+        ahead = self._stream.peek()
+        return self._stream.read(ahead.rfind(b"\n", 0, len(ahead) - len(ahead.lstrip(blank))) + 1)
+
+    def give_back(self, data: bytes) -> None:
+        if data:
+            self._back = io.BytesIO(data + self._back.read())
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A record: its bytes and lines, how long its first line is, whether a quoted field is open at the end of the file;
+    what it is, where that is no more than was asked for."""
+
+    size: int
+    lines: int
+    first: int
+    open: bool
+    data: bytes | None
+
+
+def _next(ahead: _Ahead, dialect: Dialect, longest: int) -> _Found | None:
+    """The next record; None at the end."""
+    pieces: list[bytes] = []
+    size = lines = first = 0
+    open_, fresh = False, True
+    while piece := ahead.readline(_PIECE):
+        size += len(piece)
+        if size <= longest:
+            pieces.append(piece)
+        else:
+            pieces.clear()
+        ended = piece.endswith(b"\n")
+        lines += ended
+        first += len(piece) if not lines or (ended and lines == 1) else 0
+        open_, fresh = _opens(piece, dialect, open_, fresh)
+        if ended and not open_:
+            break
+    if not size:
+        return None
+    return _Found(size, max(1, lines), first, open_, b"".join(pieces) if size <= longest else None)
+
+
+def _opens(piece: bytes, dialect: Dialect, open_: bool, fresh: bool) -> tuple[bool, bool]:
+    """Whether a quoted field is open behind a piece of a record, and whether a quote that follows would open one, as
+    at the beginning of a field; or open it again, behind the quote that closed it. The same of what is before it."""
+    delimiter, quote = dialect.delimiter.encode(), dialect.quote.encode()
+    if not quote or (not open_ and quote not in piece):
+        return False, piece.endswith(delimiter)
+    place = 0
+    while True:
+        if open_:
+            place = piece.find(quote, place) + len(quote)
+            if place < len(quote):
+                return True, False
+            open_, fresh = False, True
+        if not (fresh and piece.startswith(quote, place)):
+            found = piece.find(delimiter + quote, place)
+            if found < 0:
+                return False, piece.endswith(delimiter) or (fresh and place == len(piece))
+            place = found + len(delimiter)
+        place += len(quote)
+        open_ = True
+
+
+def _row(found: _Found, offset: int, line: int, dialect: Dialect) -> Row:
+    reason, fields = "", None
+    if found.open:
+        reason = "unclosed_quote"
+    elif found.data is None:
+        reason = "too_large"
+    data = (found.data or b"").rstrip(b"\r\n")
+    if not reason and data.strip(dialect.blank):
+        try:
+            fields = _fields(data.decode(), dialect)
+        except (UnicodeDecodeError, csv.Error):
+            reason = "not_csv"
+    return Row(offset, found.size, line, data, fields, reason)
+
+
+def _fields(text: str, dialect: Dialect) -> list[str]:
+    """Raises csv.Error for what stands behind a quoted field, and for a line end within another one."""
+    if dialect.quote:
+        reader = csv.reader([text], delimiter=dialect.delimiter, quotechar=dialect.quote, strict=True)
+    else:
+        reader = csv.reader([text], delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE, quotechar=None, strict=True)
+    return next(reader, [])
