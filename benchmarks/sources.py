@@ -1,10 +1,14 @@
 """Readers over 100 MB and more of real input each, with the counts of a peer beside theirs, and the rates of both.
 
-    python -m benchmarks.sources SHARED [KIND ...]
+    python -m benchmarks.sources SHARED|FOLDER [KIND ...]
 
 SHARED is the folder of real data. `warc`: pages of three kinds (`benchmarks/filters_pages.py`), against warcio; `html`:
 the reviewed pages of WCXB as files; `jsonl`: the texts in eighteen files, against gzip and json; `parquet`: the same as
 DuckDB exports them, against pyarrow; `repository`: an archive by GNU tar of two large Python packages, against tarfile.
+
+Where they are named, a FOLDER in the place of SHARED is read throughout: `books`, its EPUBs, against zipfile; `arxiv`,
+its archives of papers, against tarfile; `stackexchange`, its Posts.xml under any name, against an XML parser.
+
 Pages are extracted by resiliparse. Rates are MB of input, decompressed, a CPU second, of ours with all processes.
 """
 
@@ -16,11 +20,14 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from xml.etree import ElementTree
 
 import duckdb
 import psutil
@@ -28,7 +35,17 @@ import pyarrow.parquet as pq
 from warcio.archiveiterator import ArchiveIterator
 
 from benchmarks import filters_pages
-from data_specs.sources import HtmlSource, JsonlSource, ParquetSource, RepositorySource, SourceSettings, WarcSource
+from data_specs.sources import (
+    ArxivSource,
+    BookSource,
+    HtmlSource,
+    JsonlSource,
+    ParquetSource,
+    RepositorySource,
+    SourceSettings,
+    StackExchangeSource,
+    WarcSource,
+)
 from data_specs.stages import Extract
 from tasks.sources import reader
 
@@ -106,7 +123,49 @@ def repository(_: Path, to: Path) -> Made:
     return RepositorySource(kind="repository", paths=f"{to}/*.tar"), count
 
 
+def books(folder: Path, _: Path) -> Made:
+    def count() -> tuple[int, int]:
+        found = sorted(folder.rglob("*.epub"))
+        for path in found:
+            with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+                for each in archive.infolist():
+                    if each.filename.endswith(("html", "htm")):
+                        archive.read(each)
+        return len(found), sum(path.stat().st_size for path in found)
+
+    return BookSource(kind="books", paths=f"{folder}/**/*.epub"), count
+
+
+def arxiv(folder: Path, _: Path) -> Made:
+    def count() -> tuple[int, int]:
+        records = size = 0
+        for path in sorted(folder.rglob("*.tar")):
+            with tarfile.open(path) as papers:
+                for paper in papers:
+                    with tarfile.open(fileobj=papers.extractfile(paper)) as archive:
+                        records, size = records + bool(archive.getnames()), size + paper.size
+        return records, size
+
+    return ArxivSource(kind="arxiv", paths=f"{folder}/**/*.tar"), count
+
+
+def stackexchange(folder: Path, _: Path) -> Made:
+    """An answer is of its question's record."""
+
+    def count() -> tuple[int, int]:
+        records = size = 0
+        for path in sorted(folder.rglob("*.xml")):
+            rows = [element.attrib for _, element in ElementTree.iterparse(path) if element.tag == "row"]
+            asked = {row["Id"] for row in rows if row["PostTypeId"] == "1"}
+            answers = sum(row["PostTypeId"] == "2" and row["ParentId"] in asked for row in rows)
+            records, size = records + len(rows) - answers, size + path.stat().st_size
+        return records, size
+
+    return StackExchangeSource(kind="stackexchange", paths=f"{folder}/**/*.xml"), count
+
+
 KINDS = {"warc": warc, "html": html, "jsonl": jsonl, "parquet": parquet, "repository": repository}
+OF_A_FOLDER = {"books": books, "arxiv": arxiv, "stackexchange": stackexchange}
 
 
 def spent() -> float:
@@ -116,7 +175,7 @@ def spent() -> float:
 
 
 def measure(kind: str, shared: Path, to: Path) -> None:
-    settings, count = KINDS[kind](shared, to)
+    settings, count = (KINDS | OF_A_FOLDER)[kind](shared, to)
     before = spent()
     records, size = count()
     peer = spent() - before

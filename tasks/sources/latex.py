@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from tasks.sources.latex_macros import DEEPEST, Expansion, Literals, Macro, behind, braced, macros
 
-_MOST = 2**23
-"""Characters of a paper put together, at most."""
-_TRIED = 4 * _MOST
-"""Characters of all that are put together to find the file that a paper begins with, at most."""
+_AGAIN = 2**23
+"""Characters that a paper put together may have above those of its files, which it may name more than once, at most."""
+_TRIED = 4
+"""How many times that is put together to find the file that a paper begins with, at most."""
 _SIGNS = re.compile(
     r"\\begin\{(?P<literal>verbatim\*?|lstlisting|minted|Verbatim|alltt)\}"
     r"|\\(?:verb\*?|lstinline)(?P<mark>[^\sA-Za-z*\[{])[^\n]{0,200}?(?P=mark)"
@@ -68,7 +68,7 @@ def paper(files: Mapping[str, str]) -> Paper | None:
     main = _main(plain, own)
     if main is None:
         return None
-    text = _together(plain, main, own)
+    text = _together(plain, main, own, _most(plain))
     head, body = _parted(text)
     defined, _ = macros("\n".join([*_styles(plain, main, head), head]))
     more, body = macros(body)
@@ -86,10 +86,11 @@ def _main(files: Mapping[str, str], own: Mapping[str, Macro]) -> str | None:
     def order(name: str) -> tuple[bool, bool, int]:
         return name not in asked, posixpath.basename(name).lower() not in _FIRST, name.count("/")
 
-    left, begins = _TRIED, list[tuple[tuple[bool, bool, int], int, str]]()
+    most = _most(files)
+    left, begins = _TRIED * most, list[tuple[tuple[bool, bool, int], int, str]]()
     likely = [name for name, text in files.items() if _CLASS.search(text) or _BEGIN in text]
     for name in sorted(likely, key=lambda name: (order(name), -len(files[name]), name)):
-        text = _together(files, name, own, min(left, _MOST)) if left > 0 else files[name]
+        text = _together(files, name, own, min(left, most)) if left > 0 else files[name]
         left -= len(text)
         if _CLASS.search(text) and _BEGIN in text:
             begins.append((order(name), -len(text), name))
@@ -167,7 +168,11 @@ def _left_out(text: str, begin: str, end: str) -> str:
     return "".join([*out, text[at:]])
 
 
-def _together(files: Mapping[str, str], main: str, own: Mapping[str, Macro], left: int = _MOST) -> str:
+def _most(files: Mapping[str, str]) -> int:
+    return _AGAIN + sum(len(text) for text in files.values())
+
+
+def _together(files: Mapping[str, str], main: str, own: Mapping[str, Macro], left: int) -> str:
     """A file with those that it names in their place, itself or by the author's `own` macros, to their `\\endinput`;
     `left` characters at most are put in."""
     call = re.compile(rf"\\({'|'.join(own)})\s{{0,9}}\{{([^{{}}\n]{{1,200}})\}}") if own else None

@@ -301,6 +301,13 @@ def test_a_title_has_no_commands_that_make_no_text(source: str, title: str) -> N
     assert paper.title == title
 
 
+def test_a_large_book_has_all_its_chapters() -> None:
+    chapters = {f"{number}.tex": f"{number} " + "gold " * 900_000 for number in range(3)}
+    paper = latex.paper({"main.tex": CLASS + DOCUMENT % r"\input{0} \input{1} \input{2} end", **chapters})
+    assert paper is not None
+    assert [paper.text.count(word) for word in ("gold", "2 gold", "end")] == [2_700_000, 1, 1]
+
+
 def test_the_file_that_begins_a_paper_is_found_in_time_of_its_length() -> None:
     files = {f"{number}.tex": CLASS + "\\input{all}" + DOCUMENT % "x" for number in range(2000)}
     begun = time.process_time()
