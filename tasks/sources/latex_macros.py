@@ -35,6 +35,7 @@ _SPACE_FACTOR = re.compile(r"\\@(?![A-Za-z@])")
 _INTERNAL = re.compile(r"\\[A-Za-z]*@(?!@input(?![A-Za-z@]))")
 """Commands of LaTeX's own making, which only TeX can run; what puts a file in is read."""
 _COMMAND_ENDS = re.compile(r"\\[A-Za-z]+\Z")
+_RAISES = re.compile(r"(?<!\\)[\^_]\s*\Z")
 _NO_SPACE = ".,'/?;:!~-)]}{$ \t\n"
 """Signs before which `xspace` sets none."""
 
@@ -132,7 +133,9 @@ class Expansion:
             values, end = taken
             body = _PARAMETER.sub(partial(_value, values), macro.body)
             self._left -= _STEP + len(body)
-            out += [text[at : call.start()], _before(self.of(body, depth + 1), text[end : end + 1])]
+            shown = _before(self.of(body, depth + 1), text[end : end + 1])
+            passed = text[at : call.start()]
+            out += [passed, _after(passed or "".join(out[-1:]), shown)]
             at = end
         return "".join([*out, text[at:]])
 
@@ -170,6 +173,13 @@ def behind(place: re.Match[str], value: str) -> str:
     """What is put in a place of a text, so that a command before it ends there."""
     before = place.string[max(0, place.start() - 100) : place.start()]
     return f" {value}" if value[:1].isalpha() and _COMMAND_ENDS.search(before) else value
+
+
+def _after(before: str, shown: str) -> str:
+    """What a macro became, behind what is there: a command ends there, and all of it is raised or lowered."""
+    if _RAISES.search(before[-100:]) and len(shown) > 1:
+        return f"{{{shown}}}"
+    return f" {shown}" if shown[:1].isalpha() and _COMMAND_ENDS.search(before[-100:]) else shown
 
 
 def _before(shown: str, following: str) -> str:

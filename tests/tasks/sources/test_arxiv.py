@@ -279,6 +279,10 @@ def test_files_are_put_in_by_the_authors_own_macros_and_end_where_they_say(defin
         (r"\makeatletter\newcommand{\x}{\@ifnextchar(\a\b}\makeatother", r"\x", r"\x"),
         (r"\newcommand{\v}[1]{\boldmath$\displaystyle#1$}\def\w#1{\bf#1}", r"\v{z} \v{\pi} \v1 \w{\it z}",
          r"\boldmath$\displaystyle z$ \boldmath$\displaystyle\pi$ \boldmath$\displaystyle1$ \bf\it z"),
+        (r"\def\x{x}\def\i{\bf}\newcommand{\y}{y+1}", r"{\larger\x} $\x\x$ {\i\x} {\i\i\x} \textbf{\x}\x",
+         r"{\larger x} $xx$ {\bf x} {\bf\bf x} \textbf{x}x"),
+        (r"\def\x{x}\def\r{\mathbb{R}}\def\y{y+1}\def\g{{ab}}", r"$z^\y_\x^{\y}_ \y^\r^\g\_\y$",
+         r"$z^{y+1}_x^{y+1}_ {y+1}^{\mathbb{R}}^{{ab}}\_y+1$"),
     ],
 )  # fmt: skip
 def test_macros_become_what_latex_would_set(defined: str, used: str, text: str) -> None:
