@@ -40,6 +40,7 @@ _CLASS = re.compile(r"\\document(?:class|style)(?![A-Za-z])")
 _BIBLIOGRAPHY = re.compile(
     r"\\(?:bibliography|bibliographystyle|printbibliography)(?![A-Za-z])(?:\[[^\[\]]*\])?(?:\{[^{}]*\})?"
 )
+_ENTRY = re.compile(r"\\(?:index|glossary)(?![A-Za-z])\s?(?:\[[^\[\]]{0,200}\])?\s?(?=\{)")
 _NOTE = re.compile(r"\\(?:thanks|footnote)\s{0,9}(?=\{)")
 _SPACE = re.compile(r"\\\\(?:\[[^\[\]]*\])?|~|\\[hv](?:space|skip)\*?\s?\{[^{}]*\}")
 _FORM = re.compile(
@@ -73,7 +74,7 @@ def paper(files: Mapping[str, str]) -> Paper | None:
     defined, _ = macros("\n".join([*_styles(plain, main, head), head]))
     more, body = macros(body)
     expanded = Expansion({**defined, **more}, 4 * len(body) + 2**16)
-    body = expanded.of(_without_references(body))
+    body = _without_entries(expanded.of(_without_references(body)))
     title = _argument(text, "\\title")
     return Paper(_BLANK.sub("\n\n", body).strip(), _shown(expanded.of(title)) if title else None)
 
@@ -218,6 +219,20 @@ def _including(files: Mapping[str, str]) -> dict[str, Macro]:
 
 def _without_references(text: str) -> str:
     return _BIBLIOGRAPHY.sub("", _left_out(text, "\\begin{thebibliography}", "\\end{thebibliography}"))
+
+
+def _without_entries(text: str) -> str:
+    """Without what goes into an index and is not seen where it stands."""
+    literals, out, at = Literals(text), list[str](), 0
+    for entry in _ENTRY.finditer(text):
+        if entry.start() < at or literals.has(entry.start()):
+            continue
+        argument = braced(text, entry.end())
+        if argument is None:
+            break
+        out.append(text[at : entry.start()])
+        at = argument[1]
+    return "".join([*out, text[at:]])
 
 
 def _argument(text: str, command: str) -> str | None:

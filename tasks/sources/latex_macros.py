@@ -31,6 +31,7 @@ _DEFINED = re.compile(
 )
 _CALL = re.compile(r"\\([A-Za-z]+)")
 _PARAMETER = re.compile(r"#([1-9])")
+_NESTED = re.compile(r"(?<!\\)##")
 _SPACE_FACTOR = re.compile(r"\\@(?![A-Za-z@])")
 _INTERNAL = re.compile(r"\\[A-Za-z]*@(?!@input(?![A-Za-z@]))")
 """Commands of LaTeX's own making, which only TeX can run; what puts a file in is read."""
@@ -87,6 +88,9 @@ def macros(text: str) -> tuple[dict[str, Macro], str]:
         if argument is None:
             break
         body, end = argument
+        if _NESTED.search(body):  # for what another definition makes, such as an environment
+            place = end
+            continue
         body = _SPACE_FACTOR.sub("", body)
         name = next(filter(None, (definition[1], definition[2], definition[5], definition[8])))[1:]
         if definition[8]:
@@ -133,9 +137,9 @@ class Expansion:
             values, end = taken
             body = _PARAMETER.sub(partial(_value, values), macro.body)
             self._left -= _STEP + len(body)
-            shown = _before(self.of(body, depth + 1), text[end : end + 1])
-            passed = text[at : call.start()]
-            out += [passed, _after(passed or "".join(out[-1:]), shown)]
+            following, passed = text[end : end + 1], text[at : call.start()]
+            shown = _before(self.of(body, depth + 1), following)
+            out += [passed, _after(passed or "".join(out[-1:]), shown, following)]
             at = end
         return "".join([*out, text[at:]])
 
@@ -175,11 +179,12 @@ def behind(place: re.Match[str], value: str) -> str:
     return f" {value}" if value[:1].isalpha() and _COMMAND_ENDS.search(before) else value
 
 
-def _after(before: str, shown: str) -> str:
-    """What a macro became, behind what is there: a command ends there, and all of it is raised or lowered."""
+def _after(before: str, shown: str, following: str) -> str:
+    """What a macro became, between what is there and the sign that follows: a command before it ends there, and all of
+    it is raised or lowered."""
     if _RAISES.search(before[-100:]) and len(shown) > 1:
         return f"{{{shown}}}"
-    return f" {shown}" if shown[:1].isalpha() and _COMMAND_ENDS.search(before[-100:]) else shown
+    return f" {shown}" if (shown or following)[:1].isalpha() and _COMMAND_ENDS.search(before[-100:]) else shown
 
 
 def _before(shown: str, following: str) -> str:
