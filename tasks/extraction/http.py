@@ -8,17 +8,15 @@ Time is linear in the bytes: patterns give nothing back (possessive quantifiers)
 
 from __future__ import annotations
 
-import codecs
 import re
 import zlib
 from collections.abc import Sequence
-from functools import cache
-from importlib import import_module
 from typing import NamedTuple
 
 import brotli
 import zstandard
-from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
+
+from tasks.extraction.encodings import characters, codec_of, detected, of_utf_16, shifted
 
 HEAD = 64 * 2**10
 """Bytes in which the header has to end."""
@@ -48,29 +46,6 @@ _BINARY = re.compile(rb"%PDF-|\x89PNG|GIF8[79]a|\xff\xd8\xff|PK\x03\x04|\x1f\x8b
 _LISTS = ("content-encoding", "transfer-encoding", "content-type")
 _MEDIA = re.compile(r"[ \t\"']*+[\w.+-]++/[\w.+-]++[ \t\"']*+(?:;|$)", re.ASCII)
 _SILENT = ("application/octet-stream", "text/xml", "application/xml", "unknown/unknown")
-_SUPERSETS = {
-    "gbk": "gb18030",
-    "shift_jis": "cp932",
-    "euc_kr": "cp949",
-    "big5": "big5hkscs",
-    "iso8859-1": "cp1252",
-    "iso8859-9": "cp1254",
-    "iso8859-11": "cp874",
-}
-"""Python's codec that holds what the WHATWG Encoding Standard means by a label."""
-_VENDORS = "sluice.euc_jp"
-"""What undefined bytes of EUC-JP are handled by."""
-_SHIFTS = re.compile(rb"(?:\x1b(?:\$[@B]|\([BJI])(?=\x1b[$(]))*+\x1b(\$[@B]|\([BJI])([^\x1b]*+)")
-"""What a shift of ISO-2022-JP is to, the last of several, and what follows."""
-_PAIR = re.compile(rb"[\xa1-\xfe]{2}")
-_ADDED = re.compile(rb"(?:[\xa9-\xaf\xf5-\xfe][\xa1-\xfe])+")
-"""Characters of rows that JIS X 0208 has nothing in."""
-_HIGH = bytes(byte | 0x80 if byte > 0x20 else byte for byte in range(256))
-_THAI = ("cp874", "iso8859-11", "iso8859_11", "tis_620")
-_GB = re.compile(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]|[\x80-\xff]")
-"""A character beyond ASCII by GBK, or a byte that is none."""
-_GB_COMMON = re.compile(rb"[\xa1\xa3\xb0-\xd7][\xa1-\xfe]")
-_EAST_ASIAN = re.compile(r"[\u3041-\u30ff\u4e00-\u9fff]{4}")
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _ASCII = bytes(range(128))
 
@@ -272,121 +247,34 @@ def _unzstd(body: bytes, limit: int) -> bytes:
 def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
     """The characters of a body, never an error: U+FFFD stands for what no character set explains.
 
-    In this order: byte order mark; UTF-8 where the bytes are that, whatever is said of them (other text never is by
-    chance), but for broken ones, at most a hundredth of those beyond ASCII; the charset of the Content-Type; with
-    `meta`, that of a meta element or an XML declaration in the first 4 kB; detection (resiliparse), also of what the
-    web has no label for (Mac Cyrillic, HZ). Labels mean what the WHATWG Encoding Standard says (gb2312 is gb18030). A
-    charset is believed when less than a tenth of the bytes beyond ASCII contradict it, of ISO-2022-JP of all.
+    In this order: byte order mark; UTF-16, by its zeros; UTF-8 where the bytes are that, whatever is said of them
+    (other text never is by chance), but for broken ones, at most a hundredth of those beyond ASCII; the charset of the
+    Content-Type; with `meta`, that of a meta element or an XML declaration in the first 4 kB; detection (resiliparse),
+    also of what the web has no label for (Mac Cyrillic, HZ). Labels mean what the WHATWG Encoding Standard says (gb2312
+    is gb18030). A charset is believed when less than a tenth of the bytes beyond ASCII contradict it, of ISO-2022-JP of
+    all.
     """
     for mark, codec in _MARKS:
         if body.startswith(mark):
             return body.decode(codec, "replace")
+    if unmarked := of_utf_16(body):
+        return body.decode(unmarked, "replace")
     said, written = _CHARSET.search(content_type), _META.search(body, 0, 4096) if meta else None
     labels = [said[1]] if said else []
     if written:
         labels.append((written[1] or written[2]).decode("ascii"))
-    known = [codec for codec in map(_codec, labels) if codec]
+    known = [codec for codec in map(codec_of, labels) if codec]
     if "iso2022_jp" not in known and not (known and known[0].startswith("utf-16") and b"\0" in body):
         try:
             found = body.decode("utf-8")
-            return (_shifted(body) or found) if body.isascii() else found
+            return (shifted(body) or found) if body.isascii() else found
         except UnicodeDecodeError:
             found = body.decode("utf-8", "replace")
             if found.count("\ufffd") * 100 <= len(body.translate(None, _ASCII)):
                 return found
     beyond = len(body.translate(None, _ASCII))
-    for candidate in [*known, "utf-8", _detected(body)]:
-        found = _characters(body, candidate)
+    for candidate in [*known, "utf-8", detected(body)]:
+        found = characters(body, candidate)
         if found.count("\ufffd") * 10 <= (len(body) if candidate == "iso2022_jp" else beyond):
             return found
-    return _characters(body, "cp1252")
-
-
-def _detected(body: bytes) -> str:
-    """Python's name for the encoding that the bytes look like. It is asked without regard to HTML5, for which
-    resiliparse calls UTF-8 what has no label there."""
-    name = detect_encoding(body, html5_compatible=False) or ""
-    codec = _codec(name)
-    if not codec:
-        try:
-            codec = codecs.lookup(name).name.replace("-", "_")
-        except LookupError:
-            codec = "cp1252"
-    may_be = codec == "utf-8" or (_table(codec) and codec not in _THAI)  # bytes that are asked about are no UTF-8
-    return "gb18030" if may_be and _is_chinese(body) else codec
-
-
-def _is_chinese(body: bytes) -> bool:
-    """Whether nine in ten of what is beyond ASCII in the first 64 kB, four characters at least, are punctuation and the
-    3,755 common characters of GB 2312, as in Chinese that is short or has much English in it. Of other languages in
-    single-byte charsets such pairs are beside others after a few words, but for Thai."""
-    found = _GB.findall(body, 0, 2**16)
-    common = sum(map(bool, map(_GB_COMMON.match, found)))
-    return common >= 4 and common * 10 >= 9 * len(found)
-
-
-def _shifted(body: bytes) -> str | None:
-    """The characters of a body that says its Chinese or Japanese in ASCII, between marks that shift to a second set
-    (HZ, ISO-2022-JP); None of others."""
-    if b"\x1b$" not in body and not (b"~{" in body and b"~}" in body):
-        return None
-    codec = _detected(body)
-    if codec not in ("hz", "iso2022_jp"):
-        return None
-    found = _characters(body, codec)
-    return found if _EAST_ASIAN.search(found) and found.count("\ufffd") * 10 <= len(body) else None
-
-
-def _characters(body: bytes, codec: str) -> str:
-    """What `body.decode(codec, "replace")` returns, which takes ten times as long for bytes that a single-byte charset
-    leaves undefined, and knows no ① in the encodings of Unix and of mail of Japanese."""
-    if codec == "iso2022_jp":
-        body, codec = _SHIFTS.sub(_of_unix, body), "euc_jp"
-    table = _table(codec)
-    errors = _VENDORS if codec == "euc_jp" else "replace"
-    return codecs.charmap_decode(body, "strict", table)[0] if table else body.decode(codec, errors)
-
-
-def _of_unix(found: re.Match[bytes]) -> bytes:
-    """The bytes of ISO-2022-JP up to the next shift as EUC-JP has them: those of two-byte characters and of halfwidth
-    katakana have the eighth bit."""
-    if found[1] in (b"$B", b"$@"):
-        return found[2].translate(_HIGH)
-    return re.sub(rb"[!-~]", lambda one: bytes((0x8E, one[0][0] | 0x80)), found[2]) if found[1] == b"(I" else found[2]
-
-
-def _of_a_vendor(error: UnicodeError) -> tuple[str, int]:
-    """What stands where Python's EUC-JP finds no character: one that NEC or IBM added to JIS X 0208 (①, ㈱, 髙), by
-    Shift_JIS as Windows has it, which the WHATWG Encoding Standard reads here too; else U+FFFD."""
-    assert isinstance(error, UnicodeDecodeError)
-    added = _ADDED.match(error.object, error.start)
-    if added:
-        return "".join(map(_by_windows, _PAIR.findall(added[0]))), added.end()
-    pair = _PAIR.match(error.object, error.start)
-    return (_by_windows(pair[0]), pair.end()) if pair else ("\ufffd", error.start + 1)
-
-
-@cache
-def _by_windows(pair: bytes) -> str:
-    """The character that Windows has where EUC-JP has two bytes; U+FFFD where it has none, either."""
-    row, cell = pair
-    first = (row - 0xA1) // 2 + (0x81 if row < 0xDF else 0xC1)
-    second = cell - 2 if row % 2 == 0 else cell - (0x61 if cell < 0xE0 else 0x60)
-    return bytes((first, second)).decode("cp932", "replace")[:1]
-
-
-codecs.register_error(_VENDORS, _of_a_vendor)
-
-
-@cache
-def _table(codec: str) -> str | None:
-    """The characters of the 256 bytes of a single-byte charset, U+FFFD for undefined ones; None of others."""
-    name = codecs.lookup(codec).name.replace("-", "_")
-    table: str | None = getattr(import_module(f"encodings.{name}"), "decoding_table", None)
-    return table.replace("\ufffe", "\ufffd").ljust(256, "\ufffd") if table else None
-
-
-def _codec(label: str) -> str | None:
-    """Python's name for the encoding that a label means; None for one that the web does not know."""
-    codec = map_encoding_to_html5(label, fallback_utf8=False)
-    return _SUPERSETS.get(codec, codec) if codec else None
+    return characters(body, "cp1252")

@@ -26,7 +26,7 @@ _ZIP = b"PK\x03\x04"
 class BookReader(Reader):
     """Reads books."""
 
-    version = 12  # lists of links through a book and numbers of printed pages are no text; alttext in words no formula
+    version = 13  # short Big5, KOI8 and UTF-16 without a mark are found
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     place_names = True

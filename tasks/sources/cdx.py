@@ -35,7 +35,7 @@ Place = tuple[int, int]
 class CdxReader(WarcReader):
     """Reads the records of a selection, and extracts the pages in them."""
 
-    version = 5  # Chinese that is short or among much English is found where nothing names its encoding
+    version = 6  # short Big5, KOI8 and UTF-16 without a mark are found where nothing names them
     unhashed = WarcReader.unhashed | {"base", "gap"}
     settings: CdxSource
 

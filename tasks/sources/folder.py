@@ -69,10 +69,10 @@ class FolderReader(Reader):
     settings: FolderSource
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """Of text three versions later: encodings that nothing names are found, also of short Chinese, and all
-        characters of EUC-JP. Code, which is hardly ever anything but UTF-8, is not read anew for it."""
+        """Of text four versions later: encodings that nothing names are found, also of short texts, and all characters
+        of EUC-JP. Code, which is hardly ever anything but UTF-8, is not read anew for it."""
         fields = super().fingerprint_fields()
-        return fields | {"version": self.version + 3 * (self.settings.kind == "text")}
+        return fields | {"version": self.version + 4 * (self.settings.kind == "text")}
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         return shards_of_files(self, groups, self.settings.groups)

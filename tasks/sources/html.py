@@ -30,7 +30,7 @@ def address(base: str | None, key: str) -> str | None:
 class HtmlReader(PageReader):
     """Reads HTML files."""
 
-    version = 5  # Chinese that is short or among much English is found where nothing names its encoding
+    version = 6  # short Big5, KOI8 and UTF-16 without a mark are found where nothing names them
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse", *LIBRARIES)
     place_names = True
     settings: HtmlSource

@@ -31,7 +31,7 @@ from tasks.sources.pages import LIBRARIES, PageReader
 class WarcReader(PageReader):
     """Reads WARC files, and extracts the pages in them in a child process of its own."""
 
-    version = 8  # Chinese that is short or among much English is found where nothing names its encoding
+    version = 9  # short Big5, KOI8 and UTF-16 without a mark are found where nothing names them
     libraries: ClassVar[tuple[str, ...]] = (
         *("FastWARC", "Resiliparse", "brotli", "zstandard"),
         *LIBRARIES,
@@ -118,7 +118,7 @@ class WarcReader(PageReader):
 class ArcReader(WarcReader):
     """Reads ARC files, the format before WARC."""
 
-    version = 5  # Chinese that is short or among much English is found where nothing names its encoding
+    version = 6  # short Big5, KOI8 and UTF-16 without a mark are found where nothing names them
     settings: ArcSource
 
     def _records(self, file: IO[bytes], part: Part) -> Iterator[Record | Fault]:

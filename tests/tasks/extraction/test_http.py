@@ -15,6 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.extraction import encodings
 from tasks.extraction import http as web
 
 LIMIT = 2**24
@@ -97,6 +98,10 @@ def test_a_body_with_a_wrong_checksum_is_kept_and_of_a_damaged_one_what_comes_be
 @pytest.mark.parametrize(
     ("text", "codec"),
     [
+        *(("принимая во внимание, что", "koi8-r"), ("Воля народа должна быть", "koi8-r")),
+        ("Кожна людина має право на життя, її свободу", "koi8-u"),
+        *(("臺灣的歷史與文化", "big5"), ("這是一個很短的句子。", "big5")),
+        *(("water, 水", "utf-16-le"), ("water", "utf-16-be"), ("第一段文字。\n\n第二段。\n", "utf-16-be")),
         *(("你好世界", "gbk"), ("戏剧化的剧情，实在精彩", "gbk")),
         ("2. (5 分) $\\frac{1+2 i}{(1-i)^{2}}=(\\quad)$ A. $-1$ B. $2$ 选择正确的一项", "gbk"),
         *(
@@ -108,6 +113,11 @@ def test_a_body_with_a_wrong_checksum_is_kept_and_of_a_damaged_one_what_comes_be
 )
 def test_little_text_in_an_encoding_that_nothing_names_is_itself(text: str, codec: str) -> None:
     assert web.text(text.encode(codec), meta=False) == text
+
+
+@pytest.mark.parametrize("text", ["one\0two", "\0\0 of UTF-8", "a\0b\0 and more words, 文字", "\0" * 9])
+def test_zeros_in_utf_8_make_no_utf_16_of_it(text: str) -> None:
+    assert web.text(text.encode()) == text
 
 
 @pytest.mark.parametrize("size", [2000, 400_000])
@@ -279,7 +289,7 @@ def test_a_body_in_tiny_pieces_takes_the_memory_of_its_bytes_and_is_refused_wher
 @pytest.mark.parametrize("codec", ["cp1252", "cp1255", "cp874", "koi8-u", "mac-roman", "iso8859-8", "gb18030", "utf-8"])
 def test_undefined_bytes_are_replaced_as_python_replaces_them(codec: str) -> None:
     body = bytes(range(256)) * 3
-    assert web._characters(body, codec) == body.decode(codec, "replace")
+    assert encodings.characters(body, codec) == body.decode(codec, "replace")
 
 
 TEXTS = {
