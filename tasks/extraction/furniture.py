@@ -1,7 +1,8 @@
 """What surrounds a text on sites of news and is written beside it in every language: lines, and lists under a heading.
 
 A linear model that knows no words takes "责任编辑：张申" for a short paragraph, and headlines of other articles under
-"热门推荐" for a list of this one. Here are the words, of Chinese and English sites.
+"热门推荐" for a list of this one. Here are the words, of Chinese and English sites; those of other European languages
+are in `tasks.extraction.furniture_words`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tasks.extraction.blocks import Block
+from tasks.extraction.blocks import HEADINGS, Block
+from tasks.extraction.furniture_words import ELSEWHERE, LINES, OTHERS
 from tasks.extraction.page_type import PageType
 
 _LONGEST = 80
 """Characters of a line that may be furniture."""
-_HEADING = 24
+_HEADING = 40
 """Characters of the heading of a list of other pages, at most."""
+_POINTER = 160
+"""Characters of a line that sends readers to another page, at most."""
 _MENU, _ENTRY = 12, 6
 """Characters of an entry of a menu, at most; and where the extractor took it, as a word that stands elsewhere, too."""
 _LINE = re.compile(
@@ -32,7 +36,8 @@ _LINE = re.compile(
     r"|(?:您?(?:现在|当前)?的?位置|首页)\s*[:：>＞»].{0,70}"
     r"|(?:share|tweet|print|email|save)(?: this(?: \w+)?)?|\d+ comments?|leave a (?:comment|reply)"
     r"|skip to (?:main )?content"
-    r"|advertisement|log ?in|sign ?(?:in|up)|back to top|(?:previous|next) (?:article|post|story)|read more",
+    r"|advertisement|log ?in|sign ?(?:in|up)|back to top|(?:previous|next) (?:article|post|story)|read more"
+    rf"|{LINES}",
     re.IGNORECASE,
 )
 _FACT = re.compile(
@@ -45,16 +50,17 @@ _OTHERS = re.compile(
     r"related (?:posts?|articles?|stories|news|content)|you (?:may|might) (?:also )?like|recommended(?: for you)?|"
     r"read next|"
     r"most (?:read|popular|viewed)|trending(?: now)?|more (?:from|stories|news|on) .{0,20}|"
-    r"comments(?: \(?\d+\)?)?)[:：]?",
+    rf"comments(?: \(?\d+\)?)?|{OTHERS})\s?[:：…]?",
     re.IGNORECASE,
 )
+_ELSEWHERE = re.compile(rf"\W{{0,4}}(?:{ELSEWHERE})\b", re.IGNORECASE)
 
 
 def without_furniture(blocks: Sequence[Block], taken: Sequence[float], kind: PageType) -> list[Block]:
     """The blocks without lines that are furniture, and without lists of other pages and entries of menus, but where
     these are what a page is for: lists from their heading to the next block of some length that the extractor took
-    (`taken`)."""
-    found: list[Block] = []
+    (`taken`); and in articles and documentation without headings that nothing follows."""
+    found: list[tuple[Block, float]] = []
     others = False
     articles = kind in ("article", "documentation", "service")
     for block, took in zip(blocks, taken, strict=True):
@@ -65,10 +71,31 @@ def without_furniture(blocks: Sequence[Block], taken: Sequence[float], kind: Pag
             others = False
         longest = _MENU if not took else _ENTRY if block.item else 0
         entry = articles and len(text) <= longest and block.linked >= 0.9 * len(text)
-        if not others and not entry and not _is_furniture(text):
-            found.append(block)
-    return found
+        pointer = kind == "article" and _is_pointer(block)
+        if not others and not entry and not pointer and not _is_furniture(text):
+            found.append((block, took))
+    return _without_empty_end(found) if kind in ("article", "documentation") else [block for block, _ in found]
 
 
 def _is_furniture(text: str) -> bool:
     return len(text) <= _LONGEST and (_LINE.fullmatch(text) is not None or len(_FACT.findall(text)) > 1)
+
+
+def _is_pointer(block: Block) -> bool:
+    """Whether a line says no more than that another page is worth reading."""
+    text = block.text
+    return len(text) <= _POINTER and block.linked >= 0.4 * len(text) and _ELSEWHERE.match(text) is not None
+
+
+def _without_empty_end(blocks: Sequence[tuple[Block, float]]) -> list[Block]:
+    """The blocks without headings at their end, which belong to what was left out below them; those that the extractor
+    took, links and items stay."""
+    end = len(blocks)
+    while end and _is_heading(*blocks[end - 1]):
+        end -= 1
+    return [block for block, _ in blocks[:end]]
+
+
+def _is_heading(block: Block, took: float) -> bool:
+    linked = block.linked > len(block.text) / 2
+    return HEADINGS.get(block.kind, 1) > 1 and block.item is None and not linked and took < 1

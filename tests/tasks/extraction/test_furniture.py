@@ -54,6 +54,20 @@ def kept(*texts: str, kind: PageType = "article") -> list[str]:
             "|回复",
             "Leave a reply",
         ),
+        *(
+            "Kommentar verfassen Antwort abbrechen",
+            "Keine Kommentare",
+            "2 Antworten zu „Am Fluss“",
+            "Deja un comentario",
+        ),
+        *("Comments are closed.", "Aucun commentaire", "Brak komentarzy", "Geef een reactie", "Nessun commento"),
+        *("Share this:", "Teilen Sie dies mit:", "Partager sur Facebook", "Gefällt mir: Wird geladen …", "Like this:"),
+        *(
+            "Foto: Anna Muster/dpa",
+            "(Photo credit: A. Example)",
+            "Crédits photos : Agence",
+            "Bildquelle: Archiv der Stadt",
+        ),
     ],
 )
 def test_a_line_that_is_furniture_goes(line: str) -> None:
@@ -76,6 +90,18 @@ def test_a_line_that_is_furniture_goes(line: str) -> None:
             "Comments on a cultural reality",
             "热门音乐的历史很长，要从上个世纪说起。",
         ),
+        *(
+            "5 Antworten auf die wichtigsten Fragen zur Steuer",
+            "12 comments that changed a mind",
+            "No comment from the mayor",
+        ),
+        *(
+            "Fotos vom Fluss",
+            "Photos: how they are taken. A guide.",
+            "Credit cards",
+            "Teilen macht Freude.",
+            "See also",
+        ),
     ],
 )
 def test_a_line_that_speaks_of_such_things_stays(line: str) -> None:
@@ -88,6 +114,37 @@ def test_a_list_of_other_pages_goes_from_its_heading_to_the_next_long_block_that
     assert kept(PROSE, "Related posts", "Another story") == [PROSE]
     assert kept(PROSE, *others, kind="forum") == [PROSE, *others]
     assert kept("热门推荐", PROSE) == ["热门推荐", PROSE]
+    for heading in ("Das könnte dich auch interessieren …", "Sur le même sujet", "Te puede interesar", "Lees ook:"):
+        assert kept(PROSE, heading, "Another story", PROSE) == [PROSE, PROSE]
+
+
+def test_a_line_that_sends_to_another_page_goes_out_of_articles_and_one_that_says_more_or_is_no_link_stays() -> None:
+    def goes(text: str, linked: str, kind: PageType = "article") -> bool:
+        prose, line = Block(PROSE, "p", 0, 0), Block(text, "p", 0, len(linked))
+        return line not in without_furniture([prose, line, prose], [1, 1, 1], kind)
+
+    title = "Wie man am Fluss Gold wäscht"
+    assert goes(f"Lesen Sie auch: {title}", title)
+    assert goes(f"[Read more: {title}]", title)
+    assert goes(f">> À lire aussi » {title}", title)
+    assert not goes(f"Read more about how gold is washed in the small rivers of the north, as {title} says", "north")
+    assert not goes("Relatedness of languages", "Relatedness of languages")
+    assert not goes(f"See also: {title}", title, kind="documentation")
+
+
+def test_headings_at_the_end_go_as_nothing_is_left_below_them() -> None:
+    def left(*blocks: Block, taken: float = 0, kind: PageType = "article") -> list[str]:
+        every = [Block(PROSE, "p", 0, 0), *blocks]
+        found = without_furniture(every, [1.0, *[taken] * len(blocks)], kind)
+        return [block.text for block in found[1:]]
+
+    first, second = Block("Mehr vom Fluss", "h2", 0, 0), Block("Archiv", "h3", 0, 0)
+    assert left(first, second) == []
+    assert left(first, Block(PROSE, "p", 0, 0)) == ["Mehr vom Fluss", PROSE]
+    assert left(first, taken=1) == ["Mehr vom Fluss"]
+    assert left(first, kind="listing") == ["Mehr vom Fluss"]
+    assert left(Block("A title of a story", "h3", 0, 18)) == ["A title of a story"]
+    assert left(Block("An item", "h3", 0, 0, item=(1, None))) == ["An item"]
 
 
 def test_entries_of_menus_go_where_a_page_is_an_article_also_such_as_the_extractor_took_for_words_of_its_text() -> None:
