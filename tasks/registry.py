@@ -226,8 +226,8 @@ class _Maker:
             try:
                 found += self._of_stage(name, settings)
             except (SpecError, SourceError) as error:
-                told = error.mistakes if isinstance(error, SpecError) else [str(error)]
-                mistakes += [_of_name(text, settings.kind, name) for text in told]
+                texts = error.mistakes if isinstance(error, SpecError) else [str(error)]
+                mistakes += [_of_name(text, settings.kind, name) for text in texts]
         if mistakes:
             raise SpecError(dict.fromkeys(mistakes))
         return found

@@ -60,7 +60,7 @@ def try_empty(stage: Stage, computed: Callable[[Stage, pa.Table], pa.Table]) -> 
         computed(stage, pa.Table.from_pylist([_EMPTY], DOCUMENTS))
     except Exception as error:
         _try_ordinary(stage, computed)
-        message = f"{_failed(stage, error)}: stages.{stage.label} fails on an empty text ({_said(error)})"
+        message = f"{_failed(stage, error)}: stages.{stage.label} fails on an empty text ({_in_words(error)})"
         remedy = (
             "as a takedown leaves it; give null where nothing is defined, and of an empty text to rewrite an empty one"
         )
@@ -72,7 +72,7 @@ def _try_ordinary(stage: Stage, computed: Callable[[Stage, pa.Table], pa.Table])
     try:
         computed(stage, pa.Table.from_pylist([_ORDINARY], DOCUMENTS))
     except Exception as error:
-        raise SpecError([f"{_failed(stage, error)}: stages.{stage.label} fails ({_said(error)})"]) from error
+        raise SpecError([f"{_failed(stage, error)}: stages.{stage.label} fails ({_in_words(error)})"]) from error
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def located(stage: Any) -> Iterator[None]:
         if not getattr(stage, "code", ""):
             raise
         kind = BugError if isinstance(error, _BUGS) else OwnStageError
-        raise kind(f"{_failed(stage, error)}: {_said(error)}") from error
+        raise kind(f"{_failed(stage, error)}: {_in_words(error)}") from error
 
 
 _BUGS = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, pa.ArrowInvalid)
@@ -105,7 +105,7 @@ _ORDINARY = _EMPTY | {
 """One of which everything is known."""
 
 
-def _said(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 

@@ -60,11 +60,11 @@ def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | Non
     """As `tasks.extraction.html.metadata` has them; `latest` is the day after which no page was published."""
     html = html[:_LOOKED_AT]
     near = _places(html)
-    said = _said(html, near)
+    meta = _meta(html, near)
     linked = list(_linked(html, near))
-    title = said.get("title") or unescape(_first(_TITLE, html, near) or _first(_HEADING, html, near, _TAG) or "")
+    title = meta.get("title") or unescape(_first(_TITLE, html, near) or _first(_HEADING, html, near, _TAG) or "")
     dates = (
-        said.get("date"),
+        meta.get("date"),
         *_values(linked, "datePublished"),
         *_values(linked, "dateCreated"),
         next((found[1] for place in near if (found := _TIME.match(html, place))), None),
@@ -74,8 +74,8 @@ def facts(html: str, url: str | None, latest: str | None) -> dict[str, str | Non
         *filter(None, map(_day, filter(None, dates))),
         *filter(None, (_valid(found[1], found[3], found[4]) for found in in_address)),
     ]
-    authors = (said.get("author"), *_values(linked, "author"))
-    site = said.get("site") or next(iter(_values(linked, "publisher")), None)
+    authors = (meta.get("author"), *_values(linked, "author"))
+    site = meta.get("site") or next(iter(_values(linked, "publisher")), None)
     return {
         "title": unescape(title).strip(),  # many sites escape it twice
         "date": next((day for day in days if latest is None or day <= latest), None),
@@ -110,7 +110,7 @@ def _first(pattern: re.Pattern[str], html: str, near: list[int], without: re.Pat
     return next(filter(None, shown), None)
 
 
-def _said(html: str, near: list[int]) -> dict[str, str]:
+def _meta(html: str, near: list[int]) -> dict[str, str]:
     """What meta elements at some places say, of several that say the same thing the one of the best name."""
     found: dict[str, tuple[int, str]] = {}
     for meta in filter(None, (_META.match(html, place) for place in near)):

@@ -259,10 +259,10 @@ def text(body: bytes, content_type: str = "", *, meta: bool = True) -> str:
             return body.decode(codec, "replace")
     if unmarked := of_utf_16(body):
         return body.decode(unmarked, "replace")
-    said, written = _CHARSET.search(content_type), _META.search(body, 0, 4096) if meta else None
-    labels = [said[1]] if said else []
-    if written:
-        labels.append((written[1] or written[2]).decode("ascii"))
+    header, element = _CHARSET.search(content_type), _META.search(body, 0, 4096) if meta else None
+    labels = [header[1]] if header else []
+    if element:
+        labels.append((element[1] or element[2]).decode("ascii"))
     known = [codec for codec in map(codec_of, labels) if codec]
     if "iso2022_jp" not in known and not (known and known[0].startswith("utf-16") and b"\0" in body):
         try:

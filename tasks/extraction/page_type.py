@@ -76,8 +76,8 @@ def page_type(tree: HtmlElement, page: Page, url: str | None) -> PageType:
             votes["documentation"] += 6 * bool(_DOCUMENTATION.search(content))
     for script in tree.iter("script"):
         if script.get("type") == "application/ld+json":
-            said = set(_SCHEMA.findall((script.text or "")[:200_000]))
-            for kind in {_OF_SCHEMA[name] for name in said if name in _OF_SCHEMA}:
+            names = set(_SCHEMA.findall((script.text or "")[:200_000]))
+            for kind in {_OF_SCHEMA[name] for name in names if name in _OF_SCHEMA}:
                 votes[kind] += 4 if kind == "forum" else 3
     for kind, pattern in _ADDRESSES.items():
         if url and pattern.search(url):

@@ -61,11 +61,11 @@ def extract(path: str, pages: int, longest: int) -> dict[str, Any]:
     scanned = sum(len(_LETTERS.findall(text)) < FEWEST for text in texts)
     if scanned == count:
         return {"reason": "no_text_layer" if any(map(_has_pictures, _some(document))) else "no_text"}
-    told = document.get_metadata_dict()
+    properties = document.get_metadata_dict()
     return {
         "text": joined([text.translate(_LIGATURES).splitlines() for text in texts]),
-        "title": told.get("Title") or None,
-        "author": told.get("Author") or None,
+        "title": properties.get("Title") or None,
+        "author": properties.get("Author") or None,
         "pages": count,
         "pages_without_text": scanned,
     }

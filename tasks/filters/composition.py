@@ -125,8 +125,8 @@ def _furniture(found: list[list[Block]]) -> list[int]:
     words = np.fromiter((block.words for block in flat), np.int64, len(flat))
     short = np.array([block.words <= FURNITURE_WORDS and block.kind is not Kind.CODE for block in flat], bool)
     lines = pa.chunked_array([[block.text for block, one in zip(flat, short, strict=True) if one]], pa.string())
-    said = true(pc.match_substring_regex(lines, FURNITURE.pattern, ignore_case=True))
-    counts: list[int] = np.bincount(text[short][said], words[short][said], len(found)).astype(int).tolist()
+    furniture = true(pc.match_substring_regex(lines, FURNITURE.pattern, ignore_case=True))
+    counts: list[int] = np.bincount(text[short][furniture], words[short][furniture], len(found)).astype(int).tolist()
     return counts
 
 

@@ -108,8 +108,9 @@ class CsvReader(RowReader):
             return None, len(codecs.BOM_UTF8)
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return "utf-16", 0
-        said = self.settings.encoding
-        return (said, 0) if said and codecs.lookup(said).name not in ("utf-8", "utf-8-sig", "ascii") else (None, 0)
+        encoding = self.settings.encoding
+        is_utf_8 = not encoding or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii")
+        return (None if is_utf_8 else encoding), 0
 
     @contextmanager
     def _opened(self, path: str, encoding: str | None, start: int) -> Iterator[io.BufferedReader]:

@@ -80,7 +80,7 @@ class _Lease:
             if living:
                 return living
             path = f"{self.folder}/alone-{newest + 1:06d}.json"
-            if not self.store.create(path, self._said(path)):
+            if not self.store.create(path, self._content(path)):
                 return "another process"
             self.path = path
             self.store.remove(*(f"{self.folder}/{name}" for name in self._names("alone-") if _number(name) <= newest))
@@ -89,7 +89,7 @@ class _Lease:
             other = next(filter(None, sharing.values()), "")
         else:
             self.path = f"{self.folder}/shared-{secrets.token_hex(8)}.json"
-            self.store.create(self.path, self._said(self.path))
+            self.store.create(self.path, self._content(self.path))
             _, other = self._newest()
         if other:
             self.release()
@@ -101,7 +101,7 @@ class _Lease:
             try:
                 if self.alone and self._newest()[0] > _number(self.path.rpartition("/")[2]):
                     return log.error("%s was taken over, as it was not renewed for %.0f s", self.path, TTL)
-                self.store.commit(self.path, self._said(self.path))
+                self.store.commit(self.path, self._content(self.path))
             except Exception as error:  # the next time it may be written again
                 log.warning("the lease %s could not be renewed: %s", self.path, error)
 
@@ -110,9 +110,9 @@ class _Lease:
         if not self.alone:
             self.store.remove(self.path)
         elif self._newest()[0] == _number(self.path.rpartition("/")[2]):
-            self.store.commit(self.path, self._said(self.path, ended=True))
+            self.store.commit(self.path, self._content(self.path, ended=True))
 
-    def _said(self, path: str, ended: bool = False) -> bytes:
+    def _content(self, path: str, ended: bool = False) -> bytes:
         return sealed({"who": self.who, "time": time.time(), "ended": ended}, path)
 
     def _names(self, kind: str) -> list[str]:
