@@ -81,7 +81,7 @@ def _site(path: str, digest: str, window: int) -> Site:
 class MediawikiReader(Reader):
     """Reads dumps of MediaWiki."""
 
-    version = 7  # a fraction does not run into the number before it
+    version = 8  # pages that name their own namespace of XML are read
     libraries: ClassVar[tuple[str, ...]] = ("lxml",)
     settings: MediawikiSource
 
@@ -117,24 +117,24 @@ class MediawikiReader(Reader):
             page = etree.fromstring(found.data, _parser())
         except etree.XMLSyntaxError:
             return records.quarantine("not_xml", *place)
-        title = page.findtext("title") or ""
-        revision = next(iter(page.findall("revision")[-1:]), page)
-        text = revision.findtext("text") or ""
+        title = page.findtext("{*}title") or ""
+        revision = next(iter(page.findall("{*}revision")[-1:]), page)
+        text = revision.findtext("{*}text") or ""
         url = site.url(title) if title else None
         reason = self._refused(page, revision, text)
         if reason:
             return records.drop(reason, *place, url)
         record = Found(*place, url, found.index, found.data)
-        date = day(revision.findtext("timestamp"))
+        date = day(revision.findtext("{*}timestamp"))
         records.by_address(record, partial(self._text, record, text, site, records, title=title, date=date))
 
     def _refused(self, page: Any, revision: Any, text: str) -> str | None:
-        namespace = (page.findtext("ns") or "0").strip()
+        namespace = (page.findtext("{*}ns") or "0").strip()
         if namespace not in map(str, self.settings.namespaces):
             return "namespace"
-        if page.find("redirect") is not None or _REDIRECT.match(text[:200]):
+        if page.find("{*}redirect") is not None or _REDIRECT.match(text[:200]):
             return "redirect"
-        return "not_wikitext" if (revision.findtext("model") or "wikitext") != "wikitext" else None
+        return "not_wikitext" if (revision.findtext("{*}model") or "wikitext") != "wikitext" else None
 
     def _text(self, record: Found, wikitext: str, site: Site, records: Records, **more: Any) -> None:
         page = plain(wikitext, site.files, site.categories)

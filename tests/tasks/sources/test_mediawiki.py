@@ -108,6 +108,16 @@ def test_a_page_of_several_revisions_is_its_last_and_one_that_is_too_large_is_dr
     assert counts == {"read": 4, "too_large": 1, "no_text": 1}
 
 
+def test_pages_that_name_their_own_namespace_of_xml_are_read(tmp_path: Path) -> None:
+    export = b'<page xmlns="http://www.mediawiki.org/xml/export-0.10/" xmlns:a="http://a.org/">'
+    (tmp_path / "a.xml").write_bytes(b"".join(PARTS))
+    (tmp_path / "b.xml").write_bytes(b"".join(PARTS).replace(b"<page>", export))
+    (rows, counts), (again, counted) = (read_all(source(tmp_path / name)) for name in ("a.xml", "b.xml"))
+    told = ("text", "title", "date", "url", "categories")
+    assert [[row[name] for name in told] for row in again] == [[row[name] for name in told] for row in rows]
+    assert counted == counts
+
+
 def test_namespaces_are_chosen_and_a_redirect_without_its_element_is_one(tmp_path: Path) -> None:
     pages = [page("Help:A", "how", namespace=12), page("B", "so"), page("C", "#重定向 [[B]]"), page("D", "#1 of [[B]]")]
     pages += [
