@@ -37,7 +37,7 @@ class PaperError(ValueError):
 class ArxivReader(Reader):
     """Reads arXiv's sources."""
 
-    version = 6  # a paper begins with the file that has class and document with what it names
+    version = 7  # a paper begins with the file that has class and document; macros leave words apart
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     settings: ArxivSource
 

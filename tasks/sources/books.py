@@ -26,7 +26,7 @@ _ZIP = b"PK\x03\x04"
 class BookReader(Reader):
     """Reads books."""
 
-    version = 13  # short Big5, KOI8 and UTF-16 without a mark are found
+    version = 14  # lists of three links through a book lead, too
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
     place_names = True

@@ -19,7 +19,7 @@ _NUMBER = 12
 """Letters of such a number, at most: "[Pg xxxviii]"."""
 _LISTS = frozenset(("ul", "ol", "dl", "table"))
 _UNREAD = frozenset(("head", "script", "style", "nav"))
-_LINKS = 5
+_LINKS = 3
 """Links of a list that leads through a book, at least."""
 _LINKED = 0.7
 """Share of a list's letters that are in its links, at least; of Sphinx's lists of chapters, tables of contents and

@@ -104,6 +104,8 @@ LINKS = "".join(f"<li><a href='{each}.xhtml#a'>Chapter {each}</a>, {each}</li>" 
         "<p>It <span epub:type='pagebreak' id='p1'>169</span>flows.</p>",
         "<p>It <span epub:type='pagebreak' title='169'/>flows.</p>",
         "<div role='doc-pagebreak'>169</div><p>It flows.</p>",
+        "<ul><li><a href='1.html'>Back</a></li><li><a href='i.html'>Up</a></li><li><a href='2.html'>On</a></li></ul>"
+        "<p>It flows.</p>",
         "<p>It <span class='pagenum x'><a id='p'>[Pg 169]</a></span>flows.</p>",
         f"<p>It flows.</p><table>{LINKS.replace('<li>', '<tr><td>').replace('</li>', '</td></tr>')}</table>",
         "<p>It flows.</p><section epub:type='backmatter index'><h2>Index</h2><p>Gold, 3</p></section>",
