@@ -1,6 +1,6 @@
 """What rules throw away of text that is known to be good, and of pages that are known not to be.
 
-    python -m benchmarks.trusted DATA [RULES.yaml ...] [--documents N] [--pages N] [--score]
+    python -m benchmarks.trusted DATA [RULES.yaml ...] [--documents N] [--pages N] [--score] [--formats]
 
 DATA is a folder with `text/*.jsonl.gz` (trusted sets: {text} a line) and `labels/weborganizer_dclm_pages.jsonl.gz` (web
 pages with WebOrganizer's `format` and `topic`; Wettig et al. 2025). RULES are files of rules; without any, what the
@@ -10,7 +10,9 @@ the second is what counts. Each cell is documents dropped of the first half / of
 per cent; within one set, bytes stand for tokens.
 
 With `--score` a quality scorer is learned besides, on the first half of the pages, good formats against all others, and
-the default rules also drop what scores below the 5th percentile of these good pages.
+the default rules also drop what scores below the 5th percentile of these good pages. With `--formats` a classifier of
+formats is learned of each half of the pages, as `sluice learn` does, and judges the other half, that of the first half
+also the trusted sets; `formats.yaml` then stands beside the default rules.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_specs import stages
@@ -37,6 +41,8 @@ from tasks.filters.composition import Composition
 from tasks.filters.language import Language
 from tasks.filters.signals import Signals
 from tasks.filters.style import Style
+from tasks.scoring import labelled
+from tasks.scoring.classify import Classify
 from tasks.scoring.quality import Quality, QualityEstimator
 
 RULES = Path(__file__).parents[1] / "data_specs" / "rules"
@@ -105,7 +111,7 @@ def measured(name: str, rows: list[dict[str, Any]]) -> Group:
         {
             "id": pa.array([row["id"] for row in rows], pa.binary(16)),
             "text": [row["text"] for row in rows],
-            **{key: pa.array([row.get(key) for row in rows], pa.string()) for key in ("format", "topic")},
+            **{key: pa.array([row.get(key) for row in rows], pa.string()) for key in ("format", "topic", "url")},
         }
     )
     for kind in STAGES:
@@ -150,6 +156,31 @@ def scored(pages: Group) -> tuple[Group, float]:
     return Group(pages.name, pages.table.append_column("quality", column), pages.second, pages.size), threshold
 
 
+def learned_formats(pages: Group, half: NDArray[np.bool_], folder: Path) -> Classify:
+    """The stage of a classifier of formats that was learned of some pages."""
+    texts, urls, formats = (pages.table.filter(pa.array(half))[name].to_pylist() for name in ("text", "url", "format"))
+    rows = list(zip(texts, [url or "" for url in urls], formats, strict=True))
+    lessons, dev = labelled.split(rows, labelled.DEV, 1)
+    data, facts = labelled.learn(lessons, dev, dev, 0)
+    path = folder / f"{facts['sha256'][:16]}.bin"
+    path.write_bytes(data)
+    path.with_suffix(".json").write_bytes(orjson.dumps(facts))
+    stage = Classify(stages.Classify(model=str(path)))
+    stage.setup()
+    return stage
+
+
+def with_formats(group: Group, first: Classify, second: Classify) -> Group:
+    """Documents with a column for each format: by what was learned of the first half those of the second, and by what
+    was learned of the second those of the first."""
+    of_first, of_second = second(group.table), first(group.table)
+    table = group.table
+    for field in [*first.writes][1:]:
+        chosen = pc.if_else(pa.array(group.second), of_second[field.name], of_first[field.name])
+        table = table.append_column(field.name.replace("classify", "format", 1), chosen)
+    return Group(group.name, table, group.second, group.size)
+
+
 def rules_of(*files: Path) -> list[Rule]:
     """The rules of some files, in order."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as spec:
@@ -166,20 +197,27 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=400, help="documents of each trusted set")
     parser.add_argument("--pages", type=int, default=6000, help="web pages")
     parser.add_argument("--score", action="store_true", help="a learned quality score besides")
+    parser.add_argument("--formats", action="store_true", help="a learned classifier of formats besides")
     given = parser.parse_args()
     peers, default = [RULES / f"{name}.yaml" for name in ("gopher", "c4", "fineweb")], RULES / "default.yaml"
     sets = {file.stem: rules_of(file) for file in given.rules}
     sets = sets or {"peers": rules_of(*peers), "default": rules_of(default), "web": rules_of(RULES / "web.yaml")}
     pages = measured("pages", sampled(given.data / f"{PAGES}.jsonl.gz", given.pages))
+    trusted = {name: given.data / f"{file}.jsonl.gz" for name, file in TRUSTED.items()}
+    groups = [measured(name, sampled(file, given.documents)) for name, file in trusted.items()]
     if given.score:
         pages, threshold = scored(pages)
         low = Rule(name="low_quality", drop=f"quality < {threshold!r}")
         sets |= {f"{name} + score": [*rules, low] for name, rules in sets.items() if name == "default"}
+    if given.formats:
+        with tempfile.TemporaryDirectory() as folder:
+            first, second = (learned_formats(pages, half, Path(folder)) for half in (~pages.second, pages.second))
+            groups = [with_formats(group, first, first) for group in groups]
+            pages = with_formats(pages, first, second)
+        sets["gentle + formats"] = rules_of(RULES / "gentle.yaml", RULES / "formats.yaml")
     print("per cent dropped: documents of the first half / of the second / bytes of both")
     print(f"{'':28}{'documents':>10}" + "".join(f"{name:>22}" for name in sets))
-    for name, file in TRUSTED.items():
-        show(measured(name, sampled(given.data / f"{file}.jsonl.gz", given.documents)), sets)
-    for group in (*by_kind(pages), *by_hand(pages)):
+    for group in (*groups, *by_kind(pages), *by_hand(pages)):
         show(group, sets)
 
 

@@ -77,3 +77,19 @@ def test_trusted_text_is_kept(rules: tuple[Rule, ...], name: str, language: str)
 )
 def test_what_is_no_text_is_dropped(rules: tuple[Rule, ...], text: str, language: str) -> None:
     assert dropped(rules, [text], language).tolist() == [True]
+
+
+def test_a_page_of_a_poor_format_is_dropped_where_a_classifier_is_surer_of_it_by_far(
+    tmp_path: Path,
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        "name: rules\nsources: {web: {kind: jsonl, paths: none}}\nchannels: {all: 'true'}\n"
+        f"rules:\n  - include: {ROOT / 'data_specs' / 'rules' / 'formats.yaml'}\n"
+    )
+    poor = {"format_spam_ads": [0.3, 0.3, 0.15, 0.6, None], "format_structured_data": [0.2, 0.2, 0.0, 0.2, None]}
+    good = {"format_tutorial": [0.1, 0.3, 0.0, 0.0, None], "format_news_article": [0.19, 0.1, 0.0, 0.0, None]}
+    names = ("truncated", "academic_writing", "knowledge_article", "nonfiction_writing")
+    table = {f"format_{name}": [0.0, 0.0, 0.0, 0.0, None] for name in names} | poor | good
+    drops = failing(load(spec).rules, pa.table(table | {"language": ["en", "en", "en", "de", "en"], "code_share": [0.0] * 5}))
+    assert [found.tolist() for found in drops.values()] == [[True, False, False, False, False]]
