@@ -165,12 +165,14 @@ def _nodes(tree: Any) -> Iterator[Tree]:
 
 
 def _hint(pipeline: Pipeline, nodes: list[Tree], known: dict[str, View]) -> str:
-    """What a column may have been meant to be, or that its stage has not run."""
+    """What a column may have been meant to be, which view has it, or that its stage has not run."""
     asked = {node["table_name"].lower() for node in nodes if node.get("type") == "BASE_TABLE"} & set(known)
     names = [node["column_names"] for node in nodes if node.get("class") == "COLUMN_REF"]
     columns = sorted({name for view in asked for name in known[view].schema.names})
     unknown = {parts[0].lower() for parts in names if len(parts) == 1} - {each.lower() for each in columns}
     for name in sorted(unknown):
+        if holding := next((view for view in ("corpus", *known) if name in known[view].schema.names), ""):
+            return f"; {name} is a column of {holding}"
         if name in pipeline.provider:
             return f"; {name} is written by {pipeline.provider[name]}, which `sluice run` has still to compute"
         if near := suggestion(name, columns, mark=""):

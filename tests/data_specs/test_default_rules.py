@@ -91,5 +91,7 @@ def test_a_page_of_a_poor_format_is_dropped_where_a_classifier_is_surer_of_it_by
     good = {"format_tutorial": [0.1, 0.3, 0.0, 0.0, None], "format_news_article": [0.19, 0.1, 0.0, 0.0, None]}
     names = ("truncated", "academic_writing", "knowledge_article", "nonfiction_writing")
     table = {f"format_{name}": [0.0, 0.0, 0.0, 0.0, None] for name in names} | poor | good
-    drops = failing(load(spec).rules, pa.table(table | {"language": ["en", "en", "en", "de", "en"], "code_share": [0.0] * 5}))
+    drops = failing(
+        load(spec).rules, pa.table(table | {"language": ["en", "en", "en", "de", "en"], "code_share": [0.0] * 5})
+    )
     assert [found.tolist() for found in drops.values()] == [[True, False, False, False, False]]

@@ -226,6 +226,11 @@ def test_a_mistaken_name_is_told_with_the_nearest(computed: Any) -> None:
     assert "written" not in ask("query", computed[0], "select url fro documents limit 1 offset 2", code=2).stderr
 
 
+def test_a_column_that_another_view_has_is_told_with_it(computed: Any) -> None:
+    error = ask("query", computed[0], "select kept, count(*) from documents group by 1", code=2).stderr
+    assert error.rstrip().endswith("; kept is a column of corpus")
+
+
 def test_before_anything_is_computed_questions_end_in_a_plain_error(computed: Any, tmp_path: Path) -> None:
     for question in (("query", computed[0], "select count(*) from corpus"), ("inspect", computed[0], "0")):
         assert "holds no documents of this spec yet" in ask(*question, "--store", tmp_path / "empty", code=1).stderr
