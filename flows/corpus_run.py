@@ -288,7 +288,7 @@ def made_with(pipeline: Pipeline) -> dict[str, Any]:
         **({"augmented": spec.augmentations} if spec.augmentations else {}),
         "duplicates": {
             "threshold": spec.duplicates.threshold,
-            "missed": round(1 - minhash.found_share(spec.duplicates.threshold, *bands), 4),
+            "missed": 1 - minhash.found_share(spec.duplicates.threshold, *bands),
             "keep": [*pipeline.node("verdict").stage.settings.keep],
         },
         "fingerprints": documents | {node.name: node.stage.fingerprint for node in pipeline.nodes if node.writes},

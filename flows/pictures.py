@@ -201,7 +201,7 @@ def thresholds(rows: Sequence[Mapping[str, Any]], chosen: float) -> str:
         (_cut(name), y, LINES[number % len(LINES)], DASHES[number // len(LINES) % len(DASHES)])
         for number, (name, y) in enumerate(left)
     ]
-    ends = [(y[0], f"{name} {y[0]:.1f} %", colour) for name, y, colour, _ in lines]
+    ends = [(y[0], f"{name} {percent(y[0] / 100)}", colour) for name, y, colour, _ in lines]
     right = 1 - (0.4 + max(_inches(text, weight="bold") for _, text, _ in ends)) / WIDTH
     inches = max(3.6, NAMED * len(ends))
     title = "Documents that a threshold of similarity leaves, per cent"

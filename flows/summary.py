@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_specs.redaction import escaped, redacted
-from flows.terminal import Notes, cell, console, pairs, percent, plural, table
+from flows.terminal import Notes, cell, console, decimal, pairs, percent, plural, table
 from tasks.engine.versions import Versions
 from tasks.storage.store import Store
 
@@ -169,7 +169,7 @@ def mixture(plan: dict[str, Any]) -> tuple[list[str], Rows]:
         usage = plan["usage"][name]
         used = f"{usage['documents'] - usage['counts'].get('0', 0):,} of {usage['documents']:,}"
         both = percent(share["target"]), percent(share["realised"])
-        rows.append([name, *both, plan["channel_tokens"][name], used, f"{usage['epochs']:.2f}"])
+        rows.append([name, *both, plan["channel_tokens"][name], used, decimal(usage["epochs"], 2)])
     header = ["channel", "target", "realised", "tokens", "documents used", "epochs"]
     if left_out := plan.get("repetitive"):
         header.append("left out: repetitive")

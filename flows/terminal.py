@@ -53,11 +53,15 @@ def line(value: Any, longest: int | None = 200) -> str:
     return escaped(text if longest is None or len(text) <= longest else text[:longest] + " ...")
 
 
+def decimal(value: float, decimals: int = 3) -> str:
+    """A number with so many decimals; of one that these would show as none its first two digits."""
+    return f"{value:.{decimals}f}" if abs(value) >= 0.5 * 10.0**-decimals or not value else f"{value:.2g}"
+
+
 def cell(value: Any) -> str:
-    """A value in a table: thousands' separators or three decimals, of a number that these would show as none its first
-    two digits; empty for None."""
+    """A value in a table: thousands' separators or three decimals; empty for None."""
     if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) >= 0.0005 or not value else f"{value:.2g}"
+        return decimal(value)
     return "" if value is None else f"{value:,}" if isinstance(value, int) else escaped(str(value))
 
 
@@ -277,22 +281,22 @@ def _verdict(found: dict[str, Any]) -> Iterator[str]:
     if not any(rule["rule"] == reason for rule in found["fails"]):
         yield f"    {found['because']}"
     if values := found.get("values"):
-        yield f"    with {_named(values)}"
+        yield f"    with {named_values(values)}"
     if other := found.get("duplicate_of"):
         yield f"    {other['id']}, similarity {cell(other['similarity'])}"
     for rule in found["fails"]:
         if rule["rule"] != reason:
             yield f"it also meets {rule['rule']}"
         yield f"    {rule['drop']}" + (f"    (where {rule['where']})" if rule["where"] else "")
-        yield f"    with {_named(rule['values'] | rule['thresholds'])}"
+        yield f"    with {named_values(rule['values'] | rule['thresholds'])}"
         yield f"    from {rule['origin']}"
     if found["fails"] or found["passes"]:
         others = "other rules" if found["fails"] else "rules"
         yield f"{found['passes']} {others} do not drop it"
 
 
-def _named(values: dict[str, Any]) -> str:
-    """`name = value` of each."""
+def named_values(values: dict[str, Any]) -> str:
+    """`name = value` of each, unrounded: which side of a threshold a value is on may stand in its last digit."""
     return ", ".join(f"{name} = {'null' if value is None else line(value)}" for name, value in values.items())
 
 

@@ -20,7 +20,7 @@ from flows import pictures
 from flows.artifacts import table
 from flows.corpus_run import CorpusRun
 from flows.prefect_ui import key, without_traceback
-from flows.terminal import percent
+from flows.terminal import decimal, percent
 from flows.versions import no_longer
 from tasks import registry
 from tasks.engine import job
@@ -130,7 +130,7 @@ def as_table(found: Sequence[dict[str, Any]]) -> str:
     for each in found:
         first = [f"{each['kind']} {each['size']:,}", percent(each["dead"]), percent(each["dirty"], 2)]
         for name, rates in each["channels"].items():
-            rows.append([*first, name, *("" if rate is None else f"{rate:.2f}" for rate in rates.values())])
+            rows.append([*first, name, *("" if rate is None else decimal(rate, 2) for rate in rates.values())])
             first = ["", "", ""]
     header = ["tokenizer", "dead", "dirty", "channel", "characters", "bytes", "hanzi", "tokens per word"]
     return table(header, rows) + "\n\nCharacters, bytes and hanzi are per token, on texts that were not learned from."

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from data_specs.groups import named
 from data_specs.load import SpecError
 from data_specs.redaction import escaped
-from flows.terminal import cell, console, line, pairs, table
+from flows.terminal import cell, console, decimal, line, pairs, table
 from tasks.engine import drift
 from tasks.engine.counts import by_value
 from tasks.engine.hosts import as_one
@@ -201,7 +201,7 @@ def show_difference(found: dict[str, Any]) -> None:
     grid.add_row("kept", *(cell(sum(each[side][0] for each in found["kept"]["source"].values())) for side in (0, 1)))
     console().print(grid)
     pairs(
-        ((name, f"{each['index']:.4f}" + (f" (chance up to {each['chance']:.4f})" if each["chance"] else ""))
+        ((name, decimal(each["index"], 4) + (f" (chance up to {decimal(each['chance'], 4)})" if each["chance"] else ""))
          for name, each in found["drift"].items()),
         "Drift of all that is kept: population stability index",
     )  # fmt: skip

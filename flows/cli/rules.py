@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 _MEANING = (
     "documents that a rule is true of, their share of all and of all tokens; alone: those of which no other rule is "
-    "true; first: those of which none before it is, for which it is the reason in the funnel"
+    "true; first: those of which none before it is, and whose text was not emptied, for which it is the reason in the "
+    "funnel"
 )
 
 
@@ -88,8 +89,7 @@ def _show_examples(name: str, drop: str, dropped: list[dict[str, object]], other
         for document in documents:
             values = document["values"]
             assert isinstance(values, dict)
-            plain = {key: str(value) if isinstance(value, bool) else value for key, value in values.items()}
-            shown = ", ".join(f"{key} {terminal.cell(value)}" for key, value in plain.items())
+            shown = terminal.named_values(values)
             name = f"{terminal.line(document['url'] or document['file'])}\n{document['id']}"
             grid.add_row(shown, name, terminal.line(document["text"]))
         terminal.console().print(grid if grid.row_count else f"{side}: no document")

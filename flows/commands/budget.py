@@ -43,7 +43,7 @@ def table_of(as_is: CorpusRun, spec: Spec, progress: Progress = lambda *_: None)
     for number, each in enumerate(asked):
         progress(number, len(asked))
         threshold = each.duplicates.threshold
-        recall = round(minhash.found_share(threshold, bands, rows), 4)
+        recall = minhash.found_share(threshold, bands, rows)
         found.append({"threshold": threshold, "recall": recall, **left(as_is, each)})
     progress(len(asked), len(asked))
     return found

@@ -50,7 +50,7 @@ def forecast(run: Run) -> dict[str, Any]:
     training = _training(run, planned)
     stages = [*corpus(run.pipeline), _plan(run, planned), _train(run, planned, training)]
     expected = {
-        "core_hours": round(sum(stage.get(COST, 0.0) for stage in stages), 6),
+        "core_hours": round(sum(stage.get(COST, 0.0) for stage in stages), 9),
         "bytes": sum(stage.get("expected_bytes", 0) for stage in stages),
         "unknown": [s["name"] for s in stages if s["state"] not in ("cached", "partial") and COST not in s],
     }
@@ -83,7 +83,7 @@ def _duplicates(spec: Spec) -> dict[str, Any]:
     settings = spec.duplicates
     bands, rows = minhash.bands_and_rows(settings.compared_from, settings.hashes)
     shown = sorted({*(percent / 100 for percent in range(0, 101, 5)), settings.threshold})
-    curve = [(each, round(minhash.found_share(each, bands, rows), 6)) for each in shown]
+    curve = [(each, minhash.found_share(each, bands, rows)) for each in shown]
     code = [name for name, source in spec.sources.items() if source.kind in ("code", "repository")]
     found = {"threshold": settings.threshold, "bands": bands, "rows": rows, "curve": curve}
     return found | {"code_without_symbols": code if settings.symbols is None else []}
@@ -112,7 +112,7 @@ def _expected(cost: Cost | None) -> dict[str, Any]:
         return {}
     return {
         "expected_jobs": round(cost.jobs),
-        COST: round(cost.seconds / 3600, 6),
+        COST: round(cost.seconds / 3600, 9),
         "expected_bytes": int(cost.bytes),
     }
 
@@ -225,7 +225,7 @@ def _pins(pipeline: Pipeline) -> list[dict[str, Any]]:
             "name": name,
             "run": pin["run"],
             "time": pin["time"],
-            "age_days": round(age.total_seconds() / 86400, 2),
+            "age_days": round(age.total_seconds() / 86400, 6),
         }
         if "sha256" in pin:
             entry |= {"sha256": pin["sha256"], "facts": pin.get("facts", {})}
@@ -262,14 +262,14 @@ def _training(run: Run, planned: str | None) -> dict[str, Any]:
     if planned is not None:
         made = run.plan_facts
         tokens = made["supervised"]
-        epochs = {name: round(used["epochs"], 2) for name, used in made["usage"].items()}
+        epochs = {name: round(used["epochs"], 6) for name, used in made["usage"].items()}
         later = {"plan": summary.place(run.store, planned), "epochs": epochs}
     return {
         "steps": spec.steps,
         "positions": positions,
         "tokens": tokens,
         "parameters": parameters,
-        "tokens_per_parameter": round(tokens / parameters, 2),
+        "tokens_per_parameter": round(tokens / parameters, 6),
         "flops": sum(
             models.flops(spec.model, vocabulary, shape.sequence) * shape.steps * shape.rows * shape.sequence
             for shape in spec.shapes

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.commands.forecast import CHANGED, COST
-from flows.terminal import Notes, console, line, pairs, percent, table
+from flows.terminal import Notes, console, decimal, line, pairs, percent, table
 
 
 def show(found: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ def _stages(found: Mapping[str, Any]) -> None:
 
 def _cost(hours: float | None, size: int | None, missing: str = "") -> tuple[str, str]:
     """Cells of core-hours and bytes."""
-    return missing if hours is None else f"{hours:.4f}", missing if size is None else f"{size:,}"
+    return missing if hours is None else decimal(hours, 4), missing if size is None else f"{size:,}"
 
 
 def _admission(refusals: Sequence[Mapping[str, Any]]) -> None:
@@ -101,7 +101,7 @@ def _pins(found: Sequence[Mapping[str, Any]]) -> None:
     for pin in found:
         remarks = (pin.get(key, "") for key in (*(f"{what}_since_changed" for what in CHANGED), "moved", "without"))
         note = notes.cell(pin["name"], "; ".join(filter(None, remarks)))
-        grid.add_row(pin["name"], pin.get("sha256", "")[:12], f"{pin['age_days']:.2f}", pin["run"], note)
+        grid.add_row(pin["name"], pin.get("sha256", "")[:12], decimal(pin["age_days"], 2), pin["run"], note)
     if found:
         console().print(grid)
     notes.show()
@@ -113,14 +113,15 @@ def _training(found: Mapping[str, Any]) -> None:
     lines = {names.get(name, name.replace("_", " ")): value for name, value in found.items()}
     lines["memory of a worker"] = _memory(lines.pop("memory"))
     if epochs := lines.pop("epochs", None):
-        lines["epochs"] = ", ".join(f"{name} {count:g}" for name, count in epochs.items())
+        lines["epochs"] = ", ".join(f"{name} {decimal(count, 2)}" for name, count in epochs.items())
+    lines["tokens per parameter"] = decimal(found["tokens_per_parameter"], 2)
     rates = [rate for _, rate in found["learning_rate"]]
     lines["learning rate"] = f"{drawn(rates)} {max(rates):.3g}"
     pairs(((name, f"{each:,}" if isinstance(each, int) else each) for name, each in lines.items()), "Training")
 
 
 def _memory(needs: Mapping[str, Any]) -> str:
-    sizes = (f"{needs[key] / 2**30:.2f} GiB" for key in ("total", "device"))
+    sizes = (f"{decimal(needs[key] / 2**30, 2)} GiB" for key in ("total", "device"))
     sure = f"; of a folder's model to {needs['sure']}" if "sure" in needs else ""
     fits = "fits" if needs["fits"] else "does NOT fit"
     return f"{' of '.join(sizes)} (weights, states and a micro-batch{sure}): {fits}"

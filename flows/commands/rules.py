@@ -27,6 +27,7 @@ from data_specs.load import SpecError, unmatched
 from data_specs.spec import Rule
 from flows.commands import rules_sample
 from flows.commands.query import plain
+from tasks.arrays.addresses import true
 from tasks.arrays.numbers import as_float
 from tasks.decision import conditions
 from tasks.decision.verdict import failing
@@ -118,7 +119,8 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
     read = sorted(frozenset[str]().union(*(parse(text).columns for text in texts)))
     judged_text = pipeline.spec.judged_text
     shown = ("id", "url", "file", "kind", "text", judged_text, "source", "language", "channel")
-    wanted = list(dict.fromkeys([*read, *shown]))
+    emptied = pipeline.node("verdict").stage.emptied
+    wanted = list(dict.fromkeys([*read, *shown, *emptied]))
     domains = {name for name, stage in pipeline.spec.stages.items() if getattr(stage, "labels", None)}
     known = all(
         pipeline.outputs[pipeline.provider[name]].index.done.any() for name in wanted if name in pipeline.provider
@@ -133,7 +135,8 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
         for judged in answer.rules:
             if _blind(judged.rule.where, {*answer.missing} - domains):
                 judged.rule = judged.rule.model_copy(update={"where": None})
-        _take(answer, table, read, number, asked)
+        textless = np.logical_or.reduce([np.zeros(len(table), bool), *(true(table[name]) for name in emptied)])
+        _take(answer, table, read, number, asked, textless)
         answer.shards[0] += 1
     if not answer.documents[ALL]:
         why = "; ".join(answer.nothing_of()) or "`sluice run` reads the sources"
@@ -162,8 +165,9 @@ def _computed(pipeline: Pipeline, wanted: list[str]) -> Iterator[pa.Table]:
         yield job.read(pipeline.store, files, ids, rows, recorded)
 
 
-def _take(answer: Answer, table: pa.Table, read: list[str], number: int, asked: str | None) -> None:
-    """Judge the documents of a table."""
+def _take(answer: Answer, table: pa.Table, read: list[str], number: int, asked: str | None, textless: Flags) -> None:
+    """Judge the documents of a table. `textless`: of whose text rewriting left nothing, for which that is the reason,
+    and no rule the first."""
     if "token_estimate" in table.column_names:
         tokens = table["token_estimate"].to_numpy().astype(np.int64)
     else:
@@ -179,7 +183,7 @@ def _take(answer: Answer, table: pa.Table, read: list[str], number: int, asked: 
             answer.tokens[group] += int(tokens[within].sum())
     fails = failing([each.rule for each in answer.rules], table)
     matrix = np.array(list(fails.values()))
-    total, before = matrix.sum(axis=0), np.zeros(table.num_rows, bool)
+    total, before = matrix.sum(axis=0), textless.copy()
     for judged, drops in zip(answer.rules, matrix, strict=True):
         judged.count("dropped", drops, tokens, groups)
         judged.count("alone", drops & (total == 1), tokens, groups)
@@ -187,9 +191,9 @@ def _take(answer: Answer, table: pa.Table, read: list[str], number: int, asked: 
         before |= drops
         if asked in (None, judged.rule.name) and number:
             _examples(judged, drops, table, read, number)
-    for key in np.unique(groups["key"][before]):
+    for key in np.unique(groups["key"][total > 0]):
         for group in (ALL, *key.split("\0")):
-            answer.dropped[group] += int((before & (groups["key"] == key)).sum())
+            answer.dropped[group] += int(((total > 0) & (groups["key"] == key)).sum())
 
 
 def _examples(judged: Judged, drops: Flags, table: pa.Table, read: list[str], number: int) -> None:

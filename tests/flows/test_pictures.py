@@ -214,6 +214,15 @@ def test_thresholds_are_drawn_as_the_share_of_what_the_highest_leaves() -> None:
     assert (middle - low) / (high - low) == pytest.approx((75 - 25) / (100 - 25))
 
 
+def test_what_a_threshold_leaves_of_a_channel_is_not_drawn_as_all_or_none_of_it() -> None:
+    left = {"most": (9_999, 10_000), "few": (1, 10_000), "all": (7, 7), "none": (0, 7)}
+    rows = [
+        {"threshold": at, "recall": 1.0, "channels": {name: [each[place], 0] for name, each in left.items()}}
+        for place, at in enumerate((0.5, 0.95))
+    ]
+    assert {"most >99.9 %", "few <0.1 %", "all 100.0 %", "none 0.0 %"} <= {*texts(pictures.thresholds(rows, 0.95))}
+
+
 def test_without_a_loss_a_picture_says_so_and_one_loss_is_a_point() -> None:
     for entries in ([], [{"step": 1, "channels": {"zh": None}}]):
         said = texts(pictures.channel_losses(entries))

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from data_specs.groups import named
-from flows.terminal import cell, lineage, percent, rounded, rows
+from flows.terminal import cell, decimal, lineage, percent, rounded, rows
 
 
 def test_a_small_number_is_not_shown_as_none() -> None:
@@ -21,6 +21,11 @@ def test_a_small_number_is_not_shown_as_none() -> None:
     }
     assert {value: cell(value) for value in shown} == shown
     assert [cell(math.nan), cell(1234567), cell(None)] == ["nan", "1,234,567", ""]
+
+
+def test_with_fewer_decimals_a_small_number_is_not_shown_as_none_either() -> None:
+    shown = {0.0: "0.00", 0.00347: "0.0035", 0.0051: "0.01", 1.5: "1.50", -0.00347: "-0.0035", 12.346: "12.35"}
+    assert {value: decimal(value, 2) for value in shown} == shown
 
 
 def test_a_share_looks_like_none_or_all_only_where_it_is() -> None:

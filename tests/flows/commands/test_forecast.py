@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from data_specs.load import load
 from data_specs.objectives import ARCHITECTURES
-from flows.commands import costs
+from flows.commands import costs, forecast_printed
 from tasks.dedup.clusters import Clusters
 from tasks.engine.worker import Job
 from tasks.storage.manifest import Entry, Manifest
@@ -247,3 +248,20 @@ def test_a_plan_tells_where_code_that_differs_in_its_symbols_alone_counts_as_cop
         assert asked(spec, f"stages.duplicates.symbols={symbols}")["duplicates"]["code_without_symbols"] == []
     demo = load(str(Path(__file__).parents[3] / "data_specs" / "demo.yaml"))
     assert demo.duplicates.symbols == "kind = 'code'"
+
+
+def test_no_number_of_a_small_run_is_shown_as_none(computed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    spec, _ = computed
+    found = told("plan", spec)
+    found["expected"] = {"core_hours": 0.000003, "bytes": 9, "unknown": []}
+    found["training"] |= {"tokens_per_parameter": 0.004, "epochs": {"zh": 0.0042, "en": 0.0, "code": 1.234}}
+    assert 0 < found["training"]["memory"]["total"] < 0.005 * 2**30
+    forecast_printed.show(found)
+    shown = capsys.readouterr().out
+    assert re.search(r"expected .* 3e-06 ", shown)
+    assert "zh 0.0042, en 0.00, code 1.23" in shown
+    assert re.search(r"tokens per parameter +│ 0.004 ", shown)
+    assert "0.00 GiB" not in shown
+    missed = 1 - dict(map(tuple, found["duplicates"]["curve"]))[found["duplicates"]["threshold"]]
+    assert 0 < missed < 1e-6
+    assert "<0.1 % of those right at 0.8 are missed" in " ".join(shown.split())

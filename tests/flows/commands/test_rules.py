@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from data_specs.groups import named
 from tests import small, whole
 from tests.commands import ask, files, told
 from tests.generations import write
@@ -31,7 +32,7 @@ def test_counts_are_those_of_the_verdict(computed: Any) -> None:
         for place, group in enumerate(("source", "language", "channel")):
             for value in {row[place] for row in rows}:
                 expected = sum(row[place] == value for row in mine)
-                assert rule["dropped"].get(f"{group} {'-' if value is None else value}", 0) == expected
+                assert rule["dropped"].get(f"{group} {named(value)}", 0) == expected
     assert found["dropped"]["all"] == sum(any(row[4:]) for row in rows)
     assert any(rule["dropped"].get("all") for rule in found["rules"])
 
@@ -153,6 +154,17 @@ def test_a_person_is_told_which_documents_examples_are(computed: Any) -> None:
     assert example["url"] in shown
 
 
+def test_which_side_of_a_threshold_an_example_is_on_is_not_rounded_away(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=8)
+    write(
+        tmp_path, "web-00", [{"text": f"{place} of many words", "share": 0.49996 + place / 10**5} for place in range(8)]
+    )
+    spec.write_text(spec.read_text().replace('jsonl.gz"}', 'jsonl.gz", columns: {share: float}}'))
+    found = ask("rules", spec, "--set", "rules.short=share < 0.5", "--rule", "short", "--examples", 2).stdout
+    assert "share = 0.49998998641967" in found  # the 32 bits of 0.49999
+    assert "share = 0.50000" in found
+
+
 def test_a_rule_that_is_none_is_refused(computed: Any) -> None:
     assert "shorter is no rule; there are short, " in ask("rules", computed[0], "--rule", "shorter", code=2).stderr
 
@@ -181,6 +193,24 @@ def test_rules_that_read_the_text_are_judged_by_the_text_that_the_verdict_reads(
             whole.go(masked, until="verdict")
     [row] = told("query", masked, "select sum(fails_marked), sum(fails_address) from corpus")["rows"]
     assert row == [1, 0]
+
+
+def test_no_rule_is_the_first_reason_of_a_document_whose_text_was_emptied(tmp_path: Path) -> None:
+    spec = small.corpus(tmp_path, files=1, documents=30)
+    menus = [{"text": "3 likes\n12\nShare", "url": f"https://example.org/menu/{number}"} for number in range(4)]
+    write(tmp_path, "web-70", menus)
+    stage = "text: prose\nstages:\n  prose: {kind: line_filter, like: refinedweb, where: \"url like '%menu%'\"}\n"
+    written = spec.read_text().replace("stages:\n", stage) + "gates: {skipped: true}\n"
+    spec.write_text(written.replace("domain <> 'code' and words < 40", "length(text) < 20"))
+    for sample in (True, False):
+        found = told("rules", spec)
+        assert found["sample"] == sample
+        [rule, *_] = found["rules"]
+        assert rule["dropped"]["all"] == found["dropped"]["all"] == 4
+        assert rule["first"].get("all", 0) == rule["first_tokens"].get("all", 0) == 0
+        if sample:
+            whole.go(spec, until="verdict")
+    assert told("funnel", spec)["dropped"]["emptied"] == 4
 
 
 def test_a_rule_about_a_source_that_is_none_is_judged_and_said(computed: Any) -> None:
