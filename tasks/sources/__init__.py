@@ -64,7 +64,7 @@ _READERS: dict[type[SourceSettings], tuple[str, str]] = {
     CdxSource: ("cdx", "CdxReader"),
     WetSource: ("wet", "WetReader"),
     JsonlSource: ("jsonl", "JsonlReader"),
-    CsvSource: ("csv_reader", "CsvReader"),
+    CsvSource: ("csv", "CsvReader"),
     ParquetSource: ("parquet", "ParquetReader"),
     ArrowSource: ("arrow", "ArrowReader"),
     HtmlSource: ("html", "HtmlReader"),

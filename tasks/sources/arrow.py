@@ -16,13 +16,13 @@ import pyarrow as pa
 from data_specs.sources import ArrowSource
 from tasks.sources.base import InputShard, Part, Records, grouped
 from tasks.sources.files import opened
-from tasks.sources.parquet import BATCH, RowReader, plain
+from tasks.sources.parquet import BATCH, TableReader, plain
 
 _FILE = b"ARROW1"
 _AS_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
 
 
-class ArrowReader(RowReader):
+class ArrowReader(TableReader):
     """Reads Arrow files."""
 
     version = 1

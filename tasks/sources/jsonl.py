@@ -20,7 +20,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from typing import IO, Any, ClassVar
 
 import orjson
@@ -28,11 +27,12 @@ import pyarrow as pa
 import pyarrow.json
 
 from data_specs.sources import JsonlSource
-from tasks.sources.base import Found, InputShard, Part, Reader, Records, grouped, ranged
+from tasks.sources.base import Found, InputShard, Part, Records, grouped, ranged
 from tasks.sources.compression import WINDOW, DamageError, Packing, Unpacked, compression_of, named
 from tasks.sources.fields import schema, value
 from tasks.sources.files import opened
-from tasks.sources.templates import Template, TooLongError, hashed
+from tasks.sources.row_reader import RowReader
+from tasks.sources.templates import TooLongError
 
 _LARGE = 2**22
 _PARTS = 2**20
@@ -119,7 +119,7 @@ def _picked(line: bytes, keys: pa.Schema) -> dict[str, Any] | None:
     return rows[0] if len(rows) == 1 else None
 
 
-class JsonlReader(Reader):
+class JsonlReader(RowReader):
     """Reads JSON lines."""
 
     version = 3  # lines that Python's json writes beyond the standard are read, and more compressions
@@ -132,23 +132,12 @@ class JsonlReader(Reader):
         texts = dict.fromkeys((self.settings.text, self.settings.url), pa.string())
         return schema({self.settings.keys.get(name, name): kind for name, kind in self.own.items()} | texts)
 
-    @cached_property
-    def _template(self) -> Template | None:
-        return Template(self.settings.template) if self.settings.template else None
-
     def hashed_settings(self) -> dict[str, Any]:
         """Of columns of numbers and of templates also how numbers are read: earlier versions lost those of 20 digits
         where a line held a NaN, and printed them as fractions."""
         found = super().hashed_settings()
         numbers = self.settings.template or {*self.own.values()} & {pa.int64(), pa.float64()}
-        return found | ({"numbers": 2} if numbers else {}) | hashed(self.settings.template)
-
-    def lacking(self) -> list[str]:
-        return self._template.lacking() if self._template else []
-
-    def _text(self, row: Mapping[str, Any]) -> Any:
-        """The text of a line. Raises TooLongError."""
-        return self._template.filled(row, self.settings.longest) if self._template else value(row, self.settings.text)
+        return found | ({"numbers": 2} if numbers else {})
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         files, size = self.listing.files(), self.settings.shard
@@ -181,16 +170,16 @@ class JsonlReader(Reader):
             broken(error, part, offset, records)
 
     def _document(self, line: bytes, part: Part, offset: int, records: Records) -> None:
-        row = _parsed(line.removeprefix(b"\xef\xbb\xbf"), None if self._template else self._keys)
+        row = _parsed(line.removeprefix(b"\xef\xbb\xbf"), None if self.template else self._keys)
         if not isinstance(row, dict):
             return records.quarantine("not_json", part, offset, len(line))
         url = value(row, self.settings.url)
         url = url.encode(errors="ignore").decode() if isinstance(url, str) else None
         try:
-            text = self._text(row)
+            text = self.text_of(row)
         except TooLongError:
             return records.drop("too_large", part, offset, len(line), url)
-        if not isinstance(text, str):
+        if text is None:
             return records.drop("no_text", part, offset, len(line), url)
         found = Found(part, offset, len(line), url, payload=line, columns=self.columns(row))
         records.text(found, text)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from itertools import repeat
 from typing import IO, Any, ClassVar
 
@@ -19,21 +18,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_specs.sources import ArrowSource, CsvSource, ParquetSource
-from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
+from data_specs.sources import ArrowSource, ParquetSource
+from tasks.sources.base import Found, InputShard, Part, Records, ranged
 from tasks.sources.fields import tops, value
 from tasks.sources.files import opened
-from tasks.sources.templates import Template, TooLongError, hashed
+from tasks.sources.row_reader import RowReader
+from tasks.sources.templates import TooLongError
 
 BATCH = 1024
 """Rows in memory at once."""
 
 
-class RowReader(Reader):
-    """What readers of tables share."""
+class TableReader(RowReader):
+    """What readers of Parquet and Arrow share."""
 
     place_names = True
-    settings: ParquetSource | ArrowSource | CsvSource
+    settings: ParquetSource | ArrowSource
 
     def hashed_settings(self) -> dict[str, Any]:
         """Of columns that are whole numbers, strings or lie within structs also how they are read, as earlier versions
@@ -41,25 +41,12 @@ class RowReader(Reader):
         exact = any(kind == pa.int64() or "." in path for path, kind in self.paths.items())
         times = {"times": 2} if pa.string() in self.own_paths.values() else {}
         short = {"floats": 2} if self.settings.template else {}  # as they are written shortest
-        return (
-            super().hashed_settings()
-            | ({"values": 2} if exact else {})
-            | times
-            | short
-            | hashed(self.settings.template)
-        )
-
-    @cached_property
-    def template(self) -> Template | None:
-        return Template(self.settings.template) if self.settings.template else None
+        return super().hashed_settings() | ({"values": 2} if exact else {}) | times | short
 
     @property
     def payload_settings(self) -> dict[str, Any]:
         """A row's payload is its text."""
         return {"template": self.settings.template} if self.settings.template else {"text": self.settings.text}
-
-    def lacking(self) -> list[str]:
-        return self.template.lacking() if self.template else []
 
     @property
     def paths(self) -> dict[str, pa.DataType]:
@@ -75,13 +62,6 @@ class RowReader(Reader):
     def present(self, names: Sequence[str]) -> list[str]:
         """Columns of a table that are read, of those that there are."""
         return list(names) if self.template and self.template.fields is None else tops([*self.paths], names)
-
-    def text_of(self, row: Mapping[str, Any]) -> str | None:
-        """The text of a row; None where it has none. Raises TooLongError."""
-        if self.template:
-            return self.template.filled(row, self.settings.longest)
-        text = value(row, self.settings.text)
-        return text if isinstance(text, str) else None
 
     def document(self, row: Mapping[str, Any], position: int, part: Part, records: Records) -> None:
         """Make a document of a row."""
@@ -99,7 +79,7 @@ class RowReader(Reader):
         records.text(Found(part, position, len(payload), url, payload=payload, columns=self.columns(row)), text)
 
 
-class ParquetReader(RowReader):
+class ParquetReader(TableReader):
     """Reads Parquet files."""
 
     version = 2  # text in columns of bytes is read, decimals as floats, dates and times as strings

@@ -20,13 +20,13 @@ from typing import IO, Any
 import pyarrow as pa
 
 from data_specs.sources import CsvSource
-from tasks.sources.base import Found, InputShard, Part, Reader, Records, grouped, typed
+from tasks.sources.base import Found, InputShard, Part, Records, grouped, typed
 from tasks.sources.compression import DamageError, compression_of, named
 from tasks.sources.csv_records import Dialect, Row, rows
 from tasks.sources.fields import value
 from tasks.sources.jsonl import broken, lines
-from tasks.sources.parquet import RowReader
-from tasks.sources.templates import TooLongError, hashed
+from tasks.sources.row_reader import RowReader
+from tasks.sources.templates import TooLongError
 
 _UNDECODABLE = "sluice.undecodable"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
@@ -71,17 +71,7 @@ class CsvReader(RowReader):
     """Reads CSV and TSV."""
 
     version = 1
-    libraries = ()
-    place_names = False
     settings: CsvSource
-
-    def hashed_settings(self) -> dict[str, Any]:
-        return Reader.hashed_settings(self) | hashed(self.settings.template)
-
-    @property
-    def payload_settings(self) -> dict[str, Any]:
-        """A row's payload is what stands in the file."""
-        return {}
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
         keys = self.settings.keys
