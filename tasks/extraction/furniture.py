@@ -1,8 +1,8 @@
 """What surrounds a text on sites of news and is written beside it in every language: lines, and lists under a heading.
 
 A linear model that knows no words takes "责任编辑：张申" for a short paragraph, and headlines of other articles under
-"热门推荐" for a list of this one. Here are the words, of Chinese and English sites; those of other European languages
-are in `tasks.extraction.furniture_words`.
+"热门推荐" for a list of this one. Here are the words of Chinese sites; those of European languages are in
+`tasks.extraction.furniture_words`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,6 @@ _LINE = re.compile(
     r"|(?:上一[篇页条]|下一[篇页条]|加载更多|查看更多|点击查看|阅读全文|阅读原文|展开全文).{0,60}"
     r"|.{0,12}(?:\d+\s*条?评论|条评论|评论\s*[(（]\d+[)）]|跟帖|跟贴|参与评论|写评论|发表评论|网友评论|进行评论).{0,40}"
     r"|(?:您?(?:现在|当前)?的?位置|首页)\s*[:：>＞»].{0,70}"
-    r"|(?:share|tweet|print|email|save)(?: this(?: \w+)?)?|\d+ comments?|leave a (?:comment|reply)"
-    r"|skip to (?:main )?content"
-    r"|advertisement|log ?in|sign ?(?:in|up)|back to top|(?:previous|next) (?:article|post|story)|read more"
     rf"|{LINES}",
     re.IGNORECASE,
 )
@@ -47,10 +44,7 @@ _OTHERS = re.compile(
     r"(?:为您推荐|相关(?:推荐|阅读|新闻|文章|内容|搜索|链接|报道|话题|资讯)|热门.{0,8}|热(?:新闻|点|榜|帖|词|文).{0,4}|猜你喜欢|"
     r"你可能.{0,6}(?:喜欢|感兴趣).{0,4}|.{0,6}推荐(?:新闻|阅读|文章|视频)?|.{0,6}最[新近](?:文章|报道|新闻|资讯|消息|评论)|.{0,8}排行榜?|"
     r"更多(?:新闻|精彩|文章|阅读).{0,6}|(?:网友|全部|精彩|最新)?评论.{0,6}|大家都在[看搜]|图片新闻|视频新闻|"
-    r"related (?:posts?|articles?|stories|news|content)|you (?:may|might) (?:also )?like|recommended(?: for you)?|"
-    r"read next|"
-    r"most (?:read|popular|viewed)|trending(?: now)?|more (?:from|stories|news|on) .{0,20}|"
-    rf"comments(?: \(?\d+\)?)?|{OTHERS})\s?[:：…]?",
+    rf"{OTHERS})\s?[:：…]?",
     re.IGNORECASE,
 )
 _ELSEWHERE = re.compile(rf"\W{{0,4}}(?:{ELSEWHERE})\b", re.IGNORECASE)

@@ -24,6 +24,10 @@ _COMMENTS = "|".join(
         rf"(?:geen|\d+) reacties?{_TITLE}|(?:geef|plaats) een reactie.{{0,24}}",
     )
 )
+_SITE = (
+    r"(?:share|tweet|print|email|save)(?: this(?: \w+)?)?|skip to (?:main )?content|advertisement|log ?in"
+    r"|sign ?(?:in|up)|back to top|(?:previous|next) (?:article|post|story)|read more"
+)
 _SHARE = (
     r"(?:share|teilen(?: sie dies)?|partager|compartir|condividi|compartilh(?:e|ar)|udostępnij|delen)"
     r"(?: (?:this|on|via|with|mit|auf|per|sur|en|su|con|em|no|na|op)\b[^.!?]{0,20})?\s?:?"
@@ -36,11 +40,14 @@ _CREDIT = (
     r"[(\[]?(?:(?:titel|beitrags)?(?:fotos?|bilder?|bildquelle|bildnachweis)|photos?(?: credits?)?|(?:image )?credits?|"
     r"crédits? ?(?:photos?)?|fotografía|foto di|zdjęci[ea]|fot\.)\s?[:©] ?(?:[^.!?]|\b\w\.){0,60}"
 )
-LINES = f"{_COMMENTS}|{_SHARE}|{_LIKE}|{_CREDIT}"
-"""Lines: about comments, to share, who took a picture."""
+LINES = f"{_COMMENTS}|{_SITE}|{_SHARE}|{_LIKE}|{_CREDIT}"
+"""Lines: about comments, what a site offers, to share, who took a picture."""
 OTHERS = "|".join(
     (
-        r"related(?: reading| links)?|(?:recent|latest|similar) (?:posts?|articles?|stories|news|comments)",
+        r"related(?: (?:posts?|articles?|stories|news|content|reading|links))?|read next|comments(?: \(?\d+\)?)?",
+        r"(?:recent|latest|similar) (?:posts?|articles?|stories|news|comments)|most (?:read|popular|viewed)",
+        r"you (?:may|might) (?:also )?like|recommended(?: for you)?|trending(?: now)?",
+        r"more (?:from|stories|news|on) .{0,20}",
         r"(?:ähnliche|verwandte|weitere|neueste|aktuelle) (?:beiträge|artikel|meldungen|nachrichten|kommentare)",
         r"das könnte (?:dich|dir|sie|ihnen|euch) auch (?:interessieren|gefallen)|auch interessant|lesen sie auch",
         r"mehr zum thema|meistgelesen|(?:articles?|sujets?) (?:similaires?|liés?|connexes?|récents?)",
@@ -61,4 +68,4 @@ ELSEWHERE = "|".join(
         r"(?:czytaj|zobacz|przeczytaj) (?:też|także|również|więcej)|lees (?:ook|verder|meer)|läs (?:också|även|mer)",
     )
 )
-"""Beginnings of lines that send readers to another page."""
+"""Beginnings of lines that send readers to another page, also of Swedish sites."""

@@ -36,7 +36,7 @@ takes a page's title, its lead and code, so of these it says nothing."""
 VERSION = 10  # leads stay in articles; furniture in words of European languages goes
 """Raised when values change, where weights stay."""
 _IN_ELEMENTS = XPath(".//text()[not(parent::script or parent::style or parent::template)]")
-_SAID = XPath("./head/meta[@name='description' or @property='og:description'][position() < 3]")
+_DESCRIPTIONS = XPath("./head/meta[@name='description' or @property='og:description'][position() < 3]")
 _LINES = 50
 """Lines of it that are sought in the page."""
 _LEAD, _DESCRIPTION = 40, 1000
@@ -76,11 +76,11 @@ def leads(tree: HtmlElement, blocks: Sequence[Block], measured: np.ndarray) -> n
     """Of each block whether it begins with what the page says of itself, as the paragraph below a title that sums an
     article up, and the extractor left it out."""
     found = np.zeros(len(blocks), bool)
-    said = [letters((meta.get("content") or "")[:_DESCRIPTION]) for meta in _SAID(tree)]
+    descriptions = [letters((meta.get("content") or "")[:_DESCRIPTION]) for meta in _DESCRIPTIONS(tree)]
     candidates = (measured[:, _TAKEN] < 1) & (measured[:, _SIZE] >= log1p(_LEAD))
-    for place in np.flatnonzero(candidates).tolist() if said else ():
+    for place in np.flatnonzero(candidates).tolist() if descriptions else ():
         start = letters(blocks[place].text[: 3 * _LEAD])[:_LEAD]
-        found[place] = any(start in each for each in said)
+        found[place] = any(start in each for each in descriptions)
     return found
 
 
