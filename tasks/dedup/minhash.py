@@ -1,4 +1,4 @@
-"""Shingles, MinHash signatures and LSH bands of texts, many texts at once in numpy.
+"""Shingles, signatures and LSH bands of texts, many texts at once in numpy.
 
 A text is cut into units (tasks/text/units.py). A shingle is `words` consecutive ones, or `characters` of them where
 most units of the text are characters of a script written without spaces; a text of fewer units is one shingle, a text

@@ -23,9 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_specs.extract import Extract
-from data_specs.sources import CsvSource
+from data_specs.sources import CsvSource, JsonlSource
 from tasks.engine.reading import Read
-from tasks.sources import Reader, reader
+from tasks.sources import Reader, csv_records, reader
 from tests.commands import told
 from tests.tasks.sources.test_own_columns import read_all
 from tests.whole import go
@@ -88,8 +88,6 @@ def test_rows_are_those_of_pandas_and_of_duckdb(seed: int, end: str, delimiter: 
 def of_texts(path: Path, texts: Sequence[str]) -> Reader:
     """Documents of texts as they are, for what normalising makes of them."""
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    from data_specs.sources import JsonlSource
-
     return reader("web", JsonlSource(kind="jsonl", paths=str(path)), Extract())
 
 
@@ -233,12 +231,8 @@ def test_a_quote_that_nothing_closes_takes_memory_of_a_record(tmp_path: Path) ->
 def test_every_byte_is_of_a_record_or_blank_and_pieces_of_any_size_give_the_same(
     data: str, longest: int, quote: str, tmp_path: Path
 ) -> None:
-    from tasks.sources import csv_records
-
     path = tmp_path / "a.csv"
     path.write_text(f"text,url\n{data}", newline="")
-
-    blank = b" \r\n"
 
     def outcome() -> tuple[Any, ...]:
         found = read_all(of(path, longest=longest, quote=quote))
@@ -248,11 +242,9 @@ def test_every_byte_is_of_a_record_or_blank_and_pieces_of_any_size_give_the_same
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(csv_records, "_PIECE", 1)
         assert outcome() == whole
-    dialect = csv_records.Dialect(",", quote)
-    source = of(path)
-    rows = [*csv_records.rows(lambda start: source._opened(str(path), None, start), dialect, longest)]
-    stored, place = path.read_bytes(), 0
-    for row in rows:
+    dialect, source = csv_records.Dialect(",", quote), of(path)
+    stored, place, blank = path.read_bytes(), 0, b" \r\n"
+    for row in csv_records.rows(lambda start: source._opened(str(path), None, start), dialect, longest):
         assert not stored[place : row.offset].strip(blank)
         assert row.line == 1 + stored[: row.offset].count(b"\n")
         place = row.offset + row.length
