@@ -50,7 +50,10 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
     for judged in answer.rules:
         if judged.rule.name == rule:
             _show_examples(
-                judged.rule.name, judged.rule.drop, *(judging.nearest(judged, side) for side in (True, False))
+                judged.rule.name,
+                judged.rule.drop,
+                judged.column,
+                *(judging.nearest(judged, side) for side in (True, False)),
             )
 
 
@@ -80,12 +83,15 @@ def _show(answer: Answer) -> None:
     terminal.console().print(grid)
 
 
-def _show_examples(name: str, drop: str, dropped: list[dict[str, object]], others: list[dict[str, object]]) -> None:
+def _show_examples(
+    name: str, drop: str, column: str | None, dropped: list[dict[str, object]], others: list[dict[str, object]]
+) -> None:
     from flows import terminal
 
     terminal.console().print(f"{name}: {terminal.line(drop)}", soft_wrap=True)
+    order = f"by {column}, nearest to the threshold first" if column else "the first ones, as no column has a threshold"
     for side, documents in ((f"{name} drops", dropped), (f"{name} does not drop", others)):
-        grid = terminal.table("values", "document", "text", title=f"{side} (nearest to the threshold first)")
+        grid = terminal.table("values", "document", "text", title=f"{side} ({order})")
         for document in documents:
             values = document["values"]
             assert isinstance(values, dict)

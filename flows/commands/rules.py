@@ -42,7 +42,8 @@ BYTES_A_TOKEN = 4
 """Of UTF-8, where no tokenizer of the spec says how long a document is in tokens."""
 TEXT = 200
 """Characters of an example's text."""
-_COMPARED = re.compile(r"\((\w+) (?:<|<=|>|>=) \(?(-?\d+(?:\.\d*)?(?:e[-+]?\d+)?)\)?\)")
+_NUMBER = r"\(?(-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\)?"
+_COMPARED = re.compile(rf'\(("?)(\w+)\1 [<>]=? {_NUMBER}\)|\({_NUMBER} [<>]=? ("?)(\w+)\5\)')
 
 Flags = NDArray[np.bool_]
 
@@ -53,7 +54,8 @@ class Judged:
 
     rule: Rule
     column: str | None
-    """What the rule compares with a number first, and the number: how near an example is to being judged otherwise."""
+    """What the rule compares with a number first, and the number: how near an example is to being judged otherwise.
+    None where it compares no column with one, as in `words / lines > 9`."""
     threshold: float
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     """dropped, alone or first: group -> documents; and the same with `_tokens`."""
@@ -65,8 +67,11 @@ class Judged:
     @classmethod
     def of(cls, rule: Rule) -> Judged:
         """Nothing judged yet."""
-        found = _COMPARED.search(normalised(rule.drop))
-        return cls(rule, found[1] if found else None, float(found[2]) if found else 0.0)
+        for found in _COMPARED.finditer(normalised(rule.drop)):
+            column, number = found[2] or found[6], found[3] or found[4]
+            if column in parse(rule.drop).columns:  # and it is not written so in a text
+                return cls(rule, column, float(number))
+        return cls(rule, None, 0.0)
 
     def count(self, name: str, chosen: Flags, tokens: NDArray[np.int64], groups: dict[str, NDArray[Any]]) -> None:
         """Count some documents, all together and by group."""
@@ -201,7 +206,9 @@ def _examples(judged: Judged, drops: Flags, table: pa.Table, read: list[str], nu
     first."""
     whole = judged.rule.model_copy(update={"drop": "true"})
     judges = failing([whole], table)[whole.name]
-    if judged.column is None or not pa.types.is_primitive(table[judged.column].type):
+    if judged.column is not None and not pa.types.is_primitive(table[judged.column].type):
+        judged.column = None
+    if judged.column is None:
         distance = np.zeros(table.num_rows)
     else:
         distance = np.abs(as_float(table[judged.column]).to_numpy() - judged.threshold)
@@ -238,6 +245,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
                 "rule": judged.rule.name,
                 "drop": judged.rule.drop,
                 "where": judged.rule.where,
+                "nearest_by": judged.column,
                 **{name: dict(counts) for name, counts in judged.counts.items()},
                 "dropped_examples": nearest(judged, True),
                 "other_examples": nearest(judged, False),
@@ -248,5 +256,5 @@ def as_json(answer: Answer) -> dict[str, Any]:
 
 
 def nearest(judged: Judged, side: bool) -> list[dict[str, Any]]:
-    """The examples of one side, the nearest first."""
+    """The examples of one side, the nearest first, where it is known how near they are."""
     return [document for _, _, document in sorted(judged.examples[side], key=lambda each: (-each[0], -each[1]))]

@@ -154,15 +154,34 @@ def test_a_person_is_told_which_documents_examples_are(computed: Any) -> None:
     assert example["url"] in shown
 
 
-def test_which_side_of_a_threshold_an_example_is_on_is_not_rounded_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("drop", "nearest"),
+    [
+        ("share < 0.5", "share"),
+        ("0.5 > share", "share"),
+        ("share < .5", "share"),
+        ("text = '(x < 3)' or share < 0.5", "share"),
+        ("share - 0.5 < 0", None),
+        ("share between 0 and 0.499999", None),
+    ],
+)
+def test_examples_are_the_nearest_however_a_threshold_is_written_or_are_not_called_so(
+    tmp_path: Path, drop: str, nearest: str | None
+) -> None:
     spec = small.corpus(tmp_path, files=1, documents=8)
-    write(
-        tmp_path, "web-00", [{"text": f"{place} of many words", "share": 0.49996 + place / 10**5} for place in range(8)]
-    )
+    rows = [{"text": f"{place} of many words", "share": (49_996 + place) / 10**5} for place in range(8)]
+    write(tmp_path, "web-00", rows)
     spec.write_text(spec.read_text().replace('jsonl.gz"}', 'jsonl.gz", columns: {share: float}}'))
-    found = ask("rules", spec, "--set", "rules.short=share < 0.5", "--rule", "short", "--examples", 2).stdout
-    assert "share = 0.49998998641967" in found  # the 32 bits of 0.49999
-    assert "share = 0.50000" in found
+    given = (spec, "--set", f"rules.short={drop}", "--rule", "short", "--examples", 2)
+    [rule, *_] = told("rules", *given)["rules"]
+    shown = ask("rules", *given).stdout
+    assert rule["nearest_by"] == nearest
+    if nearest:
+        assert [each["values"]["share"] for each in rule["dropped_examples"]] == [0.49999, 0.49998]
+        assert "(by share, nearest to the threshold first)" in shown
+        assert shown.index("share = 0.49999") < shown.index("share = 0.49998")  # and are not rounded to it
+    else:
+        assert "nearest to the threshold" not in shown
 
 
 def test_a_rule_that_is_none_is_refused(computed: Any) -> None:
