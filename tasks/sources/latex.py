@@ -11,20 +11,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tasks.sources.latex_macros import DEEPEST, Expansion, Literals, Macro, behind, braced, macros
+from tasks.sources.latex_macros import DEEPEST, LITERAL, Expansion, Literals, Macro, behind, braced, listing_end, macros
 
 _AGAIN = 2**23
 """Characters that a paper put together may have above those of its files, which it may name more than once, at most."""
 _TRIED = 4
 """How many times that is put together to find the file that a paper begins with, at most."""
 _SIGNS = re.compile(
-    r"\\begin\{(?P<literal>verbatim\*?|lstlisting|minted|Verbatim|alltt)\}"
-    r"|\\(?:verb\*?|lstinline)(?P<mark>[^\sA-Za-z*\[{])[^\n]{0,200}?(?P=mark)"
+    rf"{LITERAL}"
     r"|\\(?:url|path|nolinkurl|href)\s?\{[^{}\n]{0,2000}\}"
     r"|\\[\\%]"
     r"|(?P<comment>%)[^\n]*+(?P<line>\n[ \t]*+)?"
 )
-"""Where listings begin, what is written as it is within a line, signs with a backslash, and comments."""
+"""What is written as it is, addresses, signs with a backslash, and comments."""
 _INCLUDED = re.compile(
     r"\\(?:(?:@@)?input|include|subfile)(?![A-Za-z])\s{0,9}(?:\{([^{}\n]{1,200})\}|([^\s\\{}%]{1,200}))"
     r"|\\(?:sub)?(?:import|inputfrom|includefrom)\*?\s{0,9}\{([^{}\n]{0,200})\}\s{0,9}\{([^{}\n]{1,200})\}"
@@ -116,10 +115,8 @@ def _uncommented(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     while sign := _SIGNS.search(text, place):
         begin, place = sign.span()
-        if name := sign["literal"]:
-            end = -1 if name in endless else text.find(f"\\end{{{name}}}", place)
-            endless |= {name} if end < 0 else set()
-            place = max(end, place)
+        if sign["literal"]:
+            place = listing_end(sign, endless)
         elif sign["comment"]:
             alone = begin == 0 or text[begin - 1] == "\n"
             out += [text[at:begin], "" if alone or not sign["line"] else "\n"]
@@ -208,8 +205,10 @@ def _together(files: Mapping[str, str], main: str, own: Mapping[str, Macro], lef
 
 def _including(files: Mapping[str, str]) -> dict[str, Macro]:
     """The macros of one parameter that put the file in which is its value."""
-    found = {name: macro for text in files.values() if "input" in text or "include" in text
-             for name, macro in macros(text)[0].items()}  # fmt: skip
+    found = dict[str, Macro]()
+    for text in files.values():
+        if "input" in text or "include" in text:
+            found |= macros(text)[0]
     return {
         name: macro
         for name, macro in found.items()

@@ -18,11 +18,13 @@ _LONGEST = 20_000
 """Characters of an argument, or of the body of a macro, at most."""
 _STEP = 8
 """Characters that an expansion costs at least: those that leave nothing end, too."""
-_LITERAL = re.compile(
-    r"\\begin\{(verbatim\*?|lstlisting|minted|Verbatim|alltt)\}"
-    r"|\\(?:verb\*?|lstinline)([^\sA-Za-z*\[{])[^\n]{0,200}?\2|\\\\"
+LITERAL = (
+    r"\\begin\{(?P<literal>verbatim\*?|lstlisting|minted|Verbatim|alltt)\}"
+    r"|\\(?:verb\*?|lstinline)(?P<mark>[^\sA-Za-z*\[{])[^\n]{0,200}?(?P=mark)"
 )
-"""Where what is written as it is begins, and a line's end, behind which `verb` is a word."""
+"""Where a listing begins, and what is written as it is within a line."""
+_LITERAL = re.compile(rf"{LITERAL}|\\\\")
+"""Also a line's end, behind which `verb` is a word."""
 _DEFINED = re.compile(
     r"\\(?:(?:re)?newcommand|providecommand|DeclareRobustCommand)\*?\s{0,9}(?:\{\s{0,9}(\\[A-Za-z]+)\s{0,9}\}|(\\[A-Za-z]+))"
     r"\s{0,9}(?:\[([0-9])\])?\s{0,9}(?:\[([^\[\]]{0,500})\])?\s{0,9}(?=\{)"
@@ -56,11 +58,9 @@ class Literals:
         place, endless = 0, set[str]()
         while found := _LITERAL.search(text, place):
             begin, place = found.span()
-            if name := found[1]:
-                end = -1 if name in endless else text.find(f"\\end{{{name}}}", place)
-                endless |= {name} if end < 0 else set()
-                place = max(end, place)
-            if place > found.end() or found[2]:
+            if found["literal"]:
+                place = listing_end(found, endless)
+            if place > found.end() or found["mark"]:
                 self._begins.append(begin)
                 self._ends.append(place)
 
@@ -74,6 +74,16 @@ class Literals:
         while (at := text.find(what, at)) >= 0 and self.has(at):
             at += len(what)
         return at
+
+
+def listing_end(begin: re.Match[str], endless: set[str]) -> int:
+    """Where a listing ends; where its beginning does, if nothing ends it. `endless` collects the names of those, as no
+    later one of the name has an end, either."""
+    name, place = begin["literal"], begin.end()
+    end = -1 if name in endless else begin.string.find(f"\\end{{{name}}}", place)
+    if end < 0:
+        endless.add(name)
+    return max(end, place)
 
 
 def macros(text: str) -> tuple[dict[str, Macro], str]:
