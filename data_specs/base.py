@@ -120,7 +120,7 @@ def is_empty(value: object) -> bool:
     return not value
 
 
-def _well_formed(template: str | None) -> str | None:
+def _well_formed_template(template: str | None) -> str | None:
     if template is None:
         return None
     from jinja2 import TemplateSyntaxError, meta  # here, as most specs have no template
@@ -137,7 +137,7 @@ def _well_formed(template: str | None) -> str | None:
     return template
 
 
-def _known(encoding: str) -> str:
+def _known_encoding(encoding: str) -> str:
     try:
         "".encode(encoding)
     except LookupError as error:
@@ -145,7 +145,7 @@ def _known(encoding: str) -> str:
     return encoding
 
 
-Encoding = Annotated[str, AfterValidator(_known)]
-"""What Python calls an encoding of characters."""
-TemplateText = Annotated[str | None, AfterValidator(_well_formed)]
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
+"""Python's name of an encoding of characters."""
+TemplateText = Annotated[str | None, AfterValidator(_well_formed_template)]
 """A template in Jinja2's language."""

@@ -23,7 +23,7 @@ from data_specs.expressions import normalised, parse
 from data_specs.spec import Rule
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, addresses, arrays, true
 from tasks.arrays.external import Sorted, flags
-from tasks.arrays.groups import scatter_by_position
+from tasks.arrays.groups import changes, scatter_by_position
 from tasks.decision.election import Election
 from tasks.engine.blockwise import Blocks, BlockwiseStage
 from tasks.engine.sql import evaluate
@@ -333,7 +333,7 @@ class Verdict(BlockwiseStage, AskingStage):
 
 
 _EVALUATED = pa.schema([("text", ADDRESS), ("copy", pa.bool_()), ("shard", pa.uint64()), ("position", pa.uint32())])
-"""Held-out documents, and the first document of their units."""
+"""Held-out documents; `text` is the address of the first of their copies, or their own."""
 
 
 def _copies(batch: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
@@ -351,12 +351,11 @@ def _evaluated(batch: pa.RecordBatch) -> pa.Table:
 
 
 def _all_but_one(evaluated: pa.Table) -> pa.Table:
-    """Shard and position of documents, of those of the same units of all but one: the first, else that of the lowest
+    """Shard and position of all but one of the copies of each text: that one is the first, else the one of the lowest
     address."""
-    rows = evaluated.flatten().sort_by([(name, "ascending") for name in evaluated.flatten().column_names])
-    shard, position = (rows[name].to_numpy() for name in rows.column_names[:2])
-    again = np.zeros(len(rows), bool)
-    again[1:] = (shard[1:] == shard[:-1]) & (position[1:] == position[:-1])
+    rows = evaluated.flatten()
+    rows = rows.sort_by([(name, "ascending") for name in rows.column_names])
+    again = ~changes(*arrays(rows, *rows.column_names[:2]))
     return rows.select(["shard", "position"]).filter(pa.array(again))
 
 

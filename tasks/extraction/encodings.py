@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 
@@ -45,6 +46,8 @@ _KOI8 = re.compile(
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 _UKRAINIAN = re.compile(rb"[\xa4\xa6\xa7\xad\xb4\xb6\xb7\xbd]")
 """What KOI8-U has for letters, and KOI8-R for lines of boxes."""
+_SEEN = 2**16
+"""Bytes in which a language is looked for."""
 _EAST_ASIAN = re.compile(r"[\u3041-\u30ff\u4e00-\u9fff]{4}")
 _SPACES = b" \t\r\n"
 
@@ -71,26 +74,29 @@ def _is_chinese(body: bytes) -> bool:
     """Whether nine in ten of what is beyond ASCII in the first 64 kB, four characters at least, are punctuation and the
     3,755 common characters of GB 2312, as in Chinese that is short or has much English in it. Of other languages in
     single-byte charsets such pairs are beside others after a few words, but for Thai."""
-    found = _GB.findall(body, 0, 2**16)
-    common = sum(map(bool, map(_GB_COMMON.match, found)))
+    found = _GB.findall(body, 0, _SEEN)
+    common = _matching(_GB_COMMON.match, found)
     return common >= 4 and common * 10 >= 9 * len(found)
 
 
 def _is_koi8(body: bytes) -> bool:
     """Whether nine in ten of the words beyond ASCII in the first 64 kB are such in KOI8, as short Chinese is not."""
-    words = _HIGH_RUN.findall(body, 0, 2**16)
-    return sum(map(bool, map(_KOI8.fullmatch, words))) * 10 >= 9 * len(words)
+    words = _HIGH_RUN.findall(body, 0, _SEEN)
+    return _matching(_KOI8.fullmatch, words) * 10 >= 9 * len(words)
 
 
 def _is_big5(body: bytes) -> bool:
     """Whether nine in ten of what is beyond ASCII in the first 64 kB, four characters at least, are punctuation and the
     5,401 common characters of Big5, two of them with a second byte that GB 2312, EUC-JP and EUC-KR never have; and they
     are most of the text, as letters with accents are not."""
-    found = _BIG5.findall(body, 0, 2**16)
-    common = sum(map(bool, map(_BIG5_COMMON.match, found)))
-    alone = sum(map(bool, map(_BIG5_ALONE.match, found)))
-    most = 4 * common >= len(body[: 2**16].translate(None, _SPACES))
-    return common >= 4 and common * 10 >= 9 * len(found) and alone >= 2 and most
+    found = _BIG5.findall(body, 0, _SEEN)
+    common = _matching(_BIG5_COMMON.match, found)
+    most = 4 * common >= len(body[:_SEEN].translate(None, _SPACES))
+    return common >= 4 and common * 10 >= 9 * len(found) and most and _matching(_BIG5_ALONE.match, found) >= 2
+
+
+def _matching(match: Callable[[bytes], object], found: Iterable[bytes]) -> int:
+    return sum(map(bool, map(match, found)))
 
 
 def _is_utf_8(body: bytes) -> bool:

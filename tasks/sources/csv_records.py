@@ -16,7 +16,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 _PIECE = 2**20
+"""Bytes of a line that are read at once."""
 _LONGEST = 2**31 - 1
+"""Characters of a field, above those that `longest` may let in."""
 
 
 @dataclass(frozen=True)

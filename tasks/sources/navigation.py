@@ -16,7 +16,7 @@ _ROLES = frozenset("doc-toc doc-pagelist doc-pagebreak doc-index".split())
 _CLASSES = frozenset("pagenum pageno x-ebookmaker-pageno".split())
 """Classes of the numbers of pages in books of Project Gutenberg."""
 _NUMBER = 12
-"""Letters of such a number, at most: "[Pg xxxviii]"."""
+"""Characters of such a number, without spaces, at most: "[Pg xxxviii]"."""
 _LISTS = frozenset(("ul", "ol", "dl", "table"))
 _UNREAD = frozenset(("head", "script", "style", "nav"))
 _LINKS = 3
