@@ -38,9 +38,9 @@ class Gates(Settings):
     read of its records, of its files (one that cannot be opened, a link that leads nowhere) and of their bytes (what
     was damaged). A file that an earlier run has read, and that is damaged or cannot be opened now, always stops."""
     gone: Share = 0.5
-    """Largest share of the files of any source that may have left since the last run; fewer are named and counted. Of
-    held-out documents that another `text` or `template` of their source makes others, as of Parquet, only 100% lets go:
-    they would be trained on."""
+    """Largest share of the files of any source that may have left since the last run; fewer are named and counted. Only
+    100% lets go of held-out documents that another `text` or `template` of Parquet or Arrow files makes others, which
+    are then trained on."""
     skipped: bool = False
     """Documents may be kept although a stage's `where` skipped them."""
     new: NewShards = NewShards()

@@ -92,8 +92,8 @@ def build(
         "rows": rows,
     }
     facts |= {"symbols": True} if symbols else {}
-    facts |= {"signatures": minhash.VERSION}
-    facts |= {"unicode": unicodedata.unidata_version, "indexed": len(names), "shingles": end}
+    facts |= {"signatures": minhash.VERSION, "unicode": unicodedata.unidata_version}
+    facts |= {"indexed": len(names), "shingles": end}
     facts["files"] = {name: _sha256(folder / name) for name in _files()}
     facts["content"] = _content(folder, _files())
     part = folder / f"{FACTS}.part"

@@ -5,7 +5,7 @@ most units of the text are characters of a script written without spaces; a text
 without units has none. The text alone decides: the same units give the same shingles under any language label.
 
 Shingles are hashed as units are. A signature takes a few more hashes of each shingle, not one for each of its places
-(Fast Similarity Sketching): a sixth of the time from texts to bands (benchmarks/duplicates.py).
+(Fast Similarity Sketching): less than a fifth of the time from texts to bands (benchmarks/duplicates.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MISSED = 0.9
 threshold of .8 and 128 hashes: 14 bands of 9 rows, which find 87 % of the pairs at .8, 97 % at .85 and 99.9 % at .9,
 and 13 % of those at .6. With equal weights 40 %, 69 % and 93 % are found."""
 
-EMPTY = np.uint64(2**64 - 1)
+_EMPTY = np.uint64(2**64 - 1)
 """Of a bin that no shingle was thrown into."""
 REPEATED = 32
 """Where shingles have been thrown so many times for each bin and one is empty still, few of them are distinct: the
@@ -75,7 +75,7 @@ def signatures(hashes: U64, offsets: I64, count: int) -> U64:
     of all: two texts have it in common with the probability of their Jaccard similarity, as by MinHash (Broder 1997),
     and repeats count once.
     """
-    result = np.full((len(offsets) - 1, count), EMPTY)
+    result = np.full((len(offsets) - 1, count), _EMPTY)
     text = np.repeat(np.arange(len(result)), np.diff(offsets))
     done = 0
     while len(hashes):
@@ -87,7 +87,7 @@ def signatures(hashes: U64, offsets: I64, count: int) -> U64:
             bins += text[part] * count
             np.minimum.at(result.reshape(-1), bins.reshape(-1), values.reshape(-1))
         done += len(rounds)
-        left = (result == EMPTY).any(axis=1)[text]
+        left = (result == _EMPTY).any(axis=1)[text]
         hashes, text = hashes[left], text[left]
         if len(text) and done * np.bincount(text).max() > REPEATED * count:
             order = np.lexsort((hashes, text))

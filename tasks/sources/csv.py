@@ -29,6 +29,7 @@ from tasks.sources.row_reader import RowReader
 from tasks.sources.templates import TooLongError
 
 _UNDECODABLE = "sluice.undecodable"
+# Longer numbers are none: no float has 400 digits before its point, and reading them takes time of their square.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,400}", re.ASCII)
 _BOOLS = {"true": True, "false": False}
@@ -123,7 +124,7 @@ class CsvReader(RowReader):
             for row in rows(opened, self._dialect(part.path), self.settings.longest, start):
                 offset = row.offset + row.length
                 if header:
-                    self._document_of(row, header, part, records)
+                    self._document(row, header, part, records)
                 elif row.fields is None:
                     return records.quarantine("unreadable", part, 0, row.length, lost=part.end, measures={"line": 1})
                 else:
@@ -133,7 +134,7 @@ class CsvReader(RowReader):
                 error.since = 0  # of the file as it is, and not in UTF-8
             broken(error, part, offset, records)
 
-    def _document_of(self, row: Row, header: list[str], part: Part, records: Records) -> None:
+    def _document(self, row: Row, header: list[str], part: Part, records: Records) -> None:
         """Make a document of a row, or say where it stands and why it is none."""
         line = {"line": row.line}
         if row.reason == "too_large":

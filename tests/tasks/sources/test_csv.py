@@ -116,13 +116,13 @@ def test_what_pythons_writer_wrote_is_what_is_read(
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "big5"])
 def test_encodings_byte_order_marks_and_compressions(suffix: str, encoding: str, tmp_path: Path) -> None:
     text = written([["1", "河流", 'a "quoted"\nnote'], ["2", "|山谷|", ""]], quoting=csv.QUOTE_ALL)
-    said = {"encoding": encoding} if encoding in ("gb18030", "big5") else {}
+    more: Any = {"encoding": encoding} if encoding in ("gb18030", "big5") else {}
     path = tmp_path / f"a.csv{suffix}"
-    found = read(path, PACKED[suffix](text.encode(encoding)), columns={"number": "int", "note": "string"}, **said)
+    found = read(path, PACKED[suffix](text.encode(encoding)), columns={"number": "int", "note": "string"}, **more)
     assert found.documents["text"].to_pylist() == ["河流", "|山谷|"]
     assert found.documents["number"].to_pylist() == [1, 2]
     assert found.documents["note"].to_pylist() == ['a "quoted"\nnote', None]
-    source = of(path, columns={"number": "int", "note": "string"}, **said)
+    source = of(path, columns={"number": "int", "note": "string"}, **more)
     lines = [source.reread(row).decode() for row in found.documents.to_pylist()]
     assert [next(csv.reader([line]))[1] for line in lines] == ["河流", "|山谷|"]
 
