@@ -183,7 +183,9 @@ def losses(training: dict[str, Any]) -> tuple[list[str], Rows]:
     rows: Rows = []
     for name, channel in training["channels"].items():
         held_out = training["held_out"].get(name, {})
-        text = f"{held_out['tokens']:,} tokens of {held_out['documents']:,} documents" if held_out.get("tokens") else ""
+        text = ""
+        if held_out.get("tokens"):
+            text = f"{plural(held_out['tokens'], 'token')} of {plural(held_out['documents'], 'document')}"
         if not text:
             text = "no held-out documents" if training["held_out"] else "not evaluated"
         both = channel["first"], _last(channel, training), held_out.get("first"), held_out.get("last")

@@ -170,7 +170,7 @@ def blame(found: dict[str, Any]) -> None:
     """Print the documents of a step, the highest loss first."""
     logged = found["logged"]
     channels = {name: loss for name, (loss, _) in (logged["channels"] or {}).items() if loss is not None}
-    parts = [f"step {found['step']:,} of {found['run']}: {found['documents']:,} documents"]
+    parts = [f"step {found['step']:,} of {found['run']}: {plural(found['documents'], 'document')}"]
     if logged["loss"] is not None:
         parts.append(f"loss {logged['loss']:.3f} ({', '.join(f'{n} {loss:.3f}' for n, loss in channels.items())})")
     if logged["reason"]:
@@ -228,7 +228,7 @@ def _use(use: dict[str, Any]) -> str:
     what = "targets" if use["predicted"] else "tokens read"
     read = f"trained on at steps {some}: {use['tokens']:,} {what}" if steps else "not trained on so far"
     augmented = "".join(f", {count:,} of them as {name}" for name, count in use["augmented"].items())
-    to_come = f"; {use['to_come']:,} rows to come" if use["to_come"] else ""
+    to_come = f"; {plural(use['to_come'], 'row')} to come" if use["to_come"] else ""
     return f"{read}{augmented}{to_come}{began}"
 
 

@@ -57,7 +57,7 @@ def export(
     if as_json:
         print_json(found)
         return
-    left_out = f", without {len(found['left_out']):,} quarantined shards" if found["left_out"] else ""
+    left_out = f", without {terminal.plural(len(found['left_out']), 'quarantined shard')}" if found["left_out"] else ""
     corpus = f"version {found['version']}, " if found["version"] else ""
     already = "was there already: " if found["state"] == "cached" else ""
     click.echo(

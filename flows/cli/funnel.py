@@ -23,13 +23,13 @@ def funnel(current: Run, by: str | None, as_json: bool) -> None:
     """
     from flows import summary
     from flows.commands import funnel_groups as counts
-    from flows.terminal import console
+    from flows.terminal import console, plural
     from tasks.engine.ledger import funnel as count
 
     if by is not None:
         counted = counts.counted(current.pipeline, by)
         if counted["uncounted"]:
-            print_warning(f"{counted['uncounted']:,} documents are not counted yet: `sluice run` counts them")
+            print_warning(f"not counted yet: {plural(counted['uncounted'], 'document')}; `sluice run` counts them")
         if as_json:
             print_json(counted)
         else:

@@ -33,7 +33,7 @@ def card(made: Mapping[str, Any], found: Exported, counts: Mapping[str, Any], ab
         *_front(made, found, about),
         f"# {made['name']}",
         "",
-        f"{found.documents:,} documents in {plural(len(found.files), 'file')}, {found.bytes:,} bytes.",
+        f"{plural(found.documents, 'document')} in {plural(len(found.files), 'file')}, {found.bytes:,} bytes.",
         *_asked(about),
         "",
         *_section("Sources", ["source", "kind", "license", "documents", "bytes of text"], _sources(made, found)),
@@ -162,5 +162,5 @@ def _digests(made: Mapping[str, Any], found: Exported) -> list[list[Any]]:
         rows.append([f"learned: {name}" + (f", {pin['without']}" if pin["without"] else ""), f"`{pin['sha256']}`"])
     if found.left_out:
         names = ", ".join(found.left_out[:20]) + (", ..." if found.left_out[20:] else "")
-        rows.append([f"without {len(found.left_out):,} quarantined shards: {names}", ""])
+        rows.append([f"without {plural(len(found.left_out), 'quarantined shard')}: {names}", ""])
     return rows

@@ -64,7 +64,7 @@ def _pins(named: Mapping[str, Any]) -> None:
 def _unsought(shards: Sequence[str], done: bool) -> None:
     some = ", ".join(map(line, shards[:STEPS])) + (", ..." if shards[STEPS:] else "")
     remedy = "" if done else ": `sluice run SPEC` tries them again, which is better done first"
-    where = f"near-copies {'were' if done else 'are'} not sought in {len(shards):,} shards ({some})"
+    where = f"near-copies {'were' if done else 'are'} not sought in {plural(len(shards), 'shard')} ({some})"
     _print(f"{where}, whose duplicates are quarantined{remedy}")
 
 
@@ -105,6 +105,8 @@ def _trained_on(use: dict[str, Any]) -> str:
     places = [line(use[name]) for name in ("exported", "uploaded") if use.get(name)]
     exported = f"; exported as {' and '.join(places)}" if places else ""
     if "began_with" in use:
-        also_read = f", and read them at {use['steps']:,} steps" if use["steps"] else ""
+        also_read = f", and read them at {plural(use['steps'], 'step')}" if use["steps"] else ""
         return f"began with {escaped(use['began_with'])}, which has them{also_read}; checkpoints: {kept}{exported}"
-    return f"read them at {use['steps']:,} steps, first {use['first_step']:,}; checkpoints since: {kept}{exported}"
+    return (
+        f"read them at {plural(use['steps'], 'step')}, first {use['first_step']:,}; checkpoints since: {kept}{exported}"
+    )

@@ -1,7 +1,8 @@
 """`sluice whatif`: what other settings would keep and drop, against the last accepted version, and nothing of it stays.
 
 Documents are judged by a run's own stages (tasks/engine/hypothetical.py); of whose text a cut behind the verdict left
-nothing in the version, it leaves nothing here. Tokens are `token_estimate`, as the version
+nothing in the version, it leaves nothing here, and what the version counts as quarantined, as its tokens could not be
+made, is not kept here either. Tokens are `token_estimate`, as the version
 has it: about how many a document has, kept or not. Epochs are how often the mixture would read a channel's kept tokens.
 """
 
@@ -47,6 +48,8 @@ TEXT = 300
 """Characters of their texts."""
 GROUPS = ("source", "channel", "language")
 BEFORE, AFTER = 0, 1
+QUARANTINED = "quarantined"
+"""Reason of a document that the verdict keeps, and whose tokens could not be made."""
 KNOWN = ("id", "language", "channel", "kept", "reason", "token_estimate")
 """Columns of the version that are compared with what would be."""
 
@@ -187,7 +190,9 @@ def _shard(before: Snapshot, place: int, new: pa.Table, cut: bool, examples: int
     """A shard of the version beside what it would be."""
     old = _read(before, place, [name for name in KNOWN if name in before.provider])
     if cut:
-        new = _as_cut(old, new)
+        new = _gone(new, pc.fill_null(pc.equal(old["reason"], EMPTIED_BY_CUT), False), EMPTIED_BY_CUT)
+    if not before.outputs[before.provider["tokens"]].index.done[place]:
+        old, new = (_gone(each, pa.scalar(True), QUARANTINED) for each in (old, new))
     tokens = _tokens(old)
     counts: dict[str, list[_Row]] = {group: [] for group in GROUPS}
     reasons = []
@@ -220,12 +225,12 @@ def _columns(after: Pipeline) -> tuple[list[str], list[str]]:
     return [*names, *more], [*columns, *more]
 
 
-def _as_cut(old: pa.Table, new: pa.Table) -> pa.Table:
-    """A verdict on documents of whose text as much is cut as in the version: what would be cut is not asked."""
-    gone = pc.and_(new["kept"], pc.fill_null(pc.equal(old["reason"], EMPTIED_BY_CUT), False))
-    kept, reason = pc.and_not(new["kept"], gone), pc.if_else(gone, EMPTIED_BY_CUT, new["reason"])
-    others = {name: new[name] for name in new.column_names if name not in ("kept", "reason")}
-    return pa.table({"kept": kept, "reason": reason, **others})
+def _gone(judged: pa.Table, gone: Any, reason: str) -> pa.Table:
+    """A verdict by which kept documents go for a reason behind it, as they did in the version."""
+    gone = pc.and_(judged["kept"], gone)
+    kept, reasons = pc.and_not(judged["kept"], gone), pc.if_else(gone, reason, judged["reason"])
+    others = {name: judged[name] for name in judged.column_names if name not in ("kept", "reason")}
+    return pa.table({"kept": kept, "reason": reasons, **others})
 
 
 def _read(corpus: Corpus, place: int, names: Sequence[str]) -> pa.Table:

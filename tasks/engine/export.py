@@ -249,6 +249,8 @@ class Export:
         for name in sorted(needed):
             index = outputs[name].index
             done &= index.done
+        if tokens := outputs.get("tokens"):  # documents without are counted as quarantined, and not as kept
+            done &= tokens.index.state != QUARANTINED
         lost = np.zeros(len(done), bool)
         for output in outputs.values():
             if len(output.index.state) == len(done):

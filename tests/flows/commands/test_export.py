@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +19,10 @@ from data_specs.load import SpecError
 from flows.commands import export as exports
 from flows.run import Run
 from tasks.engine import export as engine
+from tasks.tokenization.tokens import Tokens
 from tests import small, whole
 from tests.commands import HOSTILE, ask, told
+from tests.generations import write
 
 
 def kept(spec: Path, columns: str, where: str = "true") -> list[list[Any]]:
@@ -344,6 +347,35 @@ class Odds(Stage):
     def __call__(self, batch):
         return pa.table([pa.array([[1.5, float("inf")]] * batch.num_rows)], names=["odds"])
 """
+
+
+def test_documents_whose_tokens_are_quarantined_are_kept_by_no_export_and_no_whatif(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = small.corpus(tmp_path, files=3, documents=20)
+    rng = random.Random(5)
+    texts = [f"Planted {small.english(rng, 30)}" for _ in range(4)]
+    write(tmp_path, "web-70", [{"text": text, "url": f"https://example.org/{n}"} for n, text in enumerate(texts)])
+    written = spec.read_text().replace('jsonl.gz"}', 'jsonl.gz", shard: 1}') + "gates: {quarantined: 60%}\n"
+    spec.write_text(written)
+    spell = Tokens.__call__
+
+    def fails(self: Tokens, batch: pa.Table) -> pa.Table:
+        if any((text or "").startswith("Planted") for text in batch["text"].to_pylist()):
+            raise ValueError("planted")
+        return spell(self, batch)
+
+    monkeypatch.setattr(Tokens, "__call__", fails)
+    whole.go(spec)
+    counts, [version] = told("funnel", spec), told("versions", spec)["versions"]
+    assert counts["quarantined"]["tokens"] > 0
+    found = told("export", spec, tmp_path / "out")
+    assert found["documents"] == counts["kept"] == version["documents"]
+    assert len(found["left_out"]) == 1
+    answer = told("whatif", spec)
+    assert sum(row[0] for row in answer["kept"]["source"].values()) == counts["kept"]
+    assert answer["reasons"].pop("quarantined")[:2] == [counts["quarantined"]["tokens"]] * 2
+    assert {name: row[0] for name, row in answer["reasons"].items()} == counts["dropped"]
 
 
 def test_what_json_has_no_word_for_is_said_and_not_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
