@@ -588,7 +588,7 @@ def test_shards_whose_near_copies_cannot_be_sought_are_named_and_stop_nothing(
     found = told("takedown", here, "--url", SECRET)
     assert len(found["named"]["unsought"]) == len(shards) == found["count"] == 1
     assert found["named"]["unsought"][0] in {shard.name for shard in run.pipeline.shards}
-    assert "near-copies are not sought in 1 shards" in ask("takedown", here, "--url", SECRET).output
+    assert "near-copies are not sought in 1 shard " in ask("takedown", here, "--url", SECRET).output
     whole.go(here, SHORT_TRAINING, until="clusters")
     found = told("takedown", here, "--url", SECRET)
     assert (found["named"]["unsought"], found["count"]) == ([], 3)
