@@ -9,7 +9,7 @@ the store is purged. One that was stopped goes on by the same command; it ends a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -253,7 +253,7 @@ def finish(store: Store, takedown: Takedown) -> None:
     for name in store.folders("plans"):
         if store.exists(f"plans/{name}/plan.json"):
             purge_plan(store, f"plans/{name}", number, files)
-    _pinned_texts(store, ids_of(takedown), number)
+    _pinned_texts(store, takedown)
     purge.answers(store, ids_of(takedown))
     purge.derived(store, shards)
     for name, versions in takedown["named"]["versions"].items():
@@ -264,31 +264,34 @@ def finish(store: Store, takedown: Takedown) -> None:
     Takedowns(store).end(takedown)
 
 
-def _pinned_texts(store: Store, ids: Collection[bytes], takedown: int) -> None:
+def _pinned_texts(store: Store, takedown: Takedown) -> None:
     """Take texts out of what is pinned of them: held-out documents, and texts that were made of documents. The newest
     of each lineage is pinned again without them, and nothing that was learned before moves; older ones go, with the
-    copies that this machine has of those of an object store."""
-    current = set()
+    copies that this machine has of those of an object store. A held-out document may have been read by another name of
+    its source, and be in the table alone by now: it is known by its payload, unless copies stay."""
+    ids, current = ids_of(takedown), set()
+    known = takedown.get("payloads", {}) if not takedown["asked"]["only"] else {}
+    payloads = {each for found in known.values() for each in found if each}
     for lineage_name in Pins.lineages(store):
         pins = Pins(store, lineage_name)
         for name, history in pins.history.items():
             pin = history[-1]
             if not pin.get("path", "").endswith(SUFFIX):
                 continue
-            data = without_texts(store.read(pin["path"]), ids)
+            data = without_texts(store.read(pin["path"]), ids, payloads)
             if data is not None:
                 digest = hashlib.sha256(data).hexdigest()
                 path = f"{pin['path'].rpartition('/')[0]}/{digest[:32]}{SUFFIX}"
                 pin = pin | {"path": path, "sha256": digest, "was": learned_digest(pin)}
                 store.commit(path, data)
-                pins.set(name, pin | {"run": f"takedown {takedown}"})
+                pins.set(name, pin | {"run": f"takedown {takedown['takedown']}"})
             current.add(pin["path"])
             for old in history:
                 if old["sha256"] != pin["sha256"]:
                     forget_copy(old["path"], old["sha256"])
     for folder in (f"models/{name}" for name in store.folders("models")):
         for path in (f"{folder}/{name}" for name in store.list(folder) if name.endswith(SUFFIX)):
-            if path not in current and without_texts(store.read(path), ids) is not None:
+            if path not in current and without_texts(store.read(path), ids, payloads) is not None:
                 store.remove(path)
 
 

@@ -1,9 +1,10 @@
 """The documents that a takedown takes: of every lineage by address, domain or id, of the spec's own by an expression,
-too, and those that are in their clusters of duplicates. Nothing is changed here."""
+too, those that are in their clusters of duplicates, and of what is not in the corpus as it stands what would be refused
+were it read again. Nothing is changed here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,7 @@ from tasks.engine.reading import refused_path
 from tasks.engine.runner import StageError
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.sql import evaluate
-from tasks.engine.takedowns import TAKEN_DOWN, text_digest
+from tasks.engine.takedowns import TAKEN_DOWN, Takedowns, text_digest
 from tasks.engine.versions import Versions
 from tasks.engine.views import views
 from tasks.sources import SourceError
@@ -43,7 +44,7 @@ class Found:
     """What goes."""
 
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By id: "source", "file", "url", "why" (asked or near-copy)."""
+    """By id: "source", "file", "url", "why" (asked, near-copy or refused)."""
     rows: dict[str, list[int]] = field(default_factory=dict)
     """By the path of the documents."""
     payloads: dict[str, list[str]] = field(default_factory=dict)
@@ -71,7 +72,36 @@ def find(run: Run, asked: Asked, progress: Progress = lambda *_: None) -> Found:
             ids |= in_clusters(corpus, ids)
         # Also where the same documents were extracted otherwise, and have no address.
         _add(run.store, TakenDown(ids), found, "near-copy", progress)
+        _add(run.store, TakenDown(_would_return(run, asked, found, progress)), found, "refused", progress)
     return found
+
+
+def _would_return(run: Run, asked: Asked, found: Found, progress: Progress) -> set[bytes]:
+    """The ids of documents that the store has beside the corpus as it stands, as by an earlier name of their source or
+    of a file that was edited since, and that would be refused were they read again: they would come back from there."""
+    documents = newest_corpus(run).outputs["documents"]
+    now = {documents.path(place) for place, key in enumerate(documents.index.keys) if key}
+    beside = Found()
+    _add(run.store, _refused(run.store, asked, found), beside, "refused", progress, apart_from=now)
+    ids = {*map(bytes.fromhex, beside.documents)}
+    for path, recorded in _documents(run.store) if ids else ():
+        if path in now:
+            ids.difference_update(columns.read(run.store, path, ["id"], recorded)["id"].to_pylist())
+    return ids
+
+
+def _refused(store: Store, asked: Asked, found: Found) -> TakenDown:
+    """What readers refuse by its address or text once all that was found is taken down, whatever its id."""
+    before = Takedowns(store)
+    urls = {each["url"] for each in found.documents.values() if each["url"]}
+    texts, words = (found.texts, found.words) if not asked.only else (set[str](), set[str]())
+    return TakenDown(
+        (),
+        urls.union(before.named("urls")),
+        {*asked.domains, *before.named("domains")},
+        texts.union(before.named("texts")),
+        words.union(before.named("words")),
+    )
 
 
 def newest_corpus(run: Run) -> Pipeline | Snapshot:
@@ -87,9 +117,11 @@ def newest_corpus(run: Run) -> Pipeline | Snapshot:
     return run.pipeline
 
 
-def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progress) -> None:
-    """Add documents that are named to what was found, of every folder of documents."""
-    files = [*_documents(store)]
+def _add(
+    store: Store, named: TakenDown, found: Found, why: str, progress: Progress, apart_from: Collection[str] = ()
+) -> None:
+    """Add documents that are named to what was found, of every folder of documents but for some files."""
+    files = [each for each in _documents(store) if each[0] not in apart_from]
     for number, (path, recorded) in enumerate(files, 1):
         table = columns.read(store, path, ["id", "source", "file", "url", "kind", "payload"], recorded)
         ids, urls, payloads = table["id"].to_pylist(), table["url"].to_pylist(), table["payload"]
@@ -99,6 +131,8 @@ def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progr
             for row, (name, url, stands) in enumerate(zip(ids, urls, left, strict=True))
             if stands and (name in named.ids or named.names(url))
         ]
+        if named.by_text:
+            rows = sorted({*rows, *_of_text(columns.read(store, path, ["text", "kind"], recorded), named)})
         if rows:
             known = {*found.rows.get(path, ())}
             found.rows[path] = found.shards[str(recorded.ids)] = sorted(known | {*rows})
@@ -111,6 +145,12 @@ def _add(store: Store, named: TakenDown, found: Found, why: str, progress: Progr
                 found.documents.setdefault(name, facts | {"why": why})
                 found.payloads[name] = sorted({*found.payloads.get(name, ()), payload})
         progress(number, len(files))
+
+
+def _of_text(table: pa.Table, named: TakenDown) -> list[int]:
+    """The rows of documents whose texts are named."""
+    texts = zip(table["text"].to_pylist(), table["kind"].to_pylist(), strict=True)
+    return [row for row, (text, kind) in enumerate(texts) if kind != TAKEN_DOWN and named.has(text, kind)]
 
 
 def _documents(store: Store) -> Iterator[tuple[str, Recorded]]:

@@ -98,10 +98,12 @@ def answers(store: Store, ids: Collection[bytes]) -> None:
 
 
 def derived(store: Store, shards: Collection[str]) -> None:
-    """Remove what stages made of shards, by the digest of their ids: columns, shuffles. A file of which no entry speaks
-    goes, too, since whoever wrote it was killed; and so do all samples, which may hold texts of documents that have
-    left the store, and of which only what is still to be learned has need."""
+    """Remove what stages made of shards, by the digest of their ids: columns, shuffles. What was made of documents that
+    are in the store no more goes, too, as it cannot be told whose texts it holds; a file of which no entry speaks,
+    since whoever wrote it was killed; and all samples, which may hold texts of documents that have left the store, and
+    of which only what is still to be learned has need."""
     store.remove(*store.walk(STAGING.rstrip("/")), *store.leftovers())
+    there = {entry["ids"] for folder in _below(store, "documents") for entry in _live(store, folder).values()}
     samples = [top for model in _below(store, "models") for top in _below(store, model) if "/samples@" in top]
     for top in (*_below(store, "columns"), *samples):
         files: dict[str, list[str]] = {top: []}
@@ -111,13 +113,14 @@ def derived(store: Store, shards: Collection[str]) -> None:
                 files.setdefault(folder, []).extend([path] if name != "recipe.json" else [])
         live = {folder: _live(store, folder) for folder in files}
         ids = {folder: {entry["ids"] for entry in entries.values()} for folder, entries in live.items()}
-        any_held = top in samples or any(not found.isdisjoint(shards) for found in ids.values())
+        goes = {each for found in ids.values() for each in found if each in shards or each not in {None, *there}}
+        any_held = top in samples or bool(goes)
         # What holds rows of many shards goes first: that others are touched tells that it is.
         for folder in sorted(files, key=lambda folder: (bool(ids[folder] - {None}), folder == top)):
             gone = {
                 key
                 for key, entry in live[folder].items()
-                if top in samples or entry["ids"] in shards or (any_held and entry["ids"] is None)
+                if top in samples or entry["ids"] in goes or (any_held and entry["ids"] is None)
             }
             if gone:
                 Manifest(store, folder).append([{"key": key, "removed": True} for key in sorted(gone)], whole=True)

@@ -48,6 +48,11 @@ class TakenDown:
         """Whether an address was taken down, or a domain that it is of."""
         return url is not None and (canonical_url(url) in self._addresses or not self._domains.isdisjoint(domains(url)))
 
+    @property
+    def by_text(self) -> bool:
+        """Whether any text was taken down at whatever address."""
+        return bool(self._texts or self._words)
+
     def has(self, text: str, kind: str) -> bool:
         """Whether this text was, at whatever address: to the letter, or, where it is no code, but for case, spacing and
         punctuation."""

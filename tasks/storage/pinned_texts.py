@@ -20,13 +20,16 @@ def written(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def without_texts(data: bytes, ids: Collection[bytes]) -> bytes | None:
-    """A table without the texts of some documents, whose rows stay; None where it holds none of them, or is of
-    something else."""
+def without_texts(data: bytes, ids: Collection[bytes], payloads: Collection[str] = ()) -> bytes | None:
+    """A table without the texts of some documents, whose rows stay, known by their ids or, where the table has them, by
+    their payloads; None where it holds none of them, or is of something else."""
     table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
     if not {"id", "text"} <= {*table.column_names}:
         return None
-    gone = pc.and_(pc.is_in(table["id"], pa.array(sorted(ids), pa.binary(16))), pc.not_equal(table["text"], ""))
+    gone = pc.is_in(table["id"], pa.array(sorted(ids), pa.binary(16)))
+    if payloads and "payload" in table.column_names:
+        gone = pc.or_(gone, pc.is_in(table["payload"], pa.array(sorted(payloads), pa.string())))
+    gone = pc.and_(gone, pc.not_equal(table["text"], ""))
     if not pc.any(gone).as_py():
         return None
     text = pc.if_else(gone, "", table["text"])
