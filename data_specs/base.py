@@ -139,9 +139,11 @@ def _well_formed_template(template: str | None) -> str | None:
 
 def _known_encoding(encoding: str) -> str:
     try:
-        "".encode(encoding)
+        b"\xff-".decode(encoding, "backslashreplace")
     except LookupError as error:
         raise ValueError(str(error)) from None
+    except UnicodeError:
+        raise ValueError(f"{encoding} is no encoding of files") from None
     return encoding
 
 

@@ -38,7 +38,7 @@ _BOOLS = {"true": True, "false": False}
 def _undecodable(error: UnicodeError) -> tuple[str, int]:
     """What stands for bytes that are no character: what is none in UTF-8 either, so that its row is at fault."""
     assert isinstance(error, UnicodeDecodeError)
-    return "\udcff", error.end
+    return "\ud800", error.end
 
 
 codecs.register_error(_UNDECODABLE, _undecodable)
@@ -62,7 +62,7 @@ class _Recoded(io.RawIOBase):
             data = self._stream.read(2**16)
             ended = not data
             text = self._decoder.decode(data, final=ended)
-            self._ready = memoryview(text.encode(errors="surrogateescape"))
+            self._ready = memoryview(text.encode(errors="surrogatepass"))
         found, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
         buffer[: len(found)] = found
         return len(found)
@@ -71,7 +71,7 @@ class _Recoded(io.RawIOBase):
 class CsvReader(RowReader):
     """Reads CSV and TSV."""
 
-    version = 1
+    version = 2  # a row that repeats the names that are given is no document
     settings: CsvSource
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,6 +97,8 @@ class CsvReader(RowReader):
             raise DamageError("unreadable", "compressed once more than the file's name says")
         if head.startswith(codecs.BOM_UTF8):
             return None, len(codecs.BOM_UTF8)
+        if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # before UTF-16, whose mark begins the first
+            return "utf-32", 0
         if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             return "utf-16", 0
         encoding = self.settings.encoding
@@ -119,16 +121,19 @@ class CsvReader(RowReader):
         offset, encoding = 0, None
         try:
             encoding, start = self._encoding(part.path)
-            header = [*self.settings.header]
+            header, begun = [*self.settings.header], False
             opened = partial(self._opened, part.path, encoding)
             for row in rows(opened, self._dialect(part.path), self.settings.longest, start):
                 offset = row.offset + row.length
-                if header:
+                if not begun and header and _names(row) == header:
+                    pass  # the file names its columns itself, too
+                elif header:
                     self._document(row, header, part, records)
                 elif row.fields is None:
                     return records.quarantine("unreadable", part, 0, row.length, lost=part.end, measures={"line": 1})
                 else:
-                    header = [name.strip() for name in row.fields]
+                    header = _names(row)
+                begun = True
         except (EOFError, DamageError) as error:
             if isinstance(error, DamageError) and encoding:
                 error.since = 0  # of the file as it is, and not in UTF-8
@@ -162,6 +167,10 @@ class CsvReader(RowReader):
         if hashlib.sha256(data).hexdigest() != row["payload"]:
             raise self.changed(row)
         return data
+
+
+def _names(row: Row) -> list[str]:
+    return [name.strip() for name in row.fields or ()]
 
 
 def _read_as(text: str | None, kind: pa.DataType) -> Any:

@@ -3,15 +3,15 @@
 A record ends with its line, unless a quoted field is open there. Which quotes open one is found here, in bytes and with
 a bound, so that of a record that grows above its limit nothing is held; what its fields are says Python's `csv`, in its
 strict form. Where quoting is wrong the first line of a record is at fault alone, and what is behind is read again: a
-quote that is never closed costs its line, not its file. So no byte is read more often than twice: between a quote that
-opens a field and the next one that may close it none opens another.
+quote that is never closed costs its line, not its file. No byte is read more than a few times for that: of two records
+that are open at the end of a line one goes on as the other, so that what is known of the first holds for both.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -55,28 +55,58 @@ def rows(
     `longest` bytes no field is made."""
     csv.field_size_limit(_LONGEST)  # of the whole process; what there is of a record is bounded here
     offset, line = start, 1
-    again = True
+    unclosed, again = False, True
     while again:
         again = False
         with opened(offset) as stream:
             ahead = _Ahead(stream)
-            while True:
+            while not again:
                 passed = ahead.pass_blank(dialect.blank)
                 offset, line = offset + len(passed), line + passed.count(b"\n")
-                if not (found := _next(ahead, dialect, longest)):
+                if not (found := _next(ahead, dialect, longest, unclosed)):
                     break
                 row = _row(found, offset, line, dialect)
                 length, lines = found.size, found.lines
-                again = found.open and found.data is None
-                if row.reason in ("not_csv", "unclosed_quote"):
-                    length, lines = found.first, 1
-                    row = Row(offset, length, line, reason=row.reason)
-                    ahead.give_back((found.data or b"")[length:])
-                if row.reason or row.data.strip(dialect.blank):
-                    yield row
+                if row.reason == "not_csv" and found.size > found.first:
+                    rest = yield from _apart(found.data or b"", offset, line, dialect)
+                    ahead.give_back(rest)
+                    length, lines = length - len(rest), lines - rest.endswith(b"\n")
+                else:
+                    if found.open:
+                        length, lines = found.first, 1
+                        row = Row(offset, length, line, reason=row.reason)
+                        unclosed, again = True, found.data is None and found.size > length
+                        ahead.give_back((found.data or b"")[length:])
+                    if row.reason or row.data.strip(dialect.blank):
+                        yield row
                 offset, line = offset + length, line + lines
-                if again:
-                    break
+
+
+def _apart(data: bytes, offset: int, line: int, dialect: Dialect) -> Generator[Row, None, bytes]:
+    """The rows of a record that is none, each line read as if one began there; returns the last line, where a record
+    may begin that goes on behind.
+
+    A line that leaves a quoted field open goes on as the record does whose line it is, and so fails where that does: it
+    is not read again before it is there.
+    """
+    stored = io.BytesIO(data).readlines()
+    place = fault = 0
+    while place < len(stored):
+        opens = _opens(stored[place], dialect, False, True)[0]
+        if opens and place == len(stored) - 1:
+            return stored[place]
+        fields, last = None, place
+        if not opens or place >= fault:
+            fields, last = _fields_of(stored, place, dialect)
+        if fields is None:
+            fault, last = max(fault, last), place
+        lines = stored[place : last + 1]
+        whole = b"".join(lines)
+        row = Row(offset, len(whole), line, whole.rstrip(b"\r\n"), fields, "not_csv" if fields is None else "")
+        if row.reason or row.data.strip(dialect.blank):
+            yield row
+        offset, line, place = offset + len(whole), line + len(lines), last + 1
+    return b""
 
 
 class _Ahead:
@@ -112,8 +142,9 @@ class _Found:
     data: bytes | None
 
 
-def _next(ahead: _Ahead, dialect: Dialect, longest: int) -> _Found | None:
-    """The next record; None at the end."""
+def _next(ahead: _Ahead, dialect: Dialect, longest: int, unclosed: bool) -> _Found | None:
+    """The next record; None at the end. Where a field is `unclosed` to the end of the file, all that is open behind a
+    line is."""
     pieces: list[bytes] = []
     size = lines = first = 0
     open_, fresh = False, True
@@ -127,7 +158,7 @@ def _next(ahead: _Ahead, dialect: Dialect, longest: int) -> _Found | None:
         lines += ended
         first += len(piece) if not lines or (ended and lines == 1) else 0
         open_, fresh = _opens(piece, dialect, open_, fresh)
-        if ended and not open_:
+        if ended and (unclosed or not open_):
             break
     if not size:
         return None
@@ -173,8 +204,25 @@ def _row(found: _Found, offset: int, line: int, dialect: Dialect) -> Row:
 
 def _fields(text: str, dialect: Dialect) -> list[str]:
     """Raises csv.Error for what stands behind a quoted field, and for a line end within another one."""
+    return next(_reader([text], dialect), [])
+
+
+def _fields_of(lines: Sequence[bytes], first: int, dialect: Dialect) -> tuple[list[str] | None, int]:
+    """The fields of the record that begins with a line, and its last line; None and the line that is wrong."""
+    place = first
+
+    def texts() -> Iterator[str]:
+        nonlocal place
+        for place in range(first, len(lines)):
+            yield lines[place].decode()
+
+    try:
+        return next(_reader(texts(), dialect), []), place
+    except (UnicodeDecodeError, csv.Error):
+        return None, place
+
+
+def _reader(lines: Iterable[str], dialect: Dialect) -> Iterator[list[str]]:
     if dialect.quote:
-        reader = csv.reader([text], delimiter=dialect.delimiter, quotechar=dialect.quote, strict=True)
-    else:
-        reader = csv.reader([text], delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE, quotechar=None, strict=True)
-    return next(reader, [])
+        return csv.reader(lines, delimiter=dialect.delimiter, quotechar=dialect.quote, strict=True)
+    return csv.reader(lines, delimiter=dialect.delimiter, quoting=csv.QUOTE_NONE, quotechar=None, strict=True)

@@ -113,7 +113,7 @@ def test_what_pythons_writer_wrote_is_what_is_read(
 
 
 @pytest.mark.parametrize("suffix", PACKED)
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "big5"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "gb18030", "big5"])
 def test_encodings_byte_order_marks_and_compressions(suffix: str, encoding: str, tmp_path: Path) -> None:
     text = written([["1", "河流", 'a "quoted"\nnote'], ["2", "|山谷|", ""]], quoting=csv.QUOTE_ALL)
     more: Any = {"encoding": encoding} if encoding in ("gb18030", "big5") else {}
@@ -199,12 +199,16 @@ def test_a_row_above_the_limit_is_dropped_whole_and_a_quote_that_nothing_closes_
         path.unlink()
 
 
-@pytest.mark.parametrize("line", ['"', '""', '"""', '"x', '","', 'a,""b', '"\n""\n', '"a"b\n"'])
-def test_quotes_of_any_kind_take_time_of_the_file(line: str, tmp_path: Path) -> None:
+OPEN = ('a","', '","a","', '"a","', 'a","\n"b","')
+
+
+@pytest.mark.parametrize("line", [*OPEN, '"', '""', '"""', '"x', '","', 'a,""b', '"\n""\n', '"a"b\n"'])
+@pytest.mark.parametrize("end", ["", '"\n'])
+def test_quotes_of_any_kind_take_time_of_the_file(line: str, end: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     seconds = []
     for size in (2**15, 2**17):
-        path.write_text("text\n" + f"{line}\n" * (size // len(line)))
+        path.write_text("text\n" + f"{line}\n" * (size // len(line)) + end)
         began = time.process_time()
         read_all(of(path))
         seconds.append(time.process_time() - began)
@@ -224,6 +228,35 @@ def test_a_quote_that_nothing_closes_takes_memory_of_a_record(tmp_path: Path) ->
         tracemalloc.stop()
     assert found.ledger["dropped"] == {"too_large": 1}
     assert peak < 2**23
+
+
+def test_quotes_that_nothing_closes_open_a_file_twice_at_most(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,url\n" + 'a","\n' * 3000)
+    source = of(path)
+    opened = []
+
+    def open_at(start: int) -> Any:
+        opened.append(start)
+        return source._opened(str(path), None, start)
+
+    found = [*csv_records.rows(open_at, csv_records.Dialect(",", '"'), 100)]
+    assert [row.reason for row in found] == ["", *["unclosed_quote"] * 3000]
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-7", "unicode_escape", "utf-16"])
+def test_halves_of_characters_cost_their_row_in_any_encoding(encoding: str, tmp_path: Path) -> None:
+    bad = "\ud800".encode("utf-16", "surrogatepass")[2:] if encoding == "utf-16" else b"+2AA-\\ud800"
+    data = "text\ngold ".encode(encoding) + bad + "\nsilver\n".encode(encoding).removeprefix(b"\xff\xfe")
+    found = read(tmp_path / "a.csv", data, encoding=encoding)
+    assert found.documents["text"].to_pylist() == ["silver"]
+    assert found.ledger["quarantined"] == {"not_csv": 1}
+
+
+def test_a_row_that_repeats_the_names_that_were_given_is_no_document(tmp_path: Path) -> None:
+    found = read(tmp_path / "a.csv", b'"text", url\ngold,\ntext,url\n', header=("text", "url"))
+    assert found.documents["text"].to_pylist() == ["gold", "text"]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -272,6 +305,8 @@ def test_a_file_that_breaks_off_keeps_what_came_before_and_one_that_is_compresse
         ({"quote": ","}, "the same character"),
         ({"encoding": "utf-9"}, "utf-9"),
         ({"encoding": "rot13"}, "rot13"),
+        ({"encoding": "idna"}, "idna"),
+        ({"encoding": "punycode"}, "punycode"),
     ],
 )
 def test_settings_that_tell_nothing_apart_are_refused(given: dict[str, str], why: str) -> None:
