@@ -37,7 +37,7 @@ class PaperError(ValueError):
 class ArxivReader(Reader):
     """Reads arXiv's sources."""
 
-    version = 7  # a paper begins with the file that has class and document; macros leave words apart
+    version = 8  # files that a paper names again and again cost what bounds it
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     settings: ArxivSource
 

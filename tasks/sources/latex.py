@@ -15,6 +15,8 @@ from tasks.sources.latex_macros import DEEPEST, LITERAL, Expansion, Literals, Ma
 
 _AGAIN = 2**23
 """Characters that a paper put together may have above those of its files, which it may name more than once, at most."""
+_STEP = 2**10
+"""What a file costs of that each time that it is named again, at least: those without a text end, too."""
 _TRIED = 4
 """How many times that is put together to find the file that a paper begins with, at most."""
 _SIGNS = re.compile(
@@ -28,6 +30,7 @@ _INCLUDED = re.compile(
     r"\\(?:(?:@@)?input|include|subfile)(?![A-Za-z])\s{0,9}(?:\{([^{}\n]{1,200})\}|([^\s\\{}%]{1,200}))"
     r"|\\(?:sub)?(?:import|inputfrom|includefrom)\*?\s{0,9}\{([^{}\n]{0,200})\}\s{0,9}\{([^{}\n]{1,200})\}"
 )
+_CALLED = re.compile(r"\\([A-Za-z]+)\s{0,9}\{([^{}\n]{1,200})\}")
 _CONDITION = re.compile(
     r"(?<!\\newif)\\(?:(?P<begins>if(?!f(?![A-Za-z@])|thenelse|[A-Za-z@]{3,}\s{0,9}\{)[A-Za-z@]*)|(?P<ends>else|fi))"
     r"(?![A-Za-z@])"
@@ -68,7 +71,7 @@ def paper(files: Mapping[str, str]) -> Paper | None:
     main = _main(plain, own)
     if main is None:
         return None
-    text = _together(plain, main, own, _most(plain))
+    text, _ = _together(plain, main, own, _most(plain))
     head, body = _parted(text)
     defined, _ = macros("\n".join([*_styles(plain, main, head), head]))
     more, body = macros(body)
@@ -90,8 +93,8 @@ def _main(files: Mapping[str, str], own: Mapping[str, Macro]) -> str | None:
     left, begins = _TRIED * most, list[tuple[tuple[bool, bool, int], int, str]]()
     likely = [name for name, text in files.items() if _CLASS.search(text) or _BEGIN in text]
     for name in sorted(likely, key=lambda name: (order(name), -len(files[name]), name)):
-        text = _together(files, name, own, min(left, most)) if left > 0 else files[name]
-        left -= len(text)
+        text, spent = _together(files, name, own, min(left, most)) if left > 0 else (files[name], 0)
+        left -= spent
         if _CLASS.search(text) and _BEGIN in text:
             begins.append((order(name), -len(text), name))
     if begins:
@@ -139,23 +142,25 @@ def _without_false(text: str) -> str:
     if "\\iffalse" not in text:
         return text
     literals, out, at = Literals(text), list[str](), 0
-    opened: list[str] = []
+    opened, skips = list[str](), False
     for sign in _CONDITION.finditer(text):
         if literals.has(sign.start()):
             continue
-        skips = "false" in opened
         if sign["begins"]:
-            opened.append("false" if sign[0] == "\\iffalse" and not skips else "")
-            if opened[-1] and not skips:
+            begins = sign[0] == "\\iffalse" and not skips
+            opened.append("false" if begins else "")
+            if begins:
                 out.append(text[at : sign.start()])
+                skips = True
         elif opened and (opened[-1] or sign["ends"] == "fi"):
             last = opened.pop()
+            skips = skips and last != "false"
             if sign["ends"] == "else":
                 opened.append("else")
             if last == "else":
                 out.append(text[at : sign.start()])
             at = sign.end() if last else at
-    return text if "false" in opened else "".join([*out, text[at:]])
+    return text if skips else "".join([*out, text[at:]])
 
 
 def _left_out(text: str, begin: str, end: str) -> str:
@@ -167,23 +172,31 @@ def _left_out(text: str, begin: str, end: str) -> str:
 
 
 def _most(files: Mapping[str, str]) -> int:
-    return _AGAIN + sum(len(text) for text in files.values())
+    return _AGAIN + sum(len(text) + _STEP for text in files.values())
 
 
-def _together(files: Mapping[str, str], main: str, own: Mapping[str, Macro], left: int) -> str:
-    """A file with those that it names in their place, itself or by the author's `own` macros, to their `\\endinput`;
-    `left` characters at most are put in."""
-    call = re.compile(rf"\\({'|'.join(own)})\s{{0,9}}\{{([^{{}}\n]{{1,200}})\}}") if own else None
+def _together(files: Mapping[str, str], main: str, own: Mapping[str, Macro], most: int) -> tuple[str, int]:
+    """A file with those that it names in their place, itself or by the author's `own` macros, to their `\\endinput`,
+    and what that took of the `most` characters that may be put in, also of those that are left out again."""
+    left = most
+
+    def called(found: re.Match[str]) -> str:
+        nonlocal left
+        if found[1] not in own or left <= 0:
+            return found[0]
+        body = own[found[1]].body.replace("#1", found[2])
+        left -= len(body)
+        return body
 
     def whole(name: str, above: tuple[str, ...]) -> str:
         nonlocal left
-        left -= len(files[name])
+        left -= len(files[name]) + _STEP
         text = _parted(files[name])[1] if above and _CLASS.search(files[name]) else files[name]
         literals = Literals(text)
         ends = [found.start() for found in _END_OF_FILE.finditer(text) if not literals.has(found.start())]
         text = text[: ends[0]] if ends else text
-        if call:
-            text = call.sub(lambda found: own[found[1]].body.replace("#1", found[2]), text)
+        if own:
+            text = _CALLED.sub(called, text)
             literals = Literals(text)
 
         def put(found: re.Match[str]) -> str:
@@ -196,11 +209,12 @@ def _together(files: Mapping[str, str], main: str, own: Mapping[str, Macro], lef
         folders = ("", posixpath.dirname(main), posixpath.dirname(above[-1]))
         places = [posixpath.normpath(posixpath.join(folder, asked)) for folder in folders]
         name = next((each for place in places for each in (place, f"{place}.tex") if each in files), None)
-        if name is None or name in above or len(above) > DEEPEST or len(files[name]) > left:
+        if name is None or name in above or len(above) > DEEPEST or len(files[name]) + _STEP > left:
             return ""
         return whole(name, above)
 
-    return whole(main, ())
+    text = whole(main, ())
+    return text, most - left
 
 
 def _including(files: Mapping[str, str]) -> dict[str, Macro]:

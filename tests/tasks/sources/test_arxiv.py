@@ -8,6 +8,7 @@ import io
 import random
 import tarfile
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +335,34 @@ def test_a_damaged_archive_is_read_or_counted_whatever_was_done_to_it(tmp_path: 
     rows, counts = read_all(source(tmp_path / "*"))
     assert len(rows) > 50
     assert counts["in"] >= 200
+
+
+def test_files_that_name_each_other_and_conditions_in_conditions_take_time_of_the_paper() -> None:
+    form = "\\documentclass{article}\n\\begin{document}\n%s\\end{document}"
+    circle = {f"{n}.tex": form % f"\\input{{{(n + 1) % 300}}}\\input{{{(n + 2) % 300}}}" for n in range(300)}
+    own = "".join(f"\\newcommand{{\\q{'x' * (n // 26)}{chr(97 + n % 26)}}}[1]{{\\input{{#1}}}}" for n in range(1500))
+    begun = time.process_time()
+    latex.paper(circle)
+    latex.paper({"a.tex": form % ("\\iftrue " * 2**17 + "\\iffalse x\\fi ")})
+    latex.paper({"a.tex": own + form % ("\\qa{x} " * 2**13)})
+    assert time.process_time() - begun < 8
+
+
+def test_macros_that_put_files_in_take_memory_of_the_paper() -> None:
+    own = "\\newcommand{\\q}[1]{\\input{#1}" + "x" * 19_000 + "}"
+    tracemalloc.start()
+    try:
+        latex.paper({"main.tex": CLASS + own + DOCUMENT % (r"\q{a} " * 4_000)})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**27
+
+
+def test_a_paper_of_thousands_of_short_files_is_whole() -> None:
+    files = {f"{n}.tex": f"part {n}\n" for n in range(12_000)}
+    main = "".join(f"\\input{{{n}}}" for n in range(12_000))
+    files["main.tex"] = "\\documentclass{article}\\begin{document}" + main + "\\end{document}"
+    found = latex.paper(files)
+    assert found is not None
+    assert found.text.count("part") == 12_000
