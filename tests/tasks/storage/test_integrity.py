@@ -122,9 +122,7 @@ def test_a_segment_that_lost_all_of_its_bytes_is_damaged(computed: Any, copied: 
 
 
 def test_a_flipped_bit_in_what_an_earlier_version_wrote_is_noticed_by_its_value_digests(tmp_path: Path) -> None:
-    run = Run.of(str(golden_store.unpacked(tmp_path)), None, golden_store.SETTINGS)
-    run.resolve()
-    assert run.planned()
+    run = go(golden_store.unpacked(tmp_path), golden_store.SETTINGS)  # but for candidates all is that version's
     found = flips.kinds(run)
     for kind in ("documents", "documents, in parts", "columns", "columns, in parts", "tokens", "shuffles", "samples"):
         outcomes, missed = flips.counted(run.store, found[kind], 10, 1)
