@@ -172,15 +172,21 @@ def test_the_older_stays_and_of_what_is_new_what_the_pages_alone_say(grown: Path
     for number in range(FIRST, len(FILES) + 1):
         now = documents(grown)
         assert {each: now[each] for each in old} == old
-        expected.add([row for each, row in now.items() if each not in old])
-        assert {each: row["reason"] for each, row in now.items()} == expected.reasons
-        _check(now)
+        _grown(expected, old, now)
         old = now
         if number < len(FILES):
             add(grown, [number])
             night(grown)
     reasons = Counter(row["reason"] for row in old.values() if row["file"].split(".")[0] in {"web-9", "web-10"})
     assert {"duplicate", "held_out_copy", "bad", None} <= set(reasons)
+
+
+def _grown(expected: Expected, old: dict[str, Any], now: dict[str, Any]) -> None:
+    """After a night old documents have the reasons that they had, and new ones those that are expected."""
+    assert {each: now[each]["reason"] for each in old} == {each: old[each]["reason"] for each in old}
+    expected.add([row for each, row in now.items() if each not in old])
+    assert {each: row["reason"] for each, row in now.items()} == expected.reasons
+    _check(now)
 
 
 def _check(now: dict[str, dict[str, Any]]) -> None:
@@ -342,10 +348,7 @@ def test_a_store_without_pairs_below_the_threshold_goes_on_with_them_and_old_doc
     for number in (FIRST, FIRST + 1, FIRST + 2):
         states = {each["name"]: each["state"] for each in night(path).record["stages"]}
         now = documents(path)
-        assert {each: now[each]["reason"] for each in old} == {each: old[each]["reason"] for each in old}
-        expected.add([row for each, row in now.items() if each not in old])
-        assert {each: row["reason"] for each, row in now.items()} == expected.reasons
-        _check(now)
+        _grown(expected, old, now)
         old = now
         add(path, [number])
         if number == FIRST + 1:
@@ -366,10 +369,7 @@ def test_a_store_of_earlier_signatures_goes_on_with_those_of_now_and_old_documen
                 patch.setattr(minhash, "signatures", permuted)
             night(path)
             now = documents(path)
-        assert {each: now[each]["reason"] for each in old} == {each: old[each]["reason"] for each in old}
-        expected.add([row for each, row in now.items() if each not in old])
-        assert {each: row["reason"] for each, row in now.items()} == expected.reasons
-        _check(now)
+        _grown(expected, old, now)
         old = now
         if number == FIRST + 1:
             planned = {each["name"]: each["state"] for each in told("plan", path)["stages"]}
