@@ -317,7 +317,13 @@ class Spec(Settings):
             asked["compile"] = training.compile is True
             for name in (name for name, on in asked.items() if on):
                 yield f"training.{name}: an xlnet's layers, which have tensors of three dimensions, do not do that"
-
+        if training.attention == "flash_attention_2":
+            objectives = (training.objective, *(shape.objective for shape in self.shapes))
+            for kind in sorted({objective.kind for objective in objectives} - {"causal"}):
+                yield (
+                    "training.attention: flash_attention_2 is told where documents end and nothing else, but rows of "
+                    f"{kind} need a mask; leave it at auto"
+                )
         if training.tensor_parallel > 1 and self.model.qk_norm:
             yield "training.tensor_parallel: not with model.qk_norm, of which each rank would learn another"
         for name, width in {"sequence_parallel": "sequence", "tensor_parallel": "intermediate"}.items():

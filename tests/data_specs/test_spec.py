@@ -560,6 +560,10 @@ def test_a_wrong_override_is_named(spec: Path, override: str, mistake: str) -> N
             "mixture.phases.1.objective={kind: causal, fill_in_the_middle: {}}",
             "mixture.phases.1.objective.fill_in_the_middle: documents are turned round the same way in all phases",
         ),
+        (
+            "training={objective: prefix, attention: flash_attention_2}",
+            "training.attention: flash_attention_2 is told where documents end and nothing else, but rows of prefix",
+        ),
         ("mixture.phases.1.batch=5000", "mixture.phases.1: a batch of 5,000 tokens is not a multiple of sequence x"),
         ("mixture.phases.1.sequence=384", "mixture.phases.1: a batch of 8,192 tokens is not a multiple of sequence x"),
         ("model={architecture: bert, kv_heads: 1}", "model: kv_heads is for a llama; bert has none"),

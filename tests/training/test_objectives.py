@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data_specs.objectives import ARCHITECTURES, Causal, Masked, Objective, Permutation, Prefix, SpanCorruption
-from data_specs.training import Model, PhaseShape
+from data_specs.training import Model, PhaseShape, Training
 from tasks.planning.objectives import Noise, numbers, row_shape, special_tokens, target_counts
 from training import models
 from training.objectives import IGNORED, Batch, Packed, batch
@@ -95,6 +95,30 @@ def test_changing_a_document_moves_no_logit_of_another(objective: Objective) -> 
         assert torch.allclose(before[targets & ~own], after[targets & ~own], atol=1e-6)
         if length > 1 and own.any():
             assert not torch.allclose(before[own], after[own], atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=kind)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_logits_are_the_same_whatever_computes_attention(objective: Objective, attention: str) -> None:
+    model, read = tiny(objective), made(objective, rows(objective, three(objective)))
+    targets = torch.from_numpy(read.labels != IGNORED)
+    before = logits(model, read)[targets]
+    models.prepare(model, Training.model_validate({"attention": attention}), compiled=False)
+    assert torch.allclose(logits(model, read)[targets], before, atol=1e-5)
+
+
+def test_a_token_that_is_predicted_from_nothing_sees_no_other_document_nor_itself() -> None:
+    objective = Permutation(predicted=0.5)
+    packed = rows(objective, [[1] * 16 + [2] * 8])
+    model, read = tiny(objective), made(objective, packed)
+    before = logits(model, read)
+    for place, target in enumerate(read.more["places"][0]):
+        alone = packed.lengths[packed.segment[0, target]] == 1
+        others = np.flatnonzero(packed.segment[0] != packed.segment[0, target])
+        inputs = read.inputs.copy()
+        inputs[0, [*others, *([target] if alone else [])]] += 1
+        after = logits(model, Batch(inputs, *list(vars(read).values())[1:]))
+        assert torch.equal(before[0, place], after[0, place])
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=kind)

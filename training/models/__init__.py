@@ -76,7 +76,7 @@ def prepare(model: Any, training: Training, compiled: bool) -> None:
     """How it computes: attention, what it keeps for the way back, and whether its layers are compiled."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    if training.attention != "auto":
+    if training.attention != "auto" and not hasattr(model, "attention"):  # which is how those with their own say so
         model.set_attn_implementation(training.attention)
     if training.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})

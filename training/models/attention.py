@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 HIDDEN = -1e30
-"""Added to the score of what is not seen. A query that sees nothing weighs all alike."""
+"""Added to the score of what is not seen."""
 
 
 def biased(
@@ -36,7 +36,8 @@ def relative(
 ) -> torch.Tensor:
     """Attention of Transformer-XL (Dai et al. 2019): the score of query i and key j is query_i · key_j + query_r_i ·
     key_r_(T - i + j), of T keys and 2T keys of places [H, 2T, D]. `hidden`, bool [m, 1, Q, T]: what is not seen;
-    `places`, int64 [m, Q]: where queries stand, by default at 0 to T - 1."""
+    a query that sees nothing gets 0, where transformers' own weighs all keys alike, itself and other documents among
+    them; `places`, int64 [m, Q]: where queries stand, by default at 0 to T - 1."""
     with torch.autocast(query.device.type, enabled=False):
         low = query.dtype
         parts = (key.to(low), value.to(low), query_r.to(low), key_r.to(low))
@@ -96,6 +97,7 @@ class _Relative(torch.autograd.Function):
         by_place = _flat(query_r) @ key_r.transpose(-1, -2)  # [H, m * Q, 2T]
         scores += _shifted(by_place, len(query), places)
         weights = _weights(scores.masked_fill_(hidden, HIDDEN), query.dtype)
+        weights = weights.masked_fill_(hidden.all(-1, keepdim=True), 0)
         ctx.save_for_backward(query, key, value, query_r, key_r, weights)
         ctx.places = places
         return weights @ value

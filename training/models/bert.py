@@ -38,7 +38,7 @@ class Packed(BertForMaskedLM):
     def forward(self, inputs: torch.Tensor, positions: torch.Tensor, places: torch.Tensor, **loss: Any) -> Any:
         """`places`, int64 [m, L]: what is predicted."""
         document = masks.documents(positions)
-        mask = masks.same(document, document)
+        mask = masks.readable(masks.same(document, document), self)
         hidden = self.bert(input_ids=inputs, position_ids=positions, attention_mask=mask).last_hidden_state
         chosen = hidden.gather(1, places[:, :, None].expand(-1, -1, hidden.shape[2]))
         predictions = self.cls.predictions

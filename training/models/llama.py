@@ -52,7 +52,7 @@ def read(
         seen = masks.causal(inputs.shape[1], inputs.device)
         if prefix is not None:
             seen = seen | prefix[:, None, None, :]
-        mask = masks.same(document, document) & seen
+        mask = masks.readable(masks.same(document, document) & seen, self)
     if self.place is not None:
         part = self.place.positions(inputs.shape[1])
         inputs, positions = inputs[:, part], positions[:, part]

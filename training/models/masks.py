@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 
@@ -13,6 +15,14 @@ def documents(positions: torch.Tensor) -> torch.Tensor:
 def same(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
     """Which of the keys [m, K] are of the document of a query [m, Q]; bool [m, 1, Q, K]."""
     return (queries[:, :, None] == keys[:, None, :])[:, None]
+
+
+def readable(mask: torch.Tensor, model: Any) -> torch.Tensor:
+    """A mask as the attention of a model takes it: what computes it step by step adds its mask to the scores, where
+    true would be 1."""
+    if model.config._attn_implementation != "eager":
+        return mask
+    return torch.zeros_like(mask, dtype=model.dtype).masked_fill_(~mask, torch.finfo(model.dtype).min)
 
 
 def causal(length: int, device: torch.device) -> torch.Tensor:

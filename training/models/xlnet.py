@@ -97,6 +97,8 @@ class Body(XLNetModel):
 class Packed(XLNetLMHeadModel):
     """An XLNet that reads batches."""
 
+    attention = "eager"  # what transformers calls that of `Attention`, too
+
     def __init__(self, config: XLNetConfig) -> None:
         super().__init__(config)
         self.lm_loss.__class__ = Head
