@@ -201,14 +201,15 @@ class CsvSource(RowSource, CompressedSource):
 
     kind: Literal["csv"]
     delimiter: str | None = None
-    """What stands between fields, one character; null: a tab in files named .tsv or .tab, else a comma."""
+    """What stands between fields, one character; null: what a first line `sep=;` says, a tab in files named .tsv or
+    .tab, else a comma."""
     quote: str = '"'
     """What stands around fields that hold the delimiter, line ends, or itself, doubled; "": nothing does, as in many
     TSV files."""
     header: tuple[str, ...] = ()
     """Names of the columns of files whose first row does not name them."""
     encoding: Encoding | None = None
-    """Of files without a byte order mark, such as gb18030; null: UTF-8."""
+    """Of files without a byte order mark, such as gb18030; null: UTF-8, or UTF-16 by its zeros."""
     longest: Annotated[Bytes, Field(ge=1, lt=2**31)] = 8 * 2**20
     """Rows longer than this many bytes are dropped as too large."""
     shard: Annotated[Bytes, Field(ge=1)] = 64 * 2**20

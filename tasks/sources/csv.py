@@ -8,70 +8,36 @@ in that. A file is never cut into ranges: whether a line begins a row is known f
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from functools import partial
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
 from data_specs.sources import CsvSource
 from tasks.sources.base import Found, InputShard, Part, Records, grouped, typed
-from tasks.sources.compression import DamageError, compression_of, named
+from tasks.sources.compression import DamageError, named
+from tasks.sources.csv_files import Form, form, opened
 from tasks.sources.csv_records import Dialect, Row, rows
 from tasks.sources.fields import value
-from tasks.sources.jsonl import broken, lines
+from tasks.sources.jsonl import broken
 from tasks.sources.row_reader import RowReader
 from tasks.sources.templates import TooLongError
 
-_UNDECODABLE = "sluice.undecodable"
 # Longer numbers are none: no float has 400 digits before its point, and reading them takes time of their square.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,400}", re.ASCII)
 _BOOLS = {"true": True, "false": False}
 
 
-def _undecodable(error: UnicodeError) -> tuple[str, int]:
-    """What stands for bytes that are no character: what is none in UTF-8 either, so that its row is at fault."""
-    assert isinstance(error, UnicodeDecodeError)
-    return "\ud800", error.end
-
-
-codecs.register_error(_UNDECODABLE, _undecodable)
-
-
-class _Recoded(io.RawIOBase):
-    """The bytes of a stream of another encoding, in UTF-8."""
-
-    def __init__(self, stream: IO[bytes], encoding: str) -> None:
-        super().__init__()
-        self._stream = stream
-        self._decoder = codecs.getincrementaldecoder(encoding)(_UNDECODABLE)
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        ended = False
-        while not self._ready and not ended:
-            data = self._stream.read(2**16)
-            ended = not data
-            text = self._decoder.decode(data, final=ended)
-            self._ready = memoryview(text.encode(errors="surrogatepass"))
-        found, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
-        buffer[: len(found)] = found
-        return len(found)
-
-
 class CsvReader(RowReader):
     """Reads CSV and TSV."""
 
-    version = 2  # a row that repeats the names that are given is no document
+    version = 3  # lines may end with a carriage return alone, UTF-16 needs no mark, a first line `sep=` is no header
     settings: CsvSource
 
     def columns(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,59 +49,35 @@ class CsvReader(RowReader):
         number = self.groups(files, self.settings.shard, groups)
         return grouped(self.source, files, number), number
 
-    def _dialect(self, path: str) -> Dialect:
-        """By a file's name where nothing says how fields are told apart."""
+    def _dialect(self, path: str, known: Form) -> Dialect:
+        """By the file's first line, or its name, where the settings do not say how fields are told apart."""
         plain = path.rpartition(".")[0] if named(path) else path
         by_name = "\t" if plain.lower().endswith((".tsv", ".tab")) else ","
-        return Dialect(self.settings.delimiter or by_name, self.settings.quote)
+        return Dialect(self.settings.delimiter or known.delimiter or by_name, self.settings.quote)
 
-    def _encoding(self, path: str) -> tuple[str | None, int]:
-        """What a file is decoded by, by its byte order mark or the settings, None for UTF-8; and where it begins."""
-        with lines(path, 0, self.settings.window) as stream:
-            head = stream.peek(16)
-        if compression_of(head):
-            raise DamageError("unreadable", "compressed once more than the file's name says")
-        if head.startswith(codecs.BOM_UTF8):
-            return None, len(codecs.BOM_UTF8)
-        if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # before UTF-16, whose mark begins the first
-            return "utf-32", 0
-        if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "utf-16", 0
-        encoding = self.settings.encoding
-        is_utf_8 = not encoding or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii")
-        return (None if is_utf_8 else encoding), 0
-
-    @contextmanager
-    def _opened(self, path: str, encoding: str | None, start: int) -> Iterator[io.BufferedReader]:
-        """The bytes of a file in UTF-8, from a place on."""
-        with lines(path, 0 if encoding else start, self.settings.window) as stream:
-            if not encoding:
-                yield stream
-                return
-            recoded: Any = io.BufferedReader(_Recoded(stream, encoding), 2**18)
-            while start and (passed := recoded.read(min(start, 2**20))):
-                start -= len(passed)
-            yield recoded
+    def _opened(self, path: str, known: Form, start: int) -> AbstractContextManager[io.BufferedReader]:
+        return opened(path, known, self.settings.window, start)
 
     def read_part(self, part: Part, records: Records) -> None:
-        offset, encoding = 0, None
+        offset, known = 0, None
         try:
-            encoding, start = self._encoding(part.path)
+            known = form(part.path, self.settings)
             header, begun = [*self.settings.header], False
-            opened = partial(self._opened, part.path, encoding)
-            for row in rows(opened, self._dialect(part.path), self.settings.longest, start):
+            at, dialect = partial(self._opened, part.path, known), self._dialect(part.path, known)
+            for row in rows(at, dialect, self.settings.longest, known.start, known.line):
                 offset = row.offset + row.length
                 if not begun and header and _names(row) == header:
                     pass  # the file names its columns itself, too
                 elif header:
                     self._document(row, header, part, records)
                 elif row.fields is None:
-                    return records.quarantine("unreadable", part, 0, row.length, lost=part.end, measures={"line": 1})
+                    measures = {"line": row.line}
+                    return records.quarantine("unreadable", part, 0, row.length, lost=part.end, measures=measures)
                 else:
                     header = _names(row)
                 begun = True
         except (EOFError, DamageError) as error:
-            if isinstance(error, DamageError) and encoding:
+            if isinstance(error, DamageError) and known and known.encoding:
                 error.since = 0  # of the file as it is, and not in UTF-8
             broken(error, part, offset, records)
 
@@ -162,7 +104,7 @@ class CsvReader(RowReader):
 
     def reread(self, row: Mapping[str, Any]) -> bytes:
         data, path = b"", self.listing.path(row["file"])
-        with suppress(EOFError, DamageError), self._opened(path, self._encoding(path)[0], row["offset"]) as stream:
+        with suppress(EOFError, DamageError), self._opened(path, form(path, self.settings), row["offset"]) as stream:
             data = stream.read(row["length"])
         if hashlib.sha256(data).hexdigest() != row["payload"]:
             raise self.changed(row)

@@ -49,37 +49,49 @@ class Row:
 
 
 def rows(
-    opened: Callable[[int], AbstractContextManager[io.BufferedReader]], dialect: Dialect, longest: int, start: int = 0
+    opened: Callable[[int], AbstractContextManager[io.BufferedReader]],
+    dialect: Dialect,
+    longest: int,
+    start: int = 0,
+    line: int = 1,
 ) -> Iterator[Row]:
-    """The records of a file in UTF-8, without blank lines. `opened` gives its bytes from a place on; of a record above
-    `longest` bytes no field is made."""
+    """The records of a file in UTF-8, without blank lines, from a byte on that begins a line. `opened` gives its bytes
+    from a place on; of a record above `longest` bytes no field is made."""
     csv.field_size_limit(_LONGEST)  # of the whole process; what there is of a record is bounded here
-    offset, line = start, 1
-    unclosed, again = False, True
-    while again:
-        again = False
-        with opened(offset) as stream:
-            ahead = _Ahead(stream)
-            while not again:
-                passed = ahead.pass_blank(dialect.blank)
-                offset, line = offset + len(passed), line + passed.count(b"\n")
-                if not (found := _next(ahead, dialect, longest, unclosed)):
-                    break
-                row = _row(found, offset, line, dialect)
-                length, lines = found.size, found.lines
-                if row.reason == "not_csv" and found.size > found.first:
-                    rest = yield from _apart(found.data or b"", offset, line, dialect)
-                    ahead.give_back(rest)
-                    length, lines = length - len(rest), lines - rest.endswith(b"\n")
-                else:
-                    if found.open:
-                        length, lines = found.first, 1
-                        row = Row(offset, length, line, reason=row.reason)
-                        unclosed, again = True, found.data is None and found.size > length
-                        ahead.give_back((found.data or b"")[length:])
-                    if row.reason or row.data.strip(dialect.blank):
-                        yield row
-                offset, line = offset + length, line + lines
+    with opened(start) as stream:
+        behind = yield from _rows(_Ahead(stream), dialect, longest, start, line, unclosed=False)
+    if behind:
+        start, line = behind
+        with opened(start) as stream:
+            yield from _rows(_Ahead(stream), dialect, longest, start, line, unclosed=True)
+
+
+def _rows(
+    ahead: _Ahead, dialect: Dialect, longest: int, offset: int, line: int, unclosed: bool
+) -> Generator[Row, None, tuple[int, int] | None]:
+    """The records that come next. Where a line opens a quoted field that nothing closes, and what is behind it was read
+    and is too much to be held, its end is returned: the byte and the line from which the rest is to be read again,
+    `unclosed`, which does not happen there again."""
+    while True:
+        blank = ahead.pass_blank(dialect.blank)
+        offset, line = offset + len(blank), line + blank.count(b"\n")
+        found = _next(ahead, dialect, longest, unclosed)
+        if not found:
+            return None
+        if found.open:
+            yield Row(offset, found.first, line, reason="unclosed_quote")
+            offset, line, unclosed = offset + found.first, line + 1, True
+            if found.data is None and found.size > found.first:
+                return offset, line
+            ahead.give_back((found.data or b"")[found.first :])
+            continue
+        row, rest = _row(found, offset, line, dialect), b""
+        if row.reason == "not_csv" and found.size > found.first:
+            rest = yield from _apart(found.data or b"", offset, line, dialect)
+            ahead.give_back(rest)
+        elif row.reason or row.fields is not None:
+            yield row
+        offset, line = offset + found.size - len(rest), line + found.lines - rest.endswith(b"\n")
 
 
 def _apart(data: bytes, offset: int, line: int, dialect: Dialect) -> Generator[Row, None, bytes]:
@@ -188,11 +200,7 @@ def _opens(piece: bytes, dialect: Dialect, open_: bool, fresh: bool) -> tuple[bo
 
 
 def _row(found: _Found, offset: int, line: int, dialect: Dialect) -> Row:
-    reason, fields = "", None
-    if found.open:
-        reason = "unclosed_quote"
-    elif found.data is None:
-        reason = "too_large"
+    reason, fields = "too_large" if found.data is None else "", None
     data = (found.data or b"").rstrip(b"\r\n")
     if not reason and data.strip(dialect.blank):
         try:

@@ -26,6 +26,7 @@ from data_specs.extract import Extract
 from data_specs.sources import CsvSource, JsonlSource
 from tasks.engine.reading import Read
 from tasks.sources import Reader, csv_records, reader
+from tasks.sources.jsonl import lines
 from tests.commands import told
 from tests.tasks.sources.test_own_columns import read_all
 from tests.whole import go
@@ -125,6 +126,58 @@ def test_encodings_byte_order_marks_and_compressions(suffix: str, encoding: str,
     source = of(path, columns={"number": "int", "note": "string"}, **more)
     lines = [source.reread(row).decode() for row in found.documents.to_pylist()]
     assert [next(csv.reader([line]))[1] for line in lines] == ["河流", "|山谷|"]
+
+
+@pytest.mark.parametrize("suffix", PACKED)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "mac_roman"])
+def test_lines_may_end_with_a_carriage_return_alone(suffix: str, encoding: str, tmp_path: Path) -> None:
+    texts = ["café", "two\rlines", 'a "quoted", one'] if encoding == "mac_roman" else ["河流", "两\n行", "一"]
+    rows = [[str(n), text, ""] for n, text in enumerate(texts)]
+    data = written(rows, lineterminator="\r", quoting=csv.QUOTE_ALL) + "9,one,too,many\r"
+    more: Any = {"encoding": encoding} if encoding in ("gb18030", "mac_roman") else {}
+    path = tmp_path / f"a.csv{suffix}"
+    found = read(path, PACKED[suffix](data.encode(encoding)), columns={"number": "int"}, **more)
+    assert found.documents["text"].to_pylist() == [text.replace("\r", "\n") for text in texts]
+    assert found.documents["number"].to_pylist() == [0, 1, 2]
+    assert refused(path, **more) == [("wrong_fields", 6)]
+    source = of(path, columns={"number": "int"}, **more)
+    lines = [source.reread(row).decode() for row in found.documents.to_pylist()]
+    assert [next(csv.reader(io.StringIO(line, newline="")))[1] for line in lines] == found.documents["text"].to_pylist()
+
+
+@pytest.mark.parametrize("data", ["text,n\r\r\na,1\r\r\n", '"te\rxt",text\nx,a\n', "text,n\na\rb,1\na,2\n", "text\ra"])
+def test_carriage_returns_end_lines_where_the_first_line_ends_with_one_alone(data: str, tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", data.encode()).documents["text"].to_pylist() == ["a"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["number", "上一", "号"])
+@pytest.mark.parametrize("text", ["a river", "河水流过砾石，冬天整个村庄都能听见它的一种声音。"])
+def test_utf_16_is_known_without_a_mark(encoding: str, name: str, text: str, tmp_path: Path) -> None:
+    data = f"{name},text\r\n" + "".join(f"{n},{text} {n}\r\n" for n in range(3))
+    found = read(tmp_path / "a.csv", data.encode(encoding), columns={"n": "int"}, keys={"n": name})
+    assert found.documents["text"].to_pylist() == [f"{text} {n}" for n in range(3)]
+    assert found.documents["n"].to_pylist() == [0, 1, 2]
+    assert read(tmp_path / "a.csv", b"text,n\r\ngold \0 dust,1\r\n").documents.num_rows == 1
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_first_line_that_says_what_parts_fields_is_no_header(
+    first: str, end: str, encoding: str, tmp_path: Path
+) -> None:
+    path, rows = tmp_path / "a.csv", ["text;n", '"gold; dust";1', "one", "sep=;;2", ""]
+    data = end.join([first, *rows]).encode(encoding)
+    found = read(path, data, columns={"n": "int"})
+    assert found.documents.select(["text", "n"]).to_pylist() == [{"text": "gold; dust", "n": 1}]
+    assert refused(path) == [("wrong_fields", 4), ("wrong_fields", 5)]
+    assert of(path).reread(found.documents.to_pylist()[0]) == b'"gold; dust";1'
+    data = end.join([first, *rows[:2]]).replace(";", "\t").encode(encoding)
+    assert read(path, data, delimiter="\t").documents["text"].to_pylist() == ["gold\t dust"]
+    assert (
+        read(path, f"{first}{end}gold,3{end}".encode(encoding), delimiter=",", header=("text", "n")).ledger["in"] == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.TSV.gz", "a.tab"])
@@ -233,12 +286,11 @@ def test_a_quote_that_nothing_closes_takes_memory_of_a_record(tmp_path: Path) ->
 def test_quotes_that_nothing_closes_open_a_file_twice_at_most(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,url\n" + 'a","\n' * 3000)
-    source = of(path)
     opened = []
 
     def open_at(start: int) -> Any:
         opened.append(start)
-        return source._opened(str(path), None, start)
+        return lines(str(path), start)
 
     found = [*csv_records.rows(open_at, csv_records.Dialect(",", '"'), 100)]
     assert [row.reason for row in found] == ["", *["unclosed_quote"] * 3000]
@@ -275,9 +327,9 @@ def test_every_byte_is_of_a_record_or_blank_and_pieces_of_any_size_give_the_same
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(csv_records, "_PIECE", 1)
         assert outcome() == whole
-    dialect, source = csv_records.Dialect(",", quote), of(path)
+    dialect = csv_records.Dialect(",", quote)
     stored, place, blank = path.read_bytes(), 0, b" \r\n"
-    for row in csv_records.rows(lambda start: source._opened(str(path), None, start), dialect, longest):
+    for row in csv_records.rows(lambda start: lines(str(path), start), dialect, longest):
         assert not stored[place : row.offset].strip(blank)
         assert row.line == 1 + stored[: row.offset].count(b"\n")
         place = row.offset + row.length
