@@ -22,6 +22,7 @@ from tasks.extraction import http
 from tasks.sources import latex, tar
 from tasks.sources.base import Found, InputShard, Part, Reader, Records, ranged
 from tasks.sources.files import opened
+from tasks.sources.templates import TooLongError
 
 _TEXTS = re.compile(r"\.(?:tex|ltx|latex|sty|txt|xxx|inc|tikz)\Z|(?:\A|/)[^./]+\Z", re.IGNORECASE)
 """Names of files that may hold LaTeX."""
@@ -37,7 +38,7 @@ class PaperError(ValueError):
 class ArxivReader(Reader):
     """Reads arXiv's sources."""
 
-    version = 8  # files that a paper names again and again cost what bounds it
+    version = 9  # a paper that names files again and again is too large; files are read as deep as TeX opens them
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse",)
     settings: ArxivSource
 
@@ -76,6 +77,8 @@ class ArxivReader(Reader):
         except PaperError as error:
             drop = records.drop if str(error) in ("too_large", "no_source") else records.quarantine
             return drop(str(error), *place, found.url)
+        except TooLongError:
+            return records.drop("too_large", *place, found.url)
         if paper is None:
             return records.drop("no_source", *place, found.url)
         keep = partial(records.keep, *place, found.payload, "latex", paper.text, url=found.url, title=paper.title)

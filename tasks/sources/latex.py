@@ -12,11 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.sources.latex_macros import DEEPEST, LITERAL, Expansion, Literals, Macro, behind, braced, listing_end, macros
+from tasks.sources.templates import TooLongError
 
 _AGAIN = 2**23
 """Characters that a paper put together may have above those of its files, which it may name more than once, at most."""
 _STEP = 2**10
 """What a file costs of that each time that it is named again, at least: those without a text end, too."""
+_OPEN = 15
+"""Files within each other, at most: as many as TeX has open at once."""
 _TRIED = 4
 """How many times that is put together to find the file that a paper begins with, at most."""
 _SIGNS = re.compile(
@@ -65,13 +68,16 @@ class Paper:
 
 
 def paper(files: Mapping[str, str]) -> Paper | None:
-    """The paper whose source are these files, by name; None where none of them is LaTeX."""
+    """The paper whose source are these files, by name; None where none of them is LaTeX. Raises TooLongError where it
+    names files again and again, beyond the limit."""
     plain = {name: _uncommented(text) for name, text in files.items()}
     own = _including(plain)
     main = _main(plain, own)
     if main is None:
         return None
-    text, _ = _together(plain, main, own, _most(plain))
+    text, left = _together(plain, main, own, _most(plain))
+    if left < 0:
+        raise TooLongError
     head, body = _parted(text)
     defined, _ = macros("\n".join([*_styles(plain, main, head), head]))
     more, body = macros(body)
@@ -93,8 +99,8 @@ def _main(files: Mapping[str, str], own: Mapping[str, Macro]) -> str | None:
     left, begins = _TRIED * most, list[tuple[tuple[bool, bool, int], int, str]]()
     likely = [name for name, text in files.items() if _CLASS.search(text) or _BEGIN in text]
     for name in sorted(likely, key=lambda name: (order(name), -len(files[name]), name)):
-        text, spent = _together(files, name, own, min(left, most)) if left > 0 else (files[name], 0)
-        left -= spent
+        text, rest = _together(files, name, own, min(left, most)) if left > 0 else (files[name], left)
+        left -= min(left, most) - rest
         if _CLASS.search(text) and _BEGIN in text:
             begins.append((order(name), -len(text), name))
     if begins:
@@ -177,12 +183,13 @@ def _most(files: Mapping[str, str]) -> int:
 
 def _together(files: Mapping[str, str], main: str, own: Mapping[str, Macro], most: int) -> tuple[str, int]:
     """A file with those that it names in their place, itself or by the author's `own` macros, to their `\\endinput`,
-    and what that took of the `most` characters that may be put in, also of those that are left out again."""
+    and what is left of the `most` characters that may be put in, also of those that are left out again: less than none
+    where they were not enough, and files are missing."""
     left = most
 
     def called(found: re.Match[str]) -> str:
         nonlocal left
-        if found[1] not in own or left <= 0:
+        if found[1] not in own or left < 0:
             return found[0]
         body = own[found[1]].body.replace("#1", found[2])
         left -= len(body)
@@ -205,16 +212,20 @@ def _together(files: Mapping[str, str], main: str, own: Mapping[str, Macro], mos
         return _INCLUDED.sub(put, text)
 
     def one(found: re.Match[str], above: tuple[str, ...]) -> str:
+        nonlocal left
         asked = (found[1] or found[2] or posixpath.join(found[3].strip(), found[4].strip())).strip()
         folders = ("", posixpath.dirname(main), posixpath.dirname(above[-1]))
         places = [posixpath.normpath(posixpath.join(folder, asked)) for folder in folders]
         name = next((each for place in places for each in (place, f"{place}.tex") if each in files), None)
-        if name is None or name in above or len(above) > DEEPEST or len(files[name]) + _STEP > left:
+        if name is None or name in above or len(above) >= _OPEN:
+            return ""
+        if len(files[name]) + _STEP > left:
+            left = -1
             return ""
         return whole(name, above)
 
     text = whole(main, ())
-    return text, most - left
+    return text, left
 
 
 def _including(files: Mapping[str, str]) -> dict[str, Macro]:

@@ -17,6 +17,7 @@ import pytest
 from data_specs.extract import Extract
 from data_specs.sources import ArxivSource
 from tasks.sources import Reader, latex, reader
+from tasks.sources.templates import TooLongError
 from tests.tasks.sources.mutations import flipped
 from tests.tasks.sources.test_arc import read_all
 
@@ -342,7 +343,8 @@ def test_files_that_name_each_other_and_conditions_in_conditions_take_time_of_th
     circle = {f"{n}.tex": form % f"\\input{{{(n + 1) % 300}}}\\input{{{(n + 2) % 300}}}" for n in range(300)}
     own = "".join(f"\\newcommand{{\\q{'x' * (n // 26)}{chr(97 + n % 26)}}}[1]{{\\input{{#1}}}}" for n in range(1500))
     begun = time.process_time()
-    latex.paper(circle)
+    with pytest.raises(TooLongError):
+        latex.paper(circle)
     latex.paper({"a.tex": form % ("\\iftrue " * 2**17 + "\\iffalse x\\fi ")})
     latex.paper({"a.tex": own + form % ("\\qa{x} " * 2**13)})
     assert time.process_time() - begun < 8
@@ -352,11 +354,30 @@ def test_macros_that_put_files_in_take_memory_of_the_paper() -> None:
     own = "\\newcommand{\\q}[1]{\\input{#1}" + "x" * 19_000 + "}"
     tracemalloc.start()
     try:
-        latex.paper({"main.tex": CLASS + own + DOCUMENT % (r"\q{a} " * 4_000)})
+        with pytest.raises(TooLongError):
+            latex.paper({"main.tex": CLASS + own + DOCUMENT % (r"\q{a} " * 4_000)})
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 2**27
+
+
+def test_a_paper_that_names_files_again_and_again_is_too_large_where_they_would_be_left_out(tmp_path: Path) -> None:
+    again, part = r"\input{part} ", "gold " * 200_000
+    for calls in (8, 40):
+        files = {"main.tex": (CLASS + DOCUMENT % (again * calls + "end")).encode(), "part.tex": part.encode()}
+        (tmp_path / f"{calls}.gz").write_bytes(gzip.compress(packed(files)))
+    rows, counts = read_all(source(tmp_path / "*.gz"))
+    assert counts == {"in": 2, "too_large": 1}
+    assert [row["text"].count("gold") for row in rows] == [8 * 200_000]
+
+
+@pytest.mark.parametrize("depth", [15, 16])
+def test_files_within_files_are_read_as_deep_as_tex_opens_them(depth: int) -> None:
+    files = {f"{n}.tex": f"part {n} \\input{{{n + 1}}}" for n in range(1, depth)}
+    paper = latex.paper({"main.tex": CLASS + DOCUMENT % r"\input{1}", **files})
+    assert paper is not None
+    assert paper.text.count("part") == 14
 
 
 def test_a_paper_of_thousands_of_short_files_is_whole() -> None:
