@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs import stage_checks
+from data_specs.amounts import digits
 from data_specs.augmentation import Augmentation
 from data_specs.base import Count, Expression, Label, Name, Settings, is_empty, is_unset
 from data_specs.causal_config import positions
@@ -265,7 +266,7 @@ class Spec(Settings):
             if phase.until <= max(ends[:number], default=0):
                 yield f"{key}.until is {phase.until:.6g}, not after the phase before it"
         if ends and ends[-1] != 1:
-            yield f"mixture.phases.{len(ends) - 1}.until is {ends[-1]:.6g}, but the last phase ends at 100%"
+            yield f"mixture.phases.{len(ends) - 1}.until is {digits(ends[-1], 6, 1)}, but the last phase ends at 100%"
         if not self.steps:
             batch = self.training.batch.tokens
             yield f"mixture.tokens is {self.mixture.tokens:,}, less than training.batch.tokens, a step's {batch:,}"

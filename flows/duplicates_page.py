@@ -11,6 +11,7 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import MarkdownArtifact
 
+from data_specs.amounts import decimal
 from flows import pictures
 from flows.artifacts import table
 from flows.commands.duplicates import size_named
@@ -85,9 +86,9 @@ def plain(text: str) -> str:
 
 
 def _pair(found: Mapping[str, Any], similarity: float) -> str:
-    below = "" if found["similarity"] >= similarity else ", below"
+    shown = decimal(found["similarity"], 4, similarity) + ("" if found["similarity"] >= similarity else ", below")
     header = " | ".join(each[:12] for each in found["documents"])
-    return f"{found['similarity']:.4f}{below}\n\n| {header} |\n| --- | --- |\n{side_by_side(found['difference'])}"
+    return f"{shown}\n\n| {header} |\n| --- | --- |\n{side_by_side(found['difference'])}"
 
 
 def _cluster(found: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ import orjson
 from prefect import flow
 from prefect.artifacts import MarkdownArtifact
 
+from data_specs.amounts import decimal
 from data_specs.document import SpecError
 from flows.artifacts import table
 from flows.prefect_ui import key, without_traceback
@@ -103,7 +104,7 @@ def card(name: str, facts: Mapping[str, Any]) -> str:
     for place, label in enumerate(labels):
         right, given = test["confusion"][place][place], sum(row[place] for row in test["confusion"])
         truly, curve = sum(test["confusion"][place]), test["auc"][label]
-        each.append([label, truly, _share(right, truly), _share(right, given), "" if curve is None else f"{curve:.3f}"])
+        each.append([label, truly, _share(right, truly), _share(right, given), "" if curve is None else decimal(curve)])
     counts = ", ".join(f"{count:,} to {part}" for part, count in facts["documents"].items())
     if left_out := facts.get("left_out"):
         counts += f"; {left_out:,} to train with are left out, as they are among the others"
@@ -112,7 +113,7 @@ def card(name: str, facts: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             f"# Classifier {name}",
-            f"Accuracy {test['accuracy']:.3f} on texts that it never saw. Texts: {counts}.",
+            f"Accuracy {decimal(test['accuracy'])} on texts that it never saw. Texts: {counts}.",
             table(["label", "texts", "found", "precision", "area under the curve"], each),
             "Confusion: a row is what texts are, a column what they were taken for.",
             table(["", *labels], confusion),

@@ -22,6 +22,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from data_specs.amounts import decimal
 from flows.terminal import percent
 
 GROUND, INK, FAINT, GRID = "#fbfaf7", "#26303a", "#7b8590", "#e6e3dc"
@@ -126,7 +127,7 @@ def channel_losses(
         if len(x) or len(rings):
             end = y[-1] if len(y) else rings[-1, 1]
             colour, dashes = LINES[number % len(LINES)], DASHES[number // len(LINES) % len(DASHES)]
-            lines.append(((x, y), rings[some].T, dashes, (end, f"{_cut(name)} {end:.2f}", colour)))
+            lines.append(((x, y), rings[some].T, dashes, (end, f"{_cut(name)} {decimal(end, 2)}", colour)))
     ends = [end for *_, end in lines]
     right = 1 - (0.4 + max((_inches(text, weight="bold") for _, text, _ in ends), default=0)) / WIDTH
     shown = " (rings: held out)" if any(rings.size for _, rings, *_ in lines) else ""
@@ -162,7 +163,7 @@ def compression(channels: Mapping[str, Mapping[str, float]]) -> str:
         axes.tick_params(left=False, labelleft=False)
         for row, found in enumerate(channels.values()):
             axes.barh(row, found[key], height=0.62, color=colour)
-        _note_ends(axes, [(found[key], f"{found[key]:.2f} {key.split('_')[0]}") for found in channels.values()])
+        _note_ends(axes, [(found[key], f"{decimal(found[key], 2)} {key.split('_')[0]}") for found in channels.values()])
     return _svg(figure)
 
 
@@ -180,7 +181,7 @@ def tokenizers(found: Sequence[Mapping[str, Any]]) -> str:
                 continue
             at = row - 0.4 + (place + 0.5) * height
             axes.barh(at, rates["bytes"], height=0.8 * height, color=(TEAL, SLATE, PALE_TEAL)[place % 3])
-            ends.append((rates["bytes"], at, f"{rates['bytes']:.2f} {name}"))
+            ends.append((rates["bytes"], at, f"{decimal(rates['bytes'], 2)} {name}"))
     for end, at, text in ends:
         axes.annotate(text, (end, at), (8, 0), textcoords="offset points", va="center_baseline")
     axes.set_xlim(0, longest * 1.3)

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from data_specs import redaction
+from data_specs.amounts import decimal
 from data_specs.load import SpecError
 from flows import resuming, supervisor, versions
 from flows.corpus_run import CorpusRun
@@ -309,7 +310,7 @@ class Run(CorpusRun):
             if self.watch:
                 self.watch(record)
             if record["kind"] == "step":
-                loss = "not finite" if record["loss"] is None else f"{record['loss']:.3f}"
+                loss = "not finite" if record["loss"] is None else decimal(record["loss"])
                 progress(f"train: loss {loss}", record["step"], steps)
             elif record["kind"] == "start" and resume:
                 note = resuming.continues(run, record["step"], steps)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_specs.amounts import decimal, plural
 from data_specs.redaction import escaped, redacted
-from flows.terminal import Notes, cell, console, decimal, pairs, percent, plural, table
+from flows.terminal import Notes, cell, console, pairs, percent, table
 from tasks.engine.versions import Versions
 from tasks.storage.store import Store
 
@@ -199,7 +200,7 @@ def _last(channel: dict[str, Any], training: dict[str, Any]) -> float | str | No
     step = channel.get("last_step")
     if step is None or step == training["last_step"]:
         return channel["last"]
-    return f"{channel['last']:.3f} (step {step:,})"
+    return f"{decimal(channel['last'])} (step {step:,})"
 
 
 def shares(plan: dict[str, Any]) -> dict[str, dict[str, float]]:

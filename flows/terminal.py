@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from data_specs.amounts import decimal, plural
 from data_specs.redaction import escaped
 from flows import word_diff
 
@@ -53,13 +54,8 @@ def line(value: Any, longest: int | None = 200) -> str:
     return escaped(text if longest is None or len(text) <= longest else text[:longest] + " ...")
 
 
-def decimal(value: float, decimals: int = 3) -> str:
-    """A number with so many decimals; of one that these would show as none its first two digits."""
-    return f"{value:.{decimals}f}" if abs(value) >= 0.5 * 10.0**-decimals or not value else f"{value:.2g}"
-
-
 def cell(value: Any) -> str:
-    """A value in a table: thousands' separators or three decimals; empty for None."""
+    """A value in a table: thousands' separators, or decimals as of `decimal`; empty for None."""
     if isinstance(value, float):
         return decimal(value)
     return "" if value is None else f"{value:,}" if isinstance(value, int) else escaped(str(value))
@@ -84,11 +80,6 @@ def rounded(count: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:#.3g}".rstrip(".") + unit if unit else f"{count:,}"
-
-
-def plural(number: int, what: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def table(*columns: str, title: str | None = None) -> Table:
@@ -172,7 +163,9 @@ def blame(found: dict[str, Any]) -> None:
     channels = {name: loss for name, (loss, _) in (logged["channels"] or {}).items() if loss is not None}
     parts = [f"step {found['step']:,} of {found['run']}: {plural(found['documents'], 'document')}"]
     if logged["loss"] is not None:
-        parts.append(f"loss {logged['loss']:.3f} ({', '.join(f'{n} {loss:.3f}' for n, loss in channels.items())})")
+        parts.append(
+            f"loss {decimal(logged['loss'])} ({', '.join(f'{n} {decimal(loss)}' for n, loss in channels.items())})"
+        )
     if logged["reason"]:
         parts.append(f"not taken: {logged['reason']}")
     if logged["left_out"]:
@@ -186,7 +179,7 @@ def blame(found: dict[str, Any]) -> None:
     if not found["exact"]:
         how = "the nearest kept (training.checkpoint says which are)"
     weights = f"the weights after step {found['weights_of_step']:,}, {how}"
-    console().print(f"losses by {weights}: {found['loss']:.3f} over all its targets", soft_wrap=True)
+    console().print(f"losses by {weights}: {decimal(found['loss'])} over all its targets", soft_wrap=True)
     grid = table("loss", "targets", "channel", "document", "text")
     shown = found["shown"]
     for number, row in enumerate(shown):

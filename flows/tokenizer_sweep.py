@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from prefect import flow
 from prefect.artifacts import MarkdownArtifact
 
+from data_specs.amounts import decimal
 from data_specs.document import SpecError
 from data_specs.expressions import parse
 from data_specs.tokenizer import Tokenizer
@@ -20,7 +21,7 @@ from flows import pictures
 from flows.artifacts import table
 from flows.corpus_run import CorpusRun
 from flows.prefect_ui import key, without_traceback
-from flows.terminal import decimal, percent
+from flows.terminal import percent
 from flows.versions import no_longer
 from tasks import registry
 from tasks.engine import job

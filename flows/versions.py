@@ -10,10 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.amounts import decimal
 from data_specs.groups import named
 from data_specs.load import SpecError
 from data_specs.redaction import escaped
-from flows.terminal import cell, console, decimal, line, pairs, table
+from flows.terminal import cell, console, line, pairs, table
 from tasks.engine import drift
 from tasks.engine.counts import by_value
 from tasks.engine.hosts import as_one

@@ -45,6 +45,7 @@ def export(
     sluice export SPEC corpus --columns url,language,quality --where "language = 'en'"
     sluice export SPEC s3://bucket/corpus --format jsonl
     """
+    from data_specs.amounts import plural
     from flows import terminal
     from flows.commands import export as exports
     from flows.summary import place
@@ -57,11 +58,11 @@ def export(
     if as_json:
         print_json(found)
         return
-    left_out = f", without {terminal.plural(len(found['left_out']), 'quarantined shard')}" if found["left_out"] else ""
+    left_out = f", without {plural(len(found['left_out']), 'quarantined shard')}" if found["left_out"] else ""
     corpus = f"version {found['version']}, " if found["version"] else ""
     already = "was there already: " if found["state"] == "cached" else ""
     click.echo(
-        f"{terminal.line(found['to'])}: {corpus}{already}{terminal.plural(found['documents'], 'document')} in "
-        f"{terminal.plural(found['files'], 'file')}, "
+        f"{terminal.line(found['to'])}: {corpus}{already}{plural(found['documents'], 'document')} in "
+        f"{plural(found['files'], 'file')}, "
         f"{found['bytes']:,} bytes{left_out}"
     )

@@ -23,6 +23,7 @@ def find(to: str, index: tuple[str, ...], where: str, as_json: bool) -> None:
     \b
     sluice find law.parquet index/cdx-00*.gz --where "host like '%.gov.cn' and status = 200 and languages like 'zho%'"
     """
+    from data_specs.amounts import decimal
     from data_specs.load import SpecError
     from data_specs.sources import SourceSettings
     from tasks.sources import crawl_index
@@ -39,7 +40,7 @@ def find(to: str, index: tuple[str, ...], where: str, as_json: bool) -> None:
     click.echo(
         f"{found['selected']:,} records selected, {found['revisits']:,} of them revisits, from {found['captures']:,} "
         "captures in the index: "
-        f"{found['bytes'] / 2**20:,.1f} MiB in {found['files']:,} files"
+        f"{decimal(found['bytes'] / 2**20, 1)} MiB in {found['files']:,} files"
     )
     click.echo(f"most of: {', '.join(f'{host} {count:,}' for host, count in found['hosts'].items())}")
     if found["unreadable"]:

@@ -21,9 +21,10 @@ def funnel(current: Run, by: str | None, as_json: bool) -> None:
     With --by, say of its documents how many there are, how large those are that it keeps, and what became of the
     others; `sluice run` counts them when it makes a version.
     """
+    from data_specs.amounts import plural
     from flows import summary
     from flows.commands import funnel_groups as counts
-    from flows.terminal import console, plural
+    from flows.terminal import console
     from tasks.engine.ledger import funnel as count
 
     if by is not None:

@@ -38,8 +38,8 @@ def index(
     sluice index old --spec old.yaml --version 3
     sluice index exams 'exams/*.jsonl' --field question --field answer
     """
+    from data_specs.amounts import plural
     from data_specs.load import SpecError
-    from flows import terminal
     from flows.commands import index as indexing
 
     if bool(files) == (spec is not None):
@@ -52,5 +52,5 @@ def index(
         made = indexing.of_files(to, files, fields or ("text",), floor, symbols)
     if as_json:
         return print_json(made)
-    documents = terminal.plural(made["indexed"], "document")
+    documents = plural(made["indexed"], "document")
     click.echo(f"{to}: {documents} of {made['of']}, alike from {made['floor']:g} on")

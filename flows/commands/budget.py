@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from data_specs.amounts import digits
 from data_specs.spec import Spec
 from flows import chosen_thresholds
 from flows.commands import whatif
@@ -135,7 +136,7 @@ def short(channels: Mapping[str, dict[str, Any]]) -> list[str]:
         if each["short"] and each["epochs"] is None:
             found.append(f"{name} starves: nothing is left of its {each['tokens'][0]:,} tokens")
         elif each["short"]:
-            read = f"the mixture reads {each['epochs']:.3g} times, of at most {each['cap']:g}"
+            read = f"the mixture reads {digits(each['epochs'], 3, each['cap'])} times, of at most {each['cap']:g}"
             found.append(f"{name} starves: {each['tokens'][1]:,} tokens are left, which {read}")
     return found
 

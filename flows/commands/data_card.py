@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from data_specs.amounts import plural
 from data_specs.groups import named
 from data_specs.redaction import printable
-from flows.terminal import percent, plural
+from flows.terminal import percent
 from tasks.engine.export import ENDS, Exported
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"),

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_specs.amounts import decimal
 from data_specs.load import SpecError
 from data_specs.spec import Spec
 from flows import chosen_thresholds, word_diff
@@ -67,8 +69,8 @@ def summary(pipeline: Pipeline) -> dict[str, Any]:
     )
     removed = _rows(
         pipeline,
-        "select floor(duplicate_of.similarity * 20 + 1e-4) / 20, count(*) from corpus where reason = 'duplicate' "
-        "group by 1 order by 1",
+        "select case when duplicate_of.similarity < 1 then least(floor(duplicate_of.similarity * 20 + 1e-4), 19) / 20 "
+        "else 1 end, count(*) from corpus where reason = 'duplicate' group by 1 order by 1",
     )
     return {"clusters": clusters, "removed": [[round(similarity, 2), count] for similarity, count in removed]}
 
@@ -133,7 +135,11 @@ def near(pipeline: Pipeline, similarity: float, number: int) -> list[dict[str, A
     ]
     texts = _texts(pipeline, [name for _, *names in found for name in names])
     return [
-        {"similarity": round(value, 6), "documents": [one, other], "difference": _difference(texts[one], texts[other])}
+        {
+            "similarity": float(str(np.float32(value))),
+            "documents": [one, other],
+            "difference": _difference(texts[one], texts[other]),
+        }
         for value, one, other in sorted(found, reverse=True)
     ]
 
@@ -262,7 +268,7 @@ def show_pairs(found: list[dict[str, Any]], similarity: float, known_from: float
     for each in found:
         one, other = each["documents"]
         side = "" if each["similarity"] >= similarity else " (below)"
-        console().print(f"\n{each['similarity']:.4f}{side}  {one}  {other}")
+        console().print(f"\n{decimal(each['similarity'], 4, similarity)}{side}  {one}  {other}")
         _show_difference(_beginning(each["difference"]))
     if not found:
         console().print("no two documents are known to be similar")
@@ -278,7 +284,7 @@ def show_thresholds(found: dict[str, Any]) -> None:
 
 
 def _show_member(member: dict[str, Any]) -> None:
-    similar = "" if member["similarity"] is None else f" {member['similarity']:.3f}"
+    similar = "" if member["similarity"] is None else f" {decimal(member['similarity'])}"
     state = "kept" if member["kept"] else f"{line(member['reason'])}{similar}"
     size = f"{member['characters'] or 0:,} characters"
     console().print(f"  {member['id'][:12]}  {state}  {size}  {line(member['url'] or member['file'])}", soft_wrap=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_specs.amounts import decimal
 from flows.commands.forecast import CHANGED, COST
-from flows.terminal import Notes, console, decimal, line, pairs, percent, table
+from flows.terminal import Notes, console, line, pairs, percent, table
 
 
 def show(found: Mapping[str, Any]) -> None:

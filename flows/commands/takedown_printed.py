@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_specs.amounts import plural
 from data_specs.redaction import escaped
-from flows.terminal import LONGEST, STEPS, console, line, plural
+from flows.terminal import LONGEST, STEPS, console, line
 
 
 def show(found: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import dataset
 
+from data_specs.amounts import plural
 from data_specs.groups import named
 from data_specs.load import SpecError
 from data_specs.reasons import EMPTIED_BY_CUT
@@ -29,7 +30,7 @@ from data_specs.spec import Spec
 from flows import chosen_thresholds
 from flows.commands.query import plain
 from flows.corpus_run import CorpusRun
-from flows.terminal import cell, console, line, plural, table
+from flows.terminal import cell, console, line, table
 from flows.versions import no_longer
 from tasks.decision.verdict import BEFORE_CUT
 from tasks.engine import hypothetical, job

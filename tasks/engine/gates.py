@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.amounts import digits
 from data_specs.expressions import compares_with_constants, literals, parse
 from data_specs.redaction import in_one_line
 from data_specs.spec import Spec
@@ -78,9 +79,9 @@ def sampled(pipeline: Pipeline, name: str) -> None:
         )
 
 
-def _share(share: float) -> str:
-    """In per cent, with as many digits as tell it from a limit that was set."""
-    return f"{100 * share:.5g}%"
+def _share(share: float, limit: float | None = None) -> str:
+    """In per cent, with as many digits as tell it from the limit that it is held against."""
+    return f"{digits(100 * share, 5, 100 * (share if limit is None else limit))}%"
 
 
 def _errors(index: Index) -> str:
@@ -285,8 +286,8 @@ def _within(pipeline: Pipeline, source: str, lost: int, total: int, what: str, f
         named = f": {_named(files)}" if files else ""
         remedy = f"{_explained(named)}mend or remove them, or raise the gate"
         raise GateError(
-            f"documents: {lost:,} of {total:,} {what} of source {source} cannot be read, {_share(lost / total)}, more "
-            f"than gates.quarantined = {_share(limit)}{named}; {remedy}"
+            f"documents: {lost:,} of {total:,} {what} of source {source} cannot be read, "
+            f"{_share(lost / total, limit)}, more than gates.quarantined = {_share(limit)}{named}; {remedy}"
         )
 
 
@@ -308,8 +309,9 @@ def removed(pipeline: Pipeline) -> None:
     for source, share in removed_share(funnel(pipeline), pipeline.spec.refusals).items():
         if share > limit:
             raise GateError(
-                f"verdict: duplicates and copies of held-out documents take {_share(share)} of source {source}, more "
-                f"than gates.removed_per_source = {_share(limit)}; look at them with `sluice query`, or raise the gate"
+                f"verdict: duplicates and copies of held-out documents take {_share(share, limit)} of source {source}, "
+                f"more than gates.removed_per_source = {_share(limit)}; look at them with `sluice query`, or raise the "
+                "gate"
             )
 
 

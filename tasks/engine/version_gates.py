@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_specs.amounts import digits
 from data_specs.gates import NewShards
 from data_specs.reasons import COPIES
 from tasks.engine import drift
@@ -79,9 +80,15 @@ def judged(
         if now.records < limits.least or before is None or before.records < limits.least:
             continue
         for gate, about, value, limit, passed in _of_source(limits, quarantined, now, before, of_older[source], scores):
-            row = {"gate": gate, "source": source, "about": about, "value": round(value, 6)}
-            found.append(row | {"limit": round(limit, 6), "passed": bool(passed)})
+            row = {"gate": gate, "source": source, "about": about, "value": _short(value, limit)}
+            found.append(row | {"limit": _short(limit, value), "passed": bool(passed)})
     return found
+
+
+def _short(value: float, other: float) -> float:
+    """A number rounded to six decimals, unless that would make it another one that it is not."""
+    short = round(value, 6)
+    return value if short == round(other, 6) and value != other else short
 
 
 def _of_source(
@@ -118,7 +125,7 @@ def _of_source(
 def why(row: Mapping[str, Any]) -> str:
     """What a gate that is not passed says."""
     name = {"quarantined": "gates.quarantined"}.get(row["gate"], f"gates.new.{row['gate']}")
-    value, limit = (f"{row[key]:.4g}" for key in ("value", "limit"))
+    value, limit = digits(row["value"], 4, row["limit"]), digits(row["limit"], 4, row["value"])
     bound = "at least" if row["value"] < row["limit"] else "at most"
     return f"new shards of source {row['source']}: {row['about']} {value}, {bound} {limit} asked for ({name})"
 

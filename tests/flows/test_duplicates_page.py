@@ -71,4 +71,22 @@ def test_a_pair_that_rounds_to_the_threshold_is_below_it(
     duplicates.show_pairs(found, 0.8, 0.5)
     said = capsys.readouterr().out
     assert "0.8000  a" in said
-    assert "0.8000 (below)  c" in said
+    assert "0.79996 (below)  c" in said
+
+
+def test_a_similarity_is_not_shown_as_one_or_as_the_threshold_where_it_is_neither(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    member = {"id": "c" * 32, "url": "http://a.org/", "kept": False, "reason": "duplicate", "characters": 9}
+    members = [member | {"similarity": value} for value in (0.9997, 1.0)]
+    cluster = {"cluster": 1, "documents": 2, "kept": 0, "members": members}
+    pair = {"similarity": 0.79998, "documents": ["a" * 32, "b" * 32], "difference": pieces(ONE, OTHER)}
+    duplicates.show_clusters([cluster])
+    duplicates.show_pairs([pair], 0.8, 0.5)
+    shown = capsys.readouterr().out
+    assert "duplicate 0.9997 " in shown
+    assert "duplicate 1.000 " in shown
+    assert "0.79998 (below)" in shown
+    page = duplicates_page.page("web", {"clusters": [], "removed": []}, [cluster], [pair], 0.8)
+    assert "| 0.9997 |" in page
+    assert "0.79998, below" in page

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from data_specs.amounts import decimal
 from data_specs.groups import named
-from flows.terminal import cell, decimal, lineage, percent, rounded, rows
+from flows.terminal import cell, lineage, percent, rounded, rows
 
 
 def test_a_small_number_is_not_shown_as_none() -> None:

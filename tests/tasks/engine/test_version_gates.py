@@ -75,3 +75,11 @@ def test_damage_is_not_diluted_and_a_refusal_says_what_where_and_which_limit() -
         why(row)
         == "new shards of source web: share that is quarantined 0.05, at most 0.01 asked for (gates.quarantined)"
     )
+
+
+def test_a_share_that_misses_its_limit_by_little_is_not_said_to_be_at_it() -> None:
+    now = funnel(3_000_000, en_kept={"en": 1_499_999}, en_short={"en": 1_500_001})
+    before = funnel(2_000_000, en_kept={"en": 2_000_000})
+    rows = judged(NewShards(band=0.5), 0.01, {"web": now}, {"web": before}, {"web": 0}, [])
+    [said] = [why(row) for row in rows if row["gate"] == "band" and not row["passed"]]
+    assert "share kept 0.4999997, at least 0.5 asked for" in said
