@@ -117,8 +117,14 @@ def checkpoints(run: Run, export: str, folder: str) -> str:
     rows = [[step, f"`{address(run.store, checkpoint.path_of(folder, step))}`"] for step in steps]
     model = address(run.store, export)
     body = table(["step", "checkpoint"], rows) + "\n\nThe exported model, in transformers:\n\n```python\n"
-    body += f'AutoModelForCausalLM.from_pretrained("{model}")\nAutoTokenizer.from_pretrained("{model}")\n```'
+    body += f'{auto_class(run.spec.model.architecture)}.from_pretrained("{model}")\nAutoTokenizer.from_pretrained("{model}")\n```'
     return f"{body}\n\nA run of the same spec goes on from the newest that is whole."
+
+
+def auto_class(architecture: str) -> str:
+    """The class of transformers that opens an exported model as what it was trained as."""
+    others = {"bert": "AutoModelForMaskedLM", "t5": "AutoModelForSeq2SeqLM"}
+    return others.get(architecture, "AutoModelForCausalLM")
 
 
 def address(store: Store, path: str) -> str:

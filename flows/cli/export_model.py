@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def export_model(current: Run, to: str, name: str | None, step: int | None, as_json: bool) -> None:
     """Write a checkpoint of SPEC's training to the folder or URL TO, with its tokenizer.
 
-    `AutoModelForCausalLM` and `AutoTokenizer` load it. TO must hold no files.
+    `AutoModelForCausalLM` (a BERT `AutoModelForMaskedLM`, a T5 `AutoModelForSeq2SeqLM`) and `AutoTokenizer` load it. TO
+    must hold no files.
     """
     from data_specs.load import SpecError
     from flows.commands import export_records, trainings

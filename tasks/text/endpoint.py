@@ -231,7 +231,10 @@ class Endpoint:
         """What is read off an answer, and the tokens. Raises ValueError for what is none."""
         try:
             choice = answer["choices"][0]
-            reply = Reply(choice["message"]["content"] or "", choice.get("finish_reason") != "length")
+            said = choice["message"]["content"] or ""
+            if not isinstance(said, str):
+                raise TypeError("what was said is no text")
+            reply = Reply(said, choice.get("finish_reason") != "length")
             used = answer.get("usage") or {}
             tokens = int(used.get("prompt_tokens") or 0), int(used.get("completion_tokens") or 0)
         except (KeyError, IndexError, TypeError, AttributeError) as error:

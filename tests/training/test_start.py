@@ -90,6 +90,16 @@ def test_a_training_starts_from_the_weights_or_the_state_of_another(store: Store
         start_of.reader(store, wrong, longer.training.start, shapes)
 
 
+def test_positions_that_the_weights_lack_are_refused_and_not_made_up(store: Store) -> None:
+    base = settings("masked", steps=2)
+    train(store, base, planned(store, base), "short-rows")
+    longer = settings("masked", steps=2, sequence=64, start={"run": "short-rows@2"})
+    model: Any = frozen.model(store, longer, planned(store, longer), "short-rows", 0)
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    with pytest.raises(CheckpointError, match=r"position_embeddings\.weight, `model` \(64, 32\)"):
+        start_of.reader(store, longer, Start(run="short-rows@2"), shapes)
+
+
 def test_a_branch_with_the_state_of_another_goes_on_to_the_last_bit_after_it_is_resumed(store: Store) -> None:
     """AdamW's means are corrected by how often it moved the weights, before the branch too."""
     base = settings("prefix", steps=6, average={"decay": 0.999})

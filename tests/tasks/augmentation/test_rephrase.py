@@ -107,6 +107,16 @@ def test_failures_are_counted_and_what_breaks_off_or_is_empty_is_no_text(server:
         rephrased(settings(server), table(TEXTS))
 
 
+def test_an_answer_whose_content_is_no_text_is_asked_for_again_and_counted(server: Server) -> None:
+    parts: Any = [{"type": "text", "text": "THE FIRST"}]
+    server.behaviours = [(200, answer(parts))]
+    _, facts = rephrased(settings(server), table(TEXTS[:1]))
+    assert (facts["retries"], facts["rephrased"]) == (1, 1)
+    server.behaviours = [(200, answer(parts))] * 100
+    _, facts = rephrased(settings(server, attempts=2, failures=1), table(TEXTS[:1]))
+    assert facts["failures"] == {"not_json": 1}
+
+
 def test_no_answer_is_asked_for_twice_and_the_pinned_bytes_are_the_same(server: Server, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     data, _ = rephrased(settings(server, at_once=4), table(TEXTS), store)
