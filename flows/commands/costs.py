@@ -8,12 +8,13 @@ nobody's jobs and are not in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from data_specs.spec import Spec
 from flows.run import Run
 from tasks.engine.outputs import Output
 from tasks.engine.pipeline import Pipeline
@@ -159,29 +160,42 @@ def training(run: Run, steps: int, parameters: int) -> tuple[float | None, str]:
     for name in sorted(names, key=lambda name: log.last_written(run.store, name), reverse=True):
         then = _json(run.store, f"runs/{name}/run.json")
         denied |= then is None
-        count, seconds = _pace(run.store, f"runs/{name}/log")
+        count, positions, seconds = _pace(run.store, f"runs/{name}/log", then)
         if not then or not count:
             continue
-        was = then["spec"]["training"]
-        pace, workers = seconds / count, was["workers"]
-        work = run.spec.training.batch.tokens * parameters / (was["batch"]["tokens"] * then["parameters"])
+        pace, workers = seconds / count, then["spec"]["training"]["workers"]
+        work = _positions(run.spec, steps) * parameters * count / (max(1, steps) * positions * then["parameters"])
         text = f"{steps:,} steps, as in runs/{name}: {pace:.3g} s a step x {workers} workers"
-        if abs(work - 1) > 0.01:
+        if steps and abs(work - 1) > 0.01:
             text += f" x {work:.3g} for another model or batch"
         return steps * pace * workers * work, text
     return None, DENIED if denied else "no training of this lineage ran"
 
 
-def _pace(store: Store, folder: str) -> tuple[int, float]:
-    """Steps of the newest segments of a log, and seconds of them and of the evaluations between them."""
-    count, seconds = 0, 0.0
-    for name in reversed(store.list(folder)):
+def _positions(spec: Spec, steps: int) -> int:
+    """Positions of the rows of the last steps of a training."""
+    found = 0
+    for shape in reversed(spec.shapes):
+        taken = min(steps, shape.steps)
+        found, steps = found + taken * shape.rows * shape.sequence, steps - taken
+    return found
+
+
+def _pace(store: Store, folder: str, then: Mapping[str, Any] | None) -> tuple[int, int, float]:
+    """Steps of the newest segments of a log, the positions of their rows, and seconds of them and of the evaluations
+    between them; `then`: its `run.json`, without which nothing is known."""
+    count, positions, seconds = 0, 0, 0.0
+    for name in reversed(store.list(folder)) if then else ():
+        said = then["spec"]
+        phases = said["mixture"]["phases"]
         for record in log.segment(store, f"{folder}/{name}"):
-            count += record["kind"] == "step"
+            if record["kind"] == "step":
+                own = phases[record["phase"]].get("sequence") if phases else None
+                count, positions = count + 1, positions + record["rows"] * (own or said["training"]["sequence"])
             seconds += record["seconds"] if record["kind"] in ("step", "held_out") else 0
         if count >= _STEPS:
             break
-    return count, seconds
+    return count, positions, seconds
 
 
 def _json(store: Store, path: str) -> dict[str, Any] | None:

@@ -114,7 +114,7 @@ def trained(store: Store, spec: Path, run: str, seconds: list[float], workers: i
     """What a training leaves of its pace."""
     written = log.Log(store, run, -1)
     for step, each in enumerate(seconds, 1):
-        written.write("step", step, seconds=each)
+        written.write("step", step, phase=0, rows=16, seconds=each)
     written.write("held_out", len(seconds), losses={}, seconds=1.0)
     written.flush()
     said = load(str(spec), ()).model_dump(mode="json")
@@ -144,6 +144,27 @@ def test_the_training_is_expected_at_the_pace_of_the_last_one(copied: Path) -> N
     larger = asked(copied, "training.batch.tokens=2048", "training.steps=16")["stages"][-1]
     assert 3600 * larger["expected_core_hours"] == pytest.approx(16 * 3 * 2 * 2, abs=0.01)
     assert larger["because"].endswith("x 2 for another model or batch")
+
+
+def test_steps_of_phases_with_batches_of_their_own_are_expected_at_their_size(copied: Path) -> None:
+    store = Store(str(copied.parent / "store"))
+    trained(store, copied, "small-0123456789ab", [3.0] * 8)
+    weights = "weights: {zh: 0.4, en: 0.4, code: 0.2}"
+    phases = f"[{{until: 50%, {weights}}}, {{until: 100%, {weights}, batch: 2048, sequence: 128}}]"
+    train = asked(copied, f"mixture.phases={phases}")["stages"][-1]
+    pace = (8 * 3 + 1) / 8
+    assert 3600 * train["expected_core_hours"] == pytest.approx((4 + 2 * 2) * pace, abs=0.01)
+    assert train["because"].endswith("6 steps, as in runs/small-0123456789ab: 3.12 s a step x 1 workers x 1.33 for "
+                                     "another model or batch")  # fmt: skip
+    written = log.Log(store, "small-0123456789ab", 8)
+    for step in range(9, 17):
+        written.write("step", step, phase=1, rows=16, seconds=6.0)
+    written.close()
+    said = store.json("runs/small-0123456789ab/run.json")
+    said["spec"]["mixture"]["phases"][1]["sequence"] = 128
+    store.commit_json("runs/small-0123456789ab/run.json", said)
+    train = asked(copied)["stages"][-1]
+    assert 3600 * train["expected_core_hours"] == pytest.approx(8 * 1024 * (25 + 48) / (24 * 1024), abs=0.01)
 
 
 @pytest.mark.parametrize("kind", ["causal", "masked", "span_corruption", "permutation"])
