@@ -117,7 +117,8 @@ def checkpoints(run: Run, export: str, folder: str) -> str:
     rows = [[step, f"`{address(run.store, checkpoint.path_of(folder, step))}`"] for step in steps]
     model = address(run.store, export)
     body = table(["step", "checkpoint"], rows) + "\n\nThe exported model, in transformers:\n\n```python\n"
-    body += f'{auto_class(run.spec.model.architecture)}.from_pretrained("{model}")\nAutoTokenizer.from_pretrained("{model}")\n```'
+    kind = auto_class(run.spec.model.architecture)
+    body += f'{kind}.from_pretrained("{model}")\nAutoTokenizer.from_pretrained("{model}")\n```'
     return f"{body}\n\nA run of the same spec goes on from the newest that is whole."
 
 

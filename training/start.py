@@ -227,7 +227,9 @@ def _of_run(found: Reader, state: bool) -> Arrays:
 
 def _of_vocabulary(name: str) -> bool:
     """Whether a parameter has a row for each token; one for each position, as a BERT's, is another matter."""
-    return "position" not in name and any(part in name for part in ("embed", "shared", "lm_head", "lm_loss", "decoder.weight", "predictions.bias"))
+    return "position" not in name and any(
+        part in name for part in ("embed", "shared", "lm_head", "lm_loss", "decoder.weight", "predictions.bias")
+    )
 
 
 def _grown(array: np.ndarray, shape: tuple[int, ...], pieces: dict[int, list[int]]) -> np.ndarray:
