@@ -160,7 +160,7 @@ def training(run: Run, steps: int, parameters: int) -> tuple[float | None, str]:
     for name in sorted(names, key=lambda name: log.last_written(run.store, name), reverse=True):
         then = _json(run.store, f"runs/{name}/run.json")
         denied |= then is None
-        count, positions, seconds = _pace(run.store, f"runs/{name}/log", then)
+        count, positions, seconds = _pace(run.store, f"runs/{name}/log", then) if then else (0, 0, 0.0)
         if not then or not count:
             continue
         pace, workers = seconds / count, then["spec"]["training"]["workers"]
@@ -181,13 +181,13 @@ def _positions(spec: Spec, steps: int) -> int:
     return found
 
 
-def _pace(store: Store, folder: str, then: Mapping[str, Any] | None) -> tuple[int, int, float]:
+def _pace(store: Store, folder: str, then: Mapping[str, Any]) -> tuple[int, int, float]:
     """Steps of the newest segments of a log, the positions of their rows, and seconds of them and of the evaluations
-    between them; `then`: its `run.json`, without which nothing is known."""
+    between them; `then`: the run's `run.json`."""
     count, positions, seconds = 0, 0, 0.0
-    for name in reversed(store.list(folder)) if then else ():
-        said = then["spec"]
-        phases = said["mixture"]["phases"]
+    said = then["spec"]
+    phases = said["mixture"]["phases"]
+    for name in reversed(store.list(folder)):
         for record in log.segment(store, f"{folder}/{name}"):
             if record["kind"] == "step":
                 own = phases[record["phase"]].get("sequence") if phases else None
