@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tasks.arrays.groups import I64, changes, explode
+from tasks.arrays.hashing import seeded_hash
 
 U64 = NDArray[np.uint64]
 
@@ -31,6 +32,11 @@ def true(column: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 def addresses(shard: U64, position: NDArray[np.uint32]) -> pa.StructArray:
     return pa.StructArray.from_arrays([pa.array(shard), pa.array(position)], fields=list(ADDRESS))
+
+
+def as_numbers(shard: U64, position: NDArray[np.uint32]) -> U64:
+    """Addresses as numbers of 64 bits."""
+    return shard + seeded_hash(position.astype(np.uint64), "position")
 
 
 def factorize(*parts: pa.StructArray) -> tuple[pa.StructArray, I64]:

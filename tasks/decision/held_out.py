@@ -77,8 +77,7 @@ class HeldOutColumn(Stage):
     (a chance of 3e-4 that one of 1e9 documents is held out by mistake beside a table of 5e6).
 
     `held_out_by_payload`: whether by its payload alone, at another place than the one that was held out, as one that
-    has moved is, and as its copies are; so that of these only what is no copy is evaluated on. Of a table of an earlier
-    version there is `held_out` alone, by ids.
+    has moved is, and as its copies are. Of a table of an earlier version there is `held_out` alone, by ids.
     """
 
     name, version = "held_out", 1

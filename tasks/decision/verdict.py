@@ -23,8 +23,9 @@ from data_specs.expressions import normalised, parse
 from data_specs.spec import Rule
 from tasks.arrays.addresses import ADDRESS, SIMILAR_ADDRESS, addresses, arrays, true
 from tasks.arrays.external import Sorted, flags
-from tasks.arrays.groups import changes, scatter_by_position
+from tasks.arrays.groups import scatter_by_position
 from tasks.decision.election import Election
+from tasks.decision.evaluated import EVALUATED, all_but_one, of_clusters, texts_of
 from tasks.engine.blockwise import Blocks, BlockwiseStage
 from tasks.engine.sql import evaluate
 from tasks.engine.stage import AskingStage
@@ -106,7 +107,7 @@ class Verdict(BlockwiseStage, AskingStage):
     reduced = pa.schema([("duplicate_of", SIMILAR_ADDRESS)])
     state_key = "cluster"
     asks = ("copy_of", "alike")
-    recalls = ("held_out", "kept", "reason")
+    recalls: tuple[str, ...] = ("held_out", "kept", "reason")
     answers = pa.schema(
         [
             ("by_position", pa.uint32()),
@@ -137,8 +138,8 @@ class Verdict(BlockwiseStage, AskingStage):
         empty rows are left. `sources`: in the order in which duplicates of them stay. `cut_later`: whether texts of
         what is kept are cut, so that not this, but the outcome is the last word on a document. `evaluates_dropped`:
         false of held-out tables of earlier versions, of which a document that a rule drops is not evaluated on: their
-        lineages stay comparable with themselves. `by_payload`: whether documents are held out by payloads, too, of
-        which copies are no more than that."""
+        lineages stay comparable with themselves. `by_payload`: whether documents are held out by payloads, too, so
+        that copies are, of which one is evaluated on."""
         super().__init__(Judgement(rules=rules, keep=tuple(keep), sources=sources if "source" in keep else ()))
         self.emptied, self.taken_down, self.cut_later = tuple(emptied), taken_down, cut_later
         self.evaluates_dropped, self.by_payload = evaluates_dropped, by_payload
@@ -147,15 +148,18 @@ class Verdict(BlockwiseStage, AskingStage):
         texts = [text for rule in rules for text in (rule.drop, rule.where) if text]
         judged = frozenset[str]().union(*(parse(text).columns for text in texts))
         chosen = [preference(name)[0] for name in keep]
-        known = [pa.field("held_out_by_payload", pa.bool_())] if by_payload else []
+        known = []
+        if by_payload:
+            known = [pa.field(name, pa.bool_()) for name in ("held_out_by_payload", "to_evaluate")]
+            self.recalls = (*self.recalls, "evaluated")
+            self.answers = self.answers.append(pa.field("evaluated", pa.bool_()))
         self.shuffled = pa.schema([*CANDIDATE, *known, *chosen])
         judged |= {*emptied} | ({"kind"} if taken_down else set())
         wanted = (MADE_OF.get(name, name) for name in self.shuffled.names)
-        columns = {*judged, "channel", *wanted} - {"position", "passes"}
+        columns = {*judged, "channel", *wanted} - {"position", "passes", "to_evaluate"}
         self.reads = tuple(sorted(columns))
         gating = frozenset[str]().union(*(parse(text).columns for text in self.gates.values()))
-        copies = {"held_out_by_payload", "copy_of"} if by_payload else set()
-        self.scatters = tuple(sorted({*judged, *gating, *copies, "source", "channel", "held_out"}))
+        self.scatters = tuple(sorted({*judged, *gating, "source", "channel", "held_out"}))
         fails = [pa.field(f"fails_{rule.name}", pa.bool_()) for rule in rules]
         fixed = [
             ("kept", pa.bool_()),
@@ -176,18 +180,21 @@ class Verdict(BlockwiseStage, AskingStage):
         optional: dict[str, Any] = {name: True for name in ("emptied", "taken_down") if getattr(self, name)}
         optional |= {"sources": self.settings.sources} if self.settings.sources else {}
         optional |= {"evaluates_dropped": True} if self.evaluates_dropped else {}
-        optional |= {"by_payload": 2} if self.by_payload else {}  # 2: of copies one is evaluated on
+        optional |= {"by_payload": 3} if self.by_payload else {}  # 3: of copies of all generations one is evaluated on
         optional |= {"url_shapes": 2} if "url_shape" in self.shuffled.names else {}  # an empty address is none
         return {"rules": rules, "keep": self.settings.keep, "gates": self.gates, **optional}
 
     def map(self, batch: pa.Table) -> pa.Table:
         position = np.flatnonzero(batch["cluster"].is_valid())
         batch = batch.take(position)
-        passes = batch["channel"].is_valid().to_numpy() & ~true(batch["held_out"])
-        for fails in [*failing(self.settings.rules, batch).values(), *self._textless(batch).values()]:
-            passes &= ~fails
+        textless, fails = self._textless(batch), failing(self.settings.rules, batch)
+        held_out, channel = true(batch["held_out"]), batch["channel"].is_valid().to_numpy()
+        passes = channel & ~held_out & ~_any([*fails.values(), *textless.values()], len(batch))
         partition = (batch["cluster"].to_numpy() % self.partitions).astype(np.int32)
         found: dict[str, Any] = {"position": position.astype(np.uint32), "passes": passes, "partition": partition}
+        if self.by_payload:
+            against = [*textless.values(), *(() if self.evaluates_dropped else fails.values())]
+            found["to_evaluate"] = channel & held_out & ~_any(against, len(batch))
         if "source_rank" in self.shuffled.names:
             found["source_rank"] = pc.index_in(batch["source"], pa.array(self.settings.sources, pa.string()))
         if "url_shape" in self.shuffled.names:
@@ -197,17 +204,22 @@ class Verdict(BlockwiseStage, AskingStage):
         )
 
     def remember_blocks(self, read: Callable[[], Blocks]) -> Iterator[pa.Table]:
-        """Of each cluster that touches a held-out document one of these, of each other one those that were kept. These
-        have no `id`: where newer documents come, they stay."""
-        election, contaminated = self._election(), _NONE
+        """Of each cluster that touches a held-out document one of these, and of each text that is evaluated on; of each
+        other one those that were kept. These have no `id`: where newer documents come, they stay."""
+        election, contaminated, evaluated = self._election(), _NONE, _NONE
         for batch in read():
             election.add(batch)
             held_out = np.flatnonzero(pc.fill_null(batch["held_out"], False))
             clusters, first = np.unique(batch["cluster"].to_numpy()[held_out], return_index=True)
-            new = ~np.isin(clusters, contaminated)
-            if new.any():
-                contaminated = np.union1d(contaminated, clusters)
-                yield pa.table(batch.take(held_out[first[new]]))
+            stay = held_out[first[~np.isin(clusters, contaminated)]]
+            contaminated = np.union1d(contaminated, clusters)
+            if self.by_payload:
+                mine = np.flatnonzero(pc.fill_null(batch["to_evaluate"], False))
+                texts, first = np.unique(texts_of(batch)[mine], return_index=True)
+                stay = np.union1d(stay, mine[first[~np.isin(texts, evaluated)]])
+                evaluated = np.union1d(evaluated, texts)
+            if len(stay):
+                yield _unnamed(pa.table(batch.take(stay)))
 
         def stand(rows: pa.Table) -> NDArray[np.bool_]:
             """An older one was kept, also where newer ones are held out now."""
@@ -220,8 +232,7 @@ class Verdict(BlockwiseStage, AskingStage):
             rows = pa.table(batch)
             stays = stand(rows.append_column("older", rows["id"].is_null())) & (gone[count : count + len(rows)] == 0)
             count += len(rows)
-            unnamed = pa.nulls(int(stays.sum()), rows["id"].type)
-            yield rows.filter(stays).set_column(rows.schema.get_field_index("id"), rows.schema.field("id"), unnamed)
+            yield _unnamed(rows.filter(stays))
 
     def recall(self, batch: pa.Table, rows: pa.Table) -> pa.Table:
         """Of the older documents that are named, those that are kept, and those that are, or are copies of, what is
@@ -229,7 +240,8 @@ class Verdict(BlockwiseStage, AskingStage):
         batch = batch.take(np.searchsorted(batch["position"].to_numpy(), rows["position"].to_numpy()))
         copy = pc.fill_null(pc.equal(batch["reason"], "held_out_copy"), False)
         rows = rows.append_column("shard", batch["shard"])
-        rows = rows.append_column("kept", batch["kept"])
+        for name in ("kept", "evaluated") if self.by_payload else ("kept",):
+            rows = rows.append_column(name, batch[name])
         rows = rows.append_column("contaminated", pc.or_(copy, pc.fill_null(batch["held_out"], False)))
         return rows.filter(pc.or_(rows["kept"], rows["contaminated"]))
 
@@ -250,6 +262,7 @@ class Verdict(BlockwiseStage, AskingStage):
             "hub": np.zeros(len(by), bool),
             "held_out": rows["contaminated"],
             "passes": rows["kept"],
+            "to_evaluate": rows["evaluated"] if self.by_payload else None,
             "shard": shard,
             "partition": (cluster.to_numpy() % self.partitions).astype(np.int32),
         }
@@ -257,11 +270,11 @@ class Verdict(BlockwiseStage, AskingStage):
         return pa.concat_tables([mapped, pa.table(older, names=mapped.column_names).cast(mapped.schema)])
 
     def reduce_blocks(self, blocks: Blocks) -> Iterator[pa.Table]:
-        election, held_out, evaluated = self._election(), _NONE, [_EVALUATED.empty_table()]
+        election, held_out, evaluated = self._election(), _NONE, [EVALUATED.empty_table()]
         for batch in blocks:
             election.add(batch)
             if self.by_payload:
-                evaluated.append(_evaluated(batch))
+                evaluated.append(of_clusters(batch))
             clusters = batch["cluster"].filter(pc.fill_null(batch["held_out"], False))
             held_out = np.union1d(held_out, clusters) if len(clusters) else held_out
 
@@ -269,7 +282,7 @@ class Verdict(BlockwiseStage, AskingStage):
             return np.isin(rows["cluster"].to_numpy(), held_out)
 
         found = Sorted(("shard", "ascending"), ("position", "ascending"))
-        again = _all_but_one(pa.concat_tables(evaluated))
+        again = all_but_one(pa.concat_tables(evaluated))
         found.add(again.append_column("duplicate_of", pa.nulls(len(again), SIMILAR_ADDRESS)))
         for rows in election.documents:
             copies = rows["address"].filter(pa.array(rows["passes"].to_numpy() & contaminated(rows)))
@@ -295,7 +308,6 @@ class Verdict(BlockwiseStage, AskingStage):
         textless, fails = self._textless(batch), failing(self.settings.rules, batch)
         no_channel, held_out = ~batch["channel"].is_valid().to_numpy(), true(batch["held_out"])
         if self.by_payload:
-            held_out_copy |= true(_copies(batch))
             held_out &= ~held_out_copy
         duplicate = duplicate_of.is_valid().to_numpy(zero_copy_only=False)
         reasons = {
@@ -332,31 +344,15 @@ class Verdict(BlockwiseStage, AskingStage):
         return found | ({"emptied": np.logical_or.reduce(emptied)} if emptied else {})
 
 
-_EVALUATED = pa.schema([("text", ADDRESS), ("copy", pa.bool_()), ("shard", pa.uint64()), ("position", pa.uint32())])
-"""Held-out documents; `text` is the address of the first of their copies, or their own."""
+def _unnamed(rows: pa.Table) -> pa.Table:
+    """Documents as those of earlier generations are: without `id`."""
+    nothing = pa.nulls(len(rows), rows["id"].type)
+    return rows.set_column(rows.schema.get_field_index("id"), rows.schema.field("id"), nothing)
 
 
-def _copies(batch: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
-    """Which documents are held out by their payload alone, and are copies: what they are copies of is evaluated on."""
-    return pc.fill_null(pc.and_(batch["held_out_by_payload"], batch["copy_of"].is_valid()), False)
-
-
-def _evaluated(batch: pa.RecordBatch) -> pa.Table:
-    """The newer documents of some clusters that would be evaluated on, each by itself."""
-    held_out = pc.and_(pc.fill_null(batch["held_out"], False), batch["id"].is_valid())
-    batch = batch.filter(pc.and_not(held_out, _copies(batch)))
-    own = pa.StructArray.from_arrays([batch["shard"], batch["position"]], fields=list(ADDRESS))
-    text = pc.coalesce(batch["copy_of"], own)
-    return pa.table([text, batch["copy_of"].is_valid(), batch["shard"], batch["position"]], schema=_EVALUATED)
-
-
-def _all_but_one(evaluated: pa.Table) -> pa.Table:
-    """Shard and position of all but one of the copies of each text: that one is the first, else the one of the lowest
-    address."""
-    rows = evaluated.flatten()
-    rows = rows.sort_by([(name, "ascending") for name in rows.column_names])
-    again = ~changes(*arrays(rows, *rows.column_names[:2]))
-    return rows.select(["shard", "position"]).filter(pa.array(again))
+def _any(flags: Sequence[NDArray[np.bool_]], count: int) -> NDArray[np.bool_]:
+    """Of each of some documents, whether any of some flags holds."""
+    return np.logical_or.reduce([np.zeros(count, bool), *flags])
 
 
 def outcomes(source: pa.ChunkedArray, reason: pa.ChunkedArray) -> dict[str, dict[str, int]]:

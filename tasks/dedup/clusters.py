@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_specs.dedup import Duplicates
-from tasks.arrays.addresses import ADDRESS, U64, addresses, arrays, factorize, partners
+from tasks.arrays.addresses import ADDRESS, U64, addresses, arrays, as_numbers, factorize, partners
 from tasks.arrays.groups import I64, scatter_by_position
 from tasks.arrays.hashing import seeded_hash
 from tasks.dedup.base import DuplicatesStage, as_table
@@ -134,7 +134,7 @@ def _addresses(similar: pa.StructArray) -> pa.StructArray:
 
 def _hashed(documents: pa.StructArray, use: str) -> U64:
     shard, position = (values.to_numpy() for values in documents.flatten())
-    return seeded_hash(shard + seeded_hash(position.astype(np.uint64), "position"), use)
+    return seeded_hash(as_numbers(shard, position), use)
 
 
 def _components(one: I64, other: I64, nodes: int) -> NDArray[np.int32]:

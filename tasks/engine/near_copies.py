@@ -7,11 +7,9 @@ from collections.abc import Collection
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from tasks.arrays.addresses import U64, arrays
+from tasks.arrays.addresses import U64, arrays, as_numbers
 from tasks.arrays.groups import I64, explode
-from tasks.arrays.hashing import seeded_hash
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import StageError
 from tasks.engine.snapshot import Snapshot
@@ -63,7 +61,7 @@ def in_clusters(pipeline: Pipeline | Snapshot, ids: Collection[bytes]) -> set[by
         for _, table in corpus.scan(("id", "shard", "position", *_EVIDENCE)):
             row, alike = _partners(table["alike"])
             copied, original = _partners(table["copy_of"])
-            address = _addresses(*arrays(table, "shard", "position"))
+            address = as_numbers(*arrays(table, "shard", "position"))
             cluster = pc.fill_null(table["cluster"], 0).to_numpy()
             mine = pc.is_in(table["id"], pa.array(sorted(found), pa.string())).to_numpy()
             mine |= np.isin(address, known) | (np.isin(cluster, clusters) & table["cluster"].is_valid().to_numpy())
@@ -85,9 +83,4 @@ def _partners(column: pa.ChunkedArray) -> tuple[I64, U64]:
         found = column.combine_chunks().take(pa.array(row))
     else:
         row, found = explode(column)
-    return row, _addresses(*(pc.struct_field(found, name).to_numpy() for name in ("shard", "position")))
-
-
-def _addresses(shard: U64, position: NDArray[np.uint32]) -> U64:
-    """Addresses as numbers of 64 bits."""
-    return shard + seeded_hash(position.astype(np.uint64), "position")
+    return row, as_numbers(*(pc.struct_field(found, name).to_numpy() for name in ("shard", "position")))

@@ -192,3 +192,53 @@ def test_a_table_that_is_learned_anew_has_the_documents_of_a_source_that_came_la
     [_, table] = run.pipeline.pins.history["held_out"]
     assert held(after) != held(before)
     assert len(held(after)) == table["facts"]["rows"] < 60
+
+
+def once_each(corpus: Corpus, texts: set[str]) -> None:
+    """Each of some texts is evaluated on once, and none of them is trained on."""
+    rows = documents(corpus.path).values()
+    assert sorted(row["text"] for row in rows if row["evaluated"]) == sorted(texts)
+    assert not any(row["kept"] for row in rows if row["text"] in texts)
+
+
+def test_what_is_held_out_in_a_file_that_is_edited_is_not_evaluated_on_beside_an_older_copy(corpus: Corpus) -> None:
+    moving = pages(60, 1)
+    corpus.write("moving", moving)
+    corpus.write("zz", moving)
+    held_out = held(corpus.night())
+    once_each(corpus, held_out)
+    corpus.write(
+        "moving", moving[:-1]
+    )  # those before stay where they stood, and their shard comes later than the other
+    corpus.night()
+    once_each(corpus, held_out)
+    night(corpus.path, SETTINGS, rebase=True)
+    once_each(corpus, held_out)
+
+
+def test_what_was_held_out_and_comes_back_is_not_evaluated_on_beside_what_it_had_moved_to(corpus: Corpus) -> None:
+    moving, others = pages(60, 1), pages(40, 2)
+    corpus.write("moving", moving)
+    corpus.write("others", others)
+    held_out = held(corpus.night())
+    corpus.write("moving", pages(60, 3))
+    corpus.write("elsewhere", moving[::-1])
+    corpus.night()
+    once_each(corpus, held_out)
+    corpus.write("moving", moving)
+    corpus.night()
+    once_each(corpus, held_out)
+
+
+def test_what_is_held_out_stays_evaluated_on_beside_a_dropped_older_copy_of_other_bytes(corpus: Corpus) -> None:
+    moving = pages(60, 1)
+    dropped = [{"text": row["text"].upper(), "url": row["url"].replace("a.org", "a.org/bad")} for row in moving]
+    corpus.write("moving", moving)
+    corpus.write("zz", dropped)
+    held_out = {text.lower() for text in held(corpus.night())}
+    corpus.write("moving", moving[1:])
+    corpus.night()
+    rows = documents(corpus.path).values()
+    found = sorted(row["text"].lower() for row in rows if row["evaluated"] and row["text"].lower() != moving[0]["text"])
+    assert found == sorted(held_out - {moving[0]["text"]})
+    assert not any(row["kept"] for row in rows if row["text"].lower() in held_out)
