@@ -24,12 +24,15 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
     processes that were killed left half written. While a run is working on the store, --yes is refused.
     """
     from tasks.engine import garbage_collection
+    from tasks.sources import identities
 
     with garbage_collection.alone(current.store) if yes else nullcontext():
         current = current.reloaded()
         current.resolve()
         found = garbage_collection.unreferenced(current.pipeline, current.training_folder())
+        found = dict(sorted({**found, **identities.needless(current.store, found.keys())}.items()))
         if yes:
+            identities.keep(current.store, found.keys())
             garbage_collection.remove(current.pipeline, found)
     if as_json:
         print_json({"files": found, "bytes": sum(found.values()), "removed": yes})

@@ -21,10 +21,14 @@ def invalidate(current: Run, stage: str, as_json: bool) -> None:
     What is pinned stays: `sluice run --retrain` learns it anew. While a run is working on the store this is refused.
     """
     from tasks.engine import garbage_collection
+    from tasks.sources import identities
 
     with garbage_collection.alone(current.store):
         current = current.reloaded()
         current.resolve()
+        if stage == "documents":
+            folders = garbage_collection.folders(current.pipeline, stage)
+            identities.keep(current.store, {path for folder in folders for path in current.store.walk(folder)})
         removed = garbage_collection.invalidate(current.pipeline, stage)
     if as_json:
         print_json({"stage": stage, "removed": removed})

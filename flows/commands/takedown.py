@@ -19,7 +19,7 @@ from data_specs.load import SpecError
 from flows import record
 from flows.commands import export_records, lineage
 from flows.commands.takedown_request import Asked
-from flows.commands.takedown_search import Found, Progress, find, newest_corpus
+from flows.commands.takedown_search import Found, Progress, find, newest_corpus, unknown_tokens
 from flows.run import Run
 from tasks.engine import purge, worker
 from tasks.engine.job import inputs
@@ -41,20 +41,22 @@ from training import checkpoint, start
 
 def named(run: Run, found: Found) -> dict[str, Any]:
     """What was learned from documents that go, holds them or shows them: "trainings", "exports", "pins" and
-    "other_pins", "versions"; "unsought": shards among whose documents no near-copies could be sought."""
+    "other_pins", "versions"; "unsought": shards among whose documents no near-copies could be sought; "unknown_tokens":
+    token files, by plan, of which it cannot be told whether they hold some."""
     store = run.store
     files = token_files(store, found.shards)
     read = {path: found.shards[ids] for ids, paths in files.items() for path in paths}
     lineages = {name: Versions(store, name) for name in store.folders("versions")}
-    versions = {name: [*each.naming(found.rows.keys())] for name, each in lineages.items()}
+    versions = {name: [*each.naming(found.documents_paths)] for name, each in lineages.items()}
     trainings = _with_descendants(run, read, {name: _training(run, name, read) for name in _trainings(store)})
     return {
         "trainings": trainings,
-        "exports": export_records.holding(store, versions, found.rows.keys(), read.keys(), trainings),
+        "exports": export_records.holding(store, versions, found.documents_paths, read.keys(), trainings),
         "pins": _pins(run, found),
         "other_pins": _other_pins(run, found),
         "versions": {name: numbers for name, numbers in versions.items() if numbers},
         "unsought": found.unsought,
+        "unknown_tokens": unknown_tokens(store),
     }
 
 
@@ -175,7 +177,7 @@ def _other_pins(run: Run, found: Found) -> list[dict[str, Any]]:
         history = Pins(run.store, name).history
         versions = Versions(run.store, name)
         had = {
-            facts["run"]: not found.rows.keys().isdisjoint(versions.files(facts, "documents"))
+            facts["run"]: not found.documents_paths.isdisjoint(versions.files(facts, "documents"))
             for facts in versions.all()
         }
         pinned_by_spec = {pins[-1].get("path") for pins in history.values()} if name == run.spec.name else set[str]()

@@ -26,6 +26,8 @@ def show(found: Mapping[str, Any]) -> None:
         _print(f"versions {numbers} of {escaped(name)}: they are not exported any more")
     if shards := named.get("unsought"):
         _unsought(shards, done)
+    for plan, files in named.get("unknown_tokens", {}).items():
+        _unknown(plan, len(files))
     _what_follows(found, done)
 
 
@@ -67,6 +69,14 @@ def _unsought(shards: Sequence[str], done: bool) -> None:
     remedy = "" if done else ": `sluice run SPEC` tries them again, which is better done first"
     where = f"near-copies {'were' if done else 'are'} not sought in {plural(len(shards), 'shard')} ({some})"
     _print(f"{where}, whose duplicates are quarantined{remedy}")
+
+
+def _unknown(plan: str, files: int) -> None:
+    what = f"{plural(files, 'file')} of tokens of documents that the store has no more"
+    if plan:
+        remedy = "if it may, remove the plan's folder, and then by `sluice gc SPEC --yes` what it reads"
+        return _print(f"plan {line(plan)} reads {what}: it cannot be told whether it has some of these; {remedy}")
+    _print(f"{what}: it cannot be told whose they are; `sluice gc SPEC --yes` removes them")
 
 
 def _what_follows(found: Mapping[str, Any], done: bool) -> None:

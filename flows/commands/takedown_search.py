@@ -4,7 +4,7 @@ were it read again. Nothing is changed here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,16 +20,18 @@ from flows.commands.export import condition
 from flows.commands.takedown_request import Asked
 from flows.run import Run
 from tasks.engine.near_copies import in_clusters, unsought
+from tasks.engine.outputs import shards_of_tokens
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import refused_path
 from tasks.engine.runner import StageError
 from tasks.engine.snapshot import Snapshot
 from tasks.engine.sql import evaluate
-from tasks.engine.takedowns import TAKEN_DOWN, Takedowns, text_digest
+from tasks.engine.takedowns import TAKEN_DOWN, Takedowns
 from tasks.engine.versions import Versions
 from tasks.engine.views import views
-from tasks.sources import SourceError
-from tasks.sources.taken_down import TakenDown, words_digest
+from tasks.planning.files import read_plan
+from tasks.sources import SourceError, identities
+from tasks.sources.taken_down import TakenDown
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
 from tasks.storage.manifest import Manifest
@@ -46,9 +48,9 @@ class Found:
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By id: "source", "file", "url", "why" (asked, near-copy or refused)."""
     rows: dict[str, list[int]] = field(default_factory=dict)
-    """By the path of the documents."""
-    payloads: dict[str, list[str]] = field(default_factory=dict)
-    """By id: of its record, as settings made it, sorted."""
+    """By the path of the documents, or of their identities."""
+    payloads: dict[str, list[str | None]] = field(default_factory=dict)
+    """By id: of its record, as settings made it, sorted; None where it is not known."""
     texts: set[str] = field(default_factory=set)
     """Digests of their texts."""
     words: set[str] = field(default_factory=set)
@@ -57,6 +59,11 @@ class Found:
     """The same rows by the digest of their shard's ids."""
     unsought: list[str] = field(default_factory=list)
     """Shards among whose documents no near-copies could be sought."""
+
+    @property
+    def documents_paths(self) -> set[str]:
+        """The paths that their documents have, or had."""
+        return {*map(identities.documents_path, self.rows)}
 
 
 def find(run: Run, asked: Asked, progress: Progress = lambda *_: None) -> Found:
@@ -123,7 +130,7 @@ def _add(
     """Add documents that are named to what was found, of every folder of documents but for some files."""
     files = [each for each in _documents(store) if each[0] not in apart_from]
     for number, (path, recorded) in enumerate(files, 1):
-        table = columns.read(store, path, ["id", "source", "file", "url", "kind", "payload"], recorded)
+        table = columns.read(store, path, identities.COLUMNS, recorded)
         ids, urls, payloads = table["id"].to_pylist(), table["url"].to_pylist(), table["payload"]
         left = pc.not_equal(table["kind"], TAKEN_DOWN).to_pylist()
         rows = [
@@ -132,41 +139,72 @@ def _add(
             if stands and (name in named.ids or named.names(url))
         ]
         if named.by_text:
-            rows = sorted({*rows, *_of_text(columns.read(store, path, ["text", "kind"], recorded), named)})
+            rows = sorted({*rows, *_of_text(_digests(store, path, recorded), left, named)})
         if rows:
-            known = {*found.rows.get(path, ())}
-            found.rows[path] = found.shards[str(recorded.ids)] = sorted(known | {*rows})
-            texts = columns.read(store, path, ["text"], recorded)["text"].take(pa.array(rows)).to_pylist()
-            kinds = table["kind"].take(pa.array(rows)).to_pylist()
-            found.texts |= {text_digest(text.encode()) for text in texts}
-            found.words |= {digest for each in zip(texts, kinds, strict=True) if (digest := words_digest(*each))}
+            known, ids_digest = {*found.rows.get(path, ())}, str(recorded.ids)
+            found.rows[path] = sorted(known | {*rows})
+            found.shards[ids_digest] = sorted({*found.shards.get(ids_digest, ()), *found.rows[path]})
+            told = _digests(store, path, recorded, rows)
+            found.texts.update(each for each in told["text_digest"].to_pylist() if each)
+            found.words.update(each for each in told["words_digest"].to_pylist() if each)
             for row, facts in zip(rows, table.select(["source", "file", "url"]).take(rows).to_pylist(), strict=True):
                 name, payload = ids[row].hex(), payloads[row].as_py()
                 found.documents.setdefault(name, facts | {"why": why})
-                found.payloads[name] = sorted({*found.payloads.get(name, ()), payload})
+                found.payloads[name] = sorted({*found.payloads.get(name, ()), payload}, key=lambda each: each or "")
         progress(number, len(files))
 
 
-def _of_text(table: pa.Table, named: TakenDown) -> list[int]:
+def _digests(store: Store, path: str, recorded: Recorded, rows: Sequence[int] | None = None) -> pa.Table:
+    """What tells the texts of documents, of some rows or of all."""
+    known = path != identities.documents_path(path)
+    table = columns.read(store, path, identities.DIGESTS if known else ["text", "kind"], recorded)
+    table = table if rows is None else table.take(pa.array(rows))
+    return table if known else identities.digests(table)
+
+
+def _of_text(told: pa.Table, left: Sequence[bool], named: TakenDown) -> list[int]:
     """The rows of documents whose texts are named."""
-    texts = zip(table["text"].to_pylist(), table["kind"].to_pylist(), strict=True)
-    return [row for row, (text, kind) in enumerate(texts) if kind != TAKEN_DOWN and named.has(text, kind)]
+    columns = (told[name].to_pylist() for name in identities.DIGESTS)
+    return [
+        row for row, (stands, *each) in enumerate(zip(left, *columns, strict=True)) if stands and named.knows(*each)
+    ]
 
 
 def _documents(store: Store) -> Iterator[tuple[str, Recorded]]:
     """The documents of every source and fingerprint: path, and what is known of the file; also of those of which no
-    entry speaks, as whoever wrote them was killed: the next run takes them up by their footer."""
+    entry speaks, as whoever wrote them was killed: the next run takes them up by their footer. Of those that gc has
+    removed their identities."""
     for name in store.folders("documents"):
-        folder = f"documents/{name}"
-        latest = {entry["key"]: entry for entry in Manifest(store, folder).entries()}
-        known = {f"{folder}/{key}.parquet": entry for key, entry in latest.items() if "columns" in entry}
-        files = {f"{folder}/{name}" for name in store.list(folder) if name.endswith(".parquet")}
-        documents = {path for path in files if not path.endswith(refused_path(""))}
-        for path in sorted(documents - known.keys()):
-            with suppress(DamagedError):  # it is read anew, without what is taken down
-                known[path] = columns.recovered(store, path)
-        for path, entry in known.items():
-            yield path, Recorded(entry["ids"], entry.get("checksum", ""), entry["columns"])
+        yield from _files(store, f"documents/{name}")
+    for name in store.folders(f"{identities.FOLDER}/documents"):
+        yield from _files(store, f"{identities.FOLDER}/documents/{name}")
+
+
+def unknown_tokens(store: Store) -> dict[str, list[str]]:
+    """Token files of documents that are not known, as an earlier version of gc removed them and all that told who they
+    were, by the plan that reads them; "" those that no plan reads."""
+    known = {recorded.ids for _, recorded in _documents(store)}
+    unknown = {path for path, ids in shards_of_tokens(store).items() if ids not in known}
+    found: dict[str, list[str]] = {}
+    for name in store.folders("plans") if unknown else ():
+        plan = f"plans/{name}"
+        read = unknown.intersection(read_plan(store, plan)["files"]) if store.exists(f"{plan}/plan.json") else ()
+        found |= {plan: sorted(read)} if read else {}
+    left = unknown.difference(*found.values())
+    return found | ({"": sorted(left)} if left else {})
+
+
+def _files(store: Store, folder: str) -> Iterator[tuple[str, Recorded]]:
+    """The files of a folder of documents."""
+    latest = {entry["key"]: entry for entry in Manifest(store, folder).entries()}
+    known = {f"{folder}/{key}.parquet": entry for key, entry in latest.items() if "columns" in entry}
+    files = {f"{folder}/{name}" for name in store.list(folder) if name.endswith(".parquet")}
+    documents = {path for path in files if not path.endswith(refused_path(""))}
+    for path in sorted(documents - known.keys()):
+        with suppress(DamagedError):  # it is read anew, without what is taken down
+            known[path] = columns.recovered(store, path)
+    for path, entry in known.items():
+        yield path, Recorded(entry["ids"], entry.get("checksum", ""), entry["columns"])
 
 
 def matching(run: Run, where: str) -> tuple[str, ...]:

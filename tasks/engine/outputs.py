@@ -46,9 +46,17 @@ class Output:
 def token_files(store: Store, shards: Collection[str]) -> dict[str, list[str]]:
     """The token files of shards, by the digest of their ids: those of every tokenizer and verdict."""
     found: dict[str, list[str]] = {ids: [] for ids in shards}
+    for path, ids in shards_of_tokens(store).items():
+        if ids in found:
+            found[ids].append(path)
+    return found
+
+
+def shards_of_tokens(store: Store) -> dict[str, str]:
+    """Path of a token file, as manifests have them -> the digest of its shard's ids."""
+    found: dict[str, str] = {}
     for name in store.folders("tokens"):
         latest = {entry["key"]: entry for entry in Manifest(store, f"tokens/{name}").entries()}
-        for key, entry in latest.items():
-            if "columns" in entry and entry["ids"] in found:
-                found[entry["ids"]].append(f"tokens/{name}/{key}.arrow")
+        known = {key: entry["ids"] for key, entry in latest.items() if "columns" in entry}
+        found |= {f"tokens/{name}/{key}.arrow": ids for key, ids in known.items()}
     return found

@@ -60,9 +60,12 @@ class Takedowns:
 
     @property
     def payloads(self) -> dict[bytes, frozenset[str]]:
-        """Of ids the payloads of the records that went; none of one that was not there, or by an earlier version."""
-        known = (item for each in self.all for item in each.get("payloads", {}).items())
-        return {bytes.fromhex(name): frozenset(payloads) for name, payloads in known}
+        """Of ids the payloads of the records that went, of each by whichever takedown; none of one that was not there,
+        that went by an earlier version, or of which a record went whose payload is not known."""
+        found: dict[str, set[str | None]] = {}
+        for name, payloads in (item for each in self.all for item in each.get("payloads", {}).items()):
+            found.setdefault(name, set()).update(payloads)
+        return {bytes.fromhex(name): frozenset(filter(None, each)) for name, each in found.items() if None not in each}
 
     def named(self, name: str) -> Iterator[str]:
         """All `urls`, `domains`, `texts` or `words` that later crawls are held against."""

@@ -60,6 +60,10 @@ class TakenDown:
             return True
         return bool(self._words) and words_digest(text, kind) in self._words
 
+    def knows(self, text: str | None, words: str | None) -> bool:
+        """The same by the digests of a text, as far as they are known."""
+        return text in self._texts or words in self._words
+
 
 def words_digest(text: str, kind: str) -> str | None:
     """What tells a text by its words, as the stage `exact` does where symbols do not count; None of code, where they

@@ -20,6 +20,14 @@ def written(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
+def ids(data: bytes) -> pa.Array:
+    """The documents whose texts a table has; none of a table of something else."""
+    table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+    if not {"id", "text"} <= {*table.column_names}:
+        return pa.array([], pa.binary(16))
+    return table.filter(pc.not_equal(table["text"], ""))["id"].combine_chunks()
+
+
 def without_texts(data: bytes, ids: Collection[bytes], payloads: Collection[str] = ()) -> bytes | None:
     """A table without the texts of some documents, whose rows stay, known by their ids or, where the table has them, by
     their payloads; None where it holds none of them, or is of something else."""
