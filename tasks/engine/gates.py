@@ -23,6 +23,7 @@ from tasks.engine.listings import Listings
 from tasks.engine.pipeline import NAMED, Pipeline
 from tasks.engine.reading import InputShard
 from tasks.engine.sql import evaluate
+from tasks.engine.versions import Versions
 from tasks.storage.columns import value_digest
 from tasks.storage.manifest import QUARANTINED, Index
 from tasks.storage.pins import joins
@@ -128,7 +129,8 @@ def held_out(pipeline: Pipeline, listings: Listings) -> list[str]:
     if table is None or not table["facts"].get("payloads"):
         return notes
     for source, reader in pipeline.readers.items():
-        before, now = listings.payload_settings(source), reader.payload_settings
+        before = listings.payload_settings(source) or _payload_settings_of_version(pipeline, source)
+        now = reader.payload_settings
         count = table["facts"]["sources"].get(source)
         if not before or before == now or not (count or pipeline.pins.get(joins(source))):
             continue
@@ -143,6 +145,17 @@ def held_out(pipeline: Pipeline, listings: Listings) -> list[str]:
             )
         notes.append(f"{note}, and are trained on")
     return notes
+
+
+def _payload_settings_of_version(pipeline: Pipeline, source: str) -> Mapping[str, Any]:
+    """What payloads hung on, where no run noted it: by the recipe of the documents of the last accepted version."""
+    reader, versions = pipeline.readers[source], Versions(pipeline.store, pipeline.spec.name)
+    folders = versions.documents_folders(source) if reader.payload_settings else []
+    if not folders or pipeline.documents_folder(source) in folders:
+        return {}
+    recipe = f"{folders[0]}/recipe.json"
+    known = pipeline.store.json(recipe)["settings"] if pipeline.store.exists(recipe) else {}
+    return reader.payload_settings_of(known) if known else {}
 
 
 def read(pipeline: Pipeline, readings: Mapping[str, Reading], listings: Listings) -> None:

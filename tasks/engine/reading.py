@@ -140,6 +140,9 @@ class Reader(Protocol):
     def payload_settings(self) -> Mapping[str, Any]:
         """The settings that the payloads of records hang on."""
 
+    def payload_settings_of(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The same of some settings of a source, such as those that a folder of documents was made with."""
+
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that name the source's documents."""

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.engine.reading import InputShard, Part, refused_path
 from tasks.engine.stage import digest
@@ -107,6 +108,14 @@ class Versions:
 
     def _path(self, number: int) -> str:
         return self._files.path(number)
+
+    def documents_folders(self, source: str) -> list[str]:
+        """Where the documents of a source lie that the last accepted version has, those of newer generations first."""
+        found: list[str] = []
+        for generation in reversed(self.accepted["generations"] if self.accepted else ()):
+            shards = self.shards(generation["names"])
+            found += shards["folder"].filter(pc.equal(shards["source"], source)).to_pylist()
+        return [*dict.fromkeys(found)]
 
     # -- takedowns --------------------------------------------------------------------------------------------------
 

@@ -123,6 +123,10 @@ class Reader(Fingerprinted):
     @property
     def payload_settings(self) -> dict[str, Any]:
         """The settings that the payloads of records hang on: none where a payload is what stands in the file."""
+        return self.payload_settings_of(self.settings.model_dump(mode="json"))
+
+    def payload_settings_of(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The same of some settings of a source, such as those that a folder of documents was made with."""
         return {}
 
     @property

@@ -43,10 +43,10 @@ class TableReader(RowReader):
         short = {"floats": 2} if self.settings.template else {}  # as they are written shortest
         return super().hashed_settings() | ({"values": 2} if exact else {}) | times | short
 
-    @property
-    def payload_settings(self) -> dict[str, Any]:
+    def payload_settings_of(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """A row's payload is its text."""
-        return {"template": self.settings.template} if self.settings.template else {"text": self.settings.text}
+        name = "template" if settings.get("template") else "text"
+        return {name: settings.get(name, type(self.settings).model_fields[name].default)}
 
     @property
     def paths(self) -> dict[str, pa.DataType]:

@@ -157,6 +157,25 @@ def test_another_text_setting_that_makes_other_documents_of_held_out_ones_stops_
     assert "are found no more" not in retrained.execution.results[0].note
 
 
+def test_a_store_whose_listing_does_not_say_what_payloads_hang_on_is_held_against_its_last_version(
+    tmp_path: Path,
+) -> None:
+    """As an earlier version noted it, or where the listing is lost."""
+    corpus = Corpus(tmp_path, "parquet")
+    corpus.write("pages", [row | {"body": f"{row['text']} more"} for row in pages(60, 1)])
+    before = held(corpus.night())
+    listing = tmp_path / "store" / "listings" / "nightly.json"
+    listing.unlink()
+    with pytest.raises(GateError, match="as its `text: text` has become `text: body`"):
+        go(corpus.path, (*SETTINGS, "sources.web.text=body"), until="held_out")
+    with pytest.raises(GateError, match="as its `text: text` has become `template: "):
+        go(corpus.path, (*SETTINGS, "sources.web.template='{{ body }}'"), until="held_out")
+    go(corpus.path, (*SETTINGS, "sources.web.longest=1MiB"), until="held_out")
+    listing.unlink()
+    go(corpus.path, (*SETTINGS, "sources.web.url=url"), until="held_out")
+    assert held(corpus.night()) == before
+
+
 def test_another_template_of_a_source_that_came_later_stops_a_run_too(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, "parquet")
     corpus.write("others", pages(20, 2))
