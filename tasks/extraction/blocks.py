@@ -32,7 +32,6 @@ _INLINE = frozenset(
     "a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd mark math nobr output picture q rb rtc "
     "ruby s samp slot small span strike strong sub sup time tt u var wbr".split()
 )
-_NAMING = ("class", "id", "role", "itemprop")
 _UNSEEN = re.compile(r"(?:display\s*:\s*none|visibility\s*:\s*hidden)", re.IGNORECASE)
 _NUMBERS = re.compile(r"gutter|line-?(?:no|numbers?)|linenumber|rouge-gutter", re.IGNORECASE)
 _RENDERED = re.compile(r"\b(?:MathJax\w*|mjx-\w+|MJX\w+|katex)\b")
@@ -104,8 +103,8 @@ class _Walk:
 
     def inside(self, element: HtmlElement, part: int, kind: str, linked: bool) -> None:
         """What an element holds, of which the part and the kind of block are known."""
-        if element.text:
-            self._add(element.text, linked)
+        if text := element.text:
+            self._add(text, linked)
         for child in element:
             tag = child.tag
             if type(tag) is str:
@@ -117,12 +116,15 @@ class _Walk:
                     if tag == "script" and "math/tex" in (child.get("type") or ""):
                         self._add(enclosed(child.text or "", "display" in child.get("type", "")), linked)
                 else:
-                    self.flush(kind, part)
+                    if self._pieces:
+                        self.flush(kind, part)
                     self._block(child, tag, part, kind, linked)
-            if child.tail:
-                self._add(child.tail, linked)
+            if tail := child.tail:
+                self._add(tail, linked)
 
     def _add(self, text: str, linked: bool) -> None:
+        if not self._pieces and text.isspace():
+            return
         self._pieces.append(text)
         if linked:
             self._linked += len(text.strip())
@@ -144,11 +146,8 @@ class _Walk:
     def _part(self, element: HtmlElement, tag: str, parent: int) -> int:
         page = self.page
         own = OF_ELEMENT.get(tag, 0)
-        if attributes := dict(element.items()):
-            own |= _named(*map(attributes.get, _NAMING))
-            style = attributes.get("style")
-            if "hidden" in attributes or attributes.get("aria-hidden") == "true" or (style and _UNSEEN.search(style)):
-                own |= BIT["hidden"]
+        if attributes := element.items():
+            own |= _of_attributes(dict(attributes))
         above = page.parents[parent]
         page.parents.append(parent)
         page.tags.append(tag)
@@ -269,6 +268,16 @@ class _Walk:
                 outer.append(block)
         self.page.blocks = outer
         return None
+
+
+def _of_attributes(attributes: dict[str, str]) -> int:
+    """The marks of a part by its attributes."""
+    get = attributes.get
+    found = _named(get("class"), get("id"), get("role"), get("itemprop"))
+    style = get("style")
+    if "hidden" in attributes or get("aria-hidden") == "true" or (style and _UNSEEN.search(style)):
+        found |= BIT["hidden"]
+    return found
 
 
 @lru_cache(2**14)

@@ -37,7 +37,7 @@ from tasks.extraction.facts import facts
 from tasks.extraction.formulas import write_scripts
 from tasks.extraction.main_text import main_text
 from tasks.extraction.render import Format
-from tasks.extraction.work import work
+from tasks.extraction.work import surely_at_most, work
 
 trafilatura_patches.apply()
 
@@ -145,8 +145,7 @@ def extract(
     if _deeper(deepest)(tree):
         return {"reason": "too_deep"}
     most = int(costliest * 10**6)
-    counted = work(tree, len(html), most)
-    if counted.total > most:
+    if not surely_at_most(tree, len(html), most, deepest) and (counted := work(tree, len(html), most)).total > most:
         return {"reason": "too_costly", "work": asdict(counted)}
     stated = stated or extractor == "resiliparse"
     found = facts(html, url, latest) if stated else metadata(tree, html, url, latest)
