@@ -76,10 +76,9 @@ def examples(pages: Iterable[Page], extractor: Extractor) -> list[Example]:
         if not inside.blocks:
             continue
         kind = page_type(tree, inside, page.url)
-        measured = features(
-            inside, taken_from(tree, page.html, beneath(extractor, kind)), tree.findtext(".//title") or ""
-        )
         texts = [block.text for block in inside.blocks]
+        taken = taken_from(tree, page.html, beneath(extractor, kind))
+        measured = features(inside, [*map(letters, texts)], taken, tree.findtext(".//title") or "")
         found.append(Example(page, kind, texts, measured.astype(np.float16), wanted(texts, page.gold), half(page.name)))
     return found
 

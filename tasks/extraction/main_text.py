@@ -33,7 +33,7 @@ _TRUST = 1.5
 """Log odds by which trafilatura's word counts more than was learned. On pages of WCXB that were not learned from it
 costs nothing; on those of trafilatura's own evaluation a third of the unwanted segments go. It rarely
 takes a page's title, its lead and code, so of these it says nothing."""
-VERSION = 10  # leads stay in articles; furniture in words of European languages goes
+VERSION = 11  # documentation is judged by resiliparse
 """Raised when values change, where weights stay."""
 _IN_ELEMENTS = XPath(".//text()[not(parent::script or parent::style or parent::template)]")
 _DESCRIPTIONS = XPath("./head/meta[@name='description' or @property='og:description'][position() < 3]")
@@ -44,9 +44,9 @@ _LEAD, _DESCRIPTION = 40, 1000
 
 
 def beneath(extractor: Extractor, kind: PageType) -> Extractor:
-    """The extractor that a page of a type is judged by: trafilatura is the better one of articles and documentation,
-    and of no others, for which it takes many times as long."""
-    return extractor if kind in ("article", "documentation") else "resiliparse"
+    """The extractor that a page of a type is judged by: trafilatura is the better one of articles, and of no others,
+    for which it takes many times as long."""
+    return extractor if kind == "article" else "resiliparse"
 
 
 def main_text(
@@ -57,19 +57,29 @@ def main_text(
     kind = page_type(tree, page, url)
     by = beneath(extractor, kind)
     taken = take(by)
-    measured = features(page, taken, tree.findtext(".//title") or "")
-    odds = judged(measured, extractor, kind)
-    if by == "trafilatura":
-        kinds = np.array([block.kind for block in page.blocks])
-        apart = (kinds == "pre") | ((kinds == "h1") & (measured[:, _IN_TITLE] == 1))
-        if kind == "article":
-            apart |= leads(tree, page.blocks, measured)
-        odds += np.where(measured[:, _TAKEN] == 1, _TRUST, np.where(apart, 0, -_TRUST))
+    squashed = [letters(block.text) for block in page.blocks]
+    measured = features(page, squashed, taken, tree.findtext(".//title") or "")
+    odds = judged(measured, extractor, kind) + _trusted(tree, page.blocks, measured, by, kind)
     chosen = odds > 0
     kept = without_furniture([*compress(page.blocks, chosen)], measured[chosen, _TAKEN].tolist(), kind)
-    if not kept or _only_in_scripts(taken, tree, "".join(block.text for block in page.blocks)):
+    if not kept or _only_in_scripts(taken, tree, "".join(squashed)):
         return taken
     return render(kept, form)
+
+
+def _trusted(
+    tree: HtmlElement, blocks: Sequence[Block], measured: np.ndarray, by: Extractor, kind: PageType
+) -> np.ndarray:
+    """Log odds that each block gains or loses beyond what was learned: trafilatura's word counts more, and
+    documentation keeps its title, its code, and the rows that resiliparse took."""
+    taken = measured[:, _TAKEN] == 1
+    code, rows, titles = (np.array([block.kind == name for block in blocks], bool) for name in ("pre", "row", "h1"))
+    titles &= measured[:, _IN_TITLE] == 1
+    if by == "trafilatura":
+        apart = code | titles | leads(tree, blocks, measured)
+        return np.where(taken, _TRUST, np.where(apart, 0, -_TRUST))
+    kept = code | titles | (rows & taken) if kind == "documentation" else np.zeros(len(blocks), bool)
+    return np.where(kept, np.inf, 0)
 
 
 def leads(tree: HtmlElement, blocks: Sequence[Block], measured: np.ndarray) -> np.ndarray:
@@ -85,14 +95,13 @@ def leads(tree: HtmlElement, blocks: Sequence[Block], measured: np.ndarray) -> n
 
 
 def _only_in_scripts(taken: str, tree: HtmlElement, seen: str) -> bool:
-    """Whether most of the extractor's text, by some of its lines, is in no element of the page: in none of what was
-    `seen` of them, nor of what was passed over there, as readings above Japanese."""
+    """Whether most of the extractor's text, by some of its lines, is in no element of the page: in none of the letters
+    that were `seen`, nor of what was passed over there, as readings above Japanese."""
     every = taken.split("\n")
     lines = [letters(line) for line in every[:: 1 + len(every) // _LINES]]
-    return _are_elsewhere(lines, seen) and _are_elsewhere(lines, "".join(_IN_ELEMENTS(tree)))
+    return _are_elsewhere(lines, seen) and _are_elsewhere(lines, "".join(map(letters, _IN_ELEMENTS(tree))))
 
 
-def _are_elsewhere(lines: list[str], text: str) -> bool:
-    whole = letters(text)
-    found = [line for line in lines if line[:40] in whole]
+def _are_elsewhere(lines: list[str], seen: str) -> bool:
+    found = [line for line in lines if line[:40] in seen]
     return bool(sizes(found).sum() < _ELSEWHERE * sizes(lines).sum())
