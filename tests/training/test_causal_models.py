@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
 from data_specs.spec import Spec
-from data_specs.training import Model
+from data_specs.training import Model, Training
 from tasks.storage.store import Store
 from tests import training_plan
 from tests.training.test_objective_runs import VOCABULARY, planned, settings, train
@@ -88,6 +88,12 @@ def spec_of(path: Path, **training: Any) -> Spec:
     training = {"steps": 6, "batch": {"tokens": 128, "micro": 4}, "checkpoint": {"every": 3}, **training}
     found = settings("causal", **training)
     return Spec.model_validate(found.model_dump(exclude_unset=True) | {"model": {"folder": str(path)}})
+
+
+def test_attention_that_a_model_does_not_have_is_refused_by_its_name(tmp_path: Path) -> None:
+    model = models.build(Model(folder=str(folder(tmp_path, "gemma2", FAMILIES["gemma2"]))), VOCABULARY, 32, seed=1)
+    with pytest.raises(ModelError, match=r"training\.attention: a gemma2 has no sdpa"):
+        models.prepare(model, Training.model_validate({"attention": "sdpa"}), compiled=False)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

@@ -73,11 +73,16 @@ def build(settings: Model, vocabulary: int, sequence: int, seed: int) -> Any:
 
 
 def prepare(model: Any, training: Training, compiled: bool) -> None:
-    """How it computes: attention, what it keeps for the way back, and whether its layers are compiled."""
+    """How it computes: attention, what it keeps for the way back, and whether its layers are compiled. Raises
+    ModelError."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     if training.attention != "auto" and not hasattr(model, "attention"):  # which is how those with their own say so
-        model.set_attn_implementation(training.attention)
+        try:
+            model.set_attn_implementation(training.attention)
+        except (ValueError, ImportError) as error:
+            kind = model.config.model_type
+            raise ModelError(f"training.attention: a {kind} has no {training.attention} ({error})") from error
     if training.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     if compiled:
