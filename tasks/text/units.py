@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tasks.arrays.addresses import I64, U64
 from tasks.arrays.hashing import seeded_hash
 
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 """Characters, or shingles of them, hashed at once: the working arrays stay in the second-level cache."""
 
 UNSPACED = (
