@@ -8,14 +8,16 @@ channels, clusters, percentiles, the verdict, and others that read no text. One 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.engine import upstream, worker
+from tasks.engine import gates, upstream, worker
 from tasks.engine.gates import GateError
 from tasks.engine.job import Job
+from tasks.engine.listings import Listings
 from tasks.engine.nodes import Node
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.runner import Execution, StageError
@@ -52,10 +54,12 @@ def judge(pipeline: Pipeline) -> Computed:
                 "of the last version, and what they would be is not known; `sluice run --until documents` reads them"
             )
     execution, found = Execution(pipeline, run_jobs=_in_threads), Computed()
+    found.gates += _stops(pipeline, "documents")
     texts = {"text", *(node.stage.label for node in upstream.rewriting(pipeline))}
     for name in [node.name for node in needed(pipeline)]:
         node = pipeline.node(name)  # pins that were learned on the way make others of the nodes
         if not _lacking(pipeline, node):
+            found.gates += _stops(pipeline, name)
             continue
         if name not in EXPRESSIONS and (reads := texts & {*node.inputs, *_scattered(node)}):
             hint = ""
@@ -66,12 +70,28 @@ def judge(pipeline: Pipeline) -> Computed:
                 "known; ask about rules, channels, mixture, or settings that no text is read for, or make it by "
                 f"`sluice run SPEC --until {name}` with these settings{hint}"
             )
-        try:
+        with suppress(GateError):  # of several the first
             execution.stage(name)
-        except GateError as gate:
-            found.gates.append(str(gate))
+        found.gates += _stops(pipeline, name)
         found.stages.append(name)
     return found
+
+
+def _stops(pipeline: Pipeline, name: str) -> Iterator[str]:
+    """Each gate that would stop a run once it has a stage, computed or not."""
+    asked: list[Callable[[], None]] = []
+    if name == "documents":
+        listings = Listings(pipeline.spec, pipeline.store)
+        asked.append(lambda: gates.read(pipeline, gates.readings(pipeline), listings))
+    if name == "documents" or not isinstance(pipeline.node(name).stage, Estimator):
+        asked.append(lambda: gates.quarantined(pipeline, name))
+    if name == "verdict":
+        asked += [lambda: gates.removed(pipeline), lambda: gates.skipped(pipeline)]
+    for gate in asked:
+        try:
+            gate()
+        except GateError as stop:
+            yield str(stop)
 
 
 def needed(pipeline: Pipeline) -> list[Node]:

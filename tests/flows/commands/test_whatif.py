@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 import shutil
 from collections import Counter
@@ -16,6 +17,7 @@ from data_specs.load import load
 from flows.commands import whatif
 from flows.run import Run
 from tasks.engine import fanout
+from tasks.engine.gates import GateError
 from tasks.engine.runner import Execution
 from tasks.planning.mixture import schedule
 from tests import small, whole
@@ -35,6 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small.web(spec.parent / "web", 2, 60, 1)
     write(spec.parent, "web-80", [*rows[::3], *rows[2::3]])
     write(spec.parent, "web-90", [{"text": "", "url": "https://example.org/empty"}])
+    (spec.parent / "web/web-91.jsonl.gz").write_bytes(gzip.compress(b'{"text": damaged\n'))
     assert whole.go(spec).record["version"]["version"] == 2
     return spec
 
@@ -167,6 +170,14 @@ def test_what_needs_texts_to_be_read_is_refused_and_so_is_what_the_version_has_n
 def test_a_gate_that_would_stop_the_run_is_said(made: Path) -> None:
     found = told("whatif", made, "--set", "stages.duplicates.threshold=0.5", "--set", "gates.removed_per_source=0.01")
     assert any("take" in each and "of source web" in each for each in found["stops"])
+
+
+@pytest.mark.parametrize("setting", ["gates.removed_per_source=0.01", "gates.quarantined=0"])
+def test_a_gate_that_would_stop_a_run_in_which_nothing_is_computed_is_said(made: Path, setting: str) -> None:
+    with pytest.raises(GateError, match="of source web") as stop:
+        whole.go(made, [setting], until="verdict")
+    assert told("whatif", made, "--set", setting)["stops"] == [str(stop.value)]
+    assert told("whatif", made)["stops"] == []
 
 
 def test_pairs_near_a_similarity_are_the_nearest_on_each_side_with_the_words_that_differ(made: Path) -> None:
