@@ -46,8 +46,8 @@ class Synonyms(Augmenting):
         self.tables: dict[str, Table] = {}
         self.split: dict[str, Split] = {}
         for code, path in self._paths.items():
-            unchanged(path, self.files[path], _setting(code))
-            self.tables[code] = read(path, _setting(code))
+            with unchanged(path, self.files[path], _setting(code)):
+                self.tables[code] = read(path, _setting(code))
             self.split[code] = splitter("jieba" if code == "zh" else "spaces", code)
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -71,15 +71,15 @@ class Contamination(Stage):
 
     def setup(self) -> None:
         """Raises SpecError where a set cannot be read, or is not what the run began with."""
-        for path, digest in self.files.items():
-            if _digest(path) != digest:
-                raise SpecError(f"{path} has changed since this run began; run again")
         self.items = Items.of(
             {
                 name: [item for path in paths for item in _items(name, path, self.settings.sets[name].fields)]
                 for name, paths in self._sets.items()
             }
         )
+        for path, digest in self.files.items():
+            if _digest(path) != digest:
+                raise SpecError(f"{path} has changed since this run began; run again")
         sought = {
             name.rpartition(":")[0] for name, total in zip(self.items.names, self.items.total, strict=True) if total
         }

@@ -18,6 +18,7 @@ from data_specs.expressions import normalised, parse
 from tasks.arrays.addresses import true
 from tasks.dedup.lsh_index import LshIndex, facts_of
 from tasks.engine.stage import Stage
+from tasks.sources.files import state
 
 
 class DuplicatesOf(Stage):
@@ -59,11 +60,21 @@ class DuplicatesOf(Stage):
 
     def setup(self) -> None:
         """Raises SpecError where the index is not the one that the run began with."""
+        self._states = self._states_now()
         self._index = LshIndex(self._path)
         if self._index.facts != self._facts:
-            raise SpecError(f"{self._path} has changed since this run began; run again")
+            raise SpecError(self._changed)
+
+    def _states_now(self) -> list[str]:
+        """What tells that the index's files, which are mapped into memory, are written to."""
+        return [state(path) for path in self.files]
+
+    @property
+    def _changed(self) -> str:
+        return f"{self._path} has changed since this run began; run again"
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        """Raises SpecError where the index was written to since `setup`."""
         nearest: list[str | None] = [None] * len(batch)
         similarity = np.full(len(batch), np.nan, np.float32)
         symbols = None
@@ -73,6 +84,8 @@ class DuplicatesOf(Stage):
             symbols = true(evaluate({"symbols": self.symbols}, batch)["symbols"])
         for number, name, found in self._index.nearest(batch["text"].to_pylist(), symbols):
             nearest[number], similarity[number] = name, found
+        if self._states_now() != self._states:
+            raise SpecError(self._changed)
         return pa.table(
             [pa.array(nearest, pa.string()), pa.array(similarity, mask=np.isnan(similarity))], schema=self.writes
         )

@@ -52,10 +52,10 @@ class Allowed(Stage):
 
     def setup(self) -> None:
         """Raises SourceError where a file is not what the run began with, OSError where it cannot be read."""
-        if self._listing and self._robots_now() != self._digests:
-            raise SourceError("stages.allowed.robots: its files have changed since this run began; run again")
         self.lists.load()
         self.robots = Robots((path for path, _ in self._digests), self.settings.agents)
+        if self._listing and self._robots_now() != self._digests:
+            raise SourceError("stages.allowed.robots: its files have changed since this run began; run again")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """170,000 addresses/s on one core, fewer where sites have thousands of rules."""

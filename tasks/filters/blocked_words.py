@@ -88,9 +88,10 @@ class BlockedWords(Stage):
 
     def setup(self) -> None:
         """Raises SpecError where a list is not what the run began with, or is no text."""
+        self.lists: dict[str, Words] = {}
         for code, path in self._paths.items():
-            unchanged(path, self.files[path], _setting(code))
-        self.lists = {code: Words(_read(code, path)) for code, path in self._paths.items()}
+            with unchanged(path, self.files[path], _setting(code)):
+                self.lists[code] = Words(_read(code, path))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """10,000 documents/s on one core."""

@@ -44,10 +44,10 @@ class Embedding(Stage):
 
     def setup(self) -> None:
         """Raises SpecError where the folder is not what the run began with."""
-        check_files(folder_files(self.settings), self.files)
         from transformers import AutoModel
 
         self.scorer = Scorer(self.settings, *given(self.settings, AutoModel), None)
+        check_files(self.settings, self.files)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = np.flatnonzero(pc.not_equal(pc.utf8_trim_whitespace(batch["text"]), "").to_numpy())

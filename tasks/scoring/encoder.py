@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from itertools import compress
 from pathlib import Path
@@ -83,9 +84,9 @@ class Encoder(Stage):
 
     def setup(self) -> None:
         """Raises SpecError where the folder is not what the run began with."""
-        check_files(folder_files(self.settings), self.files)
         learned = next((path for path in self.files if path not in folder_files(self.settings)), None)
         self.scorer = Scorer.loaded(self.settings, Path(learned).read_bytes() if learned else None)
+        check_files(self.settings, self.files)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         visible = pc.not_equal(pc.utf8_trim_whitespace(batch["text"]), "").combine_chunks()
@@ -95,10 +96,14 @@ class Encoder(Stage):
         return pa.table([pa.array(found, from_pandas=True)], schema=self.writes)
 
 
-def check_files(found: dict[str, str], expected: dict[str, str]) -> None:
-    """Raises SpecError where a file of a folder is not what is expected."""
-    for path, digest in found.items():
-        if expected.get(path) != digest:
+def check_files(settings: stages.Encoder | stages.Embedding, expected: dict[str, str]) -> None:
+    """Raises SpecError where the model's folder does not hold what is expected; asked once it is loaded, as files may
+    be written to meanwhile."""
+    found = folder_files(settings)
+    folders = {os.path.dirname(path) for path in found}
+    known = {path: digest for path, digest in expected.items() if os.path.dirname(path) in folders}
+    for path in sorted(found.keys() | known.keys()):
+        if found.get(path) != known.get(path):
             raise SpecError(f"{path} has changed since this run began; run again")
 
 
@@ -135,7 +140,7 @@ class EncoderEstimator(Estimator):
     def fit(self, rows: pa.Table) -> tuple[bytes, dict[str, Any]]:
         """A tenth of the texts is held back. Facts: documents, mean and deviation of the target, of what was held back
         the mean error and the correlation of ranks, digest of the sample. Raises ValueError where there are fewer than
-        20 documents, or all have the same target."""
+        20 documents, or all have the same target, SpecError where the folder is not what the run began with."""
         rows = self.downsample(rows)
         texts, target = rows["text"].to_pylist(), rows["target"].to_numpy()
         learns, held = held_back(texts)
@@ -148,6 +153,7 @@ class EncoderEstimator(Estimator):
         wanted = ((target[learns] - scale[0]) / scale[1]).astype(np.float32)
         learn = _headed if self.settings.model else _trained
         data = learn(self.settings, self.seed, [*compress(texts, learns)], wanted, scale)
+        check_files(self.settings, self.files)
         facts = {"documents": int(learns.sum()), "mean": scale[0], "deviation": scale[1]}
         scores = Scorer.loaded(self.settings, data).scores([*compress(texts, held)])
         return data, facts | {"validation": _validation(scores, target[held]), "sample": value_digest(rows["id"])}
@@ -280,6 +286,8 @@ def given(settings: stages.Encoder | stages.Embedding, kind: Any) -> tuple[Any, 
             f"stages.{settings.kind}.model: {folder} gives {model.config.num_labels} numbers, not one; name a "
             "`target`, a column from which a head is learned"
         )
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # transformers maps the file, and what is written over it would be the model
     return tokenizer, model
 
 

@@ -76,10 +76,12 @@ class Labels(Stage):
         """Raises SpecError where a file cannot be read, or is not what the run began with."""
         self.known: dict[str, list[float]] = {}
         for path, digest in self.files.items():
-            if _digest(path) != digest:
-                raise SpecError(f"{path} has changed since this run began; run again")
-            for name, value in self._lines(path):
-                self.known.setdefault(name, []).append(value)
+            try:
+                for name, value in self._lines(path):
+                    self.known.setdefault(name, []).append(value)
+            finally:  # once it is read, and before what an error says of a file that is another one now
+                if _digest(path) != digest:
+                    raise SpecError(f"{path} has changed since this run began; run again")
 
     def _lines(self, path: str) -> Iterator[tuple[str, float]]:
         wanted, first, found = (self.settings.by, self.settings.value), None, False

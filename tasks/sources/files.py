@@ -87,10 +87,10 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 def steady(path: str) -> Iterator[IO[bytes]]:
     """A file as `opened`. Raises SourceError where one far away is another at the end than it was at the beginning:
     blocks of both may have been read."""
-    before = "" if path.startswith("/") else _state(path)
+    before = "" if path.startswith("/") else state(path)
     with opened(path) as file:
         yield file
-    if before and _state(path) != before:
+    if before and state(path) != before:
         raise SourceError(f"{path} changed while it was read; run again once it is written")
 
 
@@ -106,14 +106,14 @@ def unchanged(parts: Sequence[Part]) -> None:
 
 
 def _unchanged(part: Part) -> None:
-    if part.written and _state(part.path) != part.written:
+    if part.written and state(part.path) != part.written:
         raise SourceError(
             f"{part.path} was written to since it was listed, and what was read of it may be of both versions; the "
             "next run reads what it holds then"
         )
 
 
-def _state(path: str) -> str:
+def state(path: str) -> str:
     """What tells that a file was written to: of a local one its size in bytes and its time of change in nanoseconds, as
     the file system keeps it, so that all nodes of a shared folder see it alike; of others what `_far` gives, asked
     anew. Raises OSError."""
@@ -300,7 +300,7 @@ class Listing:
         path = self.path(key)
         if path.startswith("/"):
             try:
-                before = _state(path)
+                before = state(path)
                 return File(key, path, *digests.of(key, path), before)
             except OSError as error:
                 nowhere = os.path.islink(path) and not os.path.exists(path)

@@ -8,6 +8,7 @@ processes. Nothing in a text can act as a label or as fastText's end of line, si
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -44,17 +45,23 @@ _MARKS = r"([^\p{L}\p{M}\p{N}\s]|\p{Han}|\p{Hiragana}|\p{Katakana}|\p{Thai}|\p{L
 
 
 def load(path: str | Path, sha256: str) -> Any:
-    """A fastText model, its digest checked. Raises FileNotFoundError, or ValueError where it is another file."""
+    """A fastText model, its digest checked. Raises FileNotFoundError, or ValueError where it is another file, also by
+    what is written to it while it is loaded."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such fastText model; check the path, or fetch the file again")
+    before = os.stat(path)
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         raise ValueError(f"{path} has sha256 {found}, expected {sha256}: fetch the file again, or correct the digest")
     try:
-        return fasttext.load_model(str(path))
+        model = fasttext.load_model(str(path))
     except ValueError as error:
         raise ValueError(f"{path} is not a fastText model: {error}") from None
+    after = os.stat(path)
+    if (after.st_ino, after.st_size, after.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
+        raise ValueError(f"{path} was written to while it was loaded; run again")
+    return model
 
 
 def features(text: pa.ChunkedArray, characters: int = CHARACTERS) -> pa.ChunkedArray:

@@ -7,6 +7,7 @@ import hashlib
 import unicodedata
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from data_specs.document import SpecError
@@ -23,10 +24,15 @@ def digest_of(path: str, setting: str) -> str:
         ) from None
 
 
-def unchanged(path: str, sha256: str, setting: str) -> None:
-    """Raises SpecError where a file is not what the run began with."""
-    if digest_of(path, setting) != sha256:
-        raise SpecError(f"{setting}: {path} has changed since this run began; run again")
+@contextmanager
+def unchanged(path: str, sha256: str, setting: str) -> Iterator[None]:
+    """Raises SpecError where a file that the block has read is not what the run began with, before what the block
+    raises: it may be written to while it is read."""
+    try:
+        yield
+    finally:
+        if digest_of(path, setting) != sha256:
+            raise SpecError(f"{setting}: {path} has changed since this run began; run again")
 
 
 def lines_of(path: str, setting: str) -> Iterator[tuple[int, str]]:

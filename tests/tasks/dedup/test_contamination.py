@@ -18,6 +18,7 @@ import pytest
 from data_specs import stages
 from data_specs.document import SpecError
 from tasks import registry
+from tasks.dedup import contamination
 from tasks.dedup.contamination import Contamination
 from tasks.engine import job
 from tasks.storage.pins import Pins
@@ -183,6 +184,19 @@ def test_a_changed_set_is_another_fingerprint_and_a_moved_one_the_same(tmp_path:
     assert fingerprint(str(moved)) == before
     moved.write_text(moved.read_text() + "\n{}")
     assert fingerprint(str(moved)) != before
+
+
+def test_a_set_that_is_written_to_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read = Path(written(tmp_path, items(1, 20))), contamination._items
+
+    def items_of(*arguments: Any) -> Any:
+        path.write_text(path.read_text().replace("a", "b"))
+        return read(*arguments)
+
+    stage = Contamination(stages.Contamination(sets={"one": {"path": str(path), "fields": ["question"]}}))
+    monkeypatch.setattr(contamination, "_items", items_of)
+    with pytest.raises(SpecError, match="has changed since this run began"):
+        stage.setup()
 
 
 def test_nothing_is_learned_from_what_holds_an_item(tmp_path: Path) -> None:

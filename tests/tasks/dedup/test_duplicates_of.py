@@ -77,6 +77,22 @@ def test_the_most_alike_is_named_and_of_equals_the_first(tmp_path: Path) -> None
     assert held_against(tmp_path, [text.upper() + " !"])[0][0] == "nearer"
 
 
+def test_an_index_that_is_written_over_while_it_is_in_use_is_refused(tmp_path: Path) -> None:
+    """As `cp -r` of another one into its folder does: its arrays are mapped into memory."""
+    rng = random.Random(3)
+    texts = [" ".join(rng.choices(WORDS, k=100)) for _ in range(20)]
+    for name, some in (("one", texts), ("other", texts[::-1])):
+        lsh_index.build(tmp_path / name, ((f"{name}{number}", text) for number, text in enumerate(some)), floor=0.7)
+    stage = DuplicatesOf(Settings(index=str(tmp_path / "one")))
+    stage.setup()
+    batch = pa.table({"text": pa.array(texts, pa.string())})
+    assert stage(batch)["duplicates_of"].to_pylist() == [f"one{number}" for number in range(20)]
+    with open(tmp_path / "one/documents.bin", "r+b") as file:
+        file.write((tmp_path / "other/documents.bin").read_bytes())
+    with pytest.raises(SpecError, match="has changed since this run began; run again"):
+        stage(batch)
+
+
 def test_texts_without_words_and_an_index_of_nothing_find_nothing(tmp_path: Path) -> None:
     lsh_index.build(tmp_path / "none", [("empty", ""), ("marks", "--- !")], floor=0.7)
     lsh_index.build(tmp_path / "one", [("a", "甲乙丙丁戊己"), ("b", "---")], floor=0.7)

@@ -15,7 +15,8 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from data_specs import stages
 from data_specs.document import SpecError
-from tasks.scoring import encoder
+from tasks.scoring import embedding, encoder
+from tasks.scoring.embedding import Embedding
 from tasks.scoring.encoder import Encoder, EncoderEstimator
 from tests.small import code, english
 from tests.tasks.scoring.test_domain_quality import documents, fit, ready
@@ -106,6 +107,48 @@ def test_texts_in_any_company_have_the_same_score(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(encoder, "TOKENS_AT_ONCE", 200)
     np.testing.assert_allclose(scored(stage, table), together, atol=2e-4)
     assert len(scored(stage, table.slice(0, 0))) == 0
+
+
+def written_over(path: Path, kind: Any, **settings: Any) -> None:
+    """Another model in the place of one, in the same file, as `cp` leaves it."""
+    torch.manual_seed(4)
+    config = BertConfig.from_pretrained(path, **settings)
+    kind(config).save_pretrained(path.parent / "other")
+    with open(path / "model.safetensors", "r+b") as file:
+        file.write((path.parent / "other/model.safetensors").read_bytes())
+
+
+def test_a_model_that_is_in_use_stays_though_another_is_written_over_its_file(tmp_path: Path) -> None:
+    path = folder(tmp_path / "model", BertForSequenceClassification, num_labels=1)
+    stage = Encoder(stages.Encoder(model=str(path), tokens=40))
+    stage.setup()
+    table = labelled(30)
+    before = scored(stage, table)
+    written_over(path, BertForSequenceClassification)
+    np.testing.assert_array_equal(scored(stage, table), before)
+
+
+def test_a_model_that_is_written_over_while_it_is_loaded_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, load = folder(tmp_path / "model", BertModel), encoder.given
+
+    def loaded(settings: Any, kind: Any) -> Any:
+        written_over(path, BertModel)
+        return load(settings, kind)
+
+    monkeypatch.setattr(embedding, "given", loaded)
+    stage = Embedding(stages.Embedding(model=str(path)))
+    with pytest.raises(SpecError, match="changed since this run began"):
+        stage.setup()
+
+
+def test_no_head_is_learned_from_another_model_than_the_run_began_with(tmp_path: Path) -> None:
+    path = folder(tmp_path / "model", BertModel)
+    estimator = EncoderEstimator(stages.Encoder(model=str(path), target="points", tokens=64), SEED)
+    written_over(path, BertModel)
+    with pytest.raises(SpecError, match="changed since this run began"):
+        fit(estimator, [labelled(60)])
 
 
 def test_code_and_empty_texts_are_not_scored(tmp_path: Path) -> None:
