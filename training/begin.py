@@ -54,7 +54,7 @@ def begin(trainer: Trainer, resume: bool) -> None:
 
 def _begin_with(trainer: Trainer, begins: Start) -> dict[str, str]:
     """Take the weights of another run or folder; what was read, by name. Raises CheckpointError where these are of
-    other tokens, or not the same on all nodes."""
+    other tokens, not the same on all nodes, or written to meanwhile."""
     contents = start.contents(trainer.store, begins)
     if any(each != contents for each in from_all_ranks(contents)):
         raise CheckpointError("training.start.folder does not hold the same on all nodes; copy it to each again")
@@ -64,6 +64,10 @@ def _begin_with(trainer: Trainer, begins: Start) -> dict[str, str]:
             raise CheckpointError(mistake)
     read, trainer.updates = start.reader(trainer.store, trainer.spec, begins, trainer.shapes, trainer.tokenizer)
     engine.restore(trainer.engine, trainer.updates, read)
+    after = from_all_ranks(start.contents(trainer.store, begins))
+    if any(each and each != contents for each in after):  # what is gone by now was read
+        what = begins.folder or begins.run
+        raise CheckpointError(f"training.start: {what} was written to while it was read; run again")
     return contents
 
 

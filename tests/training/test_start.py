@@ -100,6 +100,25 @@ def test_positions_that_the_weights_lack_are_refused_and_not_made_up(store: Stor
         start_of.reader(store, longer, Start(run="short-rows@2"), shapes)
 
 
+def test_weights_that_are_written_to_while_they_are_read_are_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = settings("prefix", steps=2, start={"folder": str(tmp_path)})
+    plan, load = planned(store, spec), weights.of_folder
+    models.plain(spec.model)(models.config(spec.model, VOCABULARY, 8)).save_pretrained(tmp_path)
+
+    def written_over(*arguments: Any) -> Any:
+        found = load(*arguments)
+        with open(tmp_path / "model.safetensors", "r+b") as file:
+            file.seek(-4, 2)
+            file.write(b"abcd")
+        return found
+
+    monkeypatch.setattr(weights, "of_folder", written_over)
+    with pytest.raises(CheckpointError, match=r"training\.start: .* was written to while it was read; run again"):
+        train(store, spec, plan, "written-over")
+
+
 def test_a_branch_with_the_state_of_another_goes_on_to_the_last_bit_after_it_is_resumed(store: Store) -> None:
     """AdamW's means are corrected by how often it moved the weights, before the branch too."""
     base = settings("prefix", steps=6, average={"decay": 0.999})
