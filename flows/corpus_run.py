@@ -26,7 +26,7 @@ from tasks.engine.runner import Execution, StageResult
 from tasks.engine.stage import Stage
 from tasks.engine.takedowns import Takedowns
 from tasks.engine.versions import Versions
-from tasks.sources import own_columns
+from tasks.sources import own_columns, returned
 from tasks.storage import locks
 from tasks.storage.manifest import MISSING
 from tasks.storage.pins import without
@@ -140,6 +140,8 @@ class CorpusRun:
             result = self.execution.recompute(name, replace)
         else:
             result = self.execution.documents() if name == "documents" else self.execution.stage(name)
+        if name == "documents":
+            returned.none_taken_down(self.pipeline, self.takedowns)
         _listed[self.name] = self.pipeline.shards, self.pipeline.unreadable
         return result
 

@@ -19,11 +19,10 @@ from data_specs.load import SpecError
 from flows import record
 from flows.commands import export_records, lineage
 from flows.commands.takedown_request import Asked
-from flows.commands.takedown_search import Found, Progress, find, newest_corpus, unknown_tokens
+from flows.commands.takedown_search import Found, Progress, find, newest_corpus, tokens_of, unknown_tokens
 from flows.run import Run
 from tasks.engine import purge, worker
 from tasks.engine.job import inputs
-from tasks.engine.outputs import token_files
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import refused_path
 from tasks.engine.stage import Estimator
@@ -44,8 +43,7 @@ def named(run: Run, found: Found) -> dict[str, Any]:
     "other_pins", "versions"; "unsought": shards among whose documents no near-copies could be sought; "unknown_tokens":
     token files, by plan, of which it cannot be told whether they hold some."""
     store = run.store
-    files = token_files(store, found.shards)
-    read = {path: found.shards[ids] for ids, paths in files.items() for path in paths}
+    read = {path: rows for path, rows in tokens_of(run, found).items() if rows}
     lineages = {name: Versions(store, name) for name in store.folders("versions")}
     versions = {name: [*each.naming(found.documents_paths)] for name, each in lineages.items()}
     trainings = _with_descendants(run, read, {name: _training(run, name, read) for name in _trainings(store)})
@@ -236,13 +234,14 @@ def _facts(run: Run, asked: Asked, found: Found) -> Takedown:
     return {
         "spec": run.spec.name,
         "asked": asked.json(),
-        "ids": sorted(found.documents),
+        "ids": sorted(found.documents.keys() - found.standing),
         "payloads": found.payloads,
         "urls": sorted({each["url"] for each in found.documents.values() if each["url"]}),
         "texts": [] if asked.only else sorted(found.texts),
         "words": [] if asked.only else sorted(found.words),
         "documents": found.rows,
         "shards": found.shards,
+        "tokens": tokens_of(run, found),
         "named": named(run, found),
     }
 
@@ -251,7 +250,7 @@ def finish(store: Store, takedown: Takedown) -> None:
     """Purge the store of what a takedown names, wherever that stands, and end it."""
     number, shards = takedown["takedown"], takedown["shards"]
     purge.documents(store, takedown["documents"])
-    files = purge.tokens(store, shards)
+    files = purge.tokens(store, shards, takedown.get("tokens", {}))
     for name in store.folders("plans"):
         if store.exists(f"plans/{name}/plan.json"):
             purge_plan(store, f"plans/{name}", number, files)
@@ -312,8 +311,9 @@ def take_down(run: Run, wanted: Asked | None, yes: bool, progress: Progress = la
         if wanted is None or wanted.known(takedowns):
             return _answer(pending, "ended")
         run = run.reloaded()
-    if wanted is None:
+    if wanted is None and not run.takedowns:
         raise SpecError(["takedown: name what goes: --url, --domain, --id, --list or --where"])
+    wanted = wanted or Asked()  # what the store has of earlier takedowns, such as by earlier versions, goes
     found = find(run, wanted, progress)
     if not found.documents and wanted.known(run.takedowns):
         return _answer(_facts(run, wanted, found) | {"takedown": None, "time": None}, "known")
@@ -329,6 +329,11 @@ def _answer(facts: Takedown, state: str, found: Found | None = None, unmet: Sequ
     """What is said: "state" is found (nothing was changed), ended, or known (all of it was taken down before); "unmet"
     is what was asked for and names no document, of those taken down before neither."""
     named = ("takedown", "time", "asked", "named")
-    answer = {"state": state, **{name: facts[name] for name in named}, "count": len(facts["ids"]), "unmet": [*unmet]}
+    answer = {
+        "state": state,
+        **{name: facts[name] for name in named},
+        "count": len(found.documents if found else facts["ids"]),
+        "unmet": [*unmet],
+    }
     documents = found.documents if found else {each: {} for each in facts["ids"]}
     return answer | {"documents": [{"id": name, **about} for name, about in sorted(documents.items())]}

@@ -20,7 +20,7 @@ from flows.commands.export import condition
 from flows.commands.takedown_request import Asked
 from flows.run import Run
 from tasks.engine.near_copies import in_clusters, unsought
-from tasks.engine.outputs import shards_of_tokens
+from tasks.engine.outputs import shards_of_tokens, token_files
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.reading import refused_path
 from tasks.engine.runner import StageError
@@ -30,7 +30,8 @@ from tasks.engine.takedowns import TAKEN_DOWN, Takedowns
 from tasks.engine.versions import Versions
 from tasks.engine.views import views
 from tasks.planning.files import read_plan
-from tasks.sources import SourceError, identities
+from tasks.sources import SourceError, identities, returned
+from tasks.sources.canonical_url import canonical_url
 from tasks.sources.taken_down import TakenDown
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
@@ -39,6 +40,8 @@ from tasks.storage.store import DamagedError, Store
 
 Progress = Callable[[int, int], None]
 """Called with files done and files in all."""
+Picked = Callable[[str, Recorded, pa.Table, Sequence[bool]], list[int]]
+"""Path of documents, what is recorded of them, their `identities.COLUMNS`, and which are left -> the rows that go."""
 
 
 @dataclass
@@ -51,6 +54,12 @@ class Found:
     """By the path of the documents, or of their identities."""
     payloads: dict[str, list[str | None]] = field(default_factory=dict)
     """By id: of its record, as settings made it, sorted; None where it is not known."""
+    addresses: dict[str, set[str]] = field(default_factory=dict)
+    """By id: as they are compared."""
+    names: dict[str, set[str]] = field(default_factory=dict)
+    """By the path of the documents: their ids."""
+    standing: set[str] = field(default_factory=set)
+    """Ids of those that stood in the place of documents that stay."""
     texts: set[str] = field(default_factory=set)
     """Digests of their texts."""
     words: set[str] = field(default_factory=set)
@@ -68,33 +77,130 @@ class Found:
 
 def find(run: Run, asked: Asked, progress: Progress = lambda *_: None) -> Found:
     """The documents that go. Raises StageError where near-copies are to go, and duplicates are not computed."""
-    found = Found()
+    found, store = Found(), run.store
     given = TakenDown(map(bytes.fromhex, asked.ids), asked.urls, asked.domains)
-    _add(run.store, given, found, "asked", progress)
-    if found.documents:
-        ids = {*map(bytes.fromhex, found.documents)}
-        if not asked.only:
-            corpus = newest_corpus(run)
-            found.unsought = unsought(corpus)
-            ids |= in_clusters(corpus, ids)
-        # Also where the same documents were extracted otherwise, and have no address.
-        _add(run.store, TakenDown(ids), found, "near-copy", progress)
-        _add(run.store, TakenDown(_would_return(run, asked, found, progress)), found, "refused", progress)
+    _add(store, _named(store, given), found, "asked", progress)
+    if not (found.documents or run.takedowns):
+        return found
+    corpus = newest_corpus(run)
+    now = _now(run, corpus)
+    if found.documents and not asked.only:
+        found.unsought = unsought(corpus)
+        # Of what is in no cluster, as it is not in the corpus, the copies that are.
+        _add(store, _named(store, _texts_beside(store, found, now)), found, "near-copy", progress, now.__contains__)
+        here = {bytes.fromhex(name) for path in now & found.rows.keys() for name in found.names[path]}
+        near = TakenDown(in_clusters(corpus, here) if here else ())
+        _add(store, _named(store, near), found, "near-copy", progress, now.__contains__)
+    sure = found.documents.keys() | set()
+    _add(
+        store,
+        _beside(store, _refused(store, asked, found), now),
+        found,
+        "refused",
+        progress,
+        lambda path: path not in now,
+    )
+    _add(store, _same_records(found, sure, asked), found, "near-copy", progress)
+    found.standing = _standing(store, found, now)
     return found
 
 
-def _would_return(run: Run, asked: Asked, found: Found, progress: Progress) -> set[bytes]:
-    """The ids of documents that the store has beside the corpus as it stands, as by an earlier name of their source or
-    of a file that was edited since, and that would be refused were they read again: they would come back from there."""
-    documents = newest_corpus(run).outputs["documents"]
+def _now(run: Run, corpus: Pipeline | Snapshot) -> set[str]:
+    """The paths of the documents of the corpus as it stands, but for those that came back out of the store."""
+    documents = corpus.outputs["documents"]
     now = {documents.path(place) for place, key in enumerate(documents.index.keys) if key}
-    beside = Found()
-    _add(run.store, _refused(run.store, asked, found), beside, "refused", progress, apart_from=now)
-    ids = {*map(bytes.fromhex, beside.documents)}
-    for path, recorded in _documents(run.store) if ids else ():
+    return now - {path for path, _ in returned.older(corpus, run.takedowns)} if isinstance(corpus, Pipeline) else now
+
+
+def _texts_beside(store: Store, found: Found, now: set[str]) -> TakenDown:
+    """The texts of documents that were found, and not in the corpus as it stands."""
+    here = set[str]().union(*(found.names[path] for path in now & found.rows.keys()))
+    texts, words = set[str](), set[str]()
+    for path, recorded in _documents(store):
+        if path in found.rows and not found.names[path] <= here:
+            told = _digests(store, path, recorded, found.rows[path])
+            texts.update(filter(None, told["text_digest"].to_pylist()))
+            words.update(filter(None, told["words_digest"].to_pylist()))
+    return TakenDown(texts=texts, words=words)
+
+
+def _named(store: Store, named: TakenDown) -> Picked:
+    """Documents by their ids, addresses and texts."""
+
+    def picked(path: str, recorded: Recorded, table: pa.Table, left: Sequence[bool]) -> list[int]:
+        places = zip(table["id"].to_pylist(), table["url"].to_pylist(), left, strict=True)
+        rows = {
+            row for row, (name, url, stands) in enumerate(places) if stands and (name in named.ids or named.names(url))
+        }
+        if named.by_text:
+            rows.update(_of_text(_digests(store, path, recorded), left, named))
+        return sorted(rows)
+
+    return picked
+
+
+def _beside(store: Store, refused: TakenDown, now: Collection[str]) -> Picked:
+    """Documents that would be refused were they read again, which the store has beside the corpus as it stands, as by
+    an earlier name of their source or of a file that was edited: they would come back from there. Not those that are
+    in the corpus, too, and stay."""
+    named, beside = _named(store, refused), Found()
+    _add(store, named, beside, "refused", lambda *_: None, lambda path: path not in now)
+    ids = pa.array([bytes.fromhex(name) for name in sorted(beside.documents)], pa.binary(16))
+    stand = set[tuple[bytes, str | None, str | None]]()
+    for path, recorded in _documents(store):
+        if path in now and len(ids):
+            table = columns.read(store, path, ["id", "url", "payload", "kind"], recorded)
+            table = table.filter(pc.and_(pc.is_in(table["id"], ids), pc.not_equal(table["kind"], TAKEN_DOWN)))
+            stand.update(_places(table))
+
+    def picked(path: str, recorded: Recorded, table: pa.Table, left: Sequence[bool]) -> list[int]:
+        rows = beside.rows.get(path, [])
+        places = _places(table.take(pa.array(rows, pa.int64())))
+        return [row for row, place in zip(rows, places, strict=True) if place not in stand]
+
+    return picked
+
+
+def _places(table: pa.Table) -> Iterator[tuple[bytes, str | None, str | None]]:
+    """Id, address and payload of each of some documents."""
+    return zip(*(table[name].to_pylist() for name in ("id", "url", "payload")), strict=True)
+
+
+def _same_records(found: Found, sure: Collection[str], asked: Asked) -> Picked:
+    """Other readings of records that were found, such as by other settings. Where an id was asked for all that stands,
+    or stood, in its place goes; elsewhere what has another address is another document, and so is what has other bytes
+    than one that was found by its text alone."""
+    known = {bytes.fromhex(name): (found.payloads[name], found.addresses[name]) for name in found.documents}
+    all_of, loosely = {*map(bytes.fromhex, asked.ids)}, {*map(bytes.fromhex, sure)}
+
+    def same(name: bytes, url: str | None, payload: str | None) -> bool:
+        payloads, addresses = known[name]
+        if name in all_of or (payload is not None and payload in payloads):
+            return True
+        return name in loosely and (url is None or not addresses or canonical_url(url) in addresses)
+
+    def picked(path: str, recorded: Recorded, table: pa.Table, left: Sequence[bool]) -> list[int]:
+        rows = _places(table)
+        return [
+            row
+            for row, (each, stands) in enumerate(zip(rows, left, strict=True))
+            if stands and each[0] in known and same(*each)
+        ]
+
+    return picked
+
+
+def _standing(store: Store, found: Found, now: Collection[str]) -> set[str]:
+    """The ids of documents in whose place another one stands now, which stays."""
+    standing: set[str] = set()
+    wanted = pa.array([bytes.fromhex(name) for name in sorted(found.documents)], pa.binary(16))
+    for path, recorded in _documents(store):
         if path in now:
-            ids.difference_update(columns.read(run.store, path, ["id"], recorded)["id"].to_pylist())
-    return ids
+            table = columns.read(store, path, ["id", "kind"], recorded)
+            mine = pc.and_(pc.is_in(table["id"], wanted), pc.not_equal(table["kind"], TAKEN_DOWN)).to_pylist()
+            stays = sorted({row for row, each in enumerate(mine) if each} - {*found.rows.get(path, ())})
+            standing.update(each.hex() for each in table["id"].take(pa.array(stays, pa.int64())).to_pylist())
+    return standing
 
 
 def _refused(store: Store, asked: Asked, found: Found) -> TakenDown:
@@ -125,32 +231,33 @@ def newest_corpus(run: Run) -> Pipeline | Snapshot:
 
 
 def _add(
-    store: Store, named: TakenDown, found: Found, why: str, progress: Progress, apart_from: Collection[str] = ()
+    store: Store,
+    picked: Picked,
+    found: Found,
+    why: str,
+    progress: Progress,
+    among: Callable[[str], bool] = lambda _: True,
 ) -> None:
-    """Add documents that are named to what was found, of every folder of documents but for some files."""
-    files = [each for each in _documents(store) if each[0] not in apart_from]
+    """Add documents to what was found, of those files that are `among` them."""
+    files = [each for each in _documents(store) if among(each[0])]
     for number, (path, recorded) in enumerate(files, 1):
         table = columns.read(store, path, identities.COLUMNS, recorded)
-        ids, urls, payloads = table["id"].to_pylist(), table["url"].to_pylist(), table["payload"]
         left = pc.not_equal(table["kind"], TAKEN_DOWN).to_pylist()
-        rows = [
-            row
-            for row, (name, url, stands) in enumerate(zip(ids, urls, left, strict=True))
-            if stands and (name in named.ids or named.names(url))
-        ]
-        if named.by_text:
-            rows = sorted({*rows, *_of_text(_digests(store, path, recorded), left, named)})
-        if rows:
+        if rows := picked(path, recorded, table, left):
             known, ids_digest = {*found.rows.get(path, ())}, str(recorded.ids)
             found.rows[path] = sorted(known | {*rows})
             found.shards[ids_digest] = sorted({*found.shards.get(ids_digest, ()), *found.rows[path]})
             told = _digests(store, path, recorded, rows)
             found.texts.update(each for each in told["text_digest"].to_pylist() if each)
             found.words.update(each for each in told["words_digest"].to_pylist() if each)
-            for row, facts in zip(rows, table.select(["source", "file", "url"]).take(rows).to_pylist(), strict=True):
-                name, payload = ids[row].hex(), payloads[row].as_py()
-                found.documents.setdefault(name, facts | {"why": why})
-                found.payloads[name] = sorted({*found.payloads.get(name, ()), payload}, key=lambda each: each or "")
+            for facts in table.take(pa.array(rows)).to_pylist():
+                name = facts["id"].hex()
+                found.names.setdefault(path, set()).add(name)
+                shown = {key: facts[key] for key in ("source", "file", "url")}
+                found.documents.setdefault(name, shown | {"why": why})
+                payloads = {*found.payloads.get(name, ()), facts["payload"]}
+                found.payloads[name] = sorted(payloads, key=lambda each: each or "")
+                found.addresses.setdefault(name, set()).update([canonical_url(facts["url"])] if facts["url"] else [])
         progress(number, len(files))
 
 
@@ -178,6 +285,38 @@ def _documents(store: Store) -> Iterator[tuple[str, Recorded]]:
         yield from _files(store, f"documents/{name}")
     for name in store.folders(f"{identities.FOLDER}/documents"):
         yield from _files(store, f"{identities.FOLDER}/documents/{name}")
+
+
+def tokens_of(run: Run, found: Found) -> dict[str, list[int]]:
+    """Token file -> rows that go: of one of which a version, or the corpus as it stands, says from which documents it
+    was made those of these; of others those of all documents of its shard."""
+    made = {name: {*paths} for name, paths in _made_of(run).items()}
+    rows: dict[str, set[int]] = {}
+    for path, each in found.rows.items():
+        rows.setdefault(identities.documents_path(path), set()).update(each)
+    return {
+        path: sorted(
+            set[int]().union(*(rows.get(each, ()) for each in made[path])) if path in made else found.shards[ids]
+        )
+        for ids, paths in token_files(run.store, found.shards).items()
+        for path in paths
+    }
+
+
+def _made_of(run: Run) -> dict[str, set[str]]:
+    """Token file -> the documents that it was made from, as far as that is known."""
+    found: dict[str, set[str]] = {}
+    for name in run.store.folders("versions"):
+        versions = Versions(run.store, name)
+        for facts in versions.all():
+            for path, documents in versions.tokens(facts):
+                found.setdefault(path, set()).add(documents)
+    outputs = run.pipeline.outputs
+    for output in outputs.values():
+        for place, key in enumerate(output.index.keys if output.folders else ()):
+            if key and output.folders[place].startswith("tokens/"):
+                found.setdefault(output.path(place), set()).add(outputs["documents"].path(place))
+    return found
 
 
 def unknown_tokens(store: Store) -> dict[str, list[str]]:

@@ -56,9 +56,10 @@ def _emptied(table: pa.Table, rows: np.ndarray) -> pa.Table:
     return pa.table(emptied, table.schema).combine_chunks()
 
 
-def tokens(store: Store, rows: Rows) -> list[str]:
-    """Write zeros over the tokens of documents, by the digest of their shard's ids; the paths of their shards' token
-    files. How many they were stays, so that offsets hold. What is damaged goes, as it cannot be told whose it holds."""
+def tokens(store: Store, rows: Rows, exact: Rows) -> list[str]:
+    """Write zeros over the tokens of documents, by the digest of their shard's ids, or of a file by its path; the paths
+    of those token files. How many they were stays, so that offsets hold. What is damaged goes, as it cannot be told
+    whose it holds."""
     found: list[str] = []
     for folder in _below(store, "tokens"):
         live = _live(store, folder)
@@ -72,8 +73,8 @@ def tokens(store: Store, rows: Rows) -> list[str]:
                 Manifest(store, folder).append([{"key": _key(path), "removed": True}])
                 store.remove(path)
                 continue
-            if ids in rows:
-                mine[path] = rows[ids]
+            if wanted := exact.get(path, rows.get(ids, ())):
+                mine[path] = wanted
         found += _rewritten(store, folder, mine, _zeroed)
     return found
 

@@ -8,6 +8,7 @@ here as they were given, since later crawls are held against them; of texts ther
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -21,13 +22,16 @@ REASON = "takedown"
 TAKEN_DOWN = "taken_down"
 """The `kind` of the row that is left of a document: its id and its place in the source stay, nothing else does."""
 _FOLDER = "takedowns"
+_BEGAN = re.compile(r"\d{8}T\d{6}-")
+"""How the name of a run begins, in UTC (flows/record.py)."""
 
 Takedown = dict[str, Any]
-"""{"takedown": number, "time", "spec", "asked": {"urls", "domains", "ids", "only"}, "ids" (of all documents that go),
-"payloads" {id: those of its record, as `documents` has them}, "urls", "texts" and "words" (digests) that later crawls
-are held against beside what was asked for ("words" of texts but for case, spacing and punctuation; earlier versions'
-takedowns have neither these nor "payloads"), "documents" {path: rows}, "shards" {digest of ids: rows}, "named" (what
-was learned from them, holds or shows them), "ended"}."""
+"""{"takedown": number, "time", "spec", "asked": {"urls", "domains", "ids", "only"}, "ids" (of documents that go, but
+for those in whose place another one stands), "payloads" {id: those of its record, as `documents` has them}, "urls",
+"texts" and "words" (digests) that later crawls are held against beside what was asked for ("words" of texts but for
+case, spacing and punctuation; earlier versions' takedowns have neither these nor "payloads"), "documents" {path: rows},
+"shards" {digest of ids: rows}, "tokens" {path: rows} (none by earlier versions), "named" (what was learned from them,
+holds or shows them), "ended"}."""
 
 
 class PendingError(StoreError):
@@ -77,6 +81,12 @@ class Takedowns:
     def pending(self) -> Takedown | None:
         """The takedown that was begun and has not ended; there is one at most, the newest."""
         return self.all[-1] if self.all and not self.all[-1]["ended"] else None
+
+    def before_newest(self, run: str) -> bool:
+        """Whether what a run wrote, by its name, may be from before the newest takedown, which it then was not held
+        against; runs are named by when they began."""
+        newest = "".join(each for each in self.all[-1]["time"][:19] if each not in "-:") if self.all else ""
+        return not (newest and _BEGAN.match(run) and run[:15] > newest)
 
     def settled(self) -> None:
         """Raises PendingError where a takedown has not ended."""

@@ -219,6 +219,18 @@ class Versions:
                         if stage == "documents":
                             yield refused_path(path)
 
+    def tokens(self, facts: Facts) -> Iterator[tuple[str, str]]:
+        """The token files that a version names, and the documents of each."""
+        for generation in facts["generations"]:
+            folders = self.shards(generation["names"])["folder"].to_pylist()
+            documents = self.keys(generation["keys"]["documents"])
+            for stage, name in generation["keys"].items():
+                made = facts["stages"].get(stage, {})
+                if made.get("folder", "").startswith("tokens/"):
+                    for key, folder, document in zip(self.keys(name), folders, documents, strict=True):
+                        if key and document:
+                            yield f"{made['folder']}/{key}{made['suffix']}", f"{folder}/{document}.parquet"
+
     def own_files(self, facts: Facts) -> set[str]:
         """The files of a version's own that it names."""
         number = facts["version"]

@@ -80,6 +80,25 @@ def test_tokens_that_a_plan_keeps_go_with_a_document_that_gc_removed(spec: Path,
     assert (again["state"], again["count"]) == ("known", 0)
 
 
+@pytest.mark.parametrize("collected", [True, False])
+def test_tokens_of_what_stands_in_the_place_of_a_document_stay(spec: Path, collected: bool) -> None:
+    before = tokens(spec)
+    edit = {"text": f"An edit of it.\n{small.english(random.Random(98), 40)}", "url": "https://example.org/new/good"}
+    generations.write(spec.parent, "two", [*PAGES[6:], edit])
+    go(spec, SETTINGS)
+    if collected:
+        ask("gc", spec, "--yes")
+    found = told("takedown", spec, "--url", GONE["url"], "--yes")
+    assert [row["url"] for row in found["documents"]] == [GONE["url"]]
+    zeros = [path for path, rows in tokens(spec).items() for row in rows if len(row) and not row.any()]
+    assert len(zeros) == 1
+    assert set(zeros) <= set(before)
+    assert not holding(spec.parent / "store", [WORD])
+    go(spec, SETTINGS)
+    assert [row["kept"] for row in documents(spec).values() if row["url"] == edit["url"]] == [True]
+    assert sum(1 for rows in tokens(spec).values() for row in rows if len(row) and not row.any()) == 1
+
+
 def test_tokens_of_a_document_that_gc_removed_go_where_its_text_stands_elsewhere(spec: Path) -> None:
     another_state(spec)
     generations.write(spec.parent, "three", [{"text": GONE["text"].upper(), "url": "https://example.com/moved"}])

@@ -11,6 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows.commands import takedown_search
+from tasks.engine.takedowns import PendingError
+from tasks.sources.taken_down import TakenDown
 from tests import generations, small
 from tests.commands import ask, told
 from tests.generations import documents, night
@@ -116,3 +119,93 @@ def test_the_text_of_a_held_out_document_goes_of_which_the_table_alone_is_left(s
     assert not [path for path in holding(spec) if path.startswith("documents/web@")]
     taken_down(spec)
     assert holding(spec) == []
+
+
+def test_a_document_does_not_come_back_with_a_state_of_its_file_in_whose_place_another_stands_now(spec: Path) -> None:
+    edit = {"text": "An edit of it.", "url": "https://example.org/new/good"}
+    generations.write(spec.parent, "two", [*PAGES[6:], edit])
+    generations.write(spec.parent, "three", [GONE | {"url": "https://example.com/moved"}])
+    night(spec)
+    [name] = [name for name, row in documents(spec).items() if WORD in row["text"]]
+    told("takedown", spec, "--id", name, "--yes")
+    assert holding(spec) == []
+    night(spec)
+    assert [row["reason"] for row in documents(spec).values() if row["url"] == edit["url"]] != ["takedown"]
+    generations.write(spec.parent, "two", [*PAGES[6:], GONE])
+    night(spec)
+    assert not any(WORD in row["text"] for row in documents(spec).values())
+    assert holding(spec) == []
+
+
+def test_what_stands_in_the_place_of_a_page_that_is_taken_down_by_its_address_stays(spec: Path) -> None:
+    edit = {"text": f"An edit of it.\n{small.english(random.Random(98), 12)}", "url": "https://example.org/new/good"}
+    generations.write(spec.parent, "two", [*PAGES[6:], edit])
+    night(spec)
+    found = told("takedown", spec, "--url", GONE["url"], "--yes")
+    assert found["count"] == 1
+    assert holding(spec) == []
+    night(spec)
+    assert [row["kept"] for row in documents(spec).values() if row["url"] == edit["url"]] == [True]
+
+
+def test_with_a_page_that_is_in_the_corpus_no_more_its_copies_go(spec: Path) -> None:
+    generations.write(spec.parent, "three", [GONE | {"url": "https://example.com/copy"}])
+    generations.write(spec.parent, "two", PAGES[6:])
+    night(spec)
+    found = told("takedown", spec, "--url", GONE["url"], "--yes")
+    assert sorted(row["why"] for row in found["documents"]) == ["asked", "near-copy"]
+    assert holding(spec) == []
+
+
+def test_of_two_records_that_went_from_one_place_neither_comes_back(spec: Path) -> None:
+    """Of addresses and texts nothing is compared here."""
+    bare = [{"text": f"{WORD} {number} {small.english(random.Random(number), 3)}"} for number in range(2)]
+    for row in bare:
+        generations.write(spec.parent, "bare", [row])
+        night(spec)
+        [name] = [name for name, row in documents(spec).items() if WORD in row["text"] and not row["url"]]
+        told("takedown", spec, "--id", name, "--only", "--yes")
+    for row in bare:
+        generations.write(spec.parent, "bare", [row | {"note": "another line"}, row])
+        night(spec)
+        generations.write(spec.parent, "bare", [row])
+        night(spec)
+        assert not any(row["text"].startswith(WORD) for row in documents(spec).values() if row["file"] == "bare")
+
+
+def earlier_version(spec: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The page is taken down by a version that did not look beside the corpus, where its source had another name
+    before; its id."""
+    renamed(spec, "web", "news")
+    night(spec)
+    [name] = [name for name, row in documents(spec).items() if row["url"] == GONE["url"]]
+    with monkeypatch.context() as patched:
+        patched.setattr(takedown_search, "_refused", lambda *_: TakenDown())
+        taken_down(spec)
+    night(spec)
+    assert holding(spec)
+    return name
+
+
+def test_a_takedown_by_an_earlier_version_is_completed_where_it_is_asked_for_again(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = earlier_version(spec, monkeypatch)
+    for asked in (("--id", name), ("--url", GONE["url"])):
+        told("takedown", spec, *asked, "--yes")
+        assert holding(spec) == []
+    assert told("takedown", spec, *asked, "--yes")["state"] == "known"
+
+
+def test_a_run_does_not_take_documents_from_the_store_that_went_by_an_earlier_version(
+    spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier_version(spec, monkeypatch)
+    renamed(spec, "news", "web")
+    with pytest.raises(PendingError, match="goes on with it"):
+        night(spec)
+    told("takedown", spec, "--yes")
+    assert holding(spec) == []
+    night(spec)
+    assert GONE["url"] not in {row["url"] for row in documents(spec).values()}
+    assert told("takedown", spec, "--yes")["state"] == "known"
