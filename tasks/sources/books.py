@@ -9,40 +9,28 @@ chapter that it names and has not is one quarantined record more, `missing`.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from data_specs.sources import BookSource
 from tasks.extraction import http
 from tasks.sources import epub, gutenberg
-from tasks.sources.base import RAW, Found, InputShard, Part, Reader, Records
-from tasks.sources.folder import is_binary, read_whole, reread, shards_of_files
+from tasks.sources.base import RAW, Found, Records
 from tasks.sources.text import day
+from tasks.sources.whole_files import WholeFileReader, is_binary
 
 _ZIP = b"PK\x03\x04"
 
 
-class BookReader(Reader):
+class BookReader(WholeFileReader):
     """Reads books."""
 
     version = 14  # lists of three links through a book lead, too
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "Resiliparse")
     knows = ("file", "offset", "length", *RAW)
-    place_names = True
     settings: BookSource
 
-    def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
-        return shards_of_files(self, groups, self.settings.groups)
-
-    def read_part(self, part: Part, records: Records) -> None:
-        found = Found(part, 0, part.end)
-        records.by_address(found, partial(self._book, found, records))
-
-    def _book(self, found: Found, records: Records) -> None:
-        body = read_whole(found, self.settings.largest, records)
-        if body is None:
-            return
+    def document(self, found: Found, body: bytes, records: Records) -> None:
         place = found.part, 0, found.length
         found.length, found.payload = len(body), body
         try:
@@ -71,6 +59,3 @@ class BookReader(Reader):
             return None
         book = gutenberg.cut(http.text(body, meta=False).replace("\r\n", "\n"))
         return epub.Epub(book.text, book.title, book.author, book.language)
-
-    def reread(self, row: Mapping[str, Any]) -> bytes:
-        return reread(self, row)

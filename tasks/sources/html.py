@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 
 from data_specs.sources import HtmlSource
 from tasks.extraction import http
-from tasks.sources.base import Found, InputShard, Part, Records
-from tasks.sources.folder import read_whole, reread, shards_of_files
+from tasks.sources.base import Found, Records
 from tasks.sources.names import below
 from tasks.sources.pages import LIBRARIES, PageReader
+from tasks.sources.whole_files import WholeFileReader
 
 
 def address(base: str | None, key: str) -> str | None:
@@ -27,13 +27,19 @@ def address(base: str | None, key: str) -> str | None:
     return url if url.startswith(site) else None
 
 
-class HtmlReader(PageReader):
+class HtmlReader(WholeFileReader, PageReader):
     """Reads HTML files."""
 
     version = 6  # short Big5, KOI8 and UTF-16 without a mark are found where nothing names them
     libraries: ClassVar[tuple[str, ...]] = ("Resiliparse", *LIBRARIES)
-    place_names = True
-    settings: HtmlSource
+    settings: HtmlSource  # type: ignore[assignment]
+
+    @property
+    def largest(self) -> int:
+        return self.extract.largest
+
+    def address(self, key: str) -> str | None:
+        return address(self.settings.base, key)
 
     def remember(self, entry: Mapping[str, Any]) -> None:
         if entry.get("base") == self.settings.base:  # another one stands for the folder that the patterns share now
@@ -42,22 +48,9 @@ class HtmlReader(PageReader):
     def noted(self, keys: Sequence[str]) -> dict[str, Any]:
         return super().noted(keys) | ({} if self.settings.base is None else {"base": self.settings.base})
 
-    def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
-        return shards_of_files(self, groups, self.settings.groups)
-
-    def read_part(self, part: Part, records: Records) -> None:
-        found = Found(part, 0, part.end, address(self.settings.base, part.key))
-        records.by_address(found, partial(self._page, found, records))
-
-    def _page(self, found: Found, records: Records) -> None:
-        body = read_whole(found, self.extract.largest, records)
-        if body is None:
-            return
+    def document(self, found: Found, body: bytes, records: Records) -> None:
         if not http.is_html(http.Response(200, {}, body), body):
             return records.drop("not_html", found.part, 0, found.length, found.url, columns=found.columns)
         found.length, found.payload = len(body), body
         html = http.text(body)
         records.by_text(found, html, partial(self._pages.add, html, found, records), html=True)
-
-    def reread(self, row: Mapping[str, Any]) -> bytes:
-        return reread(self, row)

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 from data_specs.extract import Extract
 from data_specs.sources import PdfSource, SourceSettings, UrlList
 from tasks.extraction.child import Child
-from tasks.sources.base import RAW, Found, InputShard, Part, Reader, Records
-from tasks.sources.folder import read_whole, reread, shards_of_files
+from tasks.sources.base import RAW, Found, Reader, Records
+from tasks.sources.whole_files import WholeFileReader
 
 _MARK = b"%PDF-"
 _WITHIN = 1024
@@ -25,14 +25,13 @@ _WITHIN = 1024
 _QUARANTINED = ("unreadable", "cpu_limit", "memory_limit", "parser_error")
 
 
-class PdfReader(Reader):
+class PdfReader(WholeFileReader):
     """Reads PDF files."""
 
     version = 2  # words of the letters of Roman numbers are no numbers of pages
     libraries: ClassVar[tuple[str, ...]] = ("pypdfium2",)
     unhashed = Reader.unhashed | {"wall_seconds"}
     knows = ("file", "offset", "length", *RAW)
-    place_names = True
     settings: PdfSource
 
     def __init__(
@@ -43,17 +42,7 @@ class PdfReader(Reader):
         limits = settings.cpu_seconds, settings.memory, settings.wall_seconds
         self._child = Child("tasks.extraction.pdf:extract", *limits)
 
-    def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
-        return shards_of_files(self, groups, self.settings.groups)
-
-    def read_part(self, part: Part, records: Records) -> None:
-        found = Found(part, 0, part.end)
-        records.by_address(found, partial(self._document, found, records))
-
-    def _document(self, found: Found, records: Records) -> None:
-        body = read_whole(found, self.settings.largest, records)
-        if body is None:
-            return
+    def document(self, found: Found, body: bytes, records: Records) -> None:
         place = found.part, 0, found.length
         if _MARK not in body[:_WITHIN]:
             return records.drop("not_text", *place)
@@ -76,9 +65,6 @@ class PdfReader(Reader):
             file.write(body)
             file.flush()
             return self._child.call(path=file.name, pages=self.settings.pages, longest=self.settings.longest)
-
-    def reread(self, row: Mapping[str, Any]) -> bytes:
-        return reread(self, row)
 
     def close(self) -> None:
         self._child.close()

@@ -24,7 +24,8 @@ from tasks.extraction import http
 from tasks.sources import licenses, programming, tree
 from tasks.sources.base import RAW, Found, InputShard, Part, Reader, Records, grouped, ranged
 from tasks.sources.files import File, opened
-from tasks.sources.folder import GROUP, is_binary, kind, reread
+from tasks.sources.folder import kind
+from tasks.sources.whole_files import GROUP, is_binary, reread
 
 _ARCHIVES = re.compile(r"\.(?:tar|tgz|tbz2?|txz|zip|bundle|tar\.(?:gz|bz2|xz|zst|zstd))\Z", re.IGNORECASE)
 _LICENSE = 2**17
