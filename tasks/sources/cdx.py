@@ -9,12 +9,15 @@ Dropped and quarantined are pages as of `warc`, and as `unreadable` bytes that a
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_specs.sources import CdxSource
@@ -23,6 +26,7 @@ from tasks.extraction import http
 from tasks.sources import archive, far
 from tasks.sources.archive import Fault
 from tasks.sources.base import InputShard, Part, Records, SourceError, grouped
+from tasks.sources.crawl_index import LONGEST_RECORD
 from tasks.sources.files import File, absolute, steady
 from tasks.sources.warc import WarcReader
 
@@ -30,6 +34,7 @@ _REQUEST = 32 * 2**20
 """Bytes of one request, at most, but for a record that is larger."""
 Place = tuple[int, int]
 """Offset and length of a record."""
+_PLACES = pa.schema([("filename", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
 
 
 class CdxReader(WarcReader):
@@ -41,13 +46,15 @@ class CdxReader(WarcReader):
 
     @cached_property
     def _selected(self) -> dict[str, list[Place]]:
-        """The places of each WARC file, in order."""
-        found: dict[str, list[Place]] = {}
+        """The places of each WARC file, in order: of a record of which two lengths are told the greater, which holds it
+        whole."""
+        found: dict[str, dict[int, int]] = {}
         for file in self.listing.files():
             try:
                 with steady(file.path) as raw:
-                    names = ["filename", "offset", "length"]
-                    table = pq.read_table(raw, columns=names, use_threads=False, page_checksum_verification=True)
+                    table = pq.read_table(
+                        raw, columns=_PLACES.names, use_threads=False, page_checksum_verification=True
+                    ).cast(_PLACES)
             except SourceError:
                 raise
             except (ValueError, KeyError, OSError) as error:  # what Arrow raises of a file that is none
@@ -55,13 +62,28 @@ class CdxReader(WarcReader):
                     f"source {self.source}: {file.path} is no selection of a crawl's pages, as `sluice find` "
                     f"writes them: {str(error).splitlines()[0]}"
                 ) from None
-            for name, *place in zip(*(column.to_pylist() for column in table.columns), strict=True):
-                found.setdefault(name, []).append((place[0], place[1]))
-        return {name: sorted({*places}) for name, places in sorted(found.items())}
+            for row, (name, offset, length) in enumerate(zip(*(each.to_pylist() for each in table), strict=True)):
+                if None in (name, offset, length) or offset < 0 or not 0 < length <= LONGEST_RECORD:
+                    raise SourceError(
+                        f"source {self.source}: {file.path}: row {row} does not say where a record lies: filename "
+                        f"{name}, offset {offset}, length {length}; select its records again"
+                    )
+                places = found.setdefault(name, {})
+                places[offset] = max(length, places.get(offset, 0))
+        return {name: sorted(places.items()) for name, places in sorted(found.items())}
 
     @property
     def digests(self) -> dict[str, str]:
-        return {name: digest(places) for name, places in self._selected.items()}
+        return {name: self._digest(name, places) for name, places in self._selected.items()}
+
+    def _digest(self, name: str, places: list[Place]) -> str:
+        """Of the places in a file; of one here that does not reach the last of them, as it is still being fetched, of
+        its size, too, so that it is read again once it has grown."""
+        path, end = self._path(name), max(offset + length for offset, length in places)
+        with suppress(OSError):
+            if path.startswith("/") and (size := os.stat(path).st_size) < end:
+                return digest([places, size])
+        return digest(places)
 
     def remember(self, entry: Mapping[str, Any]) -> None:
         """Nothing: WARC files have their own names, wherever the selection lies."""
@@ -75,8 +97,9 @@ class CdxReader(WarcReader):
 
     def shards(self, groups: int | None) -> tuple[list[InputShard], int]:
         size = self.settings.shard
+        digests = self.digests
         files = [
-            File(name, self._path(name), sum(length for _, length in places), digest(places))
+            File(name, self._path(name), sum(length for _, length in places), digests[name])
             for name, places in self._selected.items()
         ]
         large = [file for file in files if file.size > size]

@@ -60,6 +60,8 @@ _PARQUET = {
     "offset": "warc_record_offset",
     "length": "warc_record_length",
 }
+LONGEST_RECORD = 2**32
+"""Bytes of a record as stored, at most: WARC files are of about 1 GiB."""
 _BATCH = 2**14
 _LONGEST = 2**20
 """Bytes of a line, at most."""
@@ -101,14 +103,15 @@ def select(paths: Iterable[str], where: str) -> Selection:
             found.captures += len(batch) + unreadable
             placed = pc.and_(
                 pc.and_(pc.is_valid(batch["filename"]), pc.greater_equal(batch["offset"], 0)),
-                pc.greater(batch["length"], 0),
+                pc.and_(pc.greater(batch["length"], 0), pc.less_equal(batch["length"], LONGEST_RECORD)),
             )
             sound = batch.filter(pc.fill_null(placed, False))
             found.unreadable += unreadable + len(batch) - len(sound)
             if len(sound):
                 parts.append(sound.filter(pc.fill_null(evaluate({"where": where}, sound)["where"], False)))
     if parts:
-        table = pa.concat_tables(parts).sort_by([(name, "ascending") for name in ("filename", "offset")])
+        order = {"filename": "ascending", "offset": "ascending", "length": "descending"}
+        table = pa.concat_tables(parts).sort_by([*order.items()])
         found.table = _once(table.combine_chunks())
     found.revisits = pc.sum(pc.equal(found.table["mime"], "warc/revisit")).as_py() or 0
     return found
@@ -120,7 +123,7 @@ def write(selection: Selection, path: str) -> None:
 
 
 def _once(table: pa.Table) -> pa.Table:
-    """A sorted table without rows of the same place as the one before."""
+    """A sorted table without rows of the same place as the one before: of two lengths the greater holds it whole."""
     if len(table) < 2:
         return table
     same = [pc.equal(table[name].slice(1), table[name].slice(0, len(table) - 1)) for name in ("filename", "offset")]

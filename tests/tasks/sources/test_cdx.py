@@ -207,6 +207,60 @@ def test_a_run_reads_a_selection_once_and_of_a_larger_one_what_is_new(crawl: Pat
     assert counts[0] == counts[1] < counts[2]
 
 
+def test_a_record_that_two_selections_name_with_other_lengths_is_one_document(crawl: Path, tmp_path: Path) -> None:
+    """Of two documents of one place each would have the other's id. The longer one is whole."""
+    rows = select([str(crawl / "cdx-00000.gz")], "status = 200").table.to_pylist()
+    for name, length in (("good", 0), ("short", -20), ("long", 20)):
+        some = [{**row, "length": row["length"] + length} for row in rows]
+        crawl_index.write(crawl_index.Selection(pa.Table.from_pylist(some, COLUMNS)), f"{tmp_path}/{name}.parquet")
+    whole, all_of_them = source(crawl, tmp_path / "good.parquet"), source(crawl, tmp_path / "*.parquet")
+    expected, found = (read_all(each) for each in (whole, all_of_them))
+    assert sum(read.ledger["in"] for read in found) == sum(read.ledger["in"] for read in expected) == len(rows)
+    assert {place: row["text"] for place, row in pages(found).items()} == {
+        place: row["text"] for place, row in pages(expected).items()
+    }
+    (tmp_path / "index").write_text(cdxj([{**row, "length": row["length"] + n} for row in rows for n in (-20, 0, -1)]))
+    assert select([str(tmp_path / "index")], "true").table["length"].to_pylist() == [row["length"] for row in rows]
+
+
+def test_records_of_a_file_that_is_not_there_whole_yet_are_read_once_it_is(crawl: Path, tmp_path: Path) -> None:
+    selection, spec, part = tmp_path / "some.parquet", tmp_path / "spec.yaml", tmp_path / "base" / FILES[0]
+    told("find", selection, crawl / "cdx-00000.gz", "--where", f"filename = '{FILES[0]}' and status = 200")
+    kind = f"{{kind: cdx, paths: {selection}, base: {tmp_path}/base}}"
+    spec.write_text(
+        f"name: s\nstore: {tmp_path}/store\nsources: {{web: {kind}}}\nchannels: {{all: 'true'}}\n"
+        "gates: {quarantined: 100%}\n"
+    )
+    data, funnels = (crawl / FILES[0]).read_bytes(), []
+    part.parent.mkdir(parents=True)
+    for size in (len(data) // 3, len(data) // 2, len(data), len(data)):
+        part.write_bytes(data[:size])
+        run = go(spec, until="documents")
+        funnels.append((run.record["stages"][0]["state"], run.record["funnel"]["sources"]["web"]))
+    assert [state for state, _ in funnels] == ["computed", "computed", "computed", "cached"]
+    counts = [funnel["pending"] for _, funnel in funnels]
+    assert 0 < counts[0] < counts[1] < counts[2] == counts[3]
+    assert funnels[3][1]["quarantined"] == {}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"offset": None}, {"filename": None}, {"offset": -5}, {"length": 0}, {"length": 10**17}],
+    ids=str,
+)
+def test_a_selection_that_does_not_say_where_a_record_lies_is_refused(
+    crawl: Path, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    rows = select([str(crawl / "cdx-00000.gz")], "status = 200").table.to_pylist()
+    rows[3] |= wrong
+    pq.write_table(pa.Table.from_pylist(rows, COLUMNS), tmp_path / "some.parquet")
+    with pytest.raises(SourceError, match=r"some\.parquet: row 3 does not say where a record lies"):
+        source(crawl, tmp_path / "some.parquet").shards(None)
+    if {*wrong} == {"length"}:
+        (tmp_path / "index").write_text(cdxj(rows))
+        assert select([str(tmp_path / "index")], "true").unreadable == 1
+
+
 def test_what_is_no_index_is_named(crawl: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x\n" * 10)
     (tmp_path / "b.gz").write_bytes((crawl / "cdx-00000.gz").read_bytes()[:-20])
