@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from data_specs.amounts import plural
 from data_specs.base import Count, Expression, Label, Name, Share, is_empty, is_unset
 from data_specs.stage import Stage
 
@@ -107,8 +108,8 @@ EACH = 100
 def _enough(settings: Semantic | Neighbours) -> Semantic | Neighbours:
     if settings.sample < EACH * settings.clusters and "clusters" in settings.model_fields_set:
         raise ValueError(
-            f"sample: {settings.sample:,} documents are too few for {settings.clusters:,} clusters: {EACH} for each "
-            f"are {EACH * settings.clusters:,}"
+            f"sample: {plural(settings.sample, 'document is', 'documents are')} too few for {settings.clusters:,} "
+            f"clusters: {EACH} for each are {EACH * settings.clusters:,}"
         )
     return settings
 

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from data_specs import stage_checks
-from data_specs.amounts import digits
+from data_specs.amounts import digits, plural
 from data_specs.augmentation import Augmentation
 from data_specs.base import Count, Expression, Label, Name, Settings, is_empty, is_unset
 from data_specs.causal_config import positions
@@ -273,7 +273,8 @@ class Spec(Settings):
         elif all(first < end for first, end in pairwise([0, *ends])):
             for number, shape in enumerate(self.shapes):
                 if shape.steps < 1:
-                    yield f"mixture.phases.{number} has none of the {self.steps} steps: it is too short or they too few"
+                    steps = plural(self.steps, "step")
+                    yield f"mixture.phases.{number} has none of the {steps}: it is too short or they too few"
 
     def _objectives(self) -> Iterator[str]:
         """What phases say of rows, batch and objective, and what the model can learn."""

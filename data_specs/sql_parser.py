@@ -15,6 +15,8 @@ from typing import Any
 
 import duckdb
 
+from data_specs.amounts import plural
+
 LONGEST = 10_000
 """Characters of an expression, at most."""
 DEEPEST = 100
@@ -101,7 +103,7 @@ def tree_of(text: str) -> Tree:
     if not text.strip():
         raise ExpressionError("an empty text is not one expression")
     if len(text) > LONGEST:
-        raise ExpressionError(f"{quoted} has {len(text):,} characters, more than {LONGEST:,}")
+        raise ExpressionError(f"{quoted} has {plural(len(text), 'character')}, more than {LONGEST:,}")
     if any(not (character.isprintable() or character in "\n\t") for character in text):
         raise ExpressionError(f"{text[:80]!r} has a character that cannot be printed")
     try:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Self
 
+from data_specs.amounts import plural
 from data_specs.expressions import suggestion
 from data_specs.load import SpecError
 from data_specs.spec import Spec
@@ -177,7 +178,7 @@ class CorpusRun:
         rows = sum(each["rows"] for each in facts["generations"])
         shards = sum(each["shards"] for each in facts["generations"])
         seconds, state = round(time.perf_counter() - started, 3), "computed" if made.new else "cached"
-        note = f"version {facts['version']}" + (f", {facts['new']:,} new shards" if made.new else "")
+        note = f"version {facts['version']}" + (f", {plural(facts['new'], 'new shard')}" if made.new else "")
         note = ", ".join(filter(None, [note, version_note]))
         return StageResult("version", facts["digest"][:16], state, shards, rows, seconds, note)
 
@@ -268,10 +269,11 @@ def _version_note(made: next_version.Made, spec: Spec) -> str:
     """What is said of a version that was made now: which shards left, and which new ones no gate judged."""
     notes = []
     if made.new and (left := made.facts["left"]):
-        shards = f"{left:,} shard{'' if left == 1 else 's'}"
-        notes.append(f"without {shards} of version {made.facts['parent']}")
+        notes.append(f"without {plural(left, 'shard')} of version {made.facts['parent']}")
     if made.unjudged:
-        least = f"fewer than {spec.gates.new.least:,} records are new or were there (gates.new.least)"
+        least = (
+            f"fewer than {plural(spec.gates.new.least, 'record is', 'records are')} new or were there (gates.new.least)"
+        )
         notes.append(f"not judged by gates.new: {', '.join(made.unjudged)}, of which {least}")
     return "; ".join(notes)
 

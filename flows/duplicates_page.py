@@ -11,7 +11,7 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import MarkdownArtifact
 
-from data_specs.amounts import decimal
+from data_specs.amounts import decimal, plural
 from flows import pictures
 from flows.artifacts import table
 from flows.commands.duplicates import size_named
@@ -99,5 +99,6 @@ def _cluster(found: Mapping[str, Any]) -> str:
     addresses = [plain(each["url"] or each["file"]) for each in found["members"]]
     rows = [[*map(cell, member), url] for member, url in zip(members, addresses, strict=True)]
     more = found["documents"] - len(members)
-    counts = f"{found['documents']:,} documents, {found['kept']:,} kept" + (f"; {more:,} are not shown" if more else "")
+    counts = f"{plural(found['documents'], 'document')}, {found['kept']:,} kept"
+    counts += f"; {plural(more, 'is', 'are')} not shown" if more else ""
     return f"{counts}:\n\n{table(['document', 'outcome', 'similarity', 'characters', 'address or file'], rows)}"

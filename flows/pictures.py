@@ -22,7 +22,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from data_specs.amounts import decimal
+from data_specs.amounts import decimal, plural
 from flows.terminal import percent
 
 GROUND, INK, FAINT, GRID = "#fbfaf7", "#26303a", "#7b8590", "#e6e3dc"
@@ -68,7 +68,7 @@ def funnel(found: Mapping[str, Any]) -> str:
     losses.sort(key=lambda loss: (-loss[1], loss[0]))
     if len(losses) > REASONS:
         rest = losses[REASONS - 1 :]
-        losses[REASONS - 1 :] = [(f"{len(rest)} other reasons", sum(count for _, count, _ in rest), SAND)]
+        losses[REASONS - 1 :] = [(plural(len(rest), "other reason"), sum(count for _, count, _ in rest), SAND)]
     labels = ["records in", *(reason for reason, _, _ in losses), "kept"]
     figure, axes = _rows("What became of the records", labels, 0.34)
     _bar(axes, 0, (0, found["in"]), total, SLATE, f"{found['in']:,}", weight="bold")

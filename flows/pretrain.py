@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, Failed, State
 
 from data_specs import redaction
+from data_specs.amounts import plural
 from data_specs.load import SpecError
 from data_specs.redaction import printable
 from flows import artifacts, liveness, prefect_patches, prefect_ui
@@ -78,10 +79,10 @@ Named = COLUMN_STAGES | str
 
 def _ended(result: StageResult) -> State:
     """The state that the UI shows of a stage."""
-    shards = f" in {result.shards:,} shards" if result.shards else ""
+    shards = f" in {plural(result.shards, 'shard')}" if result.shards else ""
     if 0 < result.computed < result.shards:
         shards += f", {result.computed:,} of them computed"
-    message = printable(f"{result.rows:,} rows{shards}, {result.seconds:.1f} s. {result.note}".strip())
+    message = printable(f"{plural(result.rows, 'row')}{shards}, {result.seconds:.1f} s. {result.note}".strip())
     name = {"cached": "Cached", "partial": "Partial"}.get(result.state, "Completed")
     if result.state == "partial":
         get_run_logger().warning("%s: %s", result.name, message)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from data_specs.amounts import plural
 from data_specs.spec import Spec
 from flows.differences import differences
 from tasks.engine import garbage_collection
@@ -33,7 +34,7 @@ def left_behind(pipeline: Pipeline, run: str, plan: str) -> str:
         return ""
     _, name, step = max(found)
     changed, of = _changed(store, name, pipeline.spec, plan)
-    more = f", as {len(found) - 1} older ones are" if len(found) > 1 else ""
+    more = f", as {plural(len(found) - 1, 'older one is', 'older ones are')}" if len(found) > 1 else ""
     return (
         f"a new training: {changed} changed since runs/{name}, which stopped at step {step:,}{of} and is left "
         f"there{more}; `sluice gc` removes it"

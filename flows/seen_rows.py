@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from data_specs.amounts import plural
 from tasks.planning.files import read_plan
 from tasks.planning.seen import Known, Read, rows_of
 from tasks.storage.store import DeniedError, Store
@@ -35,7 +36,7 @@ def moved(store: Store, known: Known) -> str:
 
 
 def _counted(rows: int | None) -> str:
-    return "all rows" if rows is None else f"{rows:,} rows"
+    return "all rows" if rows is None else plural(rows, "row")
 
 
 def _plan_of(store: Store, name: str) -> str | None:

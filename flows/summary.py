@@ -44,8 +44,8 @@ def show(record: dict[str, Any], store: Store) -> None:
     if "plan" in record:
         _show("Mixture", *mixture(store.json(f"{record['plan']}/plan.json")))
     if training := record.get("training"):
-        title = f"Training: {training['steps']:,} steps, {training['tokens']:,} tokens; losses in nats per token"
-        _show(title, *losses(training))
+        length = f"{plural(training['steps'], 'step')}, {plural(training['tokens'], 'token')}"
+        _show(f"Training: {length}; losses in nats per token", *losses(training))
         where = {
             "checkpoint": place(store, training["checkpoint"]),
             "exported model": place(store, training["export"]),

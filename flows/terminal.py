@@ -217,7 +217,7 @@ def _use(use: dict[str, Any]) -> str:
     if use["held_out"]:
         return f"held out: evaluated on, never trained on{began}"
     steps = [f"{each['step']:,}" for each in use["steps"]]
-    some = ", ".join(steps[:STEPS]) + (f", ... ({len(steps):,} steps)" if len(steps) > STEPS else "")
+    some = ", ".join(steps[:STEPS]) + (f", ... ({plural(len(steps), 'step')})" if len(steps) > STEPS else "")
     what = "targets" if use["predicted"] else "tokens read"
     read = f"trained on at steps {some}: {use['tokens']:,} {what}" if steps else "not trained on so far"
     augmented = "".join(f", {count:,} of them as {name}" for name, count in use["augmented"].items())
@@ -246,7 +246,7 @@ def _texts(found: dict[str, Any], rewriting: dict[str, str] | None) -> None:
     if rewriting:
         differing = word_diff.pieces(found[rewriting["from"]], found[name])
         count = sum(piece.kind != "equal" for piece in differing)
-        about = f"{count:,} pieces removed or added" if count else "the same"
+        about = f"{plural(count, 'piece')} removed or added" if count else "the same"
         console().print(f"beside `{rewriting['from']}`, which was extracted: {about}")
         if count:
             console().print(difference(word_diff.shortened(differing)), end="\n\n", soft_wrap=True)

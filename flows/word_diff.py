@@ -12,6 +12,8 @@ from difflib import SequenceMatcher
 from itertools import groupby
 from typing import Literal, NamedTuple
 
+from data_specs.amounts import plural
+
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+|.", re.DOTALL)
 """Words, and single characters of scripts without spaces, of punctuation and of space."""
@@ -89,16 +91,16 @@ def shortened(found: Sequence[Piece], most: int = 200) -> list[Piece]:
         if piece.kind != "equal":
             result.append(_cut(piece))
         elif begin + _AROUND < end:
-            result += [Piece("equal", piece.text[:begin]), Piece("skipped", f"{end - begin:,} characters")]
+            result += [Piece("equal", piece.text[:begin]), Piece("skipped", plural(end - begin, "character"))]
             result.append(Piece("equal", piece.text[end:]))
         else:
             result.append(piece)
     if len(differing) > most:
-        result.append(Piece("skipped", f"{len(differing) - most:,} more differences"))
+        result.append(Piece("skipped", plural(len(differing) - most, "more difference")))
     return [piece for piece in result if piece.text]
 
 
 def _cut(piece: Piece, longest: int = 2000) -> Piece:
     """A piece that differs, of a very long one the beginning."""
     more = len(piece.text) - longest
-    return piece if more <= 0 else piece._replace(text=f"{piece.text[:longest]} ... {more:,} characters more")
+    return piece if more <= 0 else piece._replace(text=f"{piece.text[:longest]} ... {plural(more, 'more character')}")

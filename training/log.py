@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from data_specs.amounts import plural
 from tasks.storage.checksums import sealed_lines, unsealed_lines
 from tasks.storage.store import DamagedError, Store
 from training import tensorboard
@@ -185,8 +186,9 @@ def missing(steps: Iterable[int], until: int) -> list[int]:
 def lacking(run: str, steps: list[int]) -> str:
     """What to say of a log without the records of some steps."""
     return (
-        f"the log of runs/{run} has no record of step {steps[0]} ({len(steps)} steps lack theirs): bring its segments "
-        f"back, or remove runs/{run} to train from the start"
+        f"the log of runs/{run} has no record of step {steps[0]} "
+        f"({plural(len(steps), 'step lacks its', 'steps lack theirs')}): bring its segments back, or remove runs/{run} "
+        "to train from the start"
     )
 
 

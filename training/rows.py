@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
+from data_specs.amounts import plural
 from data_specs.objectives import Causal, FillInTheMiddle, Objective
 from data_specs.training import Training
 from tasks.planning.files import read_json, read_plan, read_rows, read_tokens
@@ -131,7 +132,7 @@ class Plan:
                 raise PlanError(f"{path}/plan.json: phase {phase.name} does not follow the one before, or lacks rows")
             first += phase.steps
         if first != plan.steps:
-            raise PlanError(f"{path}/plan.json: its phases have {first} steps, not {plan.steps}")
+            raise PlanError(f"{path}/plan.json: its phases have {plural(first, 'step')}, not {plan.steps}")
         return plan
 
     def longest(self, phase: int | None = None) -> int:
@@ -152,8 +153,8 @@ class Plan:
             unit = training.micro(phase.sequence) * training.replicas
             if phase.rows_per_step % unit:
                 raise PlanError(
-                    f"{self.path}: phase {phase.name} has {phase.rows_per_step} rows a step, not a multiple of "
-                    f"micro x workers = {unit}; change training.batch.micro or training.workers"
+                    f"{self.path}: phase {phase.name} has {plural(phase.rows_per_step, 'row')} a step, not a multiple "
+                    f"of micro x workers = {unit}; change training.batch.micro or training.workers"
                 )
 
 
@@ -263,8 +264,8 @@ class Rows:
         if not np.array_equal(found, packed.targets):
             row = int(np.flatnonzero(found != packed.targets)[0])
             raise PlanError(
-                f"{self.plan.path}: row {first + row} of phase {self.phase} supervises {found[row]} tokens, the plan "
-                f"says {packed.targets[row]}; {AGAIN}"
+                f"{self.plan.path}: row {first + row} of phase {self.phase} supervises {plural(found[row], 'token')}, "
+                f"the plan says {packed.targets[row]}; {AGAIN}"
             )
         return made
 
@@ -278,7 +279,7 @@ class Rows:
         held = np.diff(np.cumsum(lengths, dtype=np.int64)[np.cumsum(segments) - 1], prepend=0)
         if len(tokens) != held.sum() or held.max(initial=0) > width:
             raise PlanError(
-                f"{self.plan.path}: rows {first} to {first + len(table)} do not have {width} tokens; {AGAIN}"
+                f"{self.plan.path}: rows {first} to {first + len(table)} do not have {plural(width, 'token')}; {AGAIN}"
             )
         channels = table["channel"].to_numpy().astype(np.int64)
         groups = {

@@ -15,6 +15,7 @@ from itertools import takewhile
 from statistics import median
 from typing import Any
 
+from data_specs.amounts import plural
 from data_specs.training import Spikes
 from training import log
 from training.rows import Cursor, Plan
@@ -86,8 +87,8 @@ class Watch:
         if away <= limit and (away >= -limit or not below):
             return None
         return (
-            f"the {name} is {value:.4g}, and the median of the {len(before)} steps before it {middle:.4g}: more than "
-            f"{limit:.3g} away"
+            f"the {name} is {value:.4g}, and the median of the {plural(len(before), 'step')} before it {middle:.4g}: "
+            f"more than {limit:.3g} away"
         )
 
 

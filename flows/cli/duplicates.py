@@ -43,6 +43,7 @@ def duplicates(
     DOCUMENT (its URL, or the beginning of its id), the largest clusters, or pairs near a similarity, with the words in
     which their texts differ; or what each threshold would leave; or a page of all that.
     """
+    from data_specs.amounts import plural
     from data_specs.load import SpecError
     from flows.commands import duplicates as asked
     from flows.commands import export_records
@@ -69,7 +70,7 @@ def duplicates(
             current.store, matches, current.spec.name, "matches", current.pipeline.outputs["documents"]
         )
         found = {"matches": count, "to": matches}
-        return print_json(found) if as_json else click.echo(f"{count:,} matches in {matches}")
+        return print_json(found) if as_json else click.echo(f"{plural(count, 'match', 'matches')} in {matches}")
     if document is not None:
         cluster = asked.of(current.pipeline, document)
         return print_json(cluster) if as_json else asked.show_cluster(cluster)

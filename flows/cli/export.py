@@ -64,5 +64,5 @@ def export(
     click.echo(
         f"{terminal.line(found['to'])}: {corpus}{already}{plural(found['documents'], 'document')} in "
         f"{plural(found['files'], 'file')}, "
-        f"{found['bytes']:,} bytes{left_out}"
+        f"{plural(found['bytes'], 'byte')}{left_out}"
     )

@@ -23,6 +23,7 @@ def export_model(current: Run, to: str, name: str | None, step: int | None, as_j
     `AutoModelForCausalLM` (a BERT `AutoModelForMaskedLM`, a T5 `AutoModelForSeq2SeqLM`) and `AutoTokenizer` load it. TO
     must hold no files.
     """
+    from data_specs.amounts import plural
     from data_specs.load import SpecError
     from flows.commands import export_records, trainings
     from tasks.storage.store import Store
@@ -47,4 +48,4 @@ def export_model(current: Run, to: str, name: str | None, step: int | None, as_j
         print_json({"run": training.name, "step": chosen, "to": to, "files": sizes})
     else:
         checkpoint = trainings.checkpoint_name(training.name, chosen, step)
-        click.echo(f"{checkpoint}: {len(sizes)} files, {sum(sizes.values()):,} bytes in {to}")
+        click.echo(f"{checkpoint}: {plural(len(sizes), 'file')}, {plural(sum(sizes.values()), 'byte')} in {to}")

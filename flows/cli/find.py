@@ -23,7 +23,7 @@ def find(to: str, index: tuple[str, ...], where: str, as_json: bool) -> None:
     \b
     sluice find law.parquet index/cdx-00*.gz --where "host like '%.gov.cn' and status = 200 and languages like 'zho%'"
     """
-    from data_specs.amounts import decimal
+    from data_specs.amounts import decimal, plural
     from data_specs.load import SpecError
     from data_specs.sources import SourceSettings
     from tasks.sources import crawl_index
@@ -38,10 +38,11 @@ def find(to: str, index: tuple[str, ...], where: str, as_json: bool) -> None:
     if as_json:
         return print_json(found)
     click.echo(
-        f"{found['selected']:,} records selected, {found['revisits']:,} of them revisits, from {found['captures']:,} "
-        "captures in the index: "
-        f"{decimal(found['bytes'] / 2**20, 1)} MiB in {found['files']:,} files"
+        f"{plural(found['selected'], 'record')} selected, {found['revisits']:,} of them revisits, from "
+        f"{plural(found['captures'], 'capture')} in the index: "
+        f"{decimal(found['bytes'] / 2**20, 1)} MiB in {plural(found['files'], 'file')}"
     )
     click.echo(f"most of: {', '.join(f'{host} {count:,}' for host, count in found['hosts'].items())}")
     if found["unreadable"]:
-        click.echo(f"{found['unreadable']:,} lines or captures say nothing of where a record lies, and are passed over")
+        passed = plural(found["unreadable"], "line or capture says", "lines or captures say")
+        click.echo(f"{passed} nothing of where a record lies: passed over")

@@ -23,6 +23,7 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
     by a run plan, nor another lineage's; interrupted trainings that SPEC as it stands does not continue; and what
     processes that were killed left half written. While a run is working on the store, --yes is refused.
     """
+    from data_specs.amounts import plural
     from tasks.engine import garbage_collection
     from tasks.sources import identities
 
@@ -40,4 +41,4 @@ def gc(current: Run, yes: bool, as_json: bool) -> None:
     for path, size in found.items():
         click.echo(f"{size:>14,}  {path}")
     verb = "removed" if yes else "nothing refers to them; `--yes` removes them"
-    click.echo(f"{len(found)} files, {sum(found.values()):,} bytes: {verb}")
+    click.echo(f"{plural(len(found), 'file')}, {plural(sum(found.values()), 'byte')}: {verb}")

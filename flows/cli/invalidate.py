@@ -20,6 +20,7 @@ def invalidate(current: Run, stage: str, as_json: bool) -> None:
 
     What is pinned stays: `sluice run --retrain` learns it anew. While a run is working on the store this is refused.
     """
+    from data_specs.amounts import plural
     from tasks.engine import garbage_collection
     from tasks.sources import identities
 
@@ -33,4 +34,4 @@ def invalidate(current: Run, stage: str, as_json: bool) -> None:
     if as_json:
         print_json({"stage": stage, "removed": removed})
     else:
-        click.echo(f"{stage}: {removed} outputs forgotten")
+        click.echo(f"{stage}: {plural(removed, 'output')} forgotten")

@@ -33,6 +33,7 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
     Over the columns that the store has, or, before a run is paid for, over documents that are spread over each source
     and its files, of which nothing is stored. With --set rules.NAME="..." another threshold is tried.
     """
+    from data_specs.amounts import plural
     from flows.commands import rules as judging
 
     answer = judging.judge(current.pipeline, examples if as_json or rule else 0, sample, rule)
@@ -44,7 +45,7 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
     if answer.missing:
         print_warning(f"rules: not known without a run: {', '.join(answer.missing)}")
     if not answer.sample and answer.shards[0] < answer.shards[1]:
-        judged_of = f"{answer.shards[0]:,} of {answer.shards[1]:,} shards"
+        judged_of = f"{answer.shards[0]:,} of {plural(answer.shards[1], 'shard')}"
         print_warning(f"rules: over {judged_of}, as columns of the others are not computed with these settings")
     _show(answer)
     for judged in answer.rules:
@@ -58,11 +59,12 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
 
 
 def _show(answer: Answer) -> None:
+    from data_specs.amounts import plural
     from flows import terminal
     from flows.commands.rules import ALL
 
     documents, tokens = answer.documents, answer.tokens
-    what = f"a sample of {documents[ALL]:,} documents" if answer.sample else "the store"
+    what = f"a sample of {plural(documents[ALL], 'document')}" if answer.sample else "the store"
     terminal.console().print(f"Rules, over {what}")
     grid = terminal.table("rule", "documents", "share", "tokens", "alone", "first")
     for judged in answer.rules:

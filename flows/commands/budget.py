@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from data_specs.amounts import digits
+from data_specs.amounts import digits, plural
 from data_specs.spec import Spec
 from flows import chosen_thresholds
 from flows.commands import whatif
@@ -121,7 +121,7 @@ def choose(run: CorpusRun) -> StageResult:
     pin = {"value": found["settings"], **about, "version": facts["version"] if facts else None, "run": run.name}
     run.pipeline.pins.set(chosen_thresholds.PIN, pin)
     only = "" if found["enough"] else "only "
-    note = f"{only}{found['left']:,} tokens are left by {', '.join(found['settings'])}"
+    note = f"{only}{plural(found['left'], 'token is', 'tokens are')} left by {', '.join(found['settings'])}"
     note = "; ".join([note, *short(found["channels"])])
     seconds = round(time.perf_counter() - started, 3)
     result = StageResult("budget", digest(found["settings"])[:16], "computed", 0, 0, seconds, note)
@@ -134,10 +134,10 @@ def short(channels: Mapping[str, dict[str, Any]]) -> list[str]:
     found = []
     for name, each in channels.items():
         if each["short"] and each["epochs"] is None:
-            found.append(f"{name} starves: nothing is left of its {each['tokens'][0]:,} tokens")
+            found.append(f"{name} starves: nothing is left of its {plural(each['tokens'][0], 'token')}")
         elif each["short"]:
             read = f"the mixture reads {digits(each['epochs'], 3, each['cap'])} times, of at most {each['cap']:g}"
-            found.append(f"{name} starves: {each['tokens'][1]:,} tokens are left, which {read}")
+            found.append(f"{name} starves: {plural(each['tokens'][1], 'token is', 'tokens are')} left, which {read}")
     return found
 
 
@@ -177,8 +177,8 @@ def show_rows(rows: list[dict[str, Any]], threshold: float) -> None:
 def show(found: dict[str, Any], threshold: float) -> None:
     """Print the table, and the choice."""
     show_rows(found["rows"], threshold)
-    leaves = f"{found['left']:,} tokens are left" if found["enough"] else f"only {found['left']:,} tokens are left"
-    console().print(f"Budget of {found['tokens']:,} tokens: {leaves} by", soft_wrap=True)
+    leaves = ("" if found["enough"] else "only ") + plural(found["left"], "token is", "tokens are")
+    console().print(f"Budget of {plural(found['tokens'], 'token')}: {leaves} left by", soft_wrap=True)
     for each in found["settings"]:
         console().print(f"  --set {each!r}", soft_wrap=True, markup=False)
     grid = table("channel", "tokens", "left", "epochs", "of at most", title="What that leaves of channels")
@@ -188,7 +188,7 @@ def show(found: dict[str, Any], threshold: float) -> None:
     for each in short(found["channels"]):
         console().print(each, soft_wrap=True, markup=False)
     if pin := found["pinned"]:
-        what = f"{', '.join(pin['value'])}, for {pin['tokens']:,} tokens, of version {pin['version']}"
+        what = f"{', '.join(pin['value'])}, for {plural(pin['tokens'], 'token')}, of version {pin['version']}"
         console().print(f"pinned: {what}; --retrain budget chooses anew", soft_wrap=True, markup=False)
     elif found["apply"]:
         console().print("the next run that makes a version chooses and pins them", soft_wrap=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from data_specs.amounts import plural
 from data_specs.spec import Spec
 from flows.run import Run
 from tasks.engine.outputs import Output
@@ -165,7 +166,7 @@ def training(run: Run, steps: int, parameters: int) -> tuple[float | None, str]:
             continue
         pace, workers = seconds / count, then["spec"]["training"]["workers"]
         work = _positions(run.spec, steps) * parameters * count / (max(1, steps) * positions * then["parameters"])
-        text = f"{steps:,} steps, as in runs/{name}: {pace:.3g} s a step x {workers} workers"
+        text = f"{plural(steps, 'step')}, as in runs/{name}: {pace:.3g} s a step x {plural(workers, 'worker')}"
         if steps and abs(work - 1) > 0.01:
             text += f" x {work:.3g} for another model or batch"
         return steps * pace * workers * work, text

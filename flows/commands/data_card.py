@@ -34,7 +34,7 @@ def card(made: Mapping[str, Any], found: Exported, counts: Mapping[str, Any], ab
         *_front(made, found, about),
         f"# {made['name']}",
         "",
-        f"{plural(found.documents, 'document')} in {plural(len(found.files), 'file')}, {found.bytes:,} bytes.",
+        f"{plural(found.documents, 'document')} in {plural(len(found.files), 'file')}, {plural(found.bytes, 'byte')}.",
         *_asked(about),
         "",
         *_section("Sources", ["source", "kind", "license", "documents", "bytes of text"], _sources(made, found)),

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute, dataset
 
+from data_specs.amounts import plural
 from data_specs.expressions import parse
 from data_specs.load import SpecError
 from data_specs.spec import Rule
@@ -65,7 +66,9 @@ def document(pipeline: Pipeline, asked: str) -> dict[str, Any]:
         if any(found.values()):
             return found
         missed = refused.missed(pipeline) if by_url(asked) else 0
-        unsure = f"; of {missed} shards the refused records are only counted, or not all kept" if missed else ""
+        unsure = (
+            f"; of {plural(missed, 'shard')} the refused records are only counted, or not all kept" if missed else ""
+        )
         remedy = f"; {BY_FILE}" if by_url(asked) and "://" not in asked else ""
         raise SpecError([f"no document has {_what(asked)}{unsure}{remedy}"])
     [values] = row.to_pylist()
@@ -121,7 +124,7 @@ def _row(corpus: View, asked: str, made: Sequence[str]) -> pa.Table | None:
         return None
     if len(found) > 1:
         some = ", ".join(name for _, name in found[:3]) + (", ..." if len(found) > 3 else "")
-        raise SpecError([f"{len(found)} documents have {_what(asked)}: {some}"])
+        raise SpecError([f"{plural(len(found), 'document has', 'documents have')} {_what(asked)}: {some}"])
     [(place, name)] = found
     corpus.places = [place]
     [(_, row)] = corpus.scan(corpus.schema.names, dataset.field("id") == name)

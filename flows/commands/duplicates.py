@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_specs.amounts import decimal
+from data_specs.amounts import decimal, plural
 from data_specs.load import SpecError
 from data_specs.spec import Spec
 from flows import chosen_thresholds, word_diff
@@ -245,7 +245,7 @@ def show_summary(found: dict[str, Any]) -> None:
 def show_clusters(found: list[dict[str, Any]]) -> None:
     """Print clusters with their members."""
     for each in found:
-        console().print(f"\ncluster {each['cluster']}: {each['documents']:,} documents, {each['kept']:,} kept")
+        console().print(f"\ncluster {each['cluster']}: {plural(each['documents'], 'document')}, {each['kept']:,} kept")
         for member in each["members"]:
             _show_member(member)
         if (more := each["documents"] - len(each["members"])) > 0:
@@ -286,7 +286,7 @@ def show_thresholds(found: dict[str, Any]) -> None:
 def _show_member(member: dict[str, Any]) -> None:
     similar = "" if member["similarity"] is None else f" {decimal(member['similarity'])}"
     state = "kept" if member["kept"] else f"{line(member['reason'])}{similar}"
-    size = f"{member['characters'] or 0:,} characters"
+    size = plural(member["characters"] or 0, "character")
     console().print(f"  {member['id'][:12]}  {state}  {size}  {line(member['url'] or member['file'])}", soft_wrap=True)
 
 
@@ -295,7 +295,7 @@ def _beginning(found: list[word_diff.Piece], most: int = 20) -> list[word_diff.P
     differing = [place for place, piece in enumerate(found) if piece.kind in ("removed", "added")]
     if len(differing) <= most:
         return found
-    more = f"{len(differing) - most:,} more differences, by `sluice duplicates SPEC` and either id"
+    more = f"{plural(len(differing) - most, 'more difference')}, by `sluice duplicates SPEC` and either id"
     return [*found[: differing[most]], word_diff.Piece("skipped", more)]
 
 

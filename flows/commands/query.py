@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from data_specs.amounts import plural
 from data_specs.expressions import suggestion
 from data_specs.load import SpecError
 from data_specs.sql_parser import locked
@@ -92,7 +93,7 @@ def not_computed(pipeline: Pipeline, stages: Iterable[str]) -> str:
         lacking = np.flatnonzero(documents & ~pipeline.outputs[stage].index.done).tolist()
         if lacking:
             names = ", ".join(pipeline.shards[place].name for place in lacking[:3]) + (", ..." if lacking[3:] else "")
-            lacks.append(f"{stage} for {len(lacking):,} of {int(documents.sum()):,} shards ({names})")
+            lacks.append(f"{stage} for {len(lacking):,} of {plural(int(documents.sum()), 'shard')} ({names})")
     return f"not computed: {'; '.join(lacks)}; the answer knows nothing of their documents there" if lacks else ""
 
 

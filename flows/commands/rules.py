@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data_specs.amounts import plural
 from data_specs.expressions import normalised, parse
 from data_specs.groups import named
 from data_specs.load import SpecError, unmatched
@@ -105,8 +106,8 @@ class Answer:
         """What is said of sources that were read, and of which nothing is judged."""
         none = {name: found for name, found in self.left_out.items() if not self.documents[f"source {name}"]}
         return [
-            f"source {name}: {found.total():,} records were read, and no document was made of them: "
-            + ", ".join(f"{reason} {count:,}" for reason, count in found.most_common())
+            f"source {name}: no document was made of {plural(found.total(), 'record that was', 'records that were')} "
+            "read: " + ", ".join(f"{reason} {count:,}" for reason, count in found.most_common())
             for name, found in sorted(none.items())
         ]
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.amounts import plural
 from data_specs.expressions import parse
 from data_specs.load import SpecError
 from data_specs.sql_parser import ExpressionError
@@ -379,7 +380,7 @@ def _all_there(pipeline: Pipeline, where: str) -> None:
         if lacking:
             shards = ", ".join(pipeline.shards[place].name for place in lacking[:3]) + (", ..." if lacking[3:] else "")
             raise StageError(
-                f"takedown: --where: {name} is not computed for {len(lacking):,} of {int(documents.sum()):,} shards "
-                f"({shards}), so of their documents nothing would be taken down; `sluice run SPEC --until {stage}` "
-                "computes it"
+                f"takedown: --where: {name} is not computed for {len(lacking):,} of "
+                f"{plural(int(documents.sum()), 'shard')} ({shards}), so of their documents nothing would be taken "
+                f"down; `sluice run SPEC --until {stage}` computes it"
             )

@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from data_specs import filters
+from data_specs.amounts import plural
 from data_specs.document import SpecError
 from tasks.arrays.addresses import I64, U64
 from tasks.dedup import minhash
@@ -118,7 +119,7 @@ def _items(name: str, path: str, fields: Sequence[str | int]) -> Iterator[list[s
         try:
             yield [text_of(text, path, number) for field in fields for text in _texts(row[field]) or [""]]
         except (KeyError, IndexError, TypeError):
-            known = ", ".join(map(str, row)) if isinstance(row, dict) else f"{len(row)} columns"
+            known = ", ".join(map(str, row)) if isinstance(row, dict) else plural(len(row), "column")
             wanted = ", ".join(map(str, fields))
             raise SpecError(f"sets.{name}.fields: row {number} of {path} has not all of {wanted}: {known}") from None
 

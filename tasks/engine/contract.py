@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.amounts import plural
 from tasks.storage import columns
 
 
@@ -35,7 +36,7 @@ def checked(result: pa.Table, schema: pa.Schema, rows: int, who: str) -> pa.Tabl
     if not isinstance(result, pa.Table):
         raise ContractError(f"{who} returned {type(result).__name__}, not a table")
     if result.num_rows != rows:
-        raise ContractError(f"{who} returned {result.num_rows} rows for {rows}")
+        raise ContractError(f"{who} returned {plural(result.num_rows, 'row')} for {rows}")
     if result.schema.names != schema.names:
         raise ContractError(f"{who} returned columns {result.schema.names}, declared {schema.names}")
     result = pa.table([_cast(result[field.name], field, who) for field in schema], schema=schema)

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.amounts import plural
 from data_specs.expressions import parse
 from data_specs.redaction import redacted
 from tasks.engine.export_formats import ENDS, WRITERS, Form
@@ -259,8 +260,8 @@ class Export:
             waiting = (outputs[name].index.state == MISSING) & ~lost
             if waiting.any():
                 raise StageError(
-                    f"export: {name} is not complete ({int(waiting.sum()):,} shards): `sluice run` first; of an old "
-                    "version, `sluice gc` removes what later ones do not name"
+                    f"export: {name} is not complete ({plural(int(waiting.sum()), 'shard')}): `sluice run` first; of "
+                    "an old version, `sluice gc` removes what later ones do not name"
                 )
         names = [self.corpus.pipeline.shards[place].name for place in np.flatnonzero(~done).tolist()]
         return np.flatnonzero(done).tolist(), names

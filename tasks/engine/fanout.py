@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from data_specs import stages
+from data_specs.amounts import plural
 from data_specs.cluster import Cluster
 from data_specs.document import SpecError
 from tasks.engine import worker
@@ -233,7 +234,7 @@ class _Fan:
 def stop_at(damages: Sequence[DamagedError]) -> None:
     """Raise the first of the damages that jobs met, with the files of all."""
     if damages:
-        more = f"; {len(damages) - 1} more jobs met damage" if damages[1:] else ""
+        more = f"; {plural(len(damages) - 1, 'more job')} met damage" if damages[1:] else ""
         paths = dict.fromkeys(path for damage in damages for path in damage.paths)
         raise DamagedError(f"{damages[0]}{more}", *paths) from damages[0]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_specs.amounts import digits
+from data_specs.amounts import digits, plural
 from data_specs.expressions import compares_with_constants, literals, parse
 from data_specs.redaction import in_one_line
 from data_specs.spec import Spec
@@ -55,7 +55,7 @@ def quarantined(pipeline: Pipeline, name: str) -> None:
     count = int(np.count_nonzero(lost))
     if count / max(1, len(index.keys)) > limit:
         raise GateError(
-            f"{name}: {count} of {len(index.keys)} shards are quarantined, more than gates.quarantined "
+            f"{name}: {count} of {plural(len(index.keys), 'shard')} quarantined, more than gates.quarantined "
             f"= {_share(limit)}: {_errors(index)}"
         )
     rows = pipeline.outputs["documents"].index.rows
@@ -65,7 +65,7 @@ def quarantined(pipeline: Pipeline, name: str) -> None:
         documents, gone = int(rows[of_source].sum()), int(rows[of_source & lost].sum())
         if gone > limit * documents:
             raise GateError(
-                f"{name}: {gone:,} of the {documents:,} documents of source {source} are quarantined, more than "
+                f"{name}: {gone:,} of {plural(documents, 'document')} of source {source} quarantined, more than "
                 f"gates.quarantined = {_share(limit)}: {_errors(index)}"
             )
 
@@ -75,7 +75,7 @@ def sampled(pipeline: Pipeline, name: str) -> None:
     index, limit = pipeline.outputs[name].index, pipeline.spec.gates.quarantined
     if limit * len(index.keys) < len(index.errors) < len(index.keys):
         raise GateError(
-            f"{name}: {len(index.errors)} of {len(index.keys)} shards could not be sampled, more than "
+            f"{name}: {len(index.errors)} of {plural(len(index.keys), 'shard')} could not be sampled, more than "
             f"gates.quarantined = {_share(limit)}, so nothing was learned: {_errors(index)}"
         )
 
@@ -107,7 +107,7 @@ def listed(pipeline: Pipeline, listings: Listings) -> list[str]:
             other = "; another data set wants a source of another name"
         gone = sorted((expected & (stay | lost) if other else expected) - keys - unreadable.keys())
         if gone:
-            note = f"{len(gone):,} of {len(expected):,} files of source {source} are gone: {_named(gone)}"
+            note = f"{len(gone):,} of {plural(len(expected), 'file')} of source {source} gone: {_named(gone)}"
             limit = pipeline.spec.gates.gone
             if len(gone) > limit * len(expected):
                 raise GateError(
@@ -177,8 +177,8 @@ def read(pipeline: Pipeline, readings: Mapping[str, Reading], listings: Listings
                 f"see whether they call their text {key}, else say how, `text: ...`" if no_text else "mend its settings"
             )
             raise GateError(
-                f"documents: none of the {counts['in']:,} records of source {source} is a document ({why}); {remedy}, "
-                "or leave it out"
+                f"documents: none of the {plural(counts['in'], 'record')} of source {source} is a document ({why}); "
+                f"{remedy}, or leave it out"
             )
 
 
@@ -201,7 +201,7 @@ class Reading:
     @property
     def damage_in_words(self) -> str:
         """The damaged files, for people."""
-        return f"{len(self.damaged):,} files cannot be read whole: {_named(self.damaged)}"
+        return f"{plural(len(self.damaged), 'file')} cannot be read whole: {_named(self.damaged)}"
 
     def unreadable(self, files: Mapping[str, str]) -> None:
         """Count in files that were listed and cannot be opened: a record each."""
@@ -287,7 +287,7 @@ def _read_before(source: str, damaged: Mapping[str, str], listings: Listings) ->
     before = listings.read(source)
     if lost := {key: why for key, why in damaged.items() if key in before}:
         raise GateError(
-            f"documents: {len(lost):,} files of source {source} were read before and cannot be read now: "
+            f"documents: {plural(len(lost), 'file')} of source {source} that could be read before cannot be read now: "
             f"{_named(lost)}; bring them back, or remove them from the source"
         )
 
@@ -394,6 +394,6 @@ def skipped(pipeline: Pipeline) -> None:
                 stage, count = next(iter(counts.items()))
                 source = group.removesuffix(".skipped")
                 raise GateError(
-                    f"verdict: {count:,} documents of one shard of {source} are kept although stages.{stage}.where "
+                    f"verdict: {plural(count, 'document')} of one shard of {source} kept although stages.{stage}.where "
                     "skipped them; add a rule that drops them, or set gates.skipped: true"
                 )

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from data_specs.amounts import plural
 from tasks.engine.reading import InputShard
 from tasks.storage import columns
 from tasks.storage.columns import Recorded
@@ -87,7 +88,7 @@ def read(
         names = list(dict.fromkeys(name for name, _ in wanted))
         part = columns.read(store, path, names, (recorded or {}).get(path, Recorded(ids)))
         if rows is not None and part.num_rows != rows:
-            raise columns.damaged(path, f"it has {part.num_rows} rows, its shard has {rows}")
+            raise columns.damaged(path, f"it has {plural(part.num_rows, 'row')}, its shard has {rows}")
         table |= {role: part[name] for name, role in wanted}
     return pa.table(table)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from data_specs.amounts import plural
 from data_specs.reasons import COPIES, READING
 from tasks.engine.pipeline import NAMED, Pipeline
 from tasks.engine.reading import LedgerError
@@ -49,8 +50,8 @@ class Tally:
         out = self.kept + self.pending + self.dropped.total() + self.quarantined.total()
         if out != self.total:
             raise LedgerError(
-                f"{name}: {self.total:,} records in, {out:,} accounted for: the manifests of documents and of verdicts "
-                "count differently; `sluice invalidate SPEC verdict`, else `documents`, has the next run "
+                f"{name}: {plural(self.total, 'record')} in, {out:,} accounted for: the manifests of documents and of "
+                "verdicts count differently; `sluice invalidate SPEC verdict`, else `documents`, has the next run "
                 "count anew, and if it then says the same it is a bug: report it with the store's runs/records"
             )
         return {

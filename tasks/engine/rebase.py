@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from data_specs.amounts import plural
 from tasks.engine.outputs import Output
 from tasks.engine.pipeline import Pipeline
 from tasks.engine.snapshot import Name, Snapshot
@@ -32,8 +33,8 @@ def check(pipeline: Pipeline) -> None:
     if new := [pipeline.shards[place].name for place in pipeline.newer()]:
         named = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
         raise RebaseError(
-            f"rebase: {len(new):,} shards came or changed since version {versions.accepted['version']}, the last "
-            f"accepted one ({named}); `sluice run` has to make one of them first that its gates accept"
+            f"rebase: {plural(len(new), 'shard')} came or changed since version {versions.accepted['version']}, the "
+            f"last accepted one ({named}); `sluice run` has to make one of them first that its gates accept"
         )
 
 

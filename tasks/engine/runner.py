@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from data_specs.amounts import plural
 from tasks.engine import fanout, gates, upstream
 from tasks.engine.counts import Counts
 from tasks.engine.keyed import STAGING
@@ -257,9 +258,9 @@ class Execution:
                     different = self._different(name, before.index)
                 if different and not replace:
                     raise ChangedError(
-                        f"{name}: {len(different)} of {len(pipeline.shards)} shards have other values than before, "
-                        f"first {different[0]}: an input that is not declared, or a version that was not raised; "
-                        "`--replace` takes the new values"
+                        f"{name}: {len(different)} of {plural(len(pipeline.shards), 'shard')} with other values than "
+                        f"before, first {different[0]}: an input that is not declared, or a version that was not "
+                        "raised; `--replace` takes the new values"
                     )
                 if different or (replace and name == "documents"):
                     staging.replace()
@@ -268,7 +269,9 @@ class Execution:
         resolve()
         fingerprint = "" if name == "documents" else pipeline.node(name).stage.fingerprint
         result = self._result(name, fingerprint, jobs_run, started)
-        result.note = f"recomputed: {len(different)} shards replaced" if different else "recomputed: same values"
+        result.note = (
+            f"recomputed: {plural(len(different), 'shard')} replaced" if different else "recomputed: same values"
+        )
         return result
 
     def _different(self, name: str, before: Index) -> list[str]:
@@ -289,6 +292,6 @@ def _asked(facts: Mapping[str, Any]) -> str:
     """How much a language model was asked for what was learned, and what that cost."""
     failed = sum(facts["failures"].values())
     return (
-        f"{facts['asked']:,} questions asked, {facts['answered_before']:,} answered before, {facts['retries']:,} times "
-        f"again, {failed:,} without an answer; cost {facts['cost']:g}"
+        f"{plural(facts['asked'], 'question')} asked, {facts['answered_before']:,} answered before, "
+        f"{plural(facts['retries'], 'time')} again, {failed:,} without an answer; cost {facts['cost']:g}"
     )

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from data_specs.amounts import plural
 from data_specs.spec import Spec
 from tasks.planning.mixture import MixtureError, PhaseRows, Stream, Usage, largest_remainder, schedule, shares
 from tasks.planning.packing import Documents
@@ -89,7 +90,7 @@ class Demand:
         place = f" in phase {number + 1}" if len(self.phases) > 1 else ""
         place += f" where {phase.where}" if phase.where else ""
         return (
-            f"mixture: {name} needs {needed:,} tokens at weight {_decimal(weight)} but has {has:,} under "
+            f"mixture: {name} needs {plural(needed, 'token')} at weight {_decimal(weight)} but has {has:,} under "
             f"{usage.cap:g} epochs{place}"
         )
 
@@ -128,7 +129,7 @@ class Demand:
             return None
         if self.spec.training.steps:
             return f"lower training.steps to {steps}"
-        return f"lower mixture.tokens to {steps * self.spec.training.batch.tokens:,} ({steps:,} steps)"
+        return f"lower mixture.tokens to {steps * self.spec.training.batch.tokens:,} ({plural(steps, 'step')})"
 
     def _lowered(self) -> list[dict[str, float]] | None:
         """Per phase the weights that have to be lowered, so that in order each phase has enough; None where that cannot

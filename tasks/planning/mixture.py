@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_specs.amounts import plural
 from data_specs.mixture import Curriculum
 from data_specs.spec import Spec
 from data_specs.training import PhaseShape
@@ -60,7 +61,7 @@ def schedule(spec: Spec, sizes: Mapping[str, int]) -> tuple[PhaseRows, ...]:
     phases, first = [], 0
     for number, ((where, written), shape) in enumerate(zip(plain, spec.shapes, strict=True)):
         if shape.steps < 1:
-            raise MixtureError(f"mixture: phase {number + 1} has none of the {spec.steps:,} steps")
+            raise MixtureError(f"mixture: phase {number + 1} has none of the {plural(spec.steps, 'step')}")
         power = 1 / spec.mixture.temperature
         weights = shares(written or {name: size**power for name, size in sizes.items()}, spec.mixed)
         if not weights:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from data_specs.amounts import plural
 from tasks.planning.files import place_of, read_plan, read_rows
 from tasks.planning.mixture import MixtureError
 from tasks.planning.packing import Documents
@@ -63,8 +64,9 @@ def rows_of(trained: Sequence[Read]) -> int:
 def elsewhere_in_words(known: Known) -> str:
     """What to say of plans whose documents are not all known; "" where they are."""
     return "; ".join(
-        f"mixture.seen: {each['elsewhere']:,} of the {each['documents']:,} documents that {folder} read count as not "
-        "read: the token files that they stood in are not of this plan, as after other rules, texts or shards"
+        f"mixture.seen: of the {plural(each['documents'], 'document')} that {folder} read "
+        f"{plural(each['elsewhere'], 'counts', 'count')} as not read: the token files that they stood in are not of "
+        "this plan, as after other rules, texts or shards"
         for folder, each in known.items()
         if each["elsewhere"]
     )
@@ -92,8 +94,8 @@ def _usage(
     read = int((uses > 0).sum())
     if read and not mine.any():
         raise MixtureError(
-            f"mixture.seen: nothing is known of the {read:,} documents that {folder} read: they stood in other token "
-            "files, as those of another tokenizer do; leave it out, or take the tokenizer that it was made with"
+            f"mixture.seen: nothing is known of the {plural(read, 'document')} that {folder} read: they stood in other "
+            "token files, as those of another tokenizer do; leave it out, or take the tokenizer that it was made with"
         )
     counts = {"documents": read, "elsewhere": read - int(mine.sum()), **rows}
     return known[file][mine], offset[mine], uses[mine].astype(np.int32), counts

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data_specs import stages
+from data_specs.amounts import plural
 from data_specs.document import SpecError
 from tasks.arrays.numbers import as_float
 from tasks.arrays.sampling import smallest
@@ -146,8 +147,9 @@ class EncoderEstimator(Estimator):
         learns, held = held_back(texts)
         if len(texts) < 20 or np.ptp(target[learns]) == 0:
             raise ValueError(
-                f"stages.{self.label}.target: {len(texts)} documents have a value of {self.settings.target}, of "
-                f"{len(np.unique(target))} kinds; 20 documents of two are the least that something is learned from"
+                f"stages.{self.label}.target: {plural(len(texts), 'document')} with a value of {self.settings.target}, "
+                f"of {plural(len(np.unique(target)), 'kind')}; 20 documents of two are the least that something is "
+                "learned from"
             )
         scale = float(target[learns].mean()), float(target[learns].std())
         wanted = ((target[learns] - scale[0]) / scale[1]).astype(np.float32)
@@ -283,8 +285,8 @@ def given(settings: stages.Encoder | stages.Embedding, kind: Any) -> tuple[Any, 
     model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     if isinstance(settings, stages.Encoder) and settings.target is None and model.config.num_labels != 1:
         raise SpecError(
-            f"stages.{settings.kind}.model: {folder} gives {model.config.num_labels} numbers, not one; name a "
-            "`target`, a column from which a head is learned"
+            f"stages.{settings.kind}.model: {folder} gives {plural(model.config.num_labels, 'number')}, not one; name "
+            "a `target`, a column from which a head is learned"
         )
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()  # transformers maps the file, and what is written over it would be the model

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from data_specs.amounts import plural
 from data_specs.document import SpecError
 from tasks.scoring import linear
 from tasks.scoring.linear import address
@@ -110,7 +111,7 @@ def learn(train: Rows, dev: Rows, test: Rows, seed: int) -> tuple[bytes, dict[st
     if len(labels) < 2 or not dev or not test:
         raise SpecError(
             f"a classifier needs texts of two labels or more, some to choose settings by and some to test: found "
-            f"{len(train):,}, {len(dev):,} and {len(test):,} texts, labels {', '.join(labels) or 'none'}"
+            f"{len(train):,}, {len(dev):,} and {plural(len(test), 'text')}, labels {', '.join(labels) or 'none'}"
         )
     tried, best, model = [], (-1.0, b""), None
     order = np.random.default_rng(seed).permutation(len(train))  # in order of label a model forgets all but the last

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from data_specs.amounts import plural
 from data_specs.extract import Extract
 from data_specs.sources import SourceSettings, UrlList
 from tasks.engine.reading import RAW_LANGUAGE, RECORD, InputShard, Part, Read, SourceError
@@ -183,7 +184,7 @@ class Reader(Fingerprinted):
         number = wanted or (pinned if pinned and fitting < _OUTGROWN * pinned else max(4, fitting))
         if pinned and number != pinned:
             why = "as `groups` says" if wanted else f"as they have outgrown {pinned}"
-            self.regrouped = f"all its files are read again, in {number} groups now, {why}"
+            self.regrouped = f"all its files are read again, in {plural(number, 'group')} now, {why}"
         return number
 
     def read(self, shard: InputShard, earlier: pa.Table | None = None) -> Read:

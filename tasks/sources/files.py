@@ -27,6 +27,7 @@ from typing import IO
 import fsspec
 from fsspec.utils import glob_translate
 
+from data_specs.amounts import plural
 from data_specs.redaction import FOREIGN, printable
 from data_specs.sources import SourceSettings, WarcSource, WetSource
 from tasks.engine.reading import Part, SourceError
@@ -190,7 +191,7 @@ class Listing:
             every, names = len(names), [name for name in names if matching.search(name)]
             if not names:
                 raise SourceError(
-                    f"source {self.source}: none of the {every:,} files of {self._patterns} matches "
+                    f"source {self.source}: none of the {plural(every, 'file')} of {self._patterns} matches "
                     f"{self.settings.match!r}; correct `match`, or leave it out"
                 )
         chosen = names[: self.settings.count]

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data_specs.amounts import plural
 from tasks.storage.checksums import Summed, checksum, of_file
 from tasks.storage.store import DamagedError, Store, StoreError
 
@@ -294,7 +295,7 @@ def opened(store: Store, path: str, recorded: Recorded, may_lack: bool = False) 
             groups = range(file.metadata.num_row_groups) if file else range(0)
             starts = np.cumsum([0, *(file.metadata.row_group(number).num_rows for number in groups)])
             if file and starts[-1] != file.metadata.num_rows:
-                raise ValueError(f"its row groups have {starts[-1]} rows, it has {file.metadata.num_rows}")
+                raise ValueError(f"its row groups have {plural(starts[-1], 'row')}, it has {file.metadata.num_rows}")
         held = known or (recorded.checksum and file is not None)  # by pages, which Arrow's files have none of
         unread = {} if held else dict(recorded.digests)
 
@@ -368,7 +369,7 @@ def recovered(store: Store, path: str) -> dict[str, Any]:
             table = pa.Table.from_batches(batches, reader.schema)
         table.validate(full=True)
         if entry["rows"] != table.num_rows:
-            raise damaged(path, f"it has {table.num_rows} rows, not {entry['rows']}")
+            raise damaged(path, f"it has {plural(table.num_rows, 'row')}, not {entry['rows']}")
         if "slices" in entry:
             plain = (pa.Table.from_batches([batch.replace_schema_metadata(None)]) for batch in batches)
             if [*map(slice_digest, plain)] != [*entry["slices"].values()]:

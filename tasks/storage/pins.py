@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from data_specs.amounts import plural
 from tasks.storage import cache
 from tasks.storage.numbered import Numbered
 from tasks.storage.store import DamagedError, Store
@@ -121,7 +122,7 @@ def without(pin: Pin) -> str:
     if not left_out:
         return ""
     more = ", ..." if left_out["count"] > len(left_out["shards"]) else ""
-    return f"learned without {left_out['count']:,} shards ({', '.join(left_out['shards'])}{more})"
+    return f"learned without {plural(left_out['count'], 'shard')} ({', '.join(left_out['shards'])}{more})"
 
 
 def fetched(store: Store, path: str, sha256: str) -> Path:

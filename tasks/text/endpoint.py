@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_specs.amounts import plural
 from data_specs.endpoint import Asking
 from data_specs.redaction import redacted
 from tasks.engine.purge import ANSWERS
@@ -142,8 +143,8 @@ class Endpoint:
         if failed > self.settings.failures * len(questions):
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.failures.most_common())
             raise EndpointError(
-                f"stages.{self.label}: {failed:,} of {len(questions):,} questions failed ({kinds}); answers are kept: "
-                f"run again, or raise `failures`"
+                f"stages.{self.label}: {failed:,} of {plural(len(questions), 'question')} failed ({kinds}); answers "
+                f"are kept: run again, or raise `failures`"
             )
         price = self.settings.price
         found.cost = (found.tokens[0] * price.prompt + found.tokens[1] * price.answer) / 1e6

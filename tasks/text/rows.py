@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_specs.amounts import plural
 from data_specs.document import SpecError
 
 
@@ -71,6 +72,7 @@ def _csv(path: str, text: str, numbered: bool) -> Iterator[Any]:
     for number, row in enumerate(chain([first] if numbered and first else [], rows)):
         if len(row) != len(first):
             raise SpecError(
-                f"{path}: row {number:,} has {len(row)} fields, the first line {len(first)}: {', '.join(row)[:80]}"
+                f"{path}: row {number:,} has {plural(len(row), 'field')}, the first line {len(first)}: "
+                f"{', '.join(row)[:80]}"
             )
         yield row if numbered else dict(zip(first, row, strict=True))

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import regex
 from tokenizers import Tokenizer as Encoder
 
+from data_specs.amounts import plural
 from data_specs.tokenizer import Tokenizer
 from tasks.arrays.hashing import below, seeded_hash, words
 from tasks.tokenization.extend import extended
@@ -63,7 +64,9 @@ def sweep(
     known = pc.is_in(pc.utf8_lower(rows["text"]), pc.utf8_lower(lessons["text"]).unique())
     test = rows.filter(pc.and_(measured, pc.invert(known)))  # a copy of what is learned from tells nothing
     if not (len(lessons) and len(test)):
-        raise TokenizerError(f"the sample has {len(rows)} documents, too few to learn from some and measure on others")
+        raise TokenizerError(
+            f"the sample has {plural(len(rows), 'document')}, too few to learn from some and measure on others"
+        )
     texts = lessons["text"].to_pylist()
     found = []
 

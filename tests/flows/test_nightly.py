@@ -486,7 +486,7 @@ def test_after_a_rebase_nights_go_on_and_another_rebase_changes_nothing(grown: P
 def test_a_rebase_wants_a_version_and_nothing_new(grown: Path, tmp_path: Path) -> None:
     add(grown, [FIRST])
     with pytest.raises(
-        RebaseError, match=r"1 shards came or changed since version 1, the last accepted one \(.*\); `sluice run`"
+        RebaseError, match=r"1 shard came or changed since version 1, the last accepted one \(.*\); `sluice run`"
     ):
         rebased(grown)
     (tmp_path / "none").mkdir()

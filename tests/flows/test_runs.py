@@ -139,7 +139,7 @@ def test_a_recomputed_stage_with_other_values_stops_the_run_unless_told_to_repla
         return table.set_column(0, "language", pa.array(["fr"] * table.num_rows))
 
     monkeypatch.setattr(Language, "__call__", undeclared)
-    with pytest.raises(ChangedError, match="language: 4 of 4 shards have other values"):
+    with pytest.raises(ChangedError, match="language: 4 of 4 shards with other values"):
         go(spec, start="language")
     assert content(go(spec)) == before
     replaced = go(spec, start="language", replace=True, until="verdict")
@@ -164,10 +164,10 @@ def test_a_source_may_be_called_like_what_the_store_names_itself(
         return Read(read.documents.set_column(3, "text", texts), read.ledger)
 
     monkeypatch.setattr(FolderReader, "read", other)
-    with pytest.raises(ChangedError, match="1 of 1 shards have other values"):
+    with pytest.raises(ChangedError, match="1 of 1 shard with other values"):
         go(tmp_path / "spec.yaml", until="documents", start="documents")
     replaced = go(tmp_path / "spec.yaml", until="documents", start="documents", replace=True)
-    assert replaced.record["stages"][0]["note"] == "recomputed: 1 shards replaced"
+    assert replaced.record["stages"][0]["note"] == "recomputed: 1 shard replaced"
     read = Run.of(str(tmp_path / "spec.yaml"))
     read.resolve()
     assert [place for place, _ in read.pipeline.files(["text"])] == [0]
@@ -205,7 +205,7 @@ def test_a_shard_that_fails_is_quarantined_counted_and_tried_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(stage, "__call__", failing)
-        with pytest.raises(GateError, match=r"1 of 5 shards are quarantined.*RuntimeError: the disk"):
+        with pytest.raises(GateError, match=r"1 of 5 shards quarantined.*RuntimeError: the disk"):
             go(spec)
         run = go(spec, ["gates.quarantined=50%"], until="token_estimate")
         assert states(run)[stage.name] == "partial"
@@ -263,7 +263,7 @@ def test_nothing_is_pinned_that_shards_are_missing_from_unless_they_are_quaranti
     pin = Run.of(str(spec)).pipeline.pins.get("held_out")
     assert pin is not None
     assert pin["facts"]["without"] == {"count": 1, "shards": [run.pipeline.shards[0].name]}
-    told = f"learned without 1 shards ({run.pipeline.shards[0].name})"
+    told = f"learned without 1 shard ({run.pipeline.shards[0].name})"
     assert told in run.record["stages"][-1]["note"]
     assert (
         told in {pin["name"]: pin.get("without", "") for pin in forecast.forecast(resolved(spec))["pins"]}["held_out"]
@@ -579,7 +579,7 @@ def kill_at(command: list[str], store: Path, files: int) -> None:
 def test_a_kept_document_that_a_gate_skipped_stops_the_run_unless_allowed(first: Any, tmp_path: Path) -> None:
     spec = copy(first, tmp_path)
     gated = ["stages.quality.where=length(text) < 2000"]
-    with pytest.raises(GateError, match=r"are kept although stages\.quality\.where skipped them"):
+    with pytest.raises(GateError, match=r"kept although stages\.quality\.where skipped them"):
         go(spec, gated)
     run = go(spec, [*gated, "gates.skipped=true"])
     assert run.record["funnel"]["kept"] > 0

@@ -224,11 +224,11 @@ def test_documents_of_a_folder_that_paths_no_longer_name_do_not_stay_unsaid(copi
     (copied.parent / "other").mkdir()
     written(copied, "../other/web-00.jsonl.gz", english(3, 20))
     other = f"sources.web.paths={copied.parent}/other/*.jsonl.gz"
-    said = r"2 of 3 files of source web are gone: .*; another data set wants a source of another name"
+    said = r"2 of 3 files of source web gone: .*; another data set wants a source of another name"
     with pytest.raises(GateError, match=said):
         go(copied, [other])
     note = go(copied, [other, "gates.gone=100%"], until="documents").record["stages"][0]["note"]
-    assert "2 of 3 files of source web are gone: web-01.jsonl.gz, web-90.jsonl.gz" in note
+    assert "2 of 3 files of source web gone: web-01.jsonl.gz, web-90.jsonl.gz" in note
 
 
 def test_a_stage_that_is_computed_again_with_other_values_makes_a_version_and_the_old_one_is_not_passed_off_as_it_was(
@@ -299,7 +299,7 @@ def test_documents_of_files_that_have_left_stay_in_the_corpus(copied: Path) -> N
     for path in left:
         path.unlink()
     planned = told("plan", copied)
-    assert any("1 of 3 files of source web are gone: web-00.jsonl.gz" in each for each in planned["stages"][0]["gone"])
+    assert any("1 of 3 files of source web gone: web-00.jsonl.gz" in each for each in planned["stages"][0]["gone"])
     assert planned["certain_stops"] == []
     [stop] = told("plan", copied, "--set", "gates.gone=0%")["certain_stops"]
     assert "more than gates.gone = 0%" in stop
@@ -308,7 +308,7 @@ def test_documents_of_files_that_have_left_stay_in_the_corpus(copied: Path) -> N
     assert told("funnel", copied) == counts
     assert {stage["state"] for stage in run.record["stages"]} == {"cached"}
     note = run.record["stages"][0]["note"]
-    assert "1 of 3 files of source web are gone: web-00.jsonl.gz; their documents stay in the corpus" in note
+    assert "1 of 3 files of source web gone: web-00.jsonl.gz; their documents stay in the corpus" in note
     assert len(versions(copied)) == 1
     note = go(copied).record["stages"][0]["note"]
     assert "gone" not in note

@@ -76,7 +76,7 @@ def test_of_shards_that_were_read_before_there_were_rows_inspect_says_so(read: A
         plain = [{name: value for name, value in entry.items() if name != "refused"} for entry in entries]
         run.store.commit(path, b"".join(json.dumps(entry).encode() + b"\n" for entry in plain))
     assert told("query", spec, "select count(*) from refused")["rows"] == [[0]]
-    assert "of 1 shards the refused records are only counted" in ask("inspect", spec, LOST, code=2).stderr
+    assert "of 1 shard the refused records are only counted" in ask("inspect", spec, LOST, code=2).stderr
     go(spec, until="documents", start="documents", replace=True)
     assert len(told("inspect", spec, LOST)["refused"]) == 2
 

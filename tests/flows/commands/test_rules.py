@@ -124,10 +124,10 @@ def test_where_reading_makes_no_document_the_reasons_are_told(tmp_path: Path) ->
     spec.write_text(spec.read_text().replace('web/*.jsonl.gz"', 'web/*.jsonl.gz", text: content'))
     found = told("rules", spec)
     assert found["left_out"] == {"web": {"no_text": 60}}
-    assert "source web: 60 records were read, and no document was made of them: no_text 60" in ask("rules", spec).stderr
+    assert "source web: no document was made of 60 records that were read: no_text 60" in ask("rules", spec).stderr
     spec.write_text(re.sub("  code: {kind: .*\n", "", spec.read_text()))
     said = ask("rules", spec, code=1).stderr
-    assert "source web: 60 records were read, and no document was made of them: no_text 60" in said
+    assert "source web: no document was made of 60 records that were read: no_text 60" in said
 
 
 def test_a_sample_is_of_the_store_where_that_has_documents_but_not_what_was_taken_down(copied: Path) -> None:

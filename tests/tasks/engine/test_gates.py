@@ -74,7 +74,8 @@ def test_a_file_that_was_read_before_and_cannot_be_read_now_always_stops_the_run
     damage(spec.parent / "web" / "3.jsonl.gz", how)
     for _ in range(2):
         with pytest.raises(
-            GateError, match=rf"1 files of source web were read before.*3\.jsonl\.gz \({WHY.get(how, '1 unreadable')}\)"
+            GateError,
+            match=rf"1 file of source web that could be read before.*3\.jsonl\.gz \({WHY.get(how, '1 unreadable')}\)",
         ):
             read(spec, "gates.quarantined=100%")
     (spec.parent / "web" / "3.jsonl.gz").unlink()
@@ -110,14 +111,14 @@ def test_files_that_are_gone_are_named_and_stop_the_run_beyond_their_gate(spec: 
     for number in range(3):
         (spec.parent / "web" / f"{number}.jsonl.gz").unlink()
     write(spec.parent / "web" / "90.jsonl.gz", 90)
-    expected = "3 of 10 files of source web are gone: 0.jsonl.gz, 1.jsonl.gz, 2.jsonl.gz"
+    expected = "3 of 10 files of source web gone: 0.jsonl.gz, 1.jsonl.gz, 2.jsonl.gz"
     with pytest.raises(GateError, match=f"{expected}: more than gates.gone = 20%"):
         read(spec, "gates.gone=20%")
     assert expected in read(spec).record["stages"][0]["note"]
     assert "gone" not in read(spec).record["stages"][0]["note"]
     for number in range(3, 9):
         (spec.parent / "web" / f"{number}.jsonl.gz").unlink()
-    with pytest.raises(GateError, match=r"6 of 8 files of source web are gone.*bring them back"):
+    with pytest.raises(GateError, match=r"6 of 8 files of source web gone.*bring them back"):
         read(spec)
     chosen = f"sources.web.paths={spec.parent}/web/9*.jsonl.gz"
     assert "gone" not in read(spec, chosen).record["stages"][0]["note"]  # the spec asks for fewer

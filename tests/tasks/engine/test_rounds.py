@@ -126,7 +126,7 @@ def test_rounds_are_recomputed_beside_what_exists(
     real = Clusters.reduce
     with monkeypatch.context() as patched:
         patched.setattr(Clusters, "reduce", lambda self, rows: real(self, rows.slice(1)))
-        with pytest.raises(ChangedError, match=r"clusters: \d of 4 shards have other values"):
+        with pytest.raises(ChangedError, match=r"clusters: \d of 4 shards with other values"):
             go(repeated, start="clusters", until=UNTIL)
         go(repeated, start="clusters", until=UNTIL, replace=True)
     assert values(go(repeated, until=UNTIL)) != straight[1]

@@ -159,7 +159,7 @@ def test_an_earlier_plan_of_whose_documents_nothing_is_known_is_refused_and_some
     corpus.shards = [(f"{path}-anew", table), other]
     _, after = made(corpus, "2", tokens=STEP * 5, seen=[first])
     assert after["seen"] == {first: {"documents": read, "elsewhere": elsewhere}}
-    assert f"{elsewhere:,} of the {read:,} documents that {first} read count as not read" in elsewhere_in_words(
+    assert f"of the {read:,} documents that {first} read {elsewhere:,} count as not read" in elsewhere_in_words(
         after["seen"]
     )
     corpus.shards = [(f"{path}-anew", table) for path, table in corpus.shards]

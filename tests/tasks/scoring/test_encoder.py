@@ -171,5 +171,5 @@ def test_what_cannot_be_scored_or_learned_is_said(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="gives 3 numbers, not one"):
         Encoder(stages.Encoder(model=str(path))).setup()
     same = documents({"text": f"text {number}", "points": 1.0} for number in range(40))
-    with pytest.raises(ValueError, match=r"stages\.encoder\.target: 40 documents have a value of points, of 1 kinds"):
+    with pytest.raises(ValueError, match=r"stages\.encoder\.target: 40 documents with a value of points, of 1 kind"):
         fit(EncoderEstimator(stages.Encoder(target="points"), SEED), [same])
