@@ -294,6 +294,7 @@ def made_with(pipeline: Pipeline) -> dict[str, Any]:
             "threshold": spec.duplicates.threshold,
             "missed": 1 - minhash.found_share(spec.duplicates.threshold, *bands),
             "keep": [*pipeline.node("verdict").stage.settings.keep],
+            **({"per": [*spec.duplicates.per]} if spec.duplicates.per else {}),
         },
         "fingerprints": documents | {node.name: node.stage.fingerprint for node in pipeline.nodes if node.writes},
         "pins": {name: {"sha256": pin["sha256"], "without": without(pin)} for name, pin in pins.items()},

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_specs.amounts import decimal
+from data_specs.amounts import decimal, plural
 from data_specs.groups import named
 from data_specs.load import SpecError
 from data_specs.redaction import escaped
@@ -134,7 +134,8 @@ def hosts(versions: Versions, before: Facts, after: Facts) -> tuple[dict[str, in
     for number, files in ((before["version"], old), (after["version"], new)):
         gone = sum(not snapshot.outputs[COUNTS].index.done[place] for snapshot, place in files.values())
         if gone:
-            log.warning("version %d: what hosts it has is not known, as counts of %d shards are gone", number, gone)
+            count = plural(gone, "shard")
+            log.warning("version %d: what hosts it has is not known, as counts of %s are gone", number, count)
             return None, None
     only_old, only_new = _hosts(old, old.keys() - new.keys()), _hosts(new, new.keys() - old.keys())
     asked = only_old.keys() | only_new.keys()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from data_specs.amounts import plural
 from data_specs.spec import Spec
 from tasks.storage.pins import Pin
 from tasks.storage.store import DamagedError, Store
@@ -107,7 +108,8 @@ def _fit(spec: Spec, store: Store, work: dict[str, Any]) -> None:
         if not (left and _died(by_worker)):
             break
         work["resume"] = bool(checkpoint.steps(store, work["run"]))
-        logging.getLogger("sluice").warning("train: %s; the workers start again (%d more times at most)", why, left - 1)
+        again = plural(left - 1, "more time")
+        logging.getLogger("sluice").warning("train: %s; the workers start again (%s at most)", why, again)
     if started:
         ray_session.stop()
     if failure:

@@ -31,6 +31,8 @@ def funnel(current: Run, by: str | None, as_json: bool) -> None:
         counted = counts.counted(current.pipeline, by)
         if counted["uncounted"]:
             print_warning(f"not counted yet: {plural(counted['uncounted'], 'document')}; `sluice run` counts them")
+        if counted["quarantined"]:
+            print_warning(f"not counted: {plural(counted['quarantined'], 'document')} of quarantined shards")
         if as_json:
             print_json(counted)
         else:

@@ -44,7 +44,9 @@ def rules(current: Run, rule: str | None, examples: int, sample: int, as_json: b
         print_warning(rule_note)
     if answer.missing:
         print_warning(f"rules: not known without a run: {', '.join(answer.missing)}")
-    if not answer.sample and answer.shards[0] < answer.shards[1]:
+    if answer.quarantined:
+        print_warning(f"rules: without {plural(answer.quarantined, 'quarantined shard')}, as in the funnel")
+    if not answer.sample and answer.shards[0] < answer.shards[1] - answer.quarantined:
         judged_of = f"{answer.shards[0]:,} of {plural(answer.shards[1], 'shard')}"
         print_warning(f"rules: over {judged_of}, as columns of the others are not computed with these settings")
     _show(answer)

@@ -143,13 +143,16 @@ def _duplicates(made: Mapping[str, Any], counts: Mapping[str, Any]) -> Iterator[
     unseen = "a share of those right there is missed"  # an earlier version noted none
     if missed is not None:
         unseen = f"{percent(missed)} of those right at {threshold} are missed, fewer above"
+    per, apart = settings.get("per"), ""
+    if per:
+        apart = f". They are looked for among documents of the same {', '.join(per)}: copies of others stay"
     yield from (
         "## Duplicates",
         "",
         "Exact copies are alike, and so are documents whose shingles have a Jaccard similarity of "
-        f"{threshold} or more. Such pairs are found by MinHash: {unseen}, so a few documents that stay may be as "
-        "similar. Of a cluster those stay that no other one that stays is known to be alike to, chosen by "
-        f"{', '.join(settings['keep'])}. "
+        f"{threshold} or more{apart}. Such pairs are found by signatures of their shingles: {unseen}, so a few "
+        "documents that stay may be as similar. Of a cluster those stay that no other one that stays is known to be "
+        f"alike to, chosen by {', '.join(settings['keep'])}. "
         f"{plural(removed, 'document')} went.",
         "",
     )

@@ -17,12 +17,14 @@ from tasks.engine.pipeline import Pipeline
 
 def counted(pipeline: Pipeline, by: str) -> dict[str, Any]:
     """{"by", "values": {value: {"kept" or a reason: [documents, bytes, tokens]}}, "uncounted": documents of shards that
-    no version has counted as they are now}."""
-    output = pipeline.counted(registry.counts(pipeline.spec))
-    done = output.index.done
+    no version has counted as they are now, "quarantined": of those that none will, as they are quarantined}."""
+    counts = registry.counts(pipeline.spec)
+    output = pipeline.counted(counts)
+    done, lost = output.index.done, pipeline.unavailable(pipeline.columns_read(counts, counts.reads))
     found = totals(tables(pipeline, output, np.flatnonzero(done).tolist()))
     rows = pipeline.outputs["documents"].index.rows
-    return {"by": by, "values": by_value(found, by), "uncounted": int(rows[~done].sum())}
+    left_out = {"uncounted": int(rows[~done & ~lost].sum()), "quarantined": int(rows[~done & lost].sum())}
+    return {"by": by, "values": by_value(found, by), **left_out}
 
 
 def show(found: dict[str, Any]) -> None:

@@ -94,6 +94,8 @@ class Answer:
     rules: list[Judged]
     shards: list[int]
     """Of how many shards documents are judged, and how many there are."""
+    quarantined: int = 0
+    """Shards that are quarantined before a verdict: no rule will judge their documents."""
     documents: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -133,8 +135,10 @@ def judge(pipeline: Pipeline, number: int, size: int, asked: str | None) -> Answ
     )
     answer = Answer(not known, _unpinned(pipeline), [Judged.of(rule) for rule in rules], [0, len(pipeline.shards)])
     answer.unmatched = unmatched(pipeline.spec)
+    lost = pipeline.unavailable(pipeline.node("verdict").writes)
+    answer.quarantined = int(lost.sum())
     sampled = rules_sample.sampled(pipeline, wanted, size, answer.missing, answer.left_out)
-    for found in _computed(pipeline, wanted) if known else sampled:
+    for found in _computed(pipeline, wanted, lost) if known else sampled:
         table = found.filter(pc.not_equal(found["kind"], TAKEN_DOWN))
         if judged_text not in answer.missing:  # else the text of the source stands for it
             table = table.set_column(table.column_names.index("text"), "text", table[judged_text])
@@ -161,10 +165,12 @@ def _blind(where: str | None, missing: set[str]) -> bool:
     return where is not None and bool(parse(where).columns & missing)
 
 
-def _computed(pipeline: Pipeline, wanted: list[str]) -> Iterator[pa.Table]:
-    """The shards whose columns exist."""
+def _computed(pipeline: Pipeline, wanted: list[str], lost: Flags) -> Iterator[pa.Table]:
+    """The shards whose columns exist, without those that are lost."""
     size = [name for name in ("token_estimate",) if pipeline.outputs[name].index.done.any()]
     for place, files in pipeline.files([*wanted, *size]):
+        if lost[place]:
+            continue
         rows = int(pipeline.outputs["documents"].index.rows[place])
         recorded = pipeline.recorded(place, [*wanted, *size])
         ids = pipeline.outputs["documents"].index.digests["id"][place].tobytes().hex()
@@ -235,6 +241,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
     return {
         "sample": answer.sample,
         "shards": answer.shards,
+        "quarantined": answer.quarantined,
         "unknown_columns": answer.missing,
         "unmatched": answer.unmatched,
         "left_out": {name: dict(found) for name, found in answer.left_out.items()},

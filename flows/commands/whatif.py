@@ -144,13 +144,14 @@ def _compared(before: Snapshot, after: Pipeline, examples: int, text: str) -> di
     nearest: dict[str, list[tuple[bytes, int, int]]] = {"kept": [], "dropped": []}
     judged = {}
     names, columns = _columns(after)
+    lost = before.unavailable(("tokens",))
     place_of = {(shard.source, shard.name, shard.digest): place for place, shard in enumerate(before.shards)}
 
     def compared(place: int) -> _Shard:
         shard = after.shards[place]
         new = _read(after, place, columns).rename_columns(names)
         place = place_of[shard.source, shard.name, shard.digest]
-        return _shard(before, place, new, bool(after.spec.cut_texts), examples)
+        return _shard(before, place, new, bool(after.spec.cut_texts), bool(lost[place]), examples)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # reading and counting leave the interpreter free
         for found in pool.map(compared, [place for place, _ in after.files(columns)]):
@@ -187,12 +188,12 @@ class _Shard:
     nearest: dict[str, list[tuple[bytes, int, int]]]
 
 
-def _shard(before: Snapshot, place: int, new: pa.Table, cut: bool, examples: int) -> _Shard:
-    """A shard of the version beside what it would be."""
+def _shard(before: Snapshot, place: int, new: pa.Table, cut: bool, lost: bool, examples: int) -> _Shard:
+    """A shard of the version beside what it would be; `lost`: its tokens could not be made."""
     old = _read(before, place, [name for name in KNOWN if name in before.provider])
     if cut:
         new = _gone(new, pc.fill_null(pc.equal(old["reason"], EMPTIED_BY_CUT), False), EMPTIED_BY_CUT)
-    if not before.outputs[before.provider["tokens"]].index.done[place]:
+    if lost:
         old, new = (_gone(each, pa.scalar(True), QUARANTINED) for each in (old, new))
     tokens = _tokens(old)
     counts: dict[str, list[_Row]] = {group: [] for group in GROUPS}

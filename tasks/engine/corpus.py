@@ -41,6 +41,11 @@ class Corpus:
         of_some_sources = self.provider[name] == "documents" and name not in DOCUMENTS.names
         return of_some_sources and not documents.has(self.role[name], place)
 
+    def unavailable(self, names: Sequence[str]) -> np.ndarray:
+        """Shards whose `names` there will not be: they are quarantined in the stages that write them, or further up.
+        Documents are judged where this is not so of the verdict, and kept where it is not so of `tokens`, either."""
+        raise NotImplementedError
+
     def recorded(self, place: int, names: Iterable[str]) -> dict[str, Recorded]:
         """What is known of the files that hold the columns `names` of a shard, by path."""
         ids = self.outputs["documents"].index.digests["id"][place].tobytes().hex()

@@ -250,8 +250,8 @@ class Export:
         for name in sorted(needed):
             index = outputs[name].index
             done &= index.done
-        if tokens := outputs.get("tokens"):  # documents without are counted as quarantined, and not as kept
-            done &= tokens.index.state != QUARANTINED
+        if "tokens" in outputs:  # documents without are counted as quarantined, and not as kept
+            done &= ~self.corpus.pipeline.unavailable(("tokens",))
         lost = np.zeros(len(done), bool)
         for output in outputs.values():
             if len(output.index.state) == len(done):

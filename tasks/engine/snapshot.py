@@ -189,6 +189,11 @@ class Snapshot(Corpus):
                 return False
         return True
 
+    def unavailable(self, names: Sequence[str]) -> np.ndarray:
+        """Shards of which the version has not all `names`: they were quarantined there or further up."""
+        providers = {"documents", *(self.provider[name] for name in names)}
+        return np.logical_or.reduce([self.outputs[name].index.state == QUARANTINED for name in providers])
+
     def altered(self, names: Iterable[str]) -> list[str]:
         """The stages of some columns of whose outputs some are gone, or have other values than the version had."""
         stages = dict.fromkeys(self.provider[name] for name in names)

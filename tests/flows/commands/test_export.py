@@ -264,6 +264,20 @@ def test_a_card_names_what_chooses_among_duplicates_only_where_the_corpus_has_it
     assert chosen == [["quality", "length"], ["length"]]
 
 
+def test_a_card_says_among_which_documents_duplicates_were_looked_for(tmp_path: Path) -> None:
+    from flows.commands import data_card
+    from flows.corpus_run import made_with
+    from flows.run import Run
+
+    spec = small.corpus(tmp_path, files=1, documents=20)
+    cards = []
+    for setting in ((), ("stages.duplicates.per=[source, language]",)):
+        made = made_with(Run.of(str(spec), None, setting).pipeline)
+        cards.append("\n".join(data_card._duplicates(made, {"dropped": {"duplicate": 1}})))
+    assert ["of the same source, language: copies of others stay" in card for card in cards] == [False, True]
+    assert all("found by signatures of their shingles" in card and "1 document went" in card for card in cards)
+
+
 def test_a_license_that_is_corrected_is_in_the_card_of_versions_and_exports_that_were_made_before(
     computed: Any, tmp_path: Path
 ) -> None:
