@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from data_specs.amounts import plural
 from data_specs.redaction import in_one_line
 
 URL = 2_000
@@ -111,8 +112,8 @@ class Read:
         gone = sum(self.ledger["dropped"].values()) + sum(self.ledger["quarantined"].values())
         if self.ledger["in"] != self.documents.num_rows + gone:
             raise LedgerError(
-                f"{self.ledger['in']} records in, {self.documents.num_rows} documents, {gone} counted out: "
-                "a bug in the reader, report it with the file"
+                f"{plural(self.ledger['in'], 'record')} in, {plural(self.documents.num_rows, 'document')}, {gone} "
+                "counted out: a bug in the reader, report it with the file"
             )
 
 

@@ -268,7 +268,7 @@ def test_shards_keep_name_and_digest_when_a_file_is_added_and_data_moves(tmp_pat
     [
         ({"paths": "nowhere/*.warc.gz"}, r"source web: nowhere/\*\.warc\.gz matches no file in .*; correct `paths`"),
         ({"paths": "."}, r"source web: \. matches no file in .*; it is a folder: write \./\*\*"),
-        ({"paths": "*.gz", "match": "b"}, r"source web: none of the 1 files of \*\.gz matches 'b'; correct `match`"),
+        ({"paths": "*.gz", "match": "b"}, r"source web: none of the 1 file of \*\.gz matches 'b'; correct `match`"),
         ({"paths": "*.gz", "match": "("}, r"source web: match: '\(': missing \)"),
         ({"paths": "nofs://x/*"}, r"source web: nofs://x/\* cannot be read: Protocol not known: nofs.*"),
         ({"paths": "x/", "listing": "missing.gz"}, r"source web: missing\.gz cannot be read: it does not exist"),
@@ -427,7 +427,7 @@ def test_a_ledger_that_does_not_add_up_is_an_error() -> None:
     counted.keep(Part("/x", "x", 0, 1), 1, 1, b"", "text", "\u200b")
     read = counted.read()
     assert read.ledger == {"in": 2, "dropped": {"no_text": 1}, "quarantined": {}}
-    with pytest.raises(LedgerError, match="3 records in, 1 documents, 1 counted out"):
+    with pytest.raises(LedgerError, match="3 records in, 1 document, 1 counted out"):
         Read(read.documents, read.ledger | {"in": 3})
 
 
