@@ -154,7 +154,7 @@ def test_steps_of_phases_with_batches_of_their_own_are_expected_at_their_size(co
     train = asked(copied, f"mixture.phases={phases}")["stages"][-1]
     pace = (8 * 3 + 1) / 8
     assert 3600 * train["expected_core_hours"] == pytest.approx((4 + 2 * 2) * pace, abs=0.01)
-    assert train["because"].endswith("6 steps, as in runs/small-0123456789ab: 3.12 s a step x 1 workers x 1.33 for "
+    assert train["because"].endswith("6 steps, as in runs/small-0123456789ab: 3.12 s a step x 1 worker x 1.33 for "
                                      "another model or batch")  # fmt: skip
     written = log.Log(store, "small-0123456789ab", 8)
     for step in range(9, 17):
