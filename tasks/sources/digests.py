@@ -55,8 +55,7 @@ class Digests:
             again = day < today - _DAYS // 10
         else:
             again = max(found.st_mtime_ns, found.st_ctime_ns) < now - _RACY
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            digest = content(path)
         if again:
             self._fresh[key] = (facts, digest, today)
         return found.st_size, digest
@@ -80,6 +79,12 @@ class Digests:
             for other in self._path.parent.iterdir():
                 if other != self._path and other.stat().st_mtime < oldest:
                     other.unlink(missing_ok=True)
+
+
+def content(path: str) -> str:
+    """The digest of a file's content. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 @contextmanager

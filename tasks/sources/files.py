@@ -33,7 +33,7 @@ from data_specs.sources import SourceSettings, WarcSource, WetSource
 from tasks.engine.reading import Part, SourceError
 from tasks.engine.stage import digest
 from tasks.sources import far
-from tasks.sources.digests import Digests, remembered
+from tasks.sources.digests import Digests, content, remembered
 from tasks.sources.names import Noted, below, relative
 from tasks.sources.patterns import MAGIC, linked, remedy
 
@@ -64,7 +64,8 @@ class File:
     digest: str
     """Hexadecimal: of the content where the file is local, of size and validators (etag, ...) where it is remote."""
     written: str = ""
-    """What tells that it is the same file: size and time of change of a local one, else its digest."""
+    """What tells that it is the same file: size and times of change, of content and of status, of a local one, else its
+    digest."""
 
 
 @contextmanager
@@ -107,11 +108,23 @@ def unchanged(parts: Sequence[Part]) -> None:
 
 
 def _unchanged(part: Part) -> None:
-    if part.written and state(part.path) != part.written:
+    if part.written and (now := _noted_by(part.path)) != part.written and not _same_content(part, now):
         raise SourceError(
             f"{part.path} was written to since it was listed, and what was read of it may be of both versions; the "
             "next run reads what it holds then"
         )
+
+
+def _noted_by(path: str) -> str:
+    """What a file is noted by when it is listed: its `state`, and of a local one the time of change of its status, too,
+    which no program sets: files that are copied with their times may be of the same size. Raises OSError."""
+    return f"{state(path)} {os.stat(path).st_ctime_ns}" if path.startswith("/") else state(path)
+
+
+def _same_content(part: Part, now: str) -> bool:
+    """Whether a local file of the same size and time holds what was listed, as after a change of rights or links."""
+    alike = now.rpartition(" ")[0] == part.written.rpartition(" ")[0]
+    return part.path.startswith("/") and alike and content(part.path) == part.digest
 
 
 def state(path: str) -> str:
@@ -301,7 +314,7 @@ class Listing:
         path = self.path(key)
         if path.startswith("/"):
             try:
-                before = state(path)
+                before = _noted_by(path)
                 return File(key, path, *digests.of(key, path), before)
             except OSError as error:
                 nowhere = os.path.islink(path) and not os.path.exists(path)

@@ -388,6 +388,25 @@ def test_files_of_whose_versions_nothing_is_known_are_named(
     assert "a change that keeps a file's size goes unseen" in caplog.text
 
 
+@pytest.mark.parametrize("shard", [20, 10**6])
+def test_another_file_of_the_same_size_and_time_in_the_place_of_one_that_was_listed_is_an_error(
+    tmp_path: Path, shard: int
+) -> None:
+    """As `cp -p` and `rsync -t` leave it; rights and links alone make no other file of it."""
+    path, other = tmp_path / "a.jsonl", tmp_path / "other"
+    for number, each in enumerate((path, other)):
+        each.write_text(f'{{"text": "text {number}"}}\n' * 3)
+        os.utime(each, (1, 1))
+    source = reader("web", JsonlSource(kind="jsonl", paths=str(path), shard=shard), Extract())
+    listed = source.shards(None)[0]
+    path.chmod(0o600)
+    os.link(path, tmp_path / "link")
+    assert [text for each in listed for text in source.read(each).documents["text"].to_pylist()] == ["text 0"] * 3
+    other.replace(path)
+    with pytest.raises(SourceError, match=r"/a\.jsonl was written to since it was listed"):
+        source.read(listed[0])
+
+
 def test_a_file_far_away_that_changes_while_it_is_read_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = _write_memory(tmp_path / "files", b'{"text": "old"}\n')
     source = reader("web", JsonlSource(kind="jsonl", paths=path), Extract())
