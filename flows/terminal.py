@@ -11,12 +11,13 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from data_specs.amounts import decimal, plural
 from data_specs.redaction import escaped
 from flows import word_diff
+from flows.fitted_table import FittedTable
 
 _WIDTH = 120
 """Characters of a line of a table where no terminal says how many."""
@@ -28,8 +29,6 @@ _SIDE_BY_SIDE = 8
 """Columns of a table, at most; rows with more are printed one below the other."""
 _NOISE = 1e-9
 """What a sum of shares may be off."""
-_NARROW = 12
-"""Characters that a column of a table needs, at least."""
 _ROOMY = 100
 """Characters of a line in which a table of `_MANY` columns keeps its room beside cells."""
 _MANY = 7
@@ -82,13 +81,14 @@ def rounded(count: int) -> str:
     return f"{value:#.3g}".rstrip(".") + unit if unit else f"{count:,}"
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table, of which a narrow terminal folds the cells and cuts nothing; as wide as its title. One of many
+def table(*columns: str, title: str | None = None) -> FittedTable:
+    """An empty table, of which a narrow terminal folds the cells, between words where these have room, and cuts
+    nothing; as wide as its title. One of many
     columns has no room beside its cells there."""
     width = min(cell_len(title or "") + 2, console().width)
     padding = int(console().width >= _ROOMY or len(columns) < _MANY)
     shown = (Column(escaped(name), overflow="fold") for name in columns)
-    return Table(*shown, title=title, min_width=width, padding=(0, padding))
+    return FittedTable(*shown, title=title, min_width=width, padding=(0, padding))
 
 
 class Notes:
@@ -122,15 +122,14 @@ def pairs(values: Iterable[tuple[str, Any]], title: str | None = None) -> None:
 
 def rows(columns: Sequence[str], found: Iterator[Sequence[Any]]) -> None:
     """Print rows, of many only the first, and how many there are."""
-    shown = list(islice(found, LONGEST))
-    if len(columns) > min(_SIDE_BY_SIDE, console(wide=True).width // _NARROW):
+    shown, grid = list(islice(found, LONGEST)), table(*columns)
+    for row in shown:
+        grid.add_row(*("''" if value == "" else line(value) for value in row))  # no value is shown by nothing
+    if len(columns) <= _SIDE_BY_SIDE and grid.has_room(console(wide=True).width):
+        console(wide=True).print(grid)
+    else:
         for number, row in enumerate(shown, 1):
             pairs(zip(columns, row, strict=True), f"row {number:,}")
-    else:
-        grid = table(*columns)
-        for row in shown:
-            grid.add_row(*("''" if value == "" else line(value) for value in row))  # no value is shown by nothing
-        console(wide=True).print(grid)
     count = plural(len(shown), "row")
     more = next(found, None) is not None
     console().print(f"the first {count}; `--json` gives all, a `limit` fewer" if more else count)

@@ -99,7 +99,7 @@ def _show_examples(
         for document in documents:
             values = document["values"]
             assert isinstance(values, dict)
-            shown = terminal.named_values(values)
+            shown = "\n".join(terminal.named_values({each: value}) for each, value in values.items())
             name = f"{terminal.line(document['url'] or document['file'])}\n{document['id']}"
             grid.add_row(shown, name, terminal.line(document["text"]))
         terminal.console().print(grid if grid.row_count else f"{side}: no document")

@@ -231,9 +231,13 @@ def _examples(judged: Judged, drops: Flags, table: pa.Table, read: list[str], nu
             entry = (
                 -float(distance[row]),
                 -judged.met,
-                shown | {"values": values, "text": table["text"][row].as_py()[:TEXT]},
+                shown | {"values": values, "text": _beginning(table["text"][row].as_py())},
             )
             (heapq.heappushpop if len(heap) == number else heapq.heappush)(heap, entry)
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= TEXT else f"{text[:TEXT]} ..."
 
 
 def as_json(answer: Answer) -> dict[str, Any]:

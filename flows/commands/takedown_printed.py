@@ -23,7 +23,8 @@ def show(found: Mapping[str, Any]) -> None:
     _pins(named)
     for name, versions in named["versions"].items():
         numbers = ", ".join(map(str, versions))
-        _print(f"versions {numbers} of {escaped(name)}: they are not exported any more")
+        what, are = ("versions", "they are") if versions[1:] else ("version", "it is")
+        _print(f"{what} {numbers} of {escaped(name)}: {are} not exported any more")
     if shards := named.get("unsought"):
         _unsought(shards, done)
     for plan, files in named.get("unknown_tokens", {}).items():

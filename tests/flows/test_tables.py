@@ -57,6 +57,37 @@ def test_a_funnel_of_many_sources_fits_a_line_and_shows_every_number(
         assert {row: value for row, value in shown[name].items() if value} == {row: f"{n:,}" for row, n in rows.items()}
 
 
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_narrow_line_ends_between_values(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "_WIDTH", width)
+    monkeypatch.setattr(terminal, "_WIDE", width)
+    note = (
+        "pinned 535c5acc by 20261201T025656-72ad; learned in en; zh has raw documents alone, and is scored all the same"
+    )
+    grid = terminal.table("stage", "state", "shards", "rows", "seconds", "note", title="Run")
+    grid.add_row("learn_percentiles_quality", "cached", "3", "104", "0.0", note)
+    grid.add_row("tokens", "cached", "3", "104", "0.1", "")
+    terminal.console().print(grid)
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= width
+    found = {*re.split(r"[│\s]+", shown)}
+    assert {"learn_percentiles_quality", "20261201T025656-72ad;", *note.split()} <= found
+
+
+def test_rows_whose_values_have_no_room_side_by_side_stand_one_below_the_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = ["ddcd9b72302c87d04b980b12e7e5dd00", "https://example.org/0/2", "0.20792600512504578", "zh"]
+    for width, below in ((120, False), (80, True)):
+        monkeypatch.setattr(terminal, "_WIDE", width)
+        terminal.rows(["id", "url", "quality", "language"], iter([row]))
+        shown = capsys.readouterr().out
+        assert ("row 1" in shown) == below
+        assert all(value in shown for value in row)
+
+
 def test_a_source_may_be_called_all(capsys: pytest.CaptureFixture[str]) -> None:
     summary.show_funnel(funnel(["all", "web"]))
     [head] = [line for line in capsys.readouterr().out.splitlines() if "┃" in line]
