@@ -19,21 +19,22 @@ the cores a training of eight steps takes three times as many seconds of them.""
 TESTS = Path(__file__).parent
 SLOW = frozenset(
     {
+        "flows/commands/test_export.py",
+        "flows/commands/test_lineage.py",
+        "flows/commands/test_takedown.py",
+        "flows/commands/test_takedown_texts.py",
+        "flows/commands/test_whatif.py",
         "flows/test_augmentation.py",
         "flows/test_cli.py",
         "flows/test_deployment.py",
         "flows/test_ending.py",
-        "flows/test_export.py",
-        "flows/test_lineage.py",
         "flows/test_nightly.py",
         "flows/test_read_only_store.py",
+        "flows/test_rebase.py",
         "flows/test_resuming.py",
         "flows/test_runs.py",
         "flows/test_supervisor.py",
-        "flows/test_takedown.py",
-        "flows/test_takedown_texts.py",
         "flows/test_versions.py",
-        "flows/test_whatif.py",
         "tasks/dedup/test_survivors.py",
         "tasks/engine/test_fanout.py",
         "tasks/engine/test_garbage_collection.py",
@@ -70,6 +71,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow files are marked, and come first: what is left to the end are files of seconds, for either worker."""
+    assert all((TESTS / name).exists() for name in SLOW)
     quick = [item for item in items if item.path.relative_to(TESTS).as_posix() not in SLOW]
     slow = [item for item in items if item.path.relative_to(TESTS).as_posix() in SLOW]
     for item in slow:

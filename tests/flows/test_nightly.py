@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import random
-import re
-import shutil
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,94 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows import summary
-from flows.run import Run
 from tasks.arrays.hashing import seeded_hash
 from tasks.dedup import minhash
 from tasks.dedup.clusters import Clusters
 from tasks.dedup.duplicates import CandidateGroups
 from tasks.dedup.pairs import VerifiedPairs
-from tasks.engine.rebase import RebaseError
 from tasks.storage.store import Store
 from tests import generations
 from tests.commands import ask, files, told
+from tests.flows.nights import ALONE, FILES, FIRST, TOGETHER, add, counted, elsewhere, values
 from tests.generations import Expected, documents, night
-from tests.whole import direct
-
-FILES = generations.pages(12, 90, seed=1)
-FIRST = 8
-"""Files of the first generation."""
-ALONE = {"read", "shard", "ask", "map", "scatter", "count"}
-"""Kinds of jobs that are one shard's."""
-TOGETHER = {
-    "exact": {"state", "reduce"},
-    "candidates": {"state", "reduce"},
-    "pairs": {"recall", "reduce"},
-    "clusters": {"recall", "reduce"},
-    "verdict": {"state", "recall", "reduce"},
-}
-"""Kinds of jobs that a stage may have one of for each partition."""
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The spec of a corpus of one generation, which is not to be changed."""
-    path = generations.corpus(tmp_path_factory.mktemp("first"), FILES[:FIRST])
-    night(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def twice(first: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That corpus after two nights."""
-    path = elsewhere(first, tmp_path_factory.mktemp("twice"))
-    for number in (FIRST, FIRST + 1):
-        add(path, [number])
-        assert {each["state"] for each in told("plan", path)["stages"] if each["name"] in TOGETHER} <= {
-            "stale",
-            "waiting",
-        }
-        night(path)
-    assert {each["state"] for each in told("plan", path)["stages"] if each["name"] in TOGETHER} == {"cached"}
-    return path
-
-
-@pytest.fixture
-def grown(first: Path, tmp_path: Path) -> Path:
-    """That corpus and its store again, elsewhere."""
-    return elsewhere(first, tmp_path)
-
-
-def elsewhere(path: Path, folder: Path) -> Path:
-    shutil.copytree(path.parent, folder, dirs_exist_ok=True)
-    return generations.spec(folder)
-
-
-def add(path: Path, numbers: Sequence[int], names: Sequence[str] = ()) -> None:
-    for number, name in zip(numbers, names or [f"web-{number}" for number in numbers], strict=True):
-        generations.write(path.parent, name, FILES[number])
-
-
-def values(run: Run) -> dict[str, list[tuple[bytes, ...]]]:
-    """Of each stage the digests of what it says of each shard, by the digest of the shard's ids."""
-    outputs = run.pipeline.outputs
-    ids = [row.tobytes() for row in outputs["documents"].index.digests["id"]]
-    return {
-        name: sorted(
-            zip(ids, *([row.tobytes() for row in each] for each in output.index.digests.values()), strict=True)
-        )
-        for name, output in outputs.items()
-        if output.index.digests
-    }
-
-
-def counted(jobs: list[tuple[str, str, str]]) -> Any:
-    def fan(stage: Any, stage_key: str, some: Sequence[Any], *more: Any) -> int:
-        jobs.extend((stage.label if hasattr(stage, "label") else "documents", job.kind, job.shard) for job in some)
-        return direct(stage, stage_key, some, *more)
-
-    return fan
-
 
 # -- the cost of a night -----------------------------------------------------------------------------------------------
 
@@ -432,95 +349,3 @@ def test_damaged_state_is_made_again(tmp_path: Path, first: Path, size: int) -> 
         add(path, [FIRST + 1])
         found.append(values(night(path)))
     assert found[0] == found[1]
-
-
-# -- rebase ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_rebase_equals_a_run_over_all_files_at_once_and_says_what_changed_sides(grown: Path, tmp_path: Path) -> None:
-    for number in range(FIRST, len(FILES)):
-        add(grown, [number])
-        night(grown)
-    before = documents(grown)
-    (grown.parent / "web" / "web-0.jsonl.gz").rename(tmp_path / "web-0.jsonl.gz")  # rotated away
-    run = rebased(grown)
-    after = documents(grown)
-    assert before.keys() == after.keys()
-    for name, was in (("kept", before), ("dropped", after)):
-        moved = Counter(was[each]["reason"] for each in before if before[each]["kept"] != after[each]["kept"])
-        sides = run.record["rebase"][name]
-        assert {reason: counted[0] for reason, counted in sides.items()} == {k: n for k, n in moved.items() if k}
-        assert all(tokens >= 100 * documents for documents, tokens in sides.values())
-    assert run.record["rebase"]["kept"]
-    assert run.record["version"]["new"] == 0
-
-    (tmp_path / "fresh").mkdir()
-    fresh = generations.spec(tmp_path / "fresh")
-    for name in ("pins", "models"):
-        shutil.copytree(grown.parent / "store" / name, fresh.parent / "store" / name)
-    shutil.copytree(grown.parent / "web", fresh.parent / "web")
-    shutil.copy(tmp_path / "web-0.jsonl.gz", fresh.parent / "web")
-    assert values(night(fresh)) == values(run)
-    expected = Expected()
-    expected.add([*after.values()])
-    assert {each: row["reason"] for each, row in after.items()} == expected.reasons
-
-
-def test_after_a_rebase_nights_go_on_and_another_rebase_changes_nothing(grown: Path) -> None:
-    add(grown, [FIRST])
-    night(grown)
-    run = rebased(grown)
-    assert run.record["version"]["version"] == 3
-    again = rebased(grown)
-    assert again.record["version"]["version"] == 3
-    assert again.record["rebase"] == {"kept": {}, "dropped": {}}
-    old = documents(grown)
-    add(grown, [FIRST + 1])
-    jobs: list[tuple[str, str, str]] = []
-    later = night(grown, fan=counted(jobs))
-    now = documents(grown)
-    assert {each: now[each] for each in old} == old
-    assert {name for _, kind, name in jobs if kind in ALONE} == {later.pipeline.shards[-1].name}
-
-
-def test_a_rebase_wants_a_version_and_nothing_new(grown: Path, tmp_path: Path) -> None:
-    add(grown, [FIRST])
-    with pytest.raises(
-        RebaseError, match=r"1 shard came or changed since version 1, the last accepted one \(.*\); `sluice run`"
-    ):
-        rebased(grown)
-    (tmp_path / "none").mkdir()
-    with pytest.raises(RebaseError, match="nightly has no version yet"):
-        rebased(generations.corpus(tmp_path / "none", FILES[:1]))
-
-
-WITHOUT_RAY = """
-from flows import supervisor
-from flows.cli import main
-start = supervisor.start
-def started(as_json):
-    start(as_json)
-    from tasks.engine.runner import Execution
-    from tests.whole import direct
-    Execution.__init__.__defaults__ = (None, direct)
-supervisor.start = started
-main()
-"""
-"""The command line, of which the working process does one job after the other."""
-
-
-def test_the_command_says_what_changed_sides(grown: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    add(grown, [FIRST, FIRST + 1])
-    night(grown)
-    command = [sys.executable, "-c", WITHOUT_RAY, "rebase", str(grown), "--json"]
-    ran = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-    record = json.loads(ran.stdout.splitlines()[-1])
-    moved = record["rebase"]["kept"]["duplicate"]
-    assert (record["status"], record["version"]["version"]) == ("completed", 3)
-    summary.show_rebase(record["rebase"])
-    assert re.search(rf"kept, was dropped as duplicate +│ +{moved[0]} +│ +{moved[1]:,}", capsys.readouterr().out)
-    assert ask("versions", grown).stdout.count("accepted") == 3
-
-
-def rebased(path: Path) -> Run:
-    return night(path, rebase=True)
