@@ -117,58 +117,20 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
     """The stages of a spec, with what is pinned; `taken_down`: whether documents were from its store. Raises SpecError
     where an expression reads a column that no stage writes, or one that comes of what it decides, or is neither true
     nor false."""
-    make = _Maker(spec, pins)
+    make, own = _Maker(spec, pins), own_columns(spec)
     found = [
         make.learn(HeldOut(spec.training.evaluate, spec.seed), bound={}),
         make.node(_held_out(spec, pins), "held_out"),
+        *make.of_stages(),
     ]
-    own = own_columns(spec)
-    found += make.of_stages()
     for kind in _MADE_WHERE_READ:
         stage = _OF_SETTINGS[kind](kind())
         if stage.name not in spec.stages and _reads(spec) & set(stage.writes.names):
             found.append(make.node(stage))
     if spec.mixture.rehydration or "cluster_size" in _reads(spec):
         found.append(make.node(ClusterSizes(spec.duplicates)))
-    channels = {name: bound(text, pins) for name, text in spec.channels.items()}
-    pinned = pins.get("tokenizer")
-    file = provided(spec.tokenizer.path, spec.tokenizer) if spec.tokenizer.path is not None and not pinned else None
-    facts = pinned["facts"] if pinned else {}
-    written, trained = column_checks.columns(found, own), {"text": spec.text}
-    keep = [name for name in spec.duplicates.keep if name in ("length", "date") or name in written.names]
-    found += [
-        make.node(Channel(channels), *thresholds_of(spec.channels.values())),
-        make.node(
-            Verdict(
-                rules(spec, pins),
-                keep,
-                spec.duplicates.partitions,
-                gates(spec),
-                _emptied(spec, written.names),
-                taken_down,
-                spec.duplicates.sources,
-                bool(spec.cut_texts),
-                evaluates_dropped(pins),
-                knows_payloads(pins),
-            ),
-            *thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where)),
-            bound=make.text | make.verdict,
-        ),
-        *([make.node(Outcome([f"{name}_emptied" for name in spec.cut_texts]))] if spec.cut_texts else []),
-        make.learn(
-            TokenizerEstimator(spec.tokenizer, spec.seed, weights(spec), file, _learned_too(spec)),
-            "held_out",
-            bound=trained,
-        ),
-        make.node(Tokens(spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer", bound=trained),
-        *(
-            make.node(AugmentedTokens(name, spec.tokenizer, pins.files("tokenizer"), facts.get("size")), "tokenizer")
-            for name in spec.augmentations
-        ),
-        make.node(TokenEstimate(facts.get("compression", {})), "tokenizer"),
-    ]
-    if spec.mixture.repetitions or "repeated_tokens" in _reads(spec):
-        found.append(make.node(RepeatedTokens(), "tokenizer"))
+    written = column_checks.columns(found, own)
+    found += [*_decided(spec, pins, make, written.names, taken_down), *_tokenized(spec, pins, make)]
     column_checks.check(spec, found, own)
     models = {column: each.pins for each in found for column in each.writes}
     found += [make.learn(each, "held_out", *models.get(each.column, ())) for each in percentiles(spec)]
@@ -176,6 +138,50 @@ def nodes(spec: Spec, pins: Pins, taken_down: bool = False) -> list[Node]:
         return ordered(found, [*DOCUMENTS.names, *own.names])
     except ValueError as error:
         raise SpecError([f"{spec.name}: {error}"]) from None
+
+
+def _decided(spec: Spec, pins: Pins, make: _Maker, written: Collection[str], taken_down: bool) -> list[Node]:
+    """What decides on documents: their channels, the verdict, and the outcome where what is kept is cut."""
+    channels = {name: bound(text, pins) for name, text in spec.channels.items()}
+    verdict = Verdict(
+        rules(spec, pins),
+        [name for name in spec.duplicates.keep if name in ("length", "date") or name in written],
+        spec.duplicates.partitions,
+        gates(spec),
+        _emptied(spec, written),
+        taken_down,
+        spec.duplicates.sources,
+        bool(spec.cut_texts),
+        evaluates_dropped(pins),
+        knows_payloads(pins),
+    )
+    thresholds = thresholds_of(text for rule in spec.rules for text in (rule.drop, rule.where))
+    found = [
+        make.node(Channel(channels), *thresholds_of(spec.channels.values())),
+        make.node(verdict, *thresholds, bound=make.text | make.verdict),
+    ]
+    if spec.cut_texts:
+        found.append(make.node(Outcome([f"{name}_emptied" for name in spec.cut_texts])))
+    return found
+
+
+def _tokenized(spec: Spec, pins: Pins, make: _Maker) -> list[Node]:
+    """What the tokenizer is learned by, and what is made with it."""
+    pinned, trained = pins.get("tokenizer"), {"text": spec.text}
+    file = provided(spec.tokenizer.path, spec.tokenizer) if spec.tokenizer.path is not None and not pinned else None
+    learned = TokenizerEstimator(spec.tokenizer, spec.seed, weights(spec), file, _learned_too(spec))
+    facts, files = pinned["facts"] if pinned else {}, pins.files("tokenizer")
+    made: list[Stage | CorpusStage] = [
+        *(AugmentedTokens(name, spec.tokenizer, files, facts.get("size")) for name in spec.augmentations),
+        TokenEstimate(facts.get("compression", {})),
+    ]
+    if spec.mixture.repetitions or "repeated_tokens" in _reads(spec):
+        made.append(RepeatedTokens())
+    return [
+        make.learn(learned, "held_out", bound=trained),
+        make.node(Tokens(spec.tokenizer, files, facts.get("size")), "tokenizer", bound=trained),
+        *(make.node(stage, "tokenizer") for stage in made),
+    ]
 
 
 def counts(spec: Spec) -> Counts:

@@ -56,10 +56,7 @@ def build(
         raise SpecError(f"{folder} is an index already; remove it first, or name another")
     folder.mkdir(parents=True, exist_ok=True)
     bands, rows = minhash.bands_and_rows(floor, hashes)
-    keys, numbers = [np.empty((0, bands), np.uint64)], [np.empty(0, np.uint32)]
-    names: list[str] = []
-    ends: list[int] = []
-    end = 0
+    keys, names, ends = [np.empty((0, bands), np.uint64)], list[str](), [0]
     with open(folder / "shingles.bin", "wb") as file:
         stream = iter(documents)
         while chunk := list(islice(stream, CHUNK)):
@@ -67,19 +64,11 @@ def build(
             found = list(sketches([each[1] for each in chunk], words, characters, bands, rows, counted))
             for number, _, shingles in found:
                 file.write(shingles.tobytes())
-                end += len(shingles)
-                ends.append(end)
+                ends.append(ends[-1] + len(shingles))
                 names.append(chunk[number][0])
             keys.append(np.array([own for _, own, _ in found], np.uint64).reshape(-1, bands))
-            numbers.append(np.arange(len(names) - len(found), len(names), dtype=np.uint32))
-    key, document = np.concatenate(keys).ravel(), np.concatenate(numbers).repeat(bands)
-    order = np.lexsort((document, key))
-    order = order[changes(key[order], document[order])]
-    starts, stops = runs(key[order])
-    order = order[numbers_within(stops - starts) < MOST]
-    arrays: dict[str, np.ndarray] = {"keys": key[order], "documents": document[order], "ends": np.array(ends)}
-    for name, values in arrays.items():
-        (folder / f"{name}.bin").write_bytes(values.astype(ARRAYS[name]).tobytes())
+    _write_groups(folder, np.concatenate(keys))
+    _write_array(folder, "ends", np.array(ends[1:]))
     table = pa.table({"name": pa.array(names, pa.large_string())})
     with pa.OSFile(str(folder / "names.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
@@ -93,13 +82,29 @@ def build(
     }
     facts |= {"symbols": True} if symbols else {}
     facts |= {"signatures": minhash.VERSION, "unicode": unicodedata.unidata_version}
-    facts |= {"indexed": len(names), "shingles": end}
+    facts |= {"indexed": len(names), "shingles": ends[-1]}
     facts["files"] = {name: _sha256(folder / name) for name in _files()}
     facts["content"] = _content(folder, _files())
     part = folder / f"{FACTS}.part"
     part.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
     os.replace(part, folder / FACTS)
     return facts
+
+
+def _write_groups(folder: Path, keys: np.ndarray) -> None:
+    """Which documents are in the groups of each key, a row of `keys` a document: of each group the first `MOST`."""
+    documents, bands = keys.shape
+    key, document = keys.ravel(), np.arange(documents, dtype=np.uint32).repeat(bands)
+    order = np.lexsort((document, key))
+    order = order[changes(key[order], document[order])]
+    starts, stops = runs(key[order])
+    order = order[numbers_within(stops - starts) < MOST]
+    _write_array(folder, "keys", key[order])
+    _write_array(folder, "documents", document[order])
+
+
+def _write_array(folder: Path, name: str, values: np.ndarray) -> None:
+    (folder / f"{name}.bin").write_bytes(values.astype(ARRAYS[name]).tobytes())
 
 
 def facts_of(folder: Path) -> dict[str, Any]:

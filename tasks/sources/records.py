@@ -169,12 +169,9 @@ class Records:
         """
         text, url, name = normalise(text), more.pop("url", None), self._id(part, offset, more.pop("index", 0))
         content = hashlib.sha256(payload).hexdigest()
-        if self.taken_down and name in self.taken_down.ids:
-            if not self.taken_down.other_at(name, content) or (url is None and self.place_names):
-                return self._tombstone(name, part, offset, length)
-            name = self._id_instead(name, content)
-            if name in self.taken_down.ids:
-                return self._tombstone(name, part, offset, length)
+        name, gone = self._standing(name, content, url)
+        if gone:
+            return self._tombstone(name, part, offset, length)
         if not text:
             return self.drop("no_text", part, offset, length, url)
         encoded = text.encode()  # as strings they would take up to four times as much memory
@@ -182,13 +179,7 @@ class Records:
             return self.drop(REASON, part, offset, length, url)
         url = url if url is None else url.encode()
         size, own = self._size, more.pop("own", {})
-        self._size += len(encoded) + len(url or b"")
-        self._size += sum(len(value.encode()) for value in own.values() if isinstance(value, str))
-        if self._size > LARGEST:
-            raise SourceError(
-                f"source {self.source}: {part.path} makes a shard of more than {LARGEST / 2**30:.0f} GiB of text; "
-                "cut it into files of some 100 MB (a compressed file is never split), or set a smaller `shard`"
-            )
+        self._grow(part, len(encoded) + len(url or b""), own)
         self._in += 1
         names = {name: line(more.get(name)) for name in ("title", "author", "site")}
         self._rows.append(
@@ -209,6 +200,24 @@ class Records:
         )
         if self._size // _BATCH > size // _BATCH:
             self._gather()
+
+    def _standing(self, name: bytes, content: str, url: str | None) -> tuple[bytes, bool]:
+        """The id of what stands in the place of a record that has this one, and whether it was taken down."""
+        if not self.taken_down or name not in self.taken_down.ids:
+            return name, False
+        if not self.taken_down.other_at(name, content) or (url is None and self.place_names):
+            return name, True
+        name = self._id_instead(name, content)
+        return name, name in self.taken_down.ids
+
+    def _grow(self, part: Part, size: int, own: Mapping[str, Any]) -> None:
+        """Count in the bytes of a document. Raises SourceError where the shard has more than it can hold."""
+        self._size += size + sum(len(value.encode()) for value in own.values() if isinstance(value, str))
+        if self._size > LARGEST:
+            raise SourceError(
+                f"source {self.source}: {part.path} makes a shard of more than {LARGEST / 2**30:.0f} GiB of text; "
+                "cut it into files of some 100 MB (a compressed file is never split), or set a smaller `shard`"
+            )
 
     def _tombstone(self, name: bytes, part: Part, offset: int, length: int) -> None:
         """The row that is left of a document that was taken down: so no other one of its shard moves."""
