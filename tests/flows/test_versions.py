@@ -207,7 +207,7 @@ def test_new_shards_of_too_few_records_to_be_judged_are_said_once(copied: Path) 
     small.web(copied.parent / "web", 7, 20, 5)
     run = go(copied, until="token_estimate")
     unjudged = "not judged by gates.new: web, of which fewer than 1,000 records are new or were there (gates.new.least)"
-    assert run.version(lambda *_: None).note == f"version 2, 1 new shards, {unjudged}"
+    assert run.version(lambda *_: None).note == f"version 2, 1 new shard, {unjudged}"
     assert f"version 2 of the corpus, accepted: {unjudged}; `sluice versions SPEC`" in ask_summary(run)
     assert run.version(lambda *_: None).note == "version 2"
 

@@ -31,7 +31,7 @@ def test_csv_is_read_with_its_quotation_marks_and_empty_lines(tmp_path: Path) ->
         ('url,label\n"https://a,3\nhttps://b,4\n', "unexpected end of data"),  # the rest of the file in one field
         ('url,label\n"https://a"/x,3\n', "expected after"),
         ("text,label\nyes, I would,3\n", r"row 0 has 3 fields, the first line 2: yes, "),
-        ("text,label\nyes,3\nno\n", "row 1 has 1 fields"),
+        ("text,label\nyes,3\nno\n", "row 1 has 1 field,"),
         ("text,label,label\nyes,3,4\n", "two columns of the name label"),
     ],
 )
