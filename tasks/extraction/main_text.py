@@ -37,6 +37,7 @@ VERSION = 11  # documentation is judged by resiliparse
 """Raised when values change, where weights stay."""
 _IN_ELEMENTS = XPath(".//text()[not(parent::script or parent::style or parent::template)]")
 _DESCRIPTIONS = XPath("./head/meta[@name='description' or @property='og:description'][position() < 3]")
+_DIGITS = "0123456789"
 _LINES = 50
 """Lines of it that are sought in the page."""
 _LEAD, _DESCRIPTION = 40, 1000
@@ -103,5 +104,6 @@ def _only_in_scripts(taken: str, tree: HtmlElement, seen: str) -> bool:
 
 
 def _are_elsewhere(lines: list[str], seen: str) -> bool:
-    found = [line for line in lines if line[:40] in seen]
+    """Whether most of some lines are elsewhere; the number of an item, which an extractor writes, is in no element."""
+    found = [line for line in lines if line.lstrip(_DIGITS)[:40] in seen]
     return bool(sizes(found).sum() < _ELSEWHERE * sizes(lines).sum())

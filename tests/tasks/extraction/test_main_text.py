@@ -83,3 +83,12 @@ def test_documentation_keeps_its_title_and_code_also_where_the_extractor_left_th
 def test_documentation_keeps_the_rows_of_tables_that_the_extractor_took() -> None:
     rows = "\n".join(map(" | ".join, ROWS))
     assert of_documentation(*STEPS, *map(" ".join, ROWS)).endswith(f"\n{rows}")
+
+
+def test_items_that_the_extractor_numbers_are_elements_of_the_page() -> None:
+    items = "".join(f"<li><p>{step[3:]}</p></li>" for step in STEPS)
+    body = f"<div class=body role=main><h1>Washing gold</h1><ol>{items}</ol></div>"
+    html = f"<html><head><title>Washing gold</title></head><body>{body}</body></html>"
+    taken = "\n\n".join(f"  {number}. {step[3:]}" for number, step in enumerate(STEPS, 1))
+    text = main_text(load_html(html), "https://docs.example.org/a", "resiliparse", lambda _: taken)
+    assert text.splitlines()[:2] == ["Washing gold", f"1. {STEPS[0][3:]}"]
